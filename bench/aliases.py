@@ -29,7 +29,7 @@ from sweeper.system.cores import available_cores
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings
-from tests.sweeping import Recorder
+from tests.support.sweeping import Recorder
 
 SPACE = """
 version: 1

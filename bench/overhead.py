@@ -24,10 +24,10 @@ from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.tracking import Tracker
 from sweeper.workflow.conclude import report_study
-from tests import builders
-from tests.faking import SPACE, FakeExecutor, fake_result, new_plan
-from tests.mlflow_server import Server
-from tests.sweeping import Recorder
+from tests.support import builders
+from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan
+from tests.support.mlflow_server import Server
+from tests.support.sweeping import Recorder
 
 
 def resident() -> float:

@@ -1,7 +1,7 @@
 """How long the report of a large study takes: python bench/report.py [--trials 1000] [--images 500] [--finalists 6].
 
-Nothing is trained: the study is made of literal records as tests/builders.py makes them, with counts of every test
-image in every confirmation and of every validation image in every trial.
+Nothing is trained: the study is made of literal records as tests/support/builders.py makes them, with counts of every
+test image in every confirmation and of every validation image in every trial.
 The first turn includes what is imported late.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from sweeper.core.records import SweepRecord
 from sweeper.report import write_report
 from sweeper.workflow.conclude import conclude
-from tests import builders
+from tests.support import builders
 
 
 def study(trials: int, images: int, finalists: int, seeds: int) -> SweepRecord:

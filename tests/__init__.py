@@ -1,1 +1,1 @@
-"""The tests are a package, so that they share `tests.builders`."""
+"""The tests are a package, so that they share `tests.support.builders`."""

@@ -14,8 +14,8 @@ import torch
 from sweeper.cli.main import main
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
-from tests.postgres_server import Server, running_server
-from tests.schemas import check_printed
+from tests.support.postgres_server import Server, running_server
+from tests.support.schemas import check_printed
 
 os.environ.setdefault("SWEEPER_PRECISION", "float32")  # else each command would measure its steps
 os.environ.setdefault("SWEEPER_THREADS", "1")

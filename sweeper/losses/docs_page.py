@@ -83,7 +83,7 @@ the others (*relatives*) have a formula of their own and keep the same conventio
 
 TRAPS_HEAD = """## Traps of the libraries
 
-What segmentation-models-pytorch 0.6.0 (smp), MONAI 1.6.1 and kornia 0.9.0 do, as tests/test_losses_traps.py shows on
+What segmentation-models-pytorch 0.6.0 (smp), MONAI 1.6.1 and kornia 0.9.0 do, as tests/losses/test_traps.py shows on
 the installed versions, and what ours does instead.
 
 | library | what happens | here |
@@ -168,7 +168,7 @@ TRAPS = (
         "Ignored pixels change nothing.",
     ),
 )
-"""Library, what happens there, what happens here: a row of the table each, and a test of tests/test_losses_traps.py."""
+"""Library, what happens there, what happens here: a row of the table each, and a test of tests/losses/test_traps.py."""
 
 
 def document() -> str:

@@ -1,6 +1,6 @@
 """Python text that computes a loss with the common libraries, where they agree with ours. No torch.
 
-Each pairing is tried in tests/test_losses_equivalent.py; where there is none, tests/test_losses_traps.py mostly says
+Each pairing is tried in tests/losses/test_equivalents.py; where there is none, tests/losses/test_traps.py mostly says
 why. Agreement is of value and gradient on batches in which every class occurs and no pixel is ignored.
 """
 

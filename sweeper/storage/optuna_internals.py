@@ -1,8 +1,8 @@
 """Every private name of Optuna that sweeper leans on, behind functions that say what they are for.
 
 Optuna has no public way to go on with a trial in a later session, to end it there, or to put it back into the queue:
-its functions take the `Trial` that was asked for. tests/test_optuna_internals.py tries each name, so that a release
-that renames one is found there. Nothing else in sweeper uses a private name of Optuna's.
+its functions take the `Trial` that was asked for. tests/storage/test_optuna_internals.py tries each name, so that a
+release that renames one is found there. Nothing else in sweeper uses a private name of Optuna's.
 """
 
 from __future__ import annotations

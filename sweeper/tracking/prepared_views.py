@@ -2,8 +2,8 @@
 
 MLflow 3's table opens on the parent run alone, closed, without a metric. A view says which columns are shown, in which
 order and how wide, what the rows are sorted by, and which charts there are. It is read by MLflow's pages alone
-(`viewStateShareKey` in the address, see core/mlflow_pages.py); tests/test_prepared_views.py opens it in a browser.
-A column or chart of something that no run has is not shown.
+(`viewStateShareKey` in the address, see core/mlflow_pages.py); tests/tracking/test_prepared_views.py opens it in a
+browser. A column or chart of something that no run has is not shown.
 """
 
 from __future__ import annotations

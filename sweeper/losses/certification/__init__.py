@@ -11,7 +11,7 @@ gradients.py       the slope is that of the value
 stability.py       ignored pixels, extreme inputs, precision, layouts of memory (layouts.py)
 
 Tried is what a machine and its torch can get wrong. That each family is its paper's formula is tested
-(tests/test_losses_formulas.py), and that broken losses are found here (tests/test_certify.py).
+(tests/losses/test_formulas.py), and that broken losses are found here (tests/losses/test_certify.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,241 @@
+"""`sweeper profile` and `sweeper synth` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+from sweeper.cli.settings_options import setting
+from sweeper.core.records import ImbalanceProfile
+from sweeper.core.text import to_one
+from sweeper.workflow.settings import Settings, options
+from tests.support.folders import folder, image, mask
+
+
+def test_profile_prints_the_fingerprint(sweeper, tmp_path):
+    lines = mask(0, *[1] * 3, height=40, width=50)
+    root = folder(tmp_path / "data", dict.fromkeys("abc", lines), classes="ground\n[red]crack[/]\n")
+    for seed, stem in enumerate("abc"):
+        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
+    status, out, err = sweeper("profile", root)
+    assert status == 0
+    assert "[red]crack[/]" in out  # names are data, not markup
+    assert "\x1b" not in out
+    assert "7.500" in out and "imbalance 12.3:1" in out and "pos_weight = 12.3" in out and "alpha = 0.9250" in out
+    assert "Predicting only ground would score 92.5 % pixel accuracy and 0.463 mIoU" in out
+    assert "warning: Images a, b, c have byte-identical masks" in err
+    assert "warning: Images" not in out
+    assert "warning: a, b, c have byte-identical masks on different images" in out
+    assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
+
+
+def test_profile_json_is_one_document_and_nothing_else(sweeper, tmp_path):
+    status, out, _ = sweeper("profile", "synthetic:street?images=5&size=64", "--json", "--cache", tmp_path / "c")
+    assert status == 0
+    document = json.loads(out)
+    assert document["schema"] == "sweeper.profile/1"
+    assert document["dataset"]["classes"] == ["ground", "road", "animal", "person", "sign"]
+    assert document["dataset"]["digest"].startswith("sha256:")
+    profile = ImbalanceProfile.model_validate(document["profile"])
+    assert profile.pictures == 5
+    assert document["consequences"] and isinstance(document["warnings"], list)
+    assert (tmp_path / "c").is_dir() and not (tmp_path / ".sweeper").exists()
+
+
+def test_profile_takes_patterns_and_a_class_map_and_says_what_was_assumed(sweeper, tmp_path):
+    root = folder(tmp_path / "data", {stem: mask(0, 1, 2, 3, shift=i) for i, stem in enumerate("abcd")})
+    (root / "images").rename(root / "fotos")
+    (tmp_path / "map.yaml").write_text("road: [2, 3]\nignore: 1\n")
+    options = ("--images", root / "fotos" / "*.png", "--masks", root / "masks" / "{stem}.png")
+    status, out, err = sweeper("profile", *options, "--class-map", tmp_path / "map.yaml", "--json")
+    assert status == 0, err
+    dataset = json.loads(out)["dataset"]
+    assert dataset["classes"] == ["background", "road"] and dataset["class_map"] == {
+        "road": ["2", "3"],
+        "ignore": ["1"],
+    }
+    assert dataset["patterns"] == {"images": "fotos/*.png", "masks": "masks/{stem}.png"}
+    assert dataset["read_as"] == "--images fotos/*.png --masks masks/{stem}.png"
+    assert "Classes were mapped as asked" in json.loads(out)["warnings"][0]
+    status, out, _ = sweeper("profile", root, *options)
+    assert status == 0 and f"read as {dataset['read_as']}" in out
+    status, _, err = sweeper("run", "--images", root / "fotos" / "a.png", root / "fotos" / "b.png")
+    assert status == 2 and "unexpected extra argument" in err and "Patterns stand in quotes" in err
+    status, _, err = sweeper("profile")
+    assert status == 2 and "Missing argument 'DATA', or --images with --masks." in err
+    (tmp_path / "map.yaml").write_text("3: road\n")
+    status, _, err = sweeper("run", "--data", root, "--class-map", tmp_path / "map.yaml")
+    assert status == 2 and "1 problem in the class map" in err
+
+
+def test_the_cache_can_be_set_by_a_variable(sweeper, tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path / "elsewhere"))
+    assert sweeper("profile", "synthetic:cracks?images=3&size=64")[0] == 0
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_faulty_folder_ends_with_status_2_and_all_its_problems(sweeper, tmp_path, options):
+    root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcdefg"}, classes="x\ny\n")
+    (root / "masks" / "a.png").unlink()
+    mask(0, 1, width=9).save(root / "masks" / "b.png")
+    image(5, 100, 100).save(root / "images" / "c.jpg", quality=95)
+    (root / "images" / "c.png").unlink()
+    whole = (root / "images" / "c.jpg").read_bytes()
+    (root / "images" / "c.jpg").write_bytes(whole[: len(whole) // 2])
+    mask(0, 7).save(root / "masks" / "d.png")
+    status, out, err = sweeper("profile", root, *options)
+    assert status == 2
+    assert (json.loads(out)["schema"] == "sweeper.error/1") if options else out == ""
+    assert "4 problems in the data set" in err and "nothing was trained" in err
+    for words in (
+        "images/a.png: has no mask",
+        "masks/b.png: must have",
+        "images/c.jpg: cannot be",
+        "masks/d.png: labels",
+    ):
+        assert words in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("data", ["no such folder", "synthetic:nope", "synthetic:cracks?size=1"])
+def test_wrong_data_ends_with_status_2(sweeper, data):
+    status, out, err = sweeper("profile", data)
+    assert (status, out) == (2, "")
+    assert err.startswith("sweeper: 1 problem in the data set ")
+
+
+def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
+    status, out, _ = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
+    assert status == 0
+    assert "4 images" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.txt", "images", "masks"]
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 4
+    document = json.loads(sweeper("profile", tmp_path / "out", "--json")[1])
+    assert document["dataset"]["classes"] == ["background", "cell"]
+    assert not document["dataset"]["synthetic"]
+    status, _, err = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
+    assert status == 2 and "new or empty" in err
+
+
+@pytest.mark.parametrize("name", ["profile", "synth"])
+def test_help_names_every_argument(sweeper, name):
+    status, out, _ = sweeper(name, "--help")
+    assert status == 0
+    for word in {"profile": ["DATA", "--json", "--cache"], "synth": ["NAME", "OUT", "cracks", "street", "foreground"]}[
+        name
+    ]:
+        assert word in out
+
+
+def test_a_terminal_gets_a_table_with_lines(tmp_path):
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "sweeper.cli.main", "profile", "synthetic:cracks?images=3&size=64"]
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100"}
+    done = subprocess.run(
+        command, stdout=follower, stderr=subprocess.PIPE, cwd=tmp_path, env=environment, timeout=120, check=False
+    )
+    os.close(follower)
+    shown = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+    assert done.returncode == 0, done.stderr
+    assert "──" in shown and "crack" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert max(len(line) for line in plain.splitlines()) <= 100
+
+
+def test_module_can_be_found_by_the_lazy_group():
+    from sweeper.cli.main import cli
+
+    for name in ("profile", "synth"):
+        assert cli.get_command(None, name).name == name  # type: ignore[arg-type]
+
+
+def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
+    assert sweeper("synth", "blobs?images=6&size=96", tmp_path / "d")[0] == 0
+    (tmp_path / "d" / "masks" / "00003.png").write_bytes((tmp_path / "d" / "masks" / "00001.png").read_bytes())
+    status, out, _ = sweeper("profile", tmp_path / "d")
+    assert status == 0 and "The label doctor found 1 error, 0 warnings, 0 notes:" in out
+    assert "error: 00003 carries the mask of 00001" in out
+    first = json.loads(sweeper("profile", tmp_path / "d", "--json")[1])
+    assert [f["kind"] for f in first["findings"]] == ["identical_masks"]
+    (tmp_path / "out.txt").write_text("\n00003\n\n")
+    status, out, err = sweeper("profile", tmp_path / "d", "--exclude", tmp_path / "out.txt", "--json")
+    second = json.loads(out)
+    assert status == 0 and second["findings"] == [] and second["excluded"] == ["00003"]
+    assert second["profile"]["pictures"] == 5 and second["dataset"]["digest"] != first["dataset"]["digest"]
+    assert "1 image was left out as asked: 00003" in err
+    assert (tmp_path / "d" / "images" / "00003.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("00009\n00001.png\n", "2 problems"), ("", "at least one stem"), ("00001\n00002", "3 images")],
+)
+def test_a_wrong_list_of_exclusions_ends_with_status_2(sweeper, tmp_path, text, words):
+    (tmp_path / "out.txt").write_text(text)
+    status, out, err = sweeper("profile", "synthetic:blobs?images=4&size=64", "--exclude", tmp_path / "out.txt")
+    assert (status, out) == (2, "") and words in err
+
+
+def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monkeypatch):
+    root = tmp_path / "d"
+    assert sweeper("synth", "shapes?images=4&size=64&object=6&elongation=16", root)[0] == 0
+    native = json.loads(sweeper("profile", root, "--json")[1])
+    status, out, err = sweeper("profile", root, "--resize", "16", "--json")
+    small = json.loads(out)
+    assert status == 0 and (native["resized"], small["resized"]) == (None, 16)
+    assert native["dataset"]["digest"] != small["dataset"]["digest"] and "erases thin" in err
+    monkeypatch.setenv("SWEEPER_RESIZE", "16")
+    assert json.loads(sweeper("profile", root, "--json")[1]) == small
+    assert sweeper("profile", root, "--resize", "8")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("rnu", "did you mean `run`?"), ("docter", "did you mean `doctor`?"), ("zzz", "`sweeper --help` lists them")],
+)
+def test_an_unknown_command_is_answered_with_those_spelt_alike(sweeper, written, meant):
+    status, out, err = sweeper(written)
+    assert status == 2 and out == ""
+    assert f"no such command, '{written}'" in err and meant in err
+
+
+def test_help_all_has_every_option_once_and_help_those_that_people_use(sweeper):
+    known = options()
+    every, common = (sweeper("run", word)[1] for word in ("--help-all", "--help"))
+    written = {text: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for text in (every, common)}
+    others = {"--config", "--dry-run", "--json", "--exit-code-by-verdict", "--log-file", "--verbose", "--quiet"}
+    others |= {"--help", "--help-all"}
+    of_settings = {f"--{name.replace('_', '-')}": option for name, option in known.items()}
+    assert sorted(written[every]) == sorted({*of_settings, *others})
+    assert set(written[common]) == {name for name, option in of_settings.items() if option.often} | others
+    assert all(f"\n{option.section}:\n" in every for option in known.values())
+    assert "--help-all" in common and len(written[common]) - len(others) <= 20
+
+
+@pytest.mark.parametrize("name", list(options()))
+def test_the_command_line_takes_what_settings_take(name):
+    # A limit that is refused late is told after minutes; one that is refused too early cannot be used.
+    kind, field = setting(name)(lambda: None).__click_params__[0].type, Settings.model_fields[name]
+    limits = {type(part).__name__.lower(): part for part in field.metadata if type(part).__name__ in {"Ge", "Le"}}
+    if isinstance(kind, click.IntRange):
+        assert (kind.min, kind.max) == (limits["ge"].ge, limits["le"].le)
+    if isinstance(kind, click.Choice) and name != "metric":
+        for choice in set(kind.choices) - {"auto"}:
+            assert getattr(Settings(**{name: choice}), name) == choice
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(1, "1:1"), (2.345, "2.35:1"), (61.54, "61.5:1"), (999.4, "999:1"), (999.6, "1,000:1"), (3578.2, "3,578:1")],
+)
+def test_a_ratio_is_written_for_people(ratio, text):
+    assert to_one(ratio) == text

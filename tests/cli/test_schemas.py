@@ -1,0 +1,91 @@
+"""docs/schemas: generated from the code's records, and what documents are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from sweeper import storage as studies
+from sweeper.cli.documents import BackupDocument
+from sweeper.cli.schemas import DOCUMENTS, file_name, schema_of, schema_text, write
+from sweeper.core.document import Document
+from sweeper.evidence.recommendation import recommend, recommendation_json
+from sweeper.report.compare import comparison_json
+from sweeper.report.compared_studies import sides
+from sweeper.workflow.status import Signs, status_file
+from tests.support import builders
+from tests.support.faking import FakeExecutor, fake_result, new_plan, train
+from tests.support.folders import folder, mask
+from tests.support.schemas import SCHEMAS, problems
+
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS, ids=file_name)
+def test_the_published_schema_is_that_of_the_code(kind: type[Document]) -> None:
+    assert (SCHEMAS / file_name(kind)).read_text("utf-8") == schema_text(kind), "`make docs` writes it again"
+    Draft202012Validator.check_schema(schema_of(kind))
+
+
+def test_each_document_has_one_schema_and_all_are_listed(tmp_path: Path) -> None:
+    def derived(kind: type[Document]) -> set[type[Document]]:
+        return {kind, *(below for own in kind.__subclasses__() for below in derived(own))}
+
+    assert derived(Document) - {Document} == set(DOCUMENTS)
+    assert len({kind.SCHEMA for kind in DOCUMENTS}) == len(DOCUMENTS)
+    (tmp_path / "old-1.json").write_text("{}")
+    write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in SCHEMAS.glob("*.json")}
+    listed = (SCHEMAS.parent / "reference" / "documents.md").read_text("utf-8")
+    assert [f"`{kind.SCHEMA}`" in listed and f"../schemas/{file_name(kind)}" in listed for kind in DOCUMENTS] == [
+        True
+    ] * len(DOCUMENTS)
+
+
+def test_a_document_with_a_key_more_or_less_is_found() -> None:
+    sound: dict[str, Any] = {"schema": "sweeper.backup/1", "study": "s", "file": "f", "bytes": 3}
+    assert not problems(sound)
+    assert problems({**sound, "more": 1}) and problems({**sound, "bytes": "3"})
+    assert problems({name: value for name, value in sound.items() if name != "file"})
+    Draft202012Validator(schema_of(BackupDocument)).validate({**sound, "more": 1})  # the published one takes any
+
+
+def test_answers_and_comparisons_are_as_their_schemas_say() -> None:
+    """So are those of tests/evidence/test_recommend.py, multi-class ones among them."""
+    whole = builders.sweep(cut=("the search",))
+    bare = builders.sweep(confirmations=())
+    found = [builders.evidence({"dice": 0.9, "cross_entropy": 0.5}), None]
+    told = [recommend(each, task="binary", order=builders.ORDER, snippet=lambda *_: "") for each in found]
+    answers = list(zip((whole, bare), told, strict=True))
+    for sweep, found in answers:
+        assert not problems(recommendation_json(sweep, found, {"train": ["a"], "val": ["b"], "test": []}))
+    assert not problems(comparison_json(sides(answers)))
+
+
+def test_what_commands_print_is_as_their_schemas_say(sweeper: Sweeper, tmp_path: Path) -> None:
+    """The fixture checks every document that it sees, here and in all other tests of commands."""
+    root = folder(tmp_path / "data", {name: mask(0, 1) for name in "abcdefgh"})
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    plan = new_plan()
+    train(studies.create_study(storage, "s", plan), FakeExecutor(fake_result), plan=plan)
+    with Signs(status_file(f"sqlite:///{tmp_path}/sweeper.db", "s"), "s"):
+        pass
+    database = ("--storage", f"sqlite:///{tmp_path}/sweeper.db")
+    for words, schema in (
+        (("profile", root), "profile"),
+        (("cache",), "cache"),
+        (("losses",), "losses"),
+        (("studies", *database), "studies"),
+        (("status", "s", *database), "status"),
+        (("backup", "s", "copy.db", *database), "backup"),
+        (("export", "s", *database), "export"),
+        (("studies", "delete", "s", "--yes", *database), "deleted"),
+        (("report", "s", *database), "error"),
+    ):
+        _, out, err = sweeper(*words, "--json")
+        assert out and json.loads(out)["schema"] == f"sweeper.{schema}/1", err

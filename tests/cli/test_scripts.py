@@ -1,0 +1,115 @@
+"""sweeper in a script or in CI: exit statuses that tell, documents with a schema, errors as JSON, a log file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.cli import run as run_module
+from sweeper.cli.log_file import Displays, FileDisplay
+from sweeper.cli.progress import PlainDisplay
+from sweeper.core.errors import UsageError
+from sweeper.core.events import Started, Stored
+from sweeper.core.records import Verdict
+from sweeper.evidence.recommendation import recommend
+from sweeper.fingerprint.label_checks import Finding
+from sweeper.report.write import ReportPaths
+from sweeper.workflow.conclude import Outcome
+from tests.support import builders
+from tests.support.folders import folder, mask
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "status"),
+    [
+        ("error", [], 0),
+        ("error", ["--fail-on", "error"], 1),
+        ("error", ["--fail-on", "warning"], 1),
+        ("warning", ["--fail-on", "error"], 0),
+        ("warning", ["--fail-on", "warning"], 1),
+        ("note", ["--fail-on", "warning"], 0),
+    ],
+)
+def test_a_profile_fails_on_what_was_asked(
+    sweeper: Any, monkeypatch: pytest.MonkeyPatch, found: Any, asked: list[str], status: int
+) -> None:
+    finding = Finding(kind="x", severity=found, text="Something is found.")
+    monkeypatch.setattr("sweeper.cli.profile.examine", lambda *_: [finding])
+    ended, out, err = sweeper("profile", "synthetic:cracks?images=20&size=64", *asked)
+    assert ended == status and f"{found}: Something is found." in out, err
+
+
+def test_the_verdicts_exit_codes_are_documented_and_no_others(tmp_path: Path) -> None:
+    codes = run_module.VERDICT_CODES
+    assert set(codes) == set(Verdict) and len(set(codes.values())) == len(codes)
+    assert not set(codes.values()) - {0} & {1, 2, 3, 129, 130, 143}
+    readme = (Path(__file__).parents[2] / "docs/reference/commands.md").read_text("utf-8")
+    said = ", ".join(f"{code} {verdict.value.replace('_', ' ')}" for verdict, code in codes.items() if code)
+    assert said in readme
+
+
+@pytest.mark.parametrize(("by_verdict", "status"), [([], 0), (["--exit-code-by-verdict"], 12)])
+def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
+    sweeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verdict: list[str], status: int
+) -> None:
+    paths = ReportPaths(tmp_path, "toy")
+    paths.folder.mkdir()
+    paths.recommendation.write_text("{}")
+    found = recommend(
+        builders.evidence({"dice": 0.7}, baseline=None), task="binary", order=builders.ORDER, snippet=lambda *_: ""
+    )
+    outcome = Outcome(builders.sweep(), found, paths)
+    monkeypatch.setattr("sweeper.workflow.run.run_sweep", lambda *_, **__: outcome)
+    log = tmp_path / "logs" / "sweep.log"
+    ended, out, _ = sweeper("run", "--executor", "inline", "--log-file", log, *by_verdict)
+    assert ended == status and "Nothing was compared: dice alone was confirmed." in out
+    assert "Nothing was compared" in log.read_text("utf-8")
+
+
+def test_an_error_is_a_document_under_json(sweeper: Any, tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcd"})
+    (root / "masks" / "a.png").unlink()
+    for words in (["profile", root], ["run", "--data", root, "--executor", "inline", "--log-file", "log"]):
+        status, out, err = sweeper(*words, "--json")
+        document = json.loads(out)
+        assert (status, document["schema"], document["exit_status"]) == (2, "sweeper.error/1", 2)
+        assert document["error"]["kind"] == "DataError" and "has no mask" in err
+        assert any("images/a.png: has no mask" in problem for problem in document["error"]["problems"])
+    assert "has no mask" in Path("log").read_text("utf-8")
+    status, out, _ = sweeper("run", "--trails", "3", "--json")
+    assert status == 2 and json.loads(out)["error"]["kind"] == "UsageError"
+
+
+@pytest.mark.parametrize(
+    ("words", "schema"),
+    [(["losses"], "losses"), (["cache"], "cache"), (["doctor", "--device", "cpu"], "doctor")],
+)
+def test_every_document_names_its_schema(sweeper: Any, tmp_path: Path, words: list[str], schema: str) -> None:
+    assert json.loads(sweeper(*words, "--json")[1])["schema"] == f"sweeper.{schema}/1"
+
+
+def test_a_log_file_has_every_line_with_its_time_whatever_is_shown(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "log"
+    display = Displays(PlainDisplay(-1), FileDisplay(path))
+    display.phase("search", 0, 1)
+    result = builders.trial("dice", 0.61, 0)
+    display.notify(Started(result.spec))
+    display.notify(Stored(result))
+    display.warn("two\nlines of http://me:secret@host")
+    display.close()
+    display.note("done")
+    assert capsys.readouterr().err.count("\n") == 2  # quiet: the warning alone
+    lines = path.read_text("utf-8").splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        "search: 1 training",
+        "[1/1] dice #0: 0.610",
+        "warning: two",
+        "lines of http://***@host",
+        "done",
+    ]
+    assert all(line[:4].isdigit() and line[19:25] == "+00:00" for line in lines)
+    with pytest.raises(UsageError, match="--log-file"):
+        FileDisplay(tmp_path)

@@ -1,0 +1,161 @@
+"""Names are completed and mended: `sweeper studies`, completion in the shell, what is spelt alike."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+from click.testing import CliRunner
+
+from sweeper import storage as studies
+from sweeper.cli.main import cli
+from sweeper.core.encoders import ENCODERS
+from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
+from sweeper.workflow.status import Signs, status_file
+from tests.support.faking import new_plan, train
+
+URL = "sqlite:///sweeper.db"
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two studies that were made, `done` and `begun`."""
+    monkeypatch.chdir(tmp_path)
+    storage = studies.open_storage(URL)
+    for name in ("done", "begun"):
+        studies.create_study(storage, name, new_plan())
+    return tmp_path
+
+
+@pytest.fixture
+def here(made: Path) -> Path:
+    """The same, where `done` was trained."""
+    done = studies.load_study(studies.open_storage(URL), "done")
+    for key, value in (("trials", 9), ("confirm_seeds", 3)):
+        done.set_user_attr(key, studies.pack_value(value))
+    train(done)
+    with Signs(status_file(URL, "done"), "done"):
+        pass
+    for folder in (checkpoints_dir(Path(".sweeper/cache"), "done"), ReportPaths(Path("reports"), "done").folder):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"12345678")
+    return made
+
+
+def test_studies_are_listed_with_state_verdict_and_best(here: Path, sweeper) -> None:
+    status, out, _ = sweeper("studies", "--json")
+    document = json.loads(out)
+    rows = {row["study"]: row for row in document["studies"]}
+    assert status == 0 and document["schema"] == "sweeper.studies/1"
+    assert (rows["done"]["state"], rows["done"]["trials"], rows["done"]["on"]) == ("finished", 9, "test")
+    assert rows["done"]["verdict"] and rows["done"]["family"] in {"dice", "dice_ce", "tversky", "dice_focal"}
+    assert rows["begun"]["state"] == "unknown" and rows["begun"]["best"] is None and rows["begun"]["verdict"] is None
+    status, out, _ = sweeper("studies")
+    assert "finished" in out and "9/9" in out and "2 studies in sqlite:///sweeper.db" in out
+
+
+def test_a_deleted_study_leaves_its_report_and_nothing_else(here: Path, sweeper) -> None:
+    status, out, err = sweeper("studies", "delete", "done")
+    assert status == 2 and "add --yes" in err and "done" in studies.study_names(studies.open_storage(URL))
+    status, out, err = sweeper("studies", "delete", "done", "--yes")
+    assert status == 0 and "deleted study done" in out and "the report in reports/done" in out, err
+    storage = studies.open_storage(URL)
+    assert studies.study_names(storage) == ["begun"]
+    assert not checkpoints_dir(Path(".sweeper/cache"), "done").exists() and not status_file(URL, "done").exists()
+    assert ReportPaths(Path("reports"), "done").folder.exists()
+    assert studies.create_study(storage, "done", new_plan()).trials == []
+
+
+def test_a_study_that_is_run_is_not_deleted(here: Path, sweeper) -> None:
+    weights_dir(Path(".sweeper/cache"), "done").mkdir(parents=True)
+    with studies.sole_use(URL, "done"):
+        status, _, err = sweeper("studies", "delete", "done", "--yes")
+    assert status == 2 and "is being run by another process" in err
+    assert weights_dir(Path(".sweeper/cache"), "done").exists()
+    assert "done" in studies.study_names(studies.open_storage(URL))
+
+
+def test_networks_that_may_be_of_another_study_of_that_name_stay(here: Path, sweeper) -> None:
+    """Two storages in one folder may each hold a study `done`."""
+    folder = weights_dir(Path(".sweeper/cache"), "done")
+    folder.mkdir(parents=True)
+    (folder / "confirm-00000.safetensors").write_bytes(b"somebody's")
+    status, out, err = sweeper("studies", "delete", "done", "--yes")
+    assert status == 0 and "which may be of another study of this name" in out, err
+    assert list(folder.iterdir()) and checkpoints_dir(Path(".sweeper/cache"), "done").exists()
+
+
+def test_of_a_link_the_link_is_deleted(here: Path, sweeper) -> None:
+    folder = checkpoints_dir(Path(".sweeper/cache"), "done")
+    folder.rename("elsewhere")
+    folder.symlink_to(Path("elsewhere").resolve())
+    status, _, err = sweeper("studies", "delete", "done", "--yes")
+    assert status == 0 and not folder.is_symlink() and (Path("elsewhere") / "file").exists(), err
+
+
+def test_one_study_that_cannot_be_weighed_hides_no_other(here: Path, sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(sweep: object) -> None:
+        raise ValueError("nothing to weigh")
+
+    monkeypatch.setattr("sweeper.workflow.studies.conclude", fails)
+    status, out, _ = sweeper("studies", "--json")
+    rows = {row["study"]: row for row in json.loads(out)["studies"]}
+    assert status == 0 and rows["begun"]["state"] == "unknown"
+    assert (rows["done"]["state"], rows["done"]["problem"]) == ("damaged", "nothing to weigh")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--studdy", "x"], "'--study'"),
+        (["run", "--encoder", "resnet81"], "did you mean `resnet18`?"),
+        (["run", "--space", "bnary"], "did you mean `binary`?"),
+        (["report", "don"], "did you mean `done`?"),
+        (["losses", "dise"], "did you mean `dice`?"),
+    ],
+)
+def test_a_slip_is_answered_with_what_is_spelt_alike_before_anything_is_decoded(
+    made: Path, sweeper, words: list[str], said: str
+) -> None:
+    status, out, err = sweeper(*words, *(["--data", "nowhere"] if words[0] == "run" else []))
+    assert status == 2 and said in err and out == ""
+
+
+def test_the_known_encoders_are_the_librarys() -> None:
+    assert set(ENCODERS) == set(smp.encoders.encoders)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("sweeper stu", ["studies"]),
+        ("sweeper report d", ["done"]),
+        ("sweeper run --study ", ["begun", "done"]),
+        ("sweeper studies delete b", ["begun"]),
+        ("sweeper run --encoder mit_b", [f"mit_b{n}" for n in range(6)]),
+        ("sweeper run --space mul", ["multiclass"]),
+        ("sweeper losses dice_", ["dice_ce", "dice_focal", "dice_topk"]),
+        ("sweeper export x", []),
+        ("sweeper run --confirm-st", ["--confirm-steps"]),
+    ],
+)
+def test_the_shell_completes_names(made: Path, line: str, expected: list[str]) -> None:
+    words = line.split(" ")
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_SWEEPER_COMPLETE": "bash_complete"}
+    shown = CliRunner().invoke(cli, [], env=asked, prog_name="sweeper").output
+    assert [row.partition(",")[2] for row in shown.splitlines() if row.strip()] == expected
+
+
+@pytest.mark.slow
+def test_the_command_completes_without_heavy_libraries(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; os.environ.update(_SWEEPER_COMPLETE='bash_complete', COMP_WORDS='sweeper run --study ',"
+        " COMP_CWORD='3'); sys.argv = ['sweeper']\nfrom sweeper.cli.main import main\ntry:\n    main()\n"
+        "except SystemExit:\n    pass\nprint(sorted({'torch', 'optuna', 'mlflow', 'scipy'} & set(sys.modules)))"
+    )
+    made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert made.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,343 @@
+"""Metrics against definitions: confusion matrices counted pixel by pixel, and values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.cli.run import command
+from sweeper.core import metrics
+from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
+from sweeper.core.records import ImageCounts, Scores, TestDetail
+from tests.support.builders import counts_from_iou, histogram_counts, point_counts
+
+EDGES = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Class counts (C, 3) of one image, counted from the pixels."""
+    return np.array(
+        [
+            [
+                np.sum((predicted == c) & (target == c)),
+                np.sum((predicted == c) & (target != c)),
+                np.sum((predicted != c) & (target == c)),
+            ]
+            for c in range(classes)
+        ]
+    )
+
+
+def brute_miou(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
+    """mIoU over all pixels of (target, predicted) images, from intersections and unions of sets."""
+    target = np.concatenate([t.ravel() for t, _ in pairs])
+    predicted = np.concatenate([p.ravel() for _, p in pairs])
+    ious = []
+    for c in range(classes):
+        truth, answer = set(np.flatnonzero(target == c)), set(np.flatnonzero(predicted == c))
+        if truth:
+            ious.append(len(truth & answer) / len(truth | answer))
+    return sum(ious) / len(ious)
+
+
+def binary_counts(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
+    """Histogram of logits (n, pixels) by true class (n, pixels)."""
+    data = np.zeros((len(logits), 2, BINS), dtype=np.int64)
+    for i, (z, t) in enumerate(zip(logits, target, strict=True)):
+        for c in (0, 1):
+            data[i, c] = np.histogram(np.clip(z[t == c], EDGES[0], EDGES[-1]), EDGES)[0]
+    return ImageCounts(kind="histogram", pictures=tuple(range(len(logits))), points=THRESHOLDS, data=data)
+
+
+def random_images(seed: int, images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    occurring = rng.integers(0, classes, size=(rng.integers(1, classes + 1),))  # some classes may be absent
+    return rng.choice(occurring, (images, 30)), rng.integers(0, classes, (images, 30))
+
+
+# --- Operating points ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("points", [THRESHOLDS, TAUS, (0.25, 0.5)])
+def test_points_that_all_counts_share_are_stored_by_name(points: tuple[float, ...]) -> None:
+    data = np.zeros((1, len(points), 2, 3), dtype=np.uint32)
+    counts = ImageCounts(kind="points", pictures=(0,), points=points, data=data)
+    text = counts.model_dump_json()
+    assert ImageCounts.model_validate_json(text) == counts
+    assert len(text) < 300
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, images=st.integers(1, 4), index=st.integers(0, BINS - 2))
+def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, images: int, index: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits, target = rng.normal(0, 5, (images, 60)), rng.integers(0, 2, (images, 60))
+    counts = binary_counts(logits, target)
+    threshold = counts.points[index]
+    # Compared in the logit: sigmoid and its inverse would cost the last digits.
+    expected = [confusion(t, (z >= EDGES[index + 1]).astype(int), 2) for z, t in zip(logits, target, strict=True)]
+    np.testing.assert_array_equal(metrics.at_point(counts, threshold), expected)
+    np.testing.assert_array_equal(metrics.sweep_points(counts)[:, index], expected)
+
+
+def test_thresholds_are_the_sigmoids_of_the_inner_edges_with_a_half_in_the_middle() -> None:
+    np.testing.assert_allclose(THRESHOLDS, 1 / (1 + np.exp(-EDGES[1:-1])), rtol=1e-12)
+    assert THRESHOLDS[255] == 0.5
+    assert 0.0 in TAUS
+    assert (metrics.default_point("binary"), metrics.default_point("multiclass")) == (0.5, 0.0)
+
+
+def test_an_operating_point_that_is_not_stored_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one of the stored 9, got 0\.3"):
+        metrics.at_point(point_counts(np.ones((2, 3, 3))), 0.3)
+
+
+def test_every_operating_point_accounts_for_every_pixel() -> None:
+    counts = histogram_counts(tp=[5, 0], fp=[2, 1], fn=[3, 4], tn=[90, 95])
+    swept = metrics.sweep_points(counts)
+    assert swept.shape == (2, 511, 2, 3)
+    np.testing.assert_array_equal(swept[..., 0] + swept[..., 2], np.broadcast_to([[[92, 8]], [[96, 4]]], (2, 511, 2)))
+    np.testing.assert_array_equal(metrics.at_point(counts, 0.5), [[[90, 3, 2], [5, 2, 3]], [[95, 4, 1], [0, 1, 4]]])
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds)
+def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 2, (3, 80))
+    counts = binary_counts(rng.normal(3 * target - 4, 2), target)  # shifted, so that 0.5 is a poor choice
+    point, value = metrics.best_point(counts)
+    each = [metrics.scores(metrics.at_point(counts, p)).miou for p in counts.points]
+    assert value == pytest.approx(max(each), abs=1e-12)
+    assert each[counts.points.index(point)] == pytest.approx(value, abs=1e-12)
+
+
+def test_the_best_point_of_multiclass_counts_is_found_per_metric() -> None:
+    good, bad = [[50, 0, 0], [40, 0, 0], [10, 0, 0]], [[50, 10, 0], [40, 0, 0], [0, 0, 10]]
+    counts = point_counts([bad, bad])
+    counts.data[:, 7] = good
+    assert metrics.best_point(counts) == (TAUS[7], 1.0)
+    assert metrics.best_point(counts, "dice") == (TAUS[7], 1.0)
+
+
+def test_ties_go_to_the_point_nearest_the_default() -> None:
+    separable = histogram_counts(tp=[10], fp=[0], fn=[0], tn=[90])
+    assert metrics.best_point(separable) == (0.5, 1.0)
+    assert metrics.best_point(point_counts([[[5, 0, 0], [3, 1, 1], [2, 1, 1]]]))[0] == 0.0
+    shifted = separable.model_copy(update={"data": np.roll(separable.data, -100, axis=-1)})
+    # Now perfect only at edges 114 to 198 (foreground in bin 198): the nearest to 0.5 is the highest of them.
+    assert metrics.best_point(shifted) == (THRESHOLDS[197], 1.0)
+
+
+# --- Scores -------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=80)
+@given(seed=seeds, images=st.integers(1, 4), classes=st.integers(2, 5))
+def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, images: int, classes: int) -> None:
+    target, predicted = random_images(seed, images, classes)
+    pairs = list(zip(target, predicted, strict=True))
+    scores = metrics.scores(np.array([confusion(t, p, classes) for t, p in pairs]))
+    assert scores.miou == pytest.approx(brute_miou(pairs, classes), abs=1e-12)
+    for c in range(classes):
+        occurs = bool((target == c).any())
+        assert (scores.iou[c] is None) == (not occurs)
+        if occurs:
+            iou, hit = scores.iou[c], np.sum((target == c) & (predicted == c))
+            assert iou is not None
+            assert scores.recall[c] == pytest.approx(hit / np.sum(target == c))
+            assert scores.precision[c] == pytest.approx(hit / max(1, np.sum(predicted == c)))
+    present = [iou for iou in scores.iou if iou is not None]
+    assert scores.dice == pytest.approx(np.mean([2 * iou / (1 + iou) for iou in present]))
+
+
+def test_miou_sums_the_images_before_it_divides() -> None:
+    counts = np.array([[[90, 0, 0], [10, 0, 0]], [[0, 0, 100], [0, 100, 0]]])  # one perfect, one all wrong
+    scores = metrics.scores(counts)
+    assert scores.miou == pytest.approx((90 / 190 + 10 / 110) / 2)
+    assert scores.fg_iou == pytest.approx(10 / 110)
+
+
+def test_an_absent_class_is_left_out_even_where_it_is_predicted() -> None:
+    counts = np.array([[[80, 0, 10], [10, 0, 0], [0, 10, 0]]])  # class 2 never occurs, predicted on 10 pixels
+    scores = metrics.scores(counts)
+    assert scores.miou == pytest.approx((80 / 90 + 1) / 2)
+    assert scores.iou[2] is None
+    assert scores.fg_iou is None  # three classes
+
+
+def test_an_image_is_scored_over_the_classes_of_its_own_labels() -> None:
+    empty, full = [[97, 0, 3], [0, 3, 0]], [[80, 5, 5], [10, 5, 5]]
+    unlabelled = [[0, 0, 0], [0, 0, 0]]
+    found = metrics.image_mious(np.array([empty, full, unlabelled]))
+    assert found == pytest.approx([0.97, (80 / 90 + 10 / 20) / 2, 0.0])
+    assert list(found[:2]) == [metrics.scores(np.array([image])).miou for image in (empty, full)]
+
+
+def test_a_present_class_that_is_never_predicted_scores_zero() -> None:
+    scores = metrics.scores(np.array([[[90, 10, 0], [0, 0, 10]]]))
+    assert (scores.fg_iou, scores.precision[1], scores.recall[1]) == (0.0, 0.0, 0.0)
+    assert scores.miou == pytest.approx(0.45)
+
+
+def test_a_marked_class_missing_from_a_replicate_counts_as_right_only_when_not_predicted() -> None:
+    marked = np.array([True, True])
+    assert metrics.objective(np.array([[100, 0, 0], [0, 0, 0]]), marked) == 1.0
+    assert metrics.objective(np.array([[99, 0, 1], [0, 1, 0]]), marked) == pytest.approx(0.99 / 2)
+
+
+def test_without_a_present_class_the_objective_is_zero_for_every_replicate() -> None:
+    np.testing.assert_array_equal(metrics.objective(np.zeros((4, 2, 3), int), np.array([False, False])), np.zeros(4))
+
+
+def test_an_unknown_metric_is_refused_and_not_read_as_miou() -> None:
+    marked = np.array([True, True])
+    for name in ("mIoU", "miou ", "iou", "test_miou", ""):
+        with pytest.raises(ValueError, match=re.escape(f"one of miou, fg_iou, dice, got {name!r}")):
+            metrics.objective(np.ones((2, 3), int), marked, name)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one of"):
+        metrics.best_point(histogram_counts([5], [1], [1], [9]), "f1")  # type: ignore[arg-type]
+
+
+def test_foreground_iou_is_refused_where_there_are_more_classes() -> None:
+    with pytest.raises(ValueError, match="binary tasks, got 3 classes"):
+        metrics.objective(np.ones((3, 3), int), np.array([True, True, True]), "fg_iou")
+
+
+def test_one_table_holds_every_metric() -> None:
+    """What the recipe takes, what is computed, what people read and what `--metric` offers."""
+    assert set(metrics.METRICS) <= set(Scores.model_fields)
+    choice = next(option for option in command.params if option.name == "metric").type
+    assert list(choice.choices) == list(metrics.METRICS)
+    summed = np.array([[90, 3, 5], [20, 5, 3]])
+    scores = metrics.scores(summed[None])
+    for name in metrics.METRICS:
+        assert float(metrics.objective(summed, np.array([True, True]), name)) == getattr(scores, name)
+
+
+def test_the_objective_works_on_many_replicates_at_once() -> None:
+    rng = np.random.default_rng(0)
+    for metric, found in metrics.METRICS.items():
+        marked = np.array([False, True] if found.binary_only else [True, False, True])
+        sums = rng.integers(1, 100, (5, 7, len(marked), 3))
+        together = metrics.objective(sums, marked, metric)
+        assert together.shape == (5, 7)
+        assert together[3, 2] == pytest.approx(float(metrics.objective(sums[3, 2], marked, metric)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, classes=st.integers(2, 5))
+def test_the_constant_answer_scores_what_predicting_the_commonest_class_scores(seed: int, classes: int) -> None:
+    target, _ = random_images(seed, 3, classes)
+    commonest = int(np.bincount(target.ravel()).argmax())
+    predicted = np.full_like(target, commonest)
+    counts = np.array([confusion(t, p, classes) for t, p in zip(target, predicted, strict=True)])
+    assert metrics.constant_miou(counts) == pytest.approx(metrics.scores(counts).miou)
+    # It does not depend on what was predicted.
+    other = np.array([confusion(t, t, classes) for t in target])
+    assert metrics.constant_miou(other) == metrics.constant_miou(counts)
+
+
+def test_the_constant_answer_on_no_labelled_pixels_is_zero() -> None:
+    assert metrics.constant_miou(np.zeros((2, 3, 3), int)) == 0.0
+
+
+# --- Pooling ------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(images=st.integers(1, 40), groups=st.integers(1, 20), seed=seeds)
+def test_pooling_keeps_totals_and_so_every_score(images: int, groups: int, seed: int) -> None:
+    counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, images))
+    small = metrics.pooled(counts, groups)
+    assert len(small.pictures) == len(small.data) == min(images, groups)
+    np.testing.assert_array_equal(small.data.sum(axis=0), counts.data.sum(axis=0))
+    assert metrics.scores(metrics.at_point(small, 0.5)) == metrics.scores(metrics.at_point(counts, 0.5))
+    assert metrics.best_point(small) == metrics.best_point(counts)
+
+
+def test_pooling_of_few_images_changes_nothing() -> None:
+    counts = counts_from_iou([0.5, 0.6])
+    assert metrics.pooled(counts) is counts
+
+
+def test_counts_survive_json() -> None:
+    counts = counts_from_iou([0.5, 0.6])
+    again = ImageCounts.model_validate_json(counts.model_dump_json())
+    np.testing.assert_array_equal(again.data, counts.data)
+    assert again.points == counts.points
+    assert all(math.isfinite(p) for p in again.points)
+
+
+# --- What counts do not hold --------------------------------------------------------------------------------
+
+
+def test_f_beta_weighs_misses_and_false_alarms() -> None:
+    counts = np.array([60, 20, 40])  # precision 0.75, recall 0.6
+    assert metrics.f_beta(counts, 1.0) == pytest.approx(metrics.dice(counts))
+    for beta in (0.5, 2.0):
+        wanted = (1 + beta**2) * 0.75 * 0.6 / (beta**2 * 0.75 + 0.6)
+        assert metrics.f_beta(counts, beta) == pytest.approx(wanted)
+    assert metrics.f_beta(counts, 2.0) < metrics.f_beta(counts, 0.5)
+    assert np.isnan(metrics.f_beta(np.zeros(3, int), 2.0))
+
+
+def test_cldice_is_the_harmonic_mean_of_its_two_shares() -> None:
+    assert metrics.cldice(np.array([3, 4, 1, 2])) == pytest.approx(2 * 0.75 * 0.5 / 1.25)
+    assert metrics.cldice(np.array([0, 0, 0, 7])) == 0.0  # nothing found
+    assert metrics.cldice(np.array([0, 5, 0, 0])) == 0.0  # nothing there
+    assert np.isnan(metrics.cldice(np.zeros(4, int)))
+
+
+def test_calibration_error_against_its_definition() -> None:
+    rng = np.random.default_rng(4)
+    confidence, right = rng.uniform(0.5, 1, 500), rng.random(500) < 0.7
+    bins = np.zeros((30, 3))
+    for c, r in zip(confidence, right, strict=True):
+        bins[int(c * 30)] += 1, r, c
+    wanted = sum(
+        len(chosen) / 500 * abs(right[chosen].mean() - confidence[chosen].mean())
+        for chosen in (np.flatnonzero((confidence * 30).astype(int) == b) for b in range(30))
+        if len(chosen)
+    )
+    assert metrics.calibration_error(bins) == pytest.approx(wanted)
+    assert np.isnan(metrics.calibration_error(np.zeros((30, 3))))
+
+
+def detail(images: int = 3, classes: int = 2, seed: int = 0) -> TestDetail:
+    rng = np.random.default_rng(seed)
+    boundary, lines = rng.integers(1, 9, (images, classes, 3)), rng.integers(1, 9, (images, classes, 4))
+    lines[:, 0] = 0
+    confidence = np.zeros((images, 30, 3))
+    confidence[:, 20] = 100, 80, 70
+    return TestDetail(
+        pictures=tuple(range(images)), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence
+    )
+
+
+def test_detail_scores_take_the_foreground_of_a_binary_task() -> None:
+    found = detail()
+    scores = metrics.detail_scores(found)
+    both, more, less = found.boundary.sum(axis=0)[1]
+    assert scores["boundary_iou"] == pytest.approx(both / (both + more + less))
+    assert scores["cldice"] == pytest.approx(metrics.cldice(found.centreline.sum(axis=0)[1]))
+    assert scores["ece"] == pytest.approx(0.1)
+
+
+def test_what_is_undefined_is_left_out_of_the_detail_scores() -> None:
+    empty = detail().model_copy(update={"boundary": np.zeros((3, 2, 3), int), "centreline": np.zeros((3, 2, 4), int)})
+    assert set(metrics.detail_scores(empty)) == {"ece"}
+
+
+def test_pooled_details_keep_every_score() -> None:
+    many = detail(images=23)
+    small = metrics.pooled_detail(many, 5)
+    assert small.pooled_from == 23 and len(small.boundary) == 5
+    assert metrics.detail_scores(small) == pytest.approx(metrics.detail_scores(many))
+    assert metrics.pooled_detail(many) is many

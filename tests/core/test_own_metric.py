@@ -1,0 +1,241 @@
+"""`--metric module:function`: a metric of the user's is tried, maximised, and one more thing to care about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import yaml
+
+from sweeper.core import metrics, own_metric
+from sweeper.core.errors import StudyError, UsageError
+from sweeper.core.metrics import BUILT_IN, METRICS, best_point, objective
+from sweeper.core.own_code import find_code
+from sweeper.core.records import Conditions, Dataset
+from sweeper.evidence.other_metrics import measures
+from sweeper.evidence.preferences import preferences
+from sweeper.evidence.replicates import Replicate
+from sweeper.storage import differences, load_sweep, open_storage
+from sweeper.training.checkpoint import key_of
+from sweeper.training.worker import check_model
+from sweeper.workflow.conclude import conclude, report_study
+from sweeper.workflow.recipe_choice import metric_code
+from tests.report.test_report import text_of
+from tests.report.test_simulated import cracks
+from tests.support import builders
+from tests.support.faking import new_plan
+from tests.support.own_modules import own_module
+from tests.support.sweeping import one_figure, sweep_in
+from tests.training.test_training import SMALL, train
+
+Sweeper = Callable[..., tuple[int, str, str]]
+METRICS_HERE = """
+import numpy as np
+
+def worst_f2(tp, fp, fn):
+    return np.nan_to_num(5 * tp / (5 * tp + 4 * fn + fp), nan=1.0).min(axis=-1)
+
+def last_iou(tp, fp, fn):
+    return np.nan_to_num(tp / (tp + fp + fn), nan=1.0)[..., -1]
+
+def each(tp, fp, fn):
+    return np.nan_to_num(tp / (tp + fp + fn), nan=1.0)
+def undefined(tp, fp, fn):
+    return (tp / (tp + fp + fn)).mean(axis=-1)
+def percent(tp, fp, fn):
+    return 100 * worst_f2(tp, fp, fn)
+def cost(tp, fp, fn):
+    return 1 - worst_f2(tp, fp, fn)
+def smoothed(tp, fp, fn):
+    return ((tp + 100) / (tp + fp + fn + 100)).mean(axis=-1)
+def ranked(tp, fp, fn):
+    return np.full(tp.shape[:-1], worst_f2(tp, fp, fn).max())
+def fails(tp, fp, fn):
+    raise ValueError("not today")
+def of_images(images, labels):
+    return 1.0
+number = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module of metrics in the working folder; none of it stays registered."""
+    with own_module("own_metrics_here", METRICS_HERE, tmp_path, monkeypatch) as name:
+        yield name
+    forget()
+
+
+def forget() -> None:
+    for name in [name for name in METRICS if name not in BUILT_IN]:
+        del METRICS[name]
+
+
+def registered(name: str) -> str:
+    code = metric_code(name)
+    own_metric.register_metric(code)
+    return name
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("name", ["worst_f2", "last_iou"])
+def test_a_sound_one_passes(module: str, name: str, classes: int) -> None:
+    own_metric.check_metric(find_code(f"{module}:{name}", "--metric"), classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("each", "must give one number for each sum, an array of shape (2, 5), got (2, 5, 3)"),
+        ("undefined", "must be within 0 and 1, the higher the better, got nan"),
+        ("percent", "must be within 0 and 1, the higher the better, got "),
+        ("cost", "must be higher where all pixels are right than where none is, got 0 and 1"),
+        ("smoothed", "must not depend on the number of images"),
+        ("ranked", "must give the same for a sum by itself as among others"),
+        ("fails", "and failed: ValueError: not today"),
+        ("of_images", "and failed: TypeError"),
+        ("number", "must name a function or class"),
+        ("absent", "has no absent"),
+    ],
+)
+def test_what_cannot_be_maximised_is_refused_in_words(module: str, name: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        own_metric.check_metric(find_code(f"{module}:{name}", "--metric"), 3)
+    assert words in str(caught.value) and "nothing was trained" in str(caught.value)
+
+
+def test_it_is_told_with_all_else_before_anything_is_trained(module: str, tiny: Dataset) -> None:
+    code = find_code(f"{module}:cost", "--metric")
+    recipe = SMALL.model_copy(update={"own_metric": code, "metric": code.name, "arch": "unet", "encoder": "nonsense"})
+    with pytest.raises(UsageError) as caught:
+        check_model(Conditions(dataset=tiny, recipe=recipe, seed=0))
+    assert "give a score, not a cost" in str(caught.value) and "nonsense" in str(caught.value)
+
+
+def test_a_training_is_scored_by_it_at_its_own_operating_point(module: str, tiny: Dataset) -> None:
+    name = registered(f"{module}:last_iou")
+    recipe = SMALL.model_copy(update={"own_metric": metric_code(name), "metric": name})
+    result = train(tiny, family="dice", params={}, steps=8, recipe=recipe)
+    last = result.evaluations[-1]
+    counts = result.val
+    assert counts is not None and result.value == last.value
+    assert (last.point, last.value) == pytest.approx(best_point(counts, "fg_iou"))
+    assert (last.point, last.value) == pytest.approx(best_point(counts, name))
+
+
+def test_finalists_are_compared_by_it(module: str) -> None:
+    name = registered(f"{module}:worst_f2")
+    runs = [Replicate((run,)) for run in builders.sweep().confirmations]
+    found = {m.name: m for m in measures(runs, None, tuned=True, metric=name)}
+    own = found["searched_metric"]
+    summed = own.counts.sum(axis=1)
+    assert own.text == "worst_f2, your metric" and not own.smooth and next(iter(found)) == "searched_metric"
+    np.testing.assert_allclose(own.score(summed), objective(summed, np.ones(2, dtype=bool), name))
+    np.testing.assert_allclose(own.score(summed), metrics.f_beta(summed, 2).min(axis=-1))
+    dice = next(m for m in measures(runs, None, tuned=True, metric="dice") if m.name == "searched_metric")
+    assert dice.text == "mean Dice, the metric of the search" and dice.smooth
+    assert "searched_metric" not in {m.name for m in measures(runs, None, tuned=True)}
+
+
+def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
+    module: str, tiny: Dataset, tmp_path: Path
+) -> None:
+    code = find_code(f"{module}:worst_f2", "--metric")
+    recipe = SMALL.model_copy(update={"own_metric": code, "metric": code.name})
+    conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
+    elsewhere = recipe.model_copy(update={"own_metric": code.model_copy(update={"folder": "/elsewhere"})})
+    assert key_of(conditions) == key_of(conditions.model_copy(update={"recipe": elsewhere}))
+    assert not differences(
+        new_plan(conditions=conditions), new_plan(conditions=conditions.model_copy(update={"recipe": elsewhere}))
+    )
+    (tmp_path / "own_metrics_here.py").write_text(METRICS_HERE + "\n# another\n")
+    changed = recipe.model_copy(update={"own_metric": find_code(code.name, "--metric")})
+    plans = [new_plan(conditions=conditions.model_copy(update={"recipe": one})) for one in (recipe, changed)]
+    (line,) = differences(*plans)
+    assert line.startswith(f"the source file of --metric {module}:worst_f2: SHA-256 ")
+    other = recipe.model_copy(update={"own_metric": None, "metric": "miou"})
+    (line,) = differences(plans[0], new_plan(conditions=conditions.model_copy(update={"recipe": other})))
+    assert line == f"recipe.metric: {module}:worst_f2 → miou"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dicee", "dicee"),
+        ("nowhere_at_all:f2", "there is no nowhere_at_all in"),
+        ("my_metrics.py:f2", "for example my_metrics:f2"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_before_data_are_read(
+    module: str, sweeper: Sweeper, name: str, words: str
+) -> None:
+    status, out, _ = sweeper("run", "--data", "nowhere", "--executor", "inline", "--metric", name, "--json")
+    assert status == 2 and words in json.loads(out)["error"]["message"]
+
+
+def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_path: Path) -> None:
+    name = registered(f"{module}:last_iou")
+    study = cracks(trials=20)
+    given = {"metric": name, "own_metric": metric_code(name)}
+    recipe = study.sweep.conditions.recipe.model_copy(update=given)
+    sweep = study.sweep.model_copy(update={"conditions": study.sweep.conditions.model_copy(update={"recipe": recipe})})
+    evidence = study.recommendation.evidence
+    assert evidence is not None
+    judged = preferences(sweep.confirmations, evidence, None, metric=name)
+    assert judged[0].name == "searched_metric"
+    for value, finalist in zip(judged[0].scores, evidence.finalists, strict=True):
+        assert finalist.fg_iou is not None and value.estimate == pytest.approx(finalist.fg_iou.estimate)
+    answer = study.recommendation.model_copy(update={"evidence": evidence.model_copy(update={"preferences": judged})})
+    text = text_of(sweep, answer)
+    assert "last_iou, your metric" in text and "The search maximised last_iou" in text
+    assert "was not where this report was written" not in text
+    (tmp_path / "own_metrics_here.py").unlink()
+    registered_as = recipe.own_metric
+    forget()
+    own_metric.register_metric(registered_as)
+    assert not own_metric.usable(name)
+    assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, answer)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sweep_maximises_it_and_reports_it(module: str, tmp_path: Path) -> None:
+    losses = {"cross_entropy": {}, "dice": {}}
+    content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.005, 0.02]}}, "losses": losses}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
+    outcome = sweep_in(
+        tmp_path,
+        metric=f"{module}:last_iou",
+        space="space.yaml",
+        trials=2,
+        confirm_seeds="1",
+        steps=32,
+        confirm_steps=32,
+        batch_size=4,
+    )
+    assert outcome.sweep.conditions.recipe.metric == f"{module}:last_iou"
+    text = outcome.paths.markdown.read_text("utf-8")
+    assert "last_iou, your metric" in text and "The search maximised last_iou" in text
+    assert judged(tmp_path)[0] == "searched_metric"
+    source = tmp_path / "own_metrics_here.py"
+    source.write_text(METRICS_HERE + "\n# another\n")
+    with pytest.raises(StudyError, match="source file of --metric"):
+        sweep_in(tmp_path, resume=True, space=None, trials=4)
+    source.unlink()
+    assert "searched_metric" not in judged(tmp_path)
+    with patch("sweeper.report.write.draw_all", one_figure):
+        later = report_study(open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "later")
+    assert "was not where this report was written" in later.paths.markdown.read_text("utf-8")
+
+
+def judged(folder: Path) -> list[str]:
+    """What the finalists of the study are judged by beside mIoU, as a process of its own finds it."""
+    forget()
+    found = conclude(load_sweep(open_storage(f"sqlite:///{folder}/sweeper.db"), "study")).evidence
+    assert found is not None
+    return [preference.name for preference in found.preferences]

@@ -1,0 +1,111 @@
+"""A zip file is read like the folder that it holds, and a hostile one writes nothing."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset
+from sweeper.data import load_dataset
+from sweeper.data.decode_again import store_here
+from tests.support.folders import folder
+
+
+def load(archive: Path) -> Dataset:
+    return load_dataset(str(archive), archive.parent / "cache")
+
+
+def zipped(root: Path, archive: Path, prefix: str = "") -> Path:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as content:
+        for path in sorted(root.rglob("*")):
+            content.write(path, prefix + path.relative_to(root).as_posix())
+    return archive
+
+
+def problems(archive: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        load(archive)
+    assert not [path for path in archive.parent.rglob("*") if path.name.startswith((".writing", "evil"))]
+    return "\n".join(caught.value.problems)
+
+
+@pytest.mark.parametrize("prefix", ["", "a set/ünder/"])
+def test_a_zip_is_the_folder_that_it_holds(tmp_path, prefix):
+    root = folder(tmp_path / "data", classes="background\ncrack\n", split="stem,split\na,train\nb,\nc,\nd,test\n")
+    (root / "images" / "readme.exe").write_bytes(b"x")
+    plain = load(root)
+    archive = zipped(root, tmp_path / "my set.ZIP", prefix)
+    with zipfile.ZipFile(archive, "a") as content:
+        content.writestr("__MACOSX/images/._a.png", b"x")
+    found = load(archive)
+    assert (found.digest, found.name, found.source) == (plain.digest, "my set", str(archive))
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"sources", plain.digest.removeprefix("sha256:")}
+
+
+def test_an_unchanged_zip_is_not_unpacked_again_and_a_changed_one_is(tmp_path, monkeypatch):
+    root = folder(tmp_path / "data")
+    first = load(zipped(root, tmp_path / "set.zip"))
+    with monkeypatch.context() as patched:
+        patched.setattr("sweeper.data.load.unpacked", lambda *given: pytest.fail("unpacked again"))
+        assert load(tmp_path / "set.zip") == first
+    shutil.rmtree(first.store)
+    assert store_here(first) == Path(first.store)
+    shutil.copy(root / "masks" / "a.png", root / "masks" / "b.png")
+    assert load(zipped(root, tmp_path / "set.zip")).digest != first.digest
+
+
+def test_problems_of_a_zip_name_the_zip(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "masks" / "b.png").unlink()
+    archive = zipped(root, tmp_path / "set.zip")
+    assert problems(archive) == "images/b.png: has no mask; add masks/b.png, or remove the image"
+    assert not (tmp_path / "cache").exists()
+    shutil.rmtree(root / "masks")
+    found = problems(zipped(root, archive))
+    assert f"masks/: is missing beside images/ in {archive}, which holds images" in found
+
+
+def test_hostile_archives_are_refused_before_anything_is_written(tmp_path):
+    link = zipfile.ZipInfo("images/link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w") as content:
+        for name in ("../evil.png", "/evil.png", "images/../../evil.png", "C:\\evil.png"):
+            content.writestr(name, b"x")
+        content.writestr("d/" * 1500 + "x.png", b"x")
+        content.writestr(link, b"/etc/passwd")
+        content.writestr("images/a.png", b"x")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            content.writestr("images/a.png", b"y")
+    found = problems(archive)
+    assert "4 files, e.g. ../evil.png, /evil.png: must lie inside the archive" in found
+    assert "images/link.png: must be a file, found a link" in found
+    assert "d/…: may have 255 bytes in a name and 39 folders, found more" in found
+    assert "images/a.png: a name may stand for one file, found it twice" in found
+
+
+def test_a_bomb_is_weighed_and_not_unpacked(tmp_path):
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as content:
+        content.writestr("images/a.png", bytes(300 << 20))
+    assert "its files may take 200 times its size, found 315 MB" in problems(archive)
+
+
+@pytest.mark.parametrize("fault", ["no zip", "cut", "a byte"])
+def test_damaged_archives_are_told(tmp_path, fault):
+    archive = zipped(folder(tmp_path / "data"), tmp_path / "set.zip")
+    data = bytearray(archive.read_bytes())
+    if fault == "no zip":
+        data = bytearray(b"PK")
+    elif fault == "cut":
+        data = data[: len(data) // 2]
+    else:
+        data[data.index(b"a.png") + 30] ^= 0xFF
+    archive.write_bytes(data)
+    found = problems(archive)
+    assert ("images/a.png: cannot be unpacked" if fault == "a byte" else "must be a whole zip archive") in found

@@ -1,0 +1,157 @@
+"""The cache of decoded images: listed, cleared by age, never under the feet of a running sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper.cli.cache import _ago
+from sweeper.cli.main import main
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import TrialResult
+from sweeper.data import load_dataset, open_store
+from sweeper.data.cache import clear, entries, hold
+from sweeper.system.whole_files import DAY
+from sweeper.workflow.run import run_sweep
+from tests.support.sweeping import Recorder, settings_in
+
+ONE, TWO = "synthetic:cracks?images=3&size=64", "synthetic:blobs?images=4&size=64"
+LATER = 4e9
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A cache with two data sets; the first was last used ten days before the second."""
+    first, second = (Path(load_dataset(source, tmp_path / "cache").store) for source in (ONE, TWO))
+    used = (second / "index.json").stat().st_mtime
+    for path in first.iterdir():
+        os.utime(path, (used - 10 * DAY, used - 10 * DAY))
+    return tmp_path / "cache", first, second
+
+
+def test_what_is_there_is_listed_with_its_size_and_last_use(two):
+    cache, first, second = two
+    found = entries(cache)
+    assert [entry.folder for entry in found] == [second, first]
+    assert found[1].names == (ONE,) and found[1].pictures == 3 and found[1].complete and not found[1].in_use
+    assert found[1].size == 3 * 64 * 64 * 4 + (first / "index.json").stat().st_size
+    assert found[0].used - found[1].used == pytest.approx(10 * DAY)
+    assert entries(cache / "nothing") == []
+
+
+def test_what_was_not_used_for_long_goes_with_its_note(two):
+    cache, first, second = two
+    now = (second / "index.json").stat().st_mtime + DAY
+    removed, kept = clear(cache, now=now, older_than_days=5)
+    assert [entry.folder for entry in removed] == [first] and kept == []
+    assert not first.exists() and second.exists()
+    assert len(list((cache / "sources").iterdir())) == 1
+    assert load_dataset(ONE, cache).store == str(first)  # made again
+    removed, _ = clear(cache, now=LATER)
+    assert len(removed) == 2 and not list((cache / "sources").iterdir())
+
+
+def test_a_held_store_stays_and_its_use_is_noted(two):
+    cache, first, second = two
+    lock = hold(first)
+    found = {entry.folder: entry for entry in entries(cache)}
+    assert found[first].in_use and not found[second].in_use
+    assert found[first].used > found[second].used - DAY
+    removed, kept = clear(cache, now=LATER)
+    assert [e.folder for e in removed] == [second] and [e.folder for e in kept] == [first]
+    lock.release()
+    assert [e.folder for e in clear(cache, now=LATER)[0]] == [first]
+    with pytest.raises(SweeperError, match="load the data set again"):
+        hold(first)
+
+
+def test_several_may_hold_one_store(two):
+    cache, first, _ = two
+    locks = [hold(first), hold(first)]
+    locks[0].release()
+    assert first in [e.folder for e in clear(cache, now=LATER)[1]]
+    locks[1].release()
+
+
+def test_a_killed_holder_holds_nothing(two):
+    cache, first, _ = two
+    code = (
+        "import sys, time; from pathlib import Path; from sweeper.data.cache import hold\n"
+        "lock = hold(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(first)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert first in [e.folder for e in clear(cache, now=LATER)[1]]
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert first in [e.folder for e in clear(cache, now=LATER)[0]]
+    assert [path.name for path in (cache / ".locks").iterdir() if path.name != "cache.lock"] == []
+
+
+def test_open_maps_outlive_the_clearing(two):
+    cache, first, _ = two
+    store = open_store(first)
+    before = store.image(1).copy()
+    clear(cache, now=LATER)
+    assert np.array_equal(store.image(1), before)
+
+
+def test_half_written_stores_are_left_alone_for_a_day(two):
+    cache, *_ = two
+    (cache / ".writing-x").mkdir()
+    (cache / ".writing-x" / "images.bin").write_bytes(b"x" * 10)
+    begun = (cache / ".writing-x").stat().st_mtime
+    clear(cache, now=begun + DAY / 2)
+    assert (cache / ".writing-x").exists()
+    clear(cache, now=begun + 2 * DAY)
+    assert not (cache / ".writing-x").exists()
+
+
+def test_the_command_lists_and_clears(two, monkeypatch, capfd):
+    cache, first, _ = two
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["sweeper", "cache", "--cache", str(cache), *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 0
+        return capfd.readouterr().out
+
+    listed = run()
+    assert "2 data sets" in listed and f"3 images  {ONE}" in listed and "10 days ago" in listed
+    assert [row["pictures"] for row in json.loads(run("--json"))["entries"]] == [4, 3]
+    lock = hold(first)
+    cleared = run("--clear")
+    lock.release()
+    assert "deleted" in cleared and "kept, in use" in cleared and "1 data set," in cleared
+    assert "0 data sets" in run("--older-than", "0")
+
+
+@pytest.mark.slow
+def test_a_sweep_holds_its_images_while_it_lives(tmp_path):
+    class Looking(Recorder):
+        def keep(self, result: TrialResult) -> None:
+            super().keep(result)
+            self.in_use = [entry.in_use for entry in entries(tmp_path / "cache")]
+
+    display = Looking()
+    settings = settings_in(tmp_path, trials=1, confirm_seeds=1)
+    run_sweep(settings, display, display, clock=lambda: datetime.now(UTC), cores=1)
+    assert display.in_use == [True]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(5, "less than a minute ago"), (70, "a minute ago"), (300, "5 minutes ago"), (7000, "117 minutes ago"),
+     (3 * 3600, "3 hours ago"), (47 * 3600, "47 hours ago"), (10 * DAY, "10 days ago")],
+)  # fmt: skip
+def test_last_use_is_told_in_the_unit_that_fits(seconds: float, words: str) -> None:
+    assert _ago(seconds) == words

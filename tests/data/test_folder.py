@@ -1,0 +1,718 @@
+"""The folder reader: what it accepts, what it refuses, what it warns of."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset
+from sweeper.data import load_dataset, open_store
+from sweeper.data.formats.file_names import Naming, common_naming, naming_in_one_place
+from sweeper.data.text_tables import read_classes, read_sides
+from tests.support.folders import folder, image, mask
+
+
+def load(root: Path) -> Dataset:
+    return load_dataset(str(root), root.parent / "cache")
+
+
+def problems(root: Path) -> tuple[str, ...]:
+    with pytest.raises(DataError) as caught:
+        load(root)
+    assert list(caught.value.problems) == sorted(set(caught.value.problems))
+    return caught.value.problems
+
+
+def only(found: tuple[str, ...], *words: str) -> None:
+    """Exactly one problem, holding all these words."""
+    assert len(found) == 1, found
+    for word in words:
+        assert word in found[0]
+
+
+def labels(dataset: Dataset, index: int = 0) -> list[int]:
+    return [int(v) for v in np.unique(open_store(dataset.store).mask(index))]
+
+
+def test_reads_images_masks_and_names(tmp_path):
+    dataset = load(folder(tmp_path / "Road 7", classes="background\ncrack\n"))
+    assert dataset.name == "Road 7"
+    assert dataset.task == "binary"
+    assert dataset.classes == ("background", "crack")
+    assert dataset.channels == 3
+    assert [p.stem for p in dataset.pictures] == list("abcd")
+    assert dataset.pictures[0].pixels == (12 * 16 - 16, 16)
+    store = open_store(dataset.store)
+    assert len(store) == 4
+    assert np.array_equal(store.image(2), np.array(image(2)))
+    assert np.array_equal(store.mask(2), np.array(mask(0, 1, shift=2)))
+
+
+@pytest.mark.parametrize(
+    ("images_at", "masks_at"),
+    [("img", "labels"), ("Images", "Masks"), ("image", "gt"), ("imgs", "annotations"), ("images", "label")],
+)
+def test_folders_called_otherwise_are_read(tmp_path, images_at, masks_at):
+    usual, root = folder(tmp_path / "usual"), tmp_path / "data"
+    root.mkdir()
+    shutil.copytree(usual / "images", root / images_at)
+    shutil.copytree(usual / "masks", root / masks_at)
+    assert load(root).digest == load(usual).digest
+
+
+def test_folders_of_splits_are_called_otherwise_too(tmp_path):
+    usual, root = folder(tmp_path / "usual"), tmp_path / "data"
+    for stem, split in zip("abcd", ("train", "train", "val", "test"), strict=True):
+        for kind, name in (("images", "img"), ("masks", "label")):
+            (root / split / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(usual / kind / f"{stem}.png", root / split / name)
+    dataset = load(root)
+    assert [(p.stem, p.split) for p in dataset.pictures] == [
+        ("a", "train"),
+        ("b", "train"),
+        ("c", "val"),
+        ("d", "test"),
+    ]
+
+
+def laid_out(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 1)) -> Path:
+    """A data set of images and masks at these paths; of an empty path nothing is written."""
+    for i, names in enumerate(pairs):
+        for name, made in zip(names, (image(i), mask(*labels, shift=i % 10)), strict=True):
+            if name:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                made.save(root / name)
+    return root
+
+
+def five(images: str, masks: str, stems: str = "abcde") -> list[tuple[str, str]]:
+    return [(images.format(stem), masks.format(stem)) for stem in stems]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said", "stem"),
+    [
+        (five("IMAGES/{}.JPG", "Masks/{}.PNG"), "folder: IMAGES/ and Masks/", "a"),
+        (five("img/{}.jpg", "labels/{}.jpg.png"), "folder: img/ and labels/; a.jpg is the mask of a", "a"),
+        (five("images/x/{}.jpg", "masks/x/{}.png"), "folder: images/ and masks/", "a"),
+        (five("images/x/{}x.jpg", "masks/{}x_GT.png"), "ax_GT is the mask of x/ax", "ax"),
+        (
+            [*five("images/x/{}.jpg", "masks/x/mask_{}.gif"), *five("images/y/{}.jpg", "masks/y/mask_{}.gif")],
+            "x/mask_a is the mask of x/a",
+            "x/a",
+        ),
+        (five("top/set/images/{}.png", "top/set/gt/{}.png"), "in top/set/, format folder: images/ and gt/", "a"),
+        (five("{} ü.jpg", "{} ü_mask.png"), "pairs: masks beside their images; a ü_mask is the mask of a ü", "a ü"),
+        (five("{}.jpg", "{}.png"), "pairs: masks beside their images; a.png is the mask of a.jpg", "a"),
+        (five("2020/{}_rgb.png", "2020/{}_label.png"), "a_label is the mask of a_rgb", "a_rgb"),
+        (five("train/{}.jpg", "train_masks/{}_mask.gif"), "pairs: train/ and train_masks/; a_mask is", "a"),
+        (five("JPEGImages/{}.jpg", "labels/{}.png"), "pairs: JPEGImages/ and labels/", "a"),
+        (five("s{0}/images/p{0}.jpg", "s{0}/masks/p{0}.png"), "pairs: sa/images/ and sa/masks/", "pa"),
+        (five("images_2020/{}.jpg", "masks_2020/{}.png"), "pairs: images_2020/ and masks_2020/", "a"),
+    ],
+)
+def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_path, pairs, said, stem):
+    dataset = load(laid_out(tmp_path / "data", *pairs))
+    assert dataset.read_as is not None and said in dataset.read_as
+    assert len(dataset.pictures) == len(pairs) and dataset.pictures[0].stem == stem
+    assert [p.pixels[1] for p in dataset.pictures] == [16] * len(pairs) and dataset.name == "data"
+    store = open_store(dataset.store)
+    assert all(store.mask(i)[i % 5, 0] == 1 for i in range(5))
+
+
+def test_folders_of_splits_may_be_called_so_on_both_sides(tmp_path):
+    sides = ("train", "train", "train", "val", "test")
+    pairs = [(f"{side}/{i}.png", f"{side}annot/{i}.png") for i, side in enumerate(sides)]
+    assert [p.split for p in load(laid_out(tmp_path / "data", *pairs)).pictures] == [*sides]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (
+            [*five("img/{}.jpg", "labels/{}.png"), *five("", "gt/{}.png")],
+            ["found img/ with labels/, img/ with gt/", "--images 'img/*.jpg' --masks 'labels/{stem}.png'"],
+        ),
+        (
+            [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],
+            ["a_gt and a_mask may both be the mask of a", "--masks 'masks/{stem}_mask.png'"],
+        ),
+        (
+            [*five("{}.jpg", "{}_mask.png"), *five("", "{}_gt.png")],
+            ["a_gt and a_mask may both be the mask of a", "--masks '{stem}_mask.png'"],
+        ),
+        ([*five("images/{}.jpg", "masks/{}_mask.png"), ("", "masks/a.png")], ["found masks/a.png, masks/a_mask.png"]),
+        ([*five("img/{}.jpg", "gt/{}.png"), ("img/a.JPG", "")], ["a stem may name one file, found a.JPG, a.jpg"]),
+    ],
+)
+def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, words):
+    only(problems(laid_out(tmp_path / "data", *pairs)), *words)
+
+
+def test_masks_beside_others_are_read_and_the_others_are_named(tmp_path):
+    root = laid_out(tmp_path / "data", *five("images/{}.jpg", "masks/{}.png"), *five("", "labels/{}.png"))
+    assert any("images/ with labels/ might be meant too" in warning for warning in load(root).warnings)
+
+
+def test_names_of_many_files_are_understood_as_those_of_few():
+    stems = [f"{i:04d}" for i in range(1500)]
+    masks = [f"{stem}_mask" for stem in stems]
+    both = naming_in_one_place({*stems, *masks}, {*stems, *masks}), common_naming(stems, masks)
+    assert all(isinstance(one, Naming) and one.masks == dict(zip(masks, stems, strict=True)) for one in both)
+
+
+def test_a_folder_without_its_counterpart_is_named(tmp_path):
+    pairs = [*five("images/train/{}.jpg", "masks/train/{}.png"), ("images/test/z.jpg", "")]
+    assert any("passed over: images/test" in warning for warning in load(laid_out(tmp_path / "d", *pairs)).warnings)
+
+
+def test_links_to_folders_in_nested_sets_are_followed_once_and_not_outwards(tmp_path):
+    root = laid_out(tmp_path / "data", *five("images/x/{}.jpg", "masks/x/{}.png"))
+    (root / "images" / "x" / "loop").symlink_to(root / "images")
+    assert len(load(root).pictures) == 5
+    away = laid_out(tmp_path / "away", ("z.jpg", ""))
+    (root / "images" / "y").symlink_to(away)
+    only(problems(root), "images/y: must lie inside the data folder, found a link to")
+
+
+def test_the_grey_of_a_gif_counts_and_not_the_order_of_its_palette(tmp_path):
+    root = laid_out(tmp_path / "data", *five("images/{}.jpg", "masks/{}.gif"), labels=(0, 255))
+    plain = load(root)
+    for name, palette in (("a", [255] * 3 + [0] * 3), ("b", [0] * 3 + [255] * 3)):
+        with Image.open(root / "masks" / f"{name}.gif") as file:
+            drawn = np.array(file.convert("L")) > 0
+        flipped = Image.fromarray((drawn != (palette[0] == 255)).astype(np.uint8))
+        flipped.putpalette(palette)
+        flipped.save(root / "masks" / f"{name}.gif", optimize=False)
+    assert load(root).digest == plain.digest
+    flipped.putpalette([0, 0, 0, 200, 0, 0])
+    flipped.save(root / "masks" / "c.gif")
+    only(problems(root), "masks/c.gif: GIF masks must be grey, found the colour (200, 0, 0)", "colors.txt")
+    flipped.save(root / "masks" / "c.gif", transparency=1)
+    only(problems(root), "masks/c.gif: masks must not be transparent")
+    flipped.save(root / "masks" / "c.gif", save_all=True, append_images=[Image.new("P", flipped.size)])
+    only(problems(root), "masks/c.gif", "2 frames")
+
+
+def test_text_files_in_labels_are_no_masks(tmp_path):
+    root = folder(tmp_path / "data")
+    shutil.rmtree(root / "masks")
+    (root / "labels").mkdir()
+    (root / "labels" / "a.txt").write_text("0 0.1 0.1 0.5 0.5\n")
+    only(
+        problems(root), "labels/: holds no masks (png, bmp, tif, gif) of the images in images/", "holds images, labels;"
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (["img"], "masks/: is missing beside img/ in "),
+        (["gt", "other"], "images/: is missing beside gt/ in "),
+        (["train/image", "val/image"], "train/masks/: is missing beside train/image/ in "),
+    ],
+)
+def test_what_is_missing_is_said_of_the_folders_that_are_there(tmp_path, made, said):
+    for name in made:
+        (tmp_path / "data" / name).mkdir(parents=True)
+    found = problems(tmp_path / "data")
+    assert len(found) == 1 and found[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([(0, 255), (0, 255), (0, 1)], "gt/: 255 must mean"), ([(0,)] * 3, "gt/: at least two classes")],
+)
+def test_faults_of_all_masks_name_their_folder(tmp_path, values, said):
+    root = folder(tmp_path / "data", {str(i): mask(*labels) for i, labels in enumerate(values)})
+    (root / "masks").rename(root / "gt")
+    only(problems(root), said)
+
+
+@pytest.mark.parametrize(
+    ("image_form", "mask_form"),
+    [
+        ("{}", "{}_mask"),
+        ("{}", "{}_L"),
+        ("{}", "mask_{}"),
+        ("{}_sat", "{}_mask"),
+        ("img_{}", "mask_{}"),
+        ("{}_image", "{}"),
+    ],
+)
+def test_masks_called_otherwise_find_their_images_and_that_is_said(tmp_path, image_form, mask_form):
+    usual, root = folder(tmp_path / "usual"), tmp_path / "data"
+    for kind, form in (("images", image_form), ("masks", mask_form)):
+        (root / kind).mkdir(parents=True)
+        for stem in "abcd":
+            shutil.copy(usual / kind / f"{stem}.png", root / kind / f"{form.format(stem)}.png")
+    dataset = load(root)
+    assert [p.pixels for p in dataset.pictures] == [p.pixels for p in load(usual).pictures]
+    assert [p.stem for p in dataset.pictures] == sorted(image_form.format(stem) for stem in "abcd")
+    said = f"{mask_form.format('a')} is the mask of {image_form.format('a')}."
+    assert sum(said in line for line in dataset.warnings) == 1
+
+
+def test_a_mask_that_is_missing_among_others_called_otherwise_is_named(tmp_path):
+    root = folder(tmp_path / "data")
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    (root / "masks" / "c_mask.png").unlink()
+    only(problems(root), "images/c.png: has no mask")
+
+
+def test_many_faults_of_one_kind_are_one_line_with_examples(tmp_path):
+    root = folder(tmp_path / "data", {f"{i:03d}": mask(0, 1) for i in range(12)})
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_name(f"nothing like it {path.stem}.png"))
+    found = problems(root)
+    assert len(found) == 2
+    assert found[0].startswith("images/: 12 of 12 images have no mask of the same stem (000.png, 001.png")
+    assert "masks/ holds nothing like it 000.png" in found[0]
+    assert found[1].startswith("masks/: 12 of 12 masks have no image of the same stem")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("s3://bucket/set", ["s3://bucket/set is an address", "aws s3 sync s3://bucket/set FOLDER"]),
+        ("s3:/bucket/set", ["s3://bucket/set is an address"]),  # what pathlib.Path makes of it
+        ("gs://b", ["gs://b is an address", "gcloud storage cp"]),
+        (
+            "https://me:secret@host/set.zip",
+            ["https://***@host/set.zip is an address", "curl -LO https://***@host/set.zip"],
+        ),
+        ("abfss://box@host/x", ["is an address", "copy it first, or mount"]),
+        ("file:///home/x", ["name the folder without it: /home/x"]),
+    ],
+)
+def test_an_address_is_called_one(tmp_path, address, words):
+    with pytest.raises(DataError) as caught:
+        load_dataset(address, tmp_path)
+    only(caught.value.problems, "--data must be a folder on this machine", *words)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_folder_called_like_an_address_is_a_folder(tmp_path, monkeypatch):
+    folder(tmp_path / "s3:" / "bucket")
+    monkeypatch.chdir(tmp_path)
+    assert len(load_dataset("s3://bucket", tmp_path / "cache").pictures) == 4
+
+
+def test_many_faults_of_one_kind_in_masks_are_one_line_with_examples(tmp_path):
+    root = folder(tmp_path / "data", {f"{i:03d}": mask(0, 1) for i in range(12)})
+    for i in range(8):
+        mask(0, 1, height=20 + i).save(root / "masks" / f"{i:03d}.png")
+    only(
+        problems(root), "8 files, e.g. masks/000.png, masks/001.png: must have its image's size 16×12 (upright), found"
+    )
+
+
+def test_an_archive_that_is_no_zip_is_to_be_unpacked(tmp_path):
+    (tmp_path / "set.tgz").write_bytes(b"PK")
+    only(problems(tmp_path / "set.tgz"), "is an archive", "unpack it")
+
+
+@pytest.mark.parametrize("suffix", ["png", "JPG", "jpeg", "bmp", "tif", "TIFF", "webp"])
+def test_every_image_format_in_any_case_is_read(tmp_path, suffix):
+    root = folder(tmp_path / "data")
+    (root / "images" / "a.png").unlink()
+    image(0).save(root / "images" / f"a.{suffix}")
+    assert load(root).pictures[0].stem == "a"
+
+
+def test_labels_survive_every_mask_kind(tmp_path):
+    array = np.array(mask(0, 1, 2))
+    palette = Image.fromarray(array)
+    palette.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200] + [0] * 759)
+    kinds = {
+        "grey": Image.fromarray(array),
+        "palette": palette,
+        "deep": Image.fromarray(array.astype(np.uint16)),
+        "rgb": Image.fromarray(np.repeat(array[:, :, None], 3, axis=2)),
+        "rgba": Image.fromarray(np.dstack([array, array, array, np.full_like(array, 255)])),
+    }
+    assert kinds["palette"].mode == "P" and kinds["deep"].mode == "I;16"
+    root = folder(tmp_path / "data", kinds)
+    Image.fromarray(array).save(root / "masks" / "bmp.bmp")
+    Image.fromarray(array).save(root / "masks" / "tif.TIF")
+    for stem in ("bmp", "tif"):
+        image(9).save(root / "images" / f"{stem}.png")
+    dataset = load(root)
+    store = open_store(dataset.store)
+    assert len(dataset.pictures) == 7
+    for index in range(7):
+        assert np.array_equal(store.mask(index), array), dataset.pictures[index].stem
+
+
+def test_one_bit_masks_are_zero_and_one(tmp_path):
+    masks = {stem: mask(0, 255).convert("1") for stem in "abc"}
+    assert labels(load(folder(tmp_path / "data", masks))) == [0, 1]
+
+
+def test_255_is_foreground_where_it_is_the_only_other_value(tmp_path):
+    dataset = load(folder(tmp_path / "data", {"a": mask(0, 255), "b": mask(0), "c": mask(255)}))
+    assert dataset.classes == ("background", "foreground")
+    assert labels(dataset) == [0, 1]
+    assert [p.pixels for p in dataset.pictures] == [(176, 16), (192, 0), (0, 192)]
+    assert all(p.ignored == 0 for p in dataset.pictures)
+
+
+def test_255_is_ignore_where_another_label_occurs(tmp_path):
+    dataset = load(folder(tmp_path / "data", {"a": mask(0, 1, 255), "b": mask(0, 1), "c": mask(0, 255)}))
+    assert labels(dataset) == [0, 1, 255]
+    assert [p.ignored for p in dataset.pictures] == [16, 0, 16]
+
+
+def test_masks_of_both_255_kinds_are_refused(tmp_path):
+    root = folder(tmp_path / "data", {"a": mask(0, 1), "b": mask(0, 255), "c": mask(0, 1)})
+    only(problems(root), "255", "b.png", "a.png, masks/c.png")
+
+
+def test_names_are_made_where_classes_txt_is_missing(tmp_path):
+    dataset = load(folder(tmp_path / "data", {s: mask(0, 1, 2) for s in "abc"}))
+    assert dataset.classes == ("class_0", "class_1", "class_2")
+    assert dataset.task == "multiclass"
+
+
+@pytest.mark.parametrize("found", [(0, 38, 75), (0, 1, 200), (*range(10), 70)])
+def test_sparse_labels_ask_for_classes_txt(tmp_path, found):
+    root = folder(tmp_path / "data", {"a": mask(*found), "b": mask(0, 1), "c": mask(0, 1)})
+    only(problems(root), "classes.txt", str(found[-1]), "masks/a.png")
+
+
+def test_a_label_without_class_is_named_with_its_file_and_the_limit(tmp_path):
+    root = folder(tmp_path / "data", {"a": mask(0, 1), "b": mask(0, 5), "c": mask(0, 1)}, classes="x\ny\n")
+    only(problems(root), "masks/b.png", "below 2", "found 5")
+
+
+def test_labels_above_255_are_refused(tmp_path):
+    deep = Image.fromarray(np.array(mask(0, 1)).astype(np.uint16) * 300)
+    root = folder(tmp_path / "data", {"a": mask(0, 1), "b": mask(0, 1), "c": mask(0, 1), "d": deep})
+    only(problems(root), "masks/d.png", "300")
+
+
+def test_a_set_with_one_class_is_refused(tmp_path):
+    only(problems(folder(tmp_path / "data", {s: mask(0) for s in "abc"})), "two classes", "label 0 alone")
+
+
+def test_a_coloured_mask_is_refused_with_its_colour(tmp_path):
+    root = folder(tmp_path / "data")
+    colours = np.zeros((12, 16, 3), dtype=np.uint8)
+    colours[3, 4] = (255, 0, 7)
+    Image.fromarray(colours).save(root / "masks" / "b.png")
+    only(problems(root), "masks/b.png", "(255, 0, 7)", "x=4, y=3")
+
+
+def test_grey_sets_have_one_channel_and_mixed_ones_three(tmp_path):
+    root = folder(tmp_path / "grey")
+    for seed, stem in enumerate("abcd"):
+        image(seed, mode="L").save(root / "images" / f"{stem}.png")
+    grey = load(root)
+    assert grey.channels == 1
+    assert open_store(grey.store).image(0).shape == (12, 16, 1)
+    image(0).save(root / "images" / "d.png")
+    mixed = load(root)
+    assert mixed.channels == 3
+    first = open_store(mixed.store).image(0)
+    assert np.array_equal(first, np.repeat(np.array(image(0, mode="L"))[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "1", "LA", "I;16"])
+def test_other_image_modes_become_rgb(tmp_path, mode):
+    root = folder(tmp_path / "data")
+    (root / "images" / "a.png").unlink()
+    if mode == "I;16":
+        picture = Image.fromarray(np.array(image(0, mode="L")).astype(np.uint16) << 8)
+    else:
+        picture = image(0).convert(mode)
+    picture.save(root / "images" / "a.tif")
+    dataset = load(root)
+    stored = open_store(dataset.store).image(0)
+    assert stored.shape == (12, 16, 3)
+    if mode == "I;16":
+        assert np.array_equal(stored[:, :, 0], np.array(image(0, mode="L")))
+        assert any("16 bits" in warning for warning in dataset.warnings)
+    else:
+        assert np.array_equal(stored, np.array(picture.convert("L" if mode == "LA" else "RGB").convert("RGB")))
+
+
+def test_exif_orientation_is_applied_to_images_alone(tmp_path):
+    root = folder(tmp_path / "data")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    (root / "images" / "a.png").unlink()
+    image(0, height=16, width=12).save(root / "images" / "a.tif", exif=exif)
+    dataset = load(root)
+    assert (dataset.pictures[0].height, dataset.pictures[0].width) == (12, 16)
+    upright = np.rot90(np.array(image(0, height=16, width=12)), -1)
+    assert np.array_equal(open_store(dataset.store).image(0), upright)
+    image(0).save(root / "images" / "a.tif", exif=exif)
+    only(problems(root), "masks/a.png", "12×16", "16×12")
+
+
+def test_images_may_differ_in_size(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0, 30, 7).save(root / "images" / "b.png")
+    mask(0, 1, 1, height=30, width=7).save(root / "masks" / "b.png")
+    store = open_store(load(root).store)
+    assert store.sizes == ((12, 16), (30, 7), (12, 16), (12, 16))
+    assert np.array_equal(store.image(1), np.array(image(0, 30, 7)))
+    assert np.array_equal(store.image(2), np.array(image(2)))
+    assert np.array_equal(store.mask(1), np.array(mask(0, 1, 1, height=30, width=7)))
+
+
+def test_all_faults_of_a_set_are_named_at_once(tmp_path):
+    root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcdefghi"}, classes="x\ny\n")
+    (root / "masks" / "a.png").unlink()
+    mask(0, 1, height=11).save(root / "masks" / "b.png")
+    big = image(3, 200, 200)
+    big.save(root / "images" / "c.png")
+    (root / "images" / "c.png").write_bytes((root / "images" / "c.png").read_bytes()[:4000])
+    mask(0, 9).save(root / "masks" / "d.png")
+    (root / "images" / "e.png").write_bytes(b"")
+    (root / "images" / "f.png").write_bytes(b"not an image")
+    shutil.copy(root / "images" / "g.png", root / "images" / "g.bmp")
+    (root / "images" / "h.png").unlink()
+    found = "\n".join(problems(root))
+    assert "images/a.png: has no mask" in found
+    assert "masks/b.png: must have its image's size 16×12 (upright), found 16×11" in found
+    assert "images/c.png: cannot be decoded" in found
+    assert "masks/d.png: labels must be below 2" in found
+    assert "images/e.png" in found and "0 bytes" in found
+    assert "images/f.png: must be one of" in found
+    assert "images/g: a stem may name one file, found g.bmp, g.png" in found
+    assert "masks/h.png: has no image" in found
+    assert "at least 3 usable images" in found  # only i is sound
+    assert len(found.splitlines()) == 9
+
+
+def test_too_few_images_are_refused(tmp_path):
+    only(problems(folder(tmp_path / "data", {s: mask(0, 1) for s in "ab"})), "at least 3", "found 2")
+
+
+def test_animated_images_are_refused(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0).save(root / "images" / "a.png", save_all=True, append_images=[image(1)])
+    only(problems(root), "images/a.png", "2 frames")
+
+
+@pytest.mark.parametrize("side", [12_000, 20_000], ids=["above our limit", "above Pillow's"])
+def test_enormous_images_are_refused_before_decoding(tmp_path, side):
+    root = folder(tmp_path / "data")
+    Image.new("1", (side, side)).save(root / "images" / "a.png")
+    only(problems(root), "images/a.png", "100 megapixels", str(side) if side == 12_000 else "found 400 megapixels; cut")
+
+
+def test_other_formats_behind_a_known_suffix_are_not_tried(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0).save(root / "images" / "a.png", format="GIF")
+    only(problems(root), "images/a.png", "must be one of PNG")
+
+
+def test_lossy_masks_are_refused_once(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "masks" / "a.png").unlink()
+    mask(0, 1).save(root / "masks" / "a.jpg")
+    only(problems(root), "masks/a.jpg", "lossless")
+
+
+def test_hidden_files_are_ignored_and_others_counted(tmp_path):
+    root = folder(tmp_path / "data")
+    for name in (".DS_Store", "Thumbs.db", "._a.png"):
+        (root / "images" / name).write_bytes(b"x")
+    assert load(root).warnings == ()
+    (root / "images" / "notes.txt").write_text("x")
+    assert any("images/notes.txt" in warning for warning in load(root).warnings)
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "table"])
+def test_links_out_of_the_data_folder_are_refused(tmp_path, what):
+    root = folder(tmp_path / "data")
+    away = tmp_path / "away"
+    away.mkdir()
+    if what == "file":
+        shutil.move(root / "images" / "a.png", away / "a.png")
+        (root / "images" / "a.png").symlink_to(away / "a.png")
+    elif what == "folder":
+        shutil.move(root / "images", away / "images")
+        (root / "images").symlink_to(away / "images")
+    else:
+        (away / "classes.txt").write_text("x\ny\n")
+        (root / "classes.txt").symlink_to(away / "classes.txt")
+    found = problems(root)
+    assert any("must lie inside the data folder" in problem and str(away) in problem for problem in found)
+
+
+def test_links_inside_the_data_folder_are_followed(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "images" / "e.png").symlink_to(root / "images" / "a.png")
+    mask(0, 0, 1).save(root / "masks" / "e.png")
+    assert len(load(root).pictures) == 5
+
+
+@pytest.mark.parametrize("kind", ["other names", "splits", "a linked folder", "a hidden folder"])
+def test_a_changed_mask_is_seen_wherever_it_lies(tmp_path, kind):
+    root = folder(tmp_path / "data")
+    masks_at = root / "masks"
+    if kind == "other names":
+        (root / "images").rename(root / "img")
+        masks_at = masks_at.rename(root / "labels")
+    elif kind == "splits":
+        (root / "train").mkdir()
+        (root / "images").rename(root / "train" / "image")
+        masks_at = masks_at.rename(root / "train" / "gt")
+    elif kind == "a linked folder":
+        masks_at = masks_at.rename(root / "masks_v2")
+        (root / "masks").symlink_to(masks_at)
+    else:
+        masks_at = masks_at.rename(root / ".masks")
+        rows = [f"images/{stem}.png,.masks/{stem}.png" for stem in "abcd"]
+        (root / "pairs.csv").write_text("\n".join(["image,mask", *rows]))
+    before = load(root)
+    mask(0, 1, 1).save(masks_at / "a.png")
+    after = load(root)
+    assert after.digest != before.digest and after.pictures[0].pixels == (160, 32)
+
+
+@pytest.mark.parametrize("made", ["nothing", "file", "empty"])
+def test_a_missing_layout_is_explained(tmp_path, made):
+    root = tmp_path / "data"
+    if made == "file":
+        root.write_text("x")
+    elif made == "empty":
+        root.mkdir()
+    found = problems(root)
+    assert all("images/" in problem and "masks/" in problem and "classes.txt" in problem for problem in found)
+
+
+def test_unprintable_names_are_escaped_in_messages(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0).save(root / "images" / "e\x1b[31m.png")
+    only(problems(root), "\\x1b[31m")
+
+
+def test_splits_and_groups_are_read(tmp_path):
+    split = "note,group,stem,split\nx,g,a,train\n,,b,val\n,g,c, Train\n,h,d,\n"
+    dataset = load(folder(tmp_path / "data", split=split))
+    assert [(p.split, p.group) for p in dataset.pictures] == [
+        ("train", "g"),
+        ("val", None),
+        ("train", "g"),
+        (None, "h"),
+    ]
+    assert dataset.warnings == ()
+
+
+def test_faults_of_split_csv_are_named_together(tmp_path):
+    root = folder(tmp_path / "data", split="stem,split\na,train\na,val\nb,validation\nzz,\nc,\n")
+    found = "\n".join(problems(root))
+    assert "line 3: a stem has one row, found 'a' again after line 2" in found
+    assert "line 4: split must be train, val, test or empty, found 'validation'" in found
+    assert "line 5: no image has the stem 'zz'" in found
+    assert "found none for 'd'" in found
+    assert len(found.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("split", "word"), [("a;b\n", "columns stem and split"), ('stem,split\n"a', "comma-separated"), ("\n", "columns")]
+)
+def test_a_split_csv_that_is_no_table_is_one_problem(tmp_path, split, word):
+    only(problems(folder(tmp_path / "data", split=split)), "split.csv", word)
+
+
+def test_faults_of_classes_txt_are_named_together(tmp_path):
+    found = "\n".join(problems(folder(tmp_path / "data", classes="x\n\nx\na\x1bb\n")))
+    assert "line 2 must hold a class name" in found
+    assert "line 3: names must differ, found 'x' twice" in found
+    assert "line 4: names must be printable" in found
+    assert len(found.splitlines()) == 3
+
+
+@pytest.mark.parametrize("count", [1, 256])
+def test_the_number_of_classes_is_bounded(tmp_path, count):
+    names = "\n".join(f"c{i}" for i in range(count))
+    only(problems(folder(tmp_path / "data", classes=names)), "2 to 255", f"found {count}")
+
+
+def test_tables_that_are_not_utf8_are_problems(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "classes.txt").write_bytes("x\nZebrastreifen-Ü".encode("latin-1"))
+    (root / "split.csv").write_bytes(b"\xff\xfe")
+    found = problems(root)
+    assert len(found) == 2 and all("UTF-8" in problem for problem in found)
+
+
+def test_warnings_say_what_is_allowed_but_odd(tmp_path):
+    drawn = mask(0, 1, 0, 1)
+    masks = {"a": drawn, "b": drawn, "c": mask(0, 1), "d": mask(255), "e": mask(0), "f": mask(0)}
+    masks["c"].putpixel((0, 9), 255)
+    split = "stem,split,group\na,train,g\nb,test,g\nc,,\nd,,\ne,,\nf,,\n"
+    root = folder(tmp_path / "data", masks, classes="x\ny\nz\n", split=split)
+    found = load(root).warnings
+    assert any("never occur: z" in warning for warning in found)
+    assert any("Images a, b have byte-identical masks" in warning for warning in found)
+    assert any("no labelled pixel" in warning and warning.endswith(": d.") for warning in found)
+    assert any("Group g lies on 2 sides" in warning for warning in found)
+    assert len(found) == 4  # e and f are equal by nature: nothing is drawn on them
+
+
+def test_images_with_equal_pixels_are_named(tmp_path):
+    root = folder(tmp_path / "data")
+    shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
+    found = load(root).warnings
+    assert any("Images a, c have the same pixels" in warning for warning in found)
+
+
+def test_neither_random_state_nor_folder_is_touched(tmp_path):
+    root = folder(tmp_path / "data")
+    before = sorted(p.name for p in root.rglob("*"))
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    state = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    load(root)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == state  # noqa: NPY002
+    assert sorted(p.name for p in root.rglob("*")) == before
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=80) | st.text(alphabet="stem,plit\n\"' aé;\r", max_size=60).map(str.encode))
+def test_the_tables_never_raise(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("tables") / "x"
+    path.write_bytes(content)
+    found: list[str] = []
+    names = read_classes(path, found)
+    assert (names is None) == bool(found)
+    found.clear()
+    sides = read_sides(path, ["a", "b"], found)
+    assert found or set(sides) == {"a", "b"}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "sizes", "ignored", "words"),
+    [
+        ("cracks_cfd", (118, 2), False, ["042, 065"]),
+        ("camvid", (160, 11), True, ["Group 0001TP"]),
+        ("fruits_both", (18, 4), False, []),
+    ],
+)
+def test_real_sets_are_read(  # noqa: PLR0917
+    tmp_path, real_data, name, sizes, ignored, words
+):
+    dataset = load_dataset(str(real_data / name), tmp_path)
+    assert (dataset.name, len(dataset.pictures), len(dataset.classes)) == (name, *sizes)
+    assert any(p.ignored for p in dataset.pictures) == ignored
+    for word in words:
+        assert any(word in warning for warning in dataset.warnings)
+    first = dataset.pictures[0]
+    truth = np.array(Image.open(real_data / name / "masks" / f"{first.stem}.png"))
+    assert np.array_equal(open_store(dataset.store).mask(0), truth)

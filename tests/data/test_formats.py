@@ -1,0 +1,857 @@
+"""Every format gives the same set, its traps end as documented, and detection says what it found."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_masks
+
+from sweeper.core.errors import DataError, UsageError
+from sweeper.core.records import Dataset
+from sweeper.data import divide, load_dataset, open_store
+from sweeper.data.decode import UnreadableFileError
+from sweeper.data.draw_shapes import KINDS, Shape, draw, point_fault
+from sweeper.data.formats import FORMATS
+from sweeper.data.formats import labelme as labelme_format
+from sweeper.data.formats import manifest as manifest_format
+from sweeper.data.formats import yolo as yolo_format
+from sweeper.data.formats.base import Place, note_passed_over
+from sweeper.data.formats.cityscapes import LABEL_IDS
+from sweeper.data.formats.coco_json import parse_object
+from sweeper.data.json_file import stream_entries
+from sweeper.data.rle import checked_rle, pixels
+from sweeper.fingerprint.imbalance import profile_masks
+from tests.support import annotated
+from tests.support.annotated import CLASSES, HEIGHT, STEMS, WIDTH, photo, truth
+
+
+def load(root: Path, **options: Any) -> Dataset:
+    return load_dataset(str(root), root.parent / "cache", **options)
+
+
+def masks(dataset: Dataset) -> dict[str, np.ndarray]:
+    store = open_store(dataset.store)
+    return {image.stem: store.mask(i) for i, image in enumerate(dataset.pictures)}
+
+
+def problems(root: Path, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        load(root, **options)
+    return "\n".join(caught.value.problems)
+
+
+def warned(dataset: Dataset, *words: str) -> bool:
+    return any(all(word in warning for word in words) for warning in dataset.warnings)
+
+
+def test_what_happened_to_several_files_is_one_sentence_that_agrees_with_their_number(tmp_path):
+    place = Place(tmp_path)
+    for name in ("b", "a", "b"):
+        place.tally.add("file", "with shapes that reach out, cut off at the edge", name)
+    place.tally.add("image", "with an opacity that varies, which was dropped", "c")
+    assert place.tally.sentences() == [
+        "2 files with shapes that reach out, cut off at the edge: a, b.",
+        "1 image with an opacity that varies, which was dropped: c.",
+    ]
+    for names in (["a"], ["a", "b"]):
+        note_passed_over(place, "mask without an image", "masks without an image", names)
+    assert place.notes == [
+        "1 mask without an image was passed over: a.",
+        "2 masks without an image were passed over: a, b.",
+    ]
+
+
+def test_a_writer_exists_for_every_reader():
+    assert annotated.FORMATS.keys() == FORMATS.keys()
+
+
+def test_the_document_lists_every_format_in_the_order_of_detection():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "formats.md").read_text("utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [*FORMATS]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_set(tmp_path, name):
+    annotated.FORMATS[name](tmp_path / "data")
+    lines: list[str] = []
+    dataset = load(tmp_path / "data", log=lines.append)
+    assert dataset.format == name
+    assert len(lines) == 1 and f"format {name}: " in lines[0]
+    assert dataset.classes == CLASSES
+    assert [image.stem for image in dataset.pictures] == [*STEMS]
+    store = open_store(dataset.store)
+    for index in range(len(STEMS)):
+        assert np.array_equal(store.mask(index), truth(index)), STEMS[index]
+        assert np.array_equal(store.image(index), np.array(photo(index)))
+    given = [image.split for image in dataset.pictures]
+    if name in ("voc", "yolo", "cityscapes", "manifest"):
+        assert given == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+        split = divide(dataset, test_seed=3, seed=4)
+        assert (split.train, split.val, split.test) == ((0, 1, 2, 3), (4, 5), (6, 7))
+    else:
+        assert given == [None] * 8
+    if name == "manifest":
+        assert [image.group for image in dataset.pictures] == [f"g{i}" for i in range(8)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_split_csv_and_classes_txt_count_beside_every_format(tmp_path, name):
+    root = tmp_path / "data"
+    annotated.FORMATS[name](root)
+    (root / "split.csv").write_text("stem,split,group\n" + "".join(f"{stem},,g\n" for stem in STEMS))
+    if name != "nnunet":  # its dataset.json numbers the labels
+        (root / "classes.txt").write_text("background\ncat\ndog\nhorse\n")
+    dataset = load(root)
+    assert [image.split for image in dataset.pictures] == [None] * 8
+    assert {image.group for image in dataset.pictures} == {"g"}
+    assert dataset.classes[:3] == CLASSES and (name == "nnunet" or dataset.classes[3] == "horse")
+    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+
+
+def test_classes_txt_gives_the_order_of_shapes_labels(tmp_path):
+    for name in ("labelme", "coco", "yolo"):
+        root = tmp_path / name
+        annotated.FORMATS[name](root)
+        (root / "classes.txt").write_text("nothing\ndog\ncat\n")
+        dataset = load(root)
+        assert dataset.classes == ("nothing", "dog", "cat")
+        swapped = np.array([0, 2, 1], dtype=np.uint8)[truth(0)]
+        assert np.array_equal(masks(dataset)["p0"], swapped)
+
+
+def test_without_a_background_uncovered_pixels_are_ignored_and_that_is_said(tmp_path):
+    annotated.labelme(tmp_path / "data")
+    (tmp_path / "data" / "classes.txt").write_text("cat\ndog\n")
+    dataset = load(tmp_path / "data")
+    assert sorted(np.unique(masks(dataset)["p0"])) == [0, 1, 255]
+    assert warned(dataset, "names no background")
+
+
+@pytest.mark.parametrize("name", ["labelme", "coco", "yolo"])
+def test_a_label_that_classes_txt_lacks_is_a_problem(tmp_path, name):
+    annotated.FORMATS[name](tmp_path / "data")
+    (tmp_path / "data" / "classes.txt").write_text("background\ncat\n")
+    found = problems(tmp_path / "data")
+    assert "dog" in found and "classes.txt" in found
+
+
+def test_folders_win_over_json_and_format_insists(tmp_path):
+    root = tmp_path / "data"
+    annotated.folder(root)
+    (root / "coco.json").write_text(
+        json.dumps(annotated.coco_data(annotations=annotated.coco_data()["annotations"][:1]))
+    )
+    lines: list[str] = []
+    assert load(root, log=lines.append).format == "folder"
+    assert "found too: coco" in lines[0]
+    insisted = load(root, format="coco")
+    assert insisted.format == "coco"
+    assert not masks(insisted)["p3"].any()
+
+
+def test_a_format_that_is_not_there_or_not_known_is_refused(tmp_path):
+    annotated.folder(tmp_path / "data")
+    assert "LabelMe's JSON" in problems(tmp_path / "data", format="labelme")
+    with pytest.raises(UsageError, match="must be one of folder, "):
+        load(tmp_path / "data", format="nonsense")
+    with pytest.raises(UsageError, match="is for files"):
+        load_dataset("synthetic:cracks", tmp_path / "cache", format="coco")
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("coco", "annotations/instances_default.json"), ("yolo", "data.yaml"), ("manifest", "manifest.csv")],
+)
+def test_the_annotation_file_can_be_named(tmp_path, name, file):
+    root = tmp_path / "data"
+    annotated.FORMATS[name](root)
+    if name == "coco":
+        (root / "annotations" / "instances_default.json").rename(root / "all.json")
+        file = "all.json"
+    dataset = load_dataset(str(root / file), tmp_path / "cache")
+    assert dataset.format == name and len(dataset.pictures) == 8
+
+
+@pytest.mark.parametrize("source", ["n" * 300, "n" * 300 + ".json", "a\0b", "nothing.yaml"])
+def test_a_source_that_no_folder_can_be_is_a_problem(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError):
+        load_dataset(source, tmp_path / "cache")
+
+
+def test_a_named_file_wins_over_folders(tmp_path):
+    root = tmp_path / "data"
+    annotated.folder(root)
+    (root / "all.json").write_text(json.dumps(annotated.coco_data()))
+    assert load_dataset(str(root / "all.json"), tmp_path / "cache").format == "coco"
+    (root / "nothing.json").write_text("{}")
+    with pytest.raises(DataError):
+        load_dataset(str(root / "nothing.json"), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["labelme", "coco"])
+def test_images_that_no_annotation_speaks_of_are_counted(tmp_path, name):
+    root = tmp_path / "data"
+    annotated.FORMATS[name](root)
+    photo(77).save(next(root.rglob("p0.png")).with_name("spare.png"))
+    dataset = load(root)
+    assert len(dataset.pictures) == 8
+    assert warned(dataset, "1 image without an annotation was passed over", "spare.png")
+
+
+def test_any_change_of_an_annotation_is_seen(tmp_path):
+    annotated.coco(tmp_path / "data")
+    before = load(tmp_path / "data")
+    assert load(tmp_path / "data") == before
+    data = annotated.coco_data()
+    data["annotations"].pop()
+    (tmp_path / "data" / "annotations" / "instances_default.json").write_text(json.dumps(data))
+    assert load(tmp_path / "data").digest != before.digest
+
+
+# --- Image and mask folders ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["RGB", "palette", "opaque"])
+def test_masks_in_colours_are_read_with_a_map(tmp_path, kind):
+    root = tmp_path / "data"
+    annotated.colours(root)
+    for path in (root / "masks").iterdir():
+        image = Image.open(path).copy()
+        if kind == "palette":  # in another order than the map's: the colours count
+            image = image.convert("P", palette=Image.Palette.ADAPTIVE)
+        elif kind == "opaque":
+            image = image.convert("RGBA")
+        image.save(path)
+    dataset = load(root)
+    assert dataset.classes == CLASSES
+    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+
+
+def test_a_map_of_colours_may_be_camvids_and_name_what_is_ignored(tmp_path):
+    root = tmp_path / "data"
+    annotated.colours(root)
+    (root / "labelmap.txt").unlink()
+    (root / "colors.txt").write_text("0 0 0\tVoid\n128 0 0\tcat\n\n0 128 0  dog\n")
+    dataset = load(root)
+    assert dataset.classes == ("cat", "dog")
+    assert np.array_equal(masks(dataset)["p0"], np.array([255, 0, 1], dtype=np.uint8)[truth(0)])
+
+
+def test_a_colour_that_the_map_lacks_is_named_with_its_place(tmp_path):
+    root = tmp_path / "data"
+    annotated.colours(root)
+    image = Image.open(root / "masks" / "p3.png").copy()
+    image.putpixel((7, 2), (9, 8, 7))
+    image.save(root / "masks" / "p3.png")
+    found = problems(root)
+    assert "masks/p3.png" in found and "(9, 8, 7) at x=7, y=2" in found
+
+
+@pytest.mark.parametrize("text", ["cat 1,2\n", "a:1,2,300::\n", "a:0,0,0::\nb:0,0,0::\n", "a:0,0,0::\n"])
+def test_faults_of_a_map_are_problems(tmp_path, text):
+    annotated.colours(tmp_path / "data")
+    (tmp_path / "data" / "labelmap.txt").write_text(text)
+    assert "labelmap.txt: " in problems(tmp_path / "data")
+
+
+@pytest.mark.parametrize("split_first", [True, False])
+def test_folders_of_splits_give_the_split(tmp_path, split_first):
+    root = tmp_path / "data"
+    for index, stem in enumerate(STEMS):
+        side = "train" if index < 4 else "valid" if index < 6 else "test"
+        places = [root / side / n if split_first else root / n / side for n in ("images", "masks")]
+        annotated.made(*places)
+        photo(index).save(places[0] / f"{stem if index != 5 else 'p0'}.png")
+        Image.fromarray(truth(index)).save(places[1] / f"{stem if index != 5 else 'p0'}.png")
+    dataset = load(root)
+    assert [p.split for p in dataset.pictures].count("val") == 2
+    assert {p.stem for p in dataset.pictures} >= {
+        "train/p0",
+        "valid/p0",
+    }  # stems repeat, so the folder tells them apart
+
+
+# --- LabelMe ---------------------------------------------------------------------------------------------------
+
+
+def shape(kind: str, points: list[list[float]], label: str = "cat", **more: Any) -> dict[str, Any]:
+    return {"label": label, "points": points, "shape_type": kind, **more}
+
+
+def one(root: Path, *shapes: dict[str, Any], **changes: Any) -> np.ndarray:
+    """The mask of an image with these shapes in a LabelMe set."""
+    annotated.labelme(root)
+    annotated.labelme_json(root / "p0.json", 0, shapes=[*shapes], **changes)
+    return masks(load(root))["p0"]
+
+
+def test_circles_lines_and_points_have_labelmes_sizes(tmp_path):
+    circle = one(tmp_path / "a", shape("circle", [[30, 20], [30, 30]]))
+    assert circle[20, 20] == circle[20, 40] == circle[10, 30] == 1 and circle[20, 19] == circle[9, 30] == 0
+    line = one(tmp_path / "b", shape("line", [[5, 20], [50, 20]]))
+    assert (line[:, 30] == 1).sum() == 10
+    strip = one(tmp_path / "c", shape("linestrip", [[5, 10], [50, 10], [50, 40]]))
+    assert strip[10, 20] == strip[30, 50] == 1 and strip[30, 20] == 0
+    point = one(tmp_path / "d", shape("point", [[30, 20]]))
+    assert (point[20] == 1).sum() == (point[:, 30] == 1).sum() == 11
+    points = one(tmp_path / "e", shape("points", [[30, 20], [10, 20]]))
+    assert points[20, 30] == points[20, 10] == 1
+
+
+def test_shapes_cover_each_other_in_the_files_order(tmp_path):
+    big, small = shape("rectangle", [[5, 5], [40, 40]]), shape("rectangle", [[20, 20], [10, 10]], "dog")
+    assert one(tmp_path / "a", big, small)[15, 15] == 2
+    assert one(tmp_path / "b", small, big)[15, 15] == 1
+
+
+def test_ignore_and_background_are_no_classes_of_their_own(tmp_path):
+    whole = shape("rectangle", [[0, 0], [63, 47]])
+    mask = one(
+        tmp_path / "data",
+        whole,
+        shape("rectangle", [[0, 0], [9, 9]], "__ignore__"),
+        shape("rectangle", [[20, 0], [29, 9]], "_background_"),
+    )
+    assert (mask[:10, :10] == 255).all() and (mask[:10, 20:30] == 0).all() and mask[30, 30] == 1
+
+
+def test_a_mask_among_the_shapes_is_pasted_at_its_corner(tmp_path):
+    stencil = Image.new("1", (10, 6))
+    stencil.paste(1, (2, 1, 9, 5))
+    text = base64.b64encode(annotated.png_bytes(stencil)).decode()
+    mask = one(tmp_path / "data", shape("mask", [[20, 10], [29, 15]], mask=text))
+    assert (mask[11:15, 22:29] == 1).all() and mask.sum() == 4 * 7
+    annotated.labelme_json(tmp_path / "data" / "p1.json", 1, shapes=[shape("mask", [[20, 10], [30, 15]], mask=text)])
+    assert "size of its corners 11×6, found 10×6" in problems(tmp_path / "data")
+
+
+def test_a_foreign_path_finds_the_image_of_that_name_here(tmp_path):
+    root = tmp_path / "data"
+    annotated.labelme(root)
+    annotated.labelme_json(root / "p0.json", 0, imagePath="C:\\Users\\me\\Desktop\\p0.png")
+    annotated.labelme_json(root / "p1.json", 1, imagePath="../../elsewhere/p1.png")
+    dataset = load(root)
+    assert warned(dataset, "2 images not where the annotations say", "p0.png")
+    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+
+
+def test_labels_txt_of_labelme_gives_the_classes(tmp_path):
+    root = tmp_path / "data"
+    annotated.labelme(root)
+    (root / "labels.txt").write_text("__ignore__\n_background_\nzebra\ndog\ncat\n")
+    assert load(root).classes == ("background", "zebra", "dog", "cat")
+
+
+def test_a_image_of_another_size_than_annotated_is_refused(tmp_path):
+    annotated.labelme(tmp_path / "data")
+    photo(0).resize((32, 24)).save(tmp_path / "data" / "p0.png")
+    assert "p0.json: imageWidth and imageHeight must be its image's 32×24" in problems(tmp_path / "data")
+
+
+def test_shapes_fit_the_upright_image(tmp_path):
+    root = tmp_path / "data"
+    annotated.labelme(root)
+    exif = Image.Exif()
+    exif[0x0112] = 8  # turned left by the camera
+    photo(0).transpose(Image.Transpose.ROTATE_270).save(root / "p0.png", exif=exif)
+    dataset = load(root)
+    assert np.array_equal(open_store(dataset.store).image(0), np.array(photo(0)))
+    assert np.array_equal(masks(dataset)["p0"], truth(0))
+
+
+# --- COCO --------------------------------------------------------------------------------------------------------
+
+
+def coco_one(root: Path, *annotations: dict[str, Any], **changes: Any) -> Dataset:
+    """A COCO set whose first image has these annotations."""
+    annotated.coco(root)
+    data = annotated.coco_data()
+    kept = [a for a in data["annotations"] if a["image_id"] != 1]
+    data |= {"annotations": [{"id": 900 + n, "image_id": 1, "category_id": 10, **a} for n, a in enumerate(annotations)]}
+    data["annotations"] += kept
+    (root / "annotations" / "instances_default.json").write_text(json.dumps(data | changes))
+    return load(root)
+
+
+def ring(left: int, top: int, right: int, bottom: int) -> list[int]:
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def test_a_ring_inside_another_is_a_hole_and_the_same_ring_twice_is_none(tmp_path):
+    dataset = coco_one(
+        tmp_path / "a", {"segmentation": [ring(5, 5, 40, 40), ring(10, 10, 30, 30), ring(15, 15, 20, 20)]}
+    )
+    mask = masks(dataset)["p0"]
+    assert (mask[6, 6], mask[12, 12], mask[17, 17]) == (1, 0, 1)
+    assert mask.sum() == 35 * 35 - 20 * 20 + 5 * 5
+    assert warned(dataset, "read as a hole")
+    twice = coco_one(tmp_path / "b", {"segmentation": [ring(5, 5, 40, 40), ring(5, 5, 40, 40)]})
+    assert masks(twice)["p0"].sum() == 35 * 35
+    overlapping = coco_one(tmp_path / "c", {"segmentation": [ring(5, 5, 20, 20), ring(15, 5, 40, 20)]})
+    assert masks(overlapping)["p0"].sum() == 35 * 15
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_run_length_masks_are_read(tmp_path, compressed):
+    wanted = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    wanted[3:20, 7:30] = 1
+    wanted[8:12, 10:20] = 0
+    if compressed:
+        rle: dict[str, Any] = coco_masks.encode(np.asfortranarray(wanted))
+        rle["counts"] = rle["counts"].decode()
+    else:
+        flat = wanted.ravel(order="F")
+        edges = np.flatnonzero(np.diff(flat)) + 1
+        rle = {"size": [HEIGHT, WIDTH], "counts": np.diff([0, *edges, flat.size]).tolist()}
+    assert np.array_equal(masks(coco_one(tmp_path / "data", {"segmentation": rle}))["p0"], wanted)
+
+
+def test_crowds_and_boxes_are_ignored_where_no_object_lies(tmp_path):
+    dataset = coco_one(
+        tmp_path / "data",
+        {"segmentation": [ring(10, 10, 14, 14)]},
+        {"segmentation": [ring(5, 5, 20, 20)], "iscrowd": 1},
+        {"bbox": [30, 30, 10, 10], "category_id": 20},
+    )
+    mask = masks(dataset)["p0"]
+    assert mask[12, 12] == 1 and mask[6, 6] == 255 and mask[35, 35] == 255 and mask[0, 0] == 0
+    assert warned(dataset, "1 of 17 objects have a box")
+
+
+def test_large_areas_are_painted_first_whatever_their_order(tmp_path):
+    small, large = {"segmentation": [ring(10, 10, 14, 14)], "category_id": 20}, {"segmentation": [ring(5, 5, 30, 30)]}
+    for number, order in enumerate(([small, large], [large, small])):
+        assert masks(coco_one(tmp_path / str(number), *order))["p0"][12, 12] == 2
+
+
+def test_dummy_and_repeated_categories_make_no_class(tmp_path):
+    categories = [
+        {"id": 0, "name": "animal", "supercategory": "none"},
+        {"id": 10, "name": "cat", "supercategory": "animal"},
+        {"id": 20, "name": "dog", "supercategory": "animal"},
+        {"id": 30, "name": "dog", "supercategory": "animal"},
+    ]
+    dataset = coco_one(
+        tmp_path / "data", {"segmentation": [ring(5, 5, 9, 9)], "category_id": 30}, categories=categories
+    )
+    assert dataset.classes == CLASSES
+    assert masks(dataset)["p0"][6, 6] == 2
+    assert warned(dataset, "categories of one name are read as one class: dog")
+    assert warned(dataset, "category animal only stands above others")
+
+
+def test_several_coco_files_give_the_split(tmp_path):
+    root = tmp_path / "data"
+    data = annotated.coco_data()
+    for side, ids in (("train", range(1, 5)), ("valid", (5, 6)), ("test", (7, 8))):
+        annotated.made(root / side)
+        for number in ids:
+            photo(number - 1).save(root / side / f"p{number - 1}.png")
+        part = {key: [e for e in data[key] if e.get("image_id", e["id"]) in ids] for key in ("images", "annotations")}
+        (root / side / "_annotations.coco.json").write_text(json.dumps(data | part))
+    dataset = load(root)
+    assert [p.split for p in dataset.pictures] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(-5, 400), max_size=12) | st.text(max_size=20) | st.none() | st.floats())
+def test_run_length_masks_of_any_kind_are_read_or_refused(counts):
+    try:
+        found = pixels(checked_rle({"size": [12, 9], "counts": counts}, (12, 9)))
+    except ValueError:
+        return
+    assert found.shape == (12, 9) and isinstance(counts, list | str)
+    if isinstance(counts, list):
+        assert sum(counts) == 108 and found.sum() == sum(counts[1::2])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_compressed_runs_are_those_of_pycocotools(height, width, seed):
+    bits = np.random.default_rng(seed).random((height, width)) < 0.3
+    rle = coco_masks.encode(np.asfortranarray(bits, dtype=np.uint8))
+    text = {"size": [height, width], "counts": rle["counts"].decode()}
+    assert np.array_equal(pixels(checked_rle(text, (height, width))), bits)
+    with pytest.raises(ValueError, match=r"add up|compressed text"):
+        checked_rle({**text, "counts": text["counts"] + "1"}, (height, width))
+
+
+# --- Parsers against anything ------------------------------------------------------------------------------------
+
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=12,
+)
+NUMBERS = st.lists(st.integers(-100, 10**400) | st.floats(), max_size=9)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "id": JSONS,
+            "category_id": st.integers(0, 3) | JSONS,
+            "segmentation": st.lists(NUMBERS, max_size=3) | JSONS,
+            "bbox": NUMBERS | JSONS,
+            "iscrowd": JSONS,
+            "area": st.floats() | JSONS,
+        },
+    )
+)
+def test_any_coco_annotation_is_taken_or_refused(entry):
+    try:
+        found = parse_object(entry)
+    except ValueError as error:
+        assert str(error)
+        return
+    assert all(np.isfinite(np.frombuffer(each)).all() for each in found.rings)
+    assert found.rings or found.rle is not None or found.box is not None
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "label": st.text(max_size=5) | JSONS,
+            "shape_type": st.sampled_from([*KINDS, "other"]) | JSONS,
+            "points": st.lists(st.lists(st.integers(-9, 99) | st.floats(), min_size=2, max_size=2), max_size=5) | JSONS,
+            "mask": st.text(max_size=9) | JSONS,
+        },
+    )
+)
+def test_any_labelme_shape_is_drawn_or_refused(tmp_path_factory, entry):
+    try:
+        found = labelme_format._shape(1, entry, Place(Path()), "a.json")
+    except ValueError as error:
+        assert str(error)
+        return
+    if found is None or point_fault(found.shape.points, (20, 30)):
+        return
+    try:
+        mask = draw([found.shape._replace(label=7)], (20, 30), 0)
+    except ValueError as error:
+        assert "its image must" in str(error)
+        return
+    assert mask.shape == (20, 30) and set(np.unique(mask)) <= {0, 7}
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.fixed_dictionaries(
+        {"images": st.lists(JSONS, max_size=5)}, optional={"x": JSONS, "é": JSONS, "annotations": st.lists(JSONS)}
+    ),
+    st.integers(0, 400),
+)
+def test_entries_are_those_of_the_json_and_a_part_of_it_is_refused(tmp_path_factory, data, cut):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    text = json.dumps(data, ensure_ascii=False, indent=cut % 3 or None)
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    wanted = [(key, entry) for key, value in data.items() if key in ("images", "annotations") for entry in value]
+    try:
+        found = [*stream_entries(path, ("images", "annotations"))]
+    except UnreadableFileError:
+        assert "\\ud" in json.dumps(data)  # half a character is no UTF-8
+        return
+    assert json.dumps(found) == json.dumps(wanted)  # as text: NaN is not itself
+    path.write_bytes(text.encode()[: min(cut, len(text.encode()) - 1)])
+    with pytest.raises(UnreadableFileError):
+        [*stream_entries(path, ("images", "annotations"))]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(alphabet="01 .5-nae\n\t", max_size=60))
+def test_any_yolo_line_is_read_or_a_problem(tmp_path_factory, text):
+    root = tmp_path_factory.mktemp("yolo")
+    (root / "a.txt").write_text(text)
+    place = Place(root)
+    for label, points in yolo_format._polygons(place, root / "a.txt", 2):
+        assert label in (0, 1) and len(points) >= 3 and np.abs(points).max() <= 2
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.binary(max_size=60)
+    | st.text(alphabet='image,skplt\n"./a', max_size=80).map(lambda t: b"image,mask\n" + t.encode())
+)
+def test_any_manifest_is_read_or_a_problem(tmp_path_factory, content):
+    root = tmp_path_factory.mktemp("manifest")
+    (root / "manifest.csv").write_bytes(content)
+    place = Place(root, root / "manifest.csv")
+    assert manifest_format.read(place).samples == []
+    assert place.problems or content.strip() in (b"", b"image,mask") or b"image" in content
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+def test_the_profile_of_drawn_shapes_does_not_depend_on_the_order_of_images(seed, count):
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(count):
+        shapes = [
+            Shape(int(label), kind, rng.uniform(-3, 33, (points, 2)))
+            for label, (kind, points) in zip(
+                rng.integers(0, 3, 4), [("polygon", 5), ("rectangle", 2), ("circle", 2), ("linestrip", 3)], strict=True
+            )
+        ]
+        drawn.append(draw([Shape(1, "rectangle", np.array([[1, 1], [9, 9]])), *shapes], (28, 30), 0))
+        drawn[-1][0, 0], drawn[-1][0, 1] = 0, 1
+    order = rng.permutation(count)
+    assert profile_masks(drawn, CLASSES) == profile_masks([drawn[i] for i in order], CLASSES)
+
+
+# --- The others ------------------------------------------------------------------------------------------------
+
+
+def test_voc_ignores_borders_and_images_without_mask(tmp_path):
+    root = tmp_path / "data"
+    annotated.voc(root)
+    mask = truth(0)
+    mask[0] = 255
+    annotated.palette(mask).save(root / "SegmentationClass" / "p0.png")
+    photo(3).save(root / "JPEGImages" / "spare.png")
+    dataset = load(root)
+    assert np.array_equal(masks(dataset)["p0"], mask)
+    assert warned(dataset, "1 image without a mask was passed over: spare.")
+
+
+def test_vocs_own_images_have_its_names(tmp_path):
+    root = tmp_path / "data"
+    annotated.made(root / "JPEGImages", root / "SegmentationClass")
+    for index in range(8):
+        photo(index).save(root / "JPEGImages" / f"2007_00000{index}.jpg")
+        annotated.palette(truth(index)).save(root / "SegmentationClass" / f"2007_00000{index}.png")
+    assert load(root).classes[:3] == ("background", "aeroplane", "bicycle")
+
+
+def test_a_yolo_image_without_text_file_is_background(tmp_path):
+    root = tmp_path / "data"
+    annotated.yolo(root)
+    (root / "train" / "labels" / "p0.txt").unlink()
+    (root / "data.yaml").write_text(
+        f"path: {root}\ntrain: train.txt\nval: [valid/images]\ntest: test/images\nnames: {{0: cat, 1: dog}}\n"
+    )
+    (root / "train.txt").write_text("".join(f"./train/images/p{i}.png\n" for i in range(4)))
+    dataset = load(root)
+    assert not masks(dataset)["p0"].any()
+    assert np.array_equal(masks(dataset)["p1"], truth(1))
+    assert [p.split for p in dataset.pictures] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    assert warned(dataset, "1 image without a text file of labels, taken as background: train/images/p0.png.")
+
+
+def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path):
+    def written(root: Path, kind: str, values: list[int]) -> Dataset:
+        for index in range(4):
+            stem = f"aachen_00000{index}_000019"
+            annotated.made(root / "leftImg8bit/train/aachen", root / "gtFine/train/aachen")
+            photo(index).save(root / f"leftImg8bit/train/aachen/{stem}_leftImg8bit.png")
+            mask = np.array(values, dtype=np.uint8)[truth(index)]
+            Image.fromarray(mask).save(root / f"gtFine/train/aachen/{stem}_gtFine_{kind}.png")
+        return load(root)
+
+    own = written(tmp_path / "own", "labelIds", [3, 7, 26])
+    assert own.classes[0] == "road" and len(own.classes) == len(LABEL_IDS) == 19
+    assert sorted(np.unique(masks(own)["aachen_000000_000019"])) == [0, 13, 255]
+    assert warned(own, "become its 19 train ids")
+    trained = written(tmp_path / "own", "labelTrainIds", [255, 0, 13])
+    assert trained.digest == own.digest
+    foreign = written(tmp_path / "foreign", "labelIds", [0, 1, 2])
+    assert foreign.classes == ("class_0", "class_1", "class_2")
+
+
+def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):
+    root = tmp_path / "data"
+    annotated.nnunet(root)
+    meta = {"labels": {"background": 0, "cat": 1, "ignore": 2}, "file_ending": ".png", "channel_names": {}}
+    (root / "dataset.json").write_text(json.dumps(meta))
+    annotated.made(root / "imagesTs", root / "labelsTs")
+    for number in range(3):
+        (root / "imagesTr" / f"p7_{number:04d}.png").rename(root / "imagesTs" / f"p7_{number:04d}.png")
+    (root / "labelsTr" / "p7.png").rename(root / "labelsTs" / "p7.png")
+    dataset = load(root)
+    assert dataset.classes == ("background", "cat")
+    assert np.array_equal(masks(dataset)["p0"], np.array([0, 1, 255], dtype=np.uint8)[truth(0)])
+    assert [p.split for p in dataset.pictures] == [None] * 7 + ["test"]
+
+
+# --- Images ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize(
+    ("channels", "dtype"), [(12, np.uint16), (12, np.uint8), (4, np.uint16), (3, np.uint16), (1, np.uint16)]
+)
+def test_tiffs_keep_their_channels_and_bits(tmp_path, channels, dtype, planar):
+    root = tmp_path / "data"
+    annotated.deep(root, channels, dtype)
+    if planar and channels > 3:
+        for index, stem in enumerate(STEMS):
+            data = annotated.bands(index, channels, dtype).transpose(2, 0, 1)
+            tifffile.imwrite(root / "images" / f"{stem}.tif", data, photometric="minisblack", planarconfig="separate")
+    dataset = load(root)
+    assert dataset.channels == channels
+    store = open_store(dataset.store)
+    assert store.dtype == dtype
+    for index in range(len(STEMS)):
+        assert np.array_equal(store.image(index), annotated.bands(index, channels, dtype))
+        view = store.view(index)
+        assert view.dtype == np.uint8 and view.shape == (HEIGHT, WIDTH, 1 if channels == 1 else 3)
+        assert view.min() == 0 and view.max() == 255
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_tifffile_writes_without_options_is_read(tmp_path, first):
+    root = tmp_path / "data"
+    annotated.deep(root, 12, np.uint16)
+    for index, stem in enumerate(STEMS):
+        data = annotated.bands(index, 12, np.uint16)
+        tifffile.imwrite(root / "images" / f"{stem}.tif", data.transpose(2, 0, 1) if first else data)
+    store = open_store(load(root).store)
+    assert np.array_equal(store.image(3), annotated.bands(3, 12, np.uint16))
+
+
+@pytest.mark.parametrize(
+    "options", [{"compression": "zlib"}, {"compression": "zlib", "predictor": True}, {"tile": (16, 16)}]
+)
+def test_compressed_and_tiled_tiffs_are_read(tmp_path, options):
+    root = tmp_path / "data"
+    annotated.deep(root, 12, np.uint16)
+    for index, stem in enumerate(STEMS):
+        data = annotated.bands(index, 12, np.uint16)
+        tifffile.imwrite(root / "images" / f"{stem}.tif", data, **annotated.layout(12), **options)
+    assert np.array_equal(open_store(load(root).store).image(3), annotated.bands(3, 12, np.uint16))
+
+
+def test_a_compression_that_cannot_be_read_is_named(tmp_path):
+    root = tmp_path / "data"
+    annotated.deep(root, 12, np.uint16)
+    path = root / "images" / "p1.tif"
+    path.write_bytes(
+        path.read_bytes().replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 32773))
+    )
+    assert "images/p1.tif: must be uncompressed or compressed with deflate" in problems(root)
+
+
+def deep_png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits per channel, (H, W, 3 or 4)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    height, width, channels = pixels.shape
+    kind = {3: 2, 4: 6}[channels]
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, kind, 0, 0, 0])
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pngs_of_16_bits_keep_them(tmp_path, channels):
+    root = tmp_path / "data"
+    annotated.folder(root)
+    data = [np.random.default_rng(i).integers(0, 65536, (HEIGHT, WIDTH, channels), dtype=np.uint16) for i in range(8)]
+    for index, stem in enumerate(STEMS):
+        (root / "images" / f"{stem}.png").write_bytes(deep_png(data[index]))
+    dataset = load(root)
+    store = open_store(dataset.store)
+    assert (store.channels, store.dtype) == (3, np.uint16)
+    assert all(np.array_equal(store.image(i), data[i][:, :, :3]) for i in range(8))
+    assert warned(dataset, "opacity") == (channels == 4)
+
+
+def test_opacity_is_dropped_and_said_where_it_varies(tmp_path):
+    root = tmp_path / "data"
+    annotated.folder(root)
+    for index, stem in enumerate(STEMS):
+        image = photo(index).convert("RGBA")
+        image.putalpha(200)
+        if index == 3:
+            image.putpixel((0, 0), (0, 0, 0, 0))
+        image.save(root / "images" / f"{stem}.png")
+    dataset = load(root)
+    assert warned(dataset, "1 image with an opacity that varies, which was dropped", "images/p3.png")
+    assert np.array_equal(open_store(dataset.store).image(2), np.array(photo(2)))
+
+
+def test_images_of_different_channels_are_a_problem(tmp_path):
+    root = tmp_path / "data"
+    annotated.deep(root, 12, np.uint16)
+    tifffile.imwrite(
+        root / "images" / "p1.tif", annotated.bands(1, 5, np.uint16), photometric="minisblack", planarconfig="contig"
+    )
+    assert "images/p1.tif: images must have the same number of channels, found 5 where 7 have 12" in problems(root)
+
+
+def test_the_digest_of_an_8_bit_folder_is_that_of_version_0_1(tmp_path):
+    annotated.folder(tmp_path / "data")
+    assert load(tmp_path / "data").digest == DIGEST
+
+
+DIGEST = "sha256:ab910f8086cd94b52591279ae69d1443124b154322fd1f161218724eb852ac29"
+
+
+# --- Real data ---------------------------------------------------------------------------------------------------
+
+
+def disagreement(one: Dataset, other: Dataset) -> float:
+    """Share of the pixels of all images on which two readings differ."""
+    first, second = masks(one), masks(other)
+    assert first.keys() == second.keys()
+    return sum(int((first[s] != second[s]).sum()) for s in first) / sum(mask.size for mask in first.values())
+
+
+@pytest.mark.real_data
+def test_labelme_and_coco_give_the_same_fruits(tmp_path, real_data):
+    source = str(real_data / "fruits_both")
+    labelme = load_dataset(source, tmp_path, format="labelme")
+    coco = load_dataset(source, tmp_path, format="coco")
+    folder = load_dataset(source, tmp_path)
+    assert labelme.classes == coco.classes == folder.classes
+    assert disagreement(labelme, folder) == 0
+    assert 0 < disagreement(labelme, coco) < 0.01  # measured: 0.61 %
+
+
+@pytest.mark.real_data
+def test_facade_read_from_its_json_matches_its_masks(tmp_path, real_data):
+    source = str(real_data / "facade_coco")
+    folder = load_dataset(source, tmp_path)
+    assert folder.format == "folder"  # folders win over the JSON beside them
+    assert disagreement(load_dataset(source, tmp_path, format="coco"), folder) < 0.025  # measured: 1.65 %
+
+
+@pytest.mark.real_data
+def test_labelmes_reference_masks_are_reproduced(tmp_path, real_data):
+    root = real_data / "labelme_voc" / "examples" / "semantic_segmentation"
+    dataset = load_dataset(str(root), tmp_path)
+    assert dataset.format == "labelme" and len(dataset.classes) == 21
+    right = total = 0
+    for stem, mask in masks(dataset).items():
+        reference = np.array(Image.open(root / "data_dataset_voc" / "SegmentationClass" / f"{stem}.png"))
+        right += int((mask == reference).sum())
+        total += mask.size
+    assert right / total > 0.995  # measured: 99.9998 %
+
+
+@pytest.mark.real_data
+def test_all_kinds_of_shapes_of_labelmes_example_are_drawn(tmp_path, real_data):
+    source = real_data / "labelme_voc" / "examples"
+    dataset = load_dataset(str(source), tmp_path, format="labelme")
+    index = next(i for i, image in enumerate(dataset.pictures) if "primitives" in image.stem)
+    drawn = {dataset.classes[label] for label in np.unique(open_store(dataset.store).mask(index))}
+    assert drawn == {"background", "rectangle", "circle", "polygon", "line", "point", "line_strip", "octagon"}

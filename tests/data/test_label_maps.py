@@ -1,0 +1,195 @@
+"""Instances and skeletons of the labels: what they are, how they are kept and cut, and what losses make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import label
+
+from sweeper.core.errors import LossError
+from sweeper.core.records import IGNORE, Dataset
+from sweeper.data import open_store
+from sweeper.data.instances import InstanceStore, SizeStore, instance_ids, instance_sizes
+from sweeper.data.skeletons import SkeletonStore, thinned, tubes
+from sweeper.data.store import PixelStore, StoreWriter
+from sweeper.losses import build_loss
+from sweeper.training.augment import augment, augment_maps
+from sweeper.training.batches import crops, map_batch
+from tests.support.batches import training_batch
+
+KINDS: dict[str, Any] = {"sizes": SizeStore, "instances": InstanceStore, "skeleton": SkeletonStore}
+FAMILY = {"sizes": "instance_ce", "instances": "blob_dice", "skeleton": "skeleton_recall"}
+SQUARE = np.ones((3, 3), dtype=bool)
+
+
+def test_instances_are_what_touches_and_is_of_one_class() -> None:
+    labels = np.array([[1, 0, 2, 2, 0], [0, 1, 2, 0, 0], [0, 0, 0, 0, 1], [255, 1, 1, 0, 1]])
+    known = labels != IGNORE
+    ids = instance_ids(labels, known)
+    assert ids.tolist() == [[1, 0, 4, 4, 0], [0, 1, 4, 0, 0], [0, 0, 0, 0, 2], [0, 3, 3, 0, 2]]
+    sizes = instance_sizes(labels, known)
+    assert sizes[3, 0] == 0 and sizes[0, 1] == 10 and sizes[0, 0] == 2 and sizes[0, 2] == 3
+    volume = np.zeros((3, 3, 3), dtype=int)
+    volume[0, 0, 0] = volume[1, 1, 1] = volume[2, 2, 0] = 1
+    assert instance_ids(volume, volume >= 0).max() == 1
+    assert instance_sizes(np.zeros((2, 2), dtype=int), np.zeros((2, 2), dtype=bool)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_skeletons_are_thin_and_as_connected_as_their_class() -> None:
+    rng = np.random.default_rng(3)
+    smooth = rng.standard_normal((80, 90))
+    for _ in range(6):
+        smooth = (smooth + np.roll(smooth, 1, 0) + np.roll(smooth, 1, 1) + np.roll(smooth, -1, 0)) / 4
+    present = smooth > 0.02
+    line = thinned(present)
+    assert not (line & ~present).any() and 0 < line.sum() < present.sum() / 3
+    regions, number = label(present, SQUARE)
+    _, pieces = label(line, SQUARE)
+    assert number == pieces == len(np.unique(regions[line]))
+    square = line[1:, 1:] & line[:-1, 1:] & line[1:, :-1] & line[:-1, :-1]
+    assert square.sum() < 0.02 * line.sum()
+    assert (thinned(line) == line).mean() > 0.999  # a line stays
+    bar = np.zeros((9, 30), dtype=bool)
+    bar[2:7, 3:27] = True
+    assert np.unique(np.argwhere(thinned(bar))[:, 0]).tolist() == [4]
+    assert thinned(np.zeros((4, 4), dtype=bool)).sum() == 0
+    for height, width in ((1, 1), (2, 2), (1, 7), (3, 3)):
+        assert thinned(np.ones((height, width), dtype=bool)).any()
+
+
+def test_tubes_reach_two_pixels_and_stay_in_their_class() -> None:
+    labels = np.zeros((11, 40), dtype=int)
+    labels[:, :20], labels[3:8, 20:] = 1, 2
+    tube = tubes(labels, labels >= 0)
+    assert tube[labels == 0].sum() == 0
+    assert tube[3:8, 25:35].all()  # two on each side of the middle
+    assert tube[:, 10].sum() == 5
+    labels[:, 30] = IGNORE
+    assert tubes(labels, labels != IGNORE)[:, 30].sum() == 0
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> PixelStore:
+    rng = np.random.default_rng(0)
+    with StoreWriter(tmp_path_factory.mktemp("store"), 1) as writer:
+        for size in ((30, 40), (20, 25), (64, 16)):
+            mask = (rng.random(size) < 0.25).astype(np.uint8) + (rng.random(size) < 0.1).astype(np.uint8)
+            mask[:2] = IGNORE
+            writer.append(np.zeros((*size, 1), dtype=np.uint8), mask)
+        writer.finish()
+        return open_store(writer.publish("content"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_are_made_once_and_read_again(store: PixelStore, kind: str) -> None:
+    made = KINDS[kind](store, (0, 1, 2))
+    first = made.maps(0)
+    assert first.shape == (1, 30, 40) and not first.flags.writeable
+    assert np.array_equal(first, made.of_mask(store.mask(0)))
+    file = made.folder / "0.npy"
+    stamp = file.stat().st_mtime_ns
+    assert np.array_equal(KINDS[kind](store, (0, 1, 2)).maps(0), first) and file.stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("augmentation", ["light", "full"])
+def test_maps_are_cut_flipped_and_turned_like_the_labels(store: PixelStore, augmentation: Any) -> None:
+    """Whole maps of which each pixel says where it was: the label there is the label here."""
+    for step in range(3):
+        keys: dict[str, Any] = {"size": 24, "batch_size": 3, "seed": 5, "step": step, "augmentation": augmentation}
+        _, masks, draws = training_batch(store, (0, 1, 2), **keys)
+        labels = augment(masks.float().unsqueeze(1), masks.long(), draws)[1]
+        places, _ = crops(store, (0, 1, 2), **keys)
+        instances, sizes, lines = (
+            augment_maps(map_batch(KINDS[kind](store, (0, 1, 2)), places, 24), draws, kind).squeeze(1)  # type: ignore[arg-type]
+            for kind in ("instances", "sizes", "skeleton")
+        )
+        foreground = (labels > 0) & (labels != IGNORE)
+        assert torch.equal(instances > 0, foreground)
+        assert int(instances.max()) <= 24 * 24
+        assert torch.equal(sizes > 0, labels != IGNORE)
+        assert not lines[~foreground].any() and lines[foreground].any()
+        for image, ids, size in zip(labels, instances, sizes, strict=True):
+            for number in ids.unique():
+                if number > 0:
+                    own = ids == number
+                    assert len(image[own].unique()) == 1 and len(size[own].unique()) == 1
+                    if augmentation == "light":
+                        assert int(size[own][0]) >= int(own.sum())  # what the crop cut off counts
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_maps_the_loss_makes_them_itself(kind: str, task: Any) -> None:
+    rng = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3 if task == "multiclass" else 2, (2, 12, 12), generator=rng)
+    target[..., :2, :] = IGNORE
+    logits = torch.randn(2, 1 if task == "binary" else 3, 12, 12, generator=rng)
+    loss = build_loss(FAMILY[kind], task=task)
+    of_labels = {"sizes": instance_sizes, "instances": instance_ids, "skeleton": tubes}[kind]
+    maps = torch.stack([torch.from_numpy(of_labels(x.numpy(), x.numpy() != IGNORE)) for x in target])
+    assert torch.equal(loss(logits, target), loss(logits, target, **{kind: maps}))
+    given = torch.zeros_like(maps)
+    given[..., 0] = 1
+    assert loss(logits, target, **{kind: given}) != loss(logits, target)
+    with pytest.raises(LossError, match=f"{kind} must have the target's shape"):
+        loss(logits, target, **{kind: maps[..., 1:]})
+
+
+def test_a_small_instance_counts_as_much_as_a_large_one() -> None:
+    target = torch.zeros(1, 20, 20, dtype=torch.long)
+    target[:, 1:13, 1:13], target[:, 16, 16] = 1, 1
+    logits = torch.where(target == 1, 8.0, -8.0).unsqueeze(1)
+    missed = []
+    for part in ((slice(1, 13), slice(1, 13)), (slice(16, 17), slice(16, 17))):
+        wrong = logits.clone()
+        wrong[(0, 0, *part)] = -8.0
+        costs = {f: float(build_loss(f, task="binary")(wrong, target)) for f in ("instance_ce", "cross_entropy")}
+        costs["blob_dice"] = float(build_loss("blob_dice", task="binary", blob_share=1.0)(wrong, target))
+        missed.append(costs)
+    large, small = missed
+    assert small["instance_ce"] == pytest.approx(large["instance_ce"], rel=1e-3)
+    assert large["cross_entropy"] > 100 * small["cross_entropy"]
+    assert small["blob_dice"] > 0.15 and large["blob_dice"] < 3 * small["blob_dice"]
+
+
+def test_what_a_crop_leaves_of_a_large_instance_weighs_as_its_size_says() -> None:
+    target = torch.zeros(1, 8, 8, dtype=torch.long)
+    target[:, :, 7] = 1
+    logits = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    loss = build_loss("instance_ce", task="binary")
+    sizes = torch.where(target == 1, 5600, 56)
+    entropy = torch.nn.functional.softplus(torch.where(target == 1, -1.0, 1.0) * logits[:, 0])
+    expected = (entropy / sizes).sum() / (1 / sizes).sum()
+    torch.testing.assert_close(loss(logits, target, sizes=sizes), expected)
+
+
+def test_numbers_of_instances_may_be_any_within_the_image_and_no_others() -> None:
+    rng = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(2, 1, 8, 8, generator=rng), torch.ones(2, 8, 8, dtype=torch.long)
+    halves = torch.ones_like(target)
+    halves[..., 4:] = 2  # two that touch, as a person drew them
+    loss = build_loss("blob_dice", task="binary")
+    renamed = torch.where(halves == 2, 64, 17)
+    torch.testing.assert_close(loss(logits, target, instances=halves), loss(logits, target, instances=renamed))
+    assert loss(logits, target, instances=halves) != loss(logits, target)
+    for wrong in (-1, 65):
+        with pytest.raises(LossError, match=f"from 0 .* the pixels of an image .64., got {wrong}"):
+            loss(logits, target, instances=torch.full_like(target, wrong))
+    with pytest.raises(LossError, match="slices of a volume as images"):
+        build_loss("skeleton_recall", task="binary")(torch.zeros(1, 1, 4, 4, 4), torch.ones(1, 4, 4, 4).long())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_uses_the_kept_maps(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    from tests.training.test_training import train
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("computed from the labels of the batch")
+
+    monkeypatch.setattr("sweeper.losses.label_maps.maps_of", refuse)
+    assert train(tiny, family=FAMILY[kind]).state == "complete"
+    assert list(Path(tiny.store).glob(f"{KINDS[kind].kind}-*/*.npy"))

@@ -1,0 +1,157 @@
+"""`--images` and `--masks`: what patterns mean, what they pair, and what they refuse."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.errors import SweeperError
+from sweeper.core.records import Dataset
+from sweeper.data import load_dataset
+from sweeper.data.decode_again import store_here
+from sweeper.data.formats.file_patterns import asked_patterns
+from sweeper.workflow.prepare import dataset_of
+from sweeper.workflow.settings import Settings
+from tests.support.folders import image, mask
+from tests.support.sweeping import Recorder
+
+
+def laid_out(root: Path, images: str, masks: str, stems: str = "abcde") -> Path:
+    for i, stem in enumerate(stems):
+        for form, made in ((images, image(i)), (masks, mask(0, 1, shift=i))):
+            path = root / form.format(stem)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.save(path)
+    return root
+
+
+def load(root: Path | None, images: str | None, masks: str | None, **options: object) -> Dataset:
+    data, patterns = asked_patterns(None if root is None else str(root), images, masks)
+    assert data is not None
+    return load_dataset(data, options.pop("cache", Path(data) / ".cache"), patterns=patterns, **options)  # type: ignore[arg-type]
+
+
+def refused(root: Path | None, images: str | None, masks: str | None, *words: str, **options: object) -> None:
+    with pytest.raises(SweeperError) as caught:
+        load(root, images, masks, **options)
+    for word in words:
+        assert word in str(caught.value), caught.value
+    assert len(getattr(caught.value, "problems", "1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "patterns"),
+    [
+        (("img/x/{}.jpg", "lab/x/{}_m.png"), ("img/**/*.jpg", "lab/**/{stem}_m.png")),
+        (("img/x/{}.JPG", "lab/x/{}_m.PNG"), ("img/**/*.jpg", "lab/**/{stem}_m.png")),
+        (("img/{}.bmp", "lab/{}.png"), ("img/*.{jpg,bmp}", "lab/{stem}.[pt][ni][gf]")),
+        (("A/{}.png", "B/{}.png"), ("A", "B")),
+        (("{}.png", "{}_mask.png"), ("*.png", "{stem}_mask.png")),
+        (("case{}/image.png", "case{}/mask.png"), ("*/image.png", "*/mask.png")),
+        (("a/img_{}.png", "b/mask_{}_9.png"), ("a/img_{stem}.png", "b/*_{stem}_?.png")),
+        (("bïlder [1]/{} ø.png", "masken {{x}}/{} ø.png"), ("bïlder [[]1]/*.png", "masken */{stem}.png")),
+        (("s[!a]/{}.png", "m^]/{}.png"), ("s[[][!a-c]a]/*.png", "m[]^][]^]/{stem}.png")),
+    ],
+)
+def test_patterns_find_images_and_their_masks(tmp_path, files, patterns):
+    dataset = load(laid_out(tmp_path / "data", *files), *patterns)
+    assert [p.pixels[1] for p in dataset.pictures] == [16] * 5
+    assert dataset.format == "patterns" and dataset.read_as == f"--images {patterns[0]} --masks {patterns[1]}"
+    assert dataset.pictures[0].stem in {"a", "a ø", "img_a", "casea/image"} and dataset.warnings == ()
+
+
+def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch):
+    root = laid_out(tmp_path / "data", "img/{}.png", "lab/{}.png")
+    monkeypatch.chdir(root)
+    wanted = ("img/*.png", "lab/{stem}.png")
+    for asked in (wanted, [f"{root}/{text}" for text in wanted], [f"../data/{text}" for text in wanted]):
+        data, patterns = asked_patterns(None, *asked)
+        assert patterns is not None and (patterns.images, patterns.masks) == wanted
+        assert data is not None and Path(data).resolve() == root
+    assert asked_patterns(None, "img/sub/*.png", "img/{stem}.png")[0] == "img"
+    assert asked_patterns(str(root), f"{root}/img/*.png", wanted[1])[1] == patterns
+
+
+def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
+    root = laid_out(tmp_path / "data", "i/x/{}.png", "m/x/{}.png")
+    laid_out(root, "i/y/{}.png", "m/y/{}.png")
+    assert len(load(root, "i/**/*.png", "m/**/{stem}.png").pictures) == 10
+    refused(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
+    (root / "m" / "x" / "a.png").unlink()
+    refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask that is called as")
+    refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; narrow --masks")
+    side = laid_out(tmp_path / "split", "i/{0}/train/{0}.png", "m/{0}/{0}.png")
+    assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").pictures] == ["train"] * 5
+
+
+def test_every_file_that_is_read_is_watched(tmp_path):
+    root = laid_out(tmp_path / "data", ".img/{}.png", "lab/deep/{}.png")
+    patterns = (".img/*.png", "lab/**/{stem}.png")
+    first = load(root, *patterns)
+    for changed in (".img/a.png", "lab/deep/b.png"):
+        before = load(root, *patterns).digest
+        made = image(77) if changed.startswith(".img") else mask(0, 1, 1)
+        made.save(root / changed)
+        assert load(root, *patterns).digest != before
+    (root / "classes.txt").write_text("x\ny\n")
+    again = load(root, *patterns)
+    assert again.classes == ("x", "y") != first.classes
+    os.rename(again.store, f"{again.store}-away")  # noqa: PTH104
+    assert store_here(again) == Path(again.store)
+
+
+def test_what_patterns_cannot_mean_is_refused(tmp_path):
+    root = laid_out(tmp_path / "data", "img/x/{}.jpg", "lab/{}_m.png")
+    good = ("img/**/*.jpg", "lab/{stem}_m.png")
+    refused(root, good[0], None, "go together, got --images alone; add --masks, for example 'labels/{stem}.png'")
+    refused(root, None, good[1], "got --masks alone")
+    refused(root, good[0], "lab/{name}.png", "knows {stem} alone", "{name}")
+    refused(root, good[0], "lab/a_m.png", "--masks must say which mask is whose")
+    refused(root, "imgs/*.jpg", good[1], "there is no folder imgs/")
+    refused(root, "img/*.tif", good[1], "nothing is called so; img/ holds img/x/a.jpg, img/x/b.jpg and 3 more")
+    refused(root, good[0], "lab/{stem}.png", "5 of 5 images have no mask, e.g. img/x/a.jpg, img/x/b.jpg", "lab/a_m.png")
+    refused(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
+    refused(root, "../x/*.jpg", good[1], "must name files below", "name a folder above")
+    refused(root, good[0], "img/x/{stem}.jpg", "as the mask of itself")
+    refused(root, "img/[z-a]*.jpg", good[1], "is no choice of characters")
+    refused(root, "img/\0*.jpg", good[1], "NUL")
+    refused(root, *good, "--format folder and --images with --masks exclude each other", format="folder")
+    with pytest.raises(SweeperError, match="is drawn"):
+        asked_patterns("synthetic:cracks", *good)
+    with pytest.raises(SweeperError, match=r"--images must name files on this machine; s3://b/.*sync s3://b/ FOLDER"):
+        asked_patterns(None, "s3://b/*.jpg", good[1])
+    for i, stem in enumerate("abcde"):
+        image(i).save(root / "lab" / f"{stem}.jpg")
+    refused(root, good[0], "lab/{stem}.jpg", "5 files, e.g. lab/a.jpg, lab/b.jpg: masks must be lossless")
+
+
+def test_a_study_knows_the_patterns_wherever_the_images_lie(tmp_path):
+    root = laid_out(tmp_path / "data", "images/{}.png", "masks/{}.png")
+    cache = tmp_path / "cache"
+    asked = Settings(data=str(root), images="images/*.png", masks="masks/{stem}.png", cache=cache)
+    first = dataset_of(asked, None, Recorder())
+    moved = root.rename(tmp_path / "moved")
+    again = dataset_of(Settings(data=str(moved), cache=cache), first, Recorder())
+    assert (again.patterns, again.format, again.digest) == (first.patterns, "patterns", first.digest)
+    other = dataset_of(Settings(data=str(moved), format="folder", cache=cache), first, Recorder())
+    assert (other.patterns, other.format, other.digest) == (None, "folder", first.digest)
+    (moved / "images").rename(moved / "fotos")
+    named = Settings(data=str(moved), images="fotos/*.png", masks="masks/{stem}.png", cache=cache)
+    assert dataset_of(named, first, Recorder()).digest == first.digest
+
+
+def test_links_that_lead_out_or_nowhere_are_named(tmp_path):
+    root = laid_out(tmp_path / "data", "img/{}.png", "lab/{}.png")
+    (root / "img" / "z.png").symlink_to(root / "gone.png")
+    refused(root, "img/*.png", "lab/{stem}.png", "img/z.png: must be a file, found a link that leads nowhere")
+    (root / "img" / "z.png").unlink()
+    (root / "img" / "z.png").symlink_to(image_elsewhere(tmp_path))
+    refused(root, "img/*.png", "lab/{stem}.png", "img/z.png: must lie inside the data folder")
+
+
+def image_elsewhere(folder: Path) -> Path:
+    path = folder / "elsewhere.png"
+    image(3).save(path)
+    return path

@@ -1,0 +1,237 @@
+"""`--resize`: exact sizes and pixels, honest about what it costs the labels, and remembered by a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweeper.core.errors import DataError, StudyError
+from sweeper.core.records import IGNORE
+from sweeper.data import load_dataset, open_store
+from sweeper.data.exclude import without
+from sweeper.data.resize import components_lost, resized
+from sweeper.data.shrink import coverage, enlarge_mask, shrink_image, shrink_mask, shrunk_size
+from tests.support import annotated
+from tests.support.sweeping import Recorder, sweep_in
+
+SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: (max(pair), min(pair)))
+
+
+def whole_parts(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What each new pixel covers, in pieces of equal area: (h, w, pieces, …)."""
+    height, width = array.shape[:2]
+    fine = np.repeat(np.repeat(array, size[0], axis=0), size[1], axis=1)
+    blocks = fine.reshape(size[0], height, size[1], width, *array.shape[2:]).swapaxes(1, 2)
+    return blocks.reshape(*size, height * width, *array.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("old", "side", "new"),
+    [
+        ((480, 640), 240, (240, 320)),
+        ((640, 480), 240, (320, 240)),
+        ((100, 333), 32, (32, 107)),  # 106.56
+        ((64, 65), 32, (32, 33)),  # 32.5, half up
+        ((64, 640), 64, (64, 640)),
+        ((20, 30), 64, (20, 30)),
+    ],
+)
+def test_the_shorter_side_is_what_was_asked_for_and_nothing_grows(old, side, new):
+    assert shrunk_size(*old, side) == new
+
+
+@settings(deadline=None, max_examples=60)
+@given(SIDES, SIDES, st.sampled_from([1, 3, 5]), st.sampled_from([np.uint8, np.uint16]), st.integers(0, 99))
+def test_a_pixel_is_the_mean_of_what_it_covers(rows, columns, channels, dtype, seed):
+    old, size = (rows[0], columns[0]), (rows[1], columns[1])
+    image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (*old, channels), dtype=dtype)
+    expected = np.floor(whole_parts(image, size).astype(np.float64).mean(axis=2) + 0.5)
+    small = shrink_image(image, size)
+    assert small.dtype == dtype and np.array_equal(small, expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SIDES, SIDES, st.integers(0, 99))
+def test_a_label_is_the_one_that_covers_most_and_the_rarer_one_of_two(rows, columns, seed):
+    old, size = (rows[0], columns[0]), (rows[1], columns[1])
+    mask = np.random.default_rng(seed).choice(np.array([0, 0, 1, 2, IGNORE], np.uint8), old)
+    total = np.bincount(mask.ravel(), minlength=256)
+    parts, small = whole_parts(mask, size), shrink_mask(mask, size)
+    assert small.shape == size and small.dtype == np.uint8
+    for row, column in np.ndindex(size):
+        covered = np.bincount(parts[row, column], minlength=256)
+        best = np.flatnonzero(covered == covered.max())
+        assert small[row, column] == min(best, key=lambda label: (label == IGNORE, total[label], label))
+
+
+@given(SIDES)
+def test_every_part_of_a_side_is_covered_once(sides):
+    old, new = sides
+    weights = coverage(old, new).toarray()
+    assert (weights.sum(axis=1) == old).all() and (weights.sum(axis=0) == new).all()
+
+
+def test_blocks_do_not_show(monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (30, 41, 2), dtype=np.uint8)
+    whole = shrink_image(image, (7, 9))
+    monkeypatch.setattr("sweeper.data.shrink._BLOCK", 90)
+    assert np.array_equal(shrink_image(image, (7, 9)), whole)
+
+
+def test_a_thin_line_survives_being_halved_and_is_gone_at_a_third():
+    mask = np.zeros((12, 12), np.uint8)
+    mask[5] = 1
+    assert np.array_equal(np.flatnonzero(shrink_mask(mask, (6, 6)).any(axis=1)), [2])
+    assert not shrink_mask(mask, (4, 4)).any()
+
+
+def test_components_that_grow_together_are_not_lost():
+    mask = np.zeros((8, 8), np.uint8)
+    mask[0:3, 0:3] = mask[0:3, 4:7] = 1
+    mask[7, 7] = 1
+    small = shrink_mask(mask, (4, 4))
+    assert np.array_equal(components_lost(mask, small, 2), [[0, 0, 0], [3, 1, 1]])
+    assert np.array_equal(enlarge_mask(small, (8, 8))[::2, ::2], small)
+
+
+def scenes(root: Path, size: tuple[int, int] = (48, 72), crack: int = 1) -> Path:
+    """Four images with a crack of that width and a block of 12 × 12."""
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for number in range(4):
+        mask = np.zeros(size, np.uint8)
+        mask[10 + number : 10 + number + crack] = 1
+        mask[24:36, 24:36] = 2
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / "images" / f"{number}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
+    (root / "classes.txt").write_text("ground\ncrack\nblock\n")
+    return root
+
+
+def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
+    dataset = load_dataset(str(scenes(tmp_path / "d")), tmp_path / "cache")
+    small = resized(dataset, 16, tmp_path / "cache")
+    assert small.resized == 16 and {(p.height, p.width) for p in small.pictures} == {(16, 24)}
+    assert small.digest != dataset.digest and len(open_store(small.store)) == 4
+    (line,) = [line for line in small.warnings if "erases" in line]
+    assert "class crack: it has 0 % of the pixels instead of 2.08 % (100 % of its share lost)" in line
+    assert "4 of its 4 connected components are gone (100 %); the others lie in 0 pieces" in line
+    assert any("--resize shrank 4 of 4 images to a shorter side of 16 pixels" in line for line in small.warnings)
+    assert any("1 of 3 declared classes never occur: crack" in line for line in small.warnings)
+
+
+def test_a_structure_that_falls_apart_is_told_though_none_of_it_is_gone(tmp_path):
+    root = scenes(tmp_path / "d", crack=0)
+    dashes = np.zeros((48, 72), np.uint8)
+    dashes[0] = 1  # a third of a new pixel, which is not enough; two thirds are
+    for start in range(0, 72, 9):
+        dashes[1, start : start + 3] = 1
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.maximum(np.array(Image.open(path)), dashes)).save(path)
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    (line,) = [line for line in resized(dataset, 16, tmp_path / "cache").warnings if "erases" in line]
+    assert (
+        "class crack" in line and "0 of its 4 connected components are gone (0 %); the others lie in 32 pieces" in line
+    )
+
+
+def test_what_survives_is_not_warned_about(tmp_path):
+    dataset = load_dataset(str(scenes(tmp_path / "d", crack=3)), tmp_path / "cache")
+    small = resized(dataset, 24, tmp_path / "cache")
+    assert not any("erases" in line for line in small.warnings)
+    assert small.class_pixels()[2] == 4 * 36
+
+
+def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
+    root = scenes(tmp_path / "d")
+    for name in ("images", "masks"):
+        path = root / name / "0.png"
+        Image.open(path).crop((0, 0, 40, 20)).save(path)
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    small = resized(dataset, 24, tmp_path / "cache")
+    old, new = open_store(dataset.store), open_store(small.store)
+    assert new.sizes == ((20, 40), (24, 36), (24, 36), (24, 36))
+    assert np.array_equal(old.image(0), new.image(0)) and np.array_equal(old.mask(0), new.mask(0))
+    assert np.array_equal(new.image(2), shrink_image(old.image(2), (24, 36)))
+    assert [p.pixels for p in small.pictures] == [
+        tuple(np.bincount(new.mask(i).ravel(), minlength=3)[:3]) for i in range(4)
+    ]
+    untouched = resized(dataset, 48, tmp_path / "cache")
+    assert (untouched.digest, untouched.store) == (dataset.digest, dataset.store)
+    assert "changes nothing" in untouched.warnings[-1]
+
+
+def test_deep_images_keep_their_bits_and_channels(tmp_path):
+    annotated.deep(tmp_path / "d", 12, np.uint16)
+    dataset = load_dataset(str(tmp_path / "d"), tmp_path / "cache")
+    side = min(dataset.pictures[0].height, dataset.pictures[0].width) // 2
+    old, new = open_store(dataset.store), open_store(resized(dataset, side, tmp_path / "cache").store)
+    assert (new.dtype, new.channels) == (np.uint16, 12)
+    assert np.array_equal(new.image(1), shrink_image(old.image(1), new.sizes[1]))
+
+
+def test_nothing_is_shrunk_twice_and_splits_notes_and_exclusions_stay(tmp_path, monkeypatch):
+    root = scenes(tmp_path / "d")
+    (root / "split.csv").write_text("stem,split,group\n0,train,a\n1,val,\n2,test,\n3,train,a\n")
+    dataset = without(load_dataset(str(root), tmp_path / "cache"), ["3"], tmp_path / "cache")
+    first = resized(dataset, 24, tmp_path / "cache")
+    assert [(p.split, p.group) for p in first.pictures] == [("train", "a"), ("val", None), ("test", None)]
+    assert first.excluded == ("3",) and set(dataset.warnings) < set(first.warnings)
+    assert first.format == dataset.format == "folder"
+    monkeypatch.setattr("sweeper.data.resize._smaller", lambda *args: pytest.fail("shrunk again"))
+    assert resized(dataset, 24, tmp_path / "cache") == first
+
+
+def test_every_image_is_told_of(tmp_path):
+    told: list[tuple[int, int]] = []
+    dataset = load_dataset(str(scenes(tmp_path / "d")), tmp_path / "cache")
+    resized(dataset, 24, tmp_path / "cache", lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_single_class_left_is_a_problem(tmp_path):
+    root = scenes(tmp_path / "d")
+    for path in (root / "masks").iterdir():
+        mask = np.array(Image.open(path))
+        Image.fromarray(np.where(mask == 2, 0, mask).astype(np.uint8)).save(path)
+    (root / "classes.txt").write_text("ground\ncrack\n")
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    with pytest.raises(DataError, match="two classes must be left, found ground"):
+        resized(dataset, 16, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
+
+
+@pytest.mark.slow
+def test_a_study_remembers_the_size_and_refuses_another(tmp_path):
+    display = Recorder()
+    first = sweep_in(tmp_path, display, trials=2, confirm_seeds=1, resize=32)
+    assert {what: (done, total) for what, done, total in display.steps} == {
+        "decoding": (15, 15),
+        "shrinking": (15, 15),
+    }
+    native = load_dataset("synthetic:cracks?images=15&size=64&foreground=0.05", tmp_path / "cache")
+    dataset = first.sweep.conditions.dataset
+    assert dataset.resized == 32 and dataset.digest != native.digest
+    assert {(p.height, p.width) for p in dataset.pictures} == {(32, 32)}
+    assert "--resize 32" in first.sweep.command
+    assert "hold at that resolution" in first.paths.markdown.read_text("utf-8")
+    display = Recorder()
+    resumed = sweep_in(tmp_path, display, trials=3, confirm_seeds=1, resume=True, data=None)
+    assert resumed.sweep.conditions.dataset.digest == dataset.digest
+    assert any(line.startswith("--resize shrank") for line in display.warnings)
+    with pytest.raises(StudyError, match="resize: 32 → 48"):
+        sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, resize=48)
+
+
+@pytest.mark.real_data
+def test_real_cracks_bear_three_quarters_but_not_three_eighths_of_their_size(tmp_path, real_data):
+    dataset = load_dataset(str(real_data / "cracks_cfd"), tmp_path)
+    assert not any("erases" in line for line in resized(dataset, 240, tmp_path).warnings)
+    (line,) = [line for line in resized(dataset, 120, tmp_path).warnings if "erases" in line]
+    assert "120 of its 667 connected components are gone (18 %)" in line

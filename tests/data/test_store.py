@@ -1,0 +1,332 @@
+"""The decoded store: what goes in comes out, it is reused, and damage or a race never shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweeper.core.errors import DataError, SweeperError, UsageError
+from sweeper.data import load_dataset, open_store
+from sweeper.data import read as reader
+from sweeper.data.exclude import without
+from sweeper.data.resize import resized
+from sweeper.data.store import StoreWriter, is_intact
+from tests.support.folders import folder, image, mask
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6),
+    st.sampled_from([1, 3, 12]),
+    st.sampled_from([np.uint8, np.uint16]),
+)
+def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, np.iinfo(dtype).max + 1, (*size, channels), dtype=dtype) for size in sizes]
+    masks = [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+    cache = tmp_path_factory.mktemp("cache")
+    with StoreWriter(cache, channels, dtype) as writer:
+        for image, labels in zip(images, masks, strict=True):
+            writer.append(image, labels)
+        writer.finish()
+        written = writer.publish("abc")
+    store = open_store(written)
+    assert len(store) == len(sizes) and store.dtype == dtype
+    for index in range(len(sizes)):
+        assert np.array_equal(store.image(index), images[index])
+        assert np.array_equal(store.mask(index), masks[index])
+        assert not store.image(index).flags.writeable and not store.mask(index).flags.writeable
+    assert [path.name for path in cache.iterdir()] == ["abc"]
+
+
+def test_a_writer_that_is_not_published_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), StoreWriter(tmp_path, 3) as writer:
+        writer.append(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8))
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_shapes_are_refused(tmp_path):
+    with StoreWriter(tmp_path, 3) as writer, pytest.raises(ValueError, match="uint8 of shapes"):
+        writer.append(np.zeros((2, 2, 1), np.uint8), np.zeros((2, 2), np.uint8))
+
+
+def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
+    root = folder(tmp_path / "data")
+    first = load_dataset(str(root), tmp_path / "cache")
+
+    def fail(*args):
+        raise AssertionError("decoded again")
+
+    for name in ("load.read_dataset", "read.read_image", "read.image_kind", "formats.paired_files.read_mask"):
+        monkeypatch.setattr(f"sweeper.data.{name}", fail)
+    lines: list[str] = []
+    assert load_dataset(str(root), tmp_path / "cache", lines.append) == first
+    assert lines == [f"{root}, format folder: images/ and masks/ (decoded earlier)"]
+    monkeypatch.chdir(tmp_path)
+    again = load_dataset("data", Path("cache"))
+    assert (again.source, again.store, again.digest) == ("data", first.store, first.digest)
+
+
+@pytest.mark.parametrize("change", ["image", "mask", "class", "split", "added", "same size and time"])
+def test_every_change_is_seen_and_changes_the_digest(tmp_path, change):
+    root = folder(tmp_path / "data", classes="x\ny\n")
+    before = load_dataset(str(root), tmp_path / "cache").digest
+    if change == "image":
+        image(7).save(root / "images" / "a.png")
+    elif change == "mask":
+        mask(0, 0, 0, 0, 1).save(root / "masks" / "a.png")
+    elif change == "class":
+        (root / "classes.txt").write_text("x\nz\n")
+    elif change == "split":
+        (root / "split.csv").write_text("stem,split\na,train\nb,\nc,\nd,\n")
+    elif change == "added":
+        image(8).save(root / "images" / "e.png")
+        mask(0, 0, 1).save(root / "masks" / "e.png")
+    else:
+        path = root / "classes.txt"
+        stat = path.stat()
+        path.write_text("z\ny\n")
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert load_dataset(str(root), tmp_path / "cache").digest != before
+
+
+def test_the_digest_holds_content_alone(tmp_path):
+    root = folder(tmp_path / "data")
+    first = load_dataset(str(root), tmp_path / "cache")
+    (root / "images" / "a.png").unlink()
+    image(0).save(root / "images" / "a.bmp")  # the same pixels in another file
+    copied = shutil.copytree(root, tmp_path / "other name")
+    second = load_dataset(str(copied), tmp_path / "another cache")
+    assert second.digest == first.digest
+    assert second.name == "other name"
+
+
+@pytest.mark.parametrize("damage", ["images gone", "masks short", "index torn", "index nonsense", "folder gone"])
+def test_a_damaged_store_is_rebuilt(tmp_path, damage):
+    root = folder(tmp_path / "data")
+    first = load_dataset(str(root), tmp_path / "cache")
+    store = Path(first.store)
+    if damage == "images gone":
+        (store / "images.bin").unlink()
+    elif damage == "masks short":
+        os.truncate(store / "masks.bin", 10)
+    elif damage == "index torn":
+        (store / "index.json").write_text((store / "index.json").read_text()[:20])
+    elif damage == "index nonsense":
+        (store / "index.json").write_text(json.dumps({"format": 1, "channels": 3, "sizes": [7]}))
+    else:
+        shutil.rmtree(store)
+    with pytest.raises(SweeperError, match="complete store"):
+        open_store(store)
+    assert load_dataset(str(root), tmp_path / "cache") == first
+    assert np.array_equal(open_store(store).image(1), np.array(image(1)))
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(["sources", store.name])
+
+
+def test_a_torn_note_is_read_again(tmp_path):
+    root = folder(tmp_path / "data")
+    first = load_dataset(str(root), tmp_path / "cache")
+    (note,) = (tmp_path / "cache" / "sources").iterdir()
+    for text in ("", "[]", '{"state": 1}', note.read_text()[:200]):
+        note.write_text(text)
+        assert load_dataset(str(root), tmp_path / "cache") == first
+
+
+def test_a_moved_cache_is_found(tmp_path):
+    root = folder(tmp_path / "data")
+    load_dataset(str(root), tmp_path / "cache")
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    moved = load_dataset(str(root), tmp_path / "moved")
+    assert Path(moved.store).parent == tmp_path / "moved"
+    assert len(open_store(moved.store)) == 4
+
+
+def test_a_cache_that_cannot_be_written_is_a_usage_error(tmp_path):
+    root = folder(tmp_path / "data")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="--cache"):
+        load_dataset(str(root), tmp_path / "file" / "cache")
+
+
+def test_processes_may_decode_at_the_same_time(tmp_path):
+    root = folder(tmp_path / "data", {f"{i:02d}": mask(0, 1, shift=i % 9) for i in range(30)})
+    code = (
+        "import sys; from pathlib import Path; from sweeper.data import load_dataset, open_store\n"
+        "d = load_dataset(sys.argv[1], Path(sys.argv[2])); open_store(d.store); print(d.digest)"
+    )
+    command = [sys.executable, "-c", code, str(root), str(tmp_path / "cache")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    digests = {process.communicate(timeout=120)[0] for process in running}
+    assert [process.returncode for process in running] == [0] * 4
+    assert len(digests) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # the store and the notes; nothing half-written
+
+
+def test_a_store_published_meanwhile_is_kept(tmp_path):
+    with StoreWriter(tmp_path, 1) as first, StoreWriter(tmp_path, 1) as second:
+        for writer in (first, second):
+            writer.append(np.full((2, 2, 1), 7, np.uint8), np.ones((2, 2), np.uint8))
+            writer.finish()
+        assert first.publish("abc") == second.publish("abc")
+    assert [path.name for path in tmp_path.iterdir()] == ["abc"]
+    assert open_store(tmp_path / "abc").image(0).tolist() == [[[7], [7]], [[7], [7]]]
+
+
+def test_images_are_streamed_not_held(tmp_path, monkeypatch):
+    root = folder(tmp_path / "data", {f"{i:02d}": mask(0, 1) for i in range(40)})
+    alive: list[int] = []
+    written = [0]
+    read_image, append = reader.read_image, StoreWriter.append
+
+    def counted(*args):
+        image = read_image(*args)
+        alive.append(1)
+        return image
+
+    def appended(self, *args):
+        written[0] += 1
+        assert len(alive) - written[0] <= 16
+        append(self, *args)
+
+    monkeypatch.setattr(reader, "read_image", counted)
+    monkeypatch.setattr(StoreWriter, "append", appended)
+    load_dataset(str(root), tmp_path / "cache")
+    assert written[0] == 40
+
+
+@pytest.mark.parametrize("kind", ["folder", "faulty", "synthetic"])
+def test_every_image_is_told_of_and_none_when_nothing_is_decoded(tmp_path, kind):
+    source = "synthetic:blobs?images=4&size=64"
+    if kind != "synthetic":
+        source = str(folder(tmp_path / "data"))
+    if kind == "faulty":
+        (tmp_path / "data" / "images" / "b.png").write_bytes(b"")
+    told: list[tuple[int, int]] = []
+
+    def tick(done: int, total: int) -> None:
+        told.append((done, total))
+
+    with pytest.raises(DataError) if kind == "faulty" else nullcontext():
+        load_dataset(source, tmp_path / "cache", tick=tick)
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    if kind != "faulty":
+        load_dataset(source, tmp_path / "cache", tick=tick)
+        assert len(told) == 4
+
+
+def test_16_bit_masks_need_no_more_than_eight_bits_in_the_store(tmp_path):
+    root = folder(tmp_path / "data")
+    Image.fromarray(np.array(mask(0, 1)).astype(np.uint16)).save(root / "masks" / "a.png")
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    assert (Path(dataset.store) / "masks.bin").stat().st_size == 4 * 12 * 16
+
+
+def test_forgotten_pages_are_read_again(tmp_path):
+    store = open_store(load_dataset("synthetic:blobs?images=4&size=128", tmp_path).store)
+    view, before = store.image(1), store.image(1).copy()
+    store.forget()
+    assert np.array_equal(view, before) and np.array_equal(store.image(1), before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_forgetting_gives_memory_back(tmp_path):
+    def resident() -> int:
+        return int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0])
+
+    with StoreWriter(tmp_path, 3) as writer:
+        image, labels = np.ones((1024, 1024, 3), np.uint8), np.ones((1024, 1024), np.uint8)
+        for _ in range(24):
+            writer.append(image, labels)
+        store = writer.finish()
+        before = resident()
+        assert all(store.image(i).sum() for i in range(24))
+        read = resident()
+        store.forget()
+        assert read - before > 50_000 > resident() - before
+
+
+def flip(path: Path, bit: int) -> None:
+    """Turn one bit of a file around."""
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        (byte,) = file.read(1)
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def test_of_a_hundred_single_bits_of_a_store_that_turn_every_one_is_found(tmp_path):
+    dataset = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
+    store, rng = Path(dataset.store), np.random.default_rng(0)
+    assert is_intact(store)
+    files = {name: (store / name).stat().st_size * 8 for name in ("images.bin", "masks.bin", "index.json")}
+    found = 0
+    for number in range(100):
+        name = list(files)[number % 3]
+        bit = int(rng.integers(files[name]))
+        flip(store / name, bit)
+        found += not is_intact(store)
+        flip(store / name, bit)
+    assert found == 100
+    assert is_intact(store)
+
+
+@pytest.mark.parametrize("name", ["images.bin", "masks.bin"])
+def test_a_store_with_a_turned_bit_is_decoded_anew_and_it_is_said(tmp_path, name):
+    source = "synthetic:cracks?images=4&size=64"
+    dataset = load_dataset(source, tmp_path)
+    flip(Path(dataset.store) / name, 1001)
+    lines = []
+    assert load_dataset(source, tmp_path, lines.append) == dataset
+    assert is_intact(Path(dataset.store))
+    assert [line for line in lines if "damaged" in line and dataset.store in line]
+
+
+def test_a_note_with_a_turned_bit_is_not_believed(tmp_path):
+    source = "synthetic:cracks?images=4&size=64"
+    dataset = load_dataset(source, tmp_path)
+    (note,) = (tmp_path / "sources").glob("*.json")
+    text = note.read_text()
+    place = text.index('"ignored": 0') + len('"ignored": ')
+    note.write_text(text[:place] + "1" + text[place + 1 :])
+    lines = []
+    assert load_dataset(source, tmp_path, lines.append) == dataset
+    assert any("damaged" in line for line in lines)
+
+
+def test_derived_stores_are_checked_too(tmp_path):
+    dataset = load_dataset("synthetic:cracks?images=5&size=64", tmp_path)
+    lines = []
+    for made in (
+        lambda: without(dataset, [dataset.pictures[0].stem], tmp_path, lines.append),
+        lambda: resized(dataset, 32, tmp_path, log=lines.append),
+    ):
+        first = made()
+        flip(Path(first.store) / "masks.bin", 77)
+        assert made() == first and is_intact(Path(first.store))
+    assert len([line for line in lines if "damaged" in line]) == 2
+
+
+def test_a_store_of_the_first_format_is_read_and_replaced_when_it_is_made_again(tmp_path):
+    source = "synthetic:cracks?images=4&size=64"
+    dataset = load_dataset(source, tmp_path)
+    index = Path(dataset.store) / "index.json"
+    old = {**json.loads(index.read_text()), "format": 1}
+    del old["crc32"]
+    index.write_text(json.dumps(old))
+    (note,) = (tmp_path / "sources").glob("*.json")
+    assert open_store(dataset.store).mask(0).shape == (64, 64)
+    note.write_text(json.dumps({k: v for k, v in json.loads(note.read_text()).items() if k != "crc32"}))
+    assert load_dataset(source, tmp_path) == dataset
+    assert json.loads(index.read_text())["format"] == 2

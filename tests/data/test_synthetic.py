@@ -1,0 +1,360 @@
+"""Synthetic scenes: deterministic, true to their shares, readable as files, and asked for correctly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from sweeper.core.errors import DataError, UsageError
+from sweeper.data import load_dataset, open_store, write_scenes
+from sweeper.data.scenes.faults import objects, spoil_labels
+from sweeper.data.synthetic import SCENES, draw, parameters, parse_scene
+
+
+def share(text: str) -> float:
+    """Foreground of a whole set."""
+    scenes = parse_scene(text)
+    return float(np.mean([(draw(scenes, i).mask > 0).mean() for i in range(scenes.images)]))
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_image_depends_on_seed_and_index_alone(name):
+    few, many = parse_scene(f"{name}?images=3&size=64"), parse_scene(f"{name}?images=900&size=64")
+    np.random.seed(1)  # noqa: NPY002
+    first = draw(few, 2)
+    np.random.seed(2)  # noqa: NPY002
+    second = draw(many, 2)
+    assert np.array_equal(first.image, second.image) and np.array_equal(first.mask, second.mask)
+    other = draw(parse_scene(f"{name}?images=3&size=64&seed=1"), 2)
+    assert not np.array_equal(first.image, other.image)
+    assert not np.array_equal(first.image, draw(few, 1).image)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_set_goes_through_the_same_store_and_record(tmp_path, name):
+    source = f"synthetic:{name}?images=12&size=64"
+    dataset = load_dataset(source, tmp_path)
+    assert (dataset.name, dataset.source, dataset.synthetic) == (name, source, True)
+    assert dataset.classes == SCENES[name].classes
+    assert dataset.task == ("multiclass" if name == "street" else "binary")
+    store, scenes = open_store(dataset.store), parse_scene(source)
+    for index, image in enumerate(dataset.pictures):
+        drawn = draw(scenes, index)
+        assert np.array_equal(store.image(index), drawn.image)
+        assert np.array_equal(store.mask(index), drawn.mask)
+        assert sum(image.pixels) == 64 * 64
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_files_are_read_back_to_identical_pixels(tmp_path, name):
+    written = write_scenes(f"{name}?images=12&size=64", tmp_path / "out")
+    assert written.images == 12
+    read = load_dataset(str(tmp_path / "out"), tmp_path / "cache")
+    direct = load_dataset(f"synthetic:{name}?images=12&size=64", tmp_path / "cache2")
+    assert read.digest == direct.digest
+    assert read.classes == direct.classes
+    assert not read.synthetic
+
+
+def test_a_second_start_draws_nothing(tmp_path, monkeypatch):
+    first = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
+    monkeypatch.setattr("sweeper.data.synthetic.draw", lambda *args: pytest.fail("drawn again"))
+    again = load_dataset("synthetic:cracks?size=64&images=4&noise=0.04", tmp_path)
+    assert again.digest == first.digest
+    assert again.source == "synthetic:cracks?size=64&images=4&noise=0.04"
+
+
+@pytest.mark.parametrize("wanted", [0.005, 0.01, 0.03])
+def test_cracks_keep_their_share(wanted):
+    assert share(f"cracks?images=30&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
+
+
+@pytest.mark.parametrize("wanted", [0.05, 0.18, 0.3])
+def test_blobs_keep_their_share(wanted):
+    assert share(f"blobs?images=20&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
+
+
+def test_street_spans_three_orders_of_magnitude():
+    scenes = parse_scene("street?images=100&size=64")
+    counts = sum(np.bincount(draw(scenes, i).mask.ravel(), minlength=5) for i in range(100))
+    shares = counts / counts.sum()
+    assert 0.2 < shares[1] < 0.4
+    assert 0.01 < shares[2] < 0.03
+    assert 0.0015 < shares[3] < 0.005
+    assert 0.0003 < shares[4] < 0.001
+    assert shares[0] / shares[4] > 1000
+
+
+def test_crack_pixels_are_thin_and_darker_than_their_surroundings():
+    scenes = parse_scene("cracks?images=20")
+    contrast = []
+    for index in range(20):
+        drawn = draw(scenes, index)
+        inside = drawn.mask > 0
+        assert inside.any()
+        # No 5 × 5 block lies wholly inside: cracks are a few pixels wide.
+        blocks = np.lib.stride_tricks.sliding_window_view(inside, (5, 5)).all(axis=(2, 3))
+        assert blocks.mean() < 0.001
+        contrast.append(drawn.image[~inside].mean() - drawn.image[inside].mean())
+    assert 5 < np.mean(contrast) < 80
+
+
+def test_noise_is_the_cameras():
+    quiet = parse_scene("cracks?images=3&noise=0")
+    loud = parse_scene("cracks?images=3&noise=0.2")
+    first, second = draw(quiet, 0), draw(loud, 0)
+    assert np.array_equal(first.mask, second.mask)
+    difference = second.image.astype(float) - first.image
+    assert 0.12 < difference.std() / 255 < 0.25
+
+
+@pytest.mark.slow
+def test_cracks_without_parameters_have_the_share_that_they_say(tmp_path):
+    dataset = load_dataset("synthetic:cracks", tmp_path)
+    assert (len(dataset.pictures), dataset.pictures[0].height) == (160, 128)
+    assert dataset.class_pixels()[1] / dataset.class_pixels().sum() == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("synthetic:craks", ["'craks'", "cracks", "blobs", "street"]),
+        ("synthetic:", ["''", "cracks"]),
+        (
+            "cracks?colour=red",
+            ["'colour'", "images, size, seed, noise, foreground, spread, width, length, blur, shift, missing"],
+        ),
+        ("street?foreground=0.1", ["street takes", "'foreground'"]),
+        ("cracks?images=2", ["`images`", "from 3 to 20000", "'2'"]),
+        ("cracks?images=3.5", ["whole number", "'3.5'"]),
+        ("cracks?foreground=nan", ["`foreground`", "'nan'"]),
+        ("cracks?foreground=0.5", ["0.002 to 0.1", "'0.5'"]),
+        ("cracks?size=", ["`size`", "''"]),
+        ("cracks?size", ["`size`", "''"]),
+        ("cracks?size=64&size=64", ["`size` may be set once"]),
+    ],
+)
+def test_a_wrong_scene_names_rule_and_value(text, words):
+    with pytest.raises(DataError) as caught:
+        parse_scene(text)
+    assert caught.value.exit_status == 2
+    assert len(caught.value.problems) == 1
+    for word in words:
+        assert word in caught.value.problems[0]
+
+
+def test_all_mistakes_of_a_scene_are_named_at_once():
+    with pytest.raises(DataError) as caught:
+        parse_scene("cracks?images=x&size=1&huh=3")
+    assert len(caught.value.problems) == 3
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.text(max_size=30), st.sampled_from(["", "cracks?", "synthetic:street?", "blobs?images="]))
+def test_any_text_is_a_set_or_a_data_error(text, start):
+    try:
+        scenes = parse_scene(start + text)
+    except DataError as error:
+        assert error.problems
+    else:
+        assert parse_scene(scenes.name) == scenes
+
+
+# --- The test bench -------------------------------------------------------------------------------------------
+
+KNOWN = {
+    "cracks?images=6&size=96": "d4a3cde16bcadb01",
+    "blobs?images=6&size=96": "7ba99cb0222bea6b",
+    "street?images=6&size=96": "d3ac744ceed48084",
+    "cracks?images=4&size=64&foreground=0.05&seed=3": "51e6c489006c8a80",
+    "blobs?images=4&foreground=0.3&noise=0.1": "43e5b231bca6a372",
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_scenes_of_earlier_studies_stay_what_they_were_bit_for_bit(tmp_path, name):
+    assert load_dataset(f"synthetic:{name}", tmp_path).digest.removeprefix("sha256:")[:16] == KNOWN[name]
+
+
+def test_names_of_earlier_sets_stay_what_they_were():
+    assert parse_scene("cracks").name == "cracks?images=160&size=128&seed=0&noise=0.04&foreground=0.01"
+    assert parse_scene("street").name == "street?images=160&size=128&seed=0&noise=0.04"
+    assert parse_scene("cracks?shift=2&width=3").name.endswith("foreground=0.01&shift=2")
+
+
+def masks_of(text: str, count: int = 12) -> list[np.ndarray]:
+    scenes = parse_scene(text)
+    return [draw(scenes, i).mask for i in range(count)]
+
+
+@pytest.mark.parametrize("wanted", [0.001, 0.01, 0.05, 0.2, 0.4])
+@pytest.mark.parametrize("other", ["", "&object=30", "&elongation=9"])
+def test_shapes_have_their_share_to_the_pixel(wanted, other):
+    for labels in masks_of(f"shapes?size=96&foreground={wanted}{other}", 4):
+        assert (labels > 0).sum() == max(4, round(wanted * 96 * 96))
+
+
+def test_cracks_and_blobs_without_spread_all_have_their_share():
+    for labels in masks_of("cracks?spread=0&foreground=0.02"):
+        assert abs((labels > 0).sum() - 0.02 * 128 * 128) <= 9  # the last dot of a pen three pixels wide
+    values = [(labels > 0).mean() for labels in masks_of("blobs?spread=0")]
+    assert np.std(values) < 0.01 < np.std([(labels > 0).mean() for labels in masks_of("blobs")])
+
+
+def test_spread_is_about_the_images_not_the_set():
+    wide = [(labels > 0).mean() for labels in masks_of("shapes?spread=1&images=60", 60)]
+    assert np.std(wide) / np.mean(wide) == pytest.approx(0.35, abs=0.06)
+    assert np.mean(wide) == pytest.approx(0.05, rel=0.12)
+
+
+@pytest.mark.parametrize("diameter", [6, 12, 24, 40])
+def test_objects_have_the_size_that_was_asked_for(diameter):
+    sizes = []
+    for labels in masks_of(f"shapes?object={diameter}&foreground=0.2&size=192", 6):
+        sizes += np.bincount(objects(labels).ravel())[1:].tolist()
+    assert np.median(sizes) == pytest.approx(np.pi / 4 * diameter**2, rel=0.08)
+
+
+@pytest.mark.parametrize("elongation", [1, 4, 16])
+def test_thinness_is_width_at_the_same_area(elongation):
+    widths, areas = [], []
+    for labels in masks_of(f"shapes?object=24&elongation={elongation}&foreground=0.1&size=192", 6):
+        pieces = objects(labels)
+        depth = ndimage.distance_transform_edt(pieces > 0)
+        for piece in range(1, pieces.max() + 1):
+            areas.append((pieces == piece).sum())
+            widths.append(2 * depth[pieces == piece].max() - 1)
+    assert np.median(widths) == pytest.approx(24 / elongation**0.5, abs=2)
+    assert np.median(areas) == pytest.approx(np.pi / 4 * 24**2, rel=0.12)
+
+
+def test_cracks_have_the_width_and_length_that_were_asked_for():
+    def depth(text: str) -> float:
+        return float(np.mean([ndimage.distance_transform_edt(m > 0).max() for m in masks_of(text)]))
+
+    assert depth("cracks?width=10&foreground=0.05") > 2 * depth("cracks?foreground=0.05")
+
+    def pieces(text: str) -> int:
+        return sum(int(objects(m).max()) for m in masks_of(text))
+
+    assert pieces("cracks?length=0.2&foreground=0.05") > 2 * pieces("cracks?foreground=0.05")
+
+
+@pytest.mark.parametrize(("classes", "ratio"), [(2, 1), (3, 1), (5, 3), (12, 1), (4, 10)])
+def test_classes_have_their_ratio_to_the_pixel(classes, ratio):
+    found = masks_of(f"shapes?classes={classes}&ratio={ratio}&foreground=0.3", 3)
+    shares = ratio ** -np.arange(classes - 1.0)
+    wanted = np.round(0.3 * shares / shares.sum() * 128 * 128)
+    for labels in found:
+        assert np.bincount(labels.ravel(), minlength=classes)[1:].tolist() == wanted.tolist()
+
+
+def test_the_ground_keeps_its_brightness_however_many_objects_there_are():
+    few, many = (
+        np.mean(
+            [d.image[d.mask == 0].mean() for d in (draw(parse_scene(f"shapes?foreground={f}"), i) for i in range(12))]
+        )
+        for f in (0.002, 0.3)
+    )
+    assert many == pytest.approx(few, abs=12)
+
+
+def test_classes_become_those_of_the_data_set(tmp_path):
+    dataset = load_dataset("synthetic:shapes?classes=4&images=4&size=64", tmp_path)
+    assert dataset.classes == ("background", "shape_1", "shape_2", "shape_3") and dataset.task == "multiclass"
+    assert load_dataset("synthetic:shapes?images=4&size=64", tmp_path).classes == ("background", "object")
+    write_scenes("shapes?classes=4&images=4&size=64", tmp_path / "out")
+    assert load_dataset(str(tmp_path / "out"), tmp_path / "c").digest == dataset.digest
+
+
+@pytest.mark.parametrize("name", ["shapes", "cracks?width=8&foreground=0.05"])
+def test_blur_softens_the_image_and_leaves_the_labels(name):
+    mark = "&" if "?" in name else "?"
+    sharp, soft = (draw(parse_scene(f"{name}{mark}noise=0&blur={b}"), 0) for b in (0, 3))
+    assert np.array_equal(sharp.mask, soft.mask)
+    from sweeper.core.contours import near_boundary
+
+    def steepness(drawn) -> float:
+        grey = drawn.image.astype(float).mean(axis=2)
+        return float(np.hypot(*np.gradient(grey))[near_boundary(drawn.mask, 1)].mean())
+
+    assert steepness(soft) < 0.7 * steepness(sharp)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_label_noise_leaves_the_image_as_it_is(name):
+    clean, noisy = (draw(parse_scene(f"{name}?size=64{more}"), 1) for more in ("", "&shift=3&missing=0.5"))
+    assert np.array_equal(clean.image, noisy.image)
+    assert not np.array_equal(clean.mask, noisy.mask)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 500), st.floats(0.5, 20))
+def test_a_shift_is_as_long_as_asked(seed, shift):
+    labels = np.zeros((64, 64), np.uint8)
+    labels[30:34, 31:36] = 1
+    moved = spoil_labels(np.random.default_rng(seed), labels, shift, 0)
+    before, after = (np.argwhere(m).mean(axis=0) for m in (labels, moved))
+    assert (moved > 0).sum() == 20
+    assert np.hypot(*(after - before)) == pytest.approx(shift, abs=0.75)
+
+
+def test_what_a_shift_brings_in_is_background():
+    moved = spoil_labels(np.random.default_rng(0), np.ones((40, 40), np.uint8), 6, 0)
+    assert moved.min() == 0 and 0 < (moved == 0).mean() < 0.35
+
+
+@pytest.mark.parametrize("missing", [0.1, 0.37, 1.0])
+def test_missing_objects_are_missing_whole_and_in_their_share(missing):
+    gone = total = 0
+    for index in range(40):
+        scenes = parse_scene(f"shapes?missing={missing}&foreground=0.1&seed=5")
+        whole, left = objects(draw(parse_scene("shapes?foreground=0.1&seed=5"), index).mask), draw(scenes, index).mask
+        for piece in range(1, whole.max() + 1):
+            shares = (left[whole == piece] > 0).mean()
+            assert shares in (0, 1)
+            gone += shares == 0
+            total += 1
+    assert gone / total == pytest.approx(missing, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("shapes?classes=12&ratio=100", "4 pixels in an image"),
+        ("shapes?object=128&size=64", "fit the image of 64 pixels"),
+        ("shapes?object=4&elongation=40", "a pixel wide"),
+        ("shapes?classes=2.5", "whole number"),
+    ],
+)
+def test_impossible_benches_are_refused(text, words):
+    with pytest.raises(DataError, match=words):
+        parse_scene(text)
+
+
+def test_help_and_documentation_name_every_parameter(capsys):
+    from sweeper.cli.synth import command
+
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    shown = capsys.readouterr().out
+    text = (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text("utf-8")
+    for name in SCENES:
+        for key in parameters(name):
+            assert f"{key}=" in shown and f"`{key}`" in text
+
+
+def test_a_folder_with_files_is_not_written_into(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(UsageError, match="new or empty"):
+        write_scenes("cracks?images=3", tmp_path)
+    with pytest.raises(UsageError, match="new or empty"):
+        write_scenes("cracks?images=3", tmp_path / "mine.txt")
+    with pytest.raises(UsageError, match="writable"):
+        write_scenes("cracks?images=3", tmp_path / "mine.txt" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

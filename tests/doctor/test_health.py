@@ -1,0 +1,159 @@
+"""`sweeper doctor`: sound machines and stores are left in peace, broken ones are named with what to do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from sweeper.doctor.libraries import unmet
+from sweeper.doctor.machine import memory_check
+from sweeper.doctor.stores import check_stores, sqlite_check
+from sweeper.storage import open_storage
+from sweeper.system.file_systems import file_system
+from sweeper.system.memory import GIB, available_memory, shown_memory
+from tests.cli.test_run import Here, here  # noqa: F401 - a fixture
+from tests.support.mlflow_server import free_port
+
+
+def test_a_sound_folder_passes_and_nothing_is_made(here: Here, tmp_path: Path) -> None:  # noqa: F811
+    status, out, _ = here("doctor", "--device", "cpu")
+    assert "versions" in out and "torch 2." in out and "CPU" in out
+    assert "sweeper.db is not there yet" in out and "mlflow.db is not there yet" in out
+    assert list(tmp_path.iterdir()) == []
+    document = json.loads(here("doctor", "--json", "--device", "cpu")[1])
+    names = [check["name"] for check in document["checks"]]
+    assert names == [
+        "versions",
+        "packages",
+        "device",
+        "processors",
+        "memory",
+        "disk",
+        "weights",
+        "storage",
+        "MLflow",
+    ]
+    broken = {check["name"] for check in document["checks"] if check["status"] == "broken"}
+    assert broken <= {"disk", "memory"}  # of the machine that tests
+    assert status == int(bool(broken)) and document["ok"] == (not broken)
+
+
+def test_a_damaged_database_is_named_and_the_status_is_1(here: Here, tmp_path: Path) -> None:  # noqa: F811
+    path = tmp_path / "sweeper.db"
+    open_storage(f"sqlite:///{path}").engine.dispose()
+    assert sqlite_check("storage", path).status == "ok"
+    assert "schema" in sqlite_check("storage", path).found
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    raw = bytearray(path.read_bytes())
+    for page in range(2, len(raw) // 4096):
+        raw[page * 4096 : page * 4096 + 200] = b"\xa5" * 200
+    path.write_bytes(raw)
+    status, out, _ = here("doctor", "--device", "cpu")
+    assert status == 1 and "BROKEN  storage" in out and "→" in out
+    path.write_bytes(b"no database at all " * 300)
+    assert sqlite_check("storage", path).status == "broken"
+
+
+def test_servers_that_do_not_answer_are_named_without_their_secrets(tmp_path: Path) -> None:
+    port = free_port()
+    checks = check_stores(f"oracle://me:canary@127.0.0.1:{port}/db", f"http://me:canary@127.0.0.1:{port}")
+    assert [check.status for check in checks[:2]] == ["broken", "broken"]
+    assert "canary" not in "".join(check.found + check.advice for check in checks)
+
+
+def test_the_password_is_not_sent_to_where_a_server_redirects() -> None:
+    heard: list[tuple[str, str | None]] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append((self.path, self.headers["Authorization"]))
+            if self.path == "/version":
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{server.server_port}/elsewhere")
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            check = check_stores("sqlite:///none.db", f"http://me:canary@127.0.0.1:{server.server_port}")[1]
+        finally:
+            server.shutdown()
+            thread.join()
+    assert check.status == "ok"
+    assert heard == [("/version", f"Basic {base64.b64encode(b'me:canary').decode()}"), ("/elsewhere", None)]
+
+
+def test_packages_are_compared_with_what_is_asked_for() -> None:
+    assert unmet(["numpy>=1", "nothing-of-this-name>=1; extra == 'ray'"]).status == "ok"
+    check = unmet(["numpy>=1000", "nothing-of-this-name>=1", "click"])
+    assert check.status == "broken"
+    assert "numpy" in check.found and "nothing-of-this-name is missing" in check.found and "click" not in check.found
+
+
+@pytest.mark.parametrize(
+    ("free", "status", "words"),
+    [(None, "note", ""), (GIB, "broken", "close"), (3 * GIB, "slow", "--workers 2"), (64 * GIB, "ok", "")],
+)
+def test_memory_for_the_workers(free: int | None, status: str, words: str) -> None:
+    check = memory_check(free, 8)
+    assert check.status == status and words in check.advice
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "files", "free"),
+    [
+        (4 * GIB, 4 * GIB, 3 * GIB, 3 * GIB),  # nothing but what was read from the disk
+        (4 * GIB, 4 * GIB, 0, 0),
+        (4 * GIB, GIB, None, 3 * GIB),  # it does not say
+        ("max", 9 * GIB, 0, 16 * GIB),  # what the machine says
+        (99 * GIB, 0, 0, 16 * GIB),
+    ],
+)
+def test_what_a_container_keeps_of_files_is_free_memory(
+    limit: object, used: int, files: int | None, free: int, tmp_path: Path
+) -> None:
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {16 * 2**20} kB\n")
+    (group / "memory.max").write_text(f"{limit}\n")
+    (group / "memory.current").write_text(f"{used}\n")
+    if files is not None:
+        parts = {"anon": 5, "file": 7, "inactive_file": files // 3, "active_file": files // 3 * 2}
+        (group / "memory.stat").write_text("".join(f"{name} {number}\n" for name, number in parts.items()))
+    assert available_memory(tmp_path) == free
+
+
+def test_less_than_a_gib_is_told_in_mb() -> None:
+    assert (shown_memory(3 * GIB), shown_memory(0.03 * GIB)) == ("3.0 GiB", "32 MB")
+
+
+def test_the_file_system_of_a_path(tmp_path: Path) -> None:
+    inner = tmp_path / "a b"
+    inner.mkdir()
+    shown = str(inner).replace(" ", "\\040")
+    mounts = f"/dev/x / ext4 rw 0 0\nhost:/e {shown} nfs4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n"
+    assert file_system(inner / "not" / "there.db", mounts) == "nfs4"
+    assert file_system(tmp_path / "x.db", mounts) == "ext4"
+    assert file_system(inner, "") is None
+
+
+def test_a_database_on_a_network_file_system_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.doctor.stores.file_system", lambda _: "nfs4")
+    check = sqlite_check("storage", tmp_path / "sweeper.db")
+    assert check.status == "broken" and "network file system" in check.found

@@ -1,0 +1,96 @@
+"""sweeper in Python: options are checked all at once, a notebook runs, and a script needs no guard."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sweeper
+from sweeper.core.errors import RequestError, StudyError
+from sweeper.workflow.settings import Settings
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "docs/how-to/notebook.ipynb"
+SCRIPT = """
+import sweeper
+found = sweeper.run(
+    "synthetic:blobs?images=24&size=64", study="s", trials=2, steps=4, size=32, batch_size=2, confirm_seeds=1, workers=2
+)
+print(found.study, len(found.trials), found.recommendation.verdict.value, sep=" | ")
+"""
+
+
+def test_what_is_wrong_with_the_options_is_said_at_once() -> None:
+    with pytest.raises(RequestError) as error:
+        sweeper.run("cracks", trails=5, steps=1, size="large", dry_run=True)  # type: ignore[arg-type]
+    text = str(error.value)
+    assert "the sweep cannot be begun, 4 problems" in text
+    assert "trails is no option of `sweeper run` that can be given here, did you mean `trials`?" in text
+    assert "dry_run is no option" in text and "steps: " in text and "got 'large'" in text
+
+
+def test_values_of_any_type_are_told_apart_from_words_for_defaults() -> None:
+    with pytest.raises(RequestError, match="exclude"):
+        sweeper.run("cracks", exclude=["a", "b"], workers="auto", slots="auto", trails=3)
+
+
+def test_an_error_before_the_first_training_leaves_nothing_behind(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match=r"no study 'none'|holds no studies|there is no file"):
+        sweeper.run(study="none", resume=True, executor="inline", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_thread_may_sweep(tmp_path: Path, monkeypatch: Any) -> None:
+    """Python lets the main thread alone set signal handlers."""
+    seen: list[Settings] = []
+
+    def found(settings: Settings, display: object, stop: Any, **_: object) -> None:
+        stop.defer()
+        assert stop.status is None
+        seen.append(settings)
+        raise RequestError("the sweep", ["enough"])
+
+    monkeypatch.setattr("sweeper.workflow.run.run_sweep", found)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            sweeper.run(tmp_path, executor="inline", out=str(tmp_path), workers="auto", threshold=0.5)
+        except RequestError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert (
+        len(failures) == 1 and seen[0].out == tmp_path and seen[0].data == str(tmp_path) and seen[0].threshold == "0.5"
+    )
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_sweeps_once(tmp_path: Path) -> None:
+    """Processes that were started anew would run the script again."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("s | ") and done.stdout.count("\n") == 1
+    assert "bootstrapping" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    space: dict[str, Any] = {}
+    for cell in cells:
+        exec(compile("".join(cell["source"]), "notebook", "exec"), space)
+    shown = space["found"]._repr_markdown_()
+    assert shown.startswith("# Loss recommendation") and "```python" in shown
+    assert set(space["best"].index) <= set(space["found"].trials["family"])

@@ -1,0 +1,141 @@
+"""A small sweep runs from every format, and on 16-bit and 12-channel images."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from sweeper.cli.main import main
+from sweeper.core.errors import StudyError
+from sweeper.core.paths import weights_dir
+from sweeper.data import load_dataset, open_store
+from sweeper.data.formats import FORMATS
+from sweeper.report import write_report
+from sweeper.training.batches import to_inputs
+from sweeper.training.model import normaliser
+from sweeper.training.weights_file import kept_weights
+from tests.support import annotated
+from tests.support.batches import training_batch
+from tests.support.marks import EXHAUSTIVE
+from tests.support.sweeping import sweep_in
+
+BUDGET = {"trials": 2, "confirm_seeds": 1}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "coco" else EXHAUSTIVE) for name in FORMATS]
+)
+def test_a_sweep_runs_from_every_format(tmp_path, name):
+    annotated.FORMATS[name](tmp_path / "data")
+    outcome = sweep_in(tmp_path, data=str(tmp_path / "data"), **BUDGET)
+    dataset = outcome.sweep.conditions.dataset
+    assert dataset.format == name and dataset.classes == annotated.CLASSES
+    assert [trial.state for trial in outcome.sweep.trials] == ["complete"] * 2
+    assert outcome.paths.markdown.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["12 uint16", *(pytest.param(kind, marks=EXHAUSTIVE) for kind in ("12 uint8", "1 uint16", "3 uint16"))]
+)
+def test_a_sweep_runs_on_deep_and_many_channelled_images(tmp_path, monkeypatch, kind):
+    channels, dtype = int(kind.split()[0]), np.dtype(kind.split()[1]).type
+    annotated.deep(tmp_path / "data", channels, dtype)
+    seen = []
+
+    def write(*args, pixels, **kwargs):
+        seen.append(pixels(0))
+        return write_report(*args, pixels=pixels, **kwargs)
+
+    monkeypatch.setattr("sweeper.report.write_report", write)
+    outcome = sweep_in(tmp_path, data=str(tmp_path / "data"), **BUDGET)
+    assert outcome.sweep.conditions.dataset.channels == channels
+    assert {trial.state for trial in outcome.sweep.trials} == {"complete"}
+    image, mask = seen[0]  # what the report's figures show is for people
+    assert image.dtype == np.uint8 and image.shape == (*mask.shape, 1 if channels == 1 else 3)
+    assert np.array_equal(mask, annotated.truth(0))
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_a_resume_reads_the_same_format(tmp_path):
+    root = tmp_path / "data"
+    annotated.coco(root)
+    annotated.made(root / "masks")
+    for index, stem in enumerate(annotated.STEMS):  # image and mask folders, which would win
+        annotated.palette(annotated.truth(index)).save(root / "masks" / f"{stem}.png")
+    sweep_in(tmp_path, data=str(root), format="coco", **BUDGET)
+    again = sweep_in(tmp_path, data=None, resume=True, trials=3, confirm_seeds=1)
+    assert again.sweep.conditions.dataset.format == "coco" and len(again.sweep.trials) == 3
+
+
+@pytest.mark.slow
+def test_a_study_keeps_the_names_of_its_files_and_its_classes(tmp_path):
+    """The images move, the map and the decoded images are gone: a resume goes on; another map is told."""
+    root, classes = tmp_path / "data", tmp_path / "map.yaml"
+    annotated.folder(root)
+    (root / "images").rename(root / "fotos")
+    for path in [*(root / "masks").iterdir()]:
+        path.rename(path.with_name(f"{path.stem}_m.png"))
+    classes.write_text("animal: [cat, dog]\n")
+    named = {"images": f"{root}/fotos/*.png", "masks": f"{root}/masks/{{stem}}_m.png"}
+    first = sweep_in(tmp_path, data=None, class_map=classes, **named, **BUDGET)
+    dataset = first.sweep.conditions.dataset
+    assert (dataset.source, dataset.classes) == (str(root), ("background", "animal"))
+    assert {record.classes for _, record in kept_weights(weights_dir(tmp_path / "cache", "study"))} == {dataset.classes}
+    classes.write_text("pet: [cat, dog]\n")
+    with pytest.raises(StudyError, match=r"class map: animal = cat, dog → pet = cat, dog"):
+        sweep_in(tmp_path, data=None, resume=True, class_map=classes)
+    classes.unlink()
+    shutil.rmtree(dataset.store)
+    moved = root.rename(tmp_path / "moved")
+    again = sweep_in(tmp_path, data=str(moved), resume=True, trials=3, confirm_seeds=1)
+    found = again.sweep.conditions.dataset
+    assert (found.source, found.digest, found.class_map) == (str(moved), dataset.digest, {"animal": ("cat", "dog")})
+    assert len(again.sweep.trials) == 3
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(12, np.uint16), (5, np.uint8), (1, np.uint16)])
+def test_inputs_have_mean_0_and_deviation_1_per_channel(tmp_path, channels, dtype):
+    annotated.deep(tmp_path / "data", channels, dtype)
+    store = open_store(load_dataset(str(tmp_path / "data"), tmp_path / "cache").store)
+    everything = tuple(range(len(store)))
+    mean, std = normaliser(store, everything)
+    inputs = torch.cat([to_inputs(torch.from_numpy(store.image(i).copy())[None], mean, std) for i in everything])
+    assert inputs.shape == (8, channels, annotated.HEIGHT, annotated.WIDTH) and inputs.dtype == torch.float32
+    assert torch.allclose(inputs.mean((0, 2, 3)), torch.zeros(channels), atol=1e-3)
+    assert torch.allclose(inputs.std((0, 2, 3)), torch.ones(channels), atol=1e-2)
+    images, _, _ = training_batch(store, everything, size=32, batch_size=4, step=0, seed=0)
+    assert images.shape == (4, 32, 32, channels) and str(images.dtype) == f"torch.{np.dtype(dtype).name}"
+
+
+def test_a_constant_channel_is_left_at_0(tmp_path):
+    annotated.deep(tmp_path / "data", 5, np.uint16)
+    for index, stem in enumerate(annotated.STEMS):
+        data = annotated.bands(index, 5, np.uint16)
+        data[..., 2] = 7
+        tifffile.imwrite(tmp_path / "data" / "images" / f"{stem}.tif", data, **annotated.layout(5))
+    store = open_store(load_dataset(str(tmp_path / "data"), tmp_path / "cache").store)
+    inputs = to_inputs(torch.from_numpy(store.image(0).copy())[None], *normaliser(store, (0, 1, 2)))
+    assert torch.isfinite(inputs).all() and inputs[:, 2].abs().max() < 1e-3
+
+
+def test_the_command_line_takes_a_format(tmp_path, monkeypatch, capsys):
+    annotated.labelme(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    for arguments, status in (
+        (["profile", "data", "--format", "labelme"], 0),
+        (["profile", "data", "--format", "coco"], 2),
+        (["profile", "data", "--format", "nonsense"], 2),
+        (["run", "--data", "data", "--format", "voc"], 2),
+    ):
+        monkeypatch.setattr("sys.argv", ["sweeper", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert (caught.value.code or 0) == status, arguments
+        out = capsys.readouterr()
+        assert "Traceback" not in out.err and ("as --format labelme asks" in out.err) == (status == 0)

@@ -1,0 +1,166 @@
+"""The chain cannot be faked: what a sweep says follows from what the losses do and from the labels, and only so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor, nn
+
+from sweeper.core.records import Verdict
+from sweeper.data import write_scenes
+from sweeper.losses import FAMILIES, build_loss
+from sweeper.study import same_loss
+from tests.support.sweeping import sweep_in
+
+
+class Flipped(nn.Module):
+    """A loss with its sign turned round: the optimiser runs away from the answer."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        flipped: Tensor = -self.loss(logits, target)
+        return flipped
+
+
+# Three families, each tried at several learning rates, the first of which (the default) is far too low.
+SPACE = """
+version: 1
+task: binary
+nuisance: {lr: {log: [1.0e-7, 1.0e-1]}}
+losses: {cross_entropy: {}, dice: {}, tversky: {fn_weight: 0.5}}
+"""
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], build: Callable[..., nn.Module]) -> None:
+    for name in names:
+        monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": build}))
+
+
+def cross_entropy(**_: object) -> nn.Module:
+    return build_loss("cross_entropy", task="binary")
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    path = tmp_path / "three.yaml"
+    path.write_text(SPACE)
+    return str(path)
+
+
+LONG_ENOUGH = {"steps": 30, "confirm_steps": 40, "size": 64, "batch_size": 4, "confirm_seeds": 3}
+
+
+@pytest.mark.slow
+def test_aliases_of_cross_entropy_are_one_loss(tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(monkeypatch, ("dice", "tversky"), cross_entropy)
+    # Something must be learned for a loss to be confirmed: large blobs at a fair rate are, in few steps.
+    Path(space).write_text(SPACE.replace("1.0e-7", "1.0e-5"))
+    blobs = "synthetic:blobs?images=15&size=64&foreground=0.3"
+    outcome = sweep_in(tmp_path, data=blobs, space=space, trials=6, steps=16, confirm_steps=24)
+    evidence = outcome.recommendation.evidence
+    assert {(s.family, s.is_family) for s in outcome.sweep.same_losses} >= {("dice", "cross_entropy")}
+    assert evidence is not None and [f.family for f in evidence.finalists] == ["cross_entropy"]
+    assert outcome.recommendation.verdict is Verdict.EQUIVALENT
+    assert "All that was tried is cross_entropy" in outcome.recommendation.reasons[0]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_aliases_that_are_not_seen_through_yield_no_claim(
+    tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(monkeypatch, ("dice", "tversky"), cross_entropy)
+    monkeypatch.setattr(same_loss, "CLOSE", -1.0)
+    outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
+    evidence = outcome.recommendation.evidence
+    assert evidence is not None and len(evidence.finalists) == 3
+    found = {t.spec.family: t.spec.lr for t in outcome.sweep.trials}
+    assert len(set(found.values())) > 1  # the search tried them at different rates
+    assert evidence.finalists[0].miou.estimate > evidence.constant_miou + 0.02  # and something was learned
+    assert not any(c.won for c in evidence.comparisons)
+    assert outcome.recommendation.verdict in {Verdict.UNDECIDED, Verdict.EQUIVALENT, Verdict.SAFE_CHOICE}
+    for f in evidence.finalists[1:]:
+        if f.seed_lrs == evidence.finalists[0].seed_lrs:  # one function, one rate, one seed: one number
+            assert f.miou.estimate == evidence.finalists[0].miou.estimate
+
+
+class Idle(nn.Module):
+    """A loss that teaches nothing."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return 0 * logits.sum()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
+    tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other side of the test above, under the same settings: it can come out otherwise."""
+    replace(monkeypatch, ("cross_entropy", "tversky"), lambda **_: Idle())
+    outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
+    assert outcome.recommendation.verdict == Verdict.CLEAR_WINNER
+    assert outcome.recommendation.recommended is not None
+    assert outcome.recommendation.recommended.family == "dice"
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(monkeypatch, ("focal", "dice", "dice_ce"), lambda **_: Flipped(cross_entropy()))
+    outcome = sweep_in(tmp_path, trials=7, steps=40, confirm_steps=40, size=64, confirm_seeds=2)
+    values = {t.spec.family: t.evaluations[-1].value for t in outcome.sweep.trials}
+    assert max(values[name] for name in ("focal", "dice", "dice_ce")) < values["cross_entropy"]
+    assert outcome.recommendation.recommended is not None
+    assert outcome.recommendation.recommended.family not in {"focal", "dice", "dice_ce"}
+
+
+@pytest.mark.slow
+def test_only_flipped_losses_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cross_entropy()
+    replace(monkeypatch, tuple(FAMILIES), lambda **_: Flipped(whole))
+    outcome = sweep_in(tmp_path, trials=2, steps=40, confirm_steps=40, size=64)
+    assert outcome.recommendation.verdict == Verdict.NONE
+    assert outcome.recommendation.recommended is None
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_swapped_labels_in_the_test_masks_change_the_test_numbers_and_nothing_before_them(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_scenes("cracks?images=15&size=64&foreground=0.05", data)
+    stems = sorted(p.stem for p in (data / "images").iterdir())
+    sides = ["train"] * 9 + ["val"] * 3 + ["test"] * 3
+    rows = [f"{stem},{side}" for stem, side in zip(stems, sides, strict=True)]
+    (data / "split.csv").write_text("\n".join(["stem,split", *rows]) + "\n")
+
+    honest = sweep_in(tmp_path / "honest", data=str(data), trials=7, steps=8, confirm_steps=8)
+    for stem in stems[12:]:
+        path = data / "masks" / f"{stem}.png"
+        mask = np.asarray(Image.open(path))
+        Image.fromarray((mask == 0).astype(np.uint8) * (255 if mask.max() > 1 else 1)).save(path)
+    swapped = sweep_in(tmp_path / "swapped", data=str(data), trials=7, steps=8, confirm_steps=8)
+
+    assert honest.sweep.conditions.dataset.digest != swapped.sweep.conditions.dataset.digest
+    for one, two in zip(honest.sweep.trials, swapped.sweep.trials, strict=True):
+        assert one.spec == two.spec
+        assert [e.value for e in one.evaluations] == [e.value for e in two.evaluations]
+    for one, two in zip(honest.sweep.confirmations, swapped.sweep.confirmations, strict=True):
+        assert one.spec == two.spec
+        assert one.evaluations[-1].point == two.evaluations[-1].point
+        assert one.val is not None and two.val is not None
+        assert np.array_equal(one.val.data, two.val.data)
+        assert one.test is not None and two.test is not None
+        assert not np.array_equal(one.test.data, two.test.data)
+        assert np.array_equal(one.test.data.sum(axis=1), two.test.data.sum(axis=1))  # the same predictions
+    before, after = honest.recommendation.evidence, swapped.recommendation.evidence
+    assert before is not None and after is not None
+    assert {f.family: f.miou.estimate for f in before.finalists} != {f.family: f.miou.estimate for f in after.finalists}
+    assert {f.family: f.val_miou for f in before.finalists} == {f.family: f.val_miou for f in after.finalists}

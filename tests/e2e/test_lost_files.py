@@ -1,0 +1,119 @@
+"""Files that are deleted or replaced while a sweep writes to them: it ends, and says so."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sweeper import storage as studies
+from sweeper.core.errors import StudyError, SweeperError
+from sweeper.core.records import TrialResult
+from tests.support.faking import new_plan
+from tests.support.sweeping import Recorder, sweep_in
+
+
+class Acting(Recorder):
+    """Does something once, after so many trainings."""
+
+    def __init__(self, after: int, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._after, self._act = after, act
+
+    def keep(self, result: TrialResult) -> None:
+        super().keep(result)
+        if len(self.results) == self._after:
+            self._act()
+
+
+def delete(path: Path) -> None:
+    for name in path.parent.glob(f"{path.name}*"):
+        name.unlink()
+
+
+def replace(path: Path) -> None:
+    """As an editor, a synchronising service or a restored backup does."""
+    other = path.with_name("other")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE other (number INTEGER)")
+    other.replace(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [(delete, "was deleted"), pytest.param(replace, "was replaced by another file", marks=pytest.mark.exhaustive)],
+)
+def test_a_database_that_is_lost_amid_a_sweep_ends_it_with_what_to_do(
+    tmp_path: Path, how: Callable[[Path], None], word: str
+) -> None:
+    path = tmp_path / "sweeper.db"
+    display = Acting(3, lambda: how(path))
+    with pytest.raises(SweeperError, match=f"sweeper.db {word}.* while the study was stored in it") as caught:
+        sweep_in(tmp_path, display)
+    assert caught.value.exit_status == 1 and "sweeper run --study study --resume" in str(caught.value)
+    assert len(display.results) == 3
+
+
+def test_every_later_call_says_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    study = studies.create_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s", new_plan())
+    shutil.rmtree(folder)
+    for _ in range(2):
+        with pytest.raises(SweeperError, match="was deleted"):
+            study.ask()
+    assert not folder.exists()
+
+
+def test_a_lock_file_that_is_deleted_is_taken_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+    studies.open_storage(url)
+    with studies.sole_use(url, "s") as lost:
+        shutil.rmtree(tmp_path / ".sweeper")
+        assert not lost()
+        with pytest.raises(StudyError, match="being run by another process"), studies.sole_use(url, "s"):
+            raise AssertionError("two at once")
+    with studies.sole_use(url, "s"):
+        pass
+
+
+def test_a_lock_file_that_is_deleted_and_taken_by_another_is_lost(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+    studies.open_storage(url)
+    with studies.sole_use(url, "s") as lost:
+        shutil.rmtree(tmp_path / ".sweeper")
+        with studies.sole_use(url, "s"):
+            assert lost()
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_renamed_folder_is_told_as_such_and_nothing_is_made_at_its_old_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: bool
+) -> None:
+    folder = tmp_path / "above" / "old"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    storage = studies.open_storage("sqlite:///sweeper.db", create=True)
+    studies.create_study(storage, "my study", new_plan())
+    with studies.sole_use("sqlite:///sweeper.db", "my study") as lost:
+        gone = folder.parent if above else folder
+        gone.rename(tmp_path / "new")
+        assert not lost()  # nobody else runs it
+        with pytest.raises(SweeperError) as caught:
+            studies.load_study(storage, "my study")
+        told = str(caught.value)
+        assert "its folder was renamed" in told and "another process" not in told
+        assert "sweeper run --study 'my study' --resume" in told
+    assert not gone.exists()
+
+
+def test_a_lost_database_names_the_study_in_the_command(tmp_path: Path) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db", create=True)
+    studies.create_study(storage, "mine", new_plan())
+    delete(tmp_path / "sweeper.db")
+    with pytest.raises(SweeperError, match="sweeper run --study mine --resume"):
+        studies.load_study(storage, "mine")

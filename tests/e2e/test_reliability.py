@@ -1,0 +1,298 @@
+"""Real processes, killed for real."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from mlflow.tracking import MlflowClient
+
+from sweeper.storage import counted, present_trials
+from tests.cli.test_run import QUICK, SHORT, start, sweeper, wait_for
+from tests.support.mlflow_server import Server
+from tests.support.proxy import Proxy
+
+pytestmark = pytest.mark.slow
+
+
+def forked_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The process that loaded the libraries and what was forked from it, whether that still lives or not."""
+    found = []
+    for number in psutil.pids():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):  # one that ended meanwhile
+            other = psutil.Process(number)
+            if os.getsid(number) == process.pid and other.status() != psutil.STATUS_ZOMBIE:
+                words = " ".join(other.cmdline())
+                if "multiprocessing.forkserver" in words or "multiprocessing.spawn" in words:
+                    found.append(other)
+    return found
+
+
+def server_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The process that workers are forked from; none while it is started anew."""
+    found = []
+    for other in forked_of(process):
+        with suppress(psutil.NoSuchProcess):
+            if other.ppid() == process.pid and "multiprocessing.forkserver" in " ".join(other.cmdline()):
+                found.append(other)
+    return found
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The training processes."""
+    server = server_of(process)
+    return [other for other in forked_of(process) if other not in server]
+
+
+def states(folder: Path) -> tuple[list[optuna.trial.FrozenTrial], set[str]]:
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder}/sweeper.db")
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("s")
+    assert experiment is not None
+    return present_trials(study), {
+        r.info.status for r in client.search_runs([experiment.experiment_id], max_results=1000)
+    }
+
+
+@pytest.mark.exhaustive
+def test_after_kill_9_of_the_whole_tree_a_resume_reaches_the_total(tmp_path: Path) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "8", "--study", "s", "--workers", "2")
+    wait_for(tmp_path, "[3/8]", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+    trials, _ = states(tmp_path)
+    finished = {t.number: t.value for t in trials if t.state.is_finished()}
+    assert len(finished) >= 3
+
+    done = sweeper(tmp_path, "run", "--study", "s", "--resume")
+    assert done.returncode == 0, done.stderr
+    trials, statuses = states(tmp_path)
+    assert sum(counted(t) for t in trials) == 8
+    assert "RUNNING" not in {t.state.name for t in trials}
+    assert "RUNNING" not in statuses
+    assert {t.number: t.value for t in trials if t.number in finished} == finished  # nothing finished was lost
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "words", ["lr 0.000464 seed 1999:", "seed 1999:", "seed 1000:"], ids=["rates", "leaders", "confirmation"]
+)
+def test_after_kill_9_amid_the_rechecks_or_the_confirmation_a_resume_repeats_nothing(
+    tmp_path: Path, words: str
+) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "5", "--study", "s", "--workers", "2")
+    wait_for(tmp_path, words, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+    trials, _ = states(tmp_path)
+    before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
+
+    done = sweeper(tmp_path, "run", "--study", "s", "--resume")
+    assert done.returncode == 0, done.stderr
+    after = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
+    extra = [key for key in before if key.startswith(("recheck/", "confirm/"))]
+    assert extra and all(after[key] == before[key] for key in extra)
+    specs = [after[key]["spec"] for key in after if key.startswith(("recheck/", "confirm/"))]
+    trained = [(s["purpose"], s["family"], s["lr"], s["seed"]) for s in specs]
+    assert len(set(trained)) == len(trained)
+    assert len({s["seed"] for s in specs if s["purpose"] == "confirm"}) == 2
+    assert states(tmp_path)[1].isdisjoint({"RUNNING"})
+    assert len(states(tmp_path)[0]) == len(trials)
+
+
+@pytest.mark.parametrize("orphans", [pytest.param(False, marks=pytest.mark.exhaustive), True])
+def test_when_the_parent_alone_is_killed_its_workers_end_within_10_seconds(tmp_path: Path, orphans: bool) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
+    wait_for(tmp_path, "[2/60]", process)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    if orphans:
+        (server,) = server_of(process)
+        server.kill()
+    process.kill()
+    process.wait(10)
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
+
+
+@pytest.mark.parametrize(
+    "server", [pytest.param(False, marks=pytest.mark.exhaustive), True], ids=["worker", "worker-and-server"]
+)
+def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path, server: bool) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "6", "--study", "s", "--workers", "2")
+    wait_for(tmp_path, "[1/6]", process)
+    for victim in (server_of(process) if server else []) + workers_of(process)[:1]:
+        victim.kill()
+    deadline = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert process.returncode == 0, (tmp_path / "err.txt").read_text()
+    words = "the process that it was forked from" if server else "worker killed by signal 9"
+    assert words in (tmp_path / "err.txt").read_text()
+    trials, statuses = states(tmp_path)
+    assert sum(counted(t) for t in trials) == 6
+    assert "RUNNING" not in statuses
+
+
+def values(folder: Path) -> dict[int, float]:
+    """The value of each trial that was trained to its end, by number."""
+    return {t.number: t.value for t in states(folder)[0] if counted(t) and t.value is not None}
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.exhaustive)])
+def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path, kills: int) -> None:
+    """kill -9 of a worker, of the process that workers are forked from, of both, or of the parent and then a resume."""
+    rng, trials = random.Random(7), 12
+    arguments = ["run", "--study", "s", "--workers", "2"]
+    first = [*SHORT, "--trials", str(trials)]
+    process = start(tmp_path, *arguments, *first)
+    wait_for(tmp_path, f"[1/{trials}]", process, 300)
+    seen: dict[int, float] = {}
+    extra: dict[str, object] = {}
+    done = 0
+    while done < kills:
+        while done % 3 == 2 and process.poll() is None and not values(tmp_path):
+            time.sleep(0.5)  # the parent is killed where there is something to lose
+        time.sleep(rng.uniform(0, 4))
+        if process.poll() is not None:
+            told = (tmp_path / "err.txt").read_text()
+            assert process.returncode in {0, -signal.SIGKILL}, told
+            trials += 2 * (process.returncode == 0)  # asked for each time: a kill may come before it is noted
+            process = start(tmp_path, *arguments, "--resume", "--trials", str(trials))
+            continue
+        workers = workers_of(process)
+        if workers and done % 3 != 2:  # drawn, eight kills may all spare the parent
+            one, server = [rng.choice(workers)], server_of(process)
+            for victim in rng.choice([one, server, one + server, server + one]):
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
+        else:
+            process.kill()
+            process.wait(10)
+            psutil.wait_procs(workers, timeout=10)
+            kept = values(tmp_path)
+            assert {n: v for n, v in kept.items() if n in seen} == seen  # nothing finished is lost or changed
+            attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
+            assert all(attributes[key] == value for key, value in extra.items())
+            seen = kept
+            extra = {k: v for k, v in attributes.items() if k.startswith(("recheck/", "confirm/"))}
+        done += 1
+    assert seen
+    process.kill()
+    process.wait(10)
+    last = sweeper(tmp_path, *arguments, "--resume", "--trials", str(trials), timeout=1800)
+    assert last.returncode == 0, last.stderr
+    found, statuses = states(tmp_path)
+    assert sum(counted(t) for t in found) == trials
+    assert {t.state.name for t in found}.isdisjoint({"RUNNING", "WAITING"})
+    assert "RUNNING" not in statuses and "SCHEDULED" not in statuses
+    numbers = [t.number for t in found if counted(t)]
+    assert len(set(numbers)) == len(numbers)
+    configurations = [tuple(sorted(t.params.items())) for t in found if counted(t)]
+    assert len(set(configurations)) == len(configurations)  # none was trained to its end twice
+    attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
+    specs = [
+        v["spec"] for k, v in attributes.items() if k.startswith(("recheck/", "confirm/")) and v["state"] != "failed"
+    ]
+    trained = [(s["purpose"], s["family"], str(s["params"]), s["lr"], s["seed"], s["steps"]) for s in specs]
+    assert len(set(trained)) == len(trained)
+
+
+SUSPENDED = """
+from contextlib import closing
+from pathlib import Path
+from sweeper.data.load import load_dataset
+from sweeper.core.records import Conditions
+from sweeper.core.events import Evaluated, Finished, WorkerLost
+from sweeper.executors.processes import ProcessBackend
+from sweeper.executors.watchdog import Watchdog
+from tests.cli.test_run import DATA
+from tests.training.test_training import SMALL, spec
+
+if __name__ == "__main__":
+    dog = Watchdog(least_seconds=15)
+    for stage in ("first", "next", "result"):
+        dog._known["search", stage].append(0.1)
+    conditions = Conditions(dataset=load_dataset(DATA, Path("cache")), recipe=SMALL, seed=0)
+    with closing(ProcessBackend("cpu", 1, 1, print, dog)) as backend:
+        executor = backend.open(conditions, Path("checkpoints"))
+        executor.submit(spec())
+        print("submitted", flush=True)
+        ended = []
+        while not ended:
+            events = executor.poll(0.5)
+            for event in events:
+                if isinstance(event, Evaluated) and not event.last:
+                    executor.answer(event.spec, "go")
+            ended = [event for event in events if isinstance(event, WorkerLost | Finished)]
+        print(type(ended[0]).__name__, getattr(ended[0], "reason", ""))
+"""
+
+
+def test_a_sweep_that_was_suspended_takes_no_training_for_hung(tmp_path: Path) -> None:
+    (tmp_path / "suspended.py").write_text(SUSPENDED)
+    with (tmp_path / "err.txt").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "suspended.py"], cwd=tmp_path, stdout=log, stderr=log, text=True, start_new_session=True
+        )
+    wait_for(tmp_path, "submitted", process)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(20)  # longer than anything may take here, which is 15 s
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.wait(100) == 0, (tmp_path / "err.txt").read_text()
+    assert "Finished" in (tmp_path / "err.txt").read_text()
+
+
+def test_sigterm_ends_within_10_seconds_with_143_and_the_command_that_goes_on(tmp_path: Path) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
+    wait_for(tmp_path, "[2/60]", process, 300)
+    workers = workers_of(process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143  # 10 s on an idle machine
+    assert "sweeper run --study s --resume" in (tmp_path / "err.txt").read_text()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert "RUNNING" not in states(tmp_path)[1]
+
+
+@pytest.mark.parametrize("how", ["drips", pytest.param("hangs", marks=pytest.mark.exhaustive)])
+def test_sigterm_ends_a_sweep_whose_mlflow_server_hangs(tmp_path: Path, how: str) -> None:
+    server = Server(tmp_path)
+    server.start()
+    proxy = Proxy(("127.0.0.1", server.port))
+    uri = f"http://127.0.0.1:{proxy.port}"
+    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1", "--tracking-uri", uri)
+    wait_for(tmp_path, "[1/60]", process, 300)
+    if how == "drips":
+        proxy.drips = 1.0
+    else:
+        server.suspend()  # it takes connections and answers none
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(60) == 143
+        assert "sweeper run --study s --resume" in (tmp_path / "err.txt").read_text()  # it ended by itself
+    finally:
+        proxy.close()
+        server.kill()
+
+
+def test_the_first_ctrl_c_keeps_what_is_trained(tmp_path: Path) -> None:
+    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1")
+    wait_for(tmp_path, "[1/60]", process, 300)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    text = (tmp_path / "err.txt").read_text()
+    assert "stopping: what is finished is kept" in text and "--study s --resume" in text
+    trials, _ = states(tmp_path)
+    assert any(counted(t) or "waits" in t.user_attrs for t in trials)  # trained, or waiting at a rung
+    assert "RUNNING" not in {t.state.name for t in trials if "waits" not in t.user_attrs}

@@ -1,0 +1,349 @@
+"""What hostile input and foreign pages must not do; docs/security.md is the whole list."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import http.client
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_leaves
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.paths import ComparisonPaths, ReportPaths, checkpoints_dir, folder_name
+from sweeper.core.yaml_file import parse_yaml
+from sweeper.data.formats import yolo
+from sweeper.doctor.stores import check_stores
+from sweeper.tracking import Tracker
+from sweeper.training.model import _load_encoder, build_model
+from tests.cli.test_run import QUICK, sweeper
+from tests.support import hostile_modules
+from tests.support.mlflow_server import free_port
+from tests.training.test_training import SMALL
+
+PACKAGE = Path(__file__).resolve().parents[2] / "sweeper"
+CANARY = "canary-0123456789abcdef"
+
+
+# --- Files that could run code ---
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, fired: Path) -> None:
+        self._fired = fired
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (f"touch {self._fired}",))
+
+
+def network() -> torch.nn.Module:
+    import numpy as np
+
+    return build_model(SMALL, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0)
+
+
+@pytest.mark.parametrize("form", ["zip", "plain pickle", "legacy"])
+def test_a_malicious_weights_file_fires_nothing_and_is_refused(tmp_path: Path, form: str) -> None:
+    fired, file = tmp_path / "fired", tmp_path / "weights.pt"
+    if form == "plain pickle":
+        file.write_bytes(pickle.dumps(Bomb(fired), protocol=2))
+    else:
+        torch.save({"conv1.weight": Bomb(fired)}, file, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(UsageError, match="must hold tensors alone") as caught:
+        _load_encoder(network(), str(file))
+    assert not fired.exists()
+    assert "weights_only" not in str(caught.value)  # no advice to switch the check off
+    if form == "plain pickle":
+        pickle.loads(file.read_bytes())
+    else:
+        torch.load(file, weights_only=False)
+    assert fired.exists()  # the bomb was live
+
+
+@pytest.mark.slow
+def test_a_malicious_weights_file_ends_a_sweep_before_anything_is_trained(tmp_path: Path) -> None:
+    fired, file = tmp_path / "fired", tmp_path / "weights.pt"
+    torch.save({"x": Bomb(fired)}, file)
+    done = sweeper(tmp_path, "run", *QUICK, "--trials", "1", "--encoder-weights", str(file))
+    assert done.returncode == 2 and "must hold tensors alone" in done.stderr and "Traceback" not in done.stderr
+    assert not fired.exists()
+
+
+@pytest.mark.parametrize("kind", ["compressed", "cut off", "nested"])
+def test_a_small_file_of_weights_cannot_take_much_memory(kind: str, tmp_path: Path) -> None:
+    whole, file = tmp_path / "whole.pt", tmp_path / "weights.pt"
+    state = {"w": torch.zeros(1 << 20)}
+    if kind == "cut off":
+        torch.save(state, whole, _use_new_zipfile_serialization=False)
+        file.write_bytes(whole.read_bytes()[: 1 << 12])
+    else:
+        torch.save({"a": [state]} if kind == "nested" else state, whole)
+        with zipfile.ZipFile(whole) as told, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as written:
+            for name in told.namelist():
+                written.writestr(name, told.read(name))
+    assert file.stat().st_size < 1 << 16
+    before = torch.load
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        found = before(*arguments, **options)
+        assert all(isinstance(leaf, FakeTensor) for leaf in tree_leaves(found))  # the values were not read
+        return found
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UsageError, match=r"4194304 bytes: it is compressed"):
+        patch.setattr(torch, "load", load)
+        _load_encoder(network(), str(file))
+
+
+def test_encoder_weights_come_from_safetensors_too(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    source, target = network(), network()
+    state = {name: tensor + 1 for name, tensor in source.encoder.state_dict().items()}  # type: ignore[operator,union-attr]
+    save_file(state, tmp_path / "encoder.safetensors")
+    _load_encoder(target, str(tmp_path / "encoder.safetensors"))
+    for name, tensor in target.encoder.state_dict().items():  # type: ignore[operator,union-attr]
+        assert torch.equal(tensor, state[name])
+    (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(UsageError, match="readable state dict"):
+        _load_encoder(target, str(tmp_path / "bad.safetensors"))
+
+
+def calls_in(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_shell_no_eval_no_unpickling(path: Path) -> None:
+    found = calls_in(path)
+    assert not found & {"os.system", "os.popen", "eval", "exec", "pickle.load", "yaml.load", "yaml.unsafe_load"}
+    assert not {call for call in found if call.startswith("subprocess.")}
+    assert "pickle.loads" not in found
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+
+
+# --- YAML ---
+
+
+BOMBS = {
+    "anchors": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]",
+    "depth": "[" * 5000 + "]" * 5000,
+    "block depth": "\n".join("  " * i + "a:" for i in range(200)),
+    "merge": "base: &base {a: 1}\nlosses: {<<: *base}",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_yaml_bombs_do_not_go_off(name: str) -> None:
+    problems: list[str] = []
+    assert parse_yaml(BOMBS[name], problems) is None
+    assert len(problems) == 1 and ("anchors" in problems[0] or "nested deeper" in problems[0])
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system ['touch fired']", "!!python/name:os.system"])
+def test_yaml_tags_run_nothing(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    problems: list[str] = []
+    found = parse_yaml(f"losses: {tag}", problems)
+    assert not (tmp_path / "fired").exists()
+    assert problems or found == {"losses": ["touch fired"]}  # plain data, whatever the tag
+
+
+def test_the_other_yaml_files_go_through_the_same_reader() -> None:
+    text = Path(yolo.__file__).read_text("utf-8")
+    assert "read_yaml" in text and "import yaml" not in text
+    users = [p for p in PACKAGE.rglob("*.py") if "import yaml" in p.read_text("utf-8")]
+    assert {p.name for p in users} == {"yaml_file.py", "export.py"}  # the latter writes alone
+
+
+# --- Paths ---
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc", "/etc/passwd", "a/../../b", "..", "a\x00b", "C:\\x", "x" * 300, "~root", "%s{0}"]
+)
+def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
+    assert ReportPaths(tmp_path, name).folder.resolve().parent == tmp_path.resolve()
+    assert ComparisonPaths(tmp_path, [name, "b"]).folder.resolve().parent == tmp_path.resolve()
+    assert checkpoints_dir(tmp_path / "cache", name).resolve().parent == (tmp_path / "checkpoints").resolve()
+    assert len(folder_name(name)) < 100
+
+
+# --- Secrets ---
+
+
+@pytest.mark.slow
+def test_a_secret_in_an_address_shows_nowhere(tmp_path: Path) -> None:
+    for arguments in (
+        ["run", *QUICK, "--tracking-uri", f"http://me:{CANARY}@127.0.0.1:9", "--trials", "1"],
+        ["run", *QUICK, "--tracking-uri", f"http://127.0.0.1:9/?token={CANARY}", "--trials", "1", "-v"],
+        ["run", *QUICK, "--storage", f"oracle://me:{CANARY}@127.0.0.1:9/db", "--trials", "1"],
+        ["run", *QUICK, "--storage", f"postgresql://me:{CANARY}@127.0.0.1:9/db", "--trials", "1", "-v"],
+        ["report", "x", "--storage", f"mysql://me:{CANARY}@127.0.0.1:9/db"],
+        ["ui", "--tracking-uri", f"https://me:{CANARY}@127.0.0.1:9"],
+    ):
+        done = sweeper(tmp_path, *arguments)
+        assert done.returncode in {1, 2}
+        assert CANARY not in done.stdout + done.stderr
+        assert "***" in done.stderr or "sqlite" in done.stderr
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
+
+
+def test_the_doctor_shows_the_password_to_the_server_alone(tmp_path: Path) -> None:
+    """What a live MLflow server's password shows in is tested in test_mlflow_live.py."""
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Authorization"))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"3.0")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://me:{CANARY}@127.0.0.1:{server.server_address[1]}"
+        check = next(c for c in check_stores(f"sqlite:///{tmp_path}/x.db", address) if c.name == "MLflow")
+        server.shutdown()
+    assert asked == ["Basic " + base64.b64encode(f"me:{CANARY}".encode()).decode()]
+    assert check.status == "ok" and "MLflow 3.0" in check.found and "***" in check.found
+    for wrong in (address, f"http://me:{CANARY}@[::1", f"http://{CANARY}@127.0.0.1:x", f"http://me:{CANARY}@:1"):
+        check = next(c for c in check_stores(f"sqlite:///{tmp_path}/x.db", wrong) if c.name == "MLflow")
+        assert check.status == "broken" and CANARY not in str(check), check
+
+
+# --- The user interface ---
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
+    port = free_port()
+    Tracker(f"sqlite:///{tmp_path}/mlflow.db", warn=pytest.fail)
+    hostile_modules.lay(tmp_path)  # nor does it import what lies there
+    command = [sys.executable, hostile_modules.console_script(tmp_path), "ui", "--port", str(port)]
+    with (tmp_path / "ui.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    own = f"127.0.0.1:{port}"
+
+    def ask(method: str, path: str, body: object = None, **headers: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with closing(connection):
+            return answer_to(connection, method, path, body, headers)
+
+    def answer_to(
+        connection: http.client.HTTPConnection, method: str, path: str, body: object, headers: dict[str, str]
+    ) -> int:
+        connection.putrequest(method, path, skip_host=True)
+        text = json.dumps(body or {}).encode() if method == "POST" else b""
+        sent = {"Host": own, "Content-Type": "application/json", "Content-Length": str(len(text))} | headers
+        for name, value in sent.items():
+            connection.putheader(name, value)
+        connection.endheaders(text)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    search = "/api/2.0/mlflow/experiments/search"
+    create = "/api/2.0/mlflow/experiments/create"
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                assert ask("GET", "/health") == 200
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "ui.txt").read_text()
+                time.sleep(0.5)
+        assert ask("POST", search, {"max_results": 1}) == 200
+        assert ask("POST", search, {"max_results": 1}, Origin=f"http://{own}") == 200
+        assert ask("POST", search, {"max_results": 1}, Host=f"localhost:{port}") == 200
+        for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", "127.0.0.1:1"):
+            assert ask("POST", search, {"max_results": 1}, Host=host) == 403, host
+            assert ask("GET", "/", Host=host) == 403, host
+        for origin in ("http://evil.example", "null", f"https://evil.example:{port}", "http://localhost.evil.example"):
+            assert ask("POST", create, {"name": "made by a foreign page"}, Origin=origin) == 403, origin
+        experiments = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
+        assert [e.name for e in experiments] == ["Default"]
+        connections = psutil.net_connections("tcp")
+        listening = [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
+        assert listening and set(listening) == {"127.0.0.1"}
+        assert hostile_modules.imported(tmp_path) == []
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait(10)
+
+
+def test_a_port_that_is_taken_is_refused_at_once_with_one_that_is_free(tmp_path: Path) -> None:
+    Path(tmp_path / "mlflow.db").touch()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen(1)
+        taken = other.getsockname()[1]
+        done = sweeper(tmp_path, "ui", "--port", str(taken))
+    assert done.returncode == 2 and "starting" not in done.stderr
+    assert f"got {taken} (Address already in use)" in done.stderr
+    free = int(done.stderr.rpartition("sweeper ui --port ")[2])
+    assert free != taken and free > 1023
+
+
+def test_no_secret_stands_on_the_uis_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on a machine can read the command lines of all its processes."""
+    from click.testing import CliRunner
+
+    from sweeper.cli.ui import command
+
+    seen: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *given: seen.append(given))
+    given = ["--tracking-uri", f"postgresql://me:{CANARY}@host/db", "--port", str(free_port())]
+    CliRunner().invoke(command, given, catch_exceptions=False)
+    _, words, environment = seen[0]
+    assert CANARY not in " ".join(words)
+    assert (
+        environment["MLFLOW_BACKEND_STORE_URI"].endswith("@host/db")
+        and CANARY in environment["MLFLOW_BACKEND_STORE_URI"]
+    )
+
+
+def test_unexpected_errors_are_shown_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sweeper.cli import main
+
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError(f"could not connect to postgresql://me:{CANARY}@host/db")
+
+    monkeypatch.setattr(main.cli, "main", fails)
+    for words in (["sweeper"], ["sweeper", "-v"]):
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            main.main()
+        shown = capsys.readouterr().err
+        assert CANARY not in shown and "me:***@host" in shown
+    assert "Traceback" in shown
+    assert issubclass(UsageError, SweeperError)

@@ -1,0 +1,508 @@
+"""The whole flow on small images: what it leaves in the stores and in the report's folder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from PIL import Image
+
+import sweeper
+from sweeper import storage as studies
+from sweeper.core.errors import (
+    DataError,
+    InterruptedSweepError,
+    NothingCompletedError,
+    NothingConfirmedError,
+    StudyError,
+    UsageError,
+)
+from sweeper.core.paths import folder_name
+from sweeper.core.records import TrialResult, Verdict
+from sweeper.data import divide, write_scenes
+from sweeper.space import load_space
+from sweeper.workflow.conclude import Outcome, conclude, report_study
+from tests.support.sweeping import Recorder, sweep_in
+
+SEARCHED = [family.family for family in load_space("binary", "binary").families]
+"""The families of the default space, in its order."""
+LEARN = {"steps": 16, "confirm_steps": 16, "batch_size": 4}
+"""Enough to beat a constant answer."""
+TWO_LOSSES = str(Path(__file__).parents[1] / "support/two_losses.yaml")
+"""Where the losses are not looked at: fewer finalists to train."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def outcome(folder: Path) -> Outcome:
+    return sweep_in(folder, trials=8, figures=True, **LEARN)
+
+
+@pytest.mark.slow
+def test_the_study_has_its_trials_and_nothing_running(outcome: Outcome, folder: Path) -> None:
+    study = optuna.load_study(study_name="study", storage=f"sqlite:///{folder}/sweeper.db")
+    assert len(study.trials) == 8
+    assert {t.state.name for t in study.trials} <= {"COMPLETE", "PRUNED"}
+    assert [t.params["loss"] for t in study.trials[:7]] == SEARCHED
+    assert 0 < study.best_value <= 1
+
+
+@pytest.mark.slow
+def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, folder: Path) -> None:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    kinds = [r.data.tags["sweeper.kind"] for r in runs]
+    sweep = outcome.sweep
+    assert (kinds.count("sweep"), kinds.count("trial"), kinds.count("recheck")) == (1, 8, len(sweep.rechecks))
+    assert (
+        kinds.count("confirm") == len(outcome.sweep.confirmations) == 2 * len(outcome.recommendation.evidence.finalists)
+    )  # type: ignore[union-attr]
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    children = [r for r in runs if r.data.tags["sweeper.kind"] != "sweep"]
+    assert all("val/miou" in r.data.metrics for r in children)
+    assert all(r.data.tags["mlflow.parentRunId"] == outcome.sweep.parent_run_id for r in children)
+    stored = {t.run_id for t in (*sweep.trials, *sweep.rechecks, *sweep.confirmations)}
+    assert stored == {r.info.run_id for r in children}
+    assert outcome.sweep.parent_run_id is not None
+    listed = {a.path for a in client.list_artifacts(outcome.sweep.parent_run_id, "report")}
+    files = ("report.md", "recommendation.json", "trials.csv", "split.csv", "figures")
+    assert {f"report/{name}" for name in files} <= listed
+    evidence = outcome.recommendation.evidence
+    assert evidence is not None
+    for finalist in evidence.finalists:
+        assert [a.path for a in client.list_artifacts(finalist.run_ids[0], "report")] == ["report/predictions.png"]
+
+
+@pytest.mark.slow
+def test_the_numbers_of_the_report_are_those_of_mlflow(outcome: Outcome, folder: Path) -> None:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    evidence = outcome.recommendation.evidence
+    assert evidence is not None
+    for finalist in evidence.finalists:
+        logged = [client.get_run(run_id).data.metrics["test/miou"] for run_id in finalist.run_ids]
+        assert finalist.miou.estimate == pytest.approx(np.mean(logged), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
+    text = outcome.paths.markdown.read_text("utf-8")
+    document = json.loads(outcome.paths.recommendation.read_text("utf-8"))
+    recommended = outcome.recommendation.recommended
+    assert recommended is not None
+    assert f"`{recommended.family}`" in text[:2000]
+    assert document["recommended"]["family"] == recommended.family
+    assert document["verdict"] == outcome.recommendation.verdict.value
+    assert document["search"]["trials"] == 8
+    split = document["split"]
+    rows = outcome.paths.split.read_text("utf-8").splitlines()[1:]
+    assert sorted(rows) == sorted(
+        f"{stem},{'test' if side == 'test' else ''}," for side, stems in split.items() for stem in stems
+    )
+    kept = outcome.sweep.confirmations[0].predictions
+    assert kept is not None
+    assert split["test"] == [outcome.sweep.conditions.dataset.pictures[i].stem for i in kept.pictures]
+    assert [analysis["seeds"] for analysis in document["looks"]["planned"]] == [2]
+    assert document["looks"]["taken"][-1]["verdict"] == document["verdict"]
+    table = pd.read_csv(outcome.paths.trials)
+    assert len(table) == 8 + len(outcome.sweep.confirmations) + len(outcome.sweep.rechecks)
+    assert (outcome.paths.figures / "predictions.svg").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
+    assert outcome.recommendation.recommended is not None
+    names: dict[str, object] = {}
+    exec(outcome.recommendation.recommended.snippet, names)
+    criterion, optimizer_of, predict = names["criterion"], names["optimizer_of"], names["predict"]
+    assert isinstance(criterion, torch.nn.Module) and callable(optimizer_of) and callable(predict)
+    model = torch.nn.Conv2d(1, 1, 3, padding=1)
+    logits = model(torch.zeros(2, 1, 8, 8))
+    criterion(logits, torch.randint(0, 2, (2, 8, 8))).backward()
+    optimizer_of(model).step()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert predict(logits).shape == (2, 8, 8)
+
+
+@pytest.mark.slow
+def test_trials_are_a_data_frame_in_python(outcome: Outcome, folder: Path) -> None:
+    frame = sweeper.load_trials("study", f"sqlite:///{folder}/sweeper.db")
+    search = frame[frame["purpose"] == "search"]
+    assert list(search["family"][:7]) == SEARCHED
+    assert search["value"].between(0, 1).all()
+
+
+@pytest.mark.slow
+def test_the_report_can_be_written_again_from_the_storage_alone(outcome: Outcome, folder: Path, tmp_path: Path) -> None:
+    again = report_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "study", out=tmp_path)
+    assert again.recommendation == outcome.recommendation
+    assert again.paths.markdown.read_text("utf-8") == outcome.paths.markdown.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_test_split_is_seen_by_no_search_trial(outcome: Outcome) -> None:
+    dataset = outcome.sweep.conditions.dataset
+    locked = set(divide(dataset, test_seed=0, seed=0).test)
+    for trial in (*outcome.sweep.trials, *outcome.sweep.rechecks):
+        assert trial.test is None and trial.predictions is None
+        assert trial.val is None or not locked & set(trial.val.pictures)
+    for result in outcome.sweep.confirmations:
+        assert result.test is not None and set(result.test.pictures) == locked
+        assert result.val is not None and not locked & set(result.val.pictures)
+
+
+@pytest.mark.slow
+def test_confirmations_redivide_what_was_not_given(outcome: Outcome) -> None:
+    validation = {r.spec.seed: r.val.pictures for r in outcome.sweep.confirmations if r.val is not None}
+    assert len(validation) == 2
+    assert len(set(validation.values())) == 2
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(tmp_path: Path) -> None:
+    one_sweep, again = (sweep_in(tmp_path / name, trials=9).sweep for name in ("one", "again"))
+    for name in ("trials", "rechecks"):
+        ours, theirs = getattr(one_sweep, name), getattr(again, name)
+        assert [(t.spec, t.value) for t in theirs] == [(t.spec, t.value) for t in ours]
+    assert len(one_sweep.trials) == 9 and one_sweep.confirmations
+    assert again.looks_taken == one_sweep.looks_taken
+    for one, two in zip(again.confirmations, one_sweep.confirmations, strict=True):
+        assert one.test is not None and two.test is not None
+        assert np.array_equal(one.test.data, two.test.data)
+
+
+@pytest.mark.slow
+def test_a_name_that_exists_is_refused_before_anything_happens(outcome: Outcome, folder: Path) -> None:
+    with pytest.raises(StudyError, match="--resume"):
+        sweep_in(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 5}, "recipe.steps: 16 → 5"),
+        ({"seed": 3}, "seed: 0 → 3"),
+        ({"data": "synthetic:cracks?images=16&size=64&foreground=0.05"}, "data set"),
+    ],
+)
+def test_resume_refuses_what_could_not_be_compared(
+    outcome: Outcome, folder: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(StudyError, match="cannot be resumed") as caught:
+        sweep_in(folder, resume=True, **changes)
+    assert words in str(caught.value)
+
+
+@pytest.mark.slow
+def test_resume_of_nothing_names_what_there_is(outcome: Outcome, folder: Path) -> None:
+    with pytest.raises(StudyError, match="study"):
+        sweep_in(folder, resume=True, study="nothing")
+    with pytest.raises(StudyError, match="--study NAME"):
+        sweep_in(folder, resume=True, study=None)
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
+    words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db"
+    with pytest.raises(InterruptedSweepError, match=re.escape(words)) as caught:
+        sweep_in(tmp_path, Recorder(stop_after=3), confirm_seeds="1")
+    assert caught.value.exit_status == 130
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None
+    assert "RUNNING" not in {r.info.status for r in client.search_runs([experiment.experiment_id])}
+
+    display = Recorder()
+    # Nothing but the name is given again: everything else is as it was.
+    given = ["data", "trials", "steps", "confirm_steps", "size", "confirm_seeds"]
+    resumed = sweep_in(tmp_path, display, resume=True, **dict.fromkeys(given))
+    assert display.phases[0] == ("search", 3, 7)
+    assert len(resumed.sweep.trials) == 7
+    assert [t.spec.family for t in resumed.sweep.trials[:3]] == SEARCHED[:3]
+    assert sorted(t.spec.family for t in resumed.sweep.trials) == sorted(SEARCHED)
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    kinds = [r.data.tags["sweeper.kind"] for r in runs]
+    assert kinds.count("sweep") == 1
+    assert "RUNNING" not in {r.info.status for r in runs}
+
+    larger = sweep_in(tmp_path, resume=True, trials=9, confirm_seeds="1")
+    assert len(larger.sweep.trials) == 9
+
+
+def test_bad_data_leave_no_study(tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "masks").mkdir()
+    with pytest.raises(DataError):
+        sweep_in(tmp_path, data=str(tmp_path / "data"))
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder": "resnet7"}, "resnet7"),
+        ({"steps": 10, "epochs": 2}, "exclude each other"),
+        ({"size": 33}, "multiple of 8"),
+        ({"encoder_weights": "no-such-file.pt"}, "no-such-file.pt"),
+        ({"data": "synthetic:street?images=12&size=64", "metric": "fg_iou"}, "fg_iou"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_trained(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        sweep_in(tmp_path, **changes)
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache"}  # what was decoded serves the next try
+
+
+def test_data_that_cannot_be_decoded_leave_no_cache(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "data" / folder / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(DataError):
+        sweep_in(tmp_path, data=str(tmp_path / "data"), cache=tmp_path / "hidden" / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ValueError("this loss is broken")
+
+    monkeypatch.setattr("sweeper.training.training_steps.build_loss", breaks)
+    with pytest.raises(NothingCompletedError, match="this loss is broken") as caught:
+        sweep_in(tmp_path, trials=2)
+    assert caught.value.exit_status == 3
+    sweep = studies.load_sweep(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
+    assert conclude(sweep).verdict == Verdict.NONE
+    document = json.loads((tmp_path / "reports/study/recommendation.json").read_text("utf-8"))
+    assert document["verdict"] == "none" and document["recommended"] is None
+    assert document["search"]["failed"] == 2
+    assert "this loss is broken" in (tmp_path / "reports/study/report.md").read_text("utf-8")
+
+
+def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
+    display = Recorder(stop_after=1)
+    with pytest.raises(InterruptedSweepError):
+        sweep_in(tmp_path, display, steps=None, confirm_steps=None, epochs=2)
+    assert display.results[0].spec.steps == 2 * -(-9 // 2)  # 60 % of 15 images, two at a time
+
+
+@pytest.mark.slow
+def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
+    outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=2, confirm_seeds="1", **LEARN)
+    recommended = outcome.recommendation.recommended
+    assert recommended is not None
+    assert recommended.threshold is None and recommended.tau is not None
+    assert {t.state for t in outcome.sweep.trials} <= {"complete", "pruned"}
+    document = json.loads(outcome.paths.recommendation.read_text("utf-8"))
+    assert document["dataset"]["task"] == "multiclass"
+    assert len(document["dataset"]["classes"]) == 5
+    assert "τ" in outcome.paths.markdown.read_text("utf-8")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path) -> None:
+    sweep_in(tmp_path, trials=3, confirm_seeds="1")
+    outcome = sweep_in(tmp_path, resume=True, trials=14)
+    tried = Counter(t.spec.family for t in outcome.sweep.trials)
+    assert len(outcome.sweep.trials) == 14
+    assert min(tried[family] for family in SEARCHED) >= 2
+    last = next(t for t in outcome.sweep.trials if t.spec.family == "dice_focal")
+    assert last.spec.params == {"mix": 0.5, "gamma": 2.0}
+    assert "--trials 14" in outcome.sweep.command
+    assert outcome.sweep.looks == 2
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_larger_maximum_of_seeds_goes_on_with_the_same_finalists_and_says_so(tmp_path: Path) -> None:
+    first = sweep_in(tmp_path, trials=2, confirm_seeds="1")
+    display = Recorder()
+    more = sweep_in(tmp_path, display, resume=True, trials=2, confirm_seeds="1..2")
+    assert set(map(_training, first.sweep.confirmations)) <= set(map(_training, more.sweep.confirmations))
+    assert [analysis.seeds for analysis in more.sweep.looks_planned] == [1, 2]
+    assert more.sweep.looks_taken[0].seeds == 1 and more.sweep.confirm_seeds == 2
+    assert any("after 1, 2 seeds from now on (before: 1)" in line for line in display.lines)
+    assert "--confirm-seeds 1..2" in more.sweep.command
+    assert (first.sweep.looks, more.sweep.looks) == (1, 2)  # another plan is another conclusion, whatever it trained
+
+
+def _training(result: TrialResult) -> tuple[str, int, float | None]:
+    return result.spec.family, result.spec.seed, result.value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ended", "words_of_cut"), [(1, "the search ended after"), (4, "before the confirmation")])
+def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(
+    ended: int, words_of_cut: str, tmp_path: Path
+) -> None:
+    display = Recorder()
+    words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --timeout"
+    with pytest.raises(NothingConfirmedError, match=re.escape(words)):
+        timer = lambda: 61.0 if len(display.results) >= ended else 0.0  # noqa: E731
+        sweep_in(tmp_path, display, trials=4, timeout="60", timer=timer, space=TWO_LOSSES)
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    hurried = report_study(storage, "study", out=tmp_path / "reports")
+    assert hurried.sweep.timeout == 60 and hurried.sweep.cut
+    assert 0 < len(hurried.sweep.trials) <= 4 and words_of_cut in hurried.sweep.cut[0]
+    document = json.loads(hurried.paths.recommendation.read_text("utf-8"))
+    assert (document["timeout"], document["cut"]) == (60, list(hurried.sweep.cut))
+    assert any("time limit (60 s)" in reason for reason in document["reasons"])
+    assert "--timeout 60" in hurried.sweep.command
+    whole = sweep_in(tmp_path, resume=True, trials=5, timeout="2h")
+    assert len(whole.sweep.trials) == 5 and whole.sweep.cut == () and whole.sweep.timeout == 7200
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("hours", [-1, 2])
+def test_a_time_of_day_that_is_set_amid_a_sweep_changes_neither_its_seconds_nor_its_end(
+    tmp_path: Path, hours: int
+) -> None:
+    noon = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+    times = itertools.chain([noon], itertools.repeat(noon + timedelta(hours=hours)))
+    done = sweep_in(tmp_path, trials=7, timeout="30m", clock=lambda: next(times))
+    assert len(done.sweep.trials) == 7 and done.sweep.cut == ()
+    assert 0 < done.sweep.seconds < 1800
+
+
+@pytest.mark.slow
+def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.workflow.recipe_choice.CPU_STEPS", 4)
+    space = tmp_path / "two.yaml"
+    space.write_text(
+        "version: 1\ntask: binary\nnuisance: {lr: {log: [1.0e-3, 5.0e-3]}}\nlosses: {cross_entropy: {}, dice: {}}\n"
+    )
+    changes = {"steps": "auto", "confirm_steps": None, "trials": 2, "confirm_seeds": "1", "space": str(space)}
+    outcome = sweep_in(tmp_path, **changes)
+    chosen = outcome.sweep.conditions.recipe.steps
+    assert outcome.sweep.conditions.recipe.confirm_steps == 2 * chosen
+    assert {p.spec.steps for p in outcome.sweep.probes} >= {chosen, 2 * chosen}
+    assert {t.spec.steps for t in outcome.sweep.trials} == {chosen}
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert outcome.sweep.parent_run_id is not None
+    assert client.get_run(outcome.sweep.parent_run_id).data.params["recipe.steps"] == str(chosen)
+    assert "--steps auto" in outcome.sweep.command
+    again = sweep_in(tmp_path, resume=True, **{**changes, "steps": None})
+    assert again.sweep.probes == outcome.sweep.probes and again.sweep.trials == outcome.sweep.trials
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_path: Path) -> None:
+    first = sweep_in(tmp_path, trials=3, confirm_seeds="1")
+    longer = sweep_in(tmp_path, resume=True, trials=3, confirm_seeds="1", confirm_steps=6)
+    assert longer.sweep.trials == first.sweep.trials
+    assert longer.sweep.conditions.recipe.confirm_steps == 6
+    assert len(longer.sweep.confirmations) == 2 * len(first.sweep.confirmations)
+    assert {r.spec.steps for r in longer.sweep.confirmations} == {4, 6}
+
+
+@pytest.mark.slow
+def test_a_study_that_is_being_run_cannot_be_run_or_changed_by_another(tmp_path: Path) -> None:
+    outcome = sweep_in(tmp_path, trials=1, confirm_seeds="1")
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+
+    def attributes() -> dict[str, Any]:
+        return optuna.load_study(study_name="study", storage=url).user_attrs
+
+    before = attributes()
+    with studies.sole_use(url, "study"), pytest.raises(StudyError, match="being run by another process"):
+        sweep_in(tmp_path, resume=True, trials=2, confirm_steps=999)
+    assert attributes() == before
+    assert studies.read_plan(studies.open_storage(url), "study").conditions == outcome.sweep.conditions
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_resume_does_not_undo_what_another_process_planned_while_it_prepared(tmp_path: Path) -> None:
+    sweep_in(tmp_path, trials=1, confirm_seeds="1")
+    url = f"sqlite:///{tmp_path}/sweeper.db"
+
+    class Meanwhile(Recorder):
+        """Another process runs the study to its end while this one reads the data."""
+
+        def defer(self) -> None:
+            sweep_in(tmp_path, resume=True, trials=1, confirm_seeds="1", confirm_steps=6)
+
+    with pytest.raises(StudyError, match="start the same command again"):
+        sweep_in(tmp_path, Meanwhile(), resume=True, trials=1, confirm_seeds="1")
+    assert studies.read_plan(studies.open_storage(url), "study").conditions.recipe.confirm_steps == 6
+
+
+def test_a_diverged_training_scores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return (logits * float("nan")).mean()
+
+    monkeypatch.setattr("sweeper.training.training_steps.build_loss", lambda *_, **__: Broken())
+    outcome = sweep_in(tmp_path, trials=1, confirm_seeds="1")
+    (trial,) = outcome.sweep.trials
+    assert (trial.state, trial.value, trial.collapse) == ("complete", 0.0, "diverged")
+    assert trial.evaluations[-1].chosen.miou == 0.0
+    assert trial.val is None
+    assert outcome.recommendation.verdict == Verdict.NONE
+
+
+@pytest.mark.parametrize("side", ["val", "test"])
+def test_a_split_on_which_nothing_can_be_told_is_refused(tmp_path: Path, side: str) -> None:
+    data = tmp_path / "data"
+    write_scenes("cracks?images=12&size=64&foreground=0.05", data)
+    stems = sorted(p.stem for p in (data / "images").iterdir())
+    sides = ["train"] * 6 + ["val"] * 3 + ["test"] * 3
+    (data / "split.csv").write_text("\n".join(["stem,split", *map(",".join, zip(stems, sides, strict=True))]) + "\n")
+    for stem, own in zip(stems, sides, strict=True):
+        if own == side:
+            Image.fromarray(np.zeros((64, 64), np.uint8)).save(data / "masks" / f"{stem}.png")
+    with pytest.raises(DataError, match="at least two classes"):
+        sweep_in(tmp_path, data=str(data))
+
+
+def test_a_report_folder_that_cannot_be_written_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--out"):
+        sweep_in(tmp_path, out=tmp_path / "file" / "reports")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_damaged_image_store_leaves_the_report_without_images_only(tmp_path: Path) -> None:
+    outcome = sweep_in(tmp_path, trials=2, confirm_seeds="1")
+    (Path(outcome.sweep.conditions.dataset.store) / "masks.bin").unlink()
+    again = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "again")
+    assert again.recommendation == outcome.recommendation
+    assert not (again.paths.figures / "predictions.svg").exists()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\x1b[31m"])
+def test_unfit_study_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StudyError, match="--study"):
+        sweep_in(tmp_path, study=name)
+
+
+def test_distinct_names_have_distinct_report_folders() -> None:
+    names = ["a/b", "a b", "a_b", "A_b", "数据", "研究", "x", "x" * 90, "x" * 91]
+    assert len({folder_name(name).lower() for name in names}) == len(names)
+    assert folder_name("cracks-20261120t070000") == "cracks-20261120t070000"

@@ -1,0 +1,633 @@
+"""Intervals and the weighing of confirmations, on counts whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from sweeper.core import metrics
+from sweeper.core.operating_points import THRESHOLDS
+from sweeper.core.records import Collapse, Evidence, Interval, TrialResult, Verdict
+from sweeper.evidence.caveats import FEW_IMAGES, caveats
+from sweeper.evidence.intervals import (
+    ImageTable,
+    critical_value,
+    half_width,
+    image_table,
+    mean_interval,
+    negated,
+    paired_interval,
+    resample_sums,
+    variance_parts,
+)
+from sweeper.evidence.paired_comparisons import last_quarter_gain, weigh
+from sweeper.evidence.verdict import decide
+from tests.support.builders import (
+    BINARY,
+    CONFIRM_SEEDS,
+    ORDER,
+    STREET,
+    confirmation,
+    counts_from_iou,
+    curve,
+    diverged,
+    evaluation,
+    failed_trial,
+    histogram_counts,
+    point_counts,
+    simulated_confirmations,
+    spec,
+    trial,
+)
+
+SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
+
+
+def weighed(runs: list[TrialResult], **changes: object) -> Evidence:
+    settings: dict[str, object] = {"classes": BINARY} | changes
+    return weigh(runs, SEARCH, **settings)  # type: ignore[arg-type]
+
+
+def gap(evidence: Evidence, first: str, second: str) -> Interval:
+    names = [f.family for f in evidence.finalists]
+    pair = (names.index(first), names.index(second))
+    return next(c.difference for c in evidence.comparisons if (c.first, c.second) == pair)
+
+
+def simulated(seed: int = 0, **changes: object) -> list[TrialResult]:
+    levels = {"dice": 0.62, "cross_entropy": 0.55, "dice_ce": 0.6}
+    return simulated_confirmations(levels, np.random.default_rng(seed), **changes)  # type: ignore[arg-type]
+
+
+# --- Intervals ----------------------------------------------------------------------------------------------
+
+
+def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
+    assert critical_value(1e-4, 3, 0.0, 24) == pytest.approx(student.ppf(0.975, 2))
+    assert critical_value(0.0, 3, 1e-4, 24) == pytest.approx(student.ppf(0.975, 23))
+    mixed = (student.ppf(0.975, 2) * 1 + student.ppf(0.975, 23) * 3) / 4
+    assert critical_value(1e-4, 3, 3e-4, 24) == pytest.approx(mixed)
+    assert half_width(1e-4, 3, 3e-4, 24) == pytest.approx(mixed * 0.02)
+
+
+def test_a_variance_of_one_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 values, got 1 seed and 24 images"):
+        critical_value(0.1, 1, 0.1, 24)
+
+
+def test_resampled_sums_are_sums_of_n_images_the_same_for_all_runs() -> None:
+    rng = np.random.default_rng(3)
+    one = rng.integers(0, 50, (6, 2, 3))
+    counts = np.stack([one, 2 * one])
+    counts[..., 0, 0] = [[1] * 6, [2] * 6]  # one per image: the number of images drawn
+    sums = resample_sums(counts, np.random.default_rng(0), 300)
+    assert sums.shape == (300, 2, 2, 3)
+    assert (sums[:, 0, 0, 0] == 6).all()
+    np.testing.assert_array_equal(sums[:, 1], 2 * sums[:, 0])  # paired: never another resample for another run
+    exact = counts.astype(float).var(axis=1) * 6  # variance of a sum of 6 independent draws
+    np.testing.assert_allclose(sums.var(axis=0), exact, rtol=0.35, atol=1e-9)
+
+
+def test_the_image_part_is_the_textbook_standard_error_of_a_mean() -> None:
+    # A score that is a plain mean over images has s / √n; the n / (n − 1) correction is what makes it unbiased.
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=12)
+    weights = rng.multinomial(12, np.full(12, 1 / 12), 40_000)
+    found = mean_interval(np.repeat(x.mean(), 3), np.repeat((weights @ x / 12)[:, None], 3, axis=1), 12, (-9, 9))
+    assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12), rel=0.02)
+    assert found.se_seed == 0
+    assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 11) * found.se_image)
+
+
+def test_the_seed_part_is_the_standard_error_over_seeds() -> None:
+    values = np.array([0.5, 0.52, 0.57])
+    found = mean_interval(values, np.tile(values, (50, 1)), 24, (0, 1))
+    assert found.estimate == pytest.approx(0.53)
+    assert found.se_seed == pytest.approx(values.std(ddof=1) / np.sqrt(3))
+    assert found.se_image == pytest.approx(0, abs=1e-12)
+    assert found.low == pytest.approx(0.53 - student.ppf(0.975, 2) * found.se_seed)
+
+
+def test_intervals_stay_within_what_is_possible() -> None:
+    values = np.array([0.1, 0.9, 0.95])
+    found = mean_interval(values, np.tile(values, (50, 1)), 24, (0, 1))
+    assert (found.low, found.high) == (0, 1)
+
+
+@pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
+def test_what_cannot_be_estimated_makes_the_interval_the_whole_range(seeds: int, images: int) -> None:
+    values = np.full(seeds, 0.2)
+    found = mean_interval(values, np.tile(values, (5, 1)), images, (-1, 1))
+    assert (found.low, found.high) == (-1, 1)
+    assert max(found.se_seed, found.se_image) == 1
+    assert Interval.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
+    mirror = negated(Interval(estimate=0.0, low=-0.1, high=0.3, se_seed=0.1, se_image=0.2))
+    assert (mirror.low, mirror.high, mirror.se_seed) == (-0.3, 0.1, 0.1)
+    assert str(mirror.estimate) == "0.0"
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    # Images are drawn from a population of known mIoU; seeds add their own level to each training.
+    rng, covered, repeats = np.random.default_rng(11), 0, 250
+    for _ in range(repeats):
+        runs = simulated_confirmations(
+            {"dice": 0.6, "cross_entropy": 0.6}, rng, images=40, seed_sd=0.01, image_sd=0.1, interaction_sd=0.05
+        )
+        found = gap(weighed(runs), "dice", "cross_entropy")
+        covered += found.low <= 0 <= found.high
+    assert 0.92 <= covered / repeats <= 1.0
+    # ... and not because they are uselessly wide: a gap of a few standard errors is seen.
+    runs = simulated_confirmations({"dice": 0.75, "cross_entropy": 0.5}, rng, images=40)
+    assert gap(weighed(runs), "dice", "cross_entropy").low > 0
+
+
+def miou(summed: np.ndarray) -> np.ndarray:
+    return np.asarray(metrics.objective(summed, np.array([True, True])))
+
+
+def class_counts(runs: list[TrialResult]) -> np.ndarray:
+    return np.stack([metrics.at_point(r.test, 0.5) for r in runs if r.test is not None])
+
+
+def test_a_images_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> None:
+    x = np.random.default_rng(0).integers(0, 100, (2, 7, 1, 3))
+
+    def mean(summed: np.ndarray) -> np.ndarray:
+        return np.asarray(summed[..., 0, 0] / summed[..., 0, 1])
+
+    x[..., 1] = 1  # the number of images
+    table = image_table(x, mean)
+    np.testing.assert_allclose(table.scores, x[..., 0, 0].mean(axis=1))
+    np.testing.assert_allclose(table.shares, x[..., 0, 0] - x[..., 0, 0].mean(axis=1, keepdims=True))
+
+
+def test_influences_give_the_standard_error_that_resampling_gives() -> None:
+    # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
+    for seed, images in ((0, 24), (1, 40), (2, 120)):
+        runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), images=images)
+        counts = class_counts(runs)
+        table = image_table(counts, miou).rows([0, 1, 2], [3, 4, 5])
+        values = miou(resample_sums(counts, np.random.default_rng(0), 8000))
+        resampled = mean_interval(table.scores, values[:, :3] - values[:, 3:], images, (-1, 1))
+        columns = table.shares.mean(axis=0)
+        alone = np.sqrt(np.square(columns).sum() / (images * (images - 1)))
+        assert alone == pytest.approx(resampled.se_image, rel=0.05)
+        np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-7)
+
+
+def test_an_images_influence_on_miou_is_the_derivative_along_its_counts() -> None:
+    rng = np.random.default_rng(3)
+    counts = rng.integers(0, 500, (4, 9, 5, 3))
+    counts[:, 1:, 4] = 0  # a class of a single image
+    classes = np.array([True, True, False, True, True])
+    table = image_table(counts, lambda summed: metrics.objective(summed, classes))
+    union, true = counts.sum(axis=-1), counts[..., 0]
+    iou = (true.sum(axis=1) / union.sum(axis=1))[:, None]
+    of_classes = (true - iou * union) / union.sum(axis=1)[:, None]
+    np.testing.assert_allclose(table.shares, 9 * of_classes[..., classes].mean(axis=-1), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-7)
+
+
+def test_a_class_of_a_single_image_does_not_widen_the_interval_by_one_false_alarm() -> None:
+    """Without that image its IoU would be 0 by the false alarm: leaving it out made the interval ± 0.66."""
+    counts = np.zeros((6, 12, 3, 3), dtype=np.int64)
+    counts[..., :2, :] = np.random.default_rng(5).integers(900, 1000, (1, 12, 1, 3))
+    counts[:, 0, 2] = (900, 50, 50)
+    counts[3:, 0, 2] += (-6, 0, 6)  # the second loss reads 0.002 lower
+    counts[:3, 7, 2, 1] = 1  # and the first has one false alarm elsewhere
+    table = image_table(counts, lambda summed: metrics.objective(summed, np.ones(3, dtype=np.bool_)))
+    found = paired_interval(table.rows([0, 1, 2], [3, 4, 5]), (-1, 1))
+    assert found.estimate == pytest.approx(0.0017, abs=0.0005)
+    assert found.high - found.low < 0.01
+
+
+def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
+    # A crossed two-way layout whose components are known: seeds 0.3, images 0.8, both 2.
+    rng, seeds, images, found = np.random.default_rng(0), 4, 12, []
+    for _ in range(4000):
+        x = 0.3 * rng.normal(size=(seeds, 1)) + 0.8 * rng.normal(size=images) + 2 * rng.normal(size=(seeds, images))
+        means = x.mean(axis=1)
+        parts = variance_parts(ImageTable(means, x - means[:, None]))
+        found.append((parts.v_seed, parts.v_seed + parts.v_image, means.mean() ** 2))
+    v_seed, total, true = np.mean(found, axis=0)
+    assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * images), rel=0.05)
+    assert true == pytest.approx(0.09 / seeds + 0.64 / images + 4 / (seeds * images), rel=0.08)
+    assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
+    # Where the interaction is all there is, nothing is left to the choice of images (but for chance, upwards).
+    alone = np.random.default_rng(1).normal(size=(300, seeds, images))
+    parts_alone = [variance_parts(ImageTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
+    total = np.mean([p.v_seed + p.v_image for p in parts_alone])
+    assert total == pytest.approx(1 / (seeds * images), rel=0.35)  # counted twice it would be 2 / (S n)
+    assert all(p.v_both <= p.v_seed for p in parts_alone)
+
+
+def test_intervals_of_the_table_are_those_of_student_when_one_source_is_alone() -> None:
+    scores = np.array([0.5, 0.52, 0.57])
+    found = paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
+    assert found.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
+    assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 2) * found.se_seed)
+    x = np.random.default_rng(0).normal(size=12)
+    found = paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
+    assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
+    assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
+
+
+@pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
+def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, images: int) -> None:
+    found = paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
+    assert (found.low, found.high) == (-1, 1)
+    assert max(found.se_seed, found.se_image) == 1
+
+
+def test_pairing_removes_what_images_and_seeds_have_in_common() -> None:
+    difficulty = np.random.default_rng(0).normal(0, 0.15, 24)
+    runs = [
+        confirmation(family, seed, counts_from_iou(level + difficulty + luck, 4000, 100_000), 3 * f + s)
+        for f, (family, level) in enumerate({"dice": 0.6, "cross_entropy": 0.57}.items())
+        for s, (seed, luck) in enumerate(zip(CONFIRM_SEEDS, (-0.03, 0.0, 0.03), strict=True))
+    ]
+    evidence = weighed(runs)
+    paired = gap(evidence, "dice", "cross_entropy")
+    first, second = evidence.finalists[0].miou, evidence.finalists[1].miou
+    unpaired = np.hypot(np.hypot(first.se_seed, second.se_seed), np.hypot(first.se_image, second.se_image))
+    assert np.hypot(paired.se_seed, paired.se_image) < unpaired / 5
+    assert paired.low > 0
+    assert second.high > first.low  # the two level intervals overlap: only pairing shows the difference
+
+
+# --- Weighing -----------------------------------------------------------------------------------------------
+
+
+def test_scores_are_means_over_seeds_at_each_runs_own_point() -> None:
+    counts = [counts_from_iou([0.5, 0.6]), counts_from_iou([0.55, 0.62]), counts_from_iou([0.4, 0.5])]
+    low = THRESHOLDS[0]  # everything from bin 1 on is called foreground: false alarms
+    points = (0.5, 0.5, low)
+    runs = [
+        confirmation("dice", seed, test, i, point=point, val=0.6 + 0.1 * i)
+        for i, (seed, test, point) in enumerate(zip(CONFIRM_SEEDS, counts, points, strict=True))
+    ]
+    found = weighed(runs).finalists[0]
+    each = [metrics.scores(metrics.at_point(c, p)) for c, p in zip(counts, points, strict=True)]
+    default = [metrics.scores(metrics.at_point(c, 0.5)) for c in counts]
+    assert found.points == points
+    assert found.seeds == CONFIRM_SEEDS
+    assert found.run_ids == tuple(f"run-confirm-dice-{s}" for s in CONFIRM_SEEDS)
+    assert found.miou.estimate == pytest.approx(np.mean([s.miou for s in each]))
+    assert found.fg_iou is not None
+    assert found.fg_iou.estimate == pytest.approx(np.mean([s.fg_iou for s in each]))  # type: ignore[misc]
+    assert found.miou_at_default == pytest.approx(np.mean([s.miou for s in default]))
+    assert found.dice == pytest.approx(np.mean([s.dice for s in each]))
+    assert found.precision[1] == pytest.approx(np.mean([s.precision[1] for s in each]))  # type: ignore[misc]
+    assert found.recall[1] == pytest.approx(np.mean([s.recall[1] for s in each]))  # type: ignore[misc]
+    assert found.val_miou == pytest.approx(0.7)
+    assert found.search_value == 0.7
+    assert found.search_trial == ORDER.index("dice")
+    assert found.seconds_per_step == 0.1
+
+
+def test_the_difference_is_the_mean_of_paired_differences() -> None:
+    evidence = weighed(simulated())
+    names = [f.family for f in evidence.finalists]
+    assert sorted(names) == ["cross_entropy", "dice", "dice_ce"]
+    levels = [f.miou.estimate for f in evidence.finalists]
+    assert levels == sorted(levels, reverse=True)
+    assert evidence.baseline == names.index("cross_entropy")
+    assert [(c.first, c.second) for c in evidence.comparisons] == [(i, j) for i in range(3) for j in range(3) if i != j]
+    for c in evidence.comparisons:
+        assert c.difference.estimate == pytest.approx(levels[c.first] - levels[c.second])
+        assert c.difference == negated(gap(evidence, names[c.second], names[c.first]))
+
+
+def test_order_of_runs_and_of_images_changes_no_digit() -> None:
+    runs = simulated()
+    expected = weighed(runs)
+    shuffled = [runs[i] for i in np.random.default_rng(5).permutation(len(runs))]
+    assert weighed(shuffled) == expected
+    turned = []
+    for run in runs:
+        assert run.test is not None
+        back = {"pictures": run.test.pictures[::-1], "data": run.test.data[::-1]}
+        turned.append(run.model_copy(update={"test": run.test.model_copy(update=back)}))
+    assert weighed(turned) == expected
+
+
+def test_random_numbers_elsewhere_change_nothing() -> None:
+    runs = simulated()
+    np.random.seed(1)  # noqa: NPY002 - the global state is what must not matter
+    expected = weighed(runs)
+    np.random.seed(2)  # noqa: NPY002
+    before = np.random.get_state()[1].tolist()  # type: ignore[index] # noqa: NPY002
+    assert weighed(runs) == expected
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index] # noqa: NPY002
+
+
+def test_multiclass_counts_give_class_means_and_no_foreground() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 50, (4, 3, 3))
+    counts[:, 2] = [0, 3, 0]  # `sign` does not occur in the test split, but is predicted
+    runs = [confirmation("dice", s, point_counts(counts), i, point=0.25) for i, s in enumerate(CONFIRM_SEEDS)]
+    evidence = weighed(runs, classes=STREET)
+    found = evidence.finalists[0]
+    assert found.fg_iou is None
+    assert found.iou[2] is found.precision[2] is found.recall[2] is None
+    assert found.miou.estimate == pytest.approx(metrics.scores(counts).miou)
+    assert found.points == (0.25,) * 3
+    assert evidence.constant_miou == pytest.approx(metrics.constant_miou(counts))
+    assert evidence.baseline is None
+
+
+def test_swapped_test_labels_change_the_evidence() -> None:
+    good = histogram_counts(tp=[90, 80], fp=[5, 5], fn=[10, 20], tn=[895, 895])
+    swapped = good.model_copy(update={"data": good.data[:, ::-1]})
+    before = weighed([confirmation("dice", s, good, i) for i, s in enumerate(CONFIRM_SEEDS)])
+    after = weighed([confirmation("dice", s, swapped, i) for i, s in enumerate(CONFIRM_SEEDS)])
+    assert before.finalists[0].miou.estimate > 0.85
+    assert after.finalists[0].miou.estimate < 0.05
+    assert after.finalists[0].val_miou == before.finalists[0].val_miou
+
+
+def test_one_seed_gives_estimates_and_no_conclusion() -> None:
+    evidence = weighed([run for run in simulated() if run.spec.seed == CONFIRM_SEEDS[0]])
+    assert {(c.difference.low, c.difference.high) for c in evidence.comparisons} == {(-1.0, 1.0)}
+    assert {(f.miou.low, f.miou.high) for f in evidence.finalists} == {(0.0, 1.0)}
+    assert Evidence.model_validate_json(evidence.model_dump_json()) == evidence
+
+
+def test_a_missing_seed_leaves_the_comparison_on_the_common_ones() -> None:
+    runs = simulated()
+    lost = next(i for i, r in enumerate(runs) if r.spec.family == "dice")
+    gone = [*runs[:lost], failed_trial("dice", 90, spec=runs[lost].spec), *runs[lost + 1 :]]
+    without = [run for i, run in enumerate(runs) if i != lost]
+    evidence = weighed(gone)
+    assert evidence == weighed(without)
+    names = {f.family: f for f in evidence.finalists}
+    assert len(names["dice"].seeds) == 2
+    common = [r for r in runs if r.spec.seed != runs[lost].spec.seed and r.spec.family in {"dice", "cross_entropy"}]
+    left, alone = gap(evidence, "dice", "cross_entropy"), gap(weighed(common), "dice", "cross_entropy")
+    assert (left.estimate, left.se_image, left.lent) == (alone.estimate, alone.se_image, 1)  # by the other two pairs
+
+
+def test_without_a_common_seed_nothing_is_concluded() -> None:
+    one, two = counts_from_iou([0.6] * 5), counts_from_iou([0.4] * 5)
+    runs = [confirmation("dice", s, one, s) for s in (1, 2)] + [confirmation("focal", s, two, s) for s in (3, 4)]
+    found = gap(weighed(runs), "dice", "focal")
+    assert found.estimate > 0
+    assert (found.low, found.high) == (-1.0, 1.0)
+
+
+def test_the_last_of_two_trainings_of_one_seed_counts() -> None:
+    first = confirmation("dice", 101, counts_from_iou([0.2] * 5), 0)
+    again = confirmation("dice", 101, counts_from_iou([0.8] * 5), 9)
+    assert weighed([again, first]) == weighed([again])
+
+
+def test_a_diverged_training_without_counts_scores_zero_and_is_counted() -> None:
+    runs = [r for r in simulated() if r.spec.family != "dice"]
+    runs += [diverged("dice", seed, 50 + i) for i, seed in enumerate(CONFIRM_SEEDS)]
+    evidence = weighed(runs)
+    last = evidence.finalists[-1]
+    assert last.family == "dice"
+    assert (last.miou.estimate, last.miou_at_default, last.dice, last.val_miou, last.collapses) == (0, 0, 0, 0, 3)
+    assert last.iou == last.precision == last.recall == (0.0, 0.0)
+    assert last.fg_iou is not None
+    assert last.fg_iou.estimate == 0
+    assert gap(evidence, "dice_ce", "dice").low > 0
+
+
+def test_a_diverged_training_with_counts_scores_them() -> None:
+    counts = counts_from_iou([0.3, 0.2, 0.4])
+    runs = [confirmation("dice", s, counts, i, collapse=Collapse.DIVERGED) for i, s in enumerate(CONFIRM_SEEDS)]
+    found = weighed(runs).finalists[0]
+    assert found.miou.estimate == pytest.approx(metrics.scores(metrics.at_point(counts, 0.5)).miou)
+    assert (found.collapses, found.val_miou) == (3, 0.0)
+
+
+def test_all_diverged_is_evidence_too() -> None:
+    evidence = weighed([diverged(f, s, 3 * i + s) for i, f in enumerate(("dice", "focal")) for s in CONFIRM_SEEDS])
+    assert evidence.test_pictures == 0
+    assert [f.miou.estimate for f in evidence.finalists] == [0, 0]
+    assert (gap(evidence, "dice", "focal").low, gap(evidence, "dice", "focal").high) == (-1, 1)
+
+
+def test_collapses_count_useless_trainings_only() -> None:
+    kinds = (Collapse.ALL_BACKGROUND, Collapse.CLASS_NEVER_PREDICTED, Collapse.NONE)
+    runs = [
+        confirmation("dice", s, None, i, collapse=k) for i, (s, k) in enumerate(zip(CONFIRM_SEEDS, kinds, strict=True))
+    ]
+    assert weighed(runs).finalists[0].collapses == 1
+
+
+def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
+    failed = failed_trial("dice", 0, spec=spec("dice", 0, 101, purpose="confirm"))
+    for runs in ([], [failed]):
+        evidence = weighed(runs)
+        assert (evidence.finalists, evidence.comparisons, evidence.baseline) == ((), (), None)
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ([trial("dice")], "finished confirmation trainings, got a complete search"),
+        ([confirmation("dice", state="pruned")], "finished confirmation trainings, got a pruned confirm"),
+        ([confirmation("dice").model_copy(update={"test": None})], "must carry counts"),
+        (
+            [
+                confirmation("focal", 1),
+                confirmation("focal", 2, spec=spec("focal", 1, 2, purpose="confirm", params={"gamma": 1.0})),
+            ],
+            "one loss with its hyper-parameters, got 2 of focal",
+        ),
+        ([confirmation("dice"), confirmation("focal", test=counts_from_iou([0.5] * 4))], "the same test images"),
+        ([confirmation("unheard_of")], "needs its search trial, got none for unheard_of"),
+    ],
+)
+def test_what_is_not_comparable_is_refused(runs: list[TrialResult], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        weighed(runs)
+
+
+def test_the_gain_of_the_last_quarter_is_read_from_the_curve() -> None:
+    assert last_quarter_gain(confirmation(rise=0.03)) == pytest.approx(0.03)
+    ten = tuple(evaluation(step, step / 100) for step in (20, 40, 60, 80, 100))  # 0.01 in each step
+    assert last_quarter_gain(trial(evaluations=ten)) == pytest.approx(0.25)
+    assert last_quarter_gain(trial(evaluations=curve(0.6)[-1:])) == 0
+    runs = [confirmation("dice", s, None, i, rise=r) for i, (s, r) in enumerate(zip((1, 2), (0.02, 0.04), strict=True))]
+    assert weighed(runs).finalists[0].still_rising == pytest.approx(0.03)
+
+
+def test_a_large_test_split_is_weighed_whole() -> None:
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 2000, (2000, 20, 3))
+    families = ("dice", "focal", "tversky", "cross_entropy")
+    runs = [
+        confirmation(f, s, point_counts(data + i), 3 * i + s, predictions=None)
+        for i, f in enumerate(families)
+        for s in CONFIRM_SEEDS
+    ]
+    found = weigh(runs, SEARCH, classes=[f"class {c}" for c in range(20)])
+    assert found.test_pictures == 2000 and {one.family for one in found.finalists} == set(families)
+
+
+def test_pooled_counts_are_groups_and_the_true_number_of_images_is_reported() -> None:
+    runs = simulated()
+    assert weighed(runs).test_pictures == 24
+    pooled = [
+        r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 5000})})
+        for r in runs
+        if r.test is not None
+    ]
+    assert weighed(pooled).test_pictures == 5000
+    assert gap(weighed(pooled), "dice", "dice_ce") == gap(weighed(runs), "dice", "dice_ce")
+
+
+@pytest.mark.parametrize("kind", [Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT, Collapse.DIVERGED])
+def test_every_collapse_after_which_a_run_is_of_no_use_counts(kind: Collapse) -> None:
+    runs = [confirmation("dice", s, number=i, collapse=kind) for i, s in enumerate(CONFIRM_SEEDS)]
+    assert weighed(runs).finalists[0].collapses == 3
+    rare = [confirmation("dice", s, number=i, collapse="class_never_predicted") for i, s in enumerate(CONFIRM_SEEDS)]
+    assert weighed(rare).finalists[0].collapses == 0
+
+
+# --- Groups of images -------------------------------------------------------------------------------------
+
+
+def doubled(runs: list[TrialResult]) -> list[TrialResult]:
+    """Every test image twice: as many images again, and not one bit more to know."""
+    return [
+        r.model_copy(
+            update={
+                "test": r.test.model_copy(
+                    update={"pictures": tuple(range(48)), "data": np.concatenate([r.test.data, r.test.data])}
+                )
+            }
+        )
+        for r in runs
+        if r.test is not None
+    ]
+
+
+def test_images_of_a_group_count_as_one() -> None:
+    runs = simulated()
+    groups = [f"g{i % 24}" for i in range(48)]
+    once, grouped = weighed(runs), weighed(doubled(runs), groups=groups)
+    assert (grouped.test_pictures, grouped.test_groups) == (48, 24)
+    for one, two in zip(once.comparisons, grouped.comparisons, strict=True):
+        assert two.difference.low == pytest.approx(one.difference.low)
+    blind = weighed(doubled(runs))
+    assert blind.test_groups is None
+    assert blind.finalists[0].miou.se_image < 0.8 * grouped.finalists[0].miou.se_image
+
+
+def test_images_without_a_group_stand_for_themselves() -> None:
+    runs = simulated()
+    assert weighed(runs, groups=[None] * 24) == weighed(runs)
+    assert weighed(runs, groups=[f"g{i}" for i in range(24)]) == weighed(runs)
+    assert weighed(runs, groups=["a", "a", *[None] * 22]).test_groups == 23
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_few_groups_are_the_units_and_said_to_be_few(count: int) -> None:
+    alone, few = weighed(simulated()), weighed(simulated(), groups=[f"g{i % count}" for i in range(24)])
+    assert (few.test_groups, few.few_groups) == (count, count)
+    wide = [c.difference.high - c.difference.low for c in few.comparisons]
+    narrow = [c.difference.high - c.difference.low for c in alone.comparisons]
+    assert (count == 1) == all(width == 2 for width in wide)  # a single unit: nothing is known
+    assert wide != narrow
+    text = " ".join(caveats(few))
+    assert f"only {count} group" in text and "nothing of other groups" in text and "only" not in caveats(alone)[0]
+
+
+def test_images_of_few_groups_that_fail_together_make_no_winner() -> None:
+    """Three videos, on each of which one of two equal losses is better by chance: the images would swear to it."""
+    rng, by_images, by_groups = np.random.default_rng(8), 0, 0
+    groups = [f"video {i % 3}" for i in range(24)]
+    for _ in range(60):
+        liking = {family: 0.08 * rng.standard_normal(3) for family in ("dice", "cross_entropy")}
+        runs = [
+            confirmation(
+                family,
+                seed,
+                counts_from_iou(
+                    np.clip(0.6 + own[np.arange(24) % 3] + 0.01 * rng.standard_normal(24), 0, 1), 4000, 100_000
+                ),
+                3 * f + s,
+            )
+            for f, (family, own) in enumerate(liking.items())
+            for s, seed in enumerate(CONFIRM_SEEDS)
+        ]
+        by_images += decide(weighed(runs), ORDER).verdict is Verdict.CLEAR_WINNER
+        by_groups += decide(weighed(runs, groups=groups), ORDER).verdict is Verdict.CLEAR_WINNER
+    assert by_images > 15
+    assert by_groups <= 6
+
+
+def test_five_groups_are_the_sample() -> None:
+    found = weighed(simulated(), groups=[f"g{i % 5}" for i in range(24)])
+    assert (found.test_groups, found.few_groups) == (5, None)
+
+
+def test_pooled_cells_that_share_a_group_go_together() -> None:
+    # 48 images were pooled into 24 cells, image i in cell i mod 24; a group of 12 neighbours at either end.
+    pooled = [
+        r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 48})})
+        for r in simulated()
+        if r.test is not None
+    ]
+    groups = ["a"] * 12 + [None] * 24 + ["b"] * 12
+    evidence = weighed(pooled, groups=groups)
+    assert (evidence.test_pictures, evidence.test_groups) == (48, 2)
+
+
+def test_groups_that_do_not_fit_the_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="each of the 24 test images, got 3"):
+        weighed(simulated(), groups=["a"] * 3)
+
+
+def test_few_images_or_groups_are_a_caveat() -> None:
+    assert any(f"24 test images, fewer than {FEW_IMAGES}" in line for line in caveats(weighed(simulated())))
+    assert not any("fewer than" in line for line in caveats(weighed(simulated(images=40))))
+    grouped = caveats(weighed(simulated(images=40), groups=["a", "a", *[None] * 38]))
+    assert any("39 groups of test images, fewer than 40" in line for line in grouped)
+    assert any("40 test images come in 39 groups" in line for line in grouped)
+
+
+def test_a_class_that_few_test_images_show_is_a_caveat() -> None:
+    rare = []
+    for run in simulated(images=40):
+        assert run.test is not None
+        data = run.test.data.copy()
+        data[3:, 1] = 0  # foreground in three images alone
+        rare.append(run.model_copy(update={"test": run.test.model_copy(update={"data": data})}))
+    assert weighed(rare).scarce == ((BINARY[1], 3),) and weighed(simulated(images=40)).scarce == ()
+    assert any(f"fewer than 5 test images: {BINARY[1]} (3 images)" in line for line in caveats(weighed(rare)))
+    assert not any("occur in" in line for line in caveats(weighed(simulated(images=40))))
+
+
+def test_what_never_happened_is_not_excluded() -> None:
+    assert any(
+        "in 3 seeds excludes, at 95 %, only" in line and "63 %" in line for line in caveats(weighed(simulated()))
+    )
+    fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated()]
+    assert not any("never happened" in line for line in caveats(weighed(fallen)))
+
+
+def test_the_gain_over_cross_entropy_as_it_is_usually_trained_is_paired_by_seed() -> None:
+    counts = [counts_from_iou([0.5, 0.6, 0.4]), counts_from_iou([0.55, 0.62, 0.5]), counts_from_iou([0.4, 0.5, 0.45])]
+    low = THRESHOLDS[0]  # a bad point: at 0.5 cross-entropy reads more
+    runs = [
+        confirmation("dice", seed, test, i) for i, (seed, test) in enumerate(zip(CONFIRM_SEEDS, counts, strict=True))
+    ]
+    runs += [confirmation("cross_entropy", s, counts[0], 10 + i, point=low) for i, s in enumerate(CONFIRM_SEEDS)]
+    found = {f.family: f for f in weighed(runs).finalists}
+    dice, plain = found["dice"], found["cross_entropy"]
+    assert plain.miou_at_default > plain.miou.estimate + 0.05
+    assert dice.vs_plain is not None and plain.vs_plain is not None
+    assert dice.vs_plain.estimate == pytest.approx(dice.miou.estimate - plain.miou_at_default)
+    assert plain.vs_plain.estimate == pytest.approx(plain.miou.estimate - plain.miou_at_default)
+    assert plain.vs_plain.se_seed == pytest.approx(0)  # the same counts at each seed
+    assert dice.vs_plain.se_seed > 0 and dice.vs_plain.low < dice.vs_plain.estimate < dice.vs_plain.high
+    assert weighed(runs[:3]).finalists[0].vs_plain is None

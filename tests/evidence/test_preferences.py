@@ -1,0 +1,356 @@
+"""What to choose if something else than mIoU matters most: measured values, paired intervals, who may stay."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.core.operating_points import BINS
+from sweeper.core.records import Evidence, ImbalanceProfile, Preference, SweepRecord, TestDetail, TrialResult
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.preferences import choose, preference_rows, preferences, recommended_index
+from sweeper.evidence.recommendation import recommendation_json
+from tests.support import builders
+from tests.support.builders import (
+    confirmation,
+    counts_from_iou,
+    diverged,
+    histogram_counts,
+    interval,
+    point_counts,
+    trial,
+)
+
+SEEDS = (1, 2, 3, 4)
+IMAGES = 30
+
+
+def thin_profile(thinness: float = 0.9) -> ImbalanceProfile:
+    profile = builders.profile()
+    classes = tuple(c.model_copy(update={"thinness": thinness}) for c in profile.classes)
+    return profile.model_copy(update={"classes": classes})
+
+
+def detail(
+    images: int = IMAGES, *, boundary: float = 0.5, line: float = 0.8, error: float = 0.05, jitter: int = 0
+) -> TestDetail:
+    """Binary details with this boundary IoU, clDice and calibration error (over-confident by it)."""
+    rng = np.random.default_rng(jitter)
+    size = rng.integers(90, 110, images)
+    inside = np.zeros((images, 2, 3), dtype=np.int64)
+    inside[:, 1, 0] = np.rint(boundary * size)
+    inside[:, 1, 1] = size - inside[:, 1, 0]
+    lines = np.zeros((images, 2, 4), dtype=np.int64)
+    lines[:, 1] = np.stack([np.rint(line * size), size, np.rint(line * size), size], axis=-1)
+    confidence = np.zeros((images, 30, 3))
+    confidence[:, 27] = np.stack([10 * size, 9 * size, (9 + 10 * error) * size], axis=-1)
+    return TestDetail(
+        pictures=tuple(range(images)), boundary_pixels=2, boundary=inside, centreline=lines, confidence=confidence
+    )
+
+
+def runs(family: str, recall: float, precision: float, number: int, **changes: Any) -> list[TrialResult]:
+    """Confirmations with this recall and precision at every sensible threshold, slightly different over seeds."""
+    results = []
+    for s, seed in enumerate(SEEDS):
+        rng = np.random.default_rng([number, seed])
+        size = np.random.default_rng(0).integers(180, 220, IMAGES)
+        tp = np.clip(np.rint(size * (recall + rng.normal(0, 0.005))).astype(int), 0, size)
+        fp = np.rint(tp * (1 / precision - 1)).astype(int)
+        counts = histogram_counts(tp.tolist(), fp.tolist(), (size - tp).tolist(), (9000 - fp).tolist())
+        one = {"detail": detail(jitter=s)} | changes
+        run = confirmation(family, seed, counts, number * 10 + s, **one)
+        results.append(run.model_copy(update={"val": counts}))
+    return results
+
+
+def weighed(results: list[TrialResult], classes: tuple[str, ...] = builders.BINARY) -> Evidence:
+    search = {r.spec.family: trial(r.spec.family, 0.7, classes=len(classes)) for r in results}
+    return weigh(results, search, classes=classes)
+
+
+def judged(results: list[TrialResult], profile: ImbalanceProfile | None = None, **more: Any) -> dict[str, Preference]:
+    evidence = weighed(results)
+    return {p.name: p for p in preferences(results, evidence, profile, **more)}
+
+
+def of(preference: Preference, results: list[TrialResult], family: str) -> int:
+    return next(i for i, f in enumerate(weighed(results).finalists) if f.family == family)
+
+
+def test_dear_misses_and_dear_false_alarms_choose_differently() -> None:
+    results = runs("focal", 0.95, 0.6, 0) + runs("dice", 0.6, 0.95, 1)
+    found = judged(results)
+    focal, dice = of(found["misses"], results, "focal"), of(found["misses"], results, "dice")
+    assert found["misses"].best == focal and found["misses"].unbeaten == (focal,)
+    assert found["false_alarms"].best == dice and found["false_alarms"].unbeaten == (dice,)
+    value = found["misses"].scores[focal]
+    wanted = 5 * 0.6 * 0.95 / (4 * 0.6 + 0.95)
+    assert value.estimate == pytest.approx(wanted, abs=0.01) and value.low < value.estimate < value.high
+    assert found["misses"].versus[dice].low > 0 and found["misses"].versus[focal].estimate == 0.0
+
+
+def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
+    """Half of the foreground lies at logit −1: worth taking along for F2, not for F½."""
+    data = np.zeros((IMAGES, 2, BINS), dtype=np.int64)
+    bins = {z: int((z + 12) / 24 * 512) for z in (-3, -1, 1)}
+    data[:, 1, bins[1]], data[:, 1, bins[-1]] = 100, 100
+    data[:, 0, bins[-1]], data[:, 0, bins[-3]] = 110, 9000
+    one = confirmation("dice").test
+    assert one is not None
+    counts = one.model_copy(update={"pictures": tuple(range(IMAGES)), "data": data})
+    results = [_with_val(f, s, counts, n) for n, (f, s) in enumerate((f, s) for f in ("dice", "focal") for s in SEEDS)]
+    found = judged(results)
+    assert found["misses"].points[0] < 0.269 < found["false_alarms"].points[0]
+    assert found["misses"].scores[0].estimate == pytest.approx(5 * 200 / (5 * 200 + 110))
+    assert found["false_alarms"].scores[0].estimate == pytest.approx(1.25 * 100 / (1.25 * 100 + 0.25 * 100))
+    fixed = judged(results, tuned=False)
+    assert fixed["misses"].points == (0.5, 0.5) and "at 0.5" in fixed["misses"].measure
+    assert fixed["misses"].scores[0].estimate == pytest.approx(5 * 100 / (5 * 100 + 4 * 100))
+
+
+def _with_val(family: str, seed: int, counts: Any, number: int) -> TrialResult:
+    return confirmation(family, seed, counts, number).model_copy(update={"val": counts})
+
+
+def test_of_calibration_errors_the_lowest_is_best() -> None:
+    results = runs("focal", 0.8, 0.8, 0, detail=detail(error=0.06)) + runs(
+        "dice", 0.8, 0.8, 1, detail=detail(error=0.01)
+    )
+    preference = judged(results)["probabilities"]
+    dice, focal = of(preference, results, "dice"), of(preference, results, "focal")
+    assert not preference.higher_is_better and preference.points == ()
+    assert preference.best == dice and preference.unbeaten == (dice,)
+    assert preference.scores[dice].estimate == pytest.approx(0.01)
+    assert preference.versus[focal].estimate == pytest.approx(-0.05) and preference.versus[focal].high < 0
+
+
+def test_a_loss_that_learned_nothing_is_never_the_answer() -> None:
+    """Answering background everywhere is well calibrated, and no help."""
+    nothing = runs("focal", 0.0, 1.0, 0, detail=detail(error=0.0))
+    results = nothing + runs("dice", 0.8, 0.8, 1, detail=detail(error=0.05))
+    preference = judged(results)["probabilities"]
+    assert preference.best == of(preference, results, "dice")
+    assert of(preference, results, "focal") not in preference.unbeaten
+    assert preferences(nothing, weighed(nothing), None) == ()
+
+
+def test_clear_differences_of_boundaries_and_lines_show() -> None:
+    results = runs("focal", 0.8, 0.8, 0, detail=detail(boundary=0.4, line=0.9)) + runs(
+        "dice", 0.8, 0.8, 1, detail=detail(boundary=0.6, line=0.7)
+    )
+    found = judged(results, thin_profile())
+    dice, focal = (of(found["boundaries"], results, f) for f in ("dice", "focal"))
+    assert found["boundaries"].unbeaten == (dice,) and found["thin_structures"].unbeaten == (focal,)
+    assert found["boundaries"].scores[dice].estimate == pytest.approx(0.6, abs=0.005)
+    assert found["thin_structures"].scores[focal].estimate == pytest.approx(0.9, abs=0.005)
+    assert "2 pixels" in found["boundaries"].measure
+
+
+@pytest.mark.parametrize(("thinness", "asked"), [(0.49, False), (0.51, True)])
+def test_thin_structures_are_asked_for_where_the_profile_says_thin(thinness: float, asked: bool) -> None:
+    results = runs("focal", 0.8, 0.8, 0) + runs("dice", 0.8, 0.8, 1)
+    assert ("thin_structures" in judged(results, thin_profile(thinness))) is asked
+    assert "thin_structures" not in judged(results)
+
+
+def test_equal_losses_are_unbeaten() -> None:
+    results = runs("focal", 0.8, 0.8, 0) + [
+        r.model_copy(update={"spec": r.spec.model_copy(update={"family": "dice", "params": {}, "number": 50 + n})})
+        for n, r in enumerate(runs("focal", 0.8, 0.8, 0))
+    ]
+    for preference in judged(results, thin_profile()).values():
+        assert preference.unbeaten == (0, 1)
+
+
+def test_of_two_equal_losses_seldom_is_one_called_beaten() -> None:
+    """5 % of 60 are 3; more than 9 come with a chance of 0.1 %."""
+    beaten = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        equal = {"dice": 0.55, "focal": 0.55}
+        results = builders.simulated_confirmations(equal, rng, images=40, seeds=(1, 2, 3, 4, 5))
+        beaten += len(judged(results, tuned=False)["misses"].unbeaten) < 2
+    assert beaten <= 9
+
+
+def test_rare_classes_of_a_binary_task_are_its_foreground() -> None:
+    results = runs("focal", 0.8, 0.7, 0) + runs("dice", 0.8, 0.8, 1)
+    evidence = weighed(results)
+    preference = {p.name: p for p in preferences(results, evidence, None)}["rare_classes"]
+    for score, finalist in zip(preference.scores, evidence.finalists, strict=True):
+        assert finalist.fg_iou is not None
+        assert score.estimate == pytest.approx(finalist.fg_iou.estimate)
+        assert score.low == pytest.approx(finalist.fg_iou.low, abs=0.002)
+
+
+def test_rare_classes_of_many_are_the_worst_and_absent_ones_do_not_count() -> None:
+    def street(shift: int, family: str, number: int) -> list[TrialResult]:
+        rows = [[[900, 10, 10], [60 + shift, 10, 10], [30 - 2 * shift, 10, 10], [0, 3, 0]]] * IMAGES
+        return [confirmation(family, s, point_counts(rows), number * 10 + s) for s in SEEDS]
+
+    results = street(0, "dice", 0) + street(10, "focal", 1)
+    evidence = weighed(results, ("road", "car", "sign", "absent"))
+    found = {p.name: p for p in preferences(results, evidence, None)}
+    assert found["rare_classes"].scores[evidence.finalists[0].family == "focal"].estimate == pytest.approx(30 / 50)
+    chosen = evidence.finalists[found["rare_classes"].best].family
+    assert chosen == "dice" and "worst class" in found["rare_classes"].measure
+    assert set(found) == {"misses", "false_alarms", "rare_classes"}  # the runs carry no details
+
+
+def test_a_diverged_training_counts_with_the_worst_value() -> None:
+    results = runs("focal", 0.8, 0.8, 0, detail=detail(error=0.0)) + runs("dice", 0.8, 0.8, 1)
+    results[0] = diverged("focal", SEEDS[0], 99)
+    found = judged(results)
+    focal = of(found["misses"], results, "focal")
+    assert found["boundaries"].scores[focal].estimate == pytest.approx(0.5 * 3 / 4, abs=0.01)
+    assert found["probabilities"].scores[focal].estimate == pytest.approx(1 / 4)
+
+
+def test_runs_without_details_leave_out_what_needs_them() -> None:
+    results = runs("focal", 0.8, 0.8, 0, detail=None) + runs("dice", 0.8, 0.8, 1)
+    assert set(judged(results, thin_profile())) == {"misses", "false_alarms", "rare_classes"}
+
+
+def test_without_common_seeds_nothing_is_beaten() -> None:
+    results = runs("focal", 0.9, 0.9, 0)[:2] + runs("dice", 0.5, 0.5, 1)[2:]
+    preference = judged(results)["misses"]
+    assert preference.unbeaten == (0, 1) and preference.versus[1].low == -1.0
+
+
+def test_one_finalist_leaves_nothing_to_choose() -> None:
+    results = runs("focal", 0.8, 0.8, 0)
+    assert preferences(results, weighed(results), None) == ()
+    assert preferences([], weighed([]), None) == ()
+
+
+def test_neither_the_order_of_the_runs_nor_of_images_matters() -> None:
+    results = runs("focal", 0.9, 0.7, 0) + runs("dice", 0.7, 0.9, 1)
+    turned = []
+    for r in reversed(results):
+        assert r.test is not None and r.detail is not None
+        flipped = {n: getattr(r.detail, n)[::-1] for n in ("boundary", "centreline", "confidence")}
+        turned.append(
+            r.model_copy(
+                update={
+                    "test": r.test.model_copy(update={"pictures": r.test.pictures[::-1], "data": r.test.data[::-1]}),
+                    "detail": r.detail.model_copy(update={"pictures": r.detail.pictures[::-1], **flipped}),
+                }
+            )
+        )
+    assert judged(results, thin_profile()) == judged(turned, thin_profile())
+
+
+def test_resampling_in_parts_gives_the_same_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = runs("focal", 0.9, 0.7, 0) + runs("dice", 0.7, 0.9, 1)
+    whole = judged(results)
+    monkeypatch.setattr("sweeper.evidence.preferences._CELLS", 20_000)
+    assert judged(results) == whole
+
+
+def test_images_of_one_group_count_as_one() -> None:
+    """Each image twice, said to be of one group: the same intervals as each once, and narrower ones unless said."""
+    once = runs("focal", 0.9, 0.7, 0) + runs("dice", 0.7, 0.9, 1)
+    doubled = []
+    for r in once:
+        assert r.test is not None and r.detail is not None
+        images = tuple(range(2 * IMAGES))
+        test = r.test.model_copy(update={"pictures": images, "data": np.repeat(r.test.data, 2, axis=0)})
+        arrays = {n: np.repeat(getattr(r.detail, n), 2, axis=0) for n in ("boundary", "centreline", "confidence")}
+        detail_ = r.detail.model_copy(update={"pictures": images, **arrays})
+        doubled.append(r.model_copy(update={"test": test, "detail": detail_}))
+    groups = [f"g{i // 2}" for i in range(2 * IMAGES)]
+    single, grouped, apart = judged(once), judged(doubled, groups=groups), judged(doubled)
+    for name, preference in single.items():
+        for one, two, three in zip(preference.versus, grouped[name].versus, apart[name].versus, strict=True):
+            assert two.estimate == pytest.approx(one.estimate) and two.se_image == pytest.approx(one.se_image)
+            assert three.se_image <= two.se_image * 1.001
+    assert apart["misses"].scores[0].se_image < 0.9 * grouped["misses"].scores[0].se_image
+
+
+# --- the table ---
+
+
+def study(trials: list[TrialResult], results: list[TrialResult], images: int) -> SweepRecord:
+    """A study whose test split is the first images."""
+    data = builders.dataset(images=images + 4)
+    places = ["test"] * images + ["train", "train", "val", "val"]
+    given = tuple(p.model_copy(update={"split": place}) for p, place in zip(data.pictures, places, strict=True))
+    return builders.sweep(trials, results, data.model_copy(update={"pictures": given}))
+
+
+def test_the_recommended_loss_stays_where_it_is_unbeaten() -> None:
+    preference = Preference(
+        name="misses",
+        measure="F2",
+        higher_is_better=True,
+        scores=(interval(0.7), interval(0.72), interval(0.5)),
+        best=1,
+        unbeaten=(0, 1),
+        versus=(interval(0.02), interval(0.0), interval(0.22)),
+    )
+    assert [choose(preference, i) for i in (0, 1, 2, None)] == [0, 1, 1, 1]
+
+
+def test_rows_say_what_to_take_and_in_place_of_what() -> None:
+    from sweeper.workflow.conclude import conclude
+
+    counted = [counts_from_iou(np.full(10, v)) for v in (0.8, 0.6)]
+    results = [
+        confirmation(f, s, c, n, detail=detail(10, error=e)).model_copy(update={"val": c})
+        for f, c, e in (("dice_ce", counted[0], 0.1), ("cross_entropy", counted[1], 0.01))
+        for n, s in enumerate(SEEDS)
+    ]
+    trials = [trial("dice_ce", 0.9, 0), trial("cross_entropy", 0.8, 1)]
+    recommendation = conclude(study(trials, results, 10))
+    rows = {row.name: row for row in preference_rows(recommendation)}
+    assert recommended_index(recommendation) == 0
+    assert rows["misses"].family == "dice_ce" and rows["misses"].instead_of is None
+    calibrated = rows["probabilities"]
+    assert (calibrated.family, calibrated.instead_of) == ("cross_entropy", "dice_ce")
+    assert calibrated.difference is not None and calibrated.difference.estimate == pytest.approx(-0.09)
+    assert calibrated.point is None and rows["misses"].point is not None
+    assert calibrated.level == pytest.approx(0.95)  # one rival
+
+
+def test_a_difference_under_a_preference_names_its_level_in_the_document() -> None:
+    from sweeper.workflow.conclude import conclude
+
+    losses = {"dice_ce": (0.8, 0.1), "dice": (0.7, 0.1), "tversky": (0.7, 0.1), "cross_entropy": (0.6, 0.01)}
+    results = [
+        confirmation(f, s, counted, n, detail=detail(10, error=error)).model_copy(update={"val": counted})
+        for f, (iou, error) in losses.items()
+        for counted in [counts_from_iou(np.full(10, iou))]
+        for n, s in enumerate(SEEDS)
+    ]
+    sweep = study([trial(f, iou, n) for n, (f, (iou, _)) in enumerate(losses.items())], results, 10)
+    rows = recommendation_json(sweep, conclude(sweep))["preferences"]
+    (calibrated,) = [row for row in rows if row["name"] == "probabilities"]
+    assert calibrated["difference"]["level"] == pytest.approx(1 - 0.05 / 3)  # three rivals hold together at 95 %
+
+
+def test_without_evidence_there_are_no_rows() -> None:
+    from sweeper.workflow.conclude import conclude
+
+    recommendation = conclude(builders.sweep([], []))
+    assert preference_rows(recommendation) == [] and recommended_index(recommendation) is None
+
+
+def test_the_json_answer_says_what_to_choose() -> None:
+    from sweeper.evidence.recommendation import recommendation_json
+    from sweeper.workflow.conclude import conclude
+
+    rng = np.random.default_rng(0)
+    levels = {"dice_focal": 0.6, "dice_ce": 0.59, "cross_entropy": 0.45}
+    trials = [trial(f, 0.6 + v / 10, n) for n, (f, v) in enumerate(levels.items())]
+    record = study(trials, builders.simulated_confirmations(levels, rng, images=12), 12)
+    recommendation = conclude(record)
+    told = json.loads(json.dumps(recommendation_json(record, recommendation), allow_nan=False))["preferences"]
+    assert recommendation.evidence is not None
+    assert [p["name"] for p in told] == ["misses", "false_alarms", "rare_classes"]
+    for entry, row in zip(told, preference_rows(recommendation), strict=True):
+        assert entry["choose"] == row.family and entry["ci_low"] <= entry["value"] <= entry["ci_high"]
+        assert len(entry["values"]) == len(recommendation.evidence.finalists)

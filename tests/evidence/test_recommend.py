@@ -1,0 +1,232 @@
+"""The answer as a record and as the JSON document of the contract."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.core.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.recommendation import recommend, recommendation_json
+from tests.support.builders import (
+    BINARY,
+    CONFIRM_SEEDS,
+    ORDER,
+    STREET,
+    confirmation,
+    dataset,
+    diverged,
+    evidence,
+    point_counts,
+    sweep,
+    trial,
+)
+from tests.support.schemas import problems
+
+# The example of `recommendation.json`: every key below is promised to users.
+CONTRACT: dict[str, Any] = {
+    "schema": str, "study": str, "verdict": str,
+    "dataset": {"name": str, "digest": str, "task": str, "classes": list, "profile": {"imbalance": float}},
+    "recipe": {"arch": str, "encoder": str, "steps": int, "size": int},
+    "recommended": {"family": str, "params": dict, "lr": float, "threshold": float, "tau": None, "snippet": str},
+    "finalists": [{
+        "family": str, "params": dict, "seeds": int, "mlflow_run_ids": list,
+        "test": {"miou": float, "ci_low": float, "ci_high": float,
+                 "fg_iou": float, "precision": float, "recall": float},
+        "vs_baseline": {"difference": float, "ci_low": float, "ci_high": float},
+    }],
+    "search": {"trials": int, "completed": int, "pruned": int, "failed": int, "per_family": dict},
+    "winners_curse": float, "collapses": dict, "versions": dict, "seconds": float,
+}  # fmt: skip
+
+
+def snippet(family: str, params: dict[str, float], point: float, lr: float) -> str:
+    return f"loss = build_loss({family!r}, {params})"
+
+
+def answer(found: Evidence | None, task: Any = "binary", **changes: Any) -> Recommendation:
+    return recommend(found, task=task, order=ORDER, snippet=snippet, **changes)
+
+
+def document(record: SweepRecord, found: Evidence | None, task: Any = "binary") -> dict[str, Any]:
+    result = recommendation_json(record, answer(found, task))
+    assert json.loads(json.dumps(result, allow_nan=False)) == result  # finite, and nothing but JSON types
+    assert not problems(result)
+    return result
+
+
+def weighed(record: SweepRecord) -> Evidence:
+    found = {t.spec.family: t for t in record.trials}
+    classes = record.conditions.dataset.classes
+    return weigh(record.confirmations, found, classes=classes, rope=record.rope)
+
+
+def check(value: Any, promised: Any, where: str) -> None:
+    if isinstance(promised, dict):
+        assert set(promised) <= set(value), f"{where}: missing {set(promised) - set(value)}"
+        for key, kind in promised.items():
+            check(value[key], kind, f"{where}.{key}")
+    elif isinstance(promised, list):
+        assert value, where
+        check(value[0], promised[0], where)
+    elif promised is None:
+        assert value is None, where
+    else:
+        assert type(value) is promised, f"{where}: {value!r}"
+
+
+# --- The record ---------------------------------------------------------------------------------------------
+
+
+def test_the_clear_winner_is_recommended_with_its_snippet_and_median_threshold() -> None:
+    found = evidence({"dice_focal": 0.75, "cross_entropy": 0.7}, finalists={"dice_focal": {"points": (0.9, 0.1, 0.47)}})
+    result = answer(found)
+    assert result.verdict is Verdict.CLEAR_WINNER
+    chosen = result.recommended
+    assert chosen is not None
+    assert (chosen.family, chosen.threshold, chosen.tau, chosen.lr) == ("dice_focal", 0.47, None, 0.003)
+    assert chosen.snippet == snippet("dice_focal", chosen.params, chosen.threshold or 0.0, chosen.lr)
+    assert result.evidence is found
+    assert result.reasons
+    assert Recommendation.model_validate_json(result.model_dump_json()) == result
+
+
+def test_the_same_loss_elsewhere_is_written_down_where_there_is_one() -> None:
+    found = weighed(sweep())
+    assert answer(found).recommended.equivalent is None
+    known = answer(found, equivalent=lambda family, params: f"{family} {sorted(params)}").recommended
+    assert known.equivalent == f"{known.family} {sorted(known.params)}"
+
+
+def test_multiclass_recommends_a_tau_and_no_threshold() -> None:
+    found = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"points": (0.25, -0.5, 0.5)}})
+    chosen = answer(found, "multiclass").recommended
+    assert chosen is not None
+    assert (chosen.threshold, chosen.tau) == (None, 0.25)
+
+
+def test_the_winners_curse_is_search_minus_test_of_the_recommended() -> None:
+    found = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"search_value": 0.78}})
+    assert answer(found).winners_curse == pytest.approx(0.03)
+    # Undecided: the curse of the one recommended meanwhile, not of the highest.
+    meanwhile = evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.2, finalists={"dice": {"search_value": 0.9}})
+    assert answer(meanwhile).winners_curse == pytest.approx(0.01)
+    assert answer(found, metric="fg_iou").winners_curse is None
+
+
+@pytest.mark.parametrize("found", [None, evidence({})])
+def test_without_evidence_nothing_is_recommended(found: Evidence | None) -> None:
+    result = answer(found)
+    assert (result.verdict, result.recommended, result.winners_curse) == (Verdict.NONE, None, None)
+
+
+# --- The document -------------------------------------------------------------------------------------------
+
+
+def test_the_document_keeps_the_contract() -> None:
+    record = sweep()
+    found = weighed(record)
+    result = document(record, found)
+    assert result["finalists"][0]["family"] != "cross_entropy"
+    check(result, CONTRACT, "recommendation")
+    assert result["schema"] == "sweeper.recommendation/1"
+    assert result["verdict"] in {v.value for v in Verdict}
+
+
+def test_the_documents_numbers_are_those_of_the_evidence() -> None:
+    record = sweep()
+    found = weighed(record)
+    result = document(record, found)
+    versus = {(c.first, c.second): c.difference for c in found.comparisons}
+    for i, (shown, known) in enumerate(zip(result["finalists"], found.finalists, strict=True)):
+        assert (shown["family"], shown["seeds"]) == (known.family, 3)
+        assert shown["mlflow_run_ids"] == list(known.run_ids)
+        test = shown["test"]
+        assert (test["miou"], test["ci_low"], test["ci_high"]) == (known.miou.estimate, known.miou.low, known.miou.high)
+        assert known.fg_iou is not None
+        assert test["fg_iou"] == known.fg_iou.estimate
+        assert (test["precision"], test["recall"]) == (known.precision[1], known.recall[1])  # the foreground's
+        assert [row["name"] for row in test["per_class"]] == list(BINARY)
+        if known.family == "cross_entropy":
+            assert shown["vs_baseline"] is None
+        else:
+            assert found.baseline is not None
+            gap = versus[i, found.baseline]
+            assert shown["vs_baseline"] == {
+                "difference": gap.estimate,
+                "ci_low": gap.low,
+                "ci_high": gap.high,
+                "level": 0.95,
+            }
+
+
+def test_without_a_baseline_there_is_no_comparison_with_it() -> None:
+    result = document(sweep(), evidence({"dice": 0.75, "focal": 0.7}))
+    assert [f["vs_baseline"] for f in result["finalists"]] == [None, None]
+    assert len(result["comparisons"]) == 1
+
+
+def test_trials_are_counted_by_state_and_family() -> None:
+    extra = trial("dice", 0.5, 7)
+    record = sweep()
+    record = record.model_copy(update={"trials": (*record.trials, extra), "abandoned": 2})
+    search = document(record, None)["search"]
+    assert (search["trials"], search["completed"], search["pruned"], search["failed"]) == (8, 6, 1, 1)
+    assert search["per_family"] == {f: 2 if f == "dice" else 1 for f in ORDER}
+    assert search["abandoned"] == 2
+
+
+def test_collapses_are_counted_over_search_and_confirmation() -> None:
+    trials = [trial("dice", 0.5, 0, collapse=Collapse.ALL_BACKGROUND), trial("focal", 0.5, 1)]
+    trials.append(trial("dice", 0.5, 2, collapse=Collapse.CLASS_NEVER_PREDICTED))
+    result = document(sweep(trials, [diverged("dice"), diverged("tversky", 102), confirmation("focal")]), None)
+    assert result["collapses"] == {"dice": 3, "tversky": 1}
+    assert result["collapse_kinds"]["dice"] == {"all_background": 1, "class_never_predicted": 1, "diverged": 1}
+
+
+def test_multiclass_documents_have_a_tau_means_over_classes_and_null_for_the_absent() -> None:
+    counts = np.random.default_rng(0).integers(1, 50, (4, 3, 3))
+    counts[:, 2] = 0
+    confirmations = [
+        confirmation(f, s, point_counts(counts), 3 * i + j, point=-0.25)
+        for i, f in enumerate(("dice", "cross_entropy"))
+        for j, s in enumerate(CONFIRM_SEEDS)
+    ]
+    record = sweep(confirmations=confirmations, data=dataset(STREET))
+    found = weighed(record)
+    result = document(record, found, "multiclass")
+    assert (result["recommended"]["threshold"], result["recommended"]["tau"]) == (None, -0.25)
+    test = result["finalists"][0]["test"]
+    assert test["fg_iou"] is None
+    assert test["precision"] == pytest.approx(np.mean(found.finalists[0].precision[:2]))  # type: ignore[arg-type]
+    assert test["per_class"][2] == {"name": "sign", "iou": None, "precision": None, "recall": None}
+
+
+def test_verdict_none_has_no_recommended_and_no_finalists() -> None:
+    result = document(sweep(confirmations=[]), None)
+    assert (result["verdict"], result["recommended"], result["finalists"]) == ("none", None, [])
+    assert set(CONTRACT) <= set(result)
+    assert result["winners_curse"] is None
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    record = sweep(seconds=math.inf)
+    found = evidence({"dice": 0.75, "focal": 0.7}, constant_miou=math.nan)
+    found = found.model_copy(
+        update={"finalists": (found.finalists[0].model_copy(update={"val_miou": -math.inf}), found.finalists[1])}
+    )
+    result = document(record, found)
+    assert result["seconds"] is result["constant_miou"] is result["finalists"][0]["validation_miou"] is None
+    assert result["finalists"][1]["validation_miou"] is not None
+
+
+def test_the_profile_and_recipe_are_given_whole() -> None:
+    record = sweep()
+    result = document(record, None)
+    assert result["dataset"]["profile"] == record.profile.model_dump(mode="json")
+    assert result["recipe"] == record.conditions.recipe.model_dump(mode="json")
+    assert result["dataset"]["classes"] == list(BINARY)

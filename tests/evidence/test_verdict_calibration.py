@@ -1,0 +1,184 @@
+"""A quick run of bench/verdict_calibration.py: the procedure keeps its error, and a broken one is caught.
+
+The true rates of clear winners are below 5 % (docs/verdict.md has them from simulations), so that the limits here
+are passed with overwhelming probability; the mutations go far beyond them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import stdtrit
+from scipy.stats import binom
+
+from bench import verdict_simulation as simulation
+from bench.verdict_calibration import (
+    ANALYSES,
+    ORDER,
+    Played,
+    Task,
+    chosen,
+    confirm,
+    false_winners,
+    gap_for,
+    oracle_wins,
+    play,
+    true_sds,
+    unsafe,
+    upper_limit,
+)
+from sweeper.core.records import Evidence, InterimAnalysis
+from tests.support.marks import rest_slow
+
+SWEEPS = 200
+LIMIT = int(binom.isf(1e-4, SWEEPS, 0.05))
+"""False winners among SWEEPS that a true rate of 5 % exceeds once in 10,000 tests."""
+
+
+def played(drawn_from: simulation.Scenario, losses: int, sweeps: int, key: int, **broken: object) -> list[Played]:
+    rng, search = np.random.default_rng(key), simulation.searched(losses)
+    drawn = (simulation.draw(drawn_from, losses, rng) for _ in range(sweeps))
+    keywords: dict[str, Any] = {"scenario": drawn_from, **broken}
+    return [play(simulation.trainings(*sweep), search, **keywords) for sweep in drawn]
+
+
+def wrong(scenario: simulation.Scenario, losses: int, endings: list[Played]) -> int:
+    return false_winners(scenario, losses, Counter(p.winner for p in endings))
+
+
+# --- The simulator ------------------------------------------------------------------------------------------
+
+
+def test_simulated_losses_that_are_meant_to_be_equal_are() -> None:
+    for scenario in (simulation.BINARY, simulation.UNEQUAL, simulation.TAILS):
+        one, two = simulation.population(scenario, 2, 30)
+        assert one == pytest.approx(two, abs=0.002)
+    one, two = simulation.population(simulation.ONE_COLLAPSES, 2, 30)
+    assert one - two == pytest.approx(0.15 * (0.5 - simulation.COLLAPSED) / 2, abs=0.018)
+
+
+def test_a_simulated_gap_is_a_gap_in_miou_and_counts_are_whole_images() -> None:
+    rng = np.random.default_rng(0)
+    means = [simulation.miou(simulation.draw(simulation.BINARY, 2, rng, gap=0.03)[0]).mean(axis=1) for _ in range(60)]
+    assert np.diff(np.mean(means, axis=0))[0] == pytest.approx(-0.03, abs=0.004)
+    counts, _ = simulation.draw(simulation.TAILS, 3, rng)
+    assert (counts >= 0).all()
+    assert (counts[..., 0, 1] == counts[..., 1, 2]).all()  # background's false positives are the object's misses
+    counts, _ = simulation.draw(simulation.RARE, 3, rng)
+    assert (counts >= 0).all()
+    assert (counts[..., 1].sum(axis=-1) == counts[..., 2].sum(axis=-1)).all()  # what one has too much another lacks
+    holds = counts[0, 0, :, 2, [0, 2]].sum(axis=0) > 0
+    assert 2 <= holds.sum() < 16 and counts[:, :, ~holds, 2, 1].any()  # false alarms where there is nothing of it
+
+
+def test_what_a_seed_does_to_all_losses_alike_does_not_reach_their_differences() -> None:
+    rng = np.random.default_rng(2)
+    means = np.stack([simulation.miou(simulation.draw(simulation.STREET, 2, rng)[0]) for _ in range(60)])
+    alone, paired = means.var(axis=2, ddof=1).mean(), (means[:, 0] - means[:, 1]).var(axis=1, ddof=1).mean()
+    assert 0.53 <= 1 - paired / (2 * alone) <= 0.99  # what pairing took away in real sweeps
+
+
+# --- The product's rule -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "losses"),
+    rest_slow([(simulation.COLLAPSING, 2), (simulation.BINARY, 4), (simulation.STREET, 2), (simulation.UNEQUAL, 2)], 2),
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
+    scenario: simulation.Scenario, losses: int
+) -> None:
+    assert wrong(scenario, losses, played(scenario, losses, SWEEPS, 7)) <= LIMIT
+
+
+def test_a_better_loss_is_found_nearly_as_often_as_by_an_oracle() -> None:
+    sweeps = 150
+    gap = gap_for(0.95, simulation.STREET, 2, (3,), sweeps=300)
+    tally = confirm(Task(simulation.STREET, 2, sweeps, (4,), gap=gap, untiring=True))
+    mious = np.stack(tally.mious)
+    oracle = oracle_wins(mious, true_sds(mious)).mean()
+    assert oracle > 0.85
+    assert tally.untiring[ORDER[0]] >= 0.65 * oracle * sweeps
+    assert tally.winners[ORDER[0]] >= 0.45 * oracle * sweeps  # many end before, as it is known what the named one costs
+    assert tally.untiring[ORDER[0]] >= tally.winners[ORDER[0]]
+    assert tally.winners[ORDER[1]] == 0
+
+
+def test_a_confirmation_ends_early_once_it_is_known_what_the_named_loss_costs() -> None:
+    endings = played(simulation.BINARY, 4, 40, 5)
+    assert Counter(p.ending for p in endings)["enough"] > 20
+    assert np.mean([p.trainings for p in endings]) < 5 * 4
+
+
+def test_losses_that_differ_get_an_answer_that_holds() -> None:
+    tally = chosen(Task(simulation.TAILS, 4, 60, (9,), gap=0.01))
+    assert tally.share("open") <= 0.15
+    cost, held = np.concatenate(tally.mious).mean(axis=0)
+    assert cost < 0.003
+    assert held > 0.85
+    assert tally.winners["probable"] + tally.winners["safe"] + tally.winners["clear_winner"] <= 6
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_worse_by_more_than_the_margin_is_seldom_called_safe() -> None:
+    tally = unsafe(Task(simulation.BINARY, 2, 200, (10,), gap=0.0101, pictures=160))
+    assert tally.winners["safe"] <= LIMIT
+
+
+# --- Broken rules are caught --------------------------------------------------------------------------------
+
+
+def pooled(evidence: Evidence) -> Evidence:
+    """What is forbidden: one seed variance for all finalists, with the degrees of freedom of them all."""
+    seeds = len(evidence.finalists[0].seeds)
+    everyone = len(evidence.finalists)
+    # Of a single run, from the pairs: each pair's variance is that of its two losses.
+    v_seed = 2 * np.mean([c.difference.se_seed**2 for c in evidence.comparisons]) / 2
+    level = 1 - evidence.looks[evidence.look].error
+    changed = []
+    for c in evidence.comparisons:
+        freedom = everyone * (seeds - 1)
+        half = stdtrit(freedom, (1 + level) / 2) * np.sqrt(v_seed + c.difference.se_image**2)
+        gap = c.difference.model_copy(
+            update={"low": c.difference.estimate - half, "high": c.difference.estimate + half}
+        )
+        changed.append(c.model_copy(update={"difference": gap, "won": None, "at_least": None, "at_most": None}))
+    return evidence.model_copy(update={"comparisons": tuple(changed)})
+
+
+@pytest.mark.slow
+def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
+    three = simulation.FEW_GROUPS[0]
+    broken = wrong(three, 2, played(three, 2, 120, 3, scenario=simulation.BINARY))
+    assert broken > 0.12 * 120
+    assert wrong(three, 2, played(three, 2, 120, 3)) <= binom.isf(1e-4, 120, 0.05)
+
+
+@pytest.mark.slow
+def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
+    noisy = simulation.Scenario("one noisy", "", 32, picture=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
+    once = (InterimAnalysis(seeds=3, error=0.05),)
+    broken = wrong(noisy, 8, played(noisy, 8, 80, 3, distort=pooled, analyses=once))
+    assert broken > 0.12 * 80
+    assert wrong(noisy, 8, played(noisy, 8, 80, 3, analyses=once)) <= binom.isf(1e-4, 80, 0.05)
+
+
+@pytest.mark.slow
+def test_interim_analyses_at_the_full_level_are_caught() -> None:
+    greedy = tuple(InterimAnalysis(seeds=analysis.seeds, error=0.05) for analysis in ANALYSES)
+    scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
+    broken = wrong(scenario, 2, played(scenario, 2, 400, 11, analyses=greedy))
+    honest = wrong(scenario, 2, played(scenario, 2, 400, 11))
+    assert broken > 0.075 * 400
+    assert honest <= binom.isf(1e-4, 400, 0.05)
+    assert broken > 1.5 * honest
+
+
+def test_the_upper_limit_is_clopper_and_pearsons() -> None:
+    assert upper_limit(0, 100) == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert upper_limit(100, 100) == 1
+    assert binom.cdf(80, 2000, upper_limit(80, 2000)) == pytest.approx(0.025)

@@ -1,0 +1,130 @@
+"""Trainings that fail one after the other: the sweep stops while there are trials left, and goes on later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sweeper import storage as studies
+from sweeper.core.errors import ExecutorError, UsageError
+from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
+from sweeper.core.records import Conditions, Dataset, TrialSpec
+from sweeper.executors.failure_limit import IN_A_ROW, Failures
+from sweeper.executors.inline import InlineBackend
+from sweeper.study.loop import drive
+from sweeper.study.search import enqueue_defaults
+from sweeper.training.engine import Training
+from sweeper.workflow.run import run_sweep
+from tests.support import builders
+from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, train
+from tests.support.sweeping import Recorder, settings_in, seven_oclock, sweep_in
+from tests.training.test_training import SMALL, spec
+
+FAILED = Finished(spec(), builders.failed_trial("dice", 0))
+GOOD = Finished(spec(), fake_result(spec()))
+
+
+def seen(*events: TrainingEvent) -> Failures:
+    failures = Failures()
+    for event in events:
+        failures.see(event)
+    return failures
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_failures_and_deaths_in_a_row_count_alike(workers: int) -> None:
+    most = IN_A_ROW + workers - 1
+    events = ([FAILED, WorkerLost(spec(), "worker killed by signal 9")] * most)[:most]
+    seen(*events).check(workers)
+    with pytest.raises(ExecutorError, match=rf"{most + 1} trainings in a row failed, and at most {most} may"):
+        seen(*events, FAILED).check(workers)
+
+
+@pytest.mark.parametrize("good", [GOOD, Paused(spec(), fake_result(spec()))])
+def test_a_training_that_gives_a_result_ends_the_row(good: TrainingEvent) -> None:
+    seen(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check(1)
+
+
+def test_an_answer_to_another_training_comes_too_late(tiny: Dataset, tmp_path: Path) -> None:
+    executor = InlineBackend("cpu").open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+    executor.submit(spec(number=1))
+    assert isinstance(executor.poll(1)[0], Evaluated)
+    executor.answer(spec(number=0), "stop")
+    assert executor.poll(1) == []  # it waits for its own
+    executor.answer(spec(number=1), "go")
+    assert isinstance(executor.poll(1)[0], Evaluated)
+
+
+def test_a_backend_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
+    class Closing(FakeExecutor):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    backend, display = Closing(), Recorder()
+    settings = settings_in(tmp_path, resume=True)  # there is no such study
+    with pytest.raises(UsageError):
+        run_sweep(settings, display, display, clock=seven_oclock, cores=1, backend=backend)  # type: ignore[arg-type]
+    assert backend.closed
+
+
+def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resume() -> None:
+    study = new_study()
+    enqueue_defaults(study, SPACE, 40)
+    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"), workers=3)
+    with pytest.raises(ExecutorError, match="worker killed by signal 9"):
+        drive(dies, new_search(study, 40), lambda: None)
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert sum(studies.counted(trial) for trial in study.get_trials()) <= (IN_A_ROW + 3) // 2
+    drive(FakeExecutor(), new_search(study, 40), lambda: None)
+    assert sum(studies.counted(trial) for trial in study.get_trials()) == 40
+
+
+def test_an_executor_without_workers_leaves_nothing_running() -> None:
+    class Gone(FakeExecutor):
+        def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+            raise ExecutorError("the cluster is gone")
+
+    study, recorder = new_study(), Recorder()
+    enqueue_defaults(study, SPACE, 9)
+    with pytest.raises(ExecutorError, match="the cluster is gone"):
+        drive(Gone(workers=2), new_search(study, 9, recorder), lambda: None)
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert len(recorder.dropped) == 2
+    drive(FakeExecutor(), new_search(study, 9), lambda: None)
+    assert sum(studies.counted(trial) for trial in study.get_trials()) == 9
+
+
+def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
+    """The seven probes are too few: they alone would not reach the limit."""
+
+    def fails(spec: TrialSpec) -> TrainingEvent:
+        return Finished(spec, builders.failed_trial(spec.family, spec.number, spec=spec))
+
+    study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
+    with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
+        train(study, FakeExecutor(fails), trials=14, learns="learns")
+    assert len(studies.extra_results(study, "probe")) == 7 and 0 < len(studies.search_results(study)) < 7
+
+
+@pytest.mark.slow
+def test_the_command_that_goes_on_is_named_and_reaches_the_total(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("images.bin")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advancing", gone)
+        with pytest.raises(ExecutorError, match=r"images\.bin.*sweeper run --study study --resume") as caught:
+            sweep_in(tmp_path, trials=12)
+    assert caught.value.exit_status == 1
+    study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert sum(studies.counted(trial) for trial in study.get_trials()) == IN_A_ROW + 1
+    outcome = sweep_in(tmp_path, data=None, trials=12, resume=True)
+    assert len(outcome.sweep.trials) == 12 and outcome.recommendation.evidence is not None

@@ -1,0 +1,586 @@
+"""Workers that hang, die, run out of memory or answer nonsense: what it costs and what is said."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NoReturn
+
+import optuna
+import psutil
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from sweeper import storage as studies
+from sweeper.core.errors import ExecutorError, SweeperError
+from sweeper.core.events import Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
+from sweeper.data import open_store
+from sweeper.executors import process_executor, worker_process
+from sweeper.executors import start_process as launch
+from sweeper.executors.inline import InlineBackend, InlineExecutor
+from sweeper.executors.process_executor import ProcessExecutor
+from sweeper.executors.processes import ProcessBackend
+from sweeper.executors.watchdog import Watchdog
+from sweeper.study.loop import drive
+from sweeper.study.search import Search
+from sweeper.system.clocks import RunningClock, running_seconds
+from sweeper.training.failure_causes import device_lost, out_of_memory
+from sweeper.training.job import Job, WorkerContext
+from sweeper.workflow.conclude import report_study
+from tests.support import builders, faulty
+from tests.support.faking import new_plan
+from tests.support.sweeping import Recorder
+from tests.training.test_training import SMALL, spec
+
+# --- The rule ---
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def waited(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "next") -> None:
+    dog.wait("w", purpose, stage)  # type: ignore[arg-type]
+    clock.now += seconds
+    dog.answered("w")
+
+
+def test_a_wait_of_twenty_times_the_usual_is_a_hang() -> None:
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    for seconds in (8.0, 10.0, 500.0):
+        waited(dog, clock, seconds)
+    dog.wait("w", "search", "next")
+    clock.now += 200
+    assert dog.hangs("w") is None
+    clock.now += 1
+    assert dog.hangs("w") == "worker hung: nothing came from it for 201 s, and 200 s is the most that is waited"
+
+
+def test_no_wait_below_a_minute_is_a_hang() -> None:
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    waited(dog, clock, 0.01)
+    assert dog.limit("search", "next") == 60
+
+
+def test_a_wait_of_another_kind_has_time_until_it_is_known() -> None:
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    assert dog.limit("search", "first") == 3600
+    waited(dog, clock, 10)
+    assert dog.limit("confirm", "result") == 1000
+    waited(dog, clock, 30, "confirm", "result")
+    assert dog.limit("confirm", "result") == 600
+    assert dog.limit("search", "next") == 200
+
+
+def test_a_process_of_several_trainings_hangs_when_all_that_are_waited_for_are_overdue() -> None:
+    """One thread serves them: while one is scored on the test split, the others wait."""
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    waited(dog, clock, 2, "confirm", "first")
+    dog.wait("scored", "confirm", "result")
+    dog.wait("begun", "confirm", "first")
+    clock.now += 90
+    assert dog.hangs("begun") is not None and dog.all_hang(["scored", "begun", "answered"]) is None
+    dog.again(["scored", "begun", "answered"])
+    clock.now += 599
+    assert dog.all_hang(["scored", "begun"]) is None
+    clock.now += 2
+    assert dog.all_hang(["scored", "begun", "answered"]) is not None
+    assert dog.all_hang(["answered"]) is None and dog.all_hang([]) is None
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 8])
+def test_trainings_that_take_turns_are_no_hang_however_close_their_evaluations_are(slots: int) -> None:
+    """Rungs of all slots end together: one after the other is evaluated, a second each, after 100 s of steps."""
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    workers = list(range(slots))
+    for worker in workers:
+        dog.wait(worker, "search", "first")
+    for _ in range(4):
+        clock.now += 100
+        assert dog.all_hang(workers) is None
+        for worker in workers:
+            clock.now += 1
+            assert dog.all_hang(workers) is None
+            dog.answered(worker)
+            dog.again(workers)
+            dog.wait(worker, "search", "next")
+    assert dog.limit("search", "next") >= 20 * 100
+
+
+def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
+    """As on a laptop that sleeps: parent and workers are stopped together, and go on together."""
+    clock = Clock()
+    ran = RunningClock(clock)
+    dog = Watchdog(clock=ran)
+    waited(dog, clock, 1)
+    dog.wait("w", "search", "next")
+    for _ in range(4):
+        clock.now += 8 * 3600
+        assert dog.hangs("w") is None
+        for _ in range(5):
+            clock.now += 1
+            ran()
+    for _ in range(60):
+        clock.now += 1
+        ran()
+    assert dog.hangs("w") is not None
+
+
+def test_seconds_that_this_process_ran_go_on_while_it_does() -> None:
+    began, then = running_seconds(), time.monotonic()
+    while running_seconds() - began < 0.05:
+        time.sleep(0.01)
+    assert time.monotonic() - then >= 0.05
+
+
+def test_who_waits_itself_or_is_gone_is_not_watched() -> None:
+    clock = Clock()
+    dog = Watchdog(clock=clock)
+    waited(dog, clock, 1)
+    clock.now += 1e6
+    assert dog.hangs("w") is None
+    dog.wait("w", "search", "next")
+    dog.forget("w")
+    clock.now += 1e6
+    assert dog.hangs("w") is None
+    assert dog.limit("search", "next") == 60  # what became of it is no usual wait
+
+
+def test_what_is_want_of_memory() -> None:
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"))
+    assert out_of_memory(OSError(12, "Cannot allocate memory"))
+    assert not out_of_memory(ValueError("out of memory"))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert not out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_what_is_a_lost_device() -> None:
+    assert device_lost(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    assert device_lost(RuntimeError("CUDA error: device-side assert triggered"))
+    assert device_lost(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
+    assert not device_lost(RuntimeError("shapes do not match"))
+    assert not device_lost(ValueError("CUDA error"))
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error: unspecified launch failure")])
+def test_a_cause_is_found_behind_the_words_that_others_put_it_in(error: Exception) -> None:
+    try:
+        try:
+            raise error
+        except Exception as caught:
+            raise ValueError("the network could not be built") from caught
+    except ValueError as outer:
+        assert out_of_memory(outer) == isinstance(error, MemoryError)
+        assert device_lost(outer) == isinstance(error, RuntimeError)
+
+
+def no_memory(*_: object, **__: object) -> NoReturn:
+    torch.empty(2**56)  # torch's own words, which differ between allocators
+    raise AssertionError
+
+
+def launch_fails(*_: object, **__: object) -> NoReturn:
+    raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+
+FAULTY_CALLS = {
+    "building": "segmentation_models_pytorch.create_model",
+    "moving": "sweeper.training.training_steps.WeightAverage",
+    "restoring": "torch.load",
+    "training": "sweeper.training.training_steps.cut",
+    "evaluating": "sweeper.training.engine.Evaluator.count",
+    "scoring": "sweeper.training.engine.Evaluator.examine",
+}
+
+
+@pytest.mark.parametrize("where", FAULTY_CALLS)
+@pytest.mark.parametrize("fails", [no_memory, launch_fails])
+def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
+    where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
+    context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path)
+    asked = spec(purpose="confirm") if where == "scoring" else spec()
+    if where == "restoring":
+        paused = Job(asked, context)
+        assert isinstance(paused.proceed(), Evaluated) and isinstance(paused.proceed("pause"), Paused)
+    context.starts._models.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(FAULTY_CALLS[where], fails)
+        assert isinstance(ended(Job(asked, context)), OutOfMemory if fails is no_memory else WorkerLost)
+    assert checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
+    again = ended(Job(asked, context))
+    assert isinstance(again, Finished) and again.result.state == "complete"
+
+
+def ended(job: Job) -> TrainingEvent:
+    told: TrainingEvent = job.proceed()
+    while isinstance(told, Evaluated):
+        told = job.proceed()
+    return told
+
+
+@pytest.mark.parametrize("fails", [no_memory, launch_fails])
+def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
+    fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = WorkerContext(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    monkeypatch.setattr("torch.save", fails)
+    monkeypatch.setattr("sweeper.training.engine.save_weights", fails)
+    job = Job(spec(), context)
+    assert isinstance(job.proceed(), Evaluated)
+    assert isinstance(job.proceed("pause"), Paused)
+    done = ended(Job(spec(purpose="confirm", keep_predictions=3), context))
+    assert isinstance(done, Finished) and done.result.state == "complete"
+
+
+def test_want_of_memory_in_this_process_is_a_death_too(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("no room")
+
+    executor = inline(tiny, tmp_path)
+    monkeypatch.setattr("sweeper.training.engine.Training.advancing", full)
+    executor.submit(spec())
+    events: list[TrainingEvent] = executor.poll(1)
+    assert len(events) == 1 and isinstance(events[0], OutOfMemory) and "no room" in events[0].reason
+    assert executor.free() == 1
+
+
+def test_a_process_that_lost_its_device_begins_nothing_more(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = inline(tiny, tmp_path)
+    monkeypatch.setattr("sweeper.training.engine.Training.advancing", launch_fails)
+    executor.submit(spec())
+    (event,) = executor.poll(1)
+    assert isinstance(event, WorkerLost)
+    with pytest.raises(ExecutorError, match=r"can use its device no more: .*launch failure"):
+        executor.free()
+
+
+def test_no_memory_for_the_first_network_is_no_mistake_in_the_options(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segmentation_models_pytorch.create_model", no_memory)
+    with pytest.raises(ExecutorError, match="could not be built in this process"):
+        inline(tiny, tmp_path)
+
+
+def inline(dataset: Dataset, checkpoints: Path) -> InlineExecutor:
+    return InlineBackend("cpu").open(Conditions(dataset=dataset, recipe=SMALL, seed=0), checkpoints)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (-9, "worker killed by signal 9 (out of memory?)"),
+        (-11, "worker killed by signal 11 (segmentation fault)"),
+        (-12, "worker killed by signal 12"),
+        (3, "worker ended with status 3"),
+        (255, "worker ended, and so has the process that it was forked from, which alone knows how"),
+    ],
+)
+def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
+    class Ended:
+        exitcode = code
+
+        def join(self, _: float) -> None:
+            pass
+
+    worker = launch.Launched.__new__(launch.Launched)
+    worker.process = Ended()  # type: ignore[assignment]
+    assert worker.reason() == text
+
+
+# --- Real faults in real processes ---
+
+
+@pytest.mark.parametrize("serve", [faulty.dies_at_first, faulty.dies_when_configured])
+def test_a_worker_that_dies_while_starting_is_started_once_more(
+    serve: object, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", serve)
+    monkeypatch.chdir(tmp_path)
+    log = list[str]()
+    with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
+        assert not backend.has_weights("resnet18")
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        assert executor.free() == 2
+        executor.submit(spec())
+        assert isinstance(executor.poll(60)[0], Evaluated)
+    assert log == ["worker killed by signal 9 (out of memory?); starting another"]
+
+
+@pytest.mark.slow
+def test_without_a_fork_server_each_worker_is_started_anew(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long() -> None:
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(launch.forkserver, "ensure_running", too_long)
+    with closing(ProcessBackend("cpu", 2, 2, print)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        assert executor.free() == 2
+        executor.submit(spec())
+        assert isinstance(executor.poll(60)[0], Evaluated)
+
+
+def server_of_forks() -> int:
+    """Process number of the process that workers are forked from."""
+    number = launch.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    assert isinstance(number, int)
+    return number
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed_meanwhile(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = multiprocessing.process.BaseProcess.start
+    victims = list[int]()
+
+    def start(process: multiprocessing.process.BaseProcess) -> None:
+        if not victims:  # it takes the request, and is killed before it can answer
+            victims.append(server_of_forks())
+            os.kill(victims[0], signal.SIGSTOP)
+            threading.Timer(0.5, os.kill, (victims[0], signal.SIGKILL)).start()
+        own(process)
+
+    log = list[str]()
+    with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
+        executor.submit(spec())
+        executor._workers[0].process.kill()
+        assert [type(event) for event in executor.poll(60)] == [WorkerLost]
+        assert executor.free() == 1, log
+        executor.submit(spec())
+        assert isinstance(executor.poll(60)[0], Evaluated)
+    assert len(victims) == 1 and log == ["worker killed by signal 9 (out of memory?); starting another"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_all_the_same(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        worker = psutil.Process(executor._workers[0].process.pid)
+        os.kill(server_of_forks(), signal.SIGKILL)
+        executor.submit(spec())
+        assert isinstance(executor.poll(60)[0], Evaluated)
+        worker.suspend()  # as one that hangs: it does not find its pipe closed
+    assert psutil.wait_procs([worker], timeout=60)[1] == []
+
+
+def test_libraries_that_cannot_be_loaded_do_not_end_the_process_that_workers_are_forked_from(tmp_path: Path) -> None:
+    (tmp_path / "segmentation_models_pytorch.py").write_text("raise OSError('libcudart.so.12: cannot open')")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sweeper.training.preload"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refused)
+    with (
+        closing(ProcessBackend("cpu", 2, 2, print)) as backend,
+        pytest.raises(SweeperError, match=r"no worker could be started \(killed\); try --executor inline"),
+    ):
+        backend.hardware()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.never_starts)
+    with (
+        closing(ProcessBackend("cpu", 2, 2, print)) as backend,
+        pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
+    ):
+        backend.hardware()
+
+
+@pytest.mark.parametrize("want", ["memory", "device"])
+def test_a_worker_that_is_broken_fails_one_training_and_not_the_study(
+    want: str, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.breaks_with_its_second_training)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "want").write_text(want)
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
+    log = list[str]()
+    with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
+        assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
+    assert (tmp_path / "broken").exists()
+    assert [t.state for t in study.get_trials() if studies.counted(t)] == [TrialState.COMPLETE] * 4
+    assert sum(studies.ABANDONED in t.user_attrs for t in study.get_trials()) == 1
+    words = {"memory": "allocate memory", "device": "illegal memory access"}[want]
+    assert len(log) == 1 and words in log[0] and "starting another" in log[0]
+
+
+@pytest.mark.parametrize(("want", "words"), [("broken", "no room for the answer"), ("refused", "it is gone")])
+def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
+    want: str, words: str, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.ends_between_two_trainings)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "want").write_text(want)
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
+    log = list[str]()
+    with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
+        assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
+    assert [t.state for t in study.get_trials() if studies.counted(t)] == [TrialState.COMPLETE] * 2
+    assert sum(studies.ABANDONED in t.user_attrs for t in study.get_trials()) == 1
+    assert len(log) == 1 and words in log[0] and "starting another" in log[0]
+
+
+def test_a_failed_training_gets_its_worker_replaced(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    study, plan = study_of(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
+    with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
+        executor, work = search_of(study, plan, backend, tmp_path)
+        before = executor._workers[0].process.pid
+        assert drive(executor, work, lambda: None)
+        assert executor._workers[0].process.pid != before
+    assert [t.state for t in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.second_place_is_broken)
+    monkeypatch.setattr(process_executor, "FAILURES", 2)
+    monkeypatch.chdir(tmp_path)
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
+    log = list[str]()
+    with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
+        executor, work = search_of(study, plan, backend, tmp_path)
+        assert drive(executor, work, lambda: None)
+        assert len(executor._workers) == 1
+    assert "the last of 2 failures in a row; going on with 1 worker" in log[-1]
+    assert sum(t.state == TrialState.COMPLETE for t in study.get_trials()) >= 3
+
+
+def search_of(
+    study: optuna.Study, plan: studies.Plan, backend: ProcessBackend, folder: Path
+) -> tuple[ProcessExecutor, Search]:
+    """Workers that are ready, and the search of all that is queued in the study."""
+    executor = backend.open(plan.conditions, folder / "checkpoints")
+    work = Search(
+        study,
+        plan.space,
+        plan.conditions,
+        imbalance=60.0,
+        trials=len(study.get_trials()),
+        recorder=Recorder(),
+        checkpoints=folder / "checkpoints",
+    )
+    return executor, work
+
+
+def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.Plan]:
+    """A study of `dice` at these learning rates, one evaluation each."""
+    lr = Coordinate(kind="log", low=1e-4, high=1e-1)
+    space = SearchSpace(name="one", task="binary", lr=lr, families=(FamilySpace(family="dice", coordinates={}),))
+    conditions = Conditions(dataset=dataset, recipe=SMALL.model_copy(update={"evaluations": 1}), seed=0)
+    plan = new_plan(space, conditions).model_copy(update={"profile": builders.profile(dataset)})
+    study = studies.create_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s", plan)
+    for rate in rates:
+        study.enqueue_trial({"loss": "dice", "dice.lr": rate})
+    return study, plan
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_their_reasons(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    sound = [0.002, 0.003, 0.004, 0.005, 0.006]
+    study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
+    display, log = Recorder(), list[str]()
+    watch = Watchdog(least_seconds=20)
+    watch._known["search", "first"].append(0.5)  # as after a night of trainings
+    backend = ProcessBackend("cpu", 2, 2, log.append, watch)
+    try:
+        executor = backend.open(plan.conditions, tmp_path / "checkpoints")
+        work = Search(
+            study,
+            plan.space,
+            plan.conditions,
+            imbalance=60.0,
+            trials=13,
+            recorder=display,
+            checkpoints=tmp_path / "checkpoints",
+        )
+        assert drive(executor, work, lambda: None)
+    finally:
+        backend.close()
+    trials = [t for t in study.get_trials() if studies.counted(t)]
+    by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
+    assert len(trials) == len(by_rate) == 13
+    states = {rate: t.state for rate, t in by_rate.items()}
+    failing = [f for f in faulty.FAULTS if states[faulty.rate_of(f)] == TrialState.FAIL]
+    assert failing == ["value", "raises", "memory", "hangs", "segfault", "full"]
+    assert sum(s == TrialState.COMPLETE for s in states.values()) == 7
+    for fault in ("nan", "inf"):
+        trial = by_rate[faulty.rate_of(fault)]
+        assert trial.value == 0 and trial.user_attrs["collapse"] == Collapse.DIVERGED
+    assert 0 < study.best_value <= 1
+    reasons = {f: studies.result_of(by_rate[faulty.rate_of(f)]).reason or "" for f in failing}
+    for fault, words in {
+        "value": "must lie in [0, 1], got 1.5",
+        "raises": "ValueError: a fault of the loss",
+        "memory": "allocate memory",
+        "hangs": "worker hung",
+        "segfault": "segmentation fault",
+        "full": "no room",
+    }.items():
+        assert words in reasons[fault]
+        assert ("on each of 2 attempts" in reasons[fault]) == (fault in {"memory", "hangs", "segfault", "full"})
+    abandoned = [t for t in study.get_trials() if studies.ABANDONED in t.user_attrs]
+    rates = sorted(round(t.params["dice.lr"], 6) for t in abandoned)
+    assert rates == [faulty.rate_of(f) for f in ("memory", "hangs", "segfault", "full")]
+    assert not [t for t in study.get_trials() if t.state in {TrialState.RUNNING, TrialState.WAITING}]
+
+    outcome = report_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", out=tmp_path / "reports")
+    text = outcome.paths.markdown.read_text("utf-8")
+    assert outcome.sweep.abandoned == 4
+    assert "6 failed" in text and "worker hung" in text
+    assert len(multiprocessing.active_children()) == 0

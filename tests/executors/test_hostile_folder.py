@@ -1,0 +1,68 @@
+"""No file of the working folder is imported unasked, whatever its name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper import storage as studies
+from tests.cli.test_run import QUICK, sweeper
+from tests.support import hostile_modules
+from tests.support.faking import FakeExecutor, fake_result, new_plan, train
+from tests.support.marks import rest_slow
+
+START = """
+from operator import methodcaller
+from sweeper.executors.start_process import Launched
+
+for method in ("forkserver", "spawn"):
+    started = Launched(methodcaller("send", method), (), method)
+    print(started.pipe.recv())
+    started.end()
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    hostile_modules.lay(folder)
+    return folder
+
+
+def test_no_process_is_started_on_modules_of_the_working_folder(tmp_path: Path, data: Path) -> None:
+    command = [sys.executable, hostile_modules.console_script(tmp_path, START)]
+    done = subprocess.run(command, cwd=data, capture_output=True, text=True, timeout=200, check=False)
+    assert done.stdout.split() == ["forkserver", "spawn"], done.stderr
+    assert hostile_modules.imported(data) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("executor", rest_slow(["processes", "ray"], 1, 0))
+def test_no_command_imports_modules_of_the_working_folder(tmp_path: Path, data: Path, executor: str) -> None:
+    if executor == "ray":
+        pytest.importorskip("ray")
+    program = [hostile_modules.console_script(tmp_path)]
+    plan = new_plan()
+    study = studies.create_study(studies.open_storage(f"sqlite:///{data}/sweeper.db"), "invented", plan)
+    train(study, FakeExecutor(fake_result), plan=plan)
+    for words in (
+        ["run", *QUICK, "--study", "s", "--trials", "1", "--workers", "1", "--executor", executor],
+        ["doctor", "--device", "cpu"],
+        ["export", "invented", "--out", "network"],
+    ):
+        done = sweeper(data, *words, program=program, timeout=600)
+        assert done.returncode == 0 or words[0] == "doctor", done.stderr
+        assert hostile_modules.imported(data) == []
+
+
+def test_python_m_sweeper_takes_the_folder_off_its_path_as_soon_as_it_can(tmp_path: Path) -> None:
+    """Python itself puts it there, and imports modules of its own before ours is run."""
+    hostile_modules.lay(tmp_path, hostile_modules.OTHERS)
+    done = sweeper(tmp_path, "studies")
+    assert "there is no file" in done.stderr or done.returncode == 0, done.stderr
+    assert hostile_modules.imported(tmp_path) == []

@@ -1,0 +1,257 @@
+"""Ray's actors as workers, on a real cluster of two nodes in this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore"),  # Ray's own, about itself
+]
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers beside other tests
+ray = pytest.importorskip("ray")
+
+from sweeper import storage as studies  # noqa: E402
+from sweeper.core.errors import ExecutorError, UsageError  # noqa: E402
+from sweeper.core.records import Dataset, TrialResult  # noqa: E402
+from sweeper.executors.protocol import Executor  # noqa: E402
+from sweeper.executors.ray_cluster import gpu_share  # noqa: E402
+from sweeper.executors.separate_process import ApartBackend  # noqa: E402
+from sweeper.study.loop import drive  # noqa: E402
+from sweeper.study.search import Search  # noqa: E402
+from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
+from sweeper.workflow.settings import Settings  # noqa: E402
+from tests.executors.test_faults import study_of  # noqa: E402
+from tests.support import faulty  # noqa: E402
+from tests.executors import test_executors as conformance  # noqa: E402
+from tests.support.sweeping import Recorder, sweep_in  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+TWO_LOSSES = str(ROOT / "tests/support/two_losses.yaml")
+"""Half the finalists of the whole space."""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head with one core, to which nodes can be added."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield made
+    made.global_state.disconnect()  # collected after its servers are gone, it waits for them without end
+    ray.shutdown()
+    made.shutdown()
+
+
+class Removing(Recorder):
+    """Takes a node away after the third result, once there is an actor on each node."""
+
+    def __init__(self, cluster: Any, node: Any) -> None:
+        super().__init__()
+        self._cluster, self._node, self._removed = cluster, node, False
+
+    def keep(self, result: TrialResult) -> None:
+        super().keep(result)
+        alive = [actor for actor in self._cluster.global_state.actor_table(None).values() if actor["State"] == "ALIVE"]
+        if len(self.results) >= 3 and len(alive) == 2 and not self._removed:
+            self._cluster.remove_node(self._node, allow_graceful=False)
+            self._removed = True
+
+
+def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+    cluster.wait_for_nodes()
+    capsys.readouterr()
+    display = Removing(cluster, node)
+    outcome = sweep_in(
+        tmp_path, display, executor="ray", ray_address=cluster.address, space=TWO_LOSSES, trials=12, steps=16
+    )
+    assert display._removed
+    assert any("Ray lost the actor or its node" in warning for warning in display.warnings)
+    assert outcome.sweep.abandoned <= 1
+    assert len(outcome.sweep.trials) == 12
+    assert all(trial.state != "failed" for trial in outcome.sweep.trials)
+    confirmed = outcome.sweep.confirmations
+    assert confirmed and all(training.state == "complete" for training in confirmed)
+    assert sys.stdout is not sys.stderr and capsys.readouterr().out == ""  # Ray's own words went elsewhere
+
+
+def ready(backend: ApartBackend, plan: studies.Plan, folder: Path, actors: int = 2) -> Executor:
+    """Wait for so many actors."""
+    folder.mkdir(exist_ok=True)
+    executor = backend.open(plan.conditions, folder)
+    deadline = time.monotonic() + 300
+    while executor.free() < actors and time.monotonic() < deadline:
+        executor.poll(0.5)
+    assert executor.free() == actors
+    return executor
+
+
+def work_of(study: optuna.Study, plan: studies.Plan, folder: Path) -> Search:
+    trials = len(study.get_trials())
+    return Search(
+        study, plan.space, plan.conditions, imbalance=60.0, trials=trials, recorder=Recorder(), checkpoints=folder
+    )
+
+
+def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path: Path, tiny: Dataset) -> None:
+    faults = ("memory", "hangs", "segfault", "raises")
+    study, plan = study_of(tmp_path, tiny, [*map(faulty.rate_of, faults), 0.002, 0.003])
+    log = list[str]()
+    with closing(ApartBackend(faulty.ray_with_faults, log.append)) as backend:
+        executor = ready(backend, plan, tmp_path / "checkpoints")
+        assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
+        assert executor.slots == 2
+    trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if studies.counted(t)}
+    assert {rate: t.state for rate, t in trials.items() if rate in {0.002, 0.003}} == dict.fromkeys(
+        (0.002, 0.003), TrialState.COMPLETE
+    )
+    reasons = {fault: studies.result_of(trials[faulty.rate_of(fault)]).reason or "" for fault in faults}
+    assert "allocate memory" in reasons["memory"] and "each of 2 attempts" in reasons["memory"]
+    assert "worker hung" in reasons["hangs"] and "each of 2 attempts" in reasons["hangs"]
+    assert "Ray lost the actor" in reasons["segfault"] and "each of 2 attempts" in reasons["segfault"]
+    assert reasons["raises"].startswith("ValueError: a fault of the loss")
+    assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+    assert len(log) == 7 and all("asking Ray for another" in line for line in log)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("word", ["raylet/raylet", "gcs/gcs_server", "spawn_main"])
+def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
+    word: str, tmp_path: Path, tiny: Dataset
+) -> None:
+    """Or the process that talks to it."""
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004])
+    long = plan.conditions.recipe.model_copy(update={"steps": 200_000})
+    plan = plan.model_copy(update={"conditions": plan.conditions.model_copy(update={"recipe": long})})
+    make = partial(joined_to_ray, Settings(device="cpu", workers=2), 2)
+    before = set(psutil.Process().children(recursive=True))  # a fork server of earlier tests is among them
+    with closing(ApartBackend(make, print)) as backend:
+        executor = ready(backend, plan, tmp_path / "checkpoints")
+        # multiprocessing's tracker belongs to this process, and ends with it.
+        family = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if process not in before and "resource_tracker" not in " ".join(process.cmdline())
+        ]
+        assert family
+
+        def kill() -> None:
+            if study.get_trials(states=(TrialState.RUNNING,)):
+                for process in family:
+                    with suppress(psutil.NoSuchProcess):
+                        if word in " ".join(process.cmdline()):
+                            process.kill()
+
+        with pytest.raises(ExecutorError, match=r"Ray|raylet"):
+            drive(executor, work_of(study, plan, tmp_path / "checkpoints"), kill)
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert study.get_trials(states=(TrialState.WAITING,))
+    left = psutil.wait_procs(family, timeout=300)[1]  # those of Ray that outlive its head end by themselves
+    assert [process.cmdline() for process in left] == []
+
+
+def test_more_workers_than_gpus_share_them(tmp_path: Path, tiny: Dataset, cluster: Any) -> None:
+    """Ray's bookkeeping of a GPU that is not there: the second of two would wait for another one for ever."""
+    cluster.add_node(num_cpus=2, num_gpus=1, node_ip_address="127.0.0.1")
+    cluster.wait_for_nodes()
+    _, plan = study_of(tmp_path, tiny, [0.002, 0.003])
+    make = partial(joined_to_ray, Settings(workers=2, ray_address=cluster.address), 1)
+    with closing(ApartBackend(make, print)) as backend:
+        assert ready(backend, plan, tmp_path / "checkpoints", actors=2).slots == 2
+
+
+def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: Path, tiny: Dataset) -> None:
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
+    log = list[str]()
+    with closing(ApartBackend(faulty.ray_with_an_actor_that_cannot_be_configured, log.append)) as backend:
+        executor = ready(backend, plan, tmp_path / "checkpoints", actors=1)
+        deadline = time.monotonic() + 300
+        while len(log) < 3 and time.monotonic() < deadline:
+            executor.poll(0.5)
+        assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
+    assert len(log) == 3 and "no room for the network" in log[0]
+    assert log[-1].endswith("before it was ready, as 3 did in this place; 1 are left")
+    assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "actors", "share"),
+    [
+        (0, None, 0.0),
+        (0, 4, 0.0),
+        (4, None, 1.0),
+        (4, 3, 1.0),
+        (2, 3, 0.5),
+        (2, 8, 0.25),
+        (1, 3, 0.3333),
+        (3, 64, 0.0454),
+    ],
+)
+def test_all_actors_find_room_on_the_gpus(gpus: int, actors: int | None, share: float) -> None:
+    assert gpu_share(gpus, actors) == share
+    if share:
+        assert gpus * int(1 / share) >= (actors or gpus)
+
+
+def test_an_address_without_a_cluster_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="must be a Ray cluster that answers"):
+        sweep_in(tmp_path, executor="ray", ray_address="127.0.0.1:1")
+    with pytest.raises(UsageError, match="is for --executor ray"):
+        sweep_in(tmp_path, ray_address="127.0.0.1:1")
+
+
+LISTENING = """
+import sys
+from pathlib import Path
+import psutil
+from sweeper.workflow.executor_choice import make_backend
+from sweeper.workflow.settings import Settings
+backend = make_backend(Settings(executor="ray", device="cpu", workers=1), 1, print)
+assert backend.hardware().device == "cpu"
+mine = [psutil.Process(), *psutil.Process().children(recursive=True)]
+found = {c.laddr.ip for p in mine for c in p.net_connections(kind="inet") if c.status == "LISTEN"}
+backend.close()
+print(*found)
+"""
+
+
+def test_a_cluster_of_this_machine_listens_on_the_loopback_address_alone() -> None:
+    """In a process of its own: Ray reads its settings when it is imported."""
+    run = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=300, cwd=ROOT, check=True
+    )
+    addresses = run.stdout.split()
+    assert addresses and all(address.removeprefix("::ffff:") == "127.0.0.1" for address in addresses)
+
+
+made_ready = conformance.made
+"""A fixture of the rules."""
+
+
+OFTEN = (conformance.test_an_answer_reaches_the_training_that_it_is_for,)
+"""Tried by every `.ci/run`: each rule needs a cluster of its own."""
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [pytest.param(rule, marks=() if rule in OFTEN else pytest.mark.exhaustive) for rule in conformance.RULES],
+    ids=lambda rule: rule.__name__,
+)
+def test_rays_actors_keep_the_rules_of_all_executors(rule: Any, made_ready: Any) -> None:
+    rule(conformance.ray, made_ready)

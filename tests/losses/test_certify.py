@@ -1,0 +1,432 @@
+"""The certification passes for what is shipped, and catches a family that is broken in any of these ways."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from sweeper.cli import losses as cli_losses
+from sweeper.cli.main import main
+from sweeper.core.errors import UsageError
+from sweeper.losses import FAMILIES, certification, class_weights, unified_focal
+from sweeper.losses.build import build_loss
+from sweeper.losses.certification import RULES, Check, certify
+from sweeper.losses.certification.certified_loss import SHARES, Subject
+from sweeper.losses.certification.identities import WEIGHTINGS
+from sweeper.losses.coordinates import uses_frequencies
+from sweeper.losses.families import TASKS, Family
+from tests.support.marks import in_thirds, rest_slow
+
+CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
+
+
+@pytest.mark.parametrize(("family", "task"), in_thirds(CASES))
+def test_what_is_shipped_is_certified(family, task):
+    checks = certify("cpu", [family], [task])
+    assert [f"{c.name} ({c.precision}): {c.detail}" for c in checks if not c.passed] == []
+    assert {"float32", "bfloat16"} <= {c.precision for c in checks}
+    assert all((c.family, c.task) == (family, task) and c.detail for c in checks)
+    assert len({(c.name, c.precision) for c in checks}) == len(checks) >= 12
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_what_is_shipped_is_certified_on_a_gpu(family, task):
+    checks = certify("cuda", [family], [task])
+    assert [f"{c.name} ({c.precision}): {c.detail}" for c in checks if not c.passed] == []
+    assert "float16" in {c.precision for c in checks}
+
+
+def test_every_rule_is_tried_on_something():
+    subjects = [Subject(family, task, "cpu", "float64") for family, task in CASES]
+    assert [rule.name for rule in RULES if not any(rule.applies(subject) for subject in subjects)] == []
+    assert len({rule.name for rule in RULES}) >= 40
+
+
+def test_the_commonest_class_is_not_the_first():
+    """Else a loss that takes the first class for the commonest would pass."""
+    assert SHARES["multiclass"].index(max(SHARES["multiclass"])) != 0
+    _, counts = Subject("dice", "multiclass", "cpu", "float64").target().unique(return_counts=True)
+    assert counts.argmax() != 0
+
+
+def test_a_check_is_repeatable_and_round_trips():
+    first, second = certify("cpu", ["dice"], ["binary"]), certify("cpu", ["dice"], ["binary"])
+    assert first == second
+    assert [Check.model_validate_json(c.model_dump_json()) for c in first] == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("cpu", ["dcie"]), "did you mean `dice`"),
+        (("cpu", None, ["binry"]), "did you mean `binary`"),
+        pytest.param(
+            ("cuda",), "no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")
+        ),
+    ],
+)
+def test_what_cannot_be_certified_is_refused(arguments, words):
+    with pytest.raises(UsageError, match=words):
+        certify(*arguments)
+
+
+# --- Broken families ------------------------------------------------------------------------------------------------
+
+
+class Wrapped(torch.nn.Module):
+    """The true loss with something done to it; subclasses do it in `forward`."""
+
+    def __init__(self, family, **arguments):
+        super().__init__()
+        self.true = build_loss(family, **arguments)
+        self.task, self.ignore_index = arguments["task"], arguments["ignore_index"]
+
+    def forward(self, logits, target):
+        return self.true(logits, target)
+
+    def labelled(self, target):
+        return target != self.ignore_index
+
+
+class WrongSign(Wrapped):
+    def forward(self, logits, target):
+        return -self.true(logits, target)
+
+
+class WrongGradientSign(Wrapped):
+    """The right value with the slope turned round."""
+
+    def forward(self, logits, target):
+        value = self.true(logits, target)
+        return 2 * value.detach() - value
+
+
+class DetachedPart(Wrapped):
+    """The right value; the slope misses a part, as when a weight is detached that should not be."""
+
+    def forward(self, logits, target):
+        value = self.true(logits, target)
+        return value.sqrt().detach() * value.clamp(min=1e-20).sqrt()
+
+
+class IgnoreLeak(Wrapped):
+    """Ignored pixels count as the first class."""
+
+    def forward(self, logits, target):
+        return self.true(logits, torch.where(self.labelled(target), target, 0))
+
+
+class MaskedByProduct(Wrapped):
+    """Ignored pixels are multiplied by 0, which keeps NaN and infinity."""
+
+    def forward(self, logits, target):
+        mask = self.labelled(target)
+        return self.true(logits * (mask if mask.ndim == logits.ndim else mask.unsqueeze(1)), target) + 0 * logits.sum()
+
+
+class AveragedOverIgnored(Wrapped):
+    def forward(self, logits, target):
+        return self.true(logits, target) * self.labelled(target).double().mean().to(logits.dtype)
+
+
+class NanAtExtremes(Wrapped):
+    """log(sigmoid(z)) in place of log-sigmoid."""
+
+    def forward(self, logits, target):
+        one = target == 1
+        z = logits if one.ndim == logits.ndim else logits[:, :1].squeeze(1)
+        p = torch.sigmoid(torch.where(self.labelled(target), z, 0))
+        return self.true(logits, target) - 1e-3 * torch.where(one, p.log() * p, 0).mean()
+
+
+class Sigmoids(Wrapped):
+    """A sigmoid for each class in place of the softmax."""
+
+    def forward(self, logits, target):
+        labelled = self.labelled(target).unsqueeze(1)
+        own = F.one_hot(torch.where(self.labelled(target), target, 0), logits.shape[1]).movedim(-1, 1)
+        z = torch.where(labelled, logits, 0)
+        each = F.binary_cross_entropy_with_logits(
+            z.float() if z.dtype.itemsize < 4 else z,
+            own.to(z.dtype).float() if z.dtype.itemsize < 4 else own.to(z.dtype),
+            reduction="none",
+        )
+        return (each * labelled).sum() / labelled.sum().clamp(min=1)
+
+
+class LowPrecision(Wrapped):
+    """Computed in the precision of the logits."""
+
+    def forward(self, logits, target):
+        return self.true(logits, target).to(logits.dtype).to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class Unsteady(Wrapped):
+    """Drops pixels at random."""
+
+    def forward(self, logits, target):
+        return self.true(logits, target) * (1 + 1e-3 * torch.rand(()).to(logits.device))
+
+
+class AssumesContiguousMemory(Wrapped):
+    """Reads the memory of the logits in the order in which it lies, as a kernel without strides does."""
+
+    def forward(self, logits, target):
+        dense = all(logits.stride()) and logits.untyped_storage().size() == logits.numel() * logits.element_size()
+        read = logits.as_strided(logits.shape, torch.empty(logits.shape).stride()) if dense else logits
+        return self.true(read, target)
+
+
+class Raising(Wrapped):
+    def forward(self, logits, target):
+        raise RuntimeError("not on this machine")
+
+
+MUTATIONS = [
+    (WrongSign, "cross_entropy", "binary", "equals torch's cross-entropy"),
+    (WrongSign, "dice", "multiclass", "is the Dice formula"),
+    (WrongGradientSign, "dice_ce", "binary", "its slope agrees with finite differences"),
+    (DetachedPart, "tversky", "multiclass", "its slope agrees with finite differences"),
+    (IgnoreLeak, "dice", "binary", "ignored pixels change nothing"),
+    (IgnoreLeak, "cross_entropy", "multiclass", "a batch without labels costs nothing"),
+    (MaskedByProduct, "focal", "binary", "ignored pixels change nothing"),
+    (AveragedOverIgnored, "cross_entropy", "multiclass", "equals torch's cross-entropy"),
+    (NanAtExtremes, "dice", "binary", "extreme inputs stay finite"),
+    (Sigmoids, "focal", "multiclass", "γ = 0 without α is cross-entropy"),
+    (LowPrecision, "dice", "multiclass", "half precision is computed in float32"),
+    (LowPrecision, "boundary", "binary", "half precision is computed in float32"),
+    (Unsteady, "cross_entropy", "binary", "the same twice"),
+    (AssumesContiguousMemory, "dice_ce", "binary", "memory layout does not matter"),
+]
+
+
+def certify_broken(monkeypatch, family: str, task: str, build, only: str | None = None) -> list[Check]:
+    """Certify with `build` in the place of the family's own; the entry is otherwise the same.
+
+    Args:
+        only: the rule that is asked for; None = all.
+    """
+    true = FAMILIES[family]
+    rules = tuple(rule for rule in RULES if only in (None, rule.name))
+
+    def through_the_true_one(**arguments):
+        """Builds inside see the true family, so that a mutation can wrap it."""
+        with monkeypatch.context() as inner:
+            inner.setitem(FAMILIES, family, true)
+            return build(family, **arguments)
+
+    broken = true.model_copy(update={"build": through_the_true_one})
+    with monkeypatch.context() as patch:
+        patch.setitem(FAMILIES, family, broken)
+        patch.setattr(certification, "RULES", rules)
+        return certify("cpu", [family], [task])
+
+
+@pytest.mark.parametrize(
+    ("mutation", "family", "task", "rule"), MUTATIONS, ids=[f"{m.__name__}-{f}-{t}-{r}" for m, f, t, r in MUTATIONS]
+)
+def test_a_broken_family_is_caught(monkeypatch, mutation, family, task, rule):
+    checks = certify_broken(monkeypatch, family, task, mutation, only=rule)
+    assert rule in {check.name for check in checks if not check.passed}
+
+
+def test_a_loss_that_raises_fails_every_check_that_calls_it_and_ends_nothing(monkeypatch):
+    checks = certify_broken(monkeypatch, "tversky", "binary", Raising)
+    assert all(not check.passed and "not on this machine" in check.detail for check in checks)
+    assert len({check.name for check in checks}) >= 12
+
+
+@pytest.mark.parametrize(("family", "task"), [("dice_ce", "binary"), ("focal", "multiclass")])
+def test_the_bare_wrapper_is_not_caught(monkeypatch, family, task):
+    """What is caught above is the mutation, not the wrapping."""
+    checks = certify_broken(monkeypatch, family, task, Wrapped)
+    assert [f"{c.name} ({c.precision}): {c.detail}" for c in checks if not c.passed] == []
+
+
+COORDINATE_FAULTS = [
+    ("focal", "binary", "γ = 0 without α is cross-entropy", lambda g: {**g, "gamma": g["gamma"] + 1}),
+    (
+        "weighted_ce",
+        "binary",
+        "equals torch's weighted cross-entropy, but for the divisor",
+        lambda g: {"pos_weight": 1 / g["pos_weight"]},
+    ),
+    (
+        "weighted_ce",
+        "multiclass",
+        "equals torch's weighted cross-entropy, but for the divisor",
+        lambda g: {"class_weight_power": 1 - g["class_weight_power"]},
+    ),
+    ("tversky", "binary", "is the Tversky formula", lambda g: {**g, "fn_weight": 0.5, "fp_weight": 0.5}),
+    ("focal_tversky", "binary", "κ = 1 is Tversky", lambda g: {**g, "overlap_exponent": 0.75}),
+    ("dice_ce", "multiclass", "mix = 0 is Dice", lambda g: {**g, "mix": 1 - g["mix"]}),
+    ("dice_ce", "binary", "mix goes in a straight line", lambda g: {**g, "mix": g["mix"] ** 2}),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "rule", "change"), COORDINATE_FAULTS, ids=[f"{f}-{t}-{r}" for f, t, r, _ in COORDINATE_FAULTS]
+)
+def test_a_coordinate_on_the_wrong_side_is_caught(monkeypatch, family, task, rule, change):
+    fixed = ("task", "ignore_index", "class_frequencies")
+
+    def build(name, **arguments):
+        given = {n: v for n, v in arguments.items() if n not in fixed}
+        return build_loss(name, **{n: arguments[n] for n in fixed}, **change(given))
+
+    checks = certify_broken(monkeypatch, family, task, build, only=rule)
+    assert rule in {check.name for check in checks if not check.passed}
+
+
+def test_per_class_exponent_of_the_mean_is_caught(monkeypatch):
+    """The exponent on the mean over classes, as segmentation-models-pytorch has it."""
+
+    class OnTheMean(torch.nn.Module):
+        def __init__(self, true, exponent):
+            super().__init__()
+            self.true, self.exponent = true, exponent
+
+        def forward(self, logits, target):
+            return self.true(logits, target) ** self.exponent
+
+    def build(name, *, overlap_exponent, **arguments):
+        return OnTheMean(build_loss(name, overlap_exponent=1.0, **arguments), overlap_exponent)
+
+    rule = "κ acts on each class's 1 − TI"
+    checks = certify_broken(monkeypatch, "focal_tversky", "multiclass", build, only=rule)
+    assert rule in {check.name for check in checks if not check.passed}
+
+
+def weighed_by_frequencies() -> list[str]:
+    """Families that are another loss with other class frequencies, at some place where they are certified."""
+    found = []
+    for name, family in FAMILIES.items():
+        subject = Subject(name, "multiclass", "cpu", "float64")
+        places = [*subject.points().values(), *({n: v} for n, v in WEIGHTINGS.items() if subject.takes(n))]
+        if "multiclass" in family.tasks and any(uses_frequencies(place, "multiclass") for place in places):
+            found.append(name)
+    return found
+
+
+def test_families_that_use_frequencies_are_known():
+    assert set(weighed_by_frequencies()) >= {
+        *("weighted_ce", "focal", "logit_adjusted", "dice_ce", "weighted_dice_ce"),
+        *("unified_focal", "symmetric_unified_focal"),
+    }
+
+
+@pytest.mark.parametrize("family", weighed_by_frequencies())
+def test_the_first_class_taken_for_the_commonest_is_caught(monkeypatch, family):
+    """ "Class 0 is common", whatever the frequencies are."""
+
+    def build(name, *, class_frequencies, **arguments):
+        counts = list(class_frequencies)
+        most = counts.index(max(counts))
+        counts[0], counts[most] = counts[most], counts[0]
+        return build_loss(name, class_frequencies=counts, **arguments)
+
+    rule = "renamed classes cost the same"
+    checks = certify_broken(monkeypatch, family, "multiclass", build, only=rule)
+    assert [check.name for check in checks if not check.passed] == [rule]
+
+
+@pytest.mark.parametrize("family", ["focal", "unified_focal", "symmetric_unified_focal"])
+def test_so_it_is_where_the_commonest_class_is_looked_up(monkeypatch, family):
+    for module in (class_weights, unified_focal):
+        monkeypatch.setattr(module, "commonest", lambda frequencies: 0)
+    failed = {check.name for check in certify("cpu", [family], ["multiclass"]) if not check.passed}
+    assert "renamed classes cost the same" in failed
+
+
+# --- The command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sweeper(monkeypatch, capfd):
+    """Runs the command line; gives (status, stdout, stderr)."""
+
+    def run(*arguments: str, columns: int = 80) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setattr(sys, "argv", ["sweeper", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capfd.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def two_families(monkeypatch):
+    """Only two families, for two tasks and for one, so that the command is quick."""
+    tasks = {"cross_entropy": ("binary", "multiclass"), "dice": ("binary",)}
+    few = {
+        name: FAMILIES[name].model_copy(update={"coordinates": {t: FAMILIES[name].coordinates[t] for t in kept}})
+        for name, kept in tasks.items()
+    }
+    monkeypatch.setattr(cli_losses, "FAMILIES", few)
+    for name, family in few.items():
+        monkeypatch.setitem(FAMILIES, name, family)
+    return few
+
+
+@pytest.mark.parametrize("columns", rest_slow([80, 120]))
+def test_the_command_proves_the_losses(sweeper, two_families, columns):
+    status, out, err = sweeper("losses", "--certify", columns=columns)
+    assert (status, err) == (0, "")
+    assert all(len(line) <= columns for line in out.splitlines())
+    rows = [line.split() for line in out.splitlines() if line.strip().startswith(("cross_entropy", "dice"))]
+    assert len(rows) == sum(len(family.tasks) for family in two_families.values())
+    assert all(row[2].split("/")[0] == row[2].split("/")[1] and row[3] == "none" for row in rows)
+    assert "checks passed on cpu" in " ".join(out.split())
+
+
+def test_the_command_fails_and_names_the_check_of_a_broken_family(sweeper, two_families, monkeypatch):
+    true = FAMILIES["dice"]
+
+    def broken(**arguments):
+        with monkeypatch.context() as inner:
+            inner.setitem(FAMILIES, "dice", true)
+            return WrongSign("dice", **arguments)
+
+    monkeypatch.setitem(FAMILIES, "dice", true.model_copy(update={"build": broken}))
+    status, out, _ = sweeper("losses", "--certify")
+    assert status == 1
+    assert "is the Dice formula" in " ".join(out.split())
+    assert "FAILED" in out
+    status, out, _ = sweeper("losses", "--certify", "--json")
+    assert status == 1
+    assert json.loads(out)["passed"] is False
+
+
+@pytest.mark.slow
+def test_json_has_every_check(sweeper, two_families):
+    status, out, err = sweeper("losses", "--certify", "--json")
+    assert (status, err) == (0, "")
+    document = json.loads(out)
+    assert (document["device"], document["passed"]) == ("cpu", True)
+    checks = [Check.model_validate(check) for check in document["checks"]]
+    assert checks == certify("cpu", two_families)
+
+
+def test_device_without_certify_is_refused(sweeper):
+    status, out, err = sweeper("losses", "--device", "cpu")
+    assert (status, out) == (2, "")
+    assert "--device must go with --certify" in err
+
+
+def test_the_registry_covers_all_tasks_it_declares():
+    assert all(set(family.tasks) <= set(TASKS) and family.tasks for family in FAMILIES.values())
+    assert all(isinstance(family, Family) for family in FAMILIES.values())
+
+
+def test_listing_and_documenting_the_losses_load_no_torch():
+    code = "import sys, sweeper.cli.losses, sweeper.losses.docs_page; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,0 +1,113 @@
+"""Labels, outputs and arguments that come from elsewhere are refused with the way out, or said."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sweeper.core.errors import LossError
+from sweeper.losses import build_loss
+from sweeper.losses.loss_module import CHECKED_BATCHES
+from tests.support.loss_cases import make, noise
+
+
+def labels(*values: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
+    """A target (2, 8, 8) in which these values occur."""
+    target = torch.zeros(2, 8, 8, dtype=dtype)
+    target.flatten()[: len(values)] = torch.tensor(values).to(dtype)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("task", "ignore", "target", "words"),
+    [
+        ("binary", 255, labels(0, 1, 2), ["must be 0, 1 or 255", "got 2", "labels begin at 0"]),
+        ("binary", -100, labels(0, 255), ["got 255", "(target > 0).long()"]),
+        ("binary", 255, labels(0, 1, 255, dtype=torch.int8), ["got -1", "int8 cannot hold 255", "uint8 or long"]),
+        ("binary", 255, labels(0, 1, -100), ["got -100", "ignore_index=-100"]),
+        ("multiclass", 255, labels(0, 3), ["must be 0 … 2 or 255", "got 3"]),
+        ("multiclass", -100, labels(0, 2, 255), ["got 255", "ignore_index=255"]),
+        ("multiclass", 255, labels(-1), ["got -1", "ignore_index=-1"]),
+    ],
+)
+def test_labels_that_are_no_class_are_refused(task, ignore, target, words):
+    logits, _ = noise(task)
+    with pytest.raises(LossError) as caught:
+        build_loss("focal", task=task, ignore_index=ignore)(logits, target)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_what_may_be_a_mask_of_0_and_255_is_said_once():
+    logits, _ = noise("binary")
+    loss = build_loss("dice", task="binary")
+    with pytest.warns(UserWarning, match=r"255 is the foreground of these masks.*\(target > 0\)\.long"):
+        for _ in range(CHECKED_BATCHES):
+            loss(logits, labels(0, 255))
+    loss(logits, labels(0, 255))  # a warning would be an error here
+
+
+@pytest.mark.parametrize("target", [labels(0, 1, 255), labels(0), labels(1, 1), labels(1, dtype=torch.bool)])
+def test_right_labels_are_left_alone(target):
+    logits, _ = noise("binary")
+    loss = build_loss("dice", task="binary")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(logits, target)
+        for _ in range(CHECKED_BATCHES):
+            loss(logits, labels(0, 255) if 1 in target else labels(0))
+
+
+def test_labels_are_checked_in_the_first_batches_alone_and_not_where_they_are_known_to_be_right():
+    logits, _ = noise("binary")
+    loss = build_loss("dice", task="binary")
+    for _ in range(CHECKED_BATCHES):
+        loss(logits, labels(0, 1))
+    assert loss(logits, labels(0, 1, 2)).isfinite()
+    for family in ("dice", "logit_adjusted"):  # the second calls the first
+        known = make(family, "binary")
+        known.checks_labels = False
+        assert known(logits, labels(0, 1, 2)).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ({"out": 1, "aux": 2}, ["a mapping with 'out', 'aux'", "output['out']"]),
+        ([1, 2], ["a list of 2", "sum a loss of each"]),
+        (SimpleNamespace(logits=1), ["output.logits"]),
+        (3.0, ["got float"]),
+    ],
+)
+def test_what_is_not_logits_is_refused_with_where_they_are(output, words):
+    with pytest.raises(LossError) as caught:
+        build_loss("dice", task="binary")(output, labels(0, 1))
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_one_hot_target_is_told_of_argmax():
+    logits, target = noise("multiclass")
+    one_hot = torch.nn.functional.one_hot(target, 3).movedim(-1, 1)
+    with pytest.raises(LossError, match=r"target\.argmax\(1\)"):
+        build_loss("dice", task="multiclass")(logits, one_hot)
+    with pytest.raises(LossError, match=r"torch\.as_tensor"):
+        build_loss("dice", task="multiclass")(logits, target.numpy())
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "words"),
+    [
+        ("tversky", {"alpha": 0.3}, "`fp_weight`"),
+        ("tversky", {"beta": 0.7}, "`fn_weight`"),
+        ("focal_tversky", {"gamma": 1.3}, "`overlap_exponent`"),
+        ("dice", {"reduction": "none"}, "one number here"),
+        ("dice", {"smooth": 1.0}, "`smoothing`"),
+        ("cross_entropy", {"weight": 2.0}, "`class_weights`"),
+    ],
+)
+def test_arguments_of_other_libraries_are_told_their_names_here(family, given, words):
+    with pytest.raises(LossError) as caught:
+        build_loss(family, task="binary", **given)
+    assert words in str(caught.value)

@@ -1,0 +1,252 @@
+"""`--loss module:function`: a loss of the user's is one more family, from its table to the code that is pasted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from sweeper.core.errors import StudyError, UsageError
+from sweeper.core.own_code import find_code
+from sweeper.core.records import Conditions, Dataset, OwnLoss, Recommended
+from sweeper.losses import FAMILIES, build_loss, equivalent, snippet
+from sweeper.losses.families import LIMITS
+from sweeper.losses.own_loss_module import check_own_loss
+from sweeper.losses.own_losses import OWN
+from sweeper.space import defaults, load_space
+from sweeper.storage import differences
+from sweeper.study.same_loss import Question, measured
+from sweeper.training.worker import check_model
+from sweeper.workflow import own_losses
+from sweeper.workflow.export_examples import examples
+from sweeper.workflow.own_losses import declared_loss, with_own
+from tests.support import builders
+from tests.support.faking import new_plan
+from tests.support.own_modules import own_module
+from tests.support.sweeping import sweep_in
+from tests.training.test_training import SMALL, train
+
+Sweeper = Callable[..., tuple[int, str, str]]
+LOSSES = """
+import torch
+from torch import nn
+
+class SoftIoU(nn.Module):
+    search = {"power": (0.5, 2.0), "smooth": {"log": [0.1, 10]}}
+
+    def __init__(self, task, power=1.0, smooth=1.0, ignore_index=255):
+        super().__init__()
+        self.task, self.power, self.smooth, self.ignore = task, power, smooth, ignore_index
+
+    def forward(self, logits, target):
+        known = (target != self.ignore).float().unsqueeze(1)
+        if self.task == "binary":
+            shares, truth = logits.sigmoid(), (target == 1).float().unsqueeze(1)
+        else:
+            classes = torch.arange(logits.shape[1]).view(1, -1, 1, 1)
+            shares, truth = logits.softmax(1), (target.unsqueeze(1) == classes).float()
+        both = (known * shares * truth).sum()
+        either = (known * (shares + truth - shares * truth)).sum()
+        return (1 - (both + self.smooth) / (either + self.smooth)) ** self.power
+
+def function(power=1.0):
+    return SoftIoU("binary", power)
+function.search = {"power": {"uniform": [1, 3]}}
+
+def plain():
+    return lambda logits, target: logits.float().square().mean()
+def image_wise(task):
+    inner = SoftIoU(task)
+    return lambda logits, target: torch.stack([inner(a[None], b[None]) for a, b in zip(logits, target)])
+def detached():
+    return lambda logits, target: logits.detach().mean()
+def number():
+    return lambda logits, target: 0.5
+def infinite():
+    return lambda logits, target: (logits * 0).sum() / 0
+def labels_only():
+    return nn.BCEWithLogitsLoss()
+def fails(power=1.0):
+    raise ValueError("not today")
+def nothing():
+    return None
+class Learns(SoftIoU):
+    search = {}
+    def __init__(self, task):
+        super().__init__(task)
+        self.factor = nn.Parameter(torch.ones(()))
+    def forward(self, logits, target):
+        return self.factor * super().forward(logits, target)
+
+def unknown(power=1.0): ...
+unknown.search = {"gamma": (0, 1), "power": (2, 1)}
+def outside(power=5.0): ...
+outside.search = {"power": (0, 1)}
+def needed(power, other): ...
+needed.search = {"power": (0, 1)}
+def text(power=1.0): ...
+text.search = "power"
+def dice(power=1.0): ...
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module of losses in the working folder; no loss of it stays registered."""
+    with own_module("own_losses_here", LOSSES, tmp_path, monkeypatch) as name:
+        yield name
+    for name in list(OWN):
+        del OWN[name], FAMILIES[name]
+    own_losses._declared.cache_clear()
+
+
+def test_its_table_becomes_a_family_of_the_space(module: str) -> None:
+    before = list(FAMILIES)
+    own = declared_loss(f"{module}:SoftIoU")
+    assert own.takes == ("task", "ignore_index") and own.starts == {"power": 1.0, "smooth": 1.0}
+    assert list(FAMILIES) == [*before, "SoftIoU"] and "power" not in LIMITS
+    space = with_own(load_space("binary"), (own,))
+    assert space.families[-1].family == "SoftIoU" and space.families[-1].coordinates["smooth"].kind == "log"
+    first = defaults(space.families[-1], space)
+    assert (first["SoftIoU.power"], first["SoftIoU.smooth"]) == (1.0, 1.0)
+    assert with_own(space, (own,)) == space
+    assert declared_loss(f"{module}:function").coordinates["power"].high == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("unknown", ["search.gamma: must be an argument of unknown", "search.power.uniform: low must be below high"]),
+        ("outside", ["the argument's default must be a number in the range, got 5.0"]),
+        ("needed", ["other: must have a default or a range"]),
+        ("text", ["search: must be a dict"]),
+        ("dice", ["dice is the name of a loss of sweeper's"]),
+        ("absent", ["has no absent"]),
+    ],
+)
+def test_a_declaration_that_is_wrong_is_refused_in_one_list(module: str, name: str, words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        declared_loss(f"{module}:{name}")
+    assert all(word in str(caught.value) for word in words) and name not in OWN
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("plain", "pixels without a label (255) must not count"),
+        ("image_wise", "a tensor of no dimension, got shape (2,)"),
+        ("detached", "has none"),
+        ("number", "a tensor of no dimension, got float"),
+        ("infinite", "must be finite, got nan"),
+        ("labels_only", "must give a number, and failed: ValueError"),
+        ("fails", "must give a loss, and failed: ValueError: not today"),
+        ("nothing", "what can be called as loss(logits, target), got NoneType"),
+        ("Learns", "must have no weights of its own"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused_in_words(module: str, name: str, words: str) -> None:
+    own = declared_loss(f"{module}:{name}")
+    with pytest.raises(UsageError) as caught:
+        check_own_loss(own, "binary", 2)
+    assert words in str(caught.value) and f"{module}:{name} cannot be trained with" in str(caught.value)
+
+
+def test_a_sound_one_passes_for_each_task_and_a_wrong_network_is_told_with_a_wrong_loss(
+    module: str, tiny: Dataset, tmp_path: Path
+) -> None:
+    own = declared_loss(f"{module}:SoftIoU")
+    check_own_loss(own, "binary", 2)
+    check_own_loss(own, "multiclass", 5)
+    (tmp_path / "own_nets_too.py").write_text("def build(in_channels, classes): return 3\n")
+    code = find_code("own_nets_too:build", "--model")
+    recipe = SMALL.model_copy(update={"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5})
+    wrong = declared_loss(f"{module}:plain")
+    with pytest.raises(UsageError) as caught:
+        check_model(Conditions(dataset=tiny, recipe=recipe, seed=0, losses=(own, wrong)))
+    assert "must give a torch.nn.Module" in str(caught.value) and "plain cannot be trained with" in str(caught.value)
+
+
+def test_a_training_minimises_it_and_what_is_pasted_is_the_same(module: str, tiny: Dataset) -> None:
+    declared_loss(f"{module}:SoftIoU")
+    params = {"power": 1.5, "smooth": 0.5}
+    result = train(tiny, family="SoftIoU", params=params, steps=4)
+    assert result.state == "complete" and result.value is not None
+    text = snippet("SoftIoU", params, "binary", ("background", "crack"), [9.0, 1.0], point=0.4)
+    assert "from own_losses_here import SoftIoU\n" in text and "sweeper" not in text
+    names: dict[str, Any] = {}
+    exec(compile(text, "loss.py", "exec"), names)
+    logits, target = torch.randn(2, 1, 8, 8), torch.randint(0, 2, (2, 8, 8))
+    ours = build_loss("SoftIoU", task="binary", class_frequencies=[9.0, 1.0], **params)
+    assert torch.equal(names["criterion"](logits, target), ours(logits, target))
+    assert ours(logits.bfloat16(), target).dtype == torch.float32
+    assert equivalent("SoftIoU", params, "binary") is None
+
+
+def test_it_is_compared_with_the_others_and_a_resume_compares_its_source(
+    module: str, tiny: Dataset, tmp_path: Path
+) -> None:
+    own = declared_loss(f"{module}:SoftIoU")
+    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0, losses=(own,))
+    same, other = measured(
+        [
+            Question(0, "SoftIoU", {"power": 1.0, "smooth": 1.0}, "SoftIoU", {"power": 1.0, "smooth": 1.0}),
+            Question(0, "SoftIoU", {"power": 1.0, "smooth": 1.0}, "cross_entropy", {}),
+        ],
+        conditions,
+    )
+    assert same == 0 and other > 0.1
+    plan = new_plan(conditions=conditions)
+    text = (tmp_path / "own_losses_here.py").read_text()
+    (tmp_path / "own_losses_here.py").write_text(text + "\n# another\n")
+    changed = OwnLoss(**{**dict(own), "code": find_code(f"{module}:SoftIoU", "--loss")})
+    again = plan.model_copy(update={"conditions": conditions.model_copy(update={"losses": (changed,)})})
+    (line,) = differences(plan, again)
+    assert line.startswith(f"own loss (SHA-256 of its source).{module}:SoftIoU: ")
+    assert not differences(plan, plan)
+
+
+def test_a_space_may_name_it_once_it_is_given(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
+    content = {"version": 1, "task": "binary", "nuisance": {"lr": 0.01}, "losses": {"SoftIoU": {"power": 3.5}}}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
+    words = ("run", "--data", "nowhere", "--executor", "inline", "--space", "space.yaml", "--json")
+    status, out, _ = sweeper(*words)
+    assert status == 2 and "SoftIoU: unknown key" in json.loads(out)["error"]["message"]
+    status, out, _ = sweeper(*words, "--loss", f"{module}:SoftIoU")
+    assert status == 2 and "nowhere: must be a folder" in json.loads(out)["error"]["message"]
+    space = with_own(load_space("space.yaml"), (OWN["SoftIoU"],))
+    assert [family.coordinates["power"].low for family in space.families] == [3.5]
+
+
+def test_code_for_elsewhere_imports_it(module: str) -> None:
+    declared_loss(f"{module}:SoftIoU")
+    sweep = builders.sweep()
+    text = snippet("SoftIoU", {"power": 1.0}, "binary", ("a", "b"), [9.0, 1.0], point=0.4)
+    chosen = Recommended(family="SoftIoU", params={"power": 1.0}, lr=0.01, threshold=0.4, tau=None, snippet=text)
+    for file, code in examples(sweep, chosen).items():
+        assert "from own_losses_here import SoftIoU" in code, file
+        compile(code, file, "exec")
+
+
+@pytest.mark.slow
+def test_a_sweep_in_workers_searches_it_and_reports_it(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
+    content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.01, 0.02]}}, "losses": {"dice": {}}}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
+    outcome = sweep_in(
+        tmp_path, loss=f"{module}:SoftIoU", space="space.yaml", executor="processes", workers=1, trials=4
+    )
+    tried = {trial.spec.family: trial.spec.params for trial in outcome.sweep.trials}
+    assert set(tried["SoftIoU"]) == {"power", "smooth"} and outcome.sweep.conditions.losses[0].name == "SoftIoU"
+    assert all(trial.state != "failed" for trial in outcome.sweep.trials)
+    assert "SoftIoU" in outcome.paths.markdown.read_text("utf-8")
+    for name in list(OWN):  # as a process of its own would have it
+        del OWN[name], FAMILIES[name]
+    status, out, err = sweeper("report", "study", "--storage", f"sqlite:///{tmp_path}/sweeper.db", "--json")
+    assert status == 0 and "SoftIoU" in json.loads(out)["search"]["per_family"], err
+    (tmp_path / "own_losses_here.py").write_text(LOSSES + "\n# another\n")
+    with pytest.raises(StudyError, match="own loss"):
+        sweep_in(tmp_path, resume=True, space=None, executor="processes", workers=1, trials=5)

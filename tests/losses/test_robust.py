@@ -1,0 +1,347 @@
+"""Losses under hard conditions: ignored pixels, absent classes, extreme logits, low precision; and their directions."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import pickle
+
+import pytest
+import torch
+
+from sweeper.losses import FAMILIES, build_loss, lovasz
+from sweeper.losses.label_maps import segment_sums
+from tests.support.loss_cases import CASES, FREQUENCIES, IGNORE, make, noise, point, right_logits, value_and_gradient
+from tests.support.marks import EXHAUSTIVE
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+@pytest.mark.parametrize("junk", [1e4, -1e4, float("inf"), float("nan")])
+def test_what_stands_under_ignore_changes_neither_value_nor_gradient(family, task, junk):
+    logits, target = noise(task)
+    target[..., 2:5, :] = IGNORE
+    value, gradient = value_and_gradient(make(family, task), logits, target)
+    spoiled = logits.clone()
+    spoiled[:, 0, 2:5] = junk
+    other_value, other_gradient = value_and_gradient(make(family, task), spoiled, target)
+    assert torch.equal(value, other_value)
+    assert torch.equal(gradient, other_gradient)
+    assert (gradient[:, :, 2:5] == 0).all()
+    assert (gradient[:, :, :2] != 0).any()
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_ignored_rows_are_as_good_as_cut_off(family, task):
+    logits, target = noise(task)
+    target[..., 5:, :] = IGNORE
+    whole, cut = make(family, task)(logits, target), make(family, task)(logits[:, :, :5], target[..., :5, :])
+    torch.testing.assert_close(whole, cut)
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_a_nan_on_a_labelled_pixel_shows(family, task):
+    """Divergence must be seen, not masked away."""
+    logits, target = noise(task)
+    logits[0, 0, 0, 0] = float("nan")
+    assert make(family, task)(logits, target).isnan()
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_any_ignore_index_and_integer_type_will_do(family, task):
+    logits, target = noise(task)
+    target[..., :3, :] = IGNORE
+    expected = make(family, task)(logits, target)
+    assert torch.equal(make(family, task)(logits, target.to(torch.uint8)), expected)
+    more = {"class_frequencies": FREQUENCIES} if task == "multiclass" else {}
+    negative = build_loss(family, task=task, ignore_index=-100, **more, **point(family, task))
+    renamed = torch.where(target == IGNORE, -100, target)
+    assert torch.equal(negative(logits, renamed.int()), expected)
+    # 156 is −100 in eight bits: it must not be taken for it.
+    assert torch.equal(negative(logits, torch.zeros_like(target).to(torch.uint8)), negative(logits, target * 0))
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_a_batch_without_labels_costs_nothing(family, task):
+    logits, target = noise(task)
+    value, gradient = value_and_gradient(make(family, task), logits, torch.full_like(target, IGNORE))
+    assert value == 0
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_extreme_inputs_give_finite_values_and_gradients(family, task, dtype):
+    logits, mixed = noise(task)
+    loss = make(family, task)
+    targets = [mixed, *(torch.full_like(mixed, label) for label in (0, 1, IGNORE))]  # mixed, empty, full, ignored
+    for level, target in itertools.product((0.0, 30.0, 100.0, 1e4), targets):
+        for extreme in (level * logits.sign(), torch.full_like(logits, level), torch.full_like(logits, -level)):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                value, gradient = value_and_gradient(loss, extreme.to(dtype), target)
+            assert value.dtype == torch.float32
+            assert 0 <= value < float("inf")
+            assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_a_perfect_answer_costs_nothing_and_moves_nothing(family, task):
+    """(1 − TI)^κ with κ < 1 has no finite slope at TI = 1 when written naively."""
+    _, target = noise(task)
+    value, gradient = value_and_gradient(make(family, task), right_logits(task, target, 1e4), target)
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert (gradient == 0).all()
+
+
+def test_slope_of_the_overlap_exponent_is_bounded_and_the_curve_joined():
+    from sweeper.losses.coordinates import KernelSettings
+    from sweeper.losses.kernel import LINEAR_BELOW, class_cost
+
+    settings = KernelSettings(0, 0, None, 0.5, 0.5, 0.5)
+
+    def curve(lost):
+        return class_cost(torch.zeros(()).double(), torch.zeros(()).double(), torch.zeros(()), lost, settings)
+
+    previous = -1.0
+    for lost in (0.0, LINEAR_BELOW / 2, LINEAR_BELOW * (1 - 1e-9), LINEAR_BELOW * (1 + 1e-9), 1e-3, 1.0):
+        x = torch.tensor(lost, dtype=torch.float64, requires_grad=True)
+        y = curve(x)
+        y.backward()
+        assert 0 < x.grad <= LINEAR_BELOW**-0.5 + 1e-6
+        assert y > previous
+        if lost > LINEAR_BELOW:
+            assert y.item() == pytest.approx(lost**0.5, rel=1e-12)
+        previous = y.item()
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_bfloat16_logits_are_computed_in_float32(family, task):
+    logits, target = noise(task, size=64)
+    rounded = logits.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = make(family, task)(rounded, target)
+    torch.testing.assert_close(low, make(family, task)(rounded.float(), target), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_memory_layout_does_not_matter(family, task):
+    logits, target = noise(task)
+    value, gradient = value_and_gradient(make(family, task), logits, target)
+    last = logits.contiguous(memory_format=torch.channels_last)
+    other_value, other_gradient = value_and_gradient(make(family, task), last, target)
+    torch.testing.assert_close(other_value, value)
+    torch.testing.assert_close(other_gradient, gradient)
+
+
+# --- Directions ---------------------------------------------------------------------------------------------
+
+
+def foreground_pull(loss, target) -> float:
+    """How strongly the mean gradient at logit 0 raises the foreground, against lowering the background."""
+    _, gradient = value_and_gradient(loss, torch.zeros(1, 1, 8, 8), target)
+    return -gradient.sum().item()
+
+
+@pytest.mark.parametrize(
+    ("family", "coordinate", "low", "high"),
+    [
+        ("weighted_ce", "pos_weight", 1.0, 10.0),
+        ("dice_ce", "pos_weight", 1.0, 10.0),
+        ("focal", "alpha", 0.25, 0.75),
+        ("tversky", "fn_weight", 0.3, 0.9),
+    ],
+)
+def test_rare_foreground_is_favoured_by_more_of_the_coordinate(family, coordinate, low, high):
+    target = torch.zeros(1, 8, 8, dtype=torch.long)
+    target[0, :2] = 1
+    weak, strong = (
+        foreground_pull(build_loss(family, task="binary", **{coordinate: value}), target) for value in (low, high)
+    )
+    assert strong > weak
+
+
+def class_shares(family: str, **given: float) -> list[float]:
+    """Share of the loss at uniform logits that each class's pixels carry, per pixel."""
+    loss = build_loss(family, task="multiclass", class_frequencies=FREQUENCIES, **given)
+    logits = torch.zeros(1, 3, 1, 1)
+    return [loss(logits, torch.full((1, 1, 1), c)).item() for c in range(3)]
+
+
+def test_class_weight_power_favours_rare_classes():
+    common, middle, rare = class_shares("weighted_ce", class_weight_power=1.0)
+    assert rare / common == pytest.approx(6)
+    assert middle / common == pytest.approx(2)
+    assert len({round(v, 6) for v in class_shares("weighted_ce", class_weight_power=0.0)}) == 1
+
+
+def test_multiclass_alpha_favours_all_but_the_commonest_class():
+    common, middle, rare = class_shares("focal", alpha=0.75)
+    assert middle == rare == pytest.approx(3 * common)
+
+
+def test_focal_exponent_quietens_easy_pixels():
+    target = torch.zeros(1, 1, 2, dtype=torch.long)
+    logits = torch.tensor([[[[-4.0, 1.0]]]])  # an easy and a hard background pixel
+    shares = []
+    for gamma in (0.0, 2.0):
+        _, gradient = value_and_gradient(build_loss("focal", task="binary", gamma=gamma), logits, target)
+        shares.append((gradient[..., 0] / gradient.sum()).item())
+    assert shares[1] < shares[0] / 10
+
+
+# --- Absent classes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["dice", "tversky", "dice_ce", "dice_focal"])
+def test_false_positives_of_an_absent_foreground_cost_their_mean_probability(family):
+    empty = torch.zeros(1, 4, 4, dtype=torch.long)
+    dice = make(family, "binary", **({"mix": 0.0} if "mix" in FAMILIES[family].coordinates["binary"] else {}))
+    exponent = 0.5 if family == "tversky" else 1.0
+    logits = torch.zeros(1, 1, 4, 4)
+    logits[..., :2] = 3.0
+    value, gradient = value_and_gradient(dice, logits, empty)
+    assert value.item() == pytest.approx(logits.sigmoid().mean().item() ** exponent)
+    assert (gradient > 0).all()
+
+
+def test_false_positives_of_an_absent_class_cost_something():
+    logits, target = noise("multiclass")
+    target = target.clamp(max=1)  # class 2 does not occur
+    loss = build_loss("dice", task="multiclass")
+    value, gradient = value_and_gradient(loss, logits, target)
+    assert (gradient[:, 2] > 0).all()
+    logits[:, 2] += 2
+    assert loss(logits, target) > value
+
+
+def test_an_absent_class_counts_by_labelled_pixels_alone():
+    logits = torch.zeros(1, 1, 2, 2)
+    target = torch.tensor([[[0, IGNORE], [IGNORE, IGNORE]]])
+    assert build_loss("dice", task="binary")(logits, target).item() == pytest.approx(0.5)
+
+
+# --- Lovász -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
+    """On a processor the bits of the errors are sorted in place of the errors."""
+    loss = build_loss("lovasz", task=task)
+    loss.checks_labels = False
+    logits, mixed = noise(task)
+    some = mixed.clone()
+    some[:, :3] = IGNORE
+    for target in (mixed, some, mixed * 0, torch.full_like(mixed, IGNORE)):
+        value, gradient = value_and_gradient(loss, 3 * logits.to(dtype), target)
+        with monkeypatch.context() as patch:
+            patch.setattr(lovasz, "readable", lambda *_: False)
+            expected, slope = value_and_gradient(loss, 3 * logits.to(dtype), target)
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(gradient, slope)
+
+
+# --- As a module --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_pickling_and_copying_keep_the_loss(family, task):
+    logits, target = noise(task)
+    loss = make(family, task)
+    expected = loss(logits, target)
+    for other in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss), loss.half()):
+        assert torch.equal(other(logits, target), expected)
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_the_global_random_state_is_left_alone(family, task):
+    logits, target = noise(task)
+    before = torch.get_rng_state()
+    make(family, task)(logits, target)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def label_map(family, logits, target):
+    """Some map of the labels, where the family wants one."""
+    kind = FAMILIES[family].needs_map
+    if kind == "distance":
+        return {kind: torch.linspace(-3, 9, logits.numel(), device=logits.device).view_as(logits)}
+    return {} if kind is None else {kind: torch.ones_like(target)}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_nothing_waits_for_the_device(task):
+    """Tensors on `meta` have no values: anything that would have to read one fails there."""
+    logits, target = noise(task)
+    for family in (name for name, for_task in CASES if for_task == task):
+        away = logits.to("meta").requires_grad_()
+        assert make(family, task)(away, target.to("meta"), **label_map(family, away, target.to("meta"))).shape == ()
+
+
+TRACED = {("dice_focal", "multiclass")}
+"""Tried by every `.ci/run`, up to the graphs of values and gradients: to compile them takes minutes."""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the compiler's own warnings are not ours
+@pytest.mark.parametrize(
+    ("family", "task", "backend"),
+    [
+        *(pytest.param(*case, "aot_eager") for case in CASES if case in TRACED),
+        *(pytest.param(*case, "inductor", marks=EXHAUSTIVE) for case in CASES),
+    ],
+)
+def test_torch_compile_gives_the_same_in_one_graph(family, task, backend):
+    logits, target = noise(task)
+    target[..., :2, :] = IGNORE
+    more = label_map(family, logits, target)
+    torch.compiler.reset()
+    compiled = torch.compile(make(family, task), fullgraph=True, backend=backend)
+    value, gradient = value_and_gradient(make(family, task), logits, target, **more)
+    other_value, other_gradient = value_and_gradient(compiled, logits, target, **more)
+    torch.testing.assert_close(other_value, value)
+    torch.testing.assert_close(other_gradient, gradient)
+
+
+def _mean_gradient(rank: int, folder: str, family: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, padding=1), make(family, "binary"))
+
+    class WithLoss(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.loss = model[0], model[1]
+
+        def forward(self, images, target):
+            return self.loss(self.network(images), target)
+
+    parallel = torch.nn.parallel.DistributedDataParallel(WithLoss())
+    images, target = noise("binary", seed=rank)
+    parallel(images, target).backward()
+    gradient = model[0].weight.grad
+    gathered = [torch.zeros_like(gradient) for _ in range(2)]
+    torch.distributed.all_gather(gathered, gradient)
+    assert torch.equal(*gathered) and (gradient != 0).any()
+    torch.distributed.barrier()
+    # Taking the group down aborts now and then in gloo's own threads ("terminate called without an active exception"),
+    # which says nothing of the loss: this process only existed for the assertion above.
+    os._exit(0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    "family", ["dice_focal", *(pytest.param(name, marks=EXHAUSTIVE) for name in ("weighted_ce", "lovasz"))]
+)
+def test_a_loss_inside_a_distributed_model_trains(family, tmp_path):
+    torch.multiprocessing.spawn(_mean_gradient, (str(tmp_path), family), nprocs=2)
+
+
+def test_sums_by_class_keep_their_digits_over_many_pixels() -> None:
+    """A processor adds one value after the other: 4 million times 0.1 lost 4 %."""
+    values = torch.full((4_000_000,), 0.1)
+    index = torch.arange(4_000_000) % 2
+    found = segment_sums(values, index, 3)
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx([200_000, 200_000, 0], rel=1e-6)

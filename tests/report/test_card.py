@@ -1,0 +1,270 @@
+"""The answer card: one record for the report, the terminal and MLflow's note, short, and true to the evidence."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.report_words import wording
+from sweeper.cli.answer import answer_text
+from sweeper.core.paths import ReportPaths
+from sweeper.core.records import Evidence, Recommendation, Regret, SweepRecord, Verdict
+from sweeper.report import report_summary
+from sweeper.report.card import WORDS, Card, card_lines, card_of, with_options
+from sweeper.report.caveats import caveats
+from sweeper.report.facts import collect
+from sweeper.report.figures import FIGURES, Drawn
+from sweeper.report.markdown import render
+from sweeper.workflow.conclude import Outcome, conclude
+from tests.report.test_report import CLEAR, NEAR, NO_FIGURES, head, recommended, text_of
+from tests.report.test_simulated import cracks, street
+from tests.support import builders
+
+OPEN_WORDS, LONG_SENTENCES = 900, 15
+
+
+def card(answer: Recommendation, sweep: SweepRecord | None = None) -> tuple[Card, dict[str, str]]:
+    found = card_of(collect(sweep or builders.sweep(), answer))
+    return found, {label: text.replace("\u00a0", " ") for label, text in card_lines(found)}
+
+
+def regrets(**within: float) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"regret": Regret(expected=0.02 * (1 - sure), bound=0.006, within_rope=sure, best=0.6)}
+        for name, sure in within.items()
+    }
+
+
+def test_a_clear_winner_is_named_with_settings_gains_and_scope() -> None:
+    plain = {"dice_focal": {"vs_plain": builders.interval(0.09)}}
+    found, rows = card(recommended(builders.evidence(CLEAR, finalists=plain)))
+    assert found.headline == "Train with `dice_focal`: it beats every other finalist."
+    assert rows["Use"] == "dice_focal · mix 0.41 · gamma 2.2 · learning rate 0.003 · threshold 0.47"
+    assert rows["Gain over cross-entropy as usual (threshold 0.5)"] == "+0.090 [+0.070, +0.110] test mIoU (95 %)"
+    assert rows["Gain over tuned cross-entropy"] == "+0.060 [+0.040, +0.080] test mIoU (95 %), from 0.650 to 0.710"
+    assert rows["Confidence"] == "clear winner"
+    assert "U-Net/ResNet-18" in rows["Holds for"] and "24 unseen synthetic test images, 3 seeds" in rows["Holds for"]
+    assert found.snippet.startswith("from sweeper.losses import build_loss")
+
+
+def test_levels_that_would_read_as_another_gain_are_left_out() -> None:
+    levels = {"dice_focal": 0.7204, "cross_entropy": 0.6596}  # 0.061 apart, as 0.720 and 0.660 are not
+    _, rows = card(recommended(builders.evidence(levels)))
+    assert rows["Gain over tuned cross-entropy"].endswith("test mIoU (95 %)")
+
+
+def test_where_no_network_can_do_the_task_the_first_line_says_so() -> None:
+    levels = {"weighted_ce": 0.53, "cross_entropy": 0.51}
+    few = builders.evidence(levels).model_copy(update={"constant_miou": 0.49})
+    found, _ = card(recommended(few))
+    start = "None of these networks can do the task yet: the best reads 0.530 mIoU, the same answer everywhere 0.490. "
+    assert found.headline == start + "Train with `weighted_ce`: it beats every other finalist."
+    much, _ = card(recommended(few.model_copy(update={"constant_miou": 0.46})))
+    assert much.headline == "Train with `weighted_ce`: it beats every other finalist."
+
+
+def test_a_finalist_with_nothing_but_a_rate_was_tuned_by_all_trials() -> None:
+    (line,) = [
+        one
+        for one in caveats(collect(builders.sweep(), recommended(builders.evidence(CLEAR))))
+        if "Hardly tuned" in one
+    ]
+    assert "`cross_entropy` (1)" not in line and "`tversky` (1)" in line
+
+
+def test_the_report_says_that_rates_were_tuned_at_fewer_steps_than_they_are_used_at() -> None:
+    sweep = builders.sweep()
+    recipe = sweep.conditions.recipe
+    told = "\n".join(caveats(collect(sweep, recommended(builders.evidence(CLEAR)))))
+    assert f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}: that the same ones suit" in told
+    alike = sweep.conditions.model_copy(update={"recipe": recipe.model_copy(update={"confirm_steps": recipe.steps})})
+    same = builders.sweep(conditions=alike.model_copy(update={"rates": "best"}))
+    assert "suit both" not in "\n".join(caveats(collect(same, recommended(builders.evidence(CLEAR)))))
+
+
+def test_a_card_of_finalists_with_unequal_seeds_names_both_ends() -> None:
+    few = {"dice_focal": {"seeds": (1, 2, 3, 4, 5)}, "cross_entropy": {"seeds": (1, 2)}}
+    _, rows = card(recommended(builders.evidence(CLEAR, finalists=few)))
+    assert rows["Holds for"].endswith(", 2 to 5 seeds")
+
+
+def test_the_card_of_one_function_says_that_there_was_nothing_to_choose() -> None:
+    names = {"dice": {"other_names": ("dice_ce", "dice_focal")}}
+    found, rows = card(recommended(builders.evidence({"dice": 0.7}, finalists=names)))
+    assert found.headline == "Train with `dice`: all that was tried is `dice` here."
+    assert rows["Confidence"].startswith("equivalent: one function, other names")
+
+
+LEVELS = {"tversky": 0.704, "focal": 0.7005, "dice": 0.7}
+CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
+    "provisional": (
+        builders.evidence(CLEAR, finalists={"cross_entropy": {"still_rising": 0.034}}),
+        Verdict.CLEAR_WINNER,
+        "Train with `dice_focal`: it beats every other finalist.",
+        "provisional at this budget, as cross-entropy was still improving (+0.034 in its last quarter)",
+    ),
+    "open": (
+        builders.evidence(NEAR, half=0.05),
+        Verdict.UNDECIDED,
+        "No loss is shown to be best: meanwhile train with `dice_ce`.",
+        "undecided between dice_focal and dice_ce",
+    ),
+    "who trains soundly is not called the simplest": (
+        builders.evidence(NEAR, half=0.05, finalists={"dice_ce": {"collapses": 1}}),
+        Verdict.UNDECIDED,
+        "No loss is shown to be best: meanwhile train with `dice_focal`.",
+        "undecided between dice_focal and dice_ce",
+    ),
+    "probable": (
+        builders.evidence(NEAR, half=0.05, finalists=regrets(dice_focal=0.972, dice_ce=0.3, cross_entropy=0.3)),
+        Verdict.UNDECIDED,
+        "No clear winner. Train with `dice_focal`: it is probably within 0.01 mIoU of the best.",
+        "undecided: probably within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
+        "finalists (95 %)",
+    ),
+    "equivalent": (
+        builders.evidence({"dice": 0.701, "tversky": 0.7, "cross_entropy": 0.6}, half=0.005),
+        Verdict.EQUIVALENT,
+        "Train with `dice`: the best finalists differ by less than 0.01 mIoU.",
+        "equivalent: dice and tversky differ by less than 0.01 mIoU",
+    ),
+    "safe": (
+        builders.evidence(LEVELS, half=0.005, halves={("tversky", "dice"): 0.02}),
+        Verdict.SAFE_CHOICE,
+        "Train with `focal`: no finalist is better by more than 0.01 mIoU.",
+        "safe choice",
+    ),
+    "alone": (
+        builders.evidence({"dice": 0.7}),
+        Verdict.UNDECIDED,
+        "Nothing was compared: `dice` alone was confirmed.",
+        "undecided, nothing was compared",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_verdict_has_its_headline_and_its_word(name: str) -> None:
+    evidence, verdict, headline, confidence = CASES[name]
+    answer = recommended(evidence)
+    assert answer.verdict is verdict
+    found, rows = card(answer)
+    assert found.headline == headline
+    assert confidence in rows["Confidence"]
+
+
+def test_cross_entropy_itself_gains_by_its_operating_point_alone() -> None:
+    plain = {"cross_entropy": {"vs_plain": builders.interval(0.03)}}
+    _, rows = card(recommended(builders.evidence({"cross_entropy": 0.7, "dice_focal": 0.65}, finalists=plain)))
+    usual = rows["Gain over cross-entropy as usual (threshold 0.5)"]
+    assert usual == "+0.030 [+0.010, +0.050] test mIoU (95 %), from the threshold alone"
+    assert rows["Gain over tuned cross-entropy"] == "none: it is tuned cross-entropy"
+
+
+def test_the_share_of_the_operating_point_in_the_gain_is_told() -> None:
+    """Where cross-entropy would gain as much by its threshold, that is no merit of the loss."""
+    plain = {
+        "dice_focal": {"vs_plain": builders.interval(0.09)},
+        "cross_entropy": {"vs_plain": builders.interval(0.03)},
+    }
+    _, rows = card(recommended(builders.evidence(CLEAR, finalists=plain)))
+    usual = rows["Gain over cross-entropy as usual (threshold 0.5)"]
+    assert usual == "+0.090 [+0.070, +0.110] test mIoU (95 %); cross-entropy's own threshold alone gains +0.030"
+    plain["cross_entropy"] = {"vs_plain": builders.interval(0.002)}
+    _, rows = card(recommended(builders.evidence(CLEAR, finalists=plain)))
+    assert rows["Gain over cross-entropy as usual (threshold 0.5)"].endswith("(95 %)")
+
+
+def test_of_one_seed_no_interval_is_printed_anywhere() -> None:
+    one = {name: {"seeds": (101,), "points": (0.47,)} for name in CLEAR}
+    answer = recommended(builders.evidence(CLEAR, half=0.4, finalists=one))
+    sweep = builders.sweep()
+    text = text_of(sweep, answer)
+    assert "(one seed)" in head(text)
+    assert not re.search(r"\[[+−]?\d\.\d+, ", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    drawn = FIGURES["gain"](collect(sweep, answer))
+    assert isinstance(drawn, Drawn) and "no interval can be told" in drawn.caption
+    assert "[" not in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=100)
+
+
+@pytest.mark.parametrize(("task", "point", "said"), [("binary", 0.47, False), ("multiclass", 1.0, True)])
+def test_an_operating_point_at_the_end_of_its_grid_is_said(task: str, point: float, said: bool) -> None:
+    answer = recommended(builders.evidence(CLEAR))
+    assert answer.recommended is not None
+    place = {"threshold": point, "tau": None} if task == "binary" else {"threshold": None, "tau": point}
+    answer = answer.model_copy(update={"recommended": answer.recommended.model_copy(update=place)})
+    data = builders.dataset() if task == "binary" else builders.dataset(builders.STREET)
+    _, rows = card(answer, builders.sweep(data=data))
+    assert ("(at the end of its grid)" in rows["Use"]) is said
+    ends = {"dice_focal": {"points": (point, point, 0.25)}}
+    limits = caveats(collect(builders.sweep(data=data), recommended(builders.evidence(CLEAR, finalists=ends))))
+    assert any("lies at the end of its grid in 2 of 3 trainings" in limit for limit in limits) is said
+
+
+def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> None:
+    flat = [builders.trial(f, 0.49, i, collapse="no_better_than_constant") for i, f in enumerate(builders.ORDER)]
+    sweep = builders.sweep(flat, [], command="sweeper run --data 'my masks' --steps 100 --study old --trials 50")
+    answer = conclude(sweep)
+    found, rows = card(answer, sweep)
+    assert "100 steps" in rows["Tried with"]
+    assert found.headline == "Budget too small: no loss learned this data."
+    assert found.snippet == "sweeper run --data 'my masks' --trials 50 --steps 400"
+    assert found.snippet in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60)
+    failed = builders.sweep([builders.failed_trial()], [])
+    assert card(conclude(failed), failed)[0].headline == "No recommendation: no loss was confirmed."
+
+
+def test_options_of_a_command_are_replaced_in_either_form() -> None:
+    assert with_options("sweeper run --steps=5 --a b", {"--steps": "9"}) == "sweeper run --a b --steps 9"
+    assert with_options("sweeper run 'x", {"--steps": "9"}) == "sweeper run 'x"
+
+
+def test_terminal_report_and_note_say_the_same() -> None:
+    sweep, answer = builders.sweep(), recommended(builders.evidence(CLEAR))
+    found = card_of(collect(sweep, answer))
+    note = report_summary(sweep, answer)
+    assert "\u00a0" in note and note.strip() in render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000")
+    told = " ".join(answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60).split())
+    for label, text in card_lines(found):
+        assert " ".join(f"{label}: {text}".removeprefix(": ").split()) in told
+        assert text.split(" · ")[0] in note.replace("`", "").replace("\u00a0", " ")
+
+
+def wordy() -> Recommendation:
+    """As much as can be said: four open finalists that rise and collapse, few groups, six preferences."""
+    levels = {"dice_focal": 0.71, "dice_ce": 0.705, "tversky": 0.70, "cross_entropy": 0.695}
+    known = {
+        "regret": Regret(expected=0.01, bound=0.02, within_rope=0.5, best=0.3),
+        "vs_plain": builders.interval(0.05),
+    }
+    names = ("misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities")
+    evidence = builders.evidence(
+        levels,
+        half=0.05,
+        preferences=tuple(builders.preference(n, (0.6, 0.7, 0.4, 0.3), points=(0.3, 0.2, 0.1, 0.2)) for n in names),
+        looks=builders.ANALYSES,
+        finalists={name: {**known, "still_rising": 0.03, "collapses": 1} for name in levels},
+        few_groups=3,
+    )
+    return recommended(evidence, analysis=builders.analysis())
+
+
+def stored(folder: Path) -> dict[str, tuple[SweepRecord, Recommendation]]:
+    """Every study at hand: simulated ones, one of each verdict."""
+    made = {"cracks": cracks(trials=30), "street": street(trials=30)}
+    return {
+        **{name: (study.sweep, study.recommendation) for name, study in made.items()},
+        "wordy": (builders.sweep(), wordy()),
+        **{name: (builders.sweep(), recommended(evidence)) for name, (evidence, *_) in CASES.items()},
+    }
+
+
+@pytest.mark.slow
+def test_the_card_and_the_open_part_are_short_in_every_study(tmp_path: Path) -> None:
+    for name, (sweep, answer) in stored(tmp_path).items():
+        found = wording(render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))
+        assert found.card <= WORDS, f"{name}: {found}"
+        assert found.open <= OPEN_WORDS and found.long <= LONG_SENTENCES, f"{name}: {found}"

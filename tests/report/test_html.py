@@ -1,0 +1,185 @@
+"""The HTML report: the same words as the markdown, in one file that loads, runs and hides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64decode, b64encode
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.report import formatting as words
+from sweeper.report import write_report
+from sweeper.report.html import to_html
+from tests.report.test_report import CLEAR, HOSTILE, builders, named, recommended
+from tests.report.test_simulated import cracks, street
+from tests.support.marks import rest_slow
+
+VOID = {"meta", "img", "br", "hr"}
+ATTRIBUTES = {
+    "html": {"lang"},
+    "meta": {"charset", "name", "content", "http-equiv"},
+    "a": {"href"},
+    "img": {"alt", "src"},
+    "div": {"class", "tabindex"},
+    "th": {"class"},
+    "td": {"class"},
+    "code": {"class"},
+    "h2": {"id"},
+}
+"""Every attribute that a report may have; tags without an entry have none."""
+TAGS = {
+    *("html", "head", "title", "style", "body", "main", "h1", "h3", "p", "ul", "li", "strong", "em", "pre"),
+    *("table", "thead", "tbody", "tr", "figure", "figcaption", "details", "summary", *ATTRIBUTES),
+}
+CONTROL = re.compile(r"[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Document(HTMLParser):
+    """Collects tags with their attributes and the visible text; refuses tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def check_harmless(text: str) -> Document:
+    """Nothing but known tags and attributes, no address but the UI's and files beside the report."""
+    document = Document(text)
+    for tag, attributes in document.found:
+        assert tag in TAGS
+        assert set(attributes) <= ATTRIBUTES.get(tag, set())
+    for link in document.of("a"):
+        assert re.match(
+            r"http://127\.0\.0\.1:5000/#|#[a-z0-9-]+$|recommendation\.json$|(trials|split)\.csv$|figures$",
+            link["href"] or "",
+        )
+    for image in document.of("img"):
+        assert re.match(r"data:image/(png|svg\+xml);base64,", image["src"] or "")
+    assert not CONTROL.search(text)
+    return document
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", rest_slow([cracks, street], 1, 0))
+def test_a_whole_report_is_one_file_with_every_figure_in_it(tmp_path: Path, make: object) -> None:
+    study = make(trials=20)  # type: ignore[operator]
+    paths = write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
+    text = paths.html.read_text("utf-8")
+    document = check_harmless(text)
+    drawn = {path.read_bytes() for path in paths.figures.iterdir()}
+    assert {b64decode((i["src"] or "").split(",")[1]) for i in document.of("img")} == drawn
+    assert len(document.of("figure")) == len(document.of("figcaption")) == len(drawn)
+    pieces = [b64decode((i["src"] or "").split(",")[1]).decode() for i in document.of("img")]
+    assert not any(
+        re.search(r"<script|<text|<foreignObject|href=\"(?!#|data:image/png)|\bon\w+=|@import", p) for p in pieces
+    )
+    assert "url(" not in text and "@import" not in text and "<script" not in text
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", paths.markdown.read_text("utf-8"), flags=re.S), re.M)
+    assert [re.sub(r"<[^>]+>", "", h) for h in re.findall(r"<h\d[^>]*>(.*?)</h\d>", text)] == headings
+
+
+def test_the_policy_allows_this_stylesheet_and_nothing_else(tmp_path: Path) -> None:
+    text = to_html("# a\n", tmp_path)
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert style is not None
+    digest = b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    (policy,) = [m["content"] for m in Document(text).of("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert "script-src" not in policy and "unsafe" not in policy
+    assert not any("style" in attributes for _, attributes in Document(text).found)
+
+
+def page_of(names: tuple[str, str], text: str, folder: Path) -> Document:
+    """The checked page of a report in which everything is called so."""
+    return check_harmless(write_report(*named(names, text), folder).html.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    return page_of(("background", "crack"), "word", tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize("name", rest_slow(HOSTILE, 2, 3))
+def test_hostile_names_add_no_tag_and_no_attribute(tmp_path: Path, plain: Document, name: str) -> None:
+    hostile = page_of((name, name + "2"), name, tmp_path)
+    # A plain code span may stay one in a sentence: it is inert.
+    kinds = [[t for t, _ in page.found if t != "code" or "`" not in name] for page in (plain, hostile)]
+    assert kinds[0] == kinds[1]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.text(st.one_of(st.sampled_from("`*_[]()<>|\\#~$&!'\"=/ \n1aא\u202e\u2067"), st.characters()), max_size=40))
+def test_any_name_shows_as_itself(text: str) -> None:
+    shown = words.one_line(text)
+    page = to_html(f"# {words.escape_md(text)}\n\n{words.table(['a'], [[words.escape_md(text)]])}\n", Path("nowhere"))
+    document = check_harmless(page)
+    plain = document.text.replace("\u2060", "").replace("\u200e", "")
+    assert plain.split() == [*(shown or "Report").split(), *shown.split(), "a", *shown.split()]
+
+
+def test_an_image_from_elsewhere_is_shown_by_its_description(tmp_path: Path) -> None:
+    (tmp_path / "here.png").write_bytes(b"png")
+    for source in ("http://evil.example/x.png", "figures/../x.png", "figures/gone.png", "javascript:alert(1)"):
+        document = Document(to_html(f"# t\n\n![what <b> it](<{source}>)\n", tmp_path))
+        assert not document.of("img")
+        assert "what <b> it" in document.text
+    assert Document(to_html("![a](figures/here.png)", tmp_path)).of("img")
+
+
+def test_raw_html_and_dangerous_links_stay_text(tmp_path: Path) -> None:
+    document = check_harmless(
+        to_html("# t\n\n<b onclick=x>hi</b> [x](javascript:alert(1)) <script>y</script>\n", tmp_path)
+    )
+    assert "<b onclick=x>hi</b>" in document.text
+    assert not document.of("a")
+
+
+def test_numbers_line_up_right_without_a_style_attribute(tmp_path: Path) -> None:
+    document = Document(to_html(words.table(["a", "b"], [["x", "1"]]), tmp_path))
+    assert document.of("th") == [{}, {"class": "number"}]
+    assert document.of("td") == [{}, {"class": "number"}]
+
+
+def test_right_to_left_names_do_not_reorder_the_numbers_beside_them() -> None:
+    escaped = words.escape_md("שבר 12")
+    assert escaped == "\u200eשבר\u200e 12"
+    assert words.escape_md("plain é 漢字") == "plain é 漢字"
+
+
+def test_the_report_of_an_empty_study_is_a_whole_page(tmp_path: Path) -> None:
+    paths = write_report(builders.sweep([], []), recommended(None), tmp_path)
+    assert "No recommendation" in check_harmless(paths.html.read_text("utf-8")).text
+    assert recommended(builders.evidence(CLEAR)).recommended is not None
+
+
+def test_no_line_ends_before_a_per_cent_sign_or_inside_a_short_name(tmp_path: Path) -> None:
+    text = to_html(f"# x\n\nIt's 10 % of `--exclude <a>`, not `{'y' * 40}`.\n", tmp_path)
+    assert "It's 10\u00a0% of" in text
+    assert '<code class="short">--exclude &lt;a&gt;</code>' in text and f"<code>{'y' * 40}</code>" in text

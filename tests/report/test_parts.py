@@ -1,0 +1,297 @@
+"""The report's parts about the confirmation, preferences, the search's own analysis and cost: said from the records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeper.core.records import BudgetPoint, Comparison, Recommendation, Regret, SweepRecord, Verdict
+from sweeper.evidence.intervals import negated
+from sweeper.evidence.recommendation import recommend
+from sweeper.report import confirmation, preferences
+from sweeper.report import search_analysis as analysis
+from sweeper.report.card import card_lines, card_of
+from sweeper.report.cost import cost_table, cost_text, costs
+from sweeper.report.facts import Facts, collect
+from sweeper.report.markdown import render
+from sweeper.report.seed_runs import confirmations, seed_mious
+from tests.report.test_report import CLEAR, NO_FIGURES, head, recommended
+from tests.report.test_simulated import snippet
+from tests.support import builders
+
+UI = "http://127.0.0.1:5000"
+
+
+def facts_of(sweep: SweepRecord | None = None, answered: Recommendation | None = None, **evidence: Any) -> Facts:
+    answered = answered or recommended(builders.evidence(CLEAR, **evidence))
+    return collect(sweep or builders.sweep(), answered)
+
+
+def text_of(facts: Facts) -> str:
+    return render(facts, NO_FIGURES, UI).replace("\u00a0", " ")
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
+
+
+# --- Interim analyses and their level -----------------------------------------------------------------------
+
+
+def test_the_level_of_an_early_interim_analysis_is_said_wherever_its_intervals_are() -> None:
+    facts = facts_of(looks=builders.ANALYSES, look=0)  # on 3 seeds
+    text = text_of(facts)
+    assert "(of differences: 99 %, as the confirmation may be analysed more than once)" in text
+    assert "those of differences between finalists at 99 %" in text
+    assert "vs cross-entropy [99 %]" in text and "test mIoU (99 %)" in head(text)
+    single = text_of(facts_of())
+    assert "Every interval is a 95 % interval" in single
+    assert "99 %" not in single
+
+
+def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_interim_analysis() -> None:
+    few, many = (101, 102, 103), (101, 102, 103, 104, 105)
+    changed = {"dice_ce": {"seeds": few}, "dice_focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
+    facts = facts_of(looks=builders.ANALYSES, look=1, finalists=changed)
+    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts))}
+    place = cells["loss"].index("vs cross-entropy [98.5\u00a0%]")
+    assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
+    assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040] at 99\u00a0%"
+
+
+def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_is_not_in_question() -> None:
+    levels = {"tversky": 0.75, "dice_focal": 0.74, "dice_ce": 0.73, "cross_entropy": 0.6}
+    found = builders.evidence(levels, half=0.05)
+
+    def beaten(c: Comparison) -> Comparison:
+        """On the seeds they share dice_focal beats tversky, which reads higher over fewer."""
+        if {c.first, c.second} != {0, 1}:
+            return c
+        gap = c.difference.model_copy(update={"estimate": 0.05, "low": 0.03, "high": 0.07})
+        return c.model_copy(update={"difference": gap if c.first == 1 else negated(gap)})
+
+    answered = recommended(found.model_copy(update={"comparisons": tuple(map(beaten, found.comparisons))}))
+    assert answered.verdict is Verdict.UNDECIDED
+    first = head(text_of(facts_of(answered=answered)))
+    assert "undecided between `dice_focal` and `dice_ce`" in first and "tversky" not in first
+
+
+def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
+    sweep = builders.sweep(looks_planned=builders.ANALYSES, looks_taken=builders.ANALYSES_TAKEN)
+    text = confirmation.analyses_table(facts_of(sweep))
+    assert rows(text)[2:] == [
+        ["3", "undecided", "Not settled: two more seeds.", "1\u00a0%", "99\u00a0%"],
+        ["5", "clear winner", "Settled after 5 seeds.", "1.5\u00a0%", "98.5\u00a0%"],
+        ["8", "–", "not taken", "2.5\u00a0%", "97.5\u00a0%"],
+    ]
+    assert "analysed 3 times" in text_of(facts_of(sweep))
+
+
+def test_an_interim_analysis_that_was_passed_over_is_told_from_one_that_was_not_reached() -> None:
+    sweep = builders.sweep(looks_planned=builders.ANALYSES, looks_taken=builders.ANALYSES_TAKEN[1:])
+    told = [row[2] for row in rows(confirmation.analyses_table(facts_of(sweep)))[2:]]
+    assert told == ["passed over: more seeds were known when this was planned", "Settled after 5 seeds.", "not taken"]
+
+
+def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not_the_finalists() -> None:
+    sweep = builders.sweep()
+    facts = facts_of(sweep)
+    chosen = facts.finalists[0]
+    own = confirmations(facts, chosen)
+    assert tuple(run.spec.seed for run in own) == chosen.seeds
+    first = own[0]
+    others = [
+        first.model_copy(update={"value": 0.0, "spec": first.spec.model_copy(update={"number": 900 + i, **changes})})
+        for i, changes in enumerate(({"steps": 7 * first.spec.steps}, {"seed": 999}))
+    ]
+    more = facts_of(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
+    assert confirmations(more, chosen) == own
+    assert seed_mious(more, chosen) == seed_mious(facts, chosen)
+
+
+def test_a_study_without_planned_interim_analyses_says_nothing_of_them() -> None:
+    assert confirmation.analyses_table(facts_of()) == ""
+    assert "may be analysed" not in text_of(facts_of())
+
+
+# --- From the search to the test split ----------------------------------------------------------------------
+
+
+def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
+    likely = {
+        "dice_focal": {"regret": Regret(expected=0.001, bound=0.0042, within_rope=0.99, best=0.973)},
+        "dice_ce": {"regret": Regret(expected=0.02, bound=0.05, within_rope=0.1, best=0.004)},
+    }
+    facts = facts_of(finalists=likely)
+    assert (
+        "costs at most 0.005 mIoU against the best of 3 finalists (95 %)"
+        in dict(card_lines(card_of(facts)))["Confidence"]
+    )
+    cells = {row[0]: row for row in rows(confirmation.finalists_detail(facts))}
+    place = cells["loss"].index("probability of being best")
+    assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == [
+        "97 %",
+        "< 1 %",
+        "–",
+    ]
+    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts))}
+    place = cells["loss"].index("costs at most (95 %)")
+    assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == [
+        "0.005",
+        "0.050",
+        "–",
+    ]
+    assert "probability" not in text_of(facts_of())
+
+
+def test_search_values_stand_beside_tuning_and_test_with_links_and_ranks() -> None:
+    changed = {
+        "dice_focal": {"search_value": 0.70, "trials_tried": 9, "trials_completed": 3, "search_trial": 6},
+        "dice_ce": {"search_value": 0.72, "trials_tried": 5, "trials_completed": 4, "search_trial": 5},
+    }
+    table = rows(confirmation.path_table(facts_of(builders.sweep(), finalists=changed), UI))
+    assert table[0][1:3] == ["trials (completed)", "search mIoU"]
+    first, second = table[2], table[3]
+    assert first[:2] == ["`dice_focal`", "9 (3)"] and first[-2:] == ["2", "1"]
+    assert second[1] == "5 (4)" and second[2].startswith("[0.720](") and "/runs/run-search-5?" in second[2]
+    assert second[-2:] == ["1", "2"]
+
+
+def test_the_winners_curse_is_judged_only_where_the_budgets_are_alike() -> None:
+    assert (
+        "cannot be judged here: the confirmation trained 200 steps, the search 100"
+        in confirmation.path_text(facts_of())[0]
+    )
+    same = builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200))
+    assert "read 0.010 mIoU higher in the search" in confirmation.path_text(facts_of(same))[0]
+
+
+# --- Preferences --------------------------------------------------------------------------------------------
+
+
+def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_beaten() -> None:
+    judged = (
+        builders.preference("misses", (0.6, 0.5, 0.4), points=(0.3, 0.2, 0.1)),
+        builders.preference("false_alarms", (0.6, 0.62, 0.4), unbeaten=(0, 1)),
+        builders.preference("boundaries", (0.6, 0.7, 0.4), points=(0.3, 0.2, 0.1)),
+        builders.preference("probabilities", (0.05, 0.09, 0.02)),
+    )
+    facts = facts_of(preferences=judged)
+    misses, alarms, boundaries, probabilities = rows(preferences.preferences_detail(facts))[2:]
+    assert misses[0] == "missing little (a miss is dearer than a false alarm)"
+    assert misses[1] == "`dice_focal` at threshold 0.30"
+    assert misses[3].endswith("against `dice_ce`, the next")
+    assert alarms[1] == "`dice_focal`"
+    assert "`dice_ce` leads by +0.020" in alarms[3] and alarms[3].endswith("which is not shown")
+    assert boundaries[1] == "**`dice_ce`** at threshold 0.20"
+    assert boundaries[3] == "+0.100 [+0.090, +0.110] against `dice_focal`"
+    assert boundaries[4] == "0.700 [0.680, 0.720]"
+    assert probabilities[1] == "**`cross_entropy`**"
+    assert probabilities[2] == "measure of probabilities, lower is better"
+    assert probabilities[3].startswith("−0.030")
+    text = text_of(facts)
+    assert "## If you care most about something else" in text
+    assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text
+    assert text.index("## If you care") < text.index("## Finalists")
+
+
+def test_a_preference_that_changes_nothing_says_so() -> None:
+    facts = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
+    assert "None of these changes the answer" in preferences.preferences_text(facts)
+    level = builders.preference("rare_classes", (0.0, 0.0001, 0.0), unbeaten=(0, 1, 2))
+    assert "| level with `dice_ce` |" in preferences.preferences_detail(facts_of(preferences=(level,)))
+
+
+def test_without_a_recommendation_the_best_estimate_is_named() -> None:
+    evidence = builders.evidence({"dice": 0.491, "cross_entropy": 0.48})
+    evidence = evidence.model_copy(update={"preferences": (builders.preference("misses", (0.1, 0.2)),)})
+    facts = facts_of(answered=recommended(evidence))
+    assert facts.chosen is None
+    assert "**`cross_entropy`**" in preferences.preferences_table(facts)
+    assert "Nothing is recommended" in preferences.preferences_text(facts)
+
+
+def test_one_finalist_has_no_preferences() -> None:
+    evidence = builders.evidence({"dice": 0.7})
+    evidence = evidence.model_copy(update={"preferences": (builders.preference("misses", (0.1,)),)})
+    assert preferences.preferences_table(facts_of(answered=recommended(evidence))) == ""
+
+
+# --- The search's own analysis ------------------------------------------------------------------------------
+
+
+def test_the_searchs_own_sentences_and_budgets_are_shown() -> None:
+    facts = facts_of(answered=recommended(builders.evidence(CLEAR), analysis=builders.analysis()))
+    assert rows(analysis.budget_table(facts))[2] == ["25", "6", "0.20", "no"]
+    assert "- The learning rate explains 60 % of the spread" in text_of(facts)
+
+
+def test_a_search_too_small_to_analyse_leaves_the_section_out() -> None:
+    bare = builders.analysis(parts=(), budget=(), settled_at=None, confirmation_tau=None, sentences=())
+    for found in (None, bare):
+        answered = recommended(builders.evidence(CLEAR), analysis=found)
+        assert "How far the search can be trusted" not in text_of(facts_of(answered=answered))
+    one = builders.analysis(budget=(BudgetPoint(steps=100, families=1, tau=None, same_leader=True),))
+    assert analysis.budget_table(facts_of(answered=recommended(builders.evidence(CLEAR), analysis=one))) == ""
+
+
+def test_explanation_and_literature_are_told_as_plain_text_and_left_out_where_there_is_none() -> None:
+    facts = collect(builders.sweep(), recommended(builders.evidence(CLEAR)), ("dice_ce <b>gains</b>",), ("Ma: agrees",))
+    text = text_of(facts)
+    assert "### What it has to do with the result\n\n- `dice_ce` &lt;b&gt;gains&lt;/b&gt;" in text
+    assert "## Compared with published results\n\n<details>\n" in text and "\n\n- Ma: agrees" in text
+    assert "What it has to do" not in text_of(facts_of()) and "published" not in text_of(facts_of())
+
+
+def test_rechecks_probes_and_a_time_limit_are_said() -> None:
+    again = builders.trial(spec=builders.spec(purpose="recheck"))
+    probe = builders.trial(spec=builders.spec(purpose="probe"))
+    text = text_of(facts_of(builders.sweep(rechecks=(again,), probes=(probe, probe), timeout=90.0)))
+    assert "Besides: 1 recheck, 2 budget probes." in text
+    assert "Time limit of the sweep: 1 min 30 s." in text
+
+
+def test_the_same_loss_of_another_library_is_shown_where_it_is_known() -> None:
+    answered = recommend(builders.evidence(CLEAR), task="binary", order=builders.ORDER, snippet=snippet)
+    assert "other libraries" not in text_of(facts_of(answered=answered))
+    assert answered.recommended is not None
+    known = answered.recommended.model_copy(update={"equivalent": "smp.losses.DiceLoss()"})
+    text = text_of(facts_of(answered=answered.model_copy(update={"recommended": known})))
+    assert "</summary>\n\n```python\nsmp.losses.DiceLoss()\n```" in text
+
+
+# --- Cost ---------------------------------------------------------------------------------------------------
+
+
+def timed(seconds: dict[str, list[float]], **changes: Any) -> SweepRecord:
+    pairs = [(family, s) for family, all_of in seconds.items() for s in all_of]
+    trials = [builders.trial(f, 0.6, i, seconds_per_step=s, **changes) for i, (f, s) in enumerate(pairs)]
+    return builders.sweep(trials, [])
+
+
+def test_cost_is_the_median_beside_cross_entropys() -> None:
+    facts = facts_of(timed({"dice": [0.10, 0.11, 0.13], "cross_entropy": [0.10, 0.10], "focal": [0.11, 0.11]}))
+    assert [(c.family, round(c.median, 3), round(c.relative or 0, 3)) for c in costs(facts)] == [
+        ("cross_entropy", 0.1, 1.0),
+        ("dice", 0.11, 1.1),
+        ("focal", 0.11, 1.1),
+    ]
+    assert rows(cost_table(facts))[3][:2] == ["`dice`", "110"]
+    assert "cost is no reason to choose" in cost_text(facts)  # dice's own trainings differ more
+    noisy = facts_of(timed({"dice": [0.10, 0.11, 0.9], "cross_entropy": [0.10, 0.10]}))
+    assert "too much to compare" in cost_text(noisy)
+    steady = facts_of(timed({"dice": [0.10, 0.11], "cross_entropy": [0.10, 0.10], "focal": [0.2, 0.2]}))
+    assert "Clearly dearer than cross-entropy: `focal` 2.00 ×." in cost_text(steady)
+
+
+def test_only_trainings_on_the_device_that_trained_most_are_compared() -> None:
+    sweep = timed({"dice": [0.1, 0.1, 0.1], "cross_entropy": [0.1]})
+    other = builders.trial("focal", 0.6, 9, seconds_per_step=0.001, device="a GPU")
+    facts = facts_of(sweep.model_copy(update={"trials": (*sweep.trials, other)}))
+    assert {c.family for c in costs(facts)} == {"dice", "cross_entropy"}
+
+
+def test_without_a_baseline_or_a_time_cost_is_left_bare() -> None:
+    facts = facts_of(timed({"dice": [0.1]}))
+    assert costs(facts)[0].relative is None and "–" in cost_table(facts) and cost_text(facts) == ""
+    untimed = facts_of(builders.sweep([builders.trial(seconds_per_step=None)], []))
+    assert costs(untimed) == () and cost_table(untimed) == "" and cost_text(untimed) == ""

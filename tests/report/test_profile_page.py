@@ -1,0 +1,261 @@
+"""The profile page: every part is there, names are only ever data, figures lie inside, and nothing runs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from sweeper.core.records import IGNORE, ImbalanceProfile
+from sweeper.data import load_dataset, open_store
+from sweeper.fingerprint.advice import bounds, difficulty, suggestions
+from sweeper.fingerprint.imbalance import profile_masks
+from sweeper.fingerprint.shape_histograms import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
+from sweeper.losses import FAMILIES
+from sweeper.report.figures.style import palette
+from sweeper.report.profile_page.overlays import for_people, overlay, thinned
+from tests.support.folders import folder, image, mask
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Tags, sources of images, and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_holds_everything_and_needs_nothing(sweeper, tmp_path):
+    status, out, err = sweeper("profile", "synthetic:street?images=10&size=64", "--out", tmp_path / "page")
+    assert status == 0 and "profile.html" in err and "ground" in out
+    files = sorted(p.relative_to(tmp_path / "page").as_posix() for p in (tmp_path / "page").rglob("*") if p.is_file())
+    figures = [f"figures/{name}.png" for name in ("samples", "shares", "sizes", "thinness")]
+    assert files == [*figures, "profile.html", "profile.json", "profile.md"]
+    text = (tmp_path / "page" / "profile.md").read_text("utf-8")
+    for heading in ("Problems", "Classes", "Sizes and thinness", "What it implies", "Difficulty", "Images", "Split"):
+        assert f"## {heading}" in text
+    assert all(f"]({figure})" in text for figure in figures)
+    page = Page((tmp_path / "page" / "profile.html").read_text("utf-8"))
+    assert len(page.sources) == 4 and all(s.startswith("data:image/png;base64,") for s in page.sources)
+    assert base64.b64decode(page.sources[0].split(",")[1])[:4] == b"\x89PNG"
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    document = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))
+    assert document["difficulty"][0]["name"] in page.text and document["bounds"] and document["suggestions"]
+
+
+def test_the_same_data_give_the_same_bytes_over_an_older_page(sweeper, tmp_path):
+    data = "synthetic:blobs?images=6&size=64"
+    (tmp_path / "one" / "figures").mkdir(parents=True)
+    (tmp_path / "one" / "figures" / "suspects.png").write_bytes(b"old")
+    for name in ("one", "two"):
+        assert sweeper("profile", data, "--out", tmp_path / name)[0] == 0
+    for path in (tmp_path / "two").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "one" / path.relative_to(tmp_path / "two")).read_bytes()
+    assert not (tmp_path / "one" / "figures" / "suspects.png").exists()
+
+
+def test_names_are_data(sweeper, tmp_path):
+    lines = {f"{stem}$x_y*": mask(0, *[1] * 4, shift=i, height=40, width=50) for i, stem in enumerate("abcd")}
+    root = folder(tmp_path / "<b>data|", lines, classes=f"ground\n{HOSTILE}|x\n")
+    for seed, stem in enumerate(lines):
+        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
+    (root / "masks" / "d$x_y*.png").write_bytes((root / "masks" / "a$x_y*.png").read_bytes())
+    assert sweeper("profile", root, "--out", tmp_path / "page")[0] == 0
+    page = Page((tmp_path / "page" / "profile.html").read_text("utf-8"))
+    assert "script" not in page.tags and "b" not in page.tags
+    assert HOSTILE in page.text and "a$x_y*, d$x_y* have byte-identical masks" in page.text
+    text = (tmp_path / "page" / "profile.md").read_text("utf-8")
+    assert "<script>" not in text and re.search(r"[^\\]\|x", text) is None
+
+
+def test_very_long_names_are_shortened_on_the_page_and_whole_in_the_json(sweeper, tmp_path):
+    masks = {f"{'s' * 150}{i}": mask(0, 1, 2, shift=i, height=40, width=50) for i in range(4)}
+    names = ["x" * 300, "x" * 299 + "y"]
+    root = folder(tmp_path / "data", masks, classes="\n".join(["ground", *names]) + "\n")
+    for seed, stem in enumerate(masks):
+        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
+    status, out, _ = sweeper("profile", root, "--out", tmp_path / "page")
+    assert status == 0 and max(map(len, out.split("imbalance")[0].splitlines())) < 200
+    text = (tmp_path / "page" / "profile.md").read_text("utf-8")
+    assert "x" * 61 not in text and "…" + "x" * 29 + " |" in text and "…" + "x" * 28 + "y |" in text
+    document = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))
+    assert document["dataset"]["classes"] == ["ground", *names]
+
+
+def test_what_was_read_is_told_apart_from_what_the_doctor_found(sweeper, tmp_path):
+    masks = {stem: mask(0, 1, shift=i, height=40, width=50) for i, stem in enumerate("abcd")}
+    root = folder(tmp_path / "data", masks, split="stem,split,group\na,train,g\nb,test,g\nc,,\nd,,\n")
+    for seed, stem in enumerate(masks):
+        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
+    assert sweeper("profile", root, "--out", tmp_path / "page")[0] == 0
+    problems = (tmp_path / "page" / "profile.md").read_text("utf-8").split("## Classes")[0]
+    told, read = problems.split("What was seen while reading:")
+    assert "- Group g lies on 2 sides" in read and "Group g" not in told
+    found = re.search(r"found (\d+) errors?, (\d+) warnings?, (\d+) notes?", told)
+    assert (sum(map(int, found.groups())) if found else 0) == told.count("\n- **")
+
+
+def test_an_unwritable_folder_is_refused(sweeper, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, err = sweeper("profile", "synthetic:blobs?images=3&size=64", "--out", tmp_path / "file" / "x")
+    assert status == 2 and "--out" in err
+
+
+# --- Advice ---------------------------------------------------------------------------------------------------
+
+
+def profile_of(shares: list[float], *, thickness: int = 10) -> ImbalanceProfile:
+    """Vertical stripes with about these shares of 400 × 400 pixels; class 1 is cut in bands of `thickness`."""
+    ends = np.round(np.cumsum(shares) / sum(shares) * 400).astype(int)
+    labels = np.zeros((400, 400), np.uint8)
+    for label, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        labels[:, start:end] = label
+    if thickness < 10:
+        labels = np.where(labels == 1, (np.arange(400) % 20 < thickness)[:, None].astype(np.uint8), labels)
+    return profile_masks([labels.astype(np.uint8)], tuple(f"c{i}" for i in range(len(shares))))
+
+
+def test_binary_bounds_follow_from_the_imbalance():
+    weight, alpha = bounds(profile_of([0.98, 0.02]))
+    assert (weight.coordinate, alpha.coordinate) == ("pos_weight", "alpha")
+    assert weight.low == 1 and weight.start == pytest.approx(7) and weight.high == pytest.approx(49**1.1)
+    assert alpha.low == 0.5 and alpha.high == pytest.approx(weight.high / (1 + weight.high))
+    assert "49 balances" in weight.reason
+
+
+def test_where_foreground_is_common_the_range_is_turned_around():
+    weight, alpha = bounds(profile_of([0.1, 0.9]))
+    assert weight.high == 1 and weight.low == pytest.approx((1 / 9) ** 1.1)
+    assert weight.low < weight.start < weight.high and alpha.high == 0.5
+
+
+def test_class_weights_are_bounded_where_single_pixels_would_decide():
+    (mild,) = bounds(profile_of([0.5, 0.3, 0.2]))
+    assert (mild.coordinate, mild.low, mild.start, mild.high) == ("class_weight_power", 0, 0.5, 1.1)
+    labels = np.zeros((300, 300), np.uint8)
+    labels[:100], labels[150, 150] = 1, 2
+    (wild,) = bounds(profile_masks([labels], ("a", "b", "c")))
+    assert wild.high == pytest.approx(math.log(100) / math.log(59_999)) and "few pixels decide" in wild.reason
+
+
+def test_suggestions_are_families_that_exist_for_the_task_and_say_why():
+    for shares, thickness in (([0.5, 0.5], 10), ([0.99, 0.01], 10), ([0.9, 0.1], 2), ([0.4, 0.3, 0.2, 0.08, 0.02], 10)):
+        profile = profile_of(shares, thickness=thickness)
+        task = "binary" if len(shares) == 2 else "multiclass"
+        found = suggestions(profile)
+        assert found[0].family == "cross_entropy" and len({s.family for s in found}) == len(found)
+        assert all(task in FAMILIES[s.family].tasks and s.reason for s in found)
+
+
+def test_what_is_suggested_depends_on_the_labels():
+    even = {s.family for s in suggestions(profile_of([0.5, 0.5]))}
+    rare = {s.family for s in suggestions(profile_of([0.97, 0.03]))}
+    thin = {s.family for s in suggestions(profile_of([0.9, 0.1], thickness=2))}
+    assert even == {"cross_entropy", "dice_ce", "lovasz"}
+    assert {"weighted_ce", "dice_focal", "tversky"} <= rare
+    assert "soft_cldice" in thin and "soft_cldice" not in rare
+
+
+def test_the_hardest_class_comes_first():
+    labels = np.zeros((200, 200), np.uint8)
+    labels[:60] = 1
+    labels[100:103, 20:24] = 2
+    first, *_, last = difficulty(profile_masks([labels] * 5, ("a", "b", "c", "never")))
+    assert first.name == "c" and first.score > 0.7 and last.name in "ab" and last.score < 0.3
+    assert first.few == pytest.approx(math.log(20) / math.log(100 / 3)) and first.pictures == 5
+
+
+# --- Shapes and overlays ------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.sampled_from([0, 1, 255]))
+)
+def test_histograms_count_every_piece_and_every_labelled_pixel(labels):
+    sizes, depths = shapes_of(labels, 2)
+    assert sizes.shape == (2, SIZE_BINS) and depths.shape == (2, len(DEPTHS) + 1)
+    for label in (0, 1):
+        assert sizes[label].sum() == ndimage.label(labels == label, np.ones((3, 3)))[1]
+        assert depths[label].sum() == (labels == label).sum()
+
+
+def test_depth_and_size_by_hand():
+    labels = np.zeros((40, 60), np.uint8)
+    labels[:, 20:30] = 1
+    labels[0, 50:53] = IGNORE
+    sizes, depths = shapes_of(labels, 2)
+    assert depths[1].tolist() == [160, 160, 80, 0, 0]
+    assert np.flatnonzero(sizes[1]).tolist() == [8]  # 400 pixels
+    assert shapes_of(np.ones((9, 9), np.uint8), 2)[1][1].tolist() == [0, 0, 0, 0, 81]
+
+
+def test_profile_and_shapes_do_not_depend_on_the_order_of_images(tmp_path):
+    dataset = load_dataset("synthetic:street?images=6&size=64", tmp_path)
+    store = open_store(dataset.store)
+    whole = measure_shapes(dataset, 2)
+    summed = sum(np.array(shapes_of(store.mask(i), 5)[0]) for i in reversed(range(6)))
+    assert [list(s.sizes) for s in whole] == summed.tolist()
+    assert measure_shapes(dataset, 1) == whole
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.permutations(range(6)), st.integers(0, 99))
+def test_the_profile_is_invariant_to_the_order_of_masks(order, seed):
+    rng = np.random.default_rng(seed)
+    masks = [rng.choice([0, 0, 1, 2, 255], (int(rng.integers(3, 20)), 11)).astype(np.uint8) for _ in range(6)]
+    masks[0][:2] = [[0], [1]]
+    assert profile_masks([masks[i] for i in order], ("a", "b", "c")) == profile_masks(masks, ("a", "b", "c"))
+
+
+def test_images_of_any_depth_can_be_shown():
+    deep = np.random.default_rng(0).integers(0, 40_000, (8, 9, 12)).astype(np.uint16)
+    assert for_people(deep).shape == (8, 9, 3) and for_people(deep).dtype == np.uint8
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    assert np.array_equal(for_people(grey), grey)
+    assert for_people(np.full((4, 4, 1), 900, np.uint16)).shape == (4, 4, 1)
+
+
+def test_an_overlay_tints_classes_and_leaves_the_ground():
+    image, labels = np.full((30, 30, 3), 100, np.uint8), np.zeros((30, 30), np.uint8)
+    labels[10:20, 10:20], labels[25:] = 1, IGNORE
+    laid = overlay(image, labels, palette(2))
+    assert (laid[0, 0] == laid[0, 0, 0]).all() and len(set(laid[15, 15].tolist())) > 1
+    assert laid[10, 12].tolist() == palette(2)[1].tolist()  # the outline is opaque
+    assert (laid[25:] == 245).any()
+
+
+def test_thin_things_survive_a_smaller_print():
+    labels = np.zeros((101, 90), np.uint8)
+    labels[37], labels[60:80, 10:12] = 1, IGNORE
+    small = thinned(labels, 4)
+    assert small.shape == (26, 23) and (small[9] == 1).all() and (small == IGNORE).any()
+    assert np.array_equal(thinned(labels, 1), labels)
+
+
+def test_palettes_differ_between_neighbours():
+    colours = palette(22).astype(int)
+    assert len(colours) == 22
+    distance = np.abs(colours[1:, None] - colours[None, 1:]).sum(axis=2)
+    assert distance[~np.eye(21, dtype=bool)].min() > 20

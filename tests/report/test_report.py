@@ -1,0 +1,384 @@
+"""The written report: what it says follows from the records, nothing in it is markup from data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from sweeper.core.records import Evidence, ImbalanceProfile, Recommendation, SweepRecord, Verdict
+from sweeper.evidence.recommendation import recommend
+from sweeper.report import report_summary, write_report
+from sweeper.report.caveats import caveats
+from sweeper.report.facts import collect
+from sweeper.report.formatting import anchor
+from sweeper.report.markdown import render
+from tests.report.test_simulated import cracks, snippet, street
+from tests.support import builders
+from tests.support.marks import rest_slow
+
+NO_FIGURES = dict.fromkeys(
+    (
+        *("finalists", "per_class_iou", "threshold", "curves", "imbalance", "search", "landscape"),
+        *("gain", "predictions"),
+    ),
+    "not drawn in this test",
+)  # fmt: skip
+GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def recommended(evidence: Evidence | None, **changes: Any) -> Recommendation:
+    answer = recommend(evidence, task="binary", order=builders.ORDER, snippet=snippet)
+    return answer.model_copy(update=changes)
+
+
+def text_of(sweep: SweepRecord, answer: Recommendation) -> str:
+    """The report, with ordinary spaces in place of those that do not break."""
+    return render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000").replace("\u00a0", " ")
+
+
+def head(text: str) -> str:
+    return text.split("\n## ", maxsplit=1)[0]
+
+
+def opened(text: str) -> str:
+    """What is not folded."""
+    return re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+
+
+CLEAR = {"dice_focal": 0.71, "dice_ce": 0.67, "cross_entropy": 0.65}
+NEAR = {"dice_focal": 0.71, "dice_ce": 0.705, "cross_entropy": 0.65}
+
+
+# --- The text ----------------------------------------------------------------------------------------------------
+
+
+def test_reasons_and_next_steps_name_losses_in_code_and_use_a_true_minus_sign() -> None:
+    answer = recommended(builders.evidence(CLEAR, half=0.05))
+    assert not any("`dice" in reason for reason in answer.reasons)  # plain in the record
+    text = text_of(builders.sweep(), answer)
+    assert "- `dice_focal` against `dice_ce`: +0.040 mIoU (95 % interval −0.010 to +0.090)" in text
+    assert "-0.010" not in text
+
+
+def test_a_loss_with_few_completed_trials_is_said_to_be_hardly_tuned_with_its_counts() -> None:
+    trials = [builders.trial("dice_focal", 0.7, 0)]
+    trials += [builders.trial("dice_focal", 0.5, 1 + i, state="pruned") for i in range(4)]
+    trials += [builders.trial("cross_entropy", 0.6, 5)]  # nothing but a learning rate, which all trials tune
+    answer = recommended(builders.evidence(CLEAR))
+    assert (
+        "`dice_focal` was hardly tuned: 1 of its 5 search trials completed, the other 4 were stopped early, not among "
+        "the best at the same step."
+    ) in text_of(builders.sweep(trials), answer)
+    more = [builders.trial("dice_focal", 0.7 + i / 100, 6 + i) for i in range(2)]
+    enough = text_of(builders.sweep([*trials, *more]), answer)
+    assert "`dice_focal` was hardly tuned" not in enough and "`cross_entropy` was hardly tuned" not in enough
+    single = text_of(builders.sweep(trials[:1]), answer)
+    assert "`dice_focal` was hardly tuned: it had a single search trial." in single
+
+
+def test_none_recommends_nothing() -> None:
+    sweep = builders.sweep([builders.failed_trial(reason="CUDA on fire")], [])
+    text = text_of(sweep, recommended(None))
+    assert "**No recommendation: no loss was confirmed.**" in head(text)
+    assert "1 failed" in head(text)
+    assert "CUDA on fire" in text
+    assert "```python" not in text
+
+
+def test_when_nothing_beats_a_constant_answer_nothing_is_recommended_and_the_head_says_why() -> None:
+    answer = recommended(builders.evidence({"dice": 0.491, "cross_entropy": 0.48}))
+    assert answer.verdict is Verdict.NONE
+    text = text_of(builders.sweep(), answer)
+    assert "**Budget too small: no loss learned this data.**" in head(text)
+    assert "the best test mIoU is 0.491 (`dice`); the same answer everywhere scores 0.490" in head(text)
+    assert "nothing was learned" in text
+    assert "```python" not in text
+
+
+def test_the_snippet_stands_verbatim_even_with_backticks_in_it() -> None:
+    answer = recommended(builders.evidence(CLEAR))
+    assert answer.recommended is not None
+    hard = 'loss = build_loss("dice")  # ```\n\n\n\nprint(loss)'
+    answer = answer.model_copy(update={"recommended": answer.recommended.model_copy(update={"snippet": hard})})
+    fences = [t for t in GFM.parse(text_of(builders.sweep(), answer)) if t.type == "fence" and t.info == "python"]
+    assert [f.content for f in fences] == [hard + "\n"]
+
+
+def test_the_summary_is_the_head_of_the_report() -> None:
+    sweep, answer = builders.sweep(), recommended(builders.evidence(CLEAR))
+    summary = report_summary(sweep, answer)
+    assert summary.rstrip().replace("\u00a0", " ") in text_of(sweep, answer)
+    assert answer.recommended is not None and answer.recommended.snippet.rstrip() in summary
+    assert len(summary) < 8000
+
+
+# --- The sections -------------------------------------------------------------------------------------------
+
+
+def test_sections_come_in_the_promised_order() -> None:
+    text = text_of(builders.sweep(), recommended(builders.evidence(CLEAR)))
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+        "Why",
+        "Finalists on the test split",
+        "Caveats",
+        "Finalists in detail",
+        "Statistics for reviewers",
+        "The imbalance of the data",
+        "The search",
+        "Cost",
+        "How to reproduce",
+    ]
+
+
+def test_finalists_link_their_runs() -> None:
+    text = text_of(builders.sweep(), recommended(builders.evidence(CLEAR)))
+    assert (
+        "(http://127.0.0.1:5000/#/experiments/1/runs/run-confirm-dice_focal-101?workflowType=machine_learning)" in text
+    )
+    assert "need `sweeper ui`" in text and "](http" not in opened(text)
+    without = text_of(builders.sweep(experiment_id=None), recommended(builders.evidence(CLEAR)))
+    assert "/#/experiments" not in without
+
+
+def test_families_without_a_trial_are_named() -> None:
+    sweep = builders.sweep([builders.trial("dice", 0.6)], [])
+    assert "Not tried: `cross_entropy`, `weighted_ce`, `focal`, `tversky`, `dice_ce` and `dice_focal`." in text_of(
+        sweep, recommended(None)
+    )
+
+
+def test_a_trend_needs_enough_trials_and_is_read_from_completed_ones_alone() -> None:
+    def trials(n: int) -> list[Any]:
+        made = []
+        for i in range(n):
+            spec = builders.spec("tversky", i, params={"fn_weight": 0.3 + 0.05 * i})
+            made.append(builders.trial("tversky", 0.5 + 0.01 * i, i, spec=spec))
+            pruned = builders.spec("tversky", 100 + i, params={"fn_weight": 0.3 + 0.05 * i})
+            made.append(builders.trial("tversky", 0.5 - 0.01 * i, 100 + i, spec=pruned, state="pruned"))
+        return made
+
+    few = text_of(builders.sweep(trials(5), []), recommended(None))
+    many = text_of(builders.sweep(trials(10), []), recommended(None))
+    assert "for every family. Tried: `tversky`: `fn_weight` 0.3 to 0.5, `lr` 0.003." in few
+    assert "Spearman" not in few
+    assert re.search(r"`tversky` \| `fn_weight` \| higher is better \| \+1.00 \| 10 \| 0.3 to 0.9 \| 0.3 to 0.75", many)
+    assert re.search(r"`tversky` \| `lr` \| never varied \| – \| 10", many)
+    assert "too few" not in many
+    both = text_of(builders.sweep([*trials(10), builders.trial("dice", 0.5, 50)], []), recommended(None))
+    assert "| `dice` | `lr` |" not in both
+    assert "for these families. Tried: `dice`: `lr` 0.003." in both
+
+
+def test_collapses_are_counted_and_the_operating_point_is_blamed_where_it_is_at_fault() -> None:
+    collapsed = builders.trial("dice", 0.0, 0, collapse="all_background", collapse_at_default="all_background")
+    shifted = builders.trial("weighted_ce", 0.74, 1, collapse_at_default="no_better_than_constant", state="pruned")
+    seen = tuple(e.model_copy(update={"pictures": 2}) for e in shifted.evaluations)
+    shifted = shifted.model_copy(update={"evaluations": seen})
+    text = text_of(builders.sweep([collapsed, shifted], []), recommended(None))
+    assert re.search(r"`dice` \| 1 × predicted nothing but the commonest class \| – \| 1 of 1 \| 1 of 1", text)
+    # A constant answer on the toy images (20 of 400 pixels are foreground): 0.95 / 2 mIoU.
+    assert (
+        "Collapsed at 0.5 only: `weighted_ce` (1 trial). At the chosen threshold it beat a constant answer (by 0.27 "
+        "mIoU), so 0.5 was a poor operating point for it; it was stopped early."
+    ) in text
+    second = shifted.model_copy(update={"spec": builders.spec("focal", 2), "state": "complete"})
+    many = text_of(builders.sweep([shifted, second], []), recommended(None))
+    assert "a poor operating point for them; 1 of them was stopped early." in many
+    assert "No search trial collapsed" in text_of(builders.sweep([builders.trial()], []), recommended(None))
+
+
+def test_a_verdict_on_few_groups_says_so_in_its_head() -> None:
+    few = text_of(builders.sweep(), recommended(builders.evidence(CLEAR, few_groups=2)))
+    assert "all test images come from 2 groups of related ones" in head(few)
+    assert "come from" not in head(text_of(builders.sweep(), recommended(builders.evidence(CLEAR))))
+
+
+def test_caveats_are_computed() -> None:
+    def of(sweep: SweepRecord, **finalists: dict[str, Any]) -> str:
+        return "\n".join(caveats(collect(sweep, recommended(builders.evidence(CLEAR, finalists=finalists)))))
+
+    plain = of(builders.sweep())
+    assert "24 test images, fewer than 40" in plain
+    assert "0.010 mIoU, which is about 0.020 foreground IoU" in plain
+    assert "Predicting only background scores 0.490" in plain
+    assert "synthetic" in plain
+    assert "concluded" not in plain
+    assert "concluded 3 times from different confirmations" in of(builders.sweep(looks=3))
+    assert "edge" not in plain
+    assert "related" not in plain
+    assert "high edge" in of(builders.sweep(), dice_focal={"lr": 0.0099})
+    assert "`dice_focal` in 1 of 3" in of(builders.sweep(), dice_focal={"collapses": 1})
+    data = builders.dataset(synthetic=False, warnings=("masks of a.png are small",))
+    real = of(builders.sweep(data=data, abandoned=2))
+    assert "synthetic" not in real
+    grouped = recommended(builders.evidence(CLEAR, test_groups=9))
+    assert "The 24 test images come in 9 groups" in "\n".join(caveats(collect(builders.sweep(), grouped)))
+    assert "masks of a.png are small" in real
+    assert "2 attempts cut off" in real
+
+
+# --- Whatever the study -------------------------------------------------------------------------------------
+
+
+def odd_studies() -> dict[str, tuple[SweepRecord, Recommendation]]:
+    one = builders.evidence({"dice": 0.7})
+    bare = builders.profile().model_copy(update={"classes": builders.profile().classes})
+    empty_classes = tuple(
+        c.model_copy(
+            update={"component_pixels": None, "thinness": None, "components": 0, "pixel_share": i * 1.0 * 0 + (i == 0)}
+        )
+        for i, c in enumerate(bare.classes)
+    )
+    curious: ImbalanceProfile = bare.model_copy(
+        update={
+            "classes": empty_classes,
+            "imbalance": float("inf"),
+            "pos_weight": None,
+            "alpha": None,
+            "empty_pictures": 10,
+        }
+    )
+    diverged = builders.evidence(
+        {"dice": 0.7, "cross_entropy": 0.5}, finalists={"dice": {"iou": (None, None), "fg_iou": None}}
+    )
+    return {
+        "no trials": (builders.sweep([], []), recommended(None)),
+        "only failed": (builders.sweep([builders.failed_trial()], []), recommended(None)),
+        "one trial": (builders.sweep([builders.trial()], []), recommended(None)),
+        "one family": (builders.sweep([builders.trial("dice")], [builders.confirmation("dice")]), recommended(one)),
+        "no baseline": (builders.sweep(), recommended(builders.evidence({"dice": 0.7, "tversky": 0.6}))),
+        "diverged": (builders.sweep([builders.trial()], [builders.diverged("dice")]), recommended(diverged)),
+        "odd profile": (builders.sweep(profile=curious, imbalance=float("inf")), recommended(builders.evidence(CLEAR))),
+        "nothing asked": (builders.sweep([], [], trials_asked=0, versions={}, parent_run_id=None), recommended(None)),
+    }
+
+
+@pytest.mark.parametrize("name", odd_studies())
+def test_any_state_of_a_study_can_be_reported(tmp_path: Path, name: str) -> None:
+    sweep, answer = odd_studies()[name]
+    paths = write_report(sweep, answer, tmp_path)
+    text = paths.markdown.read_text("utf-8")
+    assert not re.search(r"\b(nan|None|inf)\b|\d\.\d{9}", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    assert_figures_agree(text, paths.figures)
+    json.loads(paths.recommendation.read_text("utf-8"))
+
+
+def assert_figures_agree(text: str, folder: Path) -> None:
+    """Every figure that was drawn is shown, and no other."""
+    assert set(re.findall(r"\]\(figures/(\w+\.svg)\)", text)) == {p.name for p in folder.iterdir()}
+
+
+def test_a_study_without_finalists_says_so_once_and_shows_no_empty_sections() -> None:
+    text = text_of(builders.sweep([builders.trial(seconds_per_step=None)], []), recommended(None))
+    assert text.count("No configuration was confirmed on the test split") == 1
+    for heading in (
+        "Class by class",
+        "Finalists in detail",
+        "operating point lies",
+        "## Cost",
+        "## If you care",
+        "## Statistics",
+    ):
+        assert heading not in text
+    assert "## The search" in text
+
+
+@pytest.mark.parametrize("make", rest_slow([street, cracks]))
+def test_a_whole_report_has_every_figure_and_no_stray_value(tmp_path: Path, make: Any) -> None:
+    study = make(trials=30)
+    paths = write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
+    text = paths.markdown.read_text("utf-8")
+    assert_figures_agree(text, paths.figures)
+    assert len(list(paths.figures.iterdir())) >= 10
+    assert not re.search(r"\b(nan|None|inf)\b", text)
+    rendered = GFM.render(text)
+    anchors = {anchor(heading) for heading in re.findall("^## (.+)$", text, re.MULTILINE)}
+    for row in re.findall(r"<table>.*?</table>", rendered, re.DOTALL):
+        widths = {len(re.findall(r"<t[hd]", line)) for line in re.findall(r"<tr>.*?</tr>", row, re.DOTALL)}
+        assert len(widths) == 1
+    for link in re.findall(r'href="([^"]+)"', rendered):
+        inside = link.startswith("#") and link[1:] in anchors
+        assert inside or link.startswith("http://127.0.0.1:5000/") or (paths.folder / link).exists()
+
+
+@pytest.mark.slow
+def test_writing_again_replaces_everything_and_removes_stale_figures(tmp_path: Path) -> None:
+    study = cracks(trials=14)
+    write_report(study.sweep, study.recommendation, tmp_path, pixels=study.pixels)
+    paths = write_report(study.sweep, study.recommendation, tmp_path)
+    assert not (paths.figures / "predictions.svg").exists()
+    assert "predictions (the decoded images were not at hand" in paths.markdown.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_thousand_trials_are_all_in_the_table_and_make_the_report_no_longer(tmp_path: Path) -> None:
+    trials = [builders.trial(builders.ORDER[i % 7], 0.5 + i % 97 / 300, i) for i in range(1000)]
+    answer = recommended(builders.evidence(CLEAR))
+    few, many = (write_report(builders.sweep(t), answer, tmp_path / str(len(t))) for t in (trials[:50], trials))
+    with many.trials.open(encoding="utf-8", newline="") as file:
+        assert sum(row["purpose"] == "search" for row in csv.DictReader(file)) == 1000
+    lengths = [len(paths.markdown.read_text("utf-8").splitlines()) for paths in (few, many)]
+    assert lengths[1] < 1.2 * lengths[0]
+
+
+# --- Names are data -----------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "a|b", "<img src=x onerror=alert(1)>", "`tick` ``two``", "line\n\n# break", "\u202egnp.exe", "[x](http://evil.example)",
+    "$x^2$", "![i](j.png)", "</td></table><script>", "| --- |", "&lt;b&gt;", "www.evil.example", "{{ 7*7 }}", "\\",
+]  # fmt: skip
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+
+
+def tags_of(text: str) -> list[str]:
+    parser = Tags()
+    parser.feed(GFM.render(text))
+    return parser.tags
+
+
+def named(names: tuple[str, str], text: str) -> tuple[SweepRecord, Recommendation]:
+    data = builders.dataset(names, name=text, source=text, warnings=(text,))
+    images = tuple(p.model_copy(update={"stem": text}) for p in data.pictures)
+    data = data.model_copy(update={"pictures": images})
+    failed = builders.failed_trial("dice", 1, reason=text)
+    lost = builders.trial("dice", 0.1, 2, collapse="class_never_predicted", never_predicted=(names[1],))
+    sweep = builders.sweep(
+        [builders.trial(), failed, lost], data=data, command=text, versions={text: text}, study="study " + text
+    )
+    answer = recommended(builders.evidence(CLEAR, classes=names), reasons=(text,), next_steps=(text,))
+    return sweep, answer
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_change_nothing_but_the_text(name: str) -> None:
+    harmless, hostile = text_of(*named(("background", "crack"), "word")), text_of(*named((name, name + "2"), name))
+    # A plain code span may stay one in a sentence: it is inert.
+    kinds = [[t for t in tags_of(text) if t != "code" or "`" not in name] for text in (hostile, harmless)]
+    assert kinds[0] == kinds[1]
+    assert "\u202e" not in hostile
+    assert "49" not in hostile.splitlines()[0]
+
+
+def test_hostile_names_are_inert_in_files_and_captions_too(tmp_path: Path) -> None:
+    name = "=a|b <img src=x> $x$ [l](http://e) \u202e../../up \n# h"
+    reports = [named(("background", "crack"), "word"), named((name, name + "2"), name)]
+    paths = [write_report(*report, tmp_path / str(i)) for i, report in enumerate(reports)]
+    texts = [p.markdown.read_text("utf-8") for p in paths]
+    assert tags_of(texts[0]) == tags_of(texts[1])
+    assert paths[1].folder.parent == tmp_path / "1"
+    assert paths[1].trials.read_text("utf-8").count("'=a|b") == 2

@@ -1,0 +1,150 @@
+"""Whatever a study came to, it can be concluded and reported: generated studies, most of them in a sorry state."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sweeper.core.records import Collapse, SweepRecord, TrialResult, Verdict
+from sweeper.report import write_comparison, write_report
+from sweeper.report.facts import collect
+from sweeper.report.markdown import render
+from sweeper.workflow.conclude import conclude
+from tests.report.test_html import check_harmless
+from tests.report.test_report import GFM, NO_FIGURES, head
+from tests.support import builders
+
+UI = "http://127.0.0.1:5000"
+DATA = builders.dataset(images=15)
+"""Three of its images are test images, as in the confirmations below."""
+values = st.one_of(st.just(0.6), st.floats(0.0, 1.0))  # ties are common
+outcomes = st.sampled_from(["complete", "complete", "pruned", "failed", "diverged", "collapsed", "bare"])
+
+
+@st.composite
+def searched(draw: st.DrawFn, number: int) -> TrialResult:
+    """A search trial that ended in any way."""
+    family, outcome = draw(st.sampled_from(builders.ORDER)), draw(outcomes)
+    made = builders.trial(family, draw(values), number)
+    changes: dict[str, Any] = {
+        "complete": {},
+        "pruned": {"state": "pruned", "evaluations": made.evaluations[:1]},
+        "failed": {"state": "failed", "value": None, "evaluations": (), "reason": draw(st.text(max_size=20))},
+        "diverged": {"value": 0.0, "evaluations": (), "collapse": Collapse.DIVERGED, "seconds_per_step": None},
+        "collapsed": {"collapse": Collapse.ALL_BACKGROUND, "collapse_at_default": Collapse.ALL_BACKGROUND},
+        "bare": {"run_id": None, "seconds_per_step": None},
+    }[outcome]
+    return made.model_copy(update=changes)
+
+
+@st.composite
+def confirmed(draw: st.DrawFn, family: str, seed: int, number: int) -> TrialResult:
+    """A confirmation training that ended in any way."""
+    outcome = draw(st.sampled_from(["complete", "complete", "complete", "failed", "diverged", "nothing found"]))
+    if outcome == "diverged":
+        return builders.diverged(family, seed, number)
+    level = 0.0 if outcome == "nothing found" else draw(values)
+    made = builders.confirmation(family, seed, builders.counts_from_iou([level, 0.5, 0.1]), number)
+    if outcome == "failed":
+        lost = {"state": "failed", "value": None, "evaluations": (), "test": None, "predictions": None}
+        return made.model_copy(update=lost)
+    return made
+
+
+@st.composite
+def studies(draw: st.DrawFn) -> SweepRecord:
+    """A binary study with up to 10 trials and any confirmations of its families."""
+    trials = [draw(searched(i)) for i in range(draw(st.integers(0, 10)))]
+    families = sorted({t.spec.family for t in trials if t.state == "complete"})
+    chosen = [f for f in families if draw(st.booleans())][:4]
+    seeds = draw(st.integers(1, 3))
+    runs = [draw(confirmed(f, 101 + s, 10 * i + s)) for i, f in enumerate(chosen) for s in range(seeds)]
+    again = [t.model_copy(update={"spec": t.spec.model_copy(update={"purpose": "recheck"})}) for t in trials[:2]]
+    analyses = draw(st.sampled_from([(), builders.ANALYSES]))
+    taken = draw(st.sampled_from([(), builders.ANALYSES_TAKEN]))
+    return builders.sweep(
+        trials,
+        runs,
+        DATA,
+        rechecks=draw(st.sampled_from([(), tuple(again)])),
+        looks_planned=analyses,
+        looks_taken=taken,
+        timeout=draw(st.sampled_from([None, 60.0])),
+        experiment_id=draw(st.sampled_from([None, "1"])),
+        trials_asked=draw(st.integers(0, 20)),
+    )
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(studies())
+def test_any_study_is_concluded_and_told(sweep: SweepRecord) -> None:
+    answered = conclude(sweep)
+    text = render(collect(sweep, answered), NO_FIGURES, UI)
+    told = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert not re.search(r"\b(nan|None(?! of)|inf)\b", re.sub(r"`[^`]*`", "", told))
+    first = head(text)
+    words = {
+        Verdict.NONE: "No recommendation" if not collect(sweep, answered).nothing_learned else "Budget too small",
+        Verdict.UNDECIDED: "undecided",
+        Verdict.EQUIVALENT: "equivalent",
+        Verdict.CLEAR_WINNER: "clear winner",
+    }
+    assert words[answered.verdict] in first
+    assert answered.reasons
+    tables = re.findall(r"<table>.*?</table>", GFM.render(text), re.DOTALL)
+    for table in tables:
+        widths = {len(re.findall(r"<t[hd]", line)) for line in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)}
+        assert len(widths) == 1
+
+
+@settings(deadline=None, max_examples=2, suppress_health_check=list(HealthCheck))
+@given(first=studies(), second=studies())
+def test_any_study_is_drawn_and_any_two_are_compared(
+    tmp_path_factory: pytest.TempPathFactory, first: SweepRecord, second: SweepRecord
+) -> None:
+    folder = tmp_path_factory.mktemp("states")
+    pair = [(s.model_copy(update={"study": name}), conclude(s)) for name, s in (("a", first), ("b", second))]
+    for sweep, answered in pair:
+        paths = write_report(sweep, answered, folder)
+        check_harmless(paths.html.read_text("utf-8"))
+        json.loads(paths.recommendation.read_text("utf-8"))
+    json.loads(write_comparison(pair, folder, ui_url=UI).document.read_text("utf-8"))
+
+
+def test_one_family_says_that_nothing_was_compared() -> None:
+    runs = [builders.confirmation("dice", s, builders.counts_from_iou([0.5, 0.6, 0.4])) for s in (101, 102, 103)]
+    sweep = builders.sweep([builders.trial("dice", 0.6 + i / 100, i) for i in range(3)], runs, DATA)
+    text = render(collect(sweep, conclude(sweep)), NO_FIGURES, UI)
+    assert "Nothing was compared" in "\n".join(text.splitlines()[:5])
+
+
+@pytest.mark.parametrize("values", [[], [0.6], [0.6] * 6])
+def test_studies_without_a_confirmation_recommend_nothing_and_say_how_far_they_came(values: list[float]) -> None:
+    trials = [builders.trial(builders.ORDER[i], v, i) for i, v in enumerate(values)]
+    sweep = builders.sweep(trials, [])
+    answered = conclude(sweep)
+    assert answered.verdict is Verdict.NONE
+    first = head(render(collect(sweep, answered), NO_FIGURES, UI))
+    assert "No recommendation" in first
+    assert re.search(rf"{len(values)} trials?: {len(values)} complete", first)
+
+
+@pytest.mark.slow
+def test_tied_finalists_are_equivalent_or_undecided_never_a_winner(tmp_path: Path) -> None:
+    trials = [builders.trial(f, 0.6, i) for i, f in enumerate(("cross_entropy", "dice"))]
+    runs = [
+        builders.confirmation(f, s, builders.counts_from_iou([0.5, 0.6, 0.4]), 10 * i + s)
+        for i, f in enumerate(("cross_entropy", "dice"))
+        for s in (101, 102, 103)
+    ]
+    sweep = builders.sweep(trials, runs, DATA)
+    answered = conclude(sweep)
+    assert answered.verdict in (Verdict.EQUIVALENT, Verdict.UNDECIDED)
+    assert answered.recommended is not None and answered.recommended.family == "cross_entropy"
+    assert "clear winner" not in write_report(sweep, answered, tmp_path).markdown.read_text("utf-8")

@@ -1,0 +1,93 @@
+"""The table of all trainings and its CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sweeper.core.records import SweepRecord
+from sweeper.report.tables import trials_frame, write_csv
+from tests.report.test_simulated import cracks
+from tests.support import builders
+
+
+def written(sweep: SweepRecord, folder: Path) -> pd.DataFrame:
+    write_csv(trials_frame(sweep), folder / "trials.csv")
+    return pd.read_csv(folder / "trials.csv")
+
+
+def test_search_trials_come_first_then_confirmations_one_row_each() -> None:
+    sweep = builders.sweep()
+    frame = trials_frame(sweep)
+    assert list(frame["purpose"]) == ["search"] * len(sweep.trials) + ["confirm"] * len(sweep.confirmations)
+    assert list(frame["number"][: len(sweep.trials)]) == [t.spec.number for t in sweep.trials]
+
+
+def test_values_are_those_of_the_last_evaluation() -> None:
+    trial = builders.trial("focal", 0.73, 4)
+    row = trials_frame(builders.sweep([trial], [])).iloc[0]
+    last = trial.evaluations[-1]
+    assert (row["value"], row["miou"], row["dice"]) == (0.73, last.chosen.miou, last.chosen.dice)
+    assert (row["miou_at_default"], row["point"], row["steps_done"]) == (last.default.miou, last.point, last.step)
+    assert (row["params.gamma"], row["params.alpha"], row["lr"]) == (2.0, 0.25, 0.003)
+    assert pd.isna(row["params.mix"])
+
+
+def test_values_from_a_part_of_the_images_have_columns_of_their_own() -> None:
+    """The stopped trial read higher on its part than the complete one on all, and is the worse on the same images."""
+    done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
+    stopped = builders.trial("focal", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
+    frame = trials_frame(builders.sweep([done, stopped], []))
+    assert frame["value"][0] == frame["miou"][0] == 0.6
+    assert frame[["value", "miou", "miou_at_default", "fg_iou", "dice", "point"]].iloc[1].isna().all()
+    assert list(frame["value_part"]) == list(frame["miou_part"]) == [0.7, 0.65]
+    assert list(frame["part"]) == [8, 8] and list(frame["val_images"]) == [20, 20]
+    assert frame[["fg_iou_part", "dice_part", "miou_at_default_part", "point_part"]].notna().all(axis=None)
+
+
+def test_a_training_that_diverged_at_a_rung_has_the_value_0() -> None:
+    lost = builders.trial("dice", 0.0, 0, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
+    assert trials_frame(builders.sweep([lost], []))["value"][0] == 0.0
+
+
+def test_test_scores_stand_on_confirmations_alone() -> None:
+    run = builders.confirmation(test=builders.counts_from_iou([0.5] * 5))
+    frame = trials_frame(builders.sweep([builders.trial()], [run]))
+    assert pd.isna(frame["test_miou"][0])
+    assert frame["test_fg_iou"][1] == pytest.approx(0.5, abs=0.01)
+
+
+def test_columns_are_the_same_whatever_happened() -> None:
+    full, empty = trials_frame(builders.sweep()), trials_frame(builders.sweep([], []))
+    failed = trials_frame(builders.sweep([builders.failed_trial()], []))
+    assert list(full.columns) == list(empty.columns) == list(failed.columns)
+    assert len(empty) == 0
+    assert [str(t) for t in empty.dtypes] == [str(t) for t in full.dtypes]
+
+
+def test_csv_reads_back_every_number_exactly(tmp_path: Path) -> None:
+    sweep = cracks(trials=24).sweep
+    frame, read = trials_frame(sweep), written(sweep, tmp_path)
+    numeric = frame.select_dtypes("number").columns
+    pd.testing.assert_frame_equal(frame[numeric], read[numeric], check_dtype=False, check_exact=True)
+    assert list(read["family"]) == list(frame["family"])
+    assert list(read["state"]) == list(frame["state"])
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_text_is_a_formula_for_a_spreadsheet(tmp_path: Path, name: str) -> None:
+    trial = builders.failed_trial(reason=name).model_copy(update={"never_predicted": (name,)})
+    read = written(builders.sweep([trial], []), tmp_path)
+    for column in ("reason", "never_predicted"):
+        assert read[column][0].startswith("'")
+        assert read[column][0].endswith(name.lstrip("\t\r"))
+
+
+def test_quotes_commas_and_line_breaks_survive_and_control_characters_do_not(tmp_path: Path) -> None:
+    reason = 'a "b", c;\nd'
+    read = written(
+        builders.sweep([builders.failed_trial(reason=reason), builders.failed_trial(reason="x\0y")], []), tmp_path
+    )
+    assert list(read["reason"]) == [reason, "x y"]

@@ -1,0 +1,253 @@
+"""Damaged databases are told with what to do; backups; limits of the system."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
+
+from sweeper import storage as studies
+from sweeper.cli import main as entry
+from sweeper.cli.main import cli
+from sweeper.core.causes import cause
+from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
+from sweeper.core.records import SweepRecord
+from sweeper.storage.backup import back_up
+from sweeper.system import system_errors as limits
+from sweeper.system.disk_space import told_when_full
+from tests.support import builders
+from tests.support.faking import fake_result, new_plan, train
+
+NAME = "study"
+NOW = datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder}/sweeper.db"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study with a search, rechecks and confirmations, closed so that its file is complete."""
+    folder = tmp_path_factory.mktemp("whole")
+    storage = studies.open_storage(url_of(folder))
+    study = studies.create_study(storage, NAME, new_plan())
+    train(study, trials=9)
+    for key in ("trials", "rope"):
+        study.set_user_attr(key, studies.pack_value(9 if key == "trials" else 0.01))
+    storage.engine.dispose()
+    back_up(url_of(folder), NAME, folder / "copy.db")
+    return folder / "copy.db"
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    (tmp_path / "sweeper.db").write_bytes(whole.read_bytes())
+    return tmp_path
+
+
+def execute(folder: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(folder / "sweeper.db")) as connection, connection:
+        assert connection.execute(statement, values).rowcount > 0
+
+
+def load(folder: Path) -> SweepRecord:
+    storage = studies.open_storage(url_of(folder), create=False)
+    try:
+        return studies.load_sweep(storage, NAME)
+    finally:
+        storage.engine.dispose()
+
+
+def go_on(folder: Path) -> None:
+    """What a resume does, with trainings that cost nothing."""
+    storage = studies.open_storage(url_of(folder), create=False)
+    plan = studies.read_plan(storage, NAME)
+    train(studies.load_study(storage, NAME), plan=plan, trials=9)
+    storage.engine.dispose()
+
+
+def test_a_changed_record_is_named_where_it_is_read(folder: Path) -> None:
+    changed = "replace(value_json, '\"seconds\": 1.0', '\"seconds\": 9.0')"
+    execute(folder, f"UPDATE trial_user_attributes SET value_json = {changed} WHERE key = 'result' AND trial_id = 4")
+    with pytest.raises(DamagedError, match=r"the result of trial 3 is damaged: its checksum.*Restore a backup"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", ["replace(value_json, '\"spec\":', '\"spec\"')", "CAST(x'7b22ff227d' AS TEXT)"])
+def test_a_value_that_optuna_cannot_read_is_a_damaged_database(folder: Path, value: str) -> None:
+    execute(folder, f"UPDATE trial_user_attributes SET value_json = {value} WHERE key = 'result' AND trial_id = 4")
+    with pytest.raises(SweeperError, match=r"must be whole, and it is damaged.*sqlite3 FILE \.recover"):
+        load(folder)
+
+
+def test_a_torn_file_is_told_with_what_to_do_by_every_command(folder: Path) -> None:
+    path = folder / "sweeper.db"
+    with closing(sqlite3.connect(path)) as connection:
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        roots = {row[1]: row[0] for row in connection.execute("SELECT rootpage, name FROM sqlite_master")}
+    data = bytearray(path.read_bytes())
+    start = (roots["ix_trials_study_id"] - 1) * size
+    data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    with pytest.raises(SweeperError, match=r"must be whole, and it is damaged: .*malformed.*restore a backup"):
+        load(folder)
+    with pytest.raises(SweeperError, match=r"must be whole, and it is damaged"):
+        back_up(url_of(folder), NAME, folder / "copy.db")
+    assert not (folder / "copy.db").exists()
+    asked = ["doctor", "--storage", url_of(folder), "--tracking-uri", f"sqlite:///{folder}/none.db"]
+    shown = CliRunner().invoke(cli, asked, standalone_mode=False)
+    assert "BROKEN" in shown.stdout and "restore a backup" in shown.stdout and ".recover" in shown.stdout
+
+
+def test_a_file_that_is_no_database_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "sweeper.db").write_bytes(b"no database at all" * 400)
+    with pytest.raises(SweeperError, match=r"must be whole, and it is damaged: file is not a database"):
+        load(tmp_path)
+
+
+# --- Backups ------------------------------------------------------------------------------------------------
+
+
+def confirmations_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            found = connection.execute("SELECT count(*) FROM study_user_attributes WHERE key LIKE 'confirm/%'")
+        except sqlite3.OperationalError:  # not even the tables
+            return 0
+        return int(found.fetchone()[0])
+
+
+def test_a_backup_made_amid_writing_holds_what_a_copy_of_the_file_does_not(tmp_path: Path) -> None:
+    storage = studies.open_storage(url_of(tmp_path))  # stays open: what is written lies in the log beside the file
+    study = studies.create_study(storage, NAME, new_plan())
+    result = fake_result(builders.spec("dice", purpose="confirm", steps=4))
+    studies.store_extra(study, result)
+    (tmp_path / "plain.db").write_bytes((tmp_path / "sweeper.db").read_bytes())
+    back_up(url_of(tmp_path), NAME, tmp_path / "copy.db")
+    assert [p.name for p in tmp_path.glob("copy.db*")] == ["copy.db"]
+    assert confirmations_in(tmp_path / "plain.db") == 0
+    assert confirmations_in(tmp_path / "copy.db") == 1
+    # Restored elsewhere, under the old name, it is the study.
+    there = tmp_path / "restored"
+    there.mkdir()
+    (there / "sweeper.db").write_bytes((tmp_path / "copy.db").read_bytes())
+    assert load(there).confirmations == (result,)
+    go_on(there)
+    assert len(load(there).trials) == 9
+    storage.engine.dispose()
+
+
+def test_a_backup_refuses_what_it_cannot_do(folder: Path) -> None:
+    with pytest.raises(UsageError, match="exists already"):
+        back_up(url_of(folder), NAME, folder / "sweeper.db")
+    with pytest.raises(StudyError, match="no study 'other'"):
+        back_up(url_of(folder), "other", folder / "copy.db")
+    assert not (folder / "copy.db").exists()
+    with pytest.raises(UsageError, match="pg_dump"):
+        back_up("postgresql://me@host/db", NAME, folder / "copy.db")
+
+
+# --- Limits of the system -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (BlockingIOError(11, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(24, "Too many open files"), "ulimit -n"),
+        (MemoryError(), "memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "memory ran out"),
+        (sqlite3.DatabaseError("database disk image is malformed"), "sqlite3 FILE .recover"),
+    ],
+)
+def test_limits_of_the_system_are_told_as_such(error: Exception, words: str) -> None:
+    assert words in str(limits.limit_reached(error))
+    wrapped = RuntimeError("something else")
+    wrapped.__cause__ = error
+    assert words in str(limits.limit_reached(wrapped))
+    assert limits.limit_reached(RuntimeError("something else")) is None
+
+
+def test_a_thread_that_cannot_be_started_is_no_mistake_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(**_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(entry.cli, "main", refused)
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 1 and "mistake in sweeper" not in told and "ulimit -u" in told
+    monkeypatch.setattr(sys, "argv", ["sweeper", "predict", "--json"])
+    with pytest.raises(SystemExit):
+        entry.main()
+    found = capsys.readouterr()
+    assert "ulimit -u" in found.err and "--resume" not in found.err and "--workers" not in found.err
+    assert "ulimit -u" in json.loads(found.out)["error"]["message"]
+
+
+@pytest.mark.parametrize("sort", [ImportError("numpy: PLEASE READ THIS"), MemoryError()])
+def test_a_limit_of_memory_is_told_with_what_is_needed(sort: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2 * 10**9, 2 * 10**9))
+    told = limits.limit_reached(sort)
+    assert told is not None and "may reserve 2.0 GB" in told and "needs 5 GB" in told and "ulimit -v unlimited" in told
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert limits.memory_limit() is None
+
+
+@pytest.mark.slow
+def test_under_a_limit_of_two_gigabytes_a_sweep_ends_with_the_limit(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    words = [sys.executable, "-P", "-m", "sweeper", "run", "--trials", "1", "--steps", "8", "--workers", "1"]
+    shell = ["sh", "-c", 'ulimit -v 2000000; exec "$@"', "sh", *words]
+    done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 1 and "a program may reserve 2.0 GB of memory here" in done.stderr, done.stderr
+    assert "inline" not in done.stderr and "PLEASE READ" not in done.stderr
+
+
+def test_what_sqlalchemy_advises_is_left_out() -> None:
+    told = OperationalError("INSERT INTO trials VALUES (?)", {"x": 1}, sqlite3.OperationalError("database is locked"))
+    told.add_detail(
+        "raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block if this"
+    )
+    words = "Can't reconnect until invalid transaction is rolled back.  Please rollback() fully before proceeding"
+    rolled = PendingRollbackError(words, code="8s2b")
+    assert cause(rolled) == "the connection to the database was lost"
+    rolled.__context__ = told
+    words = "An exception is raised during the commit. This typically happens due to invalid data in the commit, "
+    wrapped = StorageInternalError(f"{words}e.g. exceeding max length. ")
+    wrapped.__cause__ = rolled
+    words = "This Session's transaction has been rolled back due to a previous exception during flush. To begin a new "
+    words += f"transaction with this Session, first issue Session.rollback(). Original exception was: {told}"
+    for error in (told, rolled, wrapped, PendingRollbackError(words, code="7s2a"), RuntimeError(str(told))):
+        assert cause(error) == "database is locked"
+    assert cause(ValueError()) == "ValueError"
+
+
+def test_an_unexpected_error_names_the_study_in_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fails(**_: object) -> None:
+        with told_when_full(None, {"the reports": tmp_path}) as named:
+            named("my study")
+            raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("no such table"))
+
+    monkeypatch.setattr(entry.cli, "main", fails)
+    with pytest.raises(SystemExit):
+        entry.main()
+    told = capsys.readouterr().err
+    assert "sweeper run --study 'my study' --resume." in told and "NAME" not in told
+    assert "OperationalError: no such table. This" in told and "sqlalche.me" not in told and "SELECT" not in told

@@ -1,0 +1,259 @@
+"""PostgreSQL behind the study and behind MLflow, against a real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import psycopg
+import pytest
+import sqlalchemy
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+
+from sweeper import storage as studies
+from sweeper.core.errors import StudyError, SweeperError, UsageError
+from sweeper.storage import resilient_storage as steady
+from sweeper.system import advisory_locks as advisory
+from sweeper.system import postgres as server_side
+from tests.support.faking import new_plan, train
+from tests.support.postgres_server import Server, running_server
+from tests.support.sweeping import Recorder, sweep_in
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_a_plan_round_trips_whatever_the_scheme(postgres: Server, scheme: str) -> None:
+    url = postgres.fresh().replace("postgresql", scheme, 1)
+    studies.create_study(studies.open_storage(url), "s", new_plan())
+    assert studies.read_plan(studies.open_storage(url, create=False), "s") == new_plan()
+
+
+def test_a_database_without_studies_is_refused_and_left_as_it_is(postgres: Server) -> None:
+    url = postgres.fresh()
+    with pytest.raises(StudyError, match="holds no studies"):
+        studies.open_storage(url, create=False)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
+    url = "postgresql://user:hunter2@127.0.0.1:1/db"
+    with pytest.raises(UsageError, match="must be a PostgreSQL database that answers") as caught:
+        studies.open_storage(url)
+    assert "hunter2" not in str(caught.value)
+
+
+LOCKS = "FROM pg_stat_activity WHERE application_name LIKE 'sweeper lock %' AND datname = current_database() AND "
+
+
+def end_sessions(url: str, which: str = "true") -> None:
+    """Cut off sessions that hold, or wait for, a lock."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid) {LOCKS} {which}")  # type: ignore[arg-type]
+
+
+def count(url: str, which: str = "true") -> int:
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(f"SELECT count(*) {LOCKS} {which}").fetchone()  # type: ignore[arg-type]
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_study_is_run_by_one_process_at_a_time(postgres: Server) -> None:
+    url = postgres.fresh()
+    with studies.sole_use(url, "s"):
+        with pytest.raises(StudyError, match="being run by another process"), studies.sole_use(url, "s"):
+            raise AssertionError("two at once")
+        with studies.sole_use(url, "another"):
+            pass
+    with studies.sole_use(url, "s"):
+        pass
+
+
+def test_the_study_of_a_session_that_died_is_free_again(postgres: Server) -> None:
+    url = postgres.fresh()
+    dead = advisory.AdvisoryLock(url, "study.s")
+    assert dead.acquire(wait=False)
+    end_sessions(url)
+    wait_until(lambda: not count(url))
+    with studies.sole_use(url, "s"):
+        pass
+
+
+def wait_until(true: object, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advisory, "WATCH_SECONDS", 0.05)
+    with running_server() as server:
+        url = server.fresh()
+        storage = studies.open_storage(url)
+        study = studies.create_study(storage, "s", new_plan())
+        stopped: list[float] = []
+
+        def restart() -> None:
+            time.sleep(0.5)
+            server.stop()
+            stopped.append(time.monotonic())
+            time.sleep(1)
+            server.start()
+
+        class Pausing(Recorder):
+            """Each training takes a little, so that the restart comes amid them."""
+
+            def keep(self, result: object) -> None:
+                time.sleep(0.05)
+
+        with studies.sole_use(url, "s") as lost:
+            thread = threading.Thread(target=restart)
+            thread.start()
+            try:
+                train(study, trials=40, display=Pausing())
+                assert stopped, "the sweep was over before the server stopped"
+            finally:
+                thread.join()
+
+            def taken() -> bool:
+                try:
+                    with studies.sole_use(url, "s"):
+                        return False
+                except StudyError:
+                    return True
+
+            wait_until(taken)
+            assert not lost()
+        trials = study.get_trials()
+        assert sum(studies.counted(t) for t in trials) == 40
+        assert {t.state.name for t in trials} <= {"COMPLETE", "PRUNED"}
+        assert [t.number for t in trials] == list(range(len(trials)))
+
+
+def test_a_lock_that_another_takes_when_its_session_ends_is_lost(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advisory, "WATCH_SECONDS", 0.05)
+    url = postgres.fresh()
+    with studies.sole_use(url, "s") as lost:
+        other = advisory.AdvisoryLock(url, "study.s")
+        waiting = threading.Thread(target=lambda: other.acquire(wait=True))
+        waiting.start()
+        wait_until(lambda: count(url) == 2)
+        assert not lost()
+        ours = f"application_name NOT LIKE '%{other._token}%'"
+
+        def taken() -> bool:
+            end_sessions(url, ours)  # again and again: ours is quick to take it anew
+            return other._connection is not None
+
+        wait_until(taken)
+        other.keep()
+        wait_until(lost)
+        waiting.join()
+        other.release()
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_ends_the_wait_with_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady, "PATIENCE_SECONDS", 0.5)
+    with running_server() as server:
+        told = list[str]()
+        study = studies.create_study(studies.open_storage(server.fresh(), warn=told.append), "s", new_plan())
+        monkeypatch.setattr(steady, "TOLD_SECONDS", 0.2)
+        server.stop()
+        try:
+            with pytest.raises(SweeperError, match=r"did not answer for .* everything finished is kept"):
+                study.ask()
+        finally:
+            server.start()
+        (line,) = told
+        assert "does not answer" in line and "SELECT" not in line
+        monkeypatch.setattr(steady, "PATIENCE_SECONDS", 60)
+        monkeypatch.setattr(steady, "TOLD_SECONDS", 0)
+        assert study.get_trials() == []  # it answers again, so that it is waited for again
+        study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+        server.stop()
+        back = threading.Timer(1, server.start)
+        back.start()
+        study.ask()
+        back.join()
+        assert "does not answer" in told[1] and "answers again, after" in told[2]
+
+
+def test_trials_are_read_again_when_the_session_is_cut_off_amid_them(postgres: Server) -> None:
+    """Optuna takes an error there for a query that is too long and goes on in the session that is broken."""
+    url = postgres.fresh()
+    storage = studies.open_storage(url)
+    study = studies.create_study(storage, "s", new_plan())
+    study.add_trial(optuna.trial.create_trial(value=0.5, intermediate_values={1: 0.5}))
+    cut: list[str] = []
+
+    def cut_off(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "trial_intermediate_values" in statement and not cut:
+            cut.append(statement)
+            with psycopg.connect(url, autocommit=True) as other:
+                ours = "application_name = 'sweeper' AND datname = current_database()"
+                other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")  # type: ignore[arg-type]
+
+    sqlalchemy.event.listen(storage.engine, "before_cursor_execute", cut_off)
+    read = studies.open_storage(url).get_all_trials(study._study_id)
+    assert [t.value for t in storage.get_all_trials(study._study_id)] == [t.value for t in read] == [0.5]
+    assert cut
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_change_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_path: Path, waits: bool) -> None:
+    study = optuna.create_study(storage=studies.open_storage(f"sqlite:///{tmp_path}/a.db"), direction="maximize")
+    storage = study._storage._backend  # type: ignore[attr-defined]
+    state, values = (TrialState.RUNNING, None) if waits else (TrialState.COMPLETE, [0.5])
+    if waits:
+        study.enqueue_trial({})
+        (trial,) = study.trials
+    else:
+        trial = study.ask()
+    original = steady.RDBStorage.set_trial_state_values
+    calls = []
+
+    def answer_lost(*args: object, **kwargs: object) -> bool:
+        done = original(*args, **kwargs)  # type: ignore[arg-type]
+        calls.append(1)
+        if len(calls) == 1:
+            raise steady.OperationalError("", {}, Exception("server closed the connection unexpectedly"))
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steady.RDBStorage, "set_trial_state_values", answer_lost)
+        assert storage.set_trial_state_values(trial._trial_id, state, values)
+    assert study.trials[0].state == state
+
+
+@pytest.mark.slow
+def test_a_whole_sweep_with_both_stores_there_and_the_password_nowhere(postgres: Server, tmp_path: Path) -> None:
+    storage, tracking = (postgres.fresh().replace("postgres@", "postgres:hun'ter\"2@") for _ in range(2))
+    display = Recorder()
+    outcome = sweep_in(tmp_path, display, storage=storage, tracking_uri=tracking)
+    client = MlflowClient(server_side.sqlalchemy_url(tracking))
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 1 + len(outcome.sweep.trials) + len(outcome.sweep.rechecks) + len(outcome.sweep.confirmations)
+    written = [path.read_text("utf-8", "ignore") for path in outcome.paths.folder.rglob("*.*") if path.is_file()]
+    params = [value for run in runs for value in (*run.data.params.values(), *run.data.tags.values())]
+    for text in (*display.lines, *display.warnings, *written, *params):
+        assert not any(piece in text for piece in ("hun'", "hun&#", "hun%27", 'ter"2', "ter&", "ter%22"))
+    with psycopg.connect(storage) as connection:
+        rows = connection.execute("SELECT value_json FROM study_user_attributes").fetchall()
+    assert rows and not any("hun'" in value or "ter\\" in value for (value,) in rows)
+
+
+def test_one_database_for_both_stores_is_refused(postgres: Server, tmp_path: Path) -> None:
+    url = postgres.fresh()
+    with pytest.raises(UsageError, match="two databases"):
+        sweep_in(tmp_path, storage=url, tracking_uri=url)

@@ -1,0 +1,79 @@
+"""Stored records: their formats have numbers, other ones are refused, and a changed bit is found."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sweeper import storage as studies
+from sweeper.core.errors import DamagedError, StudyError
+from sweeper.core.records import TrialResult
+from sweeper.storage import record_format as stored
+from sweeper.version import __version__
+from tests.support import builders
+
+# --- Numbers and checksums ----------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_as_it_was_stored() -> None:
+    result = builders.confirmation("dice", number=3)
+    document = json.loads(json.dumps(studies.pack(result)))
+    assert document["stored_as"]["format"] == studies.FORMAT and document["stored_as"]["by"] == __version__
+    assert document["value"] == result.value, "who reads the attribute elsewhere finds it as before"
+    assert studies.unpack(TrialResult, document, "it") == result
+
+
+def test_every_bit_of_a_stored_record_counts() -> None:
+    """Each bit of a small stored result is flipped: JSON is refused, or the record is, or it means the same."""
+    result = builders.failed_trial(reason="x")
+    text = json.dumps(studies.pack(result)).encode()
+    silent = 0
+    for place in range(len(text)):
+        for bit in range(8):
+            flipped = bytearray(text)
+            flipped[place] ^= 1 << bit
+            try:
+                document = json.loads(flipped)
+            except ValueError:  # refused by JSON or UTF-8: told by the storage
+                continue
+            try:
+                found = studies.unpack(TrialResult, document, "the result of trial 7")
+            except DamagedError as error:
+                assert "the result of trial 7 is damaged" in str(error) and "Restore a backup" in str(error)
+                continue
+            except StudyError as error:
+                assert "format" in str(error)
+                continue
+            silent += found != result
+    assert silent == 0
+
+
+def test_a_value_has_a_default_and_a_changed_one_is_named() -> None:
+    assert studies.unpack_value({}, "rope", 0.01) == 0.01
+    document = studies.pack_value(0.02)
+    assert studies.unpack_value({"rope": document}, "rope") == 0.02
+    for changed in ({**document, "value": 0.03}, 0.02):
+        with pytest.raises(DamagedError, match="'rope'"):
+            studies.unpack_value({"rope": changed}, "rope")
+
+
+def test_what_a_newer_version_made_is_told_as_such() -> None:
+    result = builders.failed_trial()
+    content = result.model_dump(mode="json")
+    newer = {**content, "stored_as": {"format": 99, "by": "7.1", "sha256": stored.checksum(content)}}
+    with pytest.raises(StudyError, match=rf"made by sweeper 7\.1 in format 99; this is sweeper {__version__}"):
+        studies.unpack(TrialResult, newer, "trial 3")
+    more = {**content, "colour": "red"}
+    unknown = {**more, "stored_as": {"format": studies.FORMAT, "by": "7.1", "sha256": stored.checksum(more)}}
+    with pytest.raises(StudyError, match=r"made by sweeper 7\.1 in format .*; this is .* colour"):
+        studies.unpack(TrialResult, unknown, "trial 3")
+
+
+def test_what_an_older_version_made_is_refused_with_what_to_do() -> None:
+    content = builders.failed_trial().model_dump(mode="json")
+    older = {**content, "stored_as": {"format": 2, "by": "0.1.0", "sha256": stored.checksum(content)}}
+    with pytest.raises(StudyError, match=r"in format 2; .*, or make a new study"):
+        studies.unpack(TrialResult, older, "trial 3")
+    with pytest.raises(DamagedError, match="format"):
+        studies.unpack(TrialResult, content, "trial 3")

@@ -1,0 +1,259 @@
+"""Finalists are confirmed at one learning rate for all, and never compared with themselves; trainings cost nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import optuna
+import pytest
+
+from sweeper import storage as studies
+from sweeper.core.events import TrainingEvent, WorkerLost
+from sweeper.core.records import Conditions, Coordinate, RateRange, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.report.answer import numbers as paragraphs
+from sweeper.report.facts import collect
+from sweeper.report.formatting import significant
+from sweeper.report.markdown import render
+from sweeper.space import load_space
+from sweeper.study.finalist_selection import choose_finalists
+from sweeper.study.learning_rates import drawn_rate
+from sweeper.study.same_loss import Question, as_they_are
+from sweeper.workflow.conclude import conclude
+from tests.support import builders
+from tests.support.faking import (
+    DATA,
+    LEVELS,
+    CrashError,
+    FakeExecutor,
+    fake_result,
+    new_plan,
+    new_study,
+    nothing_alike,
+    train,
+)
+from tests.support.sweeping import Recorder
+
+
+def plan_with(rates: Rates = "drawn") -> studies.Plan:
+    conditions = builders.conditions(DATA).model_copy(update={"rates": rates})
+    return new_plan(load_space("binary", "binary"), conditions)
+
+
+def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
+    attributes = study.user_attrs
+    same = studies.unpack(studies.SameLosses, attributes[studies.SAME], "what is the same")
+    return builders.sweep(
+        trials=studies.search_results(study),
+        confirmations=studies.extra_results(study, "confirm"),
+        conditions=plan.conditions,
+        space=plan.space,
+        rechecks=tuple(studies.extra_results(study, "recheck")),
+        same_losses=same.found,
+        rate_fit=studies.stored_rates(attributes),
+        looks_planned=studies.plans_of_analyses(attributes)[-1],
+        looks_taken=studies.analyses_taken(attributes).analyses,
+        cut=tuple(attributes[studies.CUT]),
+    )
+
+
+def peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], TrialResult]:
+    """Trainings that are best at a learning rate, and lose 0.05 a `width` decades away."""
+
+    def given(spec: TrialSpec) -> TrialResult:
+        result = fake_result(spec)
+        level = LEVELS[spec.family] - 0.05 * (math.log10(spec.lr / best) / width) ** 2
+        shift = max(0.01, level) - (result.value or 0.0)
+        seen = tuple(e.model_copy(update={"value": e.value + shift}) for e in result.evaluations)
+        return result.model_copy(update={"value": max(0.01, level), "evaluations": seen})
+
+    return given
+
+
+# --- learning rates ---
+
+
+def places_of(rates: Sequence[float], drawn: RateRange) -> list[float]:
+    return [math.log(lr / drawn.low) / math.log(drawn.high / drawn.low) for lr in rates]
+
+
+def test_seeds_draw_the_same_rates_for_all_finalists_around_the_common_optimum() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=28, plan=plan)
+    by_seed: dict[int, set[float]] = {}
+    for result in studies.extra_results(study, "confirm"):
+        by_seed.setdefault(result.spec.seed, set()).add(result.spec.lr)
+    assert all(len(rates) == 1 for rates in by_seed.values())
+    assert len(set.union(*by_seed.values())) == len(by_seed)  # but each seed another
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None
+    for finalist in evidence.finalists:
+        assert finalist.rates is not None and finalist.rates.shared
+        assert finalist.rates.low <= 2e-3 <= finalist.rates.high
+        assert finalist.lr == finalist.seed_lrs[0] and not finalist.lr_at_edge
+        assert finalist.seed_lrs == tuple(drawn_rate(finalist.rates, n) for n in range(len(finalist.seeds)))
+
+
+def test_a_loss_that_is_shown_to_want_another_rate_draws_from_its_own() -> None:
+    def given(spec: TrialSpec) -> TrialResult:
+        return peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
+
+    study, display, plan = new_study(), Recorder(), plan_with()
+    train(study, FakeExecutor(given), display, trials=28, plan=plan)
+    fit = studies.stored_rates(study.user_attrs)
+    rechecks = studies.extra_results(study, "recheck")
+    assert fit is not None and {(r.spec.family, r.spec.lr) for r in rechecks} >= {("dice", fit.best)}
+    assert any("another learning rate than the common" in line and "dice" in line for line in display.lines)
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None
+    of = {f.family: f for f in evidence.finalists}
+    assert of["dice"].rates is not None and not of["dice"].rates.shared
+    assert max(of["dice"].seed_lrs) < min(min(f.seed_lrs) for name, f in of.items() if name != "dice")
+    other = next(f for name, f in of.items() if name != "dice")
+    places = [places_of(f.seed_lrs, f.rates) for f in (of["dice"], other) if f.rates is not None]
+    assert places[0] == pytest.approx(places[1], abs=0.02)  # the same quantiles of its own range
+
+
+def test_a_rate_that_reads_better_by_luck_alone_is_given_up() -> None:
+    def given(spec: TrialSpec) -> TrialResult:
+        result = peaked(2e-3, 0.8)(spec)
+        lucky = spec.family == "dice" and spec.purpose == "search" and spec.lr < 7e-4
+        return result.model_copy(update={"value": (result.value or 0.0) + 0.04 * lucky})
+
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(given), trials=28, plan=plan)
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None
+    assert all(f.rates is not None and f.rates.shared for f in evidence.finalists)
+
+
+def test_a_recheck_that_fails_is_given_up_and_the_common_rate_is_used() -> None:
+    def given(spec: TrialSpec) -> TrialResult | TrainingEvent:
+        if spec.purpose == "recheck":
+            return WorkerLost(spec, "worker killed by signal 9")
+        return peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
+
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(given), trials=28, plan=plan)
+    assert {r.state for r in studies.extra_results(study, "recheck")} == {"failed"}
+    assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
+
+
+def test_the_rate_stands_once_the_confirmation_has_begun() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
+    before, known = studies.stored_rates(study.user_attrs), studies.extra_results(study, "confirm")
+    train(study, FakeExecutor(peaked(2e-3)), trials=30, plan=plan)
+    assert studies.stored_rates(study.user_attrs) == before
+    assert studies.extra_results(study, "confirm")[: len(known)] == known
+
+
+def test_a_fixed_rate_is_the_common_optimum() -> None:
+    study, plan = new_study(), plan_with("best")
+    train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
+    fit = studies.stored_rates(study.user_attrs)
+    assert fit is not None and {r.spec.lr for r in studies.extra_results(study, "confirm")} == {fit.best}
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None and all(f.rates is None and len(set(f.seed_lrs)) == 1 for f in evidence.finalists)
+
+
+def test_a_single_searched_rate_is_everyones() -> None:
+    plan = plan_with()
+    fixed = plan.space.model_copy(update={"lr": Coordinate(kind="fixed", low=2e-3, high=2e-3)})
+    study, plan = new_study(), plan.model_copy(update={"space": fixed})
+    train(study, trials=14, plan=plan)
+    assert {r.spec.lr for r in studies.all_results(study)} == {2e-3}
+    assert studies.stored_rates(study.user_attrs) is None and not studies.extra_results(study, "recheck")
+
+
+@pytest.mark.parametrize("mode", ["drawn", "best"])
+def test_a_study_that_is_cut_off_anywhere_confirms_at_the_same_rates(mode: Rates) -> None:
+    plan = plan_with(mode)
+    whole = new_study()
+    executor = FakeExecutor()
+    train(whole, executor, trials=14, plan=plan)
+    wanted = sorted((r.spec.family, r.spec.seed, r.spec.lr) for r in studies.extra_results(whole, "confirm"))
+    for crash_after in range(14, len(executor.specs) + 1, 3):
+        study = new_study()
+        with pytest.raises(CrashError):
+            train(study, FakeExecutor(crash_after=crash_after - 1), trials=14, plan=plan)
+        train(study, trials=14, plan=plan)
+        found = sorted((r.spec.family, r.spec.seed, r.spec.lr) for r in studies.extra_results(study, "confirm"))
+        assert found == wanted, crash_after
+
+
+def test_the_report_shows_the_trials_and_their_common_course() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=28, plan=plan)
+    sweep = recorded(study, plan)
+    facts = collect(sweep, conclude(sweep))
+    text = render(facts, {}, "http://127.0.0.1:5000")
+    assert "both at the same learning rates" in text
+    low, high = (significant(end) for end in (facts.finalists[0].rates.low, facts.finalists[0].rates.high))  # type: ignore[union-attr]
+    assert f"| {low} to {high} |" in text
+
+
+# --- nothing is compared with itself ---
+
+
+def planted(spec: TrialSpec) -> TrialResult:
+    """`weighted_ce` is cross-entropy here: the same value at the same seed and rate. In the search it was lucky."""
+    twin = spec.model_copy(update={"family": "cross_entropy"}) if spec.family == "weighted_ce" else spec
+    result = peaked(1e-3, 2.0)(twin)
+    lucky = spec.purpose == "search" and spec.family == "weighted_ce" and spec.lr < 1e-3
+    value = (result.value or 0.0) + (0.3 if lucky else 0.0)
+    seen = tuple(e.model_copy(update={"value": value}) for e in result.evaluations)
+    return result.model_copy(update={"spec": spec, "value": value, "evaluations": seen})
+
+
+def known(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    return [0.004 if (q.family, q.is_family) == ("weighted_ce", "cross_entropy") else 1.0 for q in questions]
+
+
+def claims_against(study: optuna.Study, plan: studies.Plan, family: str) -> list[str]:
+    """Finalists that are said to be better than another, by this family's name."""
+    found = conclude(recorded(study, plan))
+    assert found.evidence is not None
+    names = [f.family for f in found.evidence.finalists]
+    return [names[c.first] for c in found.evidence.comparisons if c.won and names[c.second] == family]
+
+
+def test_a_planted_search_yields_no_claim_of_a_loss_against_itself() -> None:
+    study, display, plan = new_study(), Recorder(), plan_with()
+    train(study, FakeExecutor(planted), display, trials=28, plan=plan, measure=known)
+    names = {r.spec.family for r in studies.extra_results(study, "confirm")}
+    assert "cross_entropy" in names and "weighted_ce" not in names
+    assert any("is cross_entropy on these data" in line for line in display.lines)
+    evidence = conclude(recorded(study, plan)).evidence
+    assert evidence is not None and evidence.baseline is not None
+    baseline = evidence.finalists[evidence.baseline]
+    assert baseline.found_as is not None and baseline.found_as.family == "weighted_ce"
+    facts = collect(recorded(study, plan), conclude(recorded(study, plan)))
+    told = " ".join(paragraphs(replace(facts, chosen=facts.baseline)))
+    assert f"as `weighted_ce` (`pos_weight` {significant(baseline.found_as.params['pos_weight'])}" in told
+    assert "the search found no use for its `pos_weight`" in told
+
+
+def test_a_planted_search_yields_none_where_the_names_are_not_seen_through() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(planted), trials=28, plan=plan, measure=nothing_alike)
+    names = {r.spec.family for r in studies.extra_results(study, "confirm")}
+    assert {"cross_entropy", "weighted_ce"} <= names  # the luck took it into the confirmation
+    assert "weighted_ce" not in claims_against(study, plan, "cross_entropy")
+    assert conclude(recorded(study, plan)).verdict is not Verdict.CLEAR_WINNER
+
+
+def test_the_names_are_part_of_the_study() -> None:
+    study, plan = new_study(), plan_with()
+    train(study, FakeExecutor(planted), trials=28, plan=plan, measure=known)
+    sweep = recorded(study, plan)
+    trials = as_they_are(sweep.trials, sweep.same_losses)
+    finalists = choose_finalists(trials, sweep.rechecks, sweep.rate_fit, plan.space, plan.conditions)
+    for finalist in finalists:
+        assert [r for r in sweep.confirmations if r.spec.loss == finalist.trial.spec.loss]
+
+    def never(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+        raise AssertionError("a resume reads what was found")
+
+    train(study, FakeExecutor(planted), trials=28, plan=plan, measure=never)

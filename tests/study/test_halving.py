@@ -1,0 +1,294 @@
+"""Successive halving: who goes on from a rung, who waits, and what a search makes of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from sweeper import storage as studies
+from sweeper.core.events import Finished, TrainingEvent, WorkerLost
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.study.loop import drive
+from sweeper.study.search import Search, enqueue_defaults
+from sweeper.study.successive_halving import Halving
+from tests.support import builders
+from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study
+from tests.support.sweeping import Recorder
+
+RUNGS = (25, 50, 75, 100)
+
+
+def field(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 / 3, 1 / 2)) -> Halving:
+    """Trials 0, 1, 2 … of one family at the first rung."""
+    made = Halving(RUNGS, shares=shares)
+    for number, value in enumerate(values):
+        made.see(number, family, 25, value)
+    return made
+
+
+def test_the_best_third_goes_on_and_the_others_wait() -> None:
+    made = field(0.1, 0.6, 0.3, 0.5, 0.2, 0.4)
+    assert [made.goes_on(number, more=True) for number in range(6)] == [False, True, False, True, False, False]
+
+
+def test_a_family_is_heard_before_its_best_goes_on_as_such() -> None:
+    made = field(0.9, 0.8, 0.85)
+    for number, value in enumerate((0.1, 0.3), 10):
+        made.see(number, "focal", 25, value)
+    assert not made.goes_on(11, more=True)
+    assert made.goes_on(11, more=False)  # nothing more is to come
+    made.see(12, "focal", 25, 0.2)
+    assert made.goes_on(11, more=True) and not made.goes_on(12, more=True)
+
+
+def test_the_best_of_a_family_goes_on_at_every_rung() -> None:
+    made = field(0.9, 0.8, 0.85)
+    for number in (0, 1, 2):
+        made.see(number, "dice", 50, 0.9)
+    for step in (25, 50, 75):
+        made.see(9, "focal", step, 0.1)
+        assert made.goes_on(9, more=False)
+
+
+def test_from_the_third_rung_on_all_go_on() -> None:
+    made = field(0.9, 0.8, 0.7, 0.6)
+    for number in range(4):
+        made.see(number, "dice", 50, 0.1 * number)
+        made.see(number, "dice", 75, 0.1 * number)
+    assert all(made.goes_on(number, more=True) for number in range(4))
+
+
+def test_at_the_last_rung_every_trial_goes_on_to_its_end_whichever_leads() -> None:
+    made = field(0.9, 0.8, 0.7, 0.6)
+    for number in (2, 0):  # 2 is no longer the best of its family, nor among the best third
+        for step in RUNGS[1:]:
+            made.see(number, "dice", step, 0.9 - 0.1 * number)
+    assert made.goes_on(2, more=True) and not made.hopeless(2, 30)
+    assert made.next([2, 3], more=True) == 2
+
+
+def test_the_highest_rung_is_promoted_first_then_the_better_trial() -> None:
+    made = field(0.9, 0.8, 0.7, 0.85, 0.1, 0.1, 0.1, 0.1, 0.1)
+    made.see(1, "dice", 50, 0.5)
+    assert made.next([0, 1, 3], more=True) == 1
+    assert made.next([0, 3], more=True) == 0
+    assert made.next([4, 5], more=True) is None
+
+
+def test_more_trials_let_one_go_on_that_waited() -> None:
+    made = field(0.9, 0.8, 0.5)
+    assert not made.goes_on(1, more=True)
+    for number in (3, 4, 5):
+        made.see(number, "dice", 25, 0.1)
+    assert made.goes_on(1, more=True)
+
+
+values_of_trials = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=2, max_size=25)
+
+
+@given(values_of_trials, st.integers(1, 24))
+def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> None:
+    made = Halving(RUNGS)
+    for number, (family, value) in enumerate(trials[:known]):
+        made.see(number, family, 25, value)
+    seen = range(min(known, len(trials)))
+    given_up = [number for number in seen if made.hopeless(number, len(trials))]
+    for number, (family, value) in enumerate(trials[known:], known):
+        made.see(number, family, 25, value)
+        assert not any(made.goes_on(one, more=more) for one in given_up for more in (True, False))
+
+
+# --- as a search ---
+
+
+def proposals(study: optuna.Study) -> list[tuple[dict[str, object], TrialState, dict[int, float]]]:
+    """What a search proposed and saw, in its order."""
+    return [(t.params, t.state, t.intermediate_values) for t in studies.present_trials(study)]
+
+
+def learning(spec: TrialSpec) -> TrialResult:
+    """Curves that cross: what is good early is not always good late."""
+    rng = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e7)])
+    values = np.clip(np.sort(rng.uniform(0.2, 0.8, 4)), 0, 1)
+    made = fake_result(spec)
+    evaluations = tuple(builders.evaluation(step, float(v)) for step, v in zip(RUNGS, values, strict=True))
+    return made.model_copy(update={"evaluations": evaluations, "value": float(values[-1])})
+
+
+def searching(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
+    enqueue_defaults(study, SPACE, trials)
+    return new_search(study, trials, recorder)
+
+
+def states(study: optuna.Study) -> dict[str, int]:
+    names = [t.state.name for t in study.trials if studies.ABANDONED not in t.user_attrs]
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_every_familys_best_is_seen_at_the_second_rung_and_one_to_the_end(workers: int) -> None:
+    study, recorder = new_study(), Recorder()
+    assert drive(FakeExecutor(learning, workers=workers), searching(study, 40, recorder), lambda: None)  # type: ignore[arg-type]
+    results = studies.search_results(study)
+    assert len(results) == 40 and set(states(study)) == {"COMPLETE", "PRUNED"}
+    for family in {r.spec.family for r in results}:
+        mine = [r for r in results if r.spec.family == family]
+        best = max(mine, key=lambda r: r.evaluations[0].value)
+        assert len(best.evaluations) >= 2
+        assert any(r.state == "complete" for r in mine)
+    spent = sum(r.evaluations[-1].step for r in results)
+    assert spent < 0.65 * 40 * 100
+    assert recorder.paused and set(recorder.resumed) <= set(recorder.paused)
+
+
+def test_on_a_disk_with_little_room_the_first_in_line_keep_their_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2_000))
+    study, order, given_up = new_study(), dict[Path, tuple[int, float]](), list[Path]()
+
+    class Writing(Recorder):
+        """Pauses leave a checkpoint, as the workers do; two of them are more than a quarter of the room."""
+
+        last: tuple[Path, ...] = ()
+
+        def pause(self, spec: TrialSpec, result: TrialResult) -> None:
+            there = tuple(tmp_path.iterdir())
+            assert len(there) <= 1
+            for gone in {path for path in self.last if spec_of[path].number in work._waiting} - set(there):
+                given_up.append(gone)
+                assert not there or order[gone] < order[there[0]]
+            path = checkpoint_path(tmp_path, spec)
+            path.write_bytes(bytes(1000))
+            order[path], spec_of[path] = (len(result.evaluations), result.evaluations[-1].value), spec
+            self.last = (*there, path)
+
+        def resume(self, spec: TrialSpec, result: TrialResult) -> None:
+            checkpoint_path(tmp_path, spec).unlink(missing_ok=True)
+
+    spec_of: dict[Path, TrialSpec] = {}
+    enqueue_defaults(study, SPACE, 40)
+    work = new_search(study, 40, Writing(), tmp_path)
+    assert drive(FakeExecutor(learning), work, lambda: None)  # type: ignore[arg-type]
+    assert len(given_up) > 3
+    assert not list(tmp_path.iterdir())
+    assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_a_trial_that_waited_is_told_once_with_all_it_gave() -> None:
+    study, recorder = new_study(), Recorder()
+    drive(FakeExecutor(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
+    assert sorted(r.spec.number for r in recorder.results) == list(range(30))
+    resumed = [r for r in studies.search_results(study) if r.spec.number in recorder.resumed and r.state == "complete"]
+    assert resumed and all([e.step for e in r.evaluations] == list(RUNGS) for r in resumed)
+    for trial in study.trials:
+        assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        steps = [e.step for e in studies.result_of(trial).evaluations]
+        assert sorted(trial.intermediate_values) == steps
+
+
+@pytest.mark.parametrize("after", [3, 11, 20, 27, 33])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_crash_among_waiting_trials_loses_none_of_them(after: int, workers: int) -> None:
+    study = new_study()
+    with pytest.raises(CrashError):
+        drive(FakeExecutor(learning, workers=workers, crash_after=after), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    waited = {r.spec.number: r for r in studies.waiting_results(study)}
+    finished = {r.spec.number: r for r in studies.search_results(study)}
+    studies.reconcile(study)
+    again = FakeExecutor(learning)
+    assert drive(again, searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    results = {r.spec.number: r for r in studies.search_results(study)}
+    assert len(results) == 30
+    assert states(study).keys() <= {"COMPLETE", "PRUNED"}
+    for number, before in {**waited, **finished}.items():
+        assert results[number].evaluations[: len(before.evaluations)] == before.evaluations
+    assert not {spec.number for spec in again.specs} & finished.keys()
+
+
+def test_a_crash_between_the_last_rung_and_the_result_of_a_promoted_trial_is_resumed() -> None:
+    """A trial that was promoted, reported its last rung and lost its leader before its result was stored."""
+    study, promoted = new_study(), dict[int, bool]()
+
+    class Cut(FakeExecutor):
+        def submit(self, spec: TrialSpec) -> None:
+            promoted[spec.number] = (spec.purpose, spec.number) in self._paused
+            super().submit(spec)
+
+        def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+            events = super().poll(timeout_seconds)
+            if events and isinstance(events[0], Finished) and promoted[events[0].spec.number]:
+                lost.append(events[0].spec)
+                raise CrashError
+            return events
+
+    lost: list[TrialSpec] = []
+    with pytest.raises(CrashError):
+        drive(Cut(learning), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    number, family = lost[0].number, lost[0].family
+    assert studies.WAITS in study.trials[number].user_attrs and RUNGS[-1] in study.trials[number].intermediate_values
+    better = study.ask()  # another worker's trial, which leads the family by now
+    better.set_user_attr(studies.FAMILY, family)
+    for step in RUNGS:
+        better.report(0.99, step)
+    spec = lost[0].model_copy(update={"number": better.number})
+    better.set_user_attr(studies.RESULT, studies.pack(learning(spec)))
+    studies.reconcile(study)
+    assert drive(FakeExecutor(learning), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    assert len(studies.result_of(study.trials[number]).evaluations) == len(RUNGS)
+    assert study.trials[number].state == TrialState.COMPLETE
+
+
+def test_a_checkpoint_that_is_ahead_of_the_study_does_not_skip_a_decision(tmp_path: Path) -> None:
+    """A worker saves before the study knows that the trial waits: a kill in between leaves an open decision."""
+    study = new_study()
+    enqueue_defaults(study, SPACE, 30)
+    spec = new_search(study, 30, checkpoints=tmp_path).next()
+    assert spec is not None
+    checkpoint_path(tmp_path, spec).write_bytes(b"of the first rung")
+    studies.reconcile(study)
+    assert new_search(study, 30, checkpoints=tmp_path).next() == spec
+    assert not checkpoint_path(tmp_path, spec).exists()
+
+
+def test_giving_up_tells_what_waits(tmp_path: Path) -> None:
+    study, recorder = new_study(), Recorder()
+    work = searching(study, 30, recorder)
+    stops = iter([None] * 60 + ["the time was up"])
+    assert not drive(FakeExecutor(learning), work, lambda: next(stops))  # type: ignore[arg-type]
+    assert studies.waiting_results(study)
+    work.give_up()
+    assert not studies.waiting_results(study)
+    assert TrialState.RUNNING not in {t.state for t in study.trials}
+
+
+def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
+    died: list[int] = []
+
+    class Frail(FakeExecutor):
+        def submit(self, spec: TrialSpec) -> None:
+            promoted = (spec.purpose, spec.number) in self._paused
+            super().submit(spec)
+            if promoted and not died:
+                died.append(spec.number)
+                self._running[-1] = (spec, [WorkerLost(spec, "worker killed by signal 9")])
+
+    study, recorder = new_study(), Recorder()
+    assert drive(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
+    assert len(died) == 1
+    lost = [t for t in study.trials if studies.ABANDONED in t.user_attrs]
+    assert [t.user_attrs[studies.ATTEMPT_OF] for t in lost] == died
+    assert lost[0].params == study.trials[died[0]].params
+    assert sum(studies.counted(t) for t in study.trials) == 30
+    whole = new_study()
+    drive(FakeExecutor(learning), searching(whole, 30), lambda: None)  # type: ignore[arg-type]
+    assert proposals(study) == proposals(whole)

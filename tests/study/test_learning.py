@@ -1,0 +1,152 @@
+"""A sweep that cannot learn says so before it searches, and no confirmation is spent on losses that learned nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import optuna
+import pytest
+
+from sweeper import storage as studies
+from sweeper.core.records import Collapse, ImageCounts, Probed, TrialResult, TrialSpec, Verdict
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.settings import budget_of
+from tests.support import builders
+from tests.support.faking import CrashError, FakeExecutor, fake_result, new_plan, new_study, train
+from tests.support.sweeping import Recorder
+
+
+def learns_from(steps: int) -> Callable[[TrialSpec], TrialResult]:
+    """Trainings of fewer steps end no better than a constant answer."""
+
+    def given(spec: TrialSpec) -> TrialResult:
+        result = fake_result(spec)
+        if spec.steps >= steps:
+            return result
+        return result.model_copy(update={"collapse": Collapse.NO_BETTER_THAN_CONSTANT})
+
+    return given
+
+
+def probed(executor: FakeExecutor) -> Counter[int]:
+    return Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
+
+
+def stored(study: optuna.Study) -> Probed:
+    return studies.unpack(Probed, study.user_attrs[studies.PROBED], "probe")
+
+
+@pytest.mark.parametrize(
+    ("options", "budget"),
+    [({}, "learns"), ({"steps": 100}, "given"), ({"steps": "auto"}, "ranking"), ({"epochs": 3}, "given")],
+)
+def test_the_budget_is_looked_for_where_none_was_given(options: dict[str, object], budget: str) -> None:
+    assert budget_of(options) == budget
+
+
+def test_where_the_first_default_learns_one_training_is_spent() -> None:
+    study, executor, display = new_study(), FakeExecutor(), Recorder()
+    stage = train(study, executor, display, trials=7, learns="learns")
+    assert probed(executor) == {100: 1}
+    assert stage.plan.conditions.recipe.steps == 100 and stored(study).steps == 100
+    assert not display.warnings and {spec.purpose for spec in executor.specs} == {"probe", "search", "confirm"}
+
+
+def test_the_budget_is_raised_to_where_a_loss_learns() -> None:
+    study, executor, display = new_study(), FakeExecutor(learns_from(400)), Recorder()
+    stage = train(study, executor, display, trials=7, learns="learns")
+    assert probed(executor) == {100: 7, 200: 2, 400: 1}  # at larger budgets the best two alone
+    recipe = stage.plan.conditions.recipe
+    assert (recipe.steps, recipe.confirm_steps) == (400, 800)
+    assert {spec.steps for spec in executor.specs if spec.purpose == "search"} == {400}
+    assert any("does after 400: searching at 400 steps" in line for line in display.lines)
+
+
+def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
+    """Trainings whose binary answer beats a constant one by so much, from 200 steps on by 0.1."""
+
+    def given(spec: TrialSpec) -> TrialResult:
+        more = miou if spec.steps < 200 else 0.1
+        hits = round(2 * more * 1000)  # of 1000 foreground pixels; the background's IoU grows by next to nothing
+        foreground, background = (hits, 0, 1000 - hits), (999_000, 1000 - hits, 0)
+        data = np.array([[[background, foreground]]], dtype=np.uint32)
+        result = fake_result(spec)
+        last = result.evaluations[-1].model_copy(update={"point": 0.5})
+        counts = ImageCounts(kind="points", pictures=(0,), points=(0.5,), data=data)
+        return result.model_copy(update={"val": counts, "evaluations": (*result.evaluations[:-1], last)})
+
+    return given
+
+
+@pytest.mark.parametrize(("gain", "steps"), [(0.004, 200), (0.02, 200), (0.03, 100)])
+def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None:
+    """A search among losses that hardly beat a constant answer tells nothing, and costs as much as any other."""
+    study, executor, display = new_study(), FakeExecutor(gains(gain)), Recorder()
+    stage = train(study, executor, display, trials=7, learns="learns")
+    assert stage.plan.conditions.recipe.steps == steps
+    assert any("no loss clearly beats a constant answer after 100" in line for line in display.lines) == (steps > 100)
+
+
+def test_where_nothing_learns_nothing_is_searched() -> None:
+    study, executor, display = new_study(), FakeExecutor(learns_from(10_000)), Recorder()
+    train(study, executor, display, trials=50, learns="learns")
+    assert probed(executor) == {100: 7, 200: 2, 400: 2, 800: 2}
+    assert {spec.purpose for spec in executor.specs} == {"probe"}
+    assert any("no loss clearly beats a constant answer after 800 steps" in line for line in display.warnings)
+    sweep = builders.sweep(trials=(), confirmations=(), budget=stored(study).sentence, learned=stored(study).learned)
+    found = conclude(sweep)
+    assert found.verdict is Verdict.NONE and "after 800 steps" in found.reasons[0]
+    assert "--steps " in found.next_steps[0]
+
+
+@pytest.mark.parametrize("after", range(0, 12, 2))
+def test_a_search_for_the_budget_that_was_cut_off_goes_on(after: int) -> None:
+    whole = new_study()
+    executor = FakeExecutor(learns_from(400))
+    train(whole, executor, trials=7, learns="learns")
+    study = new_study()
+    with pytest.raises(CrashError):
+        train(study, FakeExecutor(learns_from(400), crash_after=after), trials=7, learns="learns")
+    rest = FakeExecutor(learns_from(400))
+    train(study, rest, trials=7, learns="learns", plan=new_plan())
+    assert stored(study) == stored(whole)
+    assert probed(executor) == probed(rest) + Counter(
+        r.spec.steps for r in studies.extra_results(study, "probe")[: min(after, 10)]
+    )
+
+
+def test_where_all_trainings_fail_the_search_tells_why() -> None:
+    def fails(spec: TrialSpec) -> TrialResult:
+        if spec.purpose != "probe":
+            return fake_result(spec)
+        return builders.failed_trial(spec.family, spec=spec)
+
+    study, executor = new_study(), FakeExecutor(fails)
+    stage = train(study, executor, trials=7, learns="learns")
+    assert probed(executor) == {100: 7}
+    assert stage.plan.conditions.recipe.steps == 100 and stored(study).learned
+    assert "search" in {spec.purpose for spec in executor.specs}
+
+
+def test_a_study_that_has_begun_is_not_probed() -> None:
+    study = new_study()
+    train(study, trials=7)
+    executor = FakeExecutor()
+    train(study, executor, trials=9, learns="learns")
+    assert not probed(executor) and studies.PROBED not in study.user_attrs
+
+
+def test_nothing_is_confirmed_where_no_trial_of_the_search_learned() -> None:
+    study, executor, display = new_study(), FakeExecutor(learns_from(10_000)), Recorder()
+    train(study, executor, display, trials=7)
+    assert {spec.purpose for spec in executor.specs} == {"search"}
+    assert any("What may help" in line and "--steps " in line for line in display.warnings)
+    trials, what = tuple(studies.search_results(study)), stored(study)
+    found = conclude(builders.sweep(trials=trials, confirmations=(), budget=what.sentence, learned=what.learned))
+    assert found.verdict is Verdict.NONE
+    assert found.reasons == (
+        "No loss learned more than a constant answer in 100 steps, so that nothing was confirmed.",
+    )
+    assert found.next_steps[0].startswith("What may help, the cheapest first: check that images and labels")

@@ -1,0 +1,676 @@
+"""What a sweep asks for and keeps: interim analyses, probe, time limit. The trainings cost nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sweeper import storage as studies
+from sweeper.core.errors import InterruptedSweepError, LostStudyError, NothingConfirmedError
+from sweeper.core.events import TrainingEvent, WorkerLost
+from sweeper.core.records import Collapse, InterimAnalysis, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.study.budget_probe import compare
+from sweeper.study.confirmation_rounds import Judgement
+from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.finalist_selection import choose_finalists
+from sweeper.study.training_list import key_of
+from sweeper.workflow import conclude as conclude_module
+from sweeper.workflow import confirmation_evidence
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.lead import _conclude, _remember
+from sweeper.workflow.options import asked_of, given_options
+from tests.support import builders
+from tests.support.faking import (
+    ANALYSES,
+    LEVELS,
+    SPACE,
+    CrashError,
+    FakeExecutor,
+    fake_result,
+    new_plan,
+    new_study,
+    train,
+)
+from tests.support.sweeping import Recorder, settings_in
+
+THREE = (
+    InterimAnalysis(seeds=1, error=0.01),
+    InterimAnalysis(seeds=2, error=0.015),
+    InterimAnalysis(seeds=3, error=0.025),
+)
+
+
+def kept(study: optuna.Study) -> dict[str, Any]:
+    """Everything that a report is made of, apart from how often a search trial was begun."""
+    attributes = study.user_attrs
+    extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
+    searched = {key_of(r.spec): (r.state, r.value) for r in studies.search_results(study)}
+    names = (studies.TAKEN, studies.PLANNED, studies.CUT, studies.PROBED)
+    return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
+
+
+def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: Any) -> SweepRecord:
+    """The study as the report reads it."""
+    plan, attributes = plan or new_plan(), study.user_attrs
+    return builders.sweep(
+        trials=studies.search_results(study),
+        confirmations=studies.extra_results(study, "confirm"),
+        conditions=plan.conditions,
+        space=plan.space,
+        rechecks=tuple(studies.extra_results(study, "recheck")),
+        rate_fit=studies.stored_rates(attributes),
+        looks_planned=studies.plans_of_analyses(attributes)[-1],
+        looks_taken=studies.analyses_taken(attributes).analyses,
+        cut=tuple(attributes[studies.CUT]),
+        **changes,
+    )
+
+
+def purposes(executor: FakeExecutor) -> list[str]:
+    return list(dict.fromkeys(spec.purpose for spec in executor.specs))
+
+
+# --- the whole way ---
+
+
+def test_phases_follow_each_other_and_the_report_concludes_as_the_last_interim_analysis_did() -> None:
+    study, executor, display = new_study(), FakeExecutor(), Recorder()
+    train(study, executor, display, trials=7)
+    assert purposes(executor) == ["search", "confirm"]
+    assert [name for name, _, _ in display.phases][:2] == ["search", "confirm"]
+    sweep = recorded(study)
+    assert sweep.looks_taken[-1].verdict == conclude(sweep).verdict
+    evidence = conclude(sweep).evidence
+    assert evidence is not None and evidence.looks == ANALYSES
+    assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "tversky", "cross_entropy"}
+    assert any("interim analysis 1 of at most 2" in line for line in display.lines)
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_the_number_of_workers_and_who_ends_first_change_nothing(workers: int) -> None:
+    alone, many = new_study(), new_study()
+    train(alone, trials=7)
+    train(many, FakeExecutor(workers=workers, backwards=True), trials=7)
+    assert kept(many)[studies.TAKEN] == kept(alone)[studies.TAKEN]
+    assert conclude(recorded(many)) == conclude(recorded(alone))
+
+
+def test_idle_workers_begin_the_next_seed_which_is_weighed_once_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    study, executor = new_study(), FakeExecutor(workers=3)
+    train(study, executor, trials=7, analyses=THREE)
+    begun = [(s.family, s.seed - confirm_seed(0, 0)) for s in executor.specs if s.purpose == "confirm"]
+    # Two of three workers have nothing of the first seed left to do; nobody repeats what they began.
+    assert {seed for _, seed in begun[:4]} == {0} and {seed for _, seed in begun[4:6]} == {1}
+    assert len(begun) == len(set(begun))
+    assert [len(seen) for seen in judge.seen] == [4, 6]
+    evidence = conclude(recorded(study)).evidence
+    assert evidence is not None
+    assert {f.family: len(f.seeds) for f in evidence.finalists} == {
+        "dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1,
+    }  # fmt: skip
+
+
+def test_what_was_begun_ahead_ends_at_its_next_evaluation_where_its_finalist_was_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
+    study, display = new_study(), Recorder()
+    train(study, FakeExecutor(workers=7), display, trials=7, analyses=THREE)
+    stored = studies.extra_results(study, "confirm")
+    assert Counter(r.spec.family for r in stored)["dice"] >= 2
+    assert all(r.state == "complete" for r in stored)
+    begun_ahead = {spec.family for spec in display.dropped}
+    assert begun_ahead and {f"{s.family} {s.seed}" for s in display.dropped}.isdisjoint(
+        f"{r.spec.family} {r.spec.seed}" for r in stored
+    )
+
+
+def test_a_space_of_one_function_is_an_answer_and_its_interim_analysis_says_so() -> None:
+    """All that was tried counts as cross-entropy: there is one finalist, and nothing is open."""
+    study, executor = new_study(), FakeExecutor()
+    few = SPACE.model_copy(
+        update={"families": tuple(f for f in SPACE.families if f.family in {"cross_entropy", "weighted_ce"})}
+    )
+    plan = new_plan(few)
+    train(study, executor, trials=6, plan=plan, measure=lambda questions, _: [0.0] * len(questions))
+    same = studies.unpack(studies.SameLosses, study.user_attrs[studies.SAME], "").found
+    found = conclude(recorded(study, plan, same_losses=same))
+    assert found.evidence is not None and found.evidence.finalists[0].other_names == ("weighted_ce",)
+    assert (found.verdict, found.strength) == (Verdict.EQUIVALENT, "shown")
+    taken = studies.analyses_taken(study.user_attrs).analyses
+    assert [analysis.verdict for analysis in taken] == [Verdict.EQUIVALENT]
+    assert taken[0].reason == "The confirmation ended after 2 seeds: all that was tried is one function."
+
+
+WHOLE = new_study()
+EXECUTED = FakeExecutor()
+train(WHOLE, EXECUTED, trials=7)
+TOTAL = len(EXECUTED.specs)
+
+
+@pytest.mark.parametrize("after", range(1, TOTAL))
+@pytest.mark.parametrize("how", ["signal", "crash"])
+def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, how: str) -> None:
+    study = new_study()
+    workers = 1 + after % 3
+    if how == "signal":
+        with pytest.raises(InterruptedSweepError):
+            train(study, FakeExecutor(workers=workers), Recorder(stop_after=after), trials=7)
+    else:
+        with pytest.raises(CrashError):
+            train(study, FakeExecutor(workers=workers, crash_after=after), trials=7)
+    done = len(studies.all_results(study))
+    assert after <= done < TOTAL
+    again = FakeExecutor()
+    train(study, again, trials=7)
+    assert kept(study) == kept(WHOLE)
+    assert len(again.specs) == TOTAL - done  # nothing that was finished is trained twice
+
+
+def test_a_leader_that_lost_the_study_begins_nothing_more_and_leaves_what_runs_to_the_other() -> None:
+    study, display = new_study(), Recorder()
+    with pytest.raises(LostStudyError, match="another process runs it by now"):
+        train(study, FakeExecutor(workers=2), display, lost=lambda: len(display.results) >= 3)
+    states = Counter(trial.state for trial in study.trials)
+    assert states[TrialState.RUNNING] > 0  # as the other found it
+    assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == len(display.results)
+
+
+def test_a_finished_study_is_not_trained_again_and_keeps_its_interim_analyses() -> None:
+    study = new_study()
+    train(study, trials=7)
+    before, again = kept(study), FakeExecutor()
+    train(study, again, trials=7)
+    assert again.specs == [] and kept(study) == before
+
+
+# --- interim analyses ---
+
+
+class Scripted:
+    """A judge that says what it is told, one interim analysis after the other."""
+
+    def __init__(self, *judgements: Judgement) -> None:
+        self._judgements, self.seen = judgements, list[list[str]]()
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        def judged(results: list[TrialResult]) -> Judgement:
+            self.seen.append(sorted(f"{r.spec.family} {r.spec.seed - confirm_seed(0, 0)}" for r in results))
+            return self._judgements[min(len(self.seen), len(self._judgements)) - 1]
+
+        return judged
+
+
+def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> Judgement:
+    return Judgement(verdict, 0.01, bool(families), families, "because.")
+
+
+def test_rounds_go_on_with_whom_the_interim_analysis_names_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    study, display = new_study(), Recorder()
+    train(study, None, display, trials=7, analyses=THREE)
+    confirmations = studies.extra_results(study, "confirm")
+    seeds = Counter(r.spec.family for r in confirmations)
+    assert seeds == {"dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1}
+    place = {r.spec.family: r.spec.number for r in confirmations[:4]}
+    assert sorted(place.values()) == [0, 1, 2, 3]  # each has its place's number: of the second seed two are left out
+    assert [r.spec.number for r in confirmations[4:]] == sorted(4 + place[f] for f in ("dice", "cross_entropy"))
+    assert [len(seen) for seen in judge.seen] == [4, 6]
+    taken = studies.analyses_taken(study.user_attrs).analyses
+    assert [(analysis.seeds, analysis.error, analysis.verdict) for analysis in taken] == [
+        (1, 0.01, Verdict.UNDECIDED),
+        (2, 0.015, Verdict.CLEAR_WINNER),
+    ]
+    assert [total for name, _, total in display.phases if name == "confirm"] == [4, 4]
+    assert any("interim analysis 2 of at most 3, 2 seeds: clear winner. because." in line for line in display.lines)
+
+
+def test_interim_analyses_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = new_study()
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
+    train(study, trials=7, analyses=THREE)
+    before, again = kept(study), Scripted(said("dice", "dice_ce", "cross_entropy"))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", again)
+    train(study, trials=7, analyses=THREE)
+    assert again.seen == [] and kept(study) == before
+
+
+def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    everyone = tuple(LEVELS)
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*everyone)))
+    study, display = new_study(), Recorder()
+    train(study, trials=7, analyses=THREE[:2])
+    first = len(studies.extra_results(study, "confirm"))
+    train(study, None, display, trials=7, analyses=THREE)
+    assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
+    assert studies.plans_of_analyses(study.user_attrs) == [THREE[:2], THREE]
+    assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
+    taken = studies.analyses_taken(study.user_attrs).analyses
+    # What is known of two seeds is not analysed as if it were one.
+    assert [analysis.seeds for analysis in taken] == [2, 3]
+
+
+def test_other_confirmations_interim_analyses_and_margins_are_counted_as_conclusions() -> None:
+    study, concluded = new_study(), list[int]()
+
+    def conclude_again(rope: float = 0.01, **more: Any) -> None:
+        study.set_user_attr("rope", studies.pack_value(rope))
+        if more:
+            train(study, trials=7, **more)
+        studies.note_conclusion(study)
+        concluded.append(len(studies.unpack_value(study.user_attrs, studies.CONCLUDED, [])))
+
+    conclude_again()  # nothing was confirmed: nothing was seen
+    conclude_again(analyses=ANALYSES)
+    conclude_again(analyses=ANALYSES)  # the same again
+    conclude_again(analyses=ANALYSES[:1])  # fewer seeds of those that are there
+    conclude_again(rope=0.02)
+    assert concluded == [0, 1, 1, 2, 3]
+
+
+def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    study = new_study()
+    train(study, trials=7, analyses=THREE)
+    seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
+    assert seeds == {"dice": 3, "tversky": 3, "cross_entropy": 2, "dice_ce": 1}
+
+
+def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is_said_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = new_study()
+    train(study, trials=7, analyses=THREE)
+    sweep = recorded(study)
+    plain, groups_of = conclude(sweep), confirmation_evidence.groups_of_test_images
+    for module in (conclude_module, confirmation_evidence):
+        monkeypatch.setattr(
+            module, "groups_of_test_images", lambda *given: [f"video {i % 2}" for i, _ in enumerate(groups_of(*given))]
+        )
+    found = conclude(sweep)
+    assert found.evidence is not None and (found.evidence.test_groups, found.evidence.few_groups) == (2, 2)
+    start = "On these 2 groups of test images alone (more images of them, no other group): "
+    assert found.reasons[0].startswith(start)
+    assert not any("alone (more" in reason for reason in plain.reasons)
+
+
+@pytest.mark.parametrize(
+    "analyses", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
+)
+def test_under_another_plan_the_report_weighs_what_the_last_interim_analysis_did(
+    analyses: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
+    study = new_study()
+    train(study, trials=7, analyses=THREE)
+    judge, executor = Scripted(said()), FakeExecutor()
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    train(study, executor, trials=7, analyses=analyses)
+    (seen,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
+    evidence = conclude(recorded(study)).evidence
+    assert executor.specs == [] and evidence is not None
+    weighed = sorted(f"{f.family} {s - confirm_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
+    assert weighed == seen and len(seen) == 4 * min(3, analyses[-1].seeds)
+    before = kept(study)
+    train(study, trials=7, analyses=analyses)
+    assert kept(study) == before and len(judge.seen) == 1  # replayed
+
+
+def test_a_confirmation_that_was_to_end_at_probable_goes_on_where_that_is_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = new_study()
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS), said()))
+    train(study, trials=7, analyses=THREE, until="probable")
+    assert len(studies.extra_results(study, "confirm")) == 8
+    again = Scripted(said(*LEVELS), said(*LEVELS))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", again)
+    train(study, trials=7, analyses=THREE)
+    assert [len(seen) for seen in again.seen] == [8, 12]  # two seeds are weighed anew, then three
+    assert studies.analyses_taken(study.user_attrs).until == "settled"
+
+
+def test_other_seeds_of_a_study_that_ended_at_probable_make_it_go_on(tmp_path: Path) -> None:
+    asked = settings_in(tmp_path, until="probable", confirm_seeds="2..8")
+    assert given_options(asked)["until"] == "probable"
+    more = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
+    assert asked_of({**given_options(asked), **given_options(more)}).until == "settled"
+    again = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
+    assert asked_of({**given_options(asked), **given_options(again)}).until == "probable"
+
+
+def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy")))
+    study = new_study()
+    train(study, trials=7, analyses=THREE[:2])
+    judge = Scripted(said("dice", "cross_entropy"))
+    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    train(study, trials=7, analyses=THREE)
+    assert [len(seen) for seen in judge.seen] == [6, 8]
+    assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
+
+
+def test_after_an_interim_analysis_that_ended_it_more_seeds_that_lie_there_are_not_weighed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
+    study = new_study()
+    train(study, trials=7, analyses=THREE)
+    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said()))
+    # Another finalist: the interim analyses begin anew, at one seed, and end there.
+    with monkeypatch.context() as patched:
+        patched.setattr("sweeper.workflow.phases.choose_finalists", lambda *a, **k: choose_finalists(*a, **k)[1:])
+        train(study, trials=7, analyses=THREE)
+    sweep = recorded(study)
+    evidence = conclude(sweep).evidence
+    assert sweep.looks_taken[-1].seeds == 1 and evidence is not None
+    assert {len(f.seeds) for f in evidence.finalists} == {1}
+
+
+def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analysed_anew() -> None:
+    def broken(spec: TrialSpec) -> TrialResult | TrainingEvent:
+        fails = spec.purpose == "confirm" and spec.family == "dice"
+        return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)
+
+    study, first = new_study(), FakeExecutor(broken)
+    train(study, first, trials=7)
+    tries = Counter(key_of(s) for s in first.specs if s.purpose == "confirm" and s.family == "dice")
+    assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
+    evidence = conclude(recorded(study)).evidence
+    assert evidence is not None and "dice" not in {f.family for f in evidence.finalists}
+    found = conclude(recorded(study))
+    assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in found.reasons)
+    assert any("mend their cause" in step for step in found.next_steps)
+    train(study, trials=7)
+    evidence = conclude(recorded(study)).evidence
+    assert not any("was to be confirmed" in reason for reason in conclude(recorded(study)).reasons)
+    assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
+    analysis = studies.analyses_taken(study.user_attrs).stored[0]
+    used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in analysis.used]
+    assert "dice" in {r.spec.family for r in used}
+
+
+# --- nothing to compare ---
+
+
+def test_when_nothing_completes_there_is_nothing_to_confirm_and_no_exception() -> None:
+    def fails(spec: TrialSpec) -> TrialResult:
+        return builders.failed_trial(spec.family, spec.number, spec=spec)
+
+    study, executor = new_study(), FakeExecutor(fails)
+    train(study, executor, trials=7)
+    assert purposes(executor) == ["search"]
+    assert conclude(recorded(study)).verdict is Verdict.NONE
+
+
+def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
+    study = new_study()
+    train(study, trials=1)
+    found = conclude(recorded(study))
+    assert found.verdict is Verdict.UNDECIDED and found.reasons
+    assert len(studies.analyses_taken(study.user_attrs).analyses) == 1  # more seeds would compare nothing
+
+
+def test_ties_end_without_a_winner() -> None:
+    def equal(spec: TrialSpec) -> TrialResult:
+        test = builders.counts_from_iou([0.5] * 12) if spec.purpose == "confirm" else None
+        return fake_result(spec).model_copy(update={"value": 0.5, "test": test})
+
+    study = new_study()
+    train(study, FakeExecutor(equal), trials=7)
+    assert conclude(recorded(study)).verdict in {Verdict.EQUIVALENT, Verdict.UNDECIDED}
+
+
+def test_a_study_without_trials_or_confirmations_concludes_with_a_reason() -> None:
+    for sweep in (builders.sweep(trials=[], confirmations=[]), builders.sweep(confirmations=[])):
+        found = conclude(sweep)
+        assert found.verdict is Verdict.NONE and found.reasons
+
+
+# --- time ---
+
+
+class Time:
+    """Each training takes a tenth of a second for each of its steps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.begun: list[tuple[float, TrialSpec]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def began(self, spec: TrialSpec) -> None:
+        self.begun.append((self.now, spec))
+        self.now += 0.1 * spec.steps
+
+
+def test_the_time_is_shared_and_nothing_begins_that_would_not_end_in_it() -> None:
+    study, time, display = new_study(), Time(), Recorder()
+    train(study, FakeExecutor(began=time.began), display, trials=50, timeout=600, clock=time)
+    usable = 600 - 15
+    search = [begun for begun, spec in time.begun if spec.purpose == "search"]
+    confirm = [(begun, spec) for begun, spec in time.begun if spec.purpose == "confirm"]
+    assert 0 < len(search) < 50
+    assert max(search[1:]) + 10 <= 0.6 * usable
+    assert confirm and all(begun + 0.1 * spec.steps <= usable for begun, spec in confirm)
+    assert time.now <= usable
+    assert any(f"the search ended after {len(search)} of 50 trials" in warning for warning in display.warnings)
+    found = conclude(recorded(study, timeout=600.0))
+    assert any("time limit (600 s)" in reason for reason in found.reasons)
+    assert any("--timeout" in step for step in found.next_steps)
+
+
+def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> None:
+    study, time, display = new_study(), Time(), Recorder()
+    train(study, FakeExecutor(began=time.began), display, trials=7, timeout=200, clock=time)
+    cut = recorded(study)
+    assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
+    assert "time was up before the interim analysis at" in cut.looks_taken[-1].reason
+    assert conclude(cut).verdict == cut.looks_taken[-1].verdict
+    again = Time()
+    train(study, FakeExecutor(began=again.began), trials=7, timeout=3600, clock=again)
+    assert kept(study) == kept(WHOLE)
+    assert recorded(study).cut == ()
+
+
+def test_out_of_time_with_nothing_confirmed_is_a_failure_with_the_command_that_goes_on(tmp_path: Path) -> None:
+    """A script must not take it for an answer; what is finished is kept, and the report is written."""
+    plan, time = new_plan(), Time()
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
+    study = studies.create_study(storage, "cracks 1", plan)
+    train(study, FakeExecutor(began=time.began), plan=plan, trials=7, timeout=40, clock=time)
+    assert studies.search_results(study) and not studies.extra_results(study, "confirm")
+    ended: list[str] = []
+    tracker = SimpleNamespace(end_sweep=lambda status, *_, **__: ended.append(status))
+    with pytest.raises(NothingConfirmedError) as caught:
+        _conclude(storage, "cracks 1", study, settings_in(tmp_path), tracker)  # type: ignore[arg-type]
+    assert caught.value.exit_status == 1 and ended == ["FINISHED"]
+    text = str(caught.value)
+    assert "no confirmation training completed" in text and "report.md" in text
+    assert f"sweeper run --study 'cracks 1' --resume --storage {settings_in(tmp_path).storage} --timeout" in text
+    assert study.user_attrs[studies.CUT][0] in text
+    document = json.loads(next((tmp_path / "reports").rglob("recommendation.json")).read_text("utf-8"))
+    assert document["verdict"] == "none"
+
+
+def test_a_smaller_total_takes_nothing_from_the_command_that_repeats_a_study(tmp_path: Path) -> None:
+    study = new_study()
+    _remember(study, settings_in(tmp_path, trials=7), 1, "elsewhere")
+    train(study, trials=7)
+    for given, total in ((2, 7), (None, 7), (9, 9)):
+        asked = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1, "elsewhere")
+        assert asked.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
+        assert f"--trials {total}" in study.user_attrs["command"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"data": None}, ["synthetic:toy"]),  # another version may have another default
+        ({"data": "mine"}, ["mine"]),
+        ({"data": None, "images": "a/*.png", "masks": "b/{stem}.png"}, []),
+    ],
+)
+def test_the_command_that_repeats_a_study_names_its_data(
+    tmp_path: Path, given: dict[str, Any], named: list[str]
+) -> None:
+    study = new_study()
+    _remember(study, settings_in(tmp_path, **given), 1, "synthetic:toy")
+    assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == named
+
+
+def test_trials_that_wait_belong_to_the_study_that_is_repeated(tmp_path: Path) -> None:
+    study = new_study()
+    with pytest.raises(CrashError):
+        train(study, FakeExecutor(crash_after=8), trials=16)
+    waiting = len(studies.waiting_results(study))
+    assert waiting
+    held = waiting + len(studies.search_results(study))
+    assert studies.held(study) == held
+    asked = _remember(study, settings_in(tmp_path, trials=1, resume=True), 1, "elsewhere")
+    assert asked.trials == held
+
+
+def test_every_next_step_that_resumes_names_the_study() -> None:
+    steps = [
+        step
+        for rope in (0.01, 1e-4)
+        for step in conclude(recorded(WHOLE, rope=rope).model_copy(update={"study": "my study"})).next_steps
+    ]
+    resuming = [step for step in steps if "--resume" in step]
+    assert resuming
+    assert all(step.count("--resume") == step.count("sweeper run --study 'my study' --resume") for step in resuming)
+
+
+def test_a_training_that_outlasts_the_time_is_given_up_and_the_rest_is_kept() -> None:
+    time, display = Time(), Recorder()
+
+    def stuck(spec: TrialSpec) -> None:
+        time.now += 1000.0 if spec.number == 3 else 1.0
+
+    study, executor = new_study(), FakeExecutor(began=stuck)
+    train(study, executor, display, trials=7, timeout=300, clock=time)
+    assert [t.state.name for t in study.trials[:4]] == ["COMPLETE", "COMPLETE", "COMPLETE", "WAITING"]
+    assert "RUNNING" not in {t.state.name for t in study.trials}
+    assert purposes(executor) == ["search"]
+    assert studies.CUT in study.user_attrs and "3 of 7" in study.user_attrs[studies.CUT][0]
+    train(study, trials=7)
+    assert kept(study)["extra"] == kept(WHOLE)["extra"]
+
+
+# --- the budget probe ---
+
+
+def stored_probe(study: optuna.Study) -> Probed:
+    return studies.unpack(Probed, study.user_attrs[studies.PROBED], "probe")
+
+
+def learning(spec: TrialSpec) -> TrialResult:
+    """Dice learns fast and ends low: it leads at 100 steps, and is last from 200 on."""
+    slow = spec.steps / (spec.steps + 200)
+    value = 0.33 if spec.family == "dice" else (LEVELS[spec.family] + 0.2) * slow
+    return fake_result(spec).model_copy(update={"value": value})
+
+
+def test_the_probe_doubles_the_budget_until_the_ranking_holds() -> None:
+    study, display, plan = new_study(), Recorder(), new_plan()
+    executor = FakeExecutor(learning)
+    study.set_user_attr(studies.PLAN, studies.pack(plan))
+    stage = train(study, executor, display, trials=7, plan=plan, probe=True)
+    probed = stored_probe(study)
+    budgets = Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
+    assert budgets == {100: 7, 200: 7, 400: 7}
+    assert (probed.first, probed.steps) == (100, 200)
+    assert (
+        "the ranking of 7 losses at 200 steps agrees with that at 400 (τ = 1.00, dice_ce leads both)" in probed.sentence
+    )
+    assert any("at 100 steps disagrees with that at 200 (τ = " in line for line in display.lines)
+    assert {r.spec.steps for r in studies.search_results(study)} == {200}
+    assert not [spec for spec in executor.specs if spec.purpose == "search"]  # the probe has trained all of them
+    assert {spec.steps for spec in executor.specs if spec.purpose == "confirm"} == {400}
+    stored = studies.unpack(studies.Plan, study.user_attrs[studies.PLAN], "plan")
+    assert stored == stage.plan and stored.conditions.recipe.steps == 200
+    assert {spec.seed for spec in executor.specs if spec.purpose == "probe"} == {0}
+
+
+@pytest.mark.parametrize("after", [1, 8, 14, 15, 20, 21, 25])
+def test_a_probe_that_was_cut_off_goes_on_where_it_was(after: int) -> None:
+    whole, study = new_study(), new_study()
+    train(whole, FakeExecutor(learning), trials=7, probe=True)
+    with pytest.raises(CrashError):
+        train(study, FakeExecutor(learning, crash_after=after, workers=2), trials=7, probe=True)
+    plan = studies.unpack(studies.Plan, study.user_attrs.get(studies.PLAN) or studies.pack(new_plan()), "plan")
+    train(study, FakeExecutor(learning), trials=7, plan=plan, probe=True)
+    assert kept(study) == kept(whole)
+
+
+@pytest.mark.parametrize(
+    ("collapse", "agrees"),
+    [(Collapse.CLASS_NEVER_PREDICTED, True), (Collapse.NO_BETTER_THAN_CONSTANT, False), (Collapse.DIVERGED, False)],
+)
+def test_losses_that_miss_a_rare_class_have_a_ranking_all_the_same(collapse: Collapse, agrees: bool) -> None:
+    def probed(family: str, steps: int, value: float) -> TrialResult:
+        spec = builders.trial(family, value).spec.model_copy(update={"purpose": "probe", "steps": steps})
+        return builders.trial(family, value, spec=spec, collapse=collapse)
+
+    results = [probed(f, steps, value) for f, value in LEVELS.items() for steps in (100, 200)]
+    found = compare(results, 100, rope=0.01)
+    assert found.agrees is agrees and ("no loss had learned" in found.text) is not agrees
+
+
+def test_a_ranking_that_never_settles_and_one_loss_alone_are_said() -> None:
+    def restless(spec: TrialSpec) -> TrialResult:
+        order = sorted(LEVELS, reverse=spec.steps in {200, 800})
+        return fake_result(spec).model_copy(update={"value": 0.3 + 0.05 * order.index(spec.family)})
+
+    study = new_study()
+    train(study, FakeExecutor(restless), trials=7, probe=True)
+    probed = stored_probe(study)
+    assert probed.steps == 400 and "had not settled" in probed.sentence
+
+    study, executor = new_study(), FakeExecutor()
+    alone = SPACE.model_copy(update={"families": SPACE.families[:1]})
+    train(study, executor, trials=1, plan=new_plan(alone), probe=True)
+    assert "probe" not in purposes(executor)
+    assert "no ranking" in stored_probe(study).sentence
+
+
+def test_a_probe_for_which_there_is_no_time_leaves_the_smaller_budget() -> None:
+    study, time = new_study(), Time()
+    train(study, FakeExecutor(learning, began=time.began), trials=7, probe=True, timeout=1200, clock=time)
+    probed = stored_probe(study)
+    assert probed.steps == 200 and "cut short" in probed.sentence
+    assert any("probe" in line for line in study.user_attrs[studies.CUT])
+
+
+def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_next_session() -> None:
+    time = Time()
+
+    def slow(spec: TrialSpec) -> None:
+        if spec.purpose == "confirm" and spec.number == 7:
+            time.now = 10_000.0
+        time.now += 0.1
+
+    study = new_study()
+    train(study, FakeExecutor(began=slow), trials=7, timeout=5000, clock=time)
+    taken = studies.analyses_taken(study.user_attrs)
+    assert len(studies.extra_results(study, "confirm")) == 7  # the eighth was given up
+    assert taken.stored == () and taken.cut is not None and taken.cut.seeds == 1
+    time.now = 0.0
+    train(study, FakeExecutor(), trials=7, timeout=5000, clock=time)
+    assert kept(study) == kept(WHOLE)

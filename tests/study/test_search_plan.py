@@ -1,0 +1,246 @@
+"""Which trials a search makes: what it takes over, its floors, whom it leaves out, when it ends, what it completes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sweeper import storage as studies
+from sweeper.core.records import Collapse, TrialResult, TrialSpec
+from sweeper.study.budget_probe import probes
+from sweeper.study.finalist import entrants
+from sweeper.study.learning_check import ALONE, SKILL, learned, skill, what_would_help
+from sweeper.study.loop import drive
+from sweeper.study.search import BEHIND, Search, enqueue_defaults
+from sweeper.study.search_end import PATIENCE, settled
+from tests.support import builders
+from tests.support.faking import DATA, LEVELS, SPACE, CrashError, FakeExecutor, diverges, fake_result, new_study, train
+from tests.support.sweeping import Recorder
+
+FAMILIES = [family.family for family in SPACE.families]
+FLOORS = 3 * len(FAMILIES)
+
+
+def searched(study: optuna.Study) -> list[TrialResult]:
+    return studies.search_results(study)
+
+
+def levels(**changed: float) -> FakeExecutor:
+    """Trainings that reach these levels, and lose nothing by their learning rate."""
+
+    def given(spec: TrialSpec) -> TrialResult:
+        result = fake_result(spec)
+        value = {**LEVELS, **changed}[spec.family] + 0.001 * (spec.number % 7)
+        seen = tuple(e.model_copy(update={"value": value * e.step / spec.steps}) for e in result.evaluations)
+        return result.model_copy(update={"value": value, "evaluations": seen})
+
+    return FakeExecutor(given)
+
+
+# --- what was trained before ---
+
+
+def test_trainings_of_the_probe_are_trials_and_not_made_twice() -> None:
+    study, executor, recorder = new_study(), FakeExecutor(), Recorder()
+    conditions = builders.conditions(DATA)
+    known = [fake_result(spec) for spec in probes(SPACE, conditions, 60.0, 100)[:3]]
+    enqueue_defaults(study, SPACE, 9)
+    work = Search(
+        study, SPACE, conditions, imbalance=60.0, trials=9, recorder=recorder, checkpoints=Path("nowhere"), known=known
+    )
+    assert drive(executor, work, lambda: None)  # type: ignore[arg-type]
+    assert [spec.number for spec in executor.specs] == [3, 4, 5, 6, 7, 8]
+    for trial, before in zip(searched(study)[:3], known, strict=True):
+        assert (trial.spec.purpose, trial.value, trial.evaluations) == ("search", before.value, before.evaluations)
+        assert sorted(study.trials[trial.spec.number].intermediate_values) == [e.step for e in before.evaluations]
+
+
+# --- floors and learning rates ---
+
+
+def test_every_family_gets_its_defaults_and_its_floor_at_common_rates() -> None:
+    study, executor = new_study(), FakeExecutor()
+    train(study, executor, trials=30)
+    trials = [r.spec for r in searched(study)]
+    assert [spec.family for spec in trials[: len(FAMILIES)]] == FAMILIES
+    assert all(Counter(spec.family for spec in trials[:FLOORS])[family] == 3 for family in FAMILIES)
+    rates = defaultdict(list)
+    for spec in trials:
+        rates[spec.family].append(spec.lr)
+    middle = math.sqrt(SPACE.lr.low * SPACE.lr.high)
+    for own in rates.values():
+        assert own[0] == pytest.approx(middle) and own[1] > middle > own[2] and len(set(own)) == len(own)
+    assert max(max(own) / min(own) for own in zip(*(rates[f][:3] for f in FAMILIES), strict=True)) < 1.5
+
+
+def test_rates_follow_what_the_complete_trials_tell() -> None:
+    def peaked(spec: TrialSpec) -> TrialResult:
+        value = LEVELS[spec.family] - 0.15 * math.log10(spec.lr / 5e-4) ** 2
+        result = fake_result(spec)
+        seen = tuple(e.model_copy(update={"value": value * (0.9 + 0.1 * e.step / 100)}) for e in result.evaluations)
+        return result.model_copy(update={"value": value, "evaluations": seen})
+
+    study = new_study()
+    train(study, FakeExecutor(peaked), trials=40)
+    late = [r.spec.lr for r in searched(study)[FLOORS:]]
+    assert max(late) < 1.6e-3 and min(late) >= SPACE.lr.low
+
+
+def test_a_family_far_behind_gets_its_floor_and_no_more() -> None:
+    study = new_study()
+    train(study, levels(focal=LEVELS["dice"] - 3 * BEHIND, weighted_ce=LEVELS["dice"] - 3 * BEHIND), trials=45)
+    tried = Counter(r.spec.family for r in searched(study))
+    assert (tried["focal"], tried["weighted_ce"]) == (3, 3)
+    assert tried["dice"] + tried["dice_ce"] + tried["tversky"] > 9
+
+
+# --- its end ---
+
+
+def test_settled_is_no_gain_in_the_last_trials_beyond_the_floors() -> None:
+    decided = list(range(20))
+    values: dict[int, float | None] = {0: 0.5, 5: 0.6, 11: 0.605}
+    assert settled(decided, values, 10, 0.01)
+    assert not settled(decided[:17], values, 10, 0.01)  # seven trials beyond the floors
+    assert not settled(decided, {**values, 13: 0.62}, 10, 0.01)
+    assert settled([*range(30)], {**values, 13: 0.62}, 10, 0.01)
+    assert settled(decided, {}, 10, 0.0)
+
+
+def test_without_a_total_it_ends_by_itself_and_a_total_is_made_whole() -> None:
+    study, display, fifty = new_study(), Recorder(), new_study()
+    train(study, levels(), display, trials=50, settles=True)
+    assert len(searched(study)) == FLOORS + PATIENCE
+    assert any(f"ended after {FLOORS + PATIENCE} trials" in line for line in display.lines)
+    assert study.user_attrs[studies.CUT] == []
+    train(fifty, levels(), trials=50)
+    assert len(searched(fifty)) == 50
+
+
+def test_it_goes_on_while_trials_gain() -> None:
+    def better_and_better(spec: TrialSpec) -> TrialResult:
+        value = 0.3 + 0.002 * min(spec.number, 35)
+        result = fake_result(spec)
+        seen = tuple(e.model_copy(update={"value": value * e.step / spec.steps}) for e in result.evaluations)
+        return result.model_copy(update={"value": value, "evaluations": seen})
+
+    study = new_study()
+    train(study, FakeExecutor(better_and_better), trials=50, settles=True)
+    assert FLOORS + PATIENCE < len(searched(study)) < 50
+
+
+def test_a_resume_of_a_search_that_ended_by_itself_trains_nothing() -> None:
+    study, again = new_study(), FakeExecutor()
+    train(study, levels(), trials=50, settles=True)
+    train(study, again, trials=50, settles=True)
+    assert again.specs == []
+
+
+@pytest.mark.parametrize("after", [5, 22, 27, 30])
+def test_one_that_was_cut_off_ends_where_it_would_have_ended(after: int) -> None:
+    study = new_study()
+    executor = levels()
+    executor._left = after
+    with pytest.raises(CrashError):
+        train(study, executor, trials=50, settles=True)
+    train(study, levels(), trials=50, settles=True)
+    assert len(searched(study)) == FLOORS + PATIENCE
+
+
+# --- equal tuning ---
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_finalists_and_baseline_have_three_complete_trials(workers: int) -> None:
+    study = new_study()
+    executor = levels()
+    executor.slots = workers
+    train(study, executor, trials=50, settles=True)
+    complete = Counter(r.spec.family for r in searched(study) if r.state == "complete")
+    entered = [f.family for f in entrants(searched(study))]
+    assert entered == ["dice", "dice_ce", "tversky", "cross_entropy"]
+    assert all(complete[family] >= 3 for family in entered)
+    assert min(complete[family] for family in FAMILIES) == 1  # the others are not completed for nothing
+    for finalist in entrants(searched(study)):
+        assert (finalist.tried, finalist.completed) == (
+            sum(r.spec.family == finalist.family for r in searched(study)),
+            complete[finalist.family],
+        )
+
+
+def test_leaders_get_the_last_trials_of_a_small_search() -> None:
+    study = new_study()
+    train(study, levels(), trials=12)  # seven defaults, and five for the four that lack two each
+    tried = Counter(r.spec.family for r in searched(study))
+    assert {family for family, number in tried.items() if number > 1} <= {"dice", "dice_ce", "tversky", "cross_entropy"}
+    assert sum(tried.values()) == 12
+
+
+# --- nothing learned ---
+
+
+def at_skill(value: float, spec: TrialSpec) -> TrialResult:
+    """A training that came so far from a constant answer to a perfect one, by its counts on validation."""
+    counts = builders.counts_from_iou([1.0] * 8)
+    result = fake_result(spec).model_copy(update={"val": counts})
+    constant = 0.0 - skill(result.model_copy(update={"val": None}))
+    assert constant == -math.inf
+    return result.model_copy(update={"val": _counts_of_skill(value)})
+
+
+def _counts_of_skill(wanted: float) -> object:
+    """Counts of foreground IoU such that mIoU lies `wanted` of the way from the constant answer to 1."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        result = builders.trial("dice", 0.5, 0, val=builders.counts_from_iou([middle] * 8))
+        low, high = (middle, high) if skill(result) < wanted else (low, middle)
+    return builders.counts_from_iou([high] * 8)
+
+
+def test_two_trainings_or_one_that_is_far_ahead_show_that_the_task_is_learned() -> None:
+    assert learned([SKILL, -math.inf, SKILL]) and learned([ALONE, 0.0])
+    assert not learned([ALONE - 0.01, SKILL - 0.01]) and not learned([])
+
+
+def test_a_training_that_predicts_the_commonest_class_alone_has_no_skill() -> None:
+    spec = probes(SPACE, builders.conditions(DATA), 60.0, 100)[0]
+    assert skill(at_skill(0.3, spec)) == pytest.approx(0.3, abs=0.02)
+    constant = at_skill(0.3, spec).model_copy(update={"collapse": Collapse.ALL_BACKGROUND})
+    assert skill(constant) == -math.inf == skill(diverges(spec))
+
+
+def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_help() -> None:
+    """Luck alone: the probe's first two read above the threshold, and nothing since."""
+    lucky = iter([1, 1])
+
+    def given(spec: TrialSpec) -> TrialResult:
+        return at_skill(0.06 if spec.purpose == "probe" and next(lucky, 0) else 0.02, spec)
+
+    study, display, executor = new_study(), Recorder(), FakeExecutor(given)
+    train(study, executor, display, trials=50, learns="learns")
+    assert FLOORS <= len(searched(study)) <= FLOORS + 1
+    assert not studies.extra_results(study, "confirm")
+    assert any("no loss clearly beats a constant answer in 100 steps" in line for line in display.warnings)
+    again = FakeExecutor(given)
+    train(study, again, trials=50, learns="learns")
+    assert again.specs == []
+
+
+def test_where_the_user_gave_the_steps_the_search_is_made_whole() -> None:
+    study = new_study()
+    train(study, FakeExecutor(lambda spec: at_skill(0.02, spec)), trials=30)
+    assert len(searched(study)) == 30 and studies.extra_results(study, "confirm")
+
+
+def test_what_may_help_names_the_cheapest_first_and_steps_by_the_curves() -> None:
+    spec = probes(SPACE, builders.conditions(DATA), 60.0, 100)[0]
+    text = what_would_help([at_skill(0.02, spec)], builders.conditions(DATA))
+    order = [text.index(word) for word in ("sweeper profile", "--steps", "GPU", "--size", "more labelled images")]
+    assert order == sorted(order) and "--encoder-weights" not in text  # drawn scenes
+    steps = int(text.split("--steps ")[1].split(")")[0])
+    assert 200 <= steps <= 10_000 and steps % 100 == 0

@@ -1,0 +1,229 @@
+"""Trainings that cost nothing, for tests of what a sweep asks for, in which order, and what it keeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from sweeper import storage as studies
+from sweeper.core.events import Answer, Evaluated, Finished, Observers, Paused, TrainingEvent
+from sweeper.core.records import (
+    Collapse,
+    Conditions,
+    Coordinate,
+    InterimAnalysis,
+    SearchSpace,
+    TrialResult,
+    TrialSpec,
+    Until,
+)
+from sweeper.data import divide
+from sweeper.space import load_space
+from sweeper.study.same_loss import Measure, Question
+from sweeper.study.sampler import KeyedTPESampler
+from sweeper.study.search import Search, enqueue_defaults
+from sweeper.study.timekeeper import Timekeeper
+from sweeper.workflow.phases import Asked, Stage, train_all
+from sweeper.workflow.settings import Budget
+from sweeper.workflow.status import Signs
+from tests.support import builders
+from tests.support.sweeping import Recorder
+
+SPACE = load_space("binary", "binary").model_copy(update={"lr": Coordinate(kind="log", low=3e-4, high=1e-2)})
+LEVELS = {
+    "cross_entropy": 0.50,
+    "weighted_ce": 0.56,
+    "focal": 0.52,
+    "dice": 0.60,
+    "tversky": 0.585,
+    "dice_ce": 0.59,
+    "dice_focal": 0.58,
+}
+"""What each family reaches here, apart from luck and learning rate."""
+DATA = builders.dataset(images=60)
+ANALYSES = (InterimAnalysis(seeds=2, error=0.02), InterimAnalysis(seeds=3, error=0.03))
+
+
+class CrashError(Exception):
+    """The power went."""
+
+
+def luck(spec: TrialSpec, sd: float = 0.002) -> float:
+    """The same for the same training."""
+    rng = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e6)])
+    return float(rng.normal(0, sd))
+
+
+def fake_result(spec: TrialSpec) -> TrialResult:
+    """What a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
+    value = LEVELS[spec.family] + luck(spec) - 2 * abs(spec.lr - 0.005)
+    rng = np.random.default_rng([spec.seed, 7])
+    images = divide(DATA, test_seed=0, seed=0).test
+    test = (
+        builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(images)), 0.05, 0.95))
+        if spec.purpose == "confirm"
+        else None
+    )
+    changes: dict[str, Any] = {"test": test, "predictions": None, "run_id": None, "seconds": 1.0, "spec": spec}
+    evaluations = tuple(
+        builders.evaluation(max(1, spec.steps * part // 4), value * (0.7 + 0.075 * part)) for part in (1, 2, 3, 4)
+    )
+    return builders.trial(spec.family, value, spec.number, evaluations=evaluations, **changes)
+
+
+class FakeExecutor:
+    """Trains `workers` specs at a time, one in each; they end in the order they began, or `backwards`.
+
+    `train` says what a spec gives (a result, or an event such as WorkerLost). After `crash_after` results it fails.
+    As with real ones, a training that was evaluated waits for its answer.
+    """
+
+    def __init__(
+        self,
+        train: Callable[[TrialSpec], TrialResult | TrainingEvent] = fake_result,
+        *,
+        workers: int = 1,
+        backwards: bool = False,
+        crash_after: int | None = None,
+        began: Callable[[TrialSpec], None] = lambda _: None,
+    ) -> None:
+        self._train, self.slots, self._backwards, self._left = train, workers, backwards, crash_after
+        self._began = began
+        self._running: list[tuple[TrialSpec, list[TrainingEvent]]] = []
+        self._paused: dict[tuple[str, int], list[TrainingEvent]] = {}
+        self._waiting: list[TrialSpec] = []
+        self.specs: list[TrialSpec] = []
+
+    def free(self) -> int:
+        return self.slots - len(self._running)
+
+    def submit(self, spec: TrialSpec) -> None:
+        if (spec.purpose, spec.number) in self._paused:  # all of its time was counted when it began
+            self._running.append((spec, self._paused.pop((spec.purpose, spec.number))))
+            return
+        self._began(spec)
+        self.specs.append(spec)
+        made = self._train(spec)
+        events: list[TrainingEvent] = []
+        if isinstance(made, TrialResult):
+            events += [Evaluated(spec, e, last=e is made.evaluations[-1]) for e in made.evaluations]
+            events.append(Finished(spec, made))
+        else:
+            events.append(made)
+        self._running.append((spec, events))
+
+    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+        going = [i for i, (spec, _) in enumerate(self._running) if spec not in self._waiting]
+        if not going or timeout_seconds == 0:
+            time.sleep(min(timeout_seconds, 0.01))
+            return []
+        place = going[-1 if self._backwards else 0]
+        events = self._running[place][1]
+        event = events.pop(0)
+        if isinstance(event, Evaluated) and not event.last:
+            self._waiting.append(event.spec)
+        if not events or isinstance(event, Paused):
+            if self._left is not None:
+                if self._left == 0:
+                    raise CrashError
+                self._left -= 1
+            del self._running[place]
+        return [event]
+
+    def answer(self, spec: TrialSpec, answer: Answer) -> None:
+        self._waiting = [waiting for waiting in self._waiting if waiting != spec]
+        if answer == "go":
+            return
+        events = next(events for own, events in self._running if own == spec)
+        done = events[-1]
+        assert isinstance(done, Finished)
+        seen = done.result.evaluations[: len(done.result.evaluations) - len(events) + 1]
+        result = done.result.model_copy(update={"state": "pruned", "evaluations": seen, "value": seen[-1].value})
+        if answer == "pause":
+            self._paused[spec.purpose, spec.number] = list(events)
+            events[:] = [Paused(spec, result)]
+        else:
+            events[:] = [Finished(spec, result)]
+
+
+def new_study(seed: int = 0) -> optuna.Study:
+    """An empty study in memory."""
+    return optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
+
+
+def new_search(
+    study: optuna.Study, trials: int, recorder: Recorder | None = None, checkpoints: Path = Path("nowhere")
+) -> Search:
+    """A search of `SPACE` for the small literal data set of the builders."""
+    return Search(
+        study,
+        SPACE,
+        builders.conditions(),
+        imbalance=60.0,
+        trials=trials,
+        recorder=recorder or Recorder(),
+        checkpoints=checkpoints,
+    )
+
+
+def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.Plan:
+    """A plan for the small literal data set of the builders."""
+    return studies.Plan(
+        created="2026-11-20T07:00:00+00:00",
+        conditions=conditions or builders.conditions(DATA),
+        profile=builders.profile(),
+        space=space,
+        imbalance=60.0,
+        versions={"sweeper": "0"},
+    )
+
+
+def nothing_alike(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    """No loss is another name for another one."""
+    return [1.0] * len(questions)
+
+
+def train(
+    study: optuna.Study,
+    executor: FakeExecutor | None = None,
+    display: Recorder | None = None,
+    *,
+    trials: int = 9,
+    analyses: Sequence[InterimAnalysis] = ANALYSES,
+    plan: studies.Plan | None = None,
+    probe: bool = False,
+    timeout: float | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+    signs: Signs | None = None,
+    measure: Measure = nothing_alike,
+    learns: Budget | None = None,
+    settles: bool = False,
+    until: Until = "settled",
+    lost: Callable[[], bool] = lambda: False,
+) -> Stage:
+    """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
+    display, plan = display or Recorder(), plan or new_plan()
+    executor = executor or FakeExecutor()
+    studies.reconcile(study)
+    studies.retry_failed(study)
+    enqueue_defaults(study, plan.space, trials)
+    time = Timekeeper(timeout, clock, workers=lambda: executor.slots, before=studies.all_results(study))
+    budget: Budget = "ranking" if probe else "given"
+    asked = Asked(
+        trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None, until=until, settles=settles
+    )
+    told = Observers((time, display) if signs is None else (time, display, signs))
+    stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, signs=signs)  # type: ignore[arg-type]
+    stage.measure, stage.lost = measure, lost
+    train_all(stage, decided=lambda _: None)
+    return stage
+
+
+def diverges(spec: TrialSpec) -> TrialResult:
+    """A training that ended in NaN."""
+    return fake_result(spec).model_copy(update={"value": 0.0, "collapse": Collapse.DIVERGED, "test": None})

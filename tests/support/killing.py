@@ -1,0 +1,218 @@
+"""Kill a study between two of its writes, and see whether it becomes another.
+
+    python -m tests.support.killing FOLDER KIND each FIRST STEP
+    python -m tests.support.killing FOLDER KIND random SEED KILLS
+
+Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases, in which each
+family is tried once; `search` has few families and trials enough for the sampler to model them, and for trials to wait
+and go on. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL right
+before it, and another goes on. With `each` that goes on to the end, for K = FIRST, FIRST + STEP, …; with `random` it is
+killed after a few writes of its own, and so on, until there were so many kills, spread evenly over its results.
+What is left is compared with a study that nothing cut off, and told as JSON: the `writes` of that study, how often one
+was `killed`, in which `phases` with `random`, and the `differences`, by K or by the study.
+
+It is a program so that pytest's process, which has threads, is not forked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from sweeper import storage as studies
+from sweeper.core.errors import MissingStudyError, StudyError
+from sweeper.core.paths import STORAGE
+from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
+from sweeper.evidence.recommendation import recommendation_json
+from sweeper.study.loop import drive
+from sweeper.study.search import Search, enqueue_defaults
+from sweeper.workflow.conclude import conclude
+from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, train
+from tests.support.sweeping import Recorder
+
+NAME = "s"
+
+
+def crossing(spec: TrialSpec) -> TrialResult:
+    """Curves that cross, so that trials wait, go on and lose their lead."""
+    made = fake_result(spec)
+    if spec.purpose != "search":
+        return made
+    value = made.value or 0.0
+    bend = (spec.lr * 1e6) % 7 / 7 - 0.5
+    evaluations = tuple(
+        e.model_copy(update={"value": min(0.99, max(0.01, value * (0.6 + 0.1 * part + bend * 0.1 * (4 - part))))})
+        for part, e in enumerate(made.evaluations, 1)
+    )
+    return made.model_copy(update={"evaluations": evaluations, "value": evaluations[-1].value})
+
+
+class Writes:
+    """Counts the commits that change a database, once it is `ready`, and ends the process right before one of them,
+    which it notes."""
+
+    def __init__(self, last: int | None, ready: Callable[[], bool], note: Callable[[], object]) -> None:
+        self.count, self._last, self._ready, self._note, self._changed = 0, last, ready, note, False
+        event.listen(Engine, "before_cursor_execute", self._execute)
+        event.listen(Engine, "commit", self._commit)
+
+    def _execute(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        self._changed |= statement.lstrip().split(None, 1)[0].upper() in {"INSERT", "UPDATE", "DELETE"}
+
+    def _commit(self, connection: Any) -> None:
+        if not self._changed:
+            return
+        self._changed = False
+        self.count += self._ready()
+        if self.count == self._last:
+            self._note()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+PLANS = {
+    "sweep": new_plan(),
+    "search": new_plan(SPACE.model_copy(update={"families": SPACE.families[1:3]})),
+}
+
+
+def session(folder: Path, kind: str, kill_at: int | None = None, results: int = 0) -> int:
+    """One session of the study in `folder`, begun or gone on with; how many writes it made.
+
+    It is killed at the `kill_at`-th of its writes that follow when the study has so many `results`.
+    """
+    storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
+    plan, display, before = PLANS[kind], Recorder(), 0
+
+    def note() -> None:
+        with (folder / "phases.txt").open("a") as file:
+            print(display.phases[-1][0] if display.phases else "begin", file=file)
+
+    writes = Writes(kill_at, lambda: before + len(display.results) >= results, note)
+    try:
+        studies.read_plan(storage, NAME)
+        study = studies.load_study(storage, NAME)
+        before = len(studies.all_results(study))
+    except MissingStudyError:
+        study = studies.create_study(storage, NAME, plan)
+    if kind == "sweep":
+        train(study, FakeExecutor(crossing), display, trials=9)
+    else:
+        studies.reconcile(study)
+        enqueue_defaults(study, plan.space, 18)
+        work = Search(
+            study,
+            plan.space,
+            plan.conditions,
+            imbalance=plan.imbalance,
+            trials=18,
+            recorder=display,
+            checkpoints=folder,
+        )
+        drive(FakeExecutor(crossing), work, lambda: None)
+    return writes.count
+
+
+def record_of(folder: Path, kind: str) -> dict[str, Any]:
+    """All that the study and its recommendation say."""
+    storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
+    sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it lies
+    study = studies.load_study(storage, NAME)
+    return {
+        "recommendation": recommendation_json(sweep, conclude(sweep)),
+        "trials": [
+            [t.number, t.state.name, t.params, t.value, {str(k): v for k, v in t.intermediate_values.items()}]
+            for t in study.get_trials(deepcopy=False)
+        ],
+        "results": [r.model_dump(mode="json") for r in studies.all_results(study)],
+        "analyses": studies.analyses_taken(study.user_attrs).model_dump(mode="json"),
+    }
+
+
+def in_a_process(folder: Path, kind: str, kill_at: int | None, results: int = 0) -> int:
+    """The status of a forked process that ran one session."""
+    child = os.fork()
+    if child == 0:
+        try:
+            session(folder, kind, kill_at, results)
+        except StudyError as error:
+            (folder / "refused.txt").write_text(str(error))
+            os._exit(2)
+        except BaseException as error:
+            (folder / "error.txt").write_text(repr(error))
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def differences(folder: Path, kind: str, kill_at: int, whole: dict[str, Any]) -> list[str]:
+    """What is not as in a search that was not cut off."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if (status := in_a_process(folder, kind, kill_at)) != -signal.SIGKILL:
+        return [f"status {status} in place of SIGKILL"]
+    status = in_a_process(folder, kind, None)
+    if status == 2 and "cut off while being made" in (folder / "refused.txt").read_text():
+        return []  # nothing was stored yet but the name
+    if status:
+        return [f"status {status} of the resume: {(folder / 'error.txt').read_text()}"]
+    found = record_of(folder, kind)
+    return [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
+
+
+def cut_at_random(
+    folder: Path, kind: str, rng: random.Random, whole: dict[str, Any], kills: int
+) -> tuple[list[str], list[str]]:
+    """A study whose sessions are killed up to 12 writes after the next part of its results is there, `kills` times at
+    most: in which phases, and what differs."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    killed = 0
+
+    def go_on() -> int:
+        if killed == kills:
+            return in_a_process(folder, kind, None)
+        return in_a_process(folder, kind, rng.randint(1, 12), len(whole["results"]) * killed // kills)
+
+    while (status := go_on()) == -signal.SIGKILL:
+        killed += 1
+    phases = (folder / "phases.txt").read_text().split() if killed else []
+    if status == 2 and "cut off while being made" in (folder / "refused.txt").read_text():
+        return phases, []
+    if status:
+        return phases, [f"status {status} of a resume: {(folder / 'error.txt').read_text()}"]
+    found = record_of(folder, kind)
+    return phases, [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
+
+
+def main(folder: Path, kind: str, how: str, first: int, second: int) -> None:
+    """Print the summary."""
+    (folder / "whole").mkdir(parents=True)
+    writes = session(folder / "whole", kind)
+    whole = record_of(folder / "whole", kind)
+    found, killed, phases = dict[int, list[str]](), 0, list[str]()
+    if how == "each":
+        found = {k: differences(folder / "cut", kind, k, whole) for k in range(first, writes + 1, second)}
+        killed = len(found)
+    else:
+        rng = random.Random(first)
+        while killed < second:
+            some, found[len(found)] = cut_at_random(folder / "cut", kind, rng, whole, second - killed)
+            killed += len(some)
+            phases += some
+    differing = {k: d for k, d in found.items() if d}
+    print(json.dumps({"writes": writes, "killed": killed, "phases": Counter(phases), "differences": differing}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -1,0 +1,148 @@
+"""Run small sweeps in this process, for tests of the whole flow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from mlflow.tracking import MlflowClient
+
+from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Stored, SweepEvent
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.report.facts import Facts
+from sweeper.report.figures import FIGURES, WITH_PIXELS, Drawn, Pixels, draw_all
+from sweeper.tracking.mlflow_connection import connect
+from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.run import run_sweep
+from sweeper.workflow.settings import Settings
+from tests.conftest import TINY
+from tests.support import mlflow_template
+
+
+class Recorder:
+    """A display that keeps what it is told, and can ask for a stop after some trainings."""
+
+    def __init__(self, stop_after: int | None = None, status: int = 130) -> None:
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+        self.steps: list[tuple[str, int, int]] = []
+        self.phases: list[tuple[str, int, int]] = []
+        self.results: list[TrialResult] = []
+        self.dropped: list[TrialSpec] = []
+        self.paused: list[int] = []
+        self.resumed: list[int] = []
+        self.evaluations: list[tuple[TrialSpec, Evaluation]] = []
+        self._stop_after, self._status = stop_after, status
+
+    @property
+    def status(self) -> int | None:
+        """Exit status once enough has happened."""
+        enough = self._stop_after is not None and len(self.results) >= self._stop_after
+        return self._status if enough else None
+
+    def defer(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        self.steps.append((what, done, total))
+
+    def phase(self, name: str, done: int, total: int) -> None:
+        self.phases.append((name, done, total))
+
+    def expect(self, left: Callable[[], str]) -> None:
+        self.left = left
+
+    def notify(self, event: SweepEvent) -> None:
+        match event:
+            case Evaluated(spec, evaluation):
+                self.evaluations.append((spec, evaluation))
+            case Paused(spec, result):
+                self.pause(spec, result)
+            case Resumed(spec, result):
+                self.resume(spec, result)
+            case Stored(result):
+                self.keep(result)
+            case Dropped(spec):
+                self.dropped.append(spec)
+
+    def record(self, result: TrialResult) -> TrialResult:
+        return result
+
+    def pause(self, spec: TrialSpec, result: TrialResult) -> None:
+        self.paused.append(spec.number)
+
+    def resume(self, spec: TrialSpec, result: TrialResult) -> None:
+        self.resumed.append(spec.number)
+
+    def keep(self, result: TrialResult) -> None:
+        self.results.append(result)
+
+
+def settings_in(folder: Path, **changes: Any) -> Settings:
+    """Settings of a sweep that leaves everything below `folder` and takes some seconds."""
+    given: dict[str, Any] = {
+        "data": TINY,
+        "trials": 7,
+        "steps": 4,
+        "confirm_steps": 4,
+        "size": 32,
+        "batch_size": 2,
+        "confirm_seeds": "2",
+        "executor": "inline",
+        "device": "cpu",
+        "precision": "float32",
+        "storage": f"sqlite:///{folder}/sweeper.db",
+        "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "out": folder / "reports",
+        "cache": folder / "cache",
+        "study": "study",
+    }
+    return Settings(**{**given, **changes})
+
+
+def one_figure(
+    facts: Facts, folder: Path, pixels: Pixels | None, beat: Callable[[], None] = lambda: None
+) -> dict[str, Drawn | str]:
+    """Stands for `draw_all`."""
+    with patch.dict(FIGURES, {"gain": FIGURES["gain"]}, clear=True), patch.dict(WITH_PIXELS, clear=True):
+        drawn = draw_all(facts, folder, pixels, beat)
+    return dict.fromkeys((*FIGURES, *WITH_PIXELS), "this test draws one figure") | drawn
+
+
+def seven_oclock() -> datetime:
+    """A clock that stands still."""
+    return datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
+
+
+def sweep_in(
+    folder: Path,
+    display: Recorder | None = None,
+    clock: Callable[[], datetime] = seven_oclock,
+    timer: Callable[[], float] = time.monotonic,
+    figures: bool = False,
+    **changes: Any,
+) -> Outcome:
+    """Run such a sweep; all figures take a fifth of its time, so that one is drawn unless `figures`."""
+    display = display or Recorder()
+
+    def connected(uri: str, warn: Callable[[str], None]) -> MlflowClient:
+        if uri == f"sqlite:///{folder}/mlflow.db":
+            mlflow_template.lay(folder)
+        return connect(uri, warn)
+
+    drawing = draw_all if figures else one_figure
+    with (
+        patch("sweeper.tracking.tracker.connect", connected),
+        patch("sweeper.report.write.draw_all", drawing),
+    ):
+        return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1, timer=timer)

@@ -1,0 +1,89 @@
+"""A study in MLflow without a sweep: a tracker that is told what happens, and what MLflow has in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import optuna
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from sweeper import storage as studies
+from sweeper.core.events import Evaluated, Started
+from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
+from sweeper.storage import results
+from sweeper.tracking import Tracker
+from sweeper.tracking.desired_runs import name_of
+from tests.support import builders
+from tests.support.faking import SPACE, new_plan
+
+
+def study_named(name: str) -> optuna.Study:
+    """An empty study in memory that was asked for three trials."""
+    study = optuna.create_study(study_name=name, direction="maximize")
+    study.set_user_attr("trials", studies.pack_value(3))
+    return study
+
+
+def begun(
+    uri: str,
+    study: optuna.Study | str,
+    conditions: Conditions | None = None,
+    *,
+    warn: Callable[[str], None] = pytest.fail,
+    undecided: Collection[str] = (),
+    space: SearchSpace = SPACE,
+    created: str = "2026-11-20T07:00:00+00:00",
+    status: str = "RUNNING",
+    **options: Any,
+) -> Tracker:
+    """A tracker of a study, of a new one where that is a name."""
+    tracker = Tracker(uri, warn=warn, **options)
+    plan = new_plan(space, conditions or builders.conditions()).model_copy(update={"created": created})
+    tracker.begin(study_named(study) if isinstance(study, str) else study, plan, status=status, undecided=undecided)
+    return tracker
+
+
+def keep(study: optuna.Study, result: TrialResult) -> None:
+    """Store a result with the study, as the sweep does."""
+    if result.spec.purpose != "search":
+        studies.store_extra(study, result)
+        return
+    while len(study.trials) <= result.spec.number:
+        study.ask()
+    results.end(study, result)
+
+
+def waits(study: optuna.Study, result: TrialResult) -> None:
+    """Store with the study what a trial gave that waits at a rung."""
+    while len(study.trials) <= result.spec.number:
+        study.ask()
+    results.wait(study, result)
+
+
+def train(tracker: Tracker, result: TrialResult) -> TrialResult:
+    """A training from its start to its end."""
+    tracker.notify(Started(result.spec))
+    for evaluation in result.evaluations:
+        tracker.notify(Evaluated(result.spec, evaluation, last=False))
+    return tracker.record(result.model_copy(update={"run_id": None}))
+
+
+def run_of(tracker: Tracker, spec: TrialSpec | None = None) -> Run:
+    """What MLflow has of a training, or of the sweep, once it has everything."""
+    assert tracker.catch_up() is None
+    run_ids = tracker.projection.run_ids
+    return tracker.projection.client.get_run(run_ids["sweep" if spec is None else name_of(spec)])
+
+
+def points_of(uri: str, experiment: str) -> dict[str, list[int]]:
+    """Steps of val/miou in each training's run, by its kind and number; a run that is there twice has them twice."""
+    client = MlflowClient(uri)
+    found: dict[str, list[int]] = {}
+    for run in client.search_runs([experiment], "tags.sweeper.kind != 'sweep'", max_results=5000):
+        name = f"{run.data.tags['sweeper.kind']}/{int(run.data.tags['sweeper.trial']):05d}"
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/miou")]
+        found[name] = sorted(found.get(name, []) + steps)
+    return found

@@ -1,0 +1,208 @@
+"""Disks that are too small before a sweep, and full amid it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import optuna
+import psycopg
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.storage import counted
+from sweeper.system import disk_space as room
+from sweeper.system.disk_space import MB, check_room, keep_within_room, told_when_full
+from tests.cli.test_run import HURRIED, SHORT, sweeper
+from tests.support.folders import folder as write_folder
+from tests.support.sweeping import Recorder, sweep_in
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free))
+
+
+def test_of_what_waits_the_last_in_line_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / f"{n}.pt" for n in range(6)]
+    for path in files[1:]:
+        path.write_bytes(bytes(1000))
+    with_free(monkeypatch, 15_000)
+    assert keep_within_room(files) == []  # 5,000 bytes of 20,000
+    with_free(monkeypatch, 3_000)
+    assert keep_within_room(files) == [files[5], files[4], files[3]]  # 2,000 of 8,000
+    assert [path.exists() for path in files] == [False, True, True, False, False, False]
+    assert keep_within_room(files[:1]) == []
+
+
+def test_too_little_room_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_free(monkeypatch, 160 * MB)
+    check_room("the report", tmp_path / "not" / "there", 60 * MB)
+    with_free(monkeypatch, 159 * MB)
+    with pytest.raises(UsageError, match=r"the disk of the report, .*/there, must have 160 MB free, got 159") as caught:
+        check_room("the report", tmp_path / "not" / "there", 60 * MB)
+    assert "nothing was trained" in str(caught.value)
+
+
+def test_a_sweep_without_room_ends_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_free(monkeypatch, 450 * MB)
+    display = Recorder()
+    with pytest.raises(UsageError, match="must have 500 MB free, got 450 MB"):
+        sweep_in(tmp_path, display)
+    assert display.results == []
+    names = [s.study_name for s in optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/sweeper.db")]
+    assert names == []
+
+
+def raised_from(error: BaseException) -> Exception:
+    """As Optuna's storage raises it."""
+    outer = optuna.exceptions.StorageInternalError("the commit failed")
+    outer.__cause__ = OperationalError("INSERT", {}, error)
+    return outer
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS t (x BLOB)")
+        for _ in range(100):
+            connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+            connection.commit()
+
+
+def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
+    places = {"the study's storage": tmp_path / "roomy.db", "the reports": tmp_path / "small" / "reports"}
+    words = r"the reports, .*small/reports \(0 MB free\) cannot be written.*is full.*sweeper run --study s --resume"
+    with small_disk(tmp_path / "small", 1):
+        with pytest.raises(OSError, match="No space left") as full:
+            (tmp_path / "small" / "x").write_bytes(bytes(2_000_000))
+        full.value.filename = None
+        with pytest.raises(SweeperError, match=words), told_when_full("s", places):
+            raise full.value
+    with small_disk(tmp_path / "other", 1):
+        with pytest.raises(sqlite3.OperationalError) as filled:
+            fill(tmp_path / "other" / "a.db")
+        at = {"the study's storage": tmp_path / "other" / "a.db", "the reports": tmp_path}
+        with (
+            pytest.raises(SweeperError, match=r"the study's storage, .*other/a.db \(0 MB free\)"),
+            told_when_full("s", at),
+        ):
+            raise raised_from(filled.value)
+
+
+def test_a_file_that_is_protected_is_told_with_the_room_that_there_is(tmp_path: Path) -> None:
+    database = tmp_path / "a.db"
+    fill(database)
+    if subprocess.run(["chattr", "+i", str(database)], check=False, capture_output=True).returncode:
+        pytest.skip("files cannot be made immutable here")
+    try:
+        with pytest.raises(sqlite3.OperationalError) as refused:
+            fill(database)
+        words = r"a.db \([1-9][0-9]* MB free\) cannot be written: .*readonly database.*write-protected"
+        with pytest.raises(SweeperError, match=words), told_when_full("s", {"the study's storage": database}):
+            raise raised_from(refused.value)
+    finally:
+        subprocess.run(["chattr", "-i", str(database)], check=True)
+
+
+def test_a_servers_own_full_disk_is_not_ours(tmp_path: Path) -> None:
+    error = psycopg.errors.DiskFull('could not extend file "base/5/16400": No space left on device')
+    with (
+        pytest.raises(
+            SweeperError, match=r"the database server postgresql://db has no room left on its own disk"
+        ) as told,
+        told_when_full("s", {"the reports": tmp_path}, "postgresql://db"),
+    ):
+        raise raised_from(error)
+    assert "MB free" not in str(told.value)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_an_error_that_names_its_file_tells_that_disk(code: int, tmp_path: Path) -> None:
+    places = {"the study's storage": tmp_path / "a.db"}
+    with (
+        pytest.raises(SweeperError, match=r"a file, /else/where \([0-9]+ MB free\) cannot be written"),
+        told_when_full("s", places),
+    ):
+        raise OSError(code, os.strerror(code), "/else/where")
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    unreadable = OSError(errno.EACCES, "no", "/elsewhere/image.png")
+    for error in (
+        ValueError("no"),
+        OSError(errno.EACCES, "no"),
+        unreadable,
+        UsageError("disk is full"),
+        sqlite3.Error("locked"),
+    ):
+        with pytest.raises(type(error)) as caught, told_when_full(None, {"the reports": tmp_path}):
+            raise error
+        assert caught.value is error
+
+
+def whole(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return bool(connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_completes(tmp_path: Path) -> None:
+    """Files may not grow beyond a limit in the sweep's processes, whose writes beyond it fail as on a full disk."""
+    assert sweeper(tmp_path, "run", *SHORT, "--trials", "1", "--study", "first", timeout=900).returncode == 0
+    largest = max((tmp_path / name).stat().st_size for name in ("sweeper.db", "mlflow.db"))
+    limit = largest + 100_000
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, *HURRIED, "run", *SHORT, "--trials", "60", "--study", "s", "--workers", "1"]
+    done = subprocess.run(
+        command, cwd=tmp_path, preexec_fn=small_files, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cannot be written: " in done.stderr and "ulimit -f" in done.stderr
+    assert "--resume" in done.stderr and "Traceback" not in done.stderr
+    assert whole(tmp_path / "sweeper.db") and whole(tmp_path / "mlflow.db")
+    before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
+    kept = {t.number: t.value for t in before if counted(t)}
+    total = sum(t.state.name != "WAITING" for t in before) + 2  # those that wait at a rung are on their way
+    again = sweeper(tmp_path, "run", "--study", "s", "--resume", "--trials", str(total), timeout=900)
+    assert again.returncode == 0, again.stderr
+    after = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
+    assert {t.number: t.value for t in after if t.number in kept} == kept
+    assert sum(counted(t) for t in after) == total
+    assert not [t for t in after if t.state.name == "RUNNING"]
+
+
+def test_room_for_the_decoded_images_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeper.data import load_dataset
+
+    folder = write_folder(tmp_path / "data")
+    with_free(monkeypatch, room.SPARE - 1)
+    with pytest.raises(UsageError, match="the disk of the decoded images"):
+        load_dataset(str(folder), tmp_path / "cache")
+    assert not os.path.exists(tmp_path / "cache") or not any((tmp_path / "cache").iterdir())  # noqa: PTH110

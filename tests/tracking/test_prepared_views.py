@@ -1,0 +1,188 @@
+"""The table and charts that a sweep prepares in MLflow: as tags, from the command line, and as a browser shows them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sweeper.cli import ui
+from sweeper.core.errors import UsageError
+from sweeper.core.mlflow_pages import view_place
+from sweeper.core.paths import ReportPaths
+from sweeper.core.records import Interval, Recommendation, Verdict
+from sweeper.space import load_space, shipped_spaces
+from sweeper.tracking import prepared_studies
+from sweeper.tracking.prepared_views import TAG, prepared_views
+from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.mlflow_sync import summary_for_mlflow
+from tests.support import builders
+from tests.support.mlflow_server import free_port
+from tests.support.tracked import begun, train
+
+SPACE = load_space("binary", "binary")
+REST: dict[str, Any] = {"reasons": (), "next_steps": (), "provisional": False, "winners_curse": None}
+INTERVAL = Interval(estimate=0.06, low=0.05, high=0.07, se_seed=0.01, se_image=0.01)
+EXPERIMENT_TAG_LIMIT = 5000
+"""MLflow refuses longer ones."""
+
+
+def unpacked(tag: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(tag.removeprefix("deflate;"))))
+    return found
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_views_have_a_column_and_a_chart_for_each_coordinate_and_fit_into_a_tag(name: str) -> None:
+    space = load_space(name)
+    views = prepared_views(space)
+    assert max(map(len, views.values())) < EXPERIMENT_TAG_LIMIT
+    view = unpacked(views[f"{TAG}sweep"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val/miou`", False)
+    first = ["params.`loss.family`", "tags.`sweeper.state`", "metrics.`val/miou`", "metrics.`test/miou`"]
+    assert view["selectedColumns"][:4] == first
+    free = {f"loss.{coordinate}" for family in space.families for coordinate in family.coordinates}
+    assert {f"params.`{parameter}`" for parameter in free} <= set(view["selectedColumns"])
+    drawn = {chart["xaxis"]["key"] for chart in view["compareRunCharts"] if chart["type"] == "SCATTER"}
+    assert drawn == {"lr", *free}
+    assert unpacked(views[f"{TAG}finalists"])["orderByKey"] == "metrics.`test/miou`"
+
+
+def swept(uri: str, study: str) -> str:
+    """A store with a sweep of three trials and a confirmation; the experiment's id."""
+    tracker = begun(uri, study, space=SPACE)
+    families = ("weighted_ce", "dice_focal", "focal")
+    trials = [builders.trial(family, 0.5 + 0.0625 * n, n) for n, family in enumerate(families)]
+    for result in (*trials, builders.confirmation("dice", 101, val=0.65625)):
+        train(tracker, result)
+    tracker.end_sweep("FINISHED")
+    return tracker.projection.experiment_id
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+    """Address of a store with two sweeps, and the experiments' ids."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('views')}/mlflow.db"
+    ids = {"older": swept(uri, "older")}
+    time.sleep(0.01)
+    return uri, {**ids, "newer": swept(uri, "newer")}
+
+
+def test_the_command_names_the_table_and_charts_of_a_study_or_of_the_newest(
+    store: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, ids = store
+    assert prepared_studies(uri) == {"newer": ids["newer"], "older": ids["older"]}
+    monkeypatch.setattr(os, "execve", lambda *_: None)
+    for named, expected in (((), "newer"), (("older",), "older")):
+        port = free_port()
+        given = [*named, "--tracking-uri", uri, "--port", str(port)]
+        shown = CliRunner().invoke(ui.command, given, catch_exceptions=False).output
+        place = f"http://127.0.0.1:{port}/#/experiments/{ids[expected]}/runs?viewStateShareKey=sweep"
+        assert f"{expected}: {place}&" in shown and f"{place}&compareRunsMode=CHART" in shown
+        assert f"ssh -N -L {port}:127.0.0.1:{port}" in shown
+    with pytest.raises(UsageError, match="got 'newre', did you mean `newer`"):
+        CliRunner().invoke(ui.command, ["newre", "--tracking-uri", uri], catch_exceptions=False)
+
+
+def test_of_a_server_the_addresses_alone_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.tracking.prepared_studies", lambda _: {"cracks": "7"})
+    given = ["--tracking-uri", "https://me:secret@mlflow.example/team/"]
+    done = CliRunner().invoke(ui.command, given, catch_exceptions=False)
+    assert f"cracks: https://mlflow.example/team/{view_place('7')}" in done.stdout and "secret" not in done.output
+
+
+# --- What the sweep's run says at the end ---
+
+
+def test_the_sweeps_run_has_every_finalists_score_and_gains_and_a_note_that_leads_on() -> None:
+    weighed = builders.evidence({"dice": 0.7, "cross_entropy": 0.65}, finalists={"dice": {"vs_plain": INTERVAL}})
+    found = Recommendation(verdict=Verdict.UNDECIDED, recommended=None, evidence=weighed, **REST)
+    sweep = builders.sweep(experiment_id="7", parent_run_id="abc")
+    summary = summary_for_mlflow(Outcome(sweep, found, ReportPaths(Path("x"), "y")))
+    versus = next(c.difference for c in weighed.comparisons if (c.first, c.second) == (0, weighed.baseline))
+    assert summary.values["finalist/dice/test_miou"] == weighed.finalists[0].miou.estimate == 0.7
+    assert summary.values["finalist/dice/gain_ci_low"] == versus.low
+    assert summary.values["finalist/dice/gain_over_plain"] == INTERVAL.estimate
+    own = {name for name in summary.values if name.startswith("finalist/cross_entropy/")}
+    assert own == {f"finalist/cross_entropy/test_miou{end}" for end in ("", "_ci_low", "_ci_high")}
+    assert summary.note.startswith(f"[All trainings]({view_place('7')})")
+
+
+# --- In a browser ---
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--window-size=1600,900"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+def test_the_table_opens_with_the_columns_and_the_best_training_first(
+    store: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    uri, ids = store
+    port = free_port()
+    command = [sys.executable, "-m", "sweeper", "ui", "--tracking-uri", uri, "--port", str(port)]
+    with (tmp_path / "ui.txt").open("w") as log:
+        server = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + 300
+        while not answers(port):
+            assert server.poll() is None and time.monotonic() < until, (tmp_path / "ui.txt").read_text()
+            time.sleep(0.5)
+        page = rendered(f"http://127.0.0.1:{port}/{view_place(ids['newer'])}", tmp_path)
+    finally:
+        os.killpg(server.pid, 9)
+        server.wait(10)
+    columns = {html.unescape(name) for name in re.findall(r'role="columnheader"[^>]*col-id="([^"]+)"', page)}
+    wanted = ["loss.family", "loss.gamma", "loss.alpha", "loss.pos_weight", "loss.mix", "lr"]
+    assert {f"params.`{name}`" for name in wanted} <= columns
+    assert {"metrics.`val/miou`", "metrics.`test/miou`", "tags.`sweeper.state`"} <= columns
+    cells = re.findall(r'row-index="(\d+)"|col-id="metrics\.`val/miou`"[^>]*>(.*?)</div>', page, re.DOTALL)
+    first: dict[str, str] = {}
+    row = ""
+    for index, cell in cells:
+        row = index or row
+        if cell and row:
+            first.setdefault(row, re.sub("<[^>]+>", "", cell))
+    assert [first[str(index)] for index in range(4)] == ["0.65625", "0.625", "0.5625", "0.5"], first
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def rendered(address: str, folder: Path) -> str:
+    """The page as a browser shows it, once its rows are there."""
+    page = ""
+    for attempt in range(3):  # the first visit of a cold server may end before its scripts came
+        own = ["--dump-dom", "--virtual-time-budget=20000", f"--user-data-dir={folder / str(attempt)}"]
+        done = subprocess.run(
+            [str(CHROMIUM), *BROWSER, *own, address], capture_output=True, text=True, timeout=150, check=True
+        )
+        page = done.stdout
+        if "metrics.`val/miou`" in html.unescape(page):
+            return page
+    return page

@@ -1,0 +1,393 @@
+"""MLflow, as it is: a real SQLite store, read back with MLflow's own client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import optuna
+import pytest
+from mlflow.tracking import MlflowClient
+from mlflow.tracking._tracking_service import utils
+
+from sweeper import storage as studies
+from sweeper.core.errors import UsageError
+from sweeper.core.events import Started
+from sweeper.core.records import Collapse
+from sweeper.tracking import NOTE, NOTE_LIMIT, Summary, Tracker, class_slugs
+from sweeper.tracking.mlflow_connection import connect
+from tests.support import builders
+from tests.support.tracked import begun, keep, run_of, study_named, train
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One store for all tests: making and migrating it takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+def summary(note: str, values: dict[str, float] | None = None) -> Summary:
+    """Of a report without files."""
+    return Summary(note, {}, values or {}, Path("no folder"), {})
+
+
+def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert connect("sqlite:///mlflow.db").get_experiment_by_name("s") is None
+        connect("sqlite:///mlflow.db").create_experiment("s")
+        assert (tmp_path / name / "mlflow.db").stat().st_size > 100_000
+
+
+def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
+    tracker = begun(uri, "tree")
+    trial = builders.trial("dice_focal", 0.7, 4)
+    train(tracker, trial)
+    tracker.end_sweep("FINISHED", summary("short"))
+
+    child, parent = run_of(tracker, trial.spec), run_of(tracker)
+    assert child.info.status == parent.info.status == "FINISHED"
+    assert child.info.run_name == f"dice_focal #{trial.spec.number}"
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.tags["sweeper.kind"] == "trial"
+    assert child.data.tags["sweeper.family"] == "dice_focal"
+    assert child.data.tags["sweeper.trial"] == "4"
+    assert child.data.tags["sweeper.state"] == "complete"
+    assert child.data.params["loss.family"] == "dice_focal"
+    assert float(child.data.params["loss.mix"]) == pytest.approx(trial.spec.params["mix"], rel=1e-5)
+    assert child.data.params["recipe.arch"] == "unet"
+    history = MlflowClient(uri).get_metric_history(child.info.run_id, "val/miou")
+    assert [(m.step, m.value) for m in history] == [(e.step, e.chosen.miou) for e in trial.evaluations]
+    assert {"val/miou_at_0.5", "val/fg_iou", "val/dice", "val/iou/background", "val/iou/crack", "train/loss"} <= (
+        child.data.metrics.keys()
+    )
+    assert parent.info.run_name == parent.data.tags["sweeper.kind"] == "sweep"
+    assert parent.data.tags[NOTE] == "short"
+    assert (parent.data.params["trials"], parent.data.params["seed"]) == ("3", "0")
+    assert parent.inputs.dataset_inputs[0].dataset.name == builders.dataset().name
+    experiment = MlflowClient(uri).get_experiment_by_name("tree")
+    assert experiment is not None and experiment.tags[NOTE] == "short"
+
+
+def test_values_from_a_part_of_the_images_have_names_of_their_own(uri: str) -> None:
+    tracker = begun(uri, "parts")
+    done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
+    stopped = builders.trial("dice", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
+    lost = builders.trial("dice", 0.0, 2, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
+    client, histories = MlflowClient(uri), []
+    for trial in (done, stopped, lost):
+        train(tracker, trial)
+        run = run_of(tracker, trial.spec)
+        histories.append(
+            {
+                name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
+                for name in run.data.metrics
+            }
+        )
+    whole, part, nothing = histories
+    assert whole["val/miou"] == whole["val/value"] == [(100, 0.6)]
+    assert whole["val_part/miou"] == whole["val_part/value"] == [(25, 0.5), (50, 0.6), (75, 0.65), (100, 0.7)]
+    assert {"val_part/miou_at_0.5", "val_part/fg_iou", "val_part/iou/crack", "val_part/threshold"} <= whole.keys()
+    assert part["val_part/miou"] == [(25, 0.4), (50, 0.65)]
+    assert not [name for name in part if name.startswith("val/")]
+    assert nothing["val/value"] == nothing["val/miou"] == [(25, 0.0)]
+
+
+def test_confirmations_carry_test_metrics(uri: str) -> None:
+    tracker = begun(uri, "confirmations")
+    result = builders.confirmation("dice_focal", 101)
+    train(tracker, result)
+    run = run_of(tracker, result.spec)
+    assert run.data.tags["sweeper.kind"] == "confirm"
+    assert 0 < run.data.metrics["test/miou"] < 1
+    assert "test/iou/crack" in run.data.metrics
+
+
+@pytest.mark.parametrize("purpose", ["recheck", "probe"])
+def test_rechecks_and_probes_have_a_kind_of_their_own_beside_a_trial_of_the_same_number(uri: str, purpose: str) -> None:
+    tracker = begun(uri, f"kind-{purpose}")
+    trial = builders.trial("dice", 0.6, 0)
+    other = trial.model_copy(update={"spec": trial.spec.model_copy(update={"purpose": purpose, "seed": 1999})})
+    for result in (trial, other):
+        train(tracker, result)
+    runs = [run_of(tracker, result.spec) for result in (trial, other)]
+    assert [run.data.tags["sweeper.kind"] for run in runs] == ["trial", purpose]
+    assert runs[1].data.params["seed"] == "1999"
+    assert "test/miou" not in runs[1].data.metrics
+
+
+def test_what_a_probe_decides_is_written_to_the_sweeps_run_when_it_is_known(uri: str) -> None:
+    tracker = begun(uri, "probing", undecided=("steps", "confirm_steps"))
+    params = run_of(tracker).data.params
+    assert "recipe.arch" in params and not {"recipe.steps", "recipe.confirm_steps"} & params.keys()
+    decided = builders.conditions(steps=400, confirm_steps=800)
+    tracker.decide(decided)
+    tracker.decide(decided)  # a resume says it again
+    params = run_of(tracker).data.params
+    assert (params["recipe.steps"], params["recipe.confirm_steps"]) == ("400", "800")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"state": "pruned"}, "FINISHED"),
+        ({"state": "failed", "value": None, "reason": "ValueError: no"}, "FAILED"),
+        ({"value": 0.0, "collapse": Collapse.DIVERGED}, "FINISHED"),
+    ],
+)
+def test_states_become_statuses_and_tags(uri: str, changes: dict[str, object], status: str) -> None:
+    tracker = begun(uri, f"states-{status}-{len(changes)}-{changes.get('state')}")
+    result = builders.trial("dice", 0.5, 1).model_copy(update=changes)
+    train(tracker, result)
+    run = run_of(tracker, result.spec)
+    assert run.info.status == status
+    assert run.data.tags.get("sweeper.collapse") == ("diverged" if "collapse" in changes else None)
+    assert run.data.tags.get("sweeper.reason") == changes.get("reason")
+
+
+def test_a_failed_training_that_is_trained_again_shows_its_last_result_alone(uri: str) -> None:
+    tracker = begun(uri, "again")
+    good = builders.confirmation("dice", 101)
+    bad = good.model_copy(
+        update={"state": "failed", "value": None, "reason": "it raised", "evaluations": (), "test": None, "seconds": 1}
+    )
+    train(tracker, bad)
+    first = run_of(tracker, good.spec)
+    assert first.info.status == "FAILED" and first.data.tags["sweeper.reason"] == "it raised"
+    train(tracker, good)
+    run = run_of(tracker, good.spec)
+    assert run.info.run_id == first.info.run_id and run.info.status == "FINISHED"
+    assert "sweeper.reason" not in run.data.tags and run.data.tags["sweeper.state"] == "complete"
+    assert run.data.metrics["seconds"] == good.seconds != 1
+
+
+def test_the_sweeps_run_has_the_searchs_course_over_all_sessions(uri: str) -> None:
+    pruned, failed = builders.trial("dice", 0.9, 0, state="pruned"), builders.failed_trial("focal", 1)
+    study = study_named("course")
+    tracker = begun(uri, study)
+    first = [pruned, failed, builders.trial("dice", 0.5, 2), builders.trial("dice", 0.4, 3)]
+    for result in [*first, builders.confirmation("dice", 101)]:
+        keep(study, train(tracker, result))
+    tracker.end_sweep("KILLED")
+    again = begun(uri, study)
+    train(again, builders.trial("dice", 0.6, 4))
+    points = MlflowClient(uri).get_metric_history(run_of(again).info.run_id, "search/best_so_far")
+    assert [(point.step, point.value) for point in points] == [(2, 0.5), (3, 0.5), (4, 0.6)]
+
+
+def test_every_run_shows_the_data_set_with_its_profile(uri: str) -> None:
+    tracker = begun(uri, "data")
+    profile = builders.profile()
+    specs = (builders.spec("dice", 0), builders.spec("dice", 0, 101, purpose="confirm"))
+    for spec in specs:
+        tracker.notify(Started(spec))
+    found = {}
+    for run in (run_of(tracker), *(run_of(tracker, spec) for spec in specs)):
+        [used] = run.inputs.dataset_inputs
+        found[run.data.tags["sweeper.kind"]] = used.tags[0].value
+        lines = json.loads(used.dataset.profile)
+    assert found == {"sweep": "sweep", "trial": "search", "confirm": "confirmation"}
+    assert lines["images"] == str(profile.pictures) and lines["imbalance"].endswith(" : 1")
+    share = 100 * profile.classes[1].pixel_share
+    assert lines["class crack"].startswith(f"{share:.3g} % of pixels, in ")
+
+
+def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
+    names = ("a|b", "a&b", "a(b", "été", "日本")
+    assert class_slugs(names) == ("a_b", "a_b-2", "a_b-3", "ete", "x")
+    classes = ("back ground", "a|b (c) & d")
+    tracker = begun(uri, "slugs", builders.conditions(data=builders.dataset(classes)))
+    trial = builders.trial("dice", 0.5, 0)
+    train(tracker, trial)
+    run = run_of(tracker, trial.spec)
+    assert run.data.metrics["val/iou/a_b_c_d"] >= 0
+    assert run.data.tags["sweeper.class.a_b_c_d"] == "a|b (c) & d"
+
+
+def test_more_metrics_than_a_request_takes_are_there_once(uri: str) -> None:
+    """MLflow takes 1000 at a time."""
+    names = [f"class {number}" for number in range(400)]
+    tracker = begun(uri, "classes", builders.conditions(data=builders.dataset(names)))
+    trial = builders.trial("dice", 0.5, 0)
+    scores = builders.scores(0.5, len(names))
+    evaluations = tuple(e.model_copy(update={"chosen": scores, "default": scores}) for e in trial.evaluations)
+    train(tracker, trial.model_copy(update={"evaluations": evaluations}))
+    run = run_of(tracker, trial.spec)
+    assert len(run.data.metrics) > 1000
+    for name in ("val/iou/class_0", "val/recall/class_399", "lr"):
+        points = MlflowClient(uri).get_metric_history(run.info.run_id, name)
+        assert [point.step for point in points] == [e.step for e in evaluations]
+
+
+def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
+    tracker = begun(uri, "notes")
+    tracker.describe("x" * 9000)
+    note = run_of(tracker).data.tags[NOTE]
+    assert len(note) == NOTE_LIMIT and note.endswith("…")
+
+
+def test_others_runs_in_an_experiment_of_the_same_name_are_left_alone(uri: str) -> None:
+    first = begun(uri, "shared")
+    first.notify(Started(builders.spec("dice", 0)))
+    mine = run_of(first, builders.spec("dice", 0))
+    second = begun(uri, "shared", created="2026-11-21T07:00:00+00:00")
+    assert run_of(second).info.run_id != run_of(first).info.run_id
+    train(second, builders.trial("dice", 0.5, 0))
+    assert run_of(second, builders.spec("dice", 0)).info.run_id != mine.info.run_id
+    second.end_sweep("FINISHED")
+    assert run_of(first, builders.spec("dice", 0)).info.status == run_of(first).info.status == "RUNNING"
+
+
+def test_a_resume_on_another_store_makes_the_whole_tree_there(uri: str, tmp_path: Path) -> None:
+    study, trial = study_named("moved"), builders.trial("dice", 0.5, 0)
+    first = begun(uri, study)
+    keep(study, train(first, trial))
+    first.end_sweep("KILLED")
+    second = begun(f"sqlite:///{tmp_path}/other.db", study)
+    there = run_of(second, trial.spec)
+    assert there.info.status == "FINISHED" and there.data.tags["mlflow.parentRunId"] == run_of(second).info.run_id
+    assert studies.parents(study) == [run_of(first).info.run_id, run_of(second).info.run_id]
+    assert study.user_attrs["run/search/00000"] == there.info.run_id
+
+
+def test_ending_the_sweep_closes_what_still_runs(uri: str, tmp_path: Path) -> None:
+    tracker = begun(uri, "ending")
+    tracker.notify(Started(builders.spec("dice", 0)))
+    tracker.end_sweep("KILLED", summary("", {"test/miou": 0.5}))
+    assert run_of(tracker, builders.spec("dice", 0)).info.status == run_of(tracker).info.status == "KILLED"
+    assert run_of(tracker).data.metrics["test/miou"] == 0.5
+
+
+def test_values_that_changed_stand_beside_those_of_before(uri: str) -> None:
+    """Say, because another family is recommended than when the store was written."""
+    study = study_named("values")
+    tracker = begun(uri, study)
+    tracker.end_sweep("FINISHED", summary("", {"test/miou": 0.5, "test/miou_ci_low": 0.1}))
+    client, parent = MlflowClient(uri), run_of(tracker).info.run_id
+    client.log_metric(parent, "test/miou", 0.7, timestamp=int(time.time() * 1000) + 100_000)  # by a clock that is ahead
+    for _ in range(2):
+        again = begun(uri, study, status="FINISHED")
+        again.conclude("FINISHED", summary("", {"test/miou": 0.3, "test/miou_ci_low": 0.1}))
+        metrics = run_of(again).data.metrics
+        assert (metrics["test/miou"], metrics["test/miou_ci_low"]) == (0.3, 0.1)
+    points = {name: [p.value for p in client.get_metric_history(parent, name)] for name in metrics}
+    assert sorted(points["test/miou"]) == [0.3, 0.5, 0.7] and points["test/miou_ci_low"] == [0.1]
+
+
+@pytest.mark.slow
+def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sweeper.tracking import Tracker; from sweeper.storage import open_storage; "
+        "open_storage('sqlite:///sweeper.db'); Tracker('sqlite:///mlflow.db', warn=print)"
+    )
+    starts = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    ended = [(start.communicate(timeout=200)[1], start.returncode) for start in starts]
+    assert [status for _, status in ended] == [0] * 6, ended
+
+
+def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("this is no database, and long enough not to look like an empty one" * 20)
+    with pytest.raises(UsageError, match="--tracking-uri"):
+        Tracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def as_in_a_new_process() -> None:
+    """MLflow remembers for as long as a process lives where a run's files are, by the run's id alone."""
+    utils._artifact_repos_cache.clear()
+
+
+def reported(folder: Path, name: str, words: str, study: optuna.Study | None = None) -> tuple[Tracker, list[str]]:
+    """A sweep with one training on the store in `folder`, whose report says these words."""
+    as_in_a_new_process()
+    warnings: list[str] = []
+    tracker = begun(f"sqlite:///{folder}/mlflow.db", study or study_named(name), warn=warnings.append)
+    train(tracker, builders.trial("dice", 0.5, 0))
+    (folder / "report").mkdir(exist_ok=True)
+    (folder / "report" / "report.md").write_text(words)
+    tracker.end_sweep("FINISHED", summary("")._replace(folder=folder / "report"))
+    return tracker, warnings
+
+
+def test_a_copied_or_moved_folder_writes_its_files_beside_itself(tmp_path: Path) -> None:
+    original, copy, elsewhere = tmp_path / "the original", tmp_path / "cöpy", tmp_path / "below" / "moved"
+    original.mkdir()
+    names = ("study", "Another Study")  # the second has a folder of another name
+    swept = {name: study_named(name) for name in names}
+    parents = {}
+    for name in names:
+        tracker, warnings = reported(original, name, f"first {name}", swept[name])
+        parents[name] = tracker.projection.parent_run_id
+        assert not warnings
+    client = MlflowClient(f"sqlite:///{original}/mlflow.db")
+    own = client.create_experiment("own", artifact_location=str(tmp_path / "elsewhere" / "mlruns" / "own files"))
+    before = files_below(original)
+    shutil.copytree(original, copy)
+    for index, name in enumerate(names):
+        _, warnings = reported(copy, name, "second", swept[name])
+        assert sum("was moved or copied" in text for text in warnings) == (2 if index == 0 else 0)
+    assert files_below(original) == before
+    assert list(copy.rglob("mlruns/*/*/artifacts/report/report.md"))
+    in_copy = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    for name in names:
+        place = in_copy.get_run(parents[name]).info.artifact_uri
+        assert place.startswith(copy.as_uri() + "/mlruns/")
+        assert (Path(unquote(urlsplit(place).path)) / "report/report.md").read_text() == "second"
+    assert in_copy.get_experiment(own).artifact_location == client.get_experiment(own).artifact_location
+
+    shutil.rmtree(original)
+    elsewhere.parent.mkdir()
+    shutil.move(copy, elsewhere)
+    _, warnings = reported(elsewhere, "study", "third", swept["study"])
+    assert len(warnings) == 2
+    assert not original.exists() and not copy.exists()
+    again, warnings = reported(elsewhere, "study", "fourth", swept["study"])
+    assert not warnings and again.projection.parent_run_id == parents["study"]
+
+
+def test_a_store_that_is_moved_without_its_files_still_finds_them(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    tracker, _ = reported(first, "study", "first")
+    run = tracker.projection.parent_run_id
+
+    def report() -> str:
+        as_in_a_new_process()
+        path = MlflowClient(uri).download_artifacts(run, "report/report.md", str(second))
+        return Path(path).read_text()
+
+    uri = f"sqlite:///{second}/mlflow.db"
+    for path in first.glob("mlflow.db*"):
+        shutil.move(path, second)
+    warnings: list[str] = []
+    client = connect(uri, warnings.append)
+    assert report() == "first"
+    assert len(warnings) == 1
+    assert f"1 run stay at {first.as_uri()}/mlruns/study" in warnings[0]
+    experiment = client.get_experiment_by_name("study")
+    assert experiment is not None and experiment.artifact_location == f"{second.as_uri()}/mlruns/study"
+    later, warnings = reported(second, "later", "later")
+    assert not warnings and client.get_run(later.projection.parent_run_id).info.artifact_uri.startswith(second.as_uri())
+    assert report() == "first"
+    assert len(list(first.rglob("artifacts/report/report.md"))) == 1
+
+    shutil.copytree(first / "mlruns", second / "mlruns", dirs_exist_ok=True)  # the files come along at last
+    shutil.rmtree(first)
+    connect(uri, pytest.fail)
+    assert client.get_run(run).info.artifact_uri.startswith(second.as_uri())
+    assert report() == "first"

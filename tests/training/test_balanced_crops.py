@@ -1,0 +1,300 @@
+"""Balanced crops: which they are, where their middles lie, and what the loss sees of each class then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from pydantic import ValidationError
+
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import IGNORE, Conditions, Dataset, ImageInfo
+from sweeper.data import open_store
+from sweeper.data.balanced_crops import (
+    DRAWN,
+    balanced_of,
+    central_classes,
+    corner_around,
+    larger_than,
+    pixels_in_crops,
+)
+from sweeper.data.folds import split_of
+from sweeper.data.store import PixelStore, StoreWriter
+from sweeper.losses import build_loss, snippet
+from sweeper.training.batches import crops, cut
+from sweeper.training.checkpoint import key_of
+from sweeper.training.engine import Training
+from sweeper.training.final_training import FinalTraining
+from sweeper.training.initial_networks import Starts
+from sweeper.training.resident_store import upload
+from sweeper.training.rung_plan import plan_crops
+from sweeper.training.training_steps import TrainingSteps
+from tests.support import builders
+from tests.support.sweeping import sweep_in
+
+CPU = torch.device("cpu")
+BALANCED = Recipe(size=16, batch_size=3, steps=8, confirm_steps=8, evaluations=2, crops="balanced")
+CLASSES = ("road", "sky", "sign", "lamp")
+
+
+def a_mask(height: int, width: int, *patches: tuple[int, slice, slice]) -> npt.NDArray[np.uint8]:
+    """Road, with patches of other labels."""
+    mask = np.zeros((height, width), dtype=np.uint8)
+    for label, rows, columns in patches:
+        mask[rows, columns] = label
+    return mask
+
+
+MASKS = (
+    a_mask(24, 37, (1, slice(0, 6), slice(0, 37)), (2, slice(20, 22), slice(34, 37)), (3, slice(9, 10), slice(4, 5))),
+    a_mask(30, 12, (3, slice(3, 9), slice(2, 4)), (IGNORE, slice(10, 30), slice(0, 12))),
+    a_mask(9, 9, (2, slice(0, 1), slice(0, 3))),
+    a_mask(20, 20, (IGNORE, slice(0, 5), slice(0, 5))),
+)
+"""Larger than a crop, narrower than one, smaller than one, and road alone."""
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Dataset:
+    with StoreWriter(tmp_path, 3) as writer:
+        for mask in MASKS:
+            writer.append(np.repeat(mask[:, :, None], 3, axis=2), mask)
+        writer.finish()
+        folder = writer.publish("street")
+    pictures = tuple(
+        ImageInfo(stem=str(n), height=m.shape[0], width=m.shape[1], pixels=tuple(int((m == c).sum()) for c in range(4)))
+        for n, m in enumerate(MASKS)
+    )
+    return builders.dataset(classes=CLASSES, store=str(folder), pictures=pictures)
+
+
+def balanced(dataset: Dataset, recipe: Recipe = BALANCED) -> Conditions:
+    """A study's conditions as `prepare` makes them."""
+    seen = pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
+    return Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=seen)
+
+
+# --- Which they are ---
+
+
+def test_a_third_of_a_batch_is_balanced_and_rounded_as_nnunet_rounds_it() -> None:
+    assert [balanced_of(batch) for batch in (1, 2, 3, 4, 8, 12, 16, 32)] == [1, 1, 1, 1, 3, 4, 5, 11]
+
+
+def test_no_crop_is_centred_on_background_nor_on_what_is_not_there(street: Dataset, tiny: Dataset) -> None:
+    assert central_classes(street) == ((1, 2, 3), (3,), (2,), ())
+    assert set(central_classes(tiny)) <= {(1,), ()}
+    flooded = street.model_copy(update={"pictures": (street.pictures[0].model_copy(update={"pixels": (9, 99, 1, 1)}),)})
+    assert central_classes(flooded) == ((0, 2, 3),)  # the commonest of several is their background
+    inverse = tiny.model_copy(update={"pictures": (tiny.pictures[0].model_copy(update={"pixels": (9, 99)}),)})
+    assert central_classes(inverse) == ((1,),)  # of two it is class 0, however rare
+
+
+def test_the_others_and_all_other_draws_are_those_of_uniform_crops(street: Dataset) -> None:
+    store, keys = open_store(street.store), {"size": 16, "batch_size": 8, "seed": 3}
+    moved = 0
+    for step in range(20):
+        plain, draws = crops(store, (0, 1, 2, 3), step=step, **keys)  # type: ignore[arg-type]
+        ours, again = crops(store, (0, 1, 2, 3), step=step, central=central_classes(street), **keys)  # type: ignore[arg-type]
+        assert ours[:5] == plain[:5] and [crop.image for crop in ours] == [crop.image for crop in plain]
+        assert [p for p, o in zip(plain, ours, strict=True) if p.image == 3] == [o for o in ours if o.image == 3]
+        assert all(torch.equal(a, b) for a, b in zip(draws[:3], again[:3], strict=True))
+        moved += sum(p != o for p, o in zip(plain[5:], ours[5:], strict=True))
+    assert moved > 20
+
+
+def test_they_depend_on_seed_and_step_and_on_no_loss(street: Dataset) -> None:
+    store, images, central = open_store(street.store), (0, 1, 2, 3), central_classes(street)
+    given: tuple[Any, ...] = (BALANCED, store, images, range(2, 8))
+    one = plan_crops(builders.spec("dice", seed=4), *given, central=central)
+    other = plan_crops(builders.spec("cross_entropy", seed=4), *given, central=central)
+    assert torch.equal(one.places, other.places)
+    assert not torch.equal(one.places, plan_crops(builders.spec(seed=5), *given, central=central).places)
+    step, _ = crops(store, images, size=16, batch_size=3, step=5, seed=4, central=central)
+    assert one.places[3].tolist() == [list(crop) for crop in step]
+
+
+# --- Where they lie ---
+
+
+def test_the_middle_is_a_pixel_of_the_class_wherever_the_edges_let_it() -> None:
+    rng = np.random.default_rng(0)
+    for mask in MASKS[:3]:
+        classes = [c for c in (1, 2, 3) if (mask == c).any()]
+        for _ in range(200):
+            corner = corner_around(mask, classes, rng.random(2), 8)
+            found = mask
+            for axis, (at, side) in enumerate(zip(corner, mask.shape, strict=True)):
+                assert 0 <= at <= side - 8
+                free = range(at, at + 8) if at in (0, side - 8) else [at + 4]
+                found = found.take(free, axis=axis)
+            assert np.isin(found, classes).any()
+
+
+def test_a_crop_larger_than_the_image_begins_at_its_corner() -> None:
+    assert corner_around(MASKS[2], (2,), np.array([0.0, 0.99]), 16) == (0, 0)
+    assert corner_around(MASKS[1], (3,), np.array([0.0, 0.99]), 16) == (0, 0)
+
+
+def test_each_class_is_drawn_as_often_and_so_is_each_of_its_pixels() -> None:
+    """With crops of one pixel the corner is the middle."""
+    rng = np.random.default_rng(1)
+    found = Counter(corner_around(MASKS[0], (1, 2, 3), rng.random(2), 1) for _ in range(6000))
+    classes = Counter({c: sum(n for at, n in found.items() if MASKS[0][at] == c) for c in (0, 1, 2, 3)})
+    assert classes[0] == 0 and all(abs(classes[c] - 2000) < 4 * (6000 * 2 / 9) ** 0.5 for c in (1, 2, 3))
+    signs = [n for at, n in found.items() if MASKS[0][at] == 2]
+    assert len(signs) == 6 and all(abs(n - 2000 / 6) < 4 * (2000 / 6) ** 0.5 for n in signs)
+
+
+# --- What the loss sees ---
+
+
+def by_hand(mask: npt.NDArray[np.uint8], central: tuple[int, ...], size: int, share: float) -> npt.NDArray[np.float64]:
+    """Pixels of each class in a crop, on average: every corner and every middle in turn."""
+    height, width = mask.shape
+    tops, lefts = max(0, height - size) + 1, max(0, width - size) + 1
+
+    def held(top: int, left: int) -> npt.NDArray[np.float64]:
+        part = mask[top : top + size, left : left + size]
+        return np.bincount(part.ravel(), minlength=256)[:4].astype(float)
+
+    anywhere = np.mean([held(top, left) for top in range(tops) for left in range(lefts)], axis=0)
+    if not central:
+        return anywhere
+    each = []
+    for label in central:
+        there = np.argwhere(mask == label)
+        corners = [(np.clip(r - size // 2, 0, tops - 1), np.clip(c - size // 2, 0, lefts - 1)) for r, c in there]
+        each.append(np.mean([held(*corner) for corner in corners], axis=0))
+    total: npt.NDArray[np.float64] = (1 - share) * anywhere + share * np.mean(each, axis=0)
+    return total
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 24, 40])
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_what_crops_hold_is_what_counting_them_one_by_one_gives(street: Dataset, size: int, batch: int) -> None:
+    found = pixels_in_crops(street, open_store(street.store), size, batch)
+    share = balanced_of(batch) / batch
+    for mask, central, ours in zip(MASKS, central_classes(street), found, strict=True):
+        assert ours == pytest.approx(DRAWN * by_hand(mask, central, size, share), abs=0.5 + 1e-6)
+
+
+def test_a_rare_class_is_seen_as_often_as_is_said(street: Dataset) -> None:
+    store, images, central = open_store(street.store), (0, 1, 2, 3), central_classes(street)
+    said = balanced(street, BALANCED.model_copy(update={"batch_size": 8})).pixels_seen(images)
+    seen = np.zeros(4)
+    for step in range(400):
+        places, _ = crops(store, images, size=16, batch_size=8, step=step, seed=0, central=central)
+        seen += np.bincount(cut(store, places, 16)[1].numpy().ravel(), minlength=256)[:4]
+    assert seen / seen.sum() == pytest.approx(said / said.sum(), rel=0.05)
+    plain = street.class_pixels() / street.class_pixels().sum()
+    assert said[3] / said.sum() > 1.3 * plain[3]
+
+
+def test_crops_that_hold_whole_images_are_the_uniform_ones(street: Dataset) -> None:
+    store, keys = open_store(street.store), {"size": 40, "batch_size": 8, "seed": 3, "step": 1}
+    assert not larger_than(37, street) and larger_than(36, street)
+    assert crops(store, (0, 1, 2), central=central_classes(street), **keys)[0] == crops(store, (0, 1, 2), **keys)[0]  # type: ignore[arg-type]
+    seen = balanced(street, BALANCED.model_copy(update={"size": 40})).pixels_seen((0, 1, 2))
+    assert seen.tolist() == (DRAWN * street.class_pixels((0, 1, 2))).tolist()
+
+
+def test_conditions_say_what_balanced_crops_hold_or_are_refused(street: Dataset) -> None:
+    with pytest.raises(ValidationError, match="balanced crops need crop_pixels"):
+        Conditions(dataset=street, recipe=BALANCED, seed=0)
+    with pytest.raises(ValidationError, match="one row for each of 4 images, got 1"):
+        Conditions(dataset=street, recipe=BALANCED, seed=0, crop_pixels=((1, 2, 3, 4),))
+    assert (
+        Conditions(dataset=street, recipe=Recipe(), seed=0).pixels_seen((0, 2)).tolist()
+        == street.class_pixels((0, 2)).tolist()
+    )
+
+
+def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:
+    conditions, images = balanced(street), (0, 1, 2, 3)
+    params = {"class_weight_power": 1.0}
+    made = builders.spec("weighted_ce", params=params)
+    seen = conditions.pixels_seen(images)
+    steps = TrainingSteps(made, conditions, open_store(street.store), images, device=CPU, starts=Starts())
+    bias = [module.bias for module in steps.model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    assert bias is not None and bias.tolist() == pytest.approx(np.log(seen / seen.sum()).tolist(), rel=1e-5)
+    logits, labels = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 5, 5))
+    values = [
+        build_loss("weighted_ce", task="multiclass", class_frequencies=frequencies.tolist(), **params)(logits, labels)
+        for frequencies in (seen, street.class_pixels(images))
+    ]
+    assert steps.criterion(logits, labels) == pytest.approx(values[0]) != pytest.approx(values[1])
+
+
+# --- Trainings ---
+
+
+def trained(conditions: Conditions, folder: Path | None, *, on_device: bool = False) -> str:
+    """The result of a training; with a folder it is cut and taken up again at each evaluation."""
+    store = open_store(conditions.dataset.store)
+    given: tuple[Any, ...] = (builders.spec("dice", seed=1, params={}, steps=8), conditions, store, "cpu")
+    more: dict[str, Any] = {"resident": upload(store, CPU) if on_device else None, "clock": lambda: 0.0}
+    training = Training(*given, **more)
+    while not training.finished:
+        training.advance()
+        if folder is not None and not training.finished:
+            training.save(folder / "checkpoint")
+            training = Training(*given, checkpoint=folder / "checkpoint", **more)
+    return training.result("complete").model_dump_json()
+
+
+def test_a_training_that_is_cut_or_reads_pixels_on_the_device_is_the_same(tiny: Dataset, tmp_path: Path) -> None:
+    conditions = balanced(tiny, BALANCED.model_copy(update={"evaluations": 4}))
+    whole = trained(conditions, None)
+    assert trained(conditions, tmp_path) == trained(conditions, None, on_device=True) == whole
+    plain = conditions.recipe.model_copy(update={"crops": "uniform"})
+    assert trained(Conditions(dataset=tiny, recipe=plain, seed=0), None) != whole
+
+
+def test_a_final_training_draws_as_the_study_did(tiny: Dataset) -> None:
+    conditions = balanced(tiny)
+    images = split_of(conditions, 0).train
+    store: PixelStore = open_store(tiny.store)
+    made = builders.spec("dice", seed=2, params={}, steps=8, purpose="final")
+    final = FinalTraining(made, conditions, store, "cpu", images=images)
+    ours = final._steps._batch(3)[1]
+    keys = {"size": 16, "batch_size": 3, "step": 3, "seed": 2}
+    places, draws = crops(store, images, central=central_classes(tiny), **keys)  # type: ignore[arg-type]
+    labels = cut(store, places, 16)[1].long()
+    assert torch.equal(ours, torch.where(draws.flip[:, None, None], labels.flip(-1), labels))
+
+
+def test_a_checkpoint_of_other_crops_is_of_another_training(tiny: Dataset) -> None:
+    conditions = balanced(tiny)
+    uniform = conditions.recipe.model_copy(update={"crops": "uniform"})
+    assert key_of(conditions) != key_of(conditions.model_copy(update={"recipe": uniform}))
+
+
+# --- What people read ---
+
+
+def test_the_code_says_which_crops_it_is_for_and_answers_for_whole_images() -> None:
+    given: tuple[Any, ...] = ("weighted_ce", {"class_weight_power": 1.0}, "multiclass", ("a", "b"), (6.0, 4.0))
+    text = snippet(*given, point=0.5, image_frequencies=(90.0, 10.0))
+    assert "# For balanced crops: a third of each batch" in text
+    assert "class_frequencies=(0.6, 0.4)" in text and "log_prior = torch.tensor([0.9, 0.1]).log()" in text
+    assert "balanced" not in snippet(*given, point=0.5)
+
+
+@pytest.mark.slow
+def test_a_sweep_weighs_what_its_crops_hold_and_says_so(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "crops": "balanced"}
+    given |= {"size": 32, "batch_size": 4, "steps": 16, "confirm_steps": 16}
+    outcome = sweep_in(tmp_path, **given)
+    conditions, sweep = outcome.sweep.conditions, outcome.sweep
+    seen = conditions.pixels_seen(split_of(conditions, conditions.seed).train)
+    assert sweep.imbalance == pytest.approx(seen[0] / seen[1]) and sweep.imbalance < 0.9 * sweep.profile.imbalance
+    report = outcome.paths.markdown.read_text("utf-8")
+    assert "Crops are balanced: a third of each batch" in report and "32² balanced crops" in report
+    again = sweep_in(tmp_path, resume=True, **given | {"trials": 8, "data": None})
+    assert again.sweep.conditions.crop_pixels == conditions.crop_pixels

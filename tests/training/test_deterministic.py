@@ -1,0 +1,190 @@
+"""`--deterministic`: torch uses no algorithm whose sums vary in their order, and says where it has no other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweeper.core.errors import UsageError
+from sweeper.core.own_code import find_code
+from sweeper.core.records import Conditions, Dataset
+from sweeper.data.folds import split_for
+from sweeper.data.store import open_store
+from sweeper.executors.inline import InlineBackend
+from sweeper.executors.processes import ProcessBackend
+from sweeper.training.checkpoint import key_of
+from sweeper.training.engine import Training
+from sweeper.training.hardware import settle_numerics
+from sweeper.training.initial_networks import Starts
+from sweeper.training.resident_store import resident
+from sweeper.training.step_choice import one_by_one
+from sweeper.training.training_steps import TrainingSteps
+from tests.training.test_numerics import results
+from tests.training.test_training import SMALL, spec
+
+NETS = """
+import torch
+
+class Varies(torch.nn.Module):
+    def __init__(self, in_channels, classes):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(in_channels, classes, 1)
+
+    def forward(self, images):
+        first = torch.zeros(1, dtype=torch.int64)
+        return self.layer(images.clone().put_(first, images.flatten()[:1]))
+
+def varies(in_channels, classes):
+    return Varies(in_channels, classes)
+"""
+"""torch has `put_` in no deterministic form, on a CPU either."""
+SAME = SMALL.model_copy(update={"deterministic": True})
+
+
+@pytest.fixture
+def varies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "varying_nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    yield "varying_nets:varies"
+    sys.modules.pop("varying_nets", None)
+
+
+def conditions_of(dataset: Dataset, network: str | None, deterministic: bool) -> Conditions:
+    given = {} if network is None else {"model": find_code(network, "--model"), "arch": network}
+    return Conditions(
+        dataset=dataset, recipe=SMALL.model_copy(update={"deterministic": deterministic, **given}), seed=0
+    )
+
+
+@pytest.mark.parametrize(
+    "backend", [InlineBackend("cpu"), ProcessBackend("cpu", 1, 1, print)], ids=["inline", "processes"]
+)
+def test_what_has_no_deterministic_form_is_refused_before_anything_is_trained(
+    varies: str, tiny: Dataset, tmp_path: Path, backend: InlineBackend | ProcessBackend
+) -> None:
+    with (
+        closing(backend),
+        pytest.raises(UsageError, match=r"put_.* does not have a deterministic implementation"),
+    ):
+        backend.open(conditions_of(tiny, varies, True), tmp_path)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_it_trains_where_any_order_of_sums_will_do(varies: str, tiny: Dataset, tmp_path: Path) -> None:
+    with closing(InlineBackend("cpu")) as backend:
+        backend.open(conditions_of(tiny, varies, False), tmp_path)
+
+
+def test_on_a_cpu_nothing_changes(tiny: Dataset, tmp_path: Path) -> None:
+    specs = [spec(number=0, family="dice_ce"), spec(number=1, family="lovasz")]
+    found = [
+        results(InlineBackend("cpu"), conditions_of(tiny, None, deterministic), specs, tmp_path / str(deterministic))
+        for deterministic in (False, True)
+    ]
+    assert found[0] == found[1] and len(found[0]) == 2
+
+
+def state() -> tuple[object, ...]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.deterministic,
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.parametrize(("warn_only", "cudnn"), [(False, False), (True, True)])
+def test_what_held_before_holds_again(monkeypatch: pytest.MonkeyPatch, warn_only: bool, cudnn: bool) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", cudnn)
+    torch.use_deterministic_algorithms(warn_only, warn_only=warn_only)
+    before = state()
+    settle_numerics(False)()
+    assert state() == before
+    restore = settle_numerics(True)
+    assert state() == (True, False, True, False, ":4096:8")
+    restore()
+    assert state() == before
+
+
+def test_a_process_that_could_not_begin_computes_as_before(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions, before = conditions_of(tiny, None, True), state()
+    gone = tiny.model_copy(update={"store": str(tmp_path / "nowhere")})
+    with closing(InlineBackend("cpu")) as backend, pytest.raises(Exception, match="nowhere"):
+        backend.open(conditions.model_copy(update={"dataset": gone}), tmp_path)
+    assert state() == before
+
+
+def test_a_checkpoint_from_before_there_were_the_options_is_of_the_same_training(tiny: Dataset) -> None:
+    usual = conditions_of(tiny, None, False)
+    before = usual.recipe.model_copy(update={"engine": "auto"})  # the default, then
+    text = before.model_dump_json(exclude={"model", "own_metric", "deterministic", "compiled", "crops"})
+    assert key_of(usual) == hashlib.sha256(f"{tiny.digest} {text} 0".encode()).hexdigest()
+    assert key_of(conditions_of(tiny, None, True)) != key_of(usual)
+    compiled = usual.recipe.model_copy(update={"compiled": True})
+    assert key_of(usual.model_copy(update={"recipe": compiled})) != key_of(usual)
+
+
+@pytest.mark.parametrize(
+    ("place", "deterministic", "tried"),
+    [("cpu", False, False), ("cuda", False, True), ("cuda", True, False)],
+)
+def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, place: str, deterministic: bool, tried: bool
+) -> None:
+    """In forward and backward. Evaluations have images of many sizes, and each size would be tried."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    seen = list[bool]()
+
+    def look(*_: object) -> None:
+        seen.append(torch.backends.cudnn.benchmark)
+
+    def look_both_ways(_: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        look()
+        output.register_hook(look)
+
+    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    given = (spec(), conditions_of(tiny, None, deterministic), open_store(tiny.store), train)
+    steps = TrainingSteps(*given, device=torch.device("cpu"), starts=Starts())
+    batch = steps._batch(0)
+    steps.model.register_forward_hook(look_both_ways)
+    steps._device = torch.device(place)  # of which nothing else is needed in a step
+    restore = settle_numerics(deterministic)
+    steps._update(*batch)
+    restore()
+    assert seen == [tried, tried] and not torch.backends.cudnn.benchmark
+
+
+def test_steps_are_recorded_only_where_that_is_insisted_on() -> None:
+    """Whether they can be depends on the memory that is free."""
+    gpu, recorded = torch.device("cuda"), {"engine": "auto"}
+    assert one_by_one(SAME.model_copy(update=recorded), gpu)
+    assert one_by_one(SMALL, gpu) and not one_by_one(SMALL.model_copy(update=recorded), gpu)
+    assert not one_by_one(SAME.model_copy(update={"engine": "graph"}), gpu)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+@pytest.mark.parametrize("family", ["cross_entropy", "dice_ce", "tversky", "focal"])
+def test_on_a_gpu_a_repetition_gives_the_same_bits(tiny: Dataset, engine: str, family: str) -> None:
+    recipe = SAME.model_copy(update={"engine": engine, "precision": "bfloat16", "steps": 12})
+    conditions, store = Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store)
+    pixels, found = resident(store, torch.device("cuda")), []
+    settle_numerics(True)
+    for _ in range(2):
+        training = Training(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
+        seen = []
+        while not training.finished:
+            seen.append(training.advance())
+        found.append([(one.value, one.train_loss) for one in seen])
+    assert found[0] == found[1]

@@ -1,0 +1,228 @@
+"""`sweeper train`: the recommended configuration to the end, on what is asked for and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sweeper import storage as studies
+from sweeper.cli.train import trained_text
+from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
+from sweeper.core.paths import weights_dir
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Collapse, Conditions, Dataset
+from sweeper.data import divide
+from sweeper.training import final_training
+from sweeper.training.training_steps import TrainingSteps
+from sweeper.training.weights_file import kept_weights, read_record
+from sweeper.workflow import train as final_trainings
+from sweeper.workflow.export import export_study
+from sweeper.workflow.recommended_network import answer_of, network_of
+from sweeper.workflow.train import Trained, TrainOptions, train_recommended
+from tests.support import builders, faking
+from tests.support.faking import FakeExecutor, fake_result, new_plan, train
+from tests.support.sweeping import Recorder
+from tests.training.test_training import SMALL
+
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> studies.SteadyStorage:
+    """A study of real images whose trainings were invented, and which recommends `dice`."""
+    return study_of(tmp_path, tiny, SMALL, monkeypatch)
+
+
+def study_of(tmp_path: Path, tiny: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> studies.SteadyStorage:
+    monkeypatch.setattr(faking, "DATA", tiny)
+    plan = new_plan(conditions=Conditions(dataset=tiny, recipe=recipe, seed=0))
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    train(studies.create_study(storage, "s", plan), FakeExecutor(fake_result), plan=plan)
+    return storage
+
+
+class Stops(Recorder):
+    """Asks for a stop when it is looked at for the n-th time."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    @property
+    def status(self) -> int | None:
+        self._left -= 1
+        return 130 if self._left < 0 else None
+
+
+def trained(
+    study: studies.SteadyStorage,
+    folder: Path,
+    stop: Recorder | None = None,
+    speaker: Recorder | None = None,
+    **options: object,
+) -> Trained:
+    given = TrainOptions.model_validate({"cache": folder / "cache", "device": "cpu", **options})
+    return train_recommended(
+        study, "s", given, speaker=speaker or Recorder(), stop=stop or Recorder(), progress=lambda done, total: None
+    )
+
+
+@pytest.mark.slow
+def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
+    study: studies.SteadyStorage, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    scored: list[tuple[int, ...]] = []
+    begin, score = final_training.FinalTraining.__init__, final_training.FinalTraining.score
+
+    def begun(self: object, *args: object, images: tuple[int, ...], **more: object) -> None:
+        seen.append(images)
+        begin(self, *args, images=images, **more)  # type: ignore[arg-type]
+
+    def scores(self: object, images: tuple[int, ...], point: float | None) -> object:
+        scored.append(images)
+        return score(self, images, point)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(final_training.FinalTraining, "__init__", begun)
+    monkeypatch.setattr(final_training.FinalTraining, "score", scores)
+    split = divide(tiny, test_seed=0, seed=0)
+    most = trained(study, tmp_path, epochs=2)
+    assert seen == [tuple(sorted(split.train + split.val))] and scored == [split.test]
+    assert most.steps == 2 * -(-len(seen[0]) // SMALL.batch_size) and most.family == "dice"
+    assert most.test is not None and most.val is None and most.test_images == len(split.test)
+    least = trained(study, tmp_path, on="train", steps=4)
+    assert seen[-1] == split.train and scored[1:] == [split.val, split.test] and least.val is not None
+    whole = trained(study, tmp_path, on="all", steps=4, seed=7)
+    assert seen[-1] == tuple(range(len(tiny.pictures))) and whole.test is None and len(scored) == 3
+    answer = answer_of(study, "s", "test")
+    assert whole.point == answer.point and "recommended" in whole.point_from
+    # What predicts is the last one; export takes it along.
+    network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
+    assert network is not None and network.path == whole.weights
+    assert (network.record.on, network.record.spec.seed, network.record.spec.purpose) == ("all", 7, "final")
+    made = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert made.weights is not None and read_record(made.weights) == network.record
+    assert made.model is not None and "on the images `all`" in made.model.read_text("utf-8")
+    with pytest.raises(UsageError, match="is there already"):
+        trained(study, tmp_path, on="all", steps=4, seed=7)
+
+
+def test_what_torch_has_in_no_deterministic_form_is_told_in_its_words(
+    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a study that was made on a CPU, where every loss had one, and is trained on a GPU."""
+
+    def varies(*_: object) -> None:
+        torch.use_deterministic_algorithms(True)
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+
+    monkeypatch.setattr(TrainingSteps, "_update", varies)
+    with pytest.raises(SweeperError, match=r"made with --deterministic, and torch says: .*put_.*Use another network"):
+        trained(study, tmp_path, steps=4)
+
+
+def test_nothing_is_recorded_where_a_recording_that_goes_wrong_would_end_the_command(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a study that insisted on recorded steps, which a processor would refuse."""
+    recipe = SMALL.model_copy(update={"engine": "graph"})
+    made = trained(study_of(tmp_path, tiny, recipe, monkeypatch), tmp_path, steps=4)
+    assert made.steps == 4 and "recorded" not in made.device
+
+
+@pytest.mark.slow
+def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_path: Path) -> None:
+    whole = trained(study, tmp_path / "a", steps=9)
+    with pytest.raises(
+        InterruptedSweepError, match=r"stopped at step \d of 9; the checkpoint is .*final-00001-\w{8}.pt"
+    ) as told:
+        trained(study, tmp_path / "b", steps=9, stop=Stops(1))
+    assert told.value.exit_status == 130
+    assert not list(weights_dir(tmp_path / "b" / "cache", "s").glob("*"))
+    (checkpoint,) = (tmp_path / "b").rglob("*.pt")
+    waiting = checkpoint.read_bytes()
+    trained(study, tmp_path / "b", steps=4)
+    assert checkpoint.read_bytes() == waiting  # another training leaves it alone
+    again = trained(study, tmp_path / "b", steps=9)
+    first, second = load_file(whole.weights), load_file(again.weights)
+    assert first.keys() == second.keys() and all(bool((first[name] == second[name]).all()) for name in first)
+    assert not list((tmp_path / "b").rglob("*.pt"))
+
+
+@pytest.mark.slow
+def test_another_configuration_of_the_same_budget_is_another_network(
+    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final_training, "judge", lambda _: Collapse.NONE)  # what learned nothing is not taken
+    first, before = trained(study, tmp_path, steps=4), answer_of(study, "s", "test")
+    changed = before._replace(chosen=before.chosen.model_copy(update={"lr": 1.001 * before.chosen.lr}))
+    monkeypatch.setattr(final_trainings, "answer_of", lambda *_: changed)
+    second = trained(study, tmp_path, steps=4)
+    for answer, made in ((before, first), (changed, second)):
+        network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
+        assert network is not None and network.path == made.weights
+    second.weights.rename(second.weights.with_name("final-of-an-earlier-version.safetensors"))
+    with pytest.raises(UsageError, match=r"earlier-version.* is there already"):
+        trained(study, tmp_path, steps=4)
+
+
+def test_a_network_that_learned_nothing_is_kept_and_not_taken(
+    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final_training, "judge", lambda _: Collapse.CLASS_NEVER_PREDICTED)
+    good = trained(study, tmp_path, steps=4)
+    monkeypatch.setattr(final_training, "judge", lambda _: Collapse.ALL_BACKGROUND)
+    bad = trained(study, tmp_path, steps=5)
+    network = network_of(answer_of(study, "s", "test"), weights_dir(tmp_path / "cache", "s"))
+    assert bad.weights.exists() and network is not None and network.path == good.weights
+    said = trained_text(bad, 10_000)
+    assert "neither predict nor export takes it" in said and "Next:" not in said and "Next:" in trained_text(good)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), torch.OutOfMemoryError("no")]
+)
+def test_want_of_memory_is_told_with_what_helps_a_final_training(
+    study: studies.SteadyStorage, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def out(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr(final_training.FinalTraining, "advance", out)
+    status, told, err = sweeper("train", "s", "--device", "cpu", "--json")
+    words = " ".join(err.split())
+    assert status == 1 and "memory ran out" in words and "the same command begins anew" in words
+    assert "--resume" not in words and "--workers" not in words and "mistake" not in words
+    assert "memory ran out" in json.loads(told)["error"]["message"]
+
+
+def test_the_command_says_what_it_made_and_refuses_in_words(
+    study: studies.SteadyStorage, sweeper: Sweeper, tmp_path: Path
+) -> None:
+    given = ("train", "s", "--steps", 4, "--device", "cpu")
+    status, out, err = sweeper(*given)
+    assert (
+        status == 0 and "Weights: " in out and "no new confirmation" in " ".join(out.split()) and "4 steps of 2" in err
+    )
+    status, out, _ = sweeper(*given, "--overwrite", "--json")
+    document = json.loads(out)
+    assert status == 0 and document["schema"] == "sweeper.training/1" and document["test"]["miou"] > 0
+    ((path, _),) = kept_weights(tmp_path / ".sweeper" / "weights" / "s")
+    assert Path(document["weights"]).resolve() == path.resolve()
+    for wrong, words in (
+        (("--epochs", 3), "exclude each other"),
+        (("--data", "synthetic:cracks?images=6&size=64"), "have changed"),
+    ):
+        status, _, err = sweeper(*given, *wrong)
+        assert status == 2 and words in " ".join(err.split())
+    studies.create_study(study, "empty", new_plan(conditions=builders.conditions()))
+    for command in (("train", "empty"), ("predict", "empty", "x.png", "--out", "o")):
+        status, _, err = sweeper(*command)
+        assert status == 1 and "'empty' recommends no loss" in err
+    status, _, err = sweeper("train", "nobody")
+    assert status == 2 and "nobody" in err

@@ -1,0 +1,335 @@
+"""Code of the user's (`--model module:function`): tried before anything is trained, and used like sweeper's own."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch
+import torch
+from PIL import Image
+
+from sweeper.core.errors import StudyError, UsageError
+from sweeper.core.own_code import OwnCode, code_here, find_code, load_code
+from sweeper.core.own_metric import check_metric
+from sweeper.core.records import Conditions, Dataset
+from sweeper.data import open_store
+from sweeper.losses.families import FAMILIES
+from sweeper.losses.own_loss_module import check_own_loss
+from sweeper.losses.own_losses import OWN, register
+from sweeper.storage import Plan, differences
+from sweeper.training.checkpoint import key_of
+from sweeper.training.final_training import FinalTraining
+from sweeper.training.hardware import probe
+from sweeper.training.model import build_model
+from sweeper.training.own_model import check_own
+from sweeper.training.predictor import Predictor
+from sweeper.training.weights_file import read_record
+from sweeper.workflow.export_code import model_code
+from sweeper.workflow.own_losses import declaration
+from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
+from sweeper.workflow.settings import Settings
+from tests.support.faking import new_plan
+from tests.support.own_modules import own_module
+from tests.support.sweeping import sweep_in
+from tests.training.test_training import SMALL, spec
+
+Sweeper = Callable[..., tuple[int, str, str]]
+
+NETS = """
+import random
+import torch
+from torch import nn
+
+def build(in_channels, classes, width=8):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, classes, 1)
+    )
+
+class Odd(nn.Module):
+    def __init__(self, how, in_channels, classes):
+        super().__init__()
+        self.how, self.net = how, build(in_channels, classes)
+
+    def forward(self, images):
+        logits = self.net(images)
+        if self.how == "half":
+            return logits[..., ::2, ::2]
+        if self.how == "pair":
+            return logits, logits
+        if self.how == "labels":
+            return logits.argmax(1, keepdim=True)
+        if self.how == "nan":
+            return logits / 0.0
+        if self.how == "cut":
+            return logits.detach()
+        if self.how == "zero":
+            return 0 * logits
+        if self.how == "sized":
+            return logits.reshape(len(images), 1, 32, 32)
+        if self.how == "train" and self.training:
+            raise RuntimeError("only in training")
+        return logits
+
+def half(in_channels, classes): return Odd("half", in_channels, classes)
+def pair(in_channels, classes): return Odd("pair", in_channels, classes)
+def labels(in_channels, classes): return Odd("labels", in_channels, classes)
+def nan(in_channels, classes): return Odd("nan", in_channels, classes)
+def cut(in_channels, classes): return Odd("cut", in_channels, classes)
+def zero(in_channels, classes): return Odd("zero", in_channels, classes)
+def sized(in_channels, classes): return Odd("sized", in_channels, classes)
+def train(in_channels, classes): return Odd("train", in_channels, classes)
+def fails(in_channels, classes): raise ValueError("no weights today")
+def plain(channels): return build(channels, 1)
+def nothing(in_channels, classes): return lambda images: images
+def frozen(in_channels, classes): return build(in_channels, classes).requires_grad_(False)
+def lazy(in_channels, classes): return nn.LazyConv2d(classes, 1)
+
+def unlike(in_channels, classes):
+    net = build(in_channels, classes)
+    net[0].weight.data *= random.random()
+    return net
+
+def locked(in_channels, classes):
+    net = build(in_channels, classes)
+    net.stream = (number for number in range(3))
+    return net
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module of networks in the working folder; its name."""
+    with own_module("own_nets", NETS, tmp_path, monkeypatch) as name:
+        yield name
+
+
+def own_recipe(function: str = "own_nets:build") -> Any:
+    code = find_code(function, "--model")
+    return SMALL.model_copy(update={"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5})
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("half", "must give logits of shape (2, 1, 32, 32), got (2, 1, 16, 16)"),
+        ("pair", "must give one tensor of logits, got tuple"),
+        ("labels", "must give floating-point logits, got torch.int64"),
+        ("nan", "must give finite logits"),
+        ("cut", "they have none"),
+        ("zero", "every gradient is 0"),
+        ("sized", "images of 32×64, and failed: RuntimeError"),
+        ("train", "in training it must answer images of 32×32, and failed: RuntimeError: only in training"),
+        ("fails", "failed: ValueError: no weights today"),
+        ("plain", "failed: TypeError"),
+        ("nothing", "must give a torch.nn.Module, got function"),
+        ("frozen", "no parameter with requires_grad"),
+        ("lazy", "found lazy layers"),
+        ("unlike", "follow from torch's seed alone"),
+        ("locked", "must be possible to copy it"),
+        ("NUMBER", "NUMBER = int"),
+        ("absent", "has no absent"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_words(nets: str, function: str, words: str) -> None:
+    code = find_code(f"{nets}:{function}", "--model")
+    with pytest.raises(UsageError) as caught:
+        check_own(code, channels=3, outputs=1, sizes=[(32, 32), (32, 64)], seed=0)
+    assert words in str(caught.value) and f"{nets}:{function}" in str(caught.value)
+
+
+def test_all_that_is_wrong_is_one_list_and_the_sound_one_passes(nets: str) -> None:
+    sizes = [(32, 32), (32, 64), (32, 32)]
+    with pytest.raises(UsageError) as caught:
+        check_own(find_code(f"{nets}:half", "--model"), channels=3, outputs=1, sizes=sizes, seed=0)
+    assert str(caught.value).count("\n  - ") == 4  # two sizes, in training and in evaluation
+    before = torch.random.get_rng_state()
+    check_own(find_code(f"{nets}:build", "--model"), channels=5, outputs=4, sizes=sizes, seed=0)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("own_nets", "must be module:function"),
+        ("own_nets.py:build", "for example own_nets:build"),
+        ("folder/own_nets.py:build", "for example folder.own_nets:build"),
+        ("own_nets:", "must be module:function"),
+        ("own_nets:class", "must be module:function"),
+        ("os;system:x", "must be module:function"),
+        ("there_is_none:build", "there is no there_is_none in"),
+        ("a.b.c:build", "there is no a.b.c in"),
+        ("sys:exit", "there is no sys in"),
+    ],
+)
+def test_names_that_are_none_are_refused_before_data_are_read(
+    nets: str, sweeper: Sweeper, name: str, words: str
+) -> None:
+    status, out, err = sweeper("run", "--data", "nowhere", "--executor", "inline", "--model", name, "--json")
+    assert status == 2 and words in json.loads(out)["error"]["message"] and "nowhere" not in err
+
+
+def test_a_module_that_fails_or_changed_is_told_so(
+    nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_net.py").write_text("import torch\n1 / 0\n")
+    code = find_code("broken_net:build", "--model")
+    with pytest.raises(UsageError, match=r"importing broken_net failed: ZeroDivisionError.*broken_net.py:2"):
+        load_code(code, "--model")
+    (tmp_path / "script_net.py").write_text("import sys\nsys.exit('done')\n")
+    with pytest.raises(UsageError, match="importing script_net failed: SystemExit: done"):
+        load_code(find_code("script_net:build", "--model"), "--model")
+    (tmp_path / "telling_net.py").write_text("print('hello')\nbuild = dict\n")
+    load_code(find_code("telling_net:build", "--model"), "--model")
+    assert capsys.readouterr().out == ""  # standard output is for results
+    good = find_code(f"{nets}:build", "--model")
+    assert load_code(good, "--model").__name__ == "build"
+    (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
+    with pytest.raises(UsageError, match="has changed since"):
+        load_code(good, "--model")
+    (tmp_path / "own_nets.py").unlink()
+    with pytest.raises(UsageError, match="copy its file there"):
+        load_code(good, "--model")
+
+
+def test_a_module_that_was_edited_is_imported_again_and_a_librarys_is_not(nets: str, tmp_path: Path) -> None:
+    """As in a notebook, whose process stays."""
+    source = tmp_path / "own_nets.py"
+    source.write_text("def build(in_channels, classes): return 'before'\n")
+    assert load_code(find_code(f"{nets}:build", "--model"), "--model")(1, 1) == "before"
+    source.write_text("def build(in_channels, classes): return 'after'\n")
+    code = find_code(f"{nets}:build", "--model")
+    found = load_code(code, "--model")
+    assert found(1, 1) == "after" and load_code(code, "--model") is found
+    smp = load_code(find_code("segmentation_models_pytorch:Unet", "--model"), "--model")
+    assert smp is sys.modules["segmentation_models_pytorch"].Unet is segmentation_models_pytorch.Unet
+
+
+def test_another_machine_finds_the_same_file_in_its_own_folder(
+    nets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = find_code(f"{nets}:build", "--model")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "own_nets.py").rename(tmp_path / "elsewhere" / "own_nets.py")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    here = code_here(there, "--model")
+    assert here.digest == there.digest and here.folder != there.folder
+    assert load_code(there.model_copy(update={"folder": "/nowhere"}), "--model").__name__ == "build"
+
+
+def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Dataset, tmp_path: Path) -> None:
+    recipe = own_recipe()
+    conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
+    moved = recipe.model_copy(update={"model": recipe.model.model_copy(update={"folder": "/elsewhere"})})
+    plan = new_plan(conditions=conditions)
+
+    def with_recipe(other: Any) -> Plan:
+        return plan.model_copy(update={"conditions": conditions.model_copy(update={"recipe": other})})
+
+    assert not differences(plan, with_recipe(moved))
+    assert key_of(conditions) == key_of(conditions.model_copy(update={"recipe": moved}))
+    (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
+    hardware = probe("cpu")
+    again = resumed_recipe(Settings(), recipe.model_copy(update={"precision": hardware.precision}), hardware, 9)
+    (line,) = [line for line in differences(plan, with_recipe(again)) if "precision" not in line]
+    assert "the source file of --model own_nets:build: SHA-256" in line
+    assert key_of(conditions) != key_of(conditions.model_copy(update={"recipe": again}))
+
+
+def test_the_recipe_is_the_networks_and_what_belongs_to_others_is_refused(nets: str, tiny: Dataset) -> None:
+    def asked(**options: Any) -> Any:
+        settings = Settings(model="own_nets:build", **options)
+        return make_recipe(
+            settings, tiny, probe("cpu"), training_images=9, has_weights=lambda name: False, say=lambda _: None
+        )
+
+    recipe = asked()
+    assert recipe.arch == "own_nets:build" and recipe.encoder == "" and recipe.stride == 32
+    assert recipe.model is not None and f"own_nets:build (SHA-256 {recipe.model.digest[:12]}" in describe(recipe)
+    with pytest.raises(UsageError, match="excludes --arch, --encoder-depth"):
+        asked(arch="unet", encoder_depth=3)
+    with pytest.raises(UsageError, match=r"multiple of 32 \(the network's stride\), got 48"):
+        asked(size=48)
+    with pytest.raises(UsageError, match="excludes --encoder"):
+        resumed_recipe(Settings(encoder="resnet34"), recipe, probe("cpu"), 9)
+
+
+def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_path: Path) -> None:
+    recipe = own_recipe()
+    conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
+    own = spec(purpose="final", lr=0.01)
+    training = FinalTraining(own, conditions, open_store(tiny.store), "cpu", images=(0, 1, 2))
+    training.advance(2)
+    path = tmp_path / "model.safetensors"
+    training.save_weights(path, 0.4, "train")
+    record = read_record(path)
+    assert record.model == recipe.model
+    image = open_store(tiny.store).image(0)
+    mask = Predictor(path, record, "cpu", "float32", record.point).answer(image).mask
+    namespace: dict[str, Any] = {"__file__": str(tmp_path / "model.py")}
+    exec(compile(model_code(record), "model.py", "exec"), namespace)
+    images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    assert (namespace["predict"](namespace["load"](), images)[0].numpy() == mask).all()
+    assert "from own_nets import build" in model_code(record)
+    assert "segmentation_models_pytorch" not in model_code(record)
+    again = build_model(recipe, channels=3, class_pixels=tiny.class_pixels(), task="binary", seed=1)
+    assert torch.equal(
+        next(again.parameters()),
+        next(build_model(recipe, channels=3, class_pixels=tiny.class_pixels(), task="binary", seed=1).parameters()),
+    )
+
+
+def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "own-code.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for file, code in re.findall(r'```python title="(\w+\.py)"\n(.*?)```', text, re.S):
+        (tmp_path / file).write_text(code)
+    try:
+        (network,) = re.findall(r"--model (my_\S+)", text)
+        check_own(find_code(network, "--model"), channels=3, outputs=1, sizes=[(32, 32), (32, 64)], seed=0)
+        (loss,) = re.findall(r"--loss (my_\S+)", text)
+        own = declaration(find_code(loss, "--loss"))
+        register([own])
+        check_own_loss(own, "binary", 2)
+        check_own_loss(own, "multiclass", 4)
+        (metric,) = re.findall(r"--metric (my_\S+)", text)
+        check_metric(find_code(metric, "--metric"), 4)
+    finally:
+        for name in ("my_nets", "my_losses", "my_metrics"):
+            sys.modules.pop(name, None)
+        for name in list(OWN):
+            del OWN[name], FAMILIES[name]
+
+
+@pytest.mark.slow
+def test_a_sweep_in_workers_trains_and_predicts_with_it_and_is_not_resumed_under_other_code(
+    nets: str, sweeper: Sweeper, tmp_path: Path
+) -> None:
+    outcome = sweep_in(tmp_path, model=f"{nets}:build", executor="processes", workers=1, trials=3, encoder_depth=None)
+    recipe = outcome.sweep.conditions.recipe
+    assert recipe.model is not None and recipe.model.name == "own_nets:build"
+    text = outcome.paths.markdown.read_text("utf-8")
+    assert "own\\_nets:build" in text or "own_nets:build" in text
+    Image.new("RGB", (50, 40)).save(tmp_path / "new.png")
+    where = ("--storage", f"sqlite:///{tmp_path}/sweeper.db", "--cache", tmp_path / "cache")
+    if outcome.recommendation.recommended is not None:
+        status, _, err = sweeper("train", "study", "--steps", 4, "--device", "cpu", *where)
+        assert status == 0, err
+        status, _, err = sweeper("export", "study", "--out", tmp_path / "reports", *where)
+        assert status == 0, err
+    (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
+    with pytest.raises(StudyError, match="the source file of --model own_nets:build"):
+        sweep_in(tmp_path, resume=True, executor="processes", workers=1, trials=4)
+
+
+def test_the_record_of_code_names_its_parts() -> None:
+    code = OwnCode(name="a.b:c", digest="0" * 64, folder="/x")
+    assert (code.module, code.function) == ("a.b", "c")

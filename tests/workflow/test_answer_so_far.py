@@ -1,0 +1,79 @@
+"""The answer so far: told at events, kept in the status file, MLflow's note and the report's place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from sweeper.core.errors import InterruptedSweepError
+from sweeper.core.events import Stored
+from sweeper.workflow.answer_so_far import AnswerSoFar, after_one_seed, best_so_far, first_impression
+from sweeper.workflow.status import read_life, status_file
+from tests.support import builders
+from tests.support.sweeping import Recorder, sweep_in
+
+
+def trained(family: str, value: float, purpose: str = "search", seed: int = 0) -> Stored:
+    result = builders.trial(family, value)
+    return Stored(result.model_copy(update={"spec": builders.spec(family=family, purpose=purpose, seed=seed)}))
+
+
+def test_sentences_say_what_they_are_not_worth() -> None:
+    four = [trained(name, value).result for name, value in (("dice", 0.6), ("focal", 0.4), ("dice", 0.5))]
+    assert first_impression(four, 7) == (
+        "a first impression, no answer: dice leads, with 3 trials of 2 of 7 losses; the leader often changes"
+    )
+    assert best_so_far(four).startswith("dice is best (validation 0.600; one training, ± 0.02 by luck")
+    assert after_one_seed(four[:2]) == (
+        "one fresh training of each finalist: dice reads +0.200 above focal on validation images; one seed gives no "
+        "interval"
+    )
+
+
+def test_each_answer_is_told_once() -> None:
+    told: list[tuple[str, str]] = []
+    so_far = AnswerSoFar(7, lambda *answer: told.append(answer), lambda: ("Train with dice.", "the card"))
+    so_far.searched()
+    assert not told  # nothing completed
+    for number in range(6):
+        so_far.notify(trained("dice", 0.1 * number))
+    assert [answer.split(":")[0] for answer, _ in told] == ["a first impression, no answer"]
+    so_far.searched()
+    so_far.confirming(2, folds=False)
+    for seed in (1000, 1001):
+        for family in ("dice", "focal"):
+            so_far.notify(trained(family, 0.5, "confirm", seed))
+    so_far.analysed(2)
+    words = [answer.partition(" ")[0] for answer, _ in told]
+    assert words == ["a", "dice", "one", "after"]
+    assert told[-1] == ("after 2 seeds: Train with dice", "the card")
+
+
+def test_what_an_earlier_session_searched_counts() -> None:
+    told: list[str] = []
+    before = [trained("focal", 0.9).result] * 3
+    so_far = AnswerSoFar(7, lambda answer, _: told.append(answer), lambda: ("", ""), before)
+    so_far.notify(trained("dice", 0.5))
+    assert "focal leads" in told[0]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_stopped_leaves_its_answer_so_far(tmp_path: Path) -> None:
+    # Something must be learned for a loss to be confirmed.
+    blobs: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "confirm_seeds": "2..4"}
+    with pytest.raises(InterruptedSweepError):
+        sweep_in(tmp_path, cut := Recorder(stop_after=6), trials=4, steps=16, confirm_steps=16, **blobs)
+    page = next((tmp_path / "reports").glob("*/report.md"))
+    life = read_life(status_file(f"sqlite:///{tmp_path}/sweeper.db", "study"))
+    assert life is not None and life.answer and f"so far: {life.answer}" in cut.lines
+    text = page.read_text("utf-8")
+    assert "**Not finished.**" in text and life.answer in text and "--resume" in text
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    [experiment] = [e for e in client.search_experiments() if e.name != "Default"]
+    notes = [run.data.tags.get("mlflow.note.content", "") for run in client.search_runs([experiment.experiment_id])]
+    assert any(life.answer in note and note.startswith("**Not finished.**") for note in notes)
+    done = sweep_in(tmp_path, resume=True, trials=4, steps=16, confirm_steps=16, **blobs)
+    assert "Not finished" not in done.paths.markdown.read_text("utf-8")

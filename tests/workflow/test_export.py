@@ -1,0 +1,259 @@
+"""What `sweeper export` writes is run as its user would: in a fresh process, with the libraries it names alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sweeper import storage as studies
+from sweeper.cli.export import command
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.events import Evaluated, Finished
+from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
+from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
+from sweeper.data import divide, open_store
+from sweeper.losses import snippet
+from sweeper.space import load_space
+from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.training import onnx_file
+from sweeper.training.job import Job, WorkerContext
+from sweeper.training.onnx_file import write_onnx
+from sweeper.training.predictor import Predictor
+from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
+from sweeper.training.write_weights import save_weights
+from sweeper.workflow import export
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.export import export_study, space_text
+from sweeper.workflow.export_code import model_code
+from sweeper.workflow.predict import from_study
+from tests.support import builders
+from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
+from tests.training.test_training import SMALL, spec
+
+
+def trained(dataset: Dataset, folder: Path, **changes: object) -> TrialResult:
+    """A confirmation in this process, whose weights are kept."""
+    conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
+    context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
+    job = Job(spec(purpose="confirm", keep_predictions=48, **changes), context)
+    told = job.proceed()
+    while isinstance(told, Evaluated):
+        told = job.proceed()
+    assert isinstance(told, Finished) and told.result.state == "complete", told
+    return told.result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_the_exported_network_answers_as_the_confirmed_one(
+    task: str, tmp_path: Path, tiny: Dataset, tiny_street: Dataset
+) -> None:
+    dataset = tiny if task == "binary" else tiny_street
+    result = trained(dataset, tmp_path)
+    folder = weights_dir(tmp_path / "cache", "s")
+    ((path, record),) = kept_weights(folder)
+    assert record.spec == result.spec and record.digest == dataset.digest
+    assert record.point == result.evaluations[-1].point
+    out = tmp_path / "elsewhere"
+    out.mkdir()
+    path.rename(out / "model.safetensors")
+    (out / "model.py").write_text(model_code(record), "utf-8")
+    store, test = open_store(dataset.store), divide(dataset, test_seed=0, seed=0).test
+    np.save(out / "images.npy", np.stack([store.image(i).transpose(2, 0, 1) for i in test]))
+    code = (
+        "import sys, numpy as np, torch; sys.path.insert(0, '.'); torch.set_num_threads(1)\n"
+        "sys.modules['sweeper'] = None  # it is not needed\n"
+        "from model import load, predict\n"
+        "np.save('answer.npy', predict(load(), torch.from_numpy(np.load('images.npy'))).numpy())"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=out, check=True, capture_output=True, text=True)
+    assert result.predictions is not None and result.predictions.pictures == test
+    answer = np.load(out / "answer.npy")
+    assert np.mean(answer == np.stack(result.predictions.masks)) > 0.9999
+
+
+def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
+    tmp_path: Path, tiny_street: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tiny_street, tmp_path)
+    ((path, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(UsageError, match=r"needs onnx and onnxruntime.*'\.\[onnx\]'"):
+            write_onnx(path, record, tmp_path / "model.onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    assert write_onnx(path, record, tmp_path / "model.onnx") <= 1e-4
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["sweeper.classes"]) == list(tiny_street.classes)
+    image = np.asarray(open_store(tiny_street.store).image(0)).astype(np.float32)
+    (logits,) = session.run(None, {"images": image.transpose(2, 0, 1)[None]})
+    own = Predictor(path, record, "cpu", "float32", 0.0).answer(image.astype(np.uint8)).mask
+    assert (logits[0].argmax(0) == own).mean() > 0.9999
+    monkeypatch.setattr(onnx_file, "TOLERANCE", -1.0)
+    with pytest.raises(SweeperError, match="must answer as torch does"):
+        write_onnx(path, record, tmp_path / "other.onnx")
+    assert not (tmp_path / "other.onnx").exists()
+
+
+def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dataset) -> None:
+    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
+    context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path / "checkpoints" / "s")
+    for other in (spec(), spec(purpose="confirm", seed=1001)):
+        job = Job(other, context)
+        while isinstance(job.proceed(), Evaluated):
+            pass
+    assert not weights_beside(context.checkpoints).exists()
+
+
+def test_weights_that_cannot_be_written_cost_no_result(tmp_path: Path, tiny: Dataset) -> None:
+    (tmp_path / "weights").write_text("a file where the folder should be")
+    assert trained(tiny, tmp_path).test is not None
+
+
+def test_what_is_no_file_of_ours_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"\xff" * 64)
+    save_file({"x": torch.zeros(1)}, tmp_path / "b.safetensors")
+    save_file({"x": torch.zeros(1)}, tmp_path / "c.safetensors", {"sweeper": "{}"})
+    os.mkfifo(tmp_path / "d.safetensors")
+    for name in ("a", "b", "c", "d", "missing"):
+        with pytest.raises(UsageError, match="must be a file that sweeper wrote"):
+            read_record(tmp_path / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study whose trainings were invented, and which recommends `dice`."""
+    folder = tmp_path_factory.mktemp("export")
+    plan = new_plan()
+    study = studies.create_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s", plan)
+    train(study, FakeExecutor(fake_result), plan=plan)
+    return folder
+
+
+def recommended_in(folder: Path) -> Recommended:
+    found = conclude(studies.load_sweep(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s")).recommended
+    assert found is not None
+    return found
+
+
+def keep(folder: Path, own: TrialSpec, digest: str = DATA.digest) -> Path:
+    record = WeightsRecord(
+        spec=own, digest=digest, arch="unet", encoder="resnet18", encoder_depth=3, decoder_channels=(64, 32, 16),
+        channels=3, task="binary", classes=("background", "crack"), full_scale=255, mean=(0.0,) * 3, std=(1.0,) * 3,
+        point=0.4, log_prior=(-0.1, -2.0), versions={},
+    )  # fmt: skip
+    path = weights_path(weights_dir(folder / "cache", "s"), own)
+    save_weights(path, nn.Linear(2, 2), record)
+    return path
+
+
+def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
+    storage = studies.open_storage(f"sqlite:///{finished}/sweeper.db")
+    chosen = recommended_in(finished)
+    steps = studies.load_sweep(storage, "s").conditions.recipe.confirm_steps
+    given = {
+        "family": chosen.family,
+        "params": chosen.params,
+        "lr": chosen.lr,
+        "steps": steps,
+        "seed": confirm_seed(0, 0),
+    }
+    with pytest.raises(SweeperError, match="--onnx needs a network"):
+        export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", onnx=True)
+    none = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert none.weights is None and none.model is None and none.loss.exists()
+    keep(tmp_path, spec(purpose="confirm", number=1, **{**given, "lr": 0.1}))  # another configuration
+    keep(tmp_path, spec(purpose="confirm", number=2, **given), digest="sha256:other")
+    keep(tmp_path, spec(purpose="confirm", number=3, **{**given, "steps": 4}))
+    assert export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache").weights is None
+    own = keep(tmp_path, spec(purpose="confirm", number=4, **given))
+    made = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert made.weights is not None and made.model is not None
+    before, after = load_file(own), load_file(made.weights)
+    assert before.keys() == after.keys() and all(bool((before[name] == after[name]).all()) for name in before)
+    # The operating point is the one of `sweeper predict`, and not this one training's.
+    point = from_study(storage, "s", tmp_path / "cache").point
+    record = read_record(made.weights)
+    assert record.point == point != 0.4
+    assert f"THRESHOLD = {point!r} " in made.model.read_text("utf-8")
+    assert made.megabytes is not None and made.megabytes > 0
+
+    assert made.examples is not None and made.examples == made.loss.parent / "examples"
+    assert {file.name for file in made.examples.iterdir()} >= {"train_plain.py", "mmseg_loss.py"}
+
+    code = (
+        made.loss.read_text("utf-8")
+        + "\nimport torch; print(float(criterion(torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8).long())))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert float(ran.stdout) >= 0
+    space = load_space(str(made.space), "binary")
+    (family,) = space.families
+    assert family.family == chosen.family and space.lr.low == space.lr.high == pytest.approx(chosen.lr)
+    assert {name: c.low for name, c in family.coordinates.items()} == pytest.approx(chosen.params)
+
+
+def test_what_an_earlier_export_left_is_gone_and_what_is_not_ours_stays(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = studies.open_storage(f"sqlite:///{finished}/sweeper.db")
+    folder = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache").loss.parent
+    for name in ("model.safetensors", "model.py", "model.onnx", "notes.txt"):
+        (folder / name).write_text("earlier")
+    with pytest.raises(SweeperError, match="--onnx needs a network"):
+        export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", onnx=True)
+    assert (folder / "model.onnx").read_text() == "earlier"  # one that fails leaves the earlier one as it was
+    assert [path.name for path in folder.parent.iterdir()] == ["export"]
+    monkeypatch.setattr(export, "examples", lambda *_: {})  # as of a loss that needs distance maps
+    export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert sorted(path.name for path in folder.iterdir()) == ["loss.py", "loss.yaml", "notes.txt"]
+
+
+def test_the_command_says_where_everything_is(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["s", "--storage", f"sqlite:///{finished}/sweeper.db"]
+    shown = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert shown.exit_code == 0 and "loss.py" in shown.output and "weights: none" in shown.output
+    document = json.loads(CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert document["weights"] is None and Path(document["space"]).exists()
+
+
+def test_where_nothing_is_recommended_there_is_nothing_to_export(tmp_path: Path) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    studies.create_study(storage, "s", new_plan())
+    with pytest.raises(SweeperError, match="recommends no loss"):
+        export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
+    assert not (tmp_path / "s").exists()
+
+
+def test_names_of_classes_cannot_leave_their_text() -> None:
+    names = ('a"""\nimport os', "b\\", "{x}", "日本")
+    own = builders.spec("dice", 0)
+    record = WeightsRecord(
+        spec=own, digest="", arch="unet", encoder="resnet18", encoder_depth=3, decoder_channels=None, channels=3,
+        task="multiclass", classes=names, full_scale=255, mean=(0.0,) * 3, std=(1.0,) * 3, point=0.0,
+        log_prior=(-1.0,) * 4, versions={},
+    )  # fmt: skip
+    tree = compile(model_code(record), "model.py", "exec")
+    assert "os" not in tree.co_names
+
+
+def test_every_family_survives_its_way_through_the_file(tmp_path: Path) -> None:
+    for name, params in builders.PARAMS.items():
+        text = snippet(name, params, "binary", ("a", "b"), [9.0, 1.0], point=0.5)
+        chosen = Recommended(family=name, params=params, lr=0.0013, threshold=0.5, tau=None, snippet=text)
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(space_text(builders.sweep([], []), chosen, "equivalent"), "utf-8")
+        (family,) = load_space(str(file), "binary").families
+        assert {key: c.low for key, c in family.coordinates.items()} == pytest.approx(params)

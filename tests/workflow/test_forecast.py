@@ -1,0 +1,210 @@
+"""How long a sweep takes: measured, told early, and less with everything that is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.cli.next_steps import next_steps, next_steps_text
+from sweeper.core.events import Evaluated, Paused, Resumed, Stored
+from sweeper.core.records import Collapse, Evidence, InterimAnalysis, Recommendation
+from sweeper.core.text import at_a_time, time_range, time_text
+from sweeper.evidence.recommendation import recommend
+from sweeper.report.card import card_of
+from sweeper.report.facts import collect
+from sweeper.report.write import ReportPaths
+from sweeper.study.timekeeper import REPORT_SECONDS
+from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.forecast import SEARCH_SHARE, Forecast, measured_pace, plan_text, seconds_left
+from sweeper.workflow.planned_trainings import Trainings
+from sweeper.workflow.settings import Settings, seed_range
+from tests.support import builders
+from tests.support.faking import FakeExecutor, fake_result, new_plan
+from tests.support.sweeping import Recorder, sweep_in
+
+TO_COME = {
+    "search": Trainings(least=4, most=4, first=4, steps=100),
+    "recheck": Trainings(least=2, most=4, first=4, steps=100),
+    "confirm": Trainings(least=4, most=8, first=6, steps=200),
+}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0447, "45 ms"), (3.21, "3.2 s"), (75, "75 s"), (840, "14 min"), (9000, "2.5 h"), (300_000, "3.5 days")],
+)
+def test_times_have_two_digits_and_a_unit_that_fits(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [((540, 1500), "9 to 25 min"), ((40, 40.2), "about 40 s"), ((3600, 9000), "1 to 2.5 h"), ((9, 3), "about 3 s")],
+)
+def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
+    assert time_range(*ends) == text
+
+
+def test_the_plan_is_one_sentence() -> None:
+    probe = {"probe": Trainings(least=1, most=13, first=13, steps=100)}
+    assert plan_text({**probe, **TO_COME}) == (
+        "1 training or more of 100 steps first, to see what a training needs to learn, 4 trials of at most 100 steps, "
+        "2 to 4 trainings for the finalists' learning rates and 4 to 8 trainings of 200 steps to confirm them"
+    )
+
+
+def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
+    said: list[str] = []
+    forecast = Forecast(TO_COME, lambda: 2, say=said.append)
+    assert forecast.left() is None and forecast.text() == ""
+    one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
+    forecast.notify(Evaluated(one.spec, one.evaluations[0], last=False))
+    search = 400 * SEARCH_SHARE - 25
+    expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (200 + 800, 400 + 1600)]
+    left = forecast.left()
+    assert left is not None and (left.least, left.most) == pytest.approx(tuple(expected))
+    assert said == [
+        "time: first tested answer in 1.2 to 1.7 min, last within 2.1 min, as a step takes 100 ms, "
+        "evaluations included, and 2 trainings run at a time"
+    ]
+    forecast.notify(Paused(one.spec, one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})))
+    assert forecast.left() == left  # nothing was trained since
+    forecast.notify(Resumed(one.spec, one))
+    forecast.notify(Stored(one.model_copy(update={"seconds": 20.0})))
+    assert forecast.pace == pytest.approx(0.2)
+    confirmed = builders.confirmation("dice", 1)
+    forecast.notify(Stored(confirmed))  # the phases before are over
+    left = forecast.left()
+    steps = confirmed.evaluations[-1].step
+    assert left is not None and forecast.pace is not None
+    assert left.least == pytest.approx((800 - steps) * forecast.pace / 2 + REPORT_SECONDS)
+    assert len(said) == 1
+
+
+def test_a_time_limit_ends_a_forecast() -> None:
+    forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
+    one = builders.trial("dice", 0.6, 0)
+    forecast.notify(Stored(one))
+    assert forecast.left() == (50.0, 50.0, 50.0) and forecast.text() == "first tested answer in about 50 s"
+
+
+def test_one_training_runs_and_two_run_at_a_time() -> None:
+    assert [at_a_time(n) for n in (1, 2)] == ["1 training runs at a time", "2 trainings run at a time"]
+
+
+@pytest.mark.parametrize(
+    ("own", "pace"),
+    [
+        (0.1, 0.4 + 1.2 / 100),  # 12 steps of each of four: 4.8 s, and 1.2 s of all else
+        (None, 0.5),  # streams of a GPU: whose time a wait was is not known
+    ],
+)
+def test_a_pace_in_slots_is_that_of_all_who_take_turns(own: float | None, pace: float) -> None:
+    def train(spec: Any) -> Any:
+        return fake_result(spec).model_copy(update={"seconds": 6.0, "seconds_per_step": own})
+
+    assert measured_pace(FakeExecutor(train, workers=4), new_plan(), print, slots_each=4) == pytest.approx(pace)
+
+
+def test_a_pace_is_measured_on_all_workers() -> None:
+    def train(spec: Any) -> Any:  # 12 steps: 1.2 s of steps, 0.8 s of all else
+        return fake_result(spec).model_copy(update={"seconds": 2.0, "seconds_per_step": 0.1})
+
+    executor = FakeExecutor(train, workers=2)
+    assert measured_pace(executor, new_plan(), print) == pytest.approx(0.1 + 0.8 / 100)
+    assert [spec.steps for spec in executor.specs] == [12, 12]
+
+
+def test_a_training_that_fails_while_it_is_measured_is_told() -> None:
+    warnings: list[str] = []
+    executor = FakeExecutor(
+        lambda spec: builders.failed_trial("cross_entropy", spec.number).model_copy(update={"spec": spec})
+    )
+    assert measured_pace(executor, new_plan(), warnings.append) is None
+    assert len(warnings) == 1 and "failed: it raised" in warnings[0]
+
+
+def test_nothing_to_train_takes_the_report_alone() -> None:
+    assert seconds_left({}, 0.1, 2) == (REPORT_SECONDS,) * 3
+
+
+@pytest.mark.slow
+def test_a_sweep_says_its_plan_and_its_time_before_its_search_is_half_done(tmp_path: Path) -> None:
+    display = Recorder()
+    sweep_in(tmp_path, display)
+    plan, time = (
+        next(i for i, line in enumerate(display.lines) if line.startswith(f"{word}: ")) for word in ("plan", "time")
+    )
+    assert plan < time and "7 trials of at most 4 steps" in display.lines[plan]
+    left = display.left()
+    assert left is not None and left[0] <= left[1]
+
+
+# --- What to do next -----------------------------------------------------------------------------------------
+
+
+def outcome(evidence: Evidence | None, **changes: Any) -> Outcome:
+    found: Recommendation = recommend(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
+    return Outcome(builders.sweep(**changes), found, ReportPaths(Path("reports"), "toy"))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "changes", "last"),
+    [
+        (builders.evidence({"dice": 0.9, "cross_entropy": 0.5}), {}, " --resume --trials 14"),
+        (builders.evidence({"dice": 0.7}, baseline=None), {}, " --resume --confirm-seeds 3..6"),
+        (builders.evidence({"dice": 0.9, "cross_entropy": 0.5}), {"cut": ("the search",)}, " --resume"),
+    ],
+)
+def test_the_next_commands_follow_from_the_verdict(evidence: Evidence, changes: dict[str, Any], last: str) -> None:
+    settings = Settings(storage="sqlite:///my study.db", tracking_uri="http://me:secret@host", cache=Path("my cache"))
+    commands = [command for command, _ in next_steps(outcome(evidence, **changes), settings)]
+    where = " --storage 'sqlite:///my study.db'"
+    assert commands[0] == f"sweeper export toy-20261120T0700{where} --cache 'my cache'"
+    assert commands[1] == 'sweeper ui --tracking-uri "$SWEEPER_TRACKING_URI"'
+    where += " --tracking-uri \"$SWEEPER_TRACKING_URI\" --cache 'my cache'"
+    assert commands[2] == f"sweeper run --study toy-20261120T0700{last.replace(' --resume', f' --resume{where}')}"
+
+
+@pytest.mark.parametrize(
+    ("planned", "had", "expected"),
+    [
+        ((1, 1), 1, "3..6"),
+        ((3, 8), 8, "3..16"),
+        ((5, 8), 8, "5..16"),
+        ((3, 8), 3, "3..8"),
+        ((100, 100), 100, "100..100"),
+    ],
+)
+def test_more_seeds_are_a_range_that_takes_none_away(planned: tuple[int, int], had: int, expected: str) -> None:
+    seeds = {name: {"seeds": tuple(range(had))} for name in ("dice", "tversky")}
+    analyses = tuple(InterimAnalysis(seeds=s, error=0.05, spent=0.05) for s in planned)
+    open_ = builders.evidence({"dice": 0.71, "tversky": 0.7}, half=0.05, finalists=seeds, looks=analyses)
+    found = next_steps(outcome(open_), Settings())[-1][0]
+    assert found.endswith(f" --confirm-seeds {expected}") and seed_range(expected)
+
+
+def test_where_nothing_is_recommended_the_data_and_the_budget_are_next() -> None:
+    collapsed = {"collapse": Collapse.ALL_BACKGROUND}
+    trials = [builders.trial("dice", 0.5, 0, **collapsed), builders.trial("focal", 0.5, 1, **collapsed)]
+    command = "sweeper run --data synthetic:toy --size 64 --steps 25 --study old"
+    found = outcome(None, trials=trials, confirmations=(), command=command)
+    card = card_of(collect(found.sweep, found.recommendation))
+    assert card.snippet == "sweeper run --data synthetic:toy --size 64 --steps 400"
+    text = next_steps_text(found, Settings(out=Path("my reports")))
+    assert f"  {card.snippet} --out 'my reports'\n" in text and "sweeper profile " in text and "sweeper ui\n" in text
+
+
+def test_where_no_network_can_do_the_task_more_seeds_are_not_next() -> None:
+    weak = builders.evidence({"dice": 0.5, "cross_entropy": 0.495}).model_copy(update={"constant_miou": 0.48})
+    command = "sweeper run --data synthetic:toy --steps 25 --study old"
+    [*_, (last, why)] = next_steps(outcome(weak, command=command), Settings())
+    assert last == "sweeper run --data synthetic:toy --steps 400" and "none of these networks can do the task" in why
+
+
+def test_where_nothing_was_confirmed_the_study_goes_on() -> None:
+    found = outcome(None, confirmations=())
+    card = card_of(collect(found.sweep, found.recommendation))
+    assert f"  {card.snippet}\n" in next_steps_text(found, Settings()) and card.snippet.endswith(" --resume")

@@ -1,0 +1,244 @@
+"""Precision, workers and threads on a CPU follow from a measurement, which is kept for the machine and the study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper import storage as studies
+from sweeper.core.events import Hardware, Layout
+from sweeper.core.paths import step_times_file
+from sweeper.core.recipe import Precision, Recipe
+from sweeper.core.records import Conditions, Dataset
+from sweeper.executors.inline import InlineBackend
+from sweeper.executors.processes import ProcessBackend
+from sweeper.system.cores import processor_name
+from sweeper.training.step_times import step_seconds
+from sweeper.workflow import machine_choice
+from sweeper.workflow.machine_choice import chosen_layout, chosen_precision, precision_here, settle
+from sweeper.workflow.options import as_before
+from sweeper.workflow.settings import Settings
+from tests.support.sweeping import Recorder, sweep_in
+
+CPU = Hardware(device="cpu", devices=1, name="CPU", precision="bfloat16", processor="Some Processor 1a2b3c4d")
+INTEL: dict[Precision, float] = {"float32": 0.218, "bfloat16": 0.310}
+"""avx512_bf16 and no AMX, one thread, 96² × 8."""
+AMD: dict[Precision, float] = {"float32": 0.322, "bfloat16": 0.179}
+TWO, ONE = Layout(2, 1), Layout(1, 2)
+
+
+class Machine(InlineBackend):
+    """One on which steps take what a test says; everything else is this process's."""
+
+    def __init__(
+        self, times: dict[Precision, float], layouts: tuple[Layout, ...] = (TWO,), faster: float = 1.0
+    ) -> None:
+        super().__init__("cpu")
+        self.found, self._layouts, self.faster = CPU, layouts, faster
+        self.times, self.asked, self.used = times, list[tuple[Layout, tuple[Precision, ...]]](), list[Layout]()
+
+    def hardware(self) -> Hardware:
+        return self.found
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        return self._layouts
+
+    def use(self, layout: Layout) -> None:
+        self.used.append(layout)
+
+    def step_seconds(
+        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
+    ) -> dict[Precision, float]:
+        self.asked.append((layout, tuple(precisions)))
+        return {p: self.times[p] / (1 if layout == TWO else self.faster) for p in precisions} if self.times else {}
+
+
+@pytest.fixture
+def conditions(tiny: Dataset) -> Conditions:
+    return Conditions(dataset=tiny, recipe=Recipe(size=32, batch_size=2, precision="bfloat16"), seed=0)
+
+
+def settled(
+    conditions: Conditions, machine: Machine, folder: Path, **more: Any
+) -> tuple[Precision, list[str], list[tuple[Layout, tuple[Precision, ...]]]]:
+    """Precision, what was said, and what was measured."""
+    lines: list[str] = []
+    machine.asked.clear()
+    found, layout = settle(conditions, machine, folder / "t.json", lines.append, any_precision=True, **more)
+    assert machine.used[-1] == layout
+    return found.recipe.precision, lines, list(machine.asked)
+
+
+@pytest.mark.parametrize(
+    ("times", "wanted"),
+    [
+        (INTEL, "float32"),
+        (AMD, "bfloat16"),
+        ({"float32": 0.100, "bfloat16": 0.095}, "float32"),
+        ({"float32": 0.100, "bfloat16": 0.089}, "bfloat16"),
+    ],
+)
+def test_the_quicker_precision_is_taken_by_a_margin(
+    times: dict[Precision, float], wanted: str, conditions: Conditions, tmp_path: Path
+) -> None:
+    assert chosen_precision(times) == wanted
+    precision, (line,), _ = settled(conditions, Machine(times), tmp_path)
+    assert precision == wanted
+    assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trained in {wanted}" in line
+
+
+def test_a_measurement_is_kept_for_the_machine_and_its_recipe(conditions: Conditions, tmp_path: Path) -> None:
+    machine = Machine(INTEL)
+    _, lines, asked = settled(conditions, machine, tmp_path)
+    assert asked == [(TWO, ("float32", "bfloat16"))]
+    machine.times = AMD  # a busy moment: the numbers of a second run shall be those of the first
+    assert settled(conditions, machine, tmp_path) == ("float32", lines, [])
+    larger = conditions.recipe.model_copy(update={"batch_size": 4})
+    precision, _, asked = settled(conditions.model_copy(update={"recipe": larger}), machine, tmp_path)
+    assert (precision, len(asked)) == ("bfloat16", 1)
+    machine.found = CPU.model_copy(update={"processor": "Another 1a2b3c4d"})
+    precision, _, asked = settled(conditions, machine, tmp_path)
+    assert (precision, len(asked)) == ("bfloat16", 1)
+    assert len(json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"]) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"seconds": 3}', b'{"seconds": {"x": {"float16": 1}}}', b"\xff\xfe"])
+def test_a_damaged_file_is_measured_again(damage: bytes, conditions: Conditions, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_bytes(damage)
+    precision, _, asked = settled(conditions, Machine(AMD), tmp_path)
+    assert (precision, len(asked)) == ("bfloat16", 1)
+    assert settled(conditions, Machine(INTEL), tmp_path)[2] == []
+
+
+def test_another_torch_is_measured_again(
+    conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(conditions, Machine(INTEL), tmp_path)
+    monkeypatch.setattr(machine_choice, "versions", lambda: {"torch": "9.9"})
+    precision, _, asked = settled(conditions, Machine(AMD), tmp_path)
+    assert (precision, len(asked)) == ("bfloat16", 1)
+
+
+def test_what_cannot_be_measured_or_kept_ends_nothing(conditions: Conditions, tmp_path: Path) -> None:
+    machine = Machine({}, layouts=(TWO, ONE))
+    assert settled(conditions, machine, tmp_path)[:2] == ("bfloat16", [])  # as the processor's flags say
+    assert machine.used == [TWO]
+    (tmp_path / "t.json").mkdir()
+    assert settled(conditions, Machine(INTEL), tmp_path)[0] == "float32"
+
+
+@pytest.mark.parametrize(("faster", "wanted"), [(2.5, ONE), (2.1, TWO), (1.2, TWO)])
+def test_fewer_workers_train_where_two_threads_share_a_core(
+    faster: float, wanted: Layout, conditions: Conditions, tmp_path: Path
+) -> None:
+    machine = Machine(AMD, layouts=(TWO, ONE), faster=faster)
+    _, (_, line), asked = settled(conditions, machine, tmp_path)
+    assert machine.used == [wanted]
+    assert asked == [(TWO, ("float32", "bfloat16")), (ONE, ("bfloat16",))]
+    assert "2 workers of 1 thread" in line and "1 worker of 2 threads" in line
+    assert settled(conditions, machine, tmp_path)[2] == []
+
+
+def test_half_as_many_workers_must_be_quicker_together() -> None:
+    assert chosen_layout({Layout(8, 2): 1.0, Layout(4, 4): 0.5}) == Layout(8, 2)
+    assert chosen_layout({Layout(8, 2): 1.0, Layout(4, 4): 0.4}) == Layout(4, 4)
+
+
+def test_the_study_keeps_its_precision_on_another_processor() -> None:
+    assert precision_here(Settings(), "float32", CPU) == "float32"
+    assert precision_here(Settings(), "bfloat16", CPU.model_copy(update={"precision": "float32"})) == "bfloat16"
+    assert precision_here(Settings(precision="float32"), "bfloat16", CPU) == "float32"
+    assert precision_here(Settings(), "float32", CPU.model_copy(update={"device": "cuda"})) == "bfloat16"
+
+
+def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset) -> None:
+    found = step_seconds(conditions, ("float32", "bfloat16"), 1)
+    assert found.keys() == {"float32", "bfloat16"} and all(time > 0 for time in found.values())
+    gone = conditions.model_copy(update={"dataset": tiny.model_copy(update={"store": "nowhere"})})
+    assert step_seconds(gone, ("float32",), 1) == {}
+
+
+@pytest.mark.slow
+def test_worker_processes_measure_and_then_train(
+    conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    backend = ProcessBackend("cpu", None, 2, print)
+    try:
+        assert backend.hardware().processor == processor_name()
+        assert backend.layouts == (TWO, ONE)
+        found, layout = settle(conditions, backend, tmp_path / "t.json", print, any_precision=True)
+        kept = json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"]
+        assert len(kept) == 2 and layout in {TWO, ONE}
+        backend.use(ONE)
+        assert (backend.workers, backend.threads) == (1, 2)
+        assert backend.open(found, tmp_path / "checkpoints").slots == 1
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize("given", [{"workers": 2}, {"threads": 1}])
+def test_what_is_given_is_not_measured(given: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    backend = ProcessBackend("cpu", given.get("workers"), 2, print, threads=given.get("threads"))
+    try:
+        assert backend.layouts == (TWO,)
+    finally:
+        backend.close()
+
+
+def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
+    text = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: avx512_bf16{}\n\nprocessor\t: 1\n"
+    names = []
+    for number, more in enumerate(["", " amx_bf16"]):
+        path = tmp_path / str(number)
+        path.write_text(text.format(more), "utf-8")
+        names.append(processor_name(path))
+    assert len(set(names)) == 2 and all(name.startswith("Xeon ") for name in names)
+    assert processor_name(tmp_path / "none")
+
+
+STORED = {"device": "cpu", "executor": "processes", "workers": 2, "threads": 1, "slots": 1}
+
+
+def test_a_resume_takes_workers_and_threads_of_before() -> None:
+    bare = as_before(Settings(study="s", resume=True), STORED)
+    assert (bare.device, bare.workers, bare.threads, bare.executor) == ("cpu", 2, 1, "processes")
+    told = as_before(Settings(study="s", resume=True, workers=4), STORED)
+    assert (told.workers, told.threads) == (4, 1)
+    anew = as_before(Settings(study="s", resume=True, workers=None), STORED)
+    assert (anew.workers, anew.threads) == (None, 1)
+    elsewhere = as_before(Settings(study="s", resume=True, device="cuda"), STORED)
+    assert (elsewhere.device, elsewhere.workers, elsewhere.threads) == ("cuda", None, None)
+    ray = {**STORED, "executor": "ray", "ray_address": "head:6379"}
+    assert as_before(Settings(study="s", resume=True), ray).ray_address == "head:6379"
+    assert as_before(Settings(study="s", resume=True, executor="inline"), ray).ray_address is None
+    assert as_before(Settings(study="s", resume=True), {}) == Settings(study="s", resume=True)
+
+
+@pytest.mark.slow
+def test_the_study_holds_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured once; a resume whose machine measures something else goes on in the study's precision."""
+
+    def timed(self: InlineBackend, *given: object) -> dict[Precision, float]:
+        return AMD
+
+    monkeypatch.setattr(InlineBackend, "step_seconds", timed)
+    small: dict[str, Any] = {"trials": 3, "precision": None}
+    sweep_in(tmp_path, **small)
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
+    assert studies.read_plan(storage, "study").conditions.recipe.precision == "bfloat16"
+    assert studies.read_machine(storage, "study")["executor"] == "inline"
+    step_times_file(tmp_path / "cache").unlink()
+    measured: list[str] = []
+    other: Callable[..., dict[Precision, float]] = lambda *_: measured.append("") or INTEL  # type: ignore[func-returns-value]  # noqa: E731
+    monkeypatch.setattr(InlineBackend, "step_seconds", other)
+    display = Recorder()
+    found = sweep_in(tmp_path, display, **{**small, "trials": 5}, resume=True)
+    assert found.sweep.conditions.recipe.precision == "bfloat16" and measured == []

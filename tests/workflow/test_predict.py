@@ -1,0 +1,342 @@
+"""`sweeper predict`: what it answers is what evaluation answered, whatever the image's kind and size."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from torch import nn
+
+from sweeper.cli.signals import StopRequest
+from sweeper.core.errors import InterruptedSweepError, UsageError
+from sweeper.core.events import Evaluated, Finished
+from sweeper.core.paths import checkpoints_dir, weights_dir
+from sweeper.core.recipe import Precision
+from sweeper.core.records import Conditions, Dataset, TrialResult
+from sweeper.data import load_dataset, open_store
+from sweeper.data.image_files import find_images
+from sweeper.data.resize import resized
+from sweeper.data.shrink import enlarge_mask
+from sweeper.training import hardware
+from sweeper.training.final_training import FinalTraining
+from sweeper.training.hardware import probe
+from sweeper.training.job import Job, WorkerContext
+from sweeper.training.predictor import Predictor
+from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
+from sweeper.workflow.predict import PredictOptions, from_file, predict_images
+from tests.training.test_training import SMALL, spec
+
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+def confirmed(
+    dataset: Dataset, folder: Path, precision: Precision = "float32", steps: int = 12
+) -> tuple[Path, TrialResult]:
+    """A confirmation in this process, with its file of weights and its label maps of the test images."""
+    recipe = SMALL.model_copy(update={"precision": precision, "steps": steps, "confirm_steps": steps})
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
+    context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
+    job = Job(spec(purpose="confirm", keep_predictions=48, steps=steps, lr=0.01), context)
+    told = job.proceed()
+    while isinstance(told, Evaluated):
+        told = job.proceed()
+    assert isinstance(told, Finished) and told.result.predictions is not None, told
+    ((path, _),) = kept_weights(weights_dir(folder / "cache", "s"))
+    return path, told.result
+
+
+def deep_dataset(folder: Path) -> Dataset:
+    """Twelve TIFFs of five 16-bit channels, one of which says where the foreground is; of two sizes."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(12):
+        image = rng.integers(0, 30_000, (40 + 5 * (n % 2), 50, 5), dtype=np.uint16)
+        mask = np.zeros(image.shape[:2], dtype=np.uint8)
+        mask[10 + n : 20 + n, 5:40] = 1
+        image[..., 2] += mask * np.uint16(30_000)
+        tifffile.imwrite(folder / "images" / f"i{n}.tif", image, photometric="minisblack", planarconfig="contig")
+        Image.fromarray(mask).save(folder / "masks" / f"i{n}.png")
+    return load_dataset(str(folder), folder.parent / "cache")
+
+
+def write_images(dataset: Dataset, indices: tuple[int, ...], folder: Path) -> None:
+    """The stored images as PNG files."""
+    folder.mkdir()
+    store = open_store(dataset.store)
+    for index in indices:
+        Image.fromarray(np.asarray(store.image(index))).save(folder / f"{dataset.pictures[index].stem}.png")
+
+
+@pytest.mark.parametrize("case", ["binary", "bfloat16", "multiclass", "deep", "resized"])
+def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
+    case: str, sweeper: Sweeper, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny: Dataset = request.getfixturevalue("tiny_street" if case == "multiclass" else "tiny")
+    if case == "bfloat16":  # any processor computes in it; one that is no faster so predicts in float32
+        found = probe("cpu").model_copy(update={"precision": "bfloat16"})
+        monkeypatch.setattr(hardware, "probe", lambda _: found)
+    native = dataset = deep_dataset(tmp_path / "deep") if case == "deep" else tiny
+    if case == "resized":
+        dataset = resized(native, 48, tmp_path / "cache")
+    steps = 40 if case == "multiclass" else 12  # until several classes are predicted
+    path, result = confirmed(dataset, tmp_path, "bfloat16" if case == "bfloat16" else "float32", steps)
+    shown = result.predictions
+    assert shown is not None and np.mean([mask.mean() for mask in shown.masks]) > 0
+    if case != "deep":
+        write_images(native, shown.pictures, tmp_path / "new")
+    where = (
+        [tmp_path / "new"]
+        if case != "deep"
+        else [tmp_path / "deep" / "images" / f"{dataset.pictures[i].stem}.tif" for i in shown.pictures]
+    )
+    status, _, err = sweeper("predict", "--weights", path, *where, "--out", "answers", "--device", "cpu")
+    assert status == 0, err
+    for index, mask in zip(shown.pictures, shown.masks, strict=True):
+        image = native.pictures[index]
+        written = np.asarray(Image.open(tmp_path / "answers" / "masks" / f"{image.stem}.png"))
+        assert written.tobytes() == enlarge_mask(mask, (image.height, image.width)).tobytes()
+        overlay = np.asarray(Image.open(tmp_path / "answers" / "overlays" / f"{image.stem}.png"))
+        assert overlay.shape == (*mask.shape, 3)
+    document = json.loads((tmp_path / "answers" / "predictions.json").read_text("utf-8"))
+    assert [row["name"] for row in document["classes"]] == list(dataset.classes)
+    assert result.evaluations[-1].point in (document["threshold"], document["tau"])
+    for row in document["images"]:
+        share = np.mean(np.asarray(Image.open(tmp_path / "answers" / row["mask"])) == 1)
+        assert row["shares"][dataset.classes[1]] == pytest.approx(share)
+    assert (tmp_path / "answers" / "classes.txt").read_text("utf-8").split() == list(dataset.classes)
+
+
+@pytest.mark.parametrize("native", ["bfloat16", "float32"])
+def test_the_precision_is_that_of_the_training_where_the_device_has_it(
+    native: Precision, sweeper: Sweeper, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = confirmed(tiny, tmp_path, "bfloat16")
+    found = probe("cpu").model_copy(update={"precision": native})
+    monkeypatch.setattr(hardware, "probe", lambda _: found)
+    used: list[str] = []
+    own = Predictor.__init__
+
+    def init(self: Predictor, *given: Any, **more: Any) -> None:
+        used.append(given[3])
+        own(self, *given, **more)
+
+    monkeypatch.setattr(Predictor, "__init__", init)
+    write_images(tiny, (0,), tmp_path / "new")
+    status, _, err = sweeper("predict", "--weights", path, tmp_path / "new", "--out", "a", "--device", "cpu")
+    assert status == 0, err
+    assert used == [native]
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_probabilities_and_the_operating_point(
+    task: str, sweeper: Sweeper, tmp_path: Path, tiny: Dataset, tiny_street: Dataset
+) -> None:
+    dataset = tiny if task == "binary" else tiny_street
+    path, _ = confirmed(dataset, tmp_path)
+    write_images(dataset, (0,), tmp_path / "new")
+    name = dataset.pictures[0].stem
+    point = 0.3 if task == "binary" else 0.0
+    given = ("predict", "--weights", path, tmp_path / "new" / f"{name}.png", "--out", "a", "--probabilities")
+    status, out, _ = sweeper(*given, "--point", point, "--json")
+    document = json.loads(out)
+    assert status == 0 and point in (document["threshold"], document["tau"])
+    mask = np.asarray(Image.open(tmp_path / "a" / "masks" / f"{name}.png"))
+    file = tmp_path / "a" / document["images"][0]["probabilities"]
+    if task == "binary":
+        shares = np.asarray(Image.open(file))
+        assert shares.dtype == np.uint16 and ((shares / 65535 >= 0.3) == mask).mean() > 0.999
+        assert sweeper(*given, "--point", 1.5, "--overwrite")[0] == 2
+    else:
+        shares = np.load(file)["probabilities"]
+        assert shares.shape == (5, 64, 64) and shares.astype(np.float64).sum(0) == pytest.approx(1, abs=0.01)
+        assert (shares.argmax(0) == mask).mean() > 0.99
+
+
+class Local(nn.Module):
+    """Answers each pixel by itself: tiles of any kind give what the whole gives."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, :1] * 2 - images[:, 1:2] + images[:, 2:]
+
+
+@pytest.mark.parametrize("size", [(31, 200), (200, 31), (64, 64), (65, 97), (161, 130), (8, 8)])
+def test_tiles_cover_every_size_and_leave_no_seam(
+    size: tuple[int, int], tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = untrained(tmp_path, tiny)
+    record = read_record(path)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    whole, tiled = (Predictor(path, record, "cpu", "float32", 0.4, tile=tile, overlap=16) for tile in (256, 64))
+    for predictor in (whole, tiled):
+        monkeypatch.setattr(predictor, "_model", Local())
+    first, second = (predictor.answer(image, probabilities=True) for predictor in (whole, tiled))
+    assert first.probabilities is not None and second.probabilities is not None
+    assert second.mask.shape == size
+    np.testing.assert_allclose(first.probabilities, second.probabilities, atol=2e-3)
+    assert (first.mask != second.mask).mean() < 1e-3
+
+
+def untrained(folder: Path, dataset: Dataset) -> Path:
+    """A file of weights that were not trained."""
+    conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
+    own = spec(purpose="final", lr=0.01)
+    training = FinalTraining(own, conditions, open_store(dataset.store), "cpu", images=(0, 1, 2))
+    training.save_weights(folder / "model.safetensors", 0.4, "train")
+    return folder / "model.safetensors"
+
+
+def test_a_large_image_is_answered_as_a_whole_one_but_for_its_seams(tmp_path: Path, tiny: Dataset) -> None:
+    path, _ = confirmed(tiny, tmp_path)
+    record = read_record(path)
+    store = open_store(tiny.store)
+    image = np.concatenate(
+        [np.concatenate([np.asarray(store.image(4 * r + c)) for c in range(4)], 1) for r in range(3)]
+    )
+    whole, tiled, side_by_side = (
+        Predictor(path, record, "cpu", "float32", record.point, **tiles).answer(image).mask
+        for tiles in ({}, {"tile": 128, "overlap": 64}, {"tile": 128, "overlap": 0})
+    )
+    assert 0 < whole.mean() < 1 and (whole != side_by_side).mean() < 0.15
+    assert (whole != tiled).mean() < 0.7 * (whole != side_by_side).mean()  # measured on four seeds: 0.04 to 0.36
+
+
+def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
+    sweeper: Sweeper, tmp_path: Path, tiny: Dataset
+) -> None:
+    path = untrained(tmp_path, tiny)
+    new = tmp_path / "new"
+    write_images(tiny, (0, 1), new)
+    good = sorted(file.name for file in new.iterdir())
+    Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(new / "grey.png")
+    (new / "empty.png").write_bytes(b"")
+    (new / "text.jpg").write_text("no image")
+    tifffile.imwrite(new / "five.tif", np.zeros((20, 30, 5), dtype=np.uint8), photometric="minisblack")
+    (new / ".hidden.png").write_bytes(b"")
+    status, out, err = sweeper("predict", "--weights", path, new, "--out", new / "answers")
+    assert status == 1 and "3 images in" in out
+    assert (
+        err.count("\n  - ") == 3
+        and "five.tif: must have 3 channels" in err
+        and "empty.png" in err
+        and "text.jpg" in err
+    )
+    masks = sorted(file.name for file in (new / "answers" / "masks").iterdir())
+    assert masks == sorted([*good, "grey.png"])
+    # Nothing is written over, and the answers of before are no images of now.
+    assert sweeper("predict", "--weights", path, new, "--out", new / "answers")[0] == 2
+    status, out, _ = sweeper("predict", "--weights", path, new, "--out", new / "answers", "--overwrite")
+    assert status == 1 and "3 images in" in out
+    status, _, err = sweeper("predict", "--weights", path, new / "empty.png", "--out", "none")
+    assert status == 2 and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["."], ["a", "b", "sub/a", "sub/c.jpg", "sub/c.png"]),
+        (["sub", "a.png"], ["a", "c.jpg", "c.png", "a"]),
+        (["a.png", "a.png", "./a.png"], ["a"]),
+        (["*.png"], ["a", "b"]),
+        (["**/*.png"], ["a", "b", "sub/a", "sub/c"]),
+        (["s*/?.jpg"], ["sub/c"]),
+        (["odd.txt"], ["odd"]),
+        (["missing.png"], "there is none"),
+        (["*.gif"], "no image matches"),
+        (["s3://bucket/a.png"], "is an address"),
+        (["nothing"], "holds no image"),
+    ],
+)
+def test_files_folders_and_patterns(
+    arguments: list[str], found: list[str] | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "nothing").mkdir()
+    for name in ("a.png", "b.png", "odd.txt", "sub/a.png", "sub/c.jpg", "sub/c.png", "sub/notes.txt", ".h.png"):
+        (tmp_path / name).write_bytes(b"x")
+    if isinstance(found, str):
+        with pytest.raises(UsageError, match=found):
+            find_images(arguments)
+    elif len(set(found)) < len(found):
+        with pytest.raises(UsageError, match="a name of its own"):
+            find_images(arguments)
+    else:
+        assert [str(file.name) for file in find_images(arguments)] == found
+
+
+def test_the_classes_of_a_labelled_data_set_are_not_replaced(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
+    write_images(tiny, (0,), tmp_path / "new")
+    (tmp_path / "labelled").mkdir()
+    classes = tmp_path / "labelled" / "classes.txt"
+    classes.write_text("sky\n")
+    status, _, err = sweeper("predict", "--weights", untrained(tmp_path, tiny), "new", "--out", "labelled")
+    assert status == 2 and "classes.txt" in err and "name another folder" in " ".join(err.split())
+    assert classes.read_text() == "sky\n"
+
+
+def test_predictions_are_not_mixed_with_labels(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
+    write_images(tiny, (0, 1), tmp_path / "new")
+    ((own, other),) = [sorted(file.name for file in (tmp_path / "new").iterdir())]
+    out = tmp_path / "labelled"
+    labels = out / "masks" / "day 1"
+    labels.mkdir(parents=True)
+    (labels / other).write_bytes(b"a label")
+    command = ("predict", "--weights", untrained(tmp_path, tiny), f"new/{own}", "--out", "labelled")
+    for more in ((), ("--overwrite",)):
+        status, _, err = sweeper(*command, *more)
+        assert status == 2 and "mixed with these labels" in " ".join(err.split())
+    assert [file.name for file in out.rglob("*") if file.is_file()] == [other]
+    (labels / other).unlink()
+    labels.rmdir()
+    # What a prediction left may be added to, also where it was stopped: its document says what it is.
+    assert sweeper(*command)[0] == 0
+    command = (*command[:3], f"new/{other}", *command[4:])
+    status, said, _ = sweeper(*command, "--overwrite")
+    assert status == 0 and {own, other} == {file.name for file in (out / "masks").iterdir()}
+    first = said.splitlines()[0]
+    assert first.startswith("Network: dice, from a final training: ") and " steps on the training images; " in first
+
+
+def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Dataset) -> None:
+    write_images(tiny, (0, 1, 2), tmp_path / "new")
+    source, out = from_file(untrained(tmp_path, tiny)), tmp_path / "out"
+    with (
+        StopRequest(lambda text: None, "predicted"),
+        pytest.raises(InterruptedSweepError, match="stopped before anything was predicted"),
+    ):
+        signal.raise_signal(signal.SIGINT)
+    with (
+        StopRequest(lambda text: None, "predicted") as stop,
+        pytest.raises(InterruptedSweepError, match=r"after 2 of 3 images; .* predictions.json lists them"),
+    ):
+        predict_images(
+            source,
+            [str(tmp_path / "new")],
+            PredictOptions(out=out, device="cpu"),
+            stop=stop,
+            progress=lambda done, total: signal.raise_signal(signal.SIGINT) if done == 2 else None,
+        )
+    document = json.loads((out / "predictions.json").read_text("utf-8"))
+    assert len(document["images"]) == len(list((out / "masks").iterdir())) == 2
+
+
+def test_what_is_no_file_of_weights_or_no_study_is_refused(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"no")
+    status, _, err = sweeper("predict", "--weights", "w.safetensors", "x.png", "--out", "o")
+    assert status == 2 and "must be a file that sweeper wrote" in err
+    assert sweeper("predict", "study", "--out", "o")[0] == 2
+    assert sweeper("predict", "study", "x.png", "--out", "o")[0] == 2
+    path = untrained(tmp_path, tiny)
+    record = read_record(path)
+    other = record.model_copy(update={"encoder_depth": 4, "decoder_channels": (128, 64, 32, 16)})
+    with pytest.raises(UsageError, match="must fit"):
+        Predictor(path, WeightsRecord.model_validate(other.model_dump()), "cpu", "float32", 0.5)

@@ -1,0 +1,227 @@
+"""What is refused before any data are read, by `sweeper run` and `--dry-run` in the same words."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from sweeper.cli.main import main
+from sweeper.core.errors import MissingStudyError, RequestError
+from sweeper.core.records import Collapse
+from sweeper.losses import build_loss
+from sweeper.storage import open_storage
+from sweeper.workflow.request_checks import check_places
+from sweeper.workflow.settings import Settings
+from tests.support.postgres_server import Server
+
+QUICK = [
+    *("--data", "synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
+    *("--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu", "--executor", "inline"),
+]
+
+
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["sweeper", "run", *QUICK, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, shown.out, shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--out", "file/reports"], ["--out file/reports"]),
+        (["--cache", "file/cache"], ["--cache file/cache"]),
+        (["--storage", "sqlite:///file/a.db"], ["--storage sqlite:///file/a.db"]),
+        (["--storage", "sqlite:///file"], ["SQLite file"]),
+        (["--storage", "sqlite:///fifo"], ["SQLite file"]),
+        (["--tracking-uri", "sqlite:///file"], ["--tracking-uri sqlite:///file"]),
+        (["--storage", "mysql://host/db"], ["sqlite:///FILE"]),
+        (["--size", "65536"], ["65536²", "GiB free"]),
+        (["--batch-size", "65536", "--size", "4096"], ["65536 crops", "GiB free"]),
+        (["--out", "file/a", "--cache", "file/b", "--storage", "sqlite:///fifo"], ["3 problems", "file/a", "file/b"]),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_text("nothing but text")
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for dry in ([], ["--dry-run"]):
+        status, out, err = call(capsys, monkeypatch, *arguments, *dry)
+        assert (status, out) == (2, ""), err
+        assert all(word in err for word in words) and "drawing" not in err
+        said.append(re.split(r"got|/tmp\w+'", err)[0])
+    assert said[0] == said[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "file"]
+
+
+def test_a_dry_run_asks_the_tracking_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        for dry in ([], ["--dry-run"]):
+            status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
+            assert status == 2 and address in err and "Start the server" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_makes_no_tables_of_optuna_in_a_database_of_other_things(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE mine (x INTEGER)")
+        connection.commit()
+    before = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(capsys, monkeypatch, "--storage", f"sqlite:///{path}", "--dry-run")
+    assert status == 0, err
+    assert path.read_bytes() == before
+    with pytest.raises(MissingStudyError, match="holds no studies"):
+        open_storage(f"sqlite:///{path}", create=False)
+    assert path.read_bytes() == before
+
+
+def test_a_dry_run_makes_no_tables_of_mlflow(
+    postgres: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = postgres.fresh()
+    for address in (url, url.replace("postgresql", "postgresql+psycopg", 1)):
+        status, out, err = call(capsys, monkeypatch, "--tracking-uri", address, "--dry-run")
+        assert status == 0 and "steps were trained to measure their time; nothing was written" in out, err
+    assert list(tmp_path.iterdir()) == []
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_a_dry_run_asks_a_tracking_database_in_the_words_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    address, said = "postgresql://user:hunter2@127.0.0.1:1/db", []
+    for dry in ([], ["--dry-run"]):
+        status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
+        assert status == 2 and "PostgreSQL database that answers" in err and "hunter2" not in err
+        said.append(err)
+    assert said[0] == said[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [Collapse.NONE, Collapse.NO_BETTER_THAN_CONSTANT])
+def test_a_dry_run_of_a_finished_study_announces_nothing(
+    end: Collapse, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one of a study that learned nothing, which has nothing to confirm."""
+    monkeypatch.setattr("sweeper.training.engine.judge", lambda _: end)  # four steps learn what they learn
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "4")
+    assert status == 0, err
+    resume = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run"]
+    for more, words in (([], "nothing is left to train"), (["--trials", "6"], "search: 2 trainings")):
+        monkeypatch.setattr(sys, "argv", [*resume, *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out = capsys.readouterr().out
+        assert ended.value.code == 0 and words in out
+    if end.learned:
+        assert "confirmation: 0 to" in out  # those that are there are not trained again
+
+
+@pytest.mark.slow
+def test_a_dry_run_counts_the_trials_that_failed_and_are_trained_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(family: str, **options: Any) -> Any:
+        if family == "focal":
+            raise ValueError("a fault of the loss")
+        return build_loss(family, **options)
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeper.training.training_steps.build_loss", breaks)
+        status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "3")
+    assert status == 0 and "a fault of the loss" in err, err
+    for total in ([], ["--trials", "1"]):  # a smaller total takes nothing from what the study is to have
+        command = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run", *total]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit):
+            main()
+        assert "search: 1 trainings" in capsys.readouterr().out
+
+
+def test_what_can_be_made_is_accepted(tmp_path: Path) -> None:
+    places = {"out": tmp_path / "a" / "b", "cache": tmp_path / "c", "storage": f"sqlite:///{tmp_path}/d/e.db"}
+    check_places(Settings(**places, tracking_uri=f"sqlite:///{tmp_path}/f.db"))  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dangling_link_is_told(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(RequestError, match="--out"):
+        check_places(Settings(out=tmp_path / "link" / "reports", storage=f"sqlite:///{tmp_path}/e.db"))
+
+
+def test_a_check_takes_no_lock_from_an_open_database(tmp_path: Path) -> None:
+    """A file that a process closes by itself loses all its locks: another one could delete the database's log."""
+    path = tmp_path / "a b.db"
+    ask = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); r = c.execute('SELECT count(*) FROM t')"
+    other = [sys.executable, "-c", f"{ask}; print(*r.fetchone()); c.close()", str(path)]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        with connection:
+            connection.execute("CREATE TABLE t (x)")
+        with connection:
+            connection.execute("INSERT INTO t VALUES (1), (2)")
+        check_places(Settings(out=tmp_path, cache=tmp_path / "c", storage=f"sqlite:///{path}"))
+        assert subprocess.run(other, check=True, capture_output=True, text=True).stdout == "2\n"
+        for number in range(50):
+            with connection:
+                connection.execute("INSERT INTO t VALUES (?)", (number,))
+        assert path.with_name(path.name + "-wal").exists()
+        assert subprocess.run(other, check=True, capture_output=True, text=True).stdout == "52\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"nothing but text", b"SQLite format 2\x00" * 500, bytes(8192)])
+def test_a_file_that_is_no_database_is_told_by_how_it_begins(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.write_bytes(content)
+    settings = Settings(out=tmp_path, cache=tmp_path / "c", storage=f"sqlite:///{path}")
+    if content:
+        with pytest.raises(RequestError, match=re.escape(f"begins with {content[:16]!r}")):
+            check_places(settings)
+    else:
+        check_places(settings)
+    assert path.read_bytes() == content and [one.name for one in tmp_path.iterdir()] == ["s.db"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+def test_a_database_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (x)")
+    path.chmod(0o444)
+    with pytest.raises(RequestError, match=r"must be a file that can be written.*Permission denied"):
+        check_places(Settings(out=tmp_path, cache=tmp_path / "c", storage=f"sqlite:///{path}"))

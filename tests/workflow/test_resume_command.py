@@ -1,0 +1,66 @@
+"""The command that goes on with a study can be copied as it is shown, wherever the study is, and holds no secret."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sweeper import storage as studies
+from sweeper.cli.run import command
+from sweeper.core.errors import LostStudyError, SweeperError
+from sweeper.core.paths import STORAGE
+from sweeper.core.records import SweepRecord
+from sweeper.core.text import resume_command
+from sweeper.system.disk_space import told_when_full
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.status import Life, diagnose
+from tests.support import builders
+from tests.support.faking import FakeExecutor, new_plan, train
+
+PLACES = [
+    ("sqlite:///elsewhere.db", "--storage sqlite:///elsewhere.db"),
+    ("sqlite:////data/my studies.db", "--storage 'sqlite:////data/my studies.db'"),
+    ("postgresql://me@db/sweeper?sslmode=require", "--storage 'postgresql://me@db/sweeper?sslmode=require'"),
+    ("postgresql://me:hunter2@db/sweeper", '--storage "$SWEEPER_STORAGE"'),
+    ("postgresql://db/sweeper?user=me&password=hunter2", '--storage "$SWEEPER_STORAGE"'),
+]
+
+
+def test_the_default_storage_is_not_named() -> None:
+    assert resume_command("s", STORAGE) == resume_command("s") == "sweeper run --study s --resume"
+
+
+@pytest.mark.parametrize(("storage", "words"), PLACES)
+def test_any_other_storage_is_named_without_secrets(storage: str, words: str) -> None:
+    assert resume_command("my study", storage) == f"sweeper run --study 'my study' --resume {words}"
+
+
+@pytest.mark.parametrize("storage", [STORAGE, *(storage for storage, _ in PLACES)])
+def test_the_command_is_read_as_the_storage_that_it_was_made_for(monkeypatch: pytest.MonkeyPatch, storage: str) -> None:
+    monkeypatch.setenv("SWEEPER_STORAGE", storage)
+    shown = resume_command("s", storage).replace("$SWEEPER_STORAGE", storage)  # as a shell does
+    context = command.make_context("run", shlex.split(shown)[2:])
+    assert (context.params["study"], context.params["storage"], context.params["resume"]) == ("s", storage, True)
+
+
+@pytest.mark.parametrize(("storage", "words"), PLACES)
+def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: str, words: str) -> None:
+    shown = f"sweeper run --study s --resume {words}"
+    assert shown in str(LostStudyError("s", storage))
+    with pytest.raises(SweeperError) as caught, told_when_full("s", {"the reports": tmp_path}, storage=storage):
+        raise OSError(28, "No space left on device")
+    assert shown in str(caught.value)
+    life = Life(study="s", state="failed", written=1.0, progress=1.0, pid=1, host="elsewhere")
+    assert shown in diagnose(life, 2.0, storage).problems[0]
+    sweep = builders.sweep([], [], study="s", storage=storage, cut=("the search ended after 3 of 7 trials",))
+    assert any(shown in step for step in conclude(sweep).next_steps)
+
+
+def test_a_record_knows_where_it_was_read(tmp_path: Path) -> None:
+    url, plan = f"sqlite:///{tmp_path}/a.db", new_plan()
+    storage = studies.open_storage(url)
+    train(studies.create_study(storage, "s", plan), FakeExecutor(), plan=plan, trials=3)
+    sweep: SweepRecord = studies.load_sweep(storage, "s")
+    assert sweep.storage == url

@@ -1,0 +1,243 @@
+"""The sign of life: what a running sweep says of itself, and what `sweeper status` makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sweeper.cli.main import cli
+from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
+from sweeper.core.events import Dropped, Evaluated, Stored, WorkerLost
+from sweeper.report import figures
+from sweeper.report.facts import Facts
+from sweeper.tracking.background import Background
+from sweeper.workflow import status as life
+from sweeper.workflow.status import (
+    BEAT_SECONDS,
+    FAILURES,
+    REPORT,
+    SILENT_SECONDS,
+    Life,
+    Signs,
+    diagnose,
+    read_life,
+    status_file,
+)
+from tests.support import builders
+from tests.support.faking import FakeExecutor, new_study, train
+from tests.support.sweeping import Recorder, sweep_in
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def life_at(path: Path) -> Life:
+    found = read_life(path)
+    assert found is not None
+    return found
+
+
+def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "status" / "s.json"
+    with Signs(path, "s", clock) as signs:
+        assert (life_at(path).state, life_at(path).pid) == ("running", os.getpid())
+        signs.phase("search", 1, 9)
+        clock.now += 5
+        signs.beat()
+        assert life_at(path).written == 1_000_000.0, "a beat is written now and then alone"
+        clock.now += BEAT_SECONDS
+        signs.beat()
+        assert life_at(path).written == clock.now and life_at(path).progress == 1_000_000.0
+        spec = builders.spec()
+        signs.notify(Evaluated(spec, builders.evaluation(4, 0.5), last=False))
+        assert life_at(path).progress == clock.now
+        for number in range(2):
+            clock.now += 1
+            signs.notify(Stored(builders.failed_trial(number=number, reason="it raised")))
+        found = life_at(path)
+        assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
+        assert found.progress == clock.now - 2, "a failure is no progress"
+        signs.notify(Dropped(spec, "it hung", died=True))
+        assert life_at(path).dropped == 1 and life_at(path).last_reason == "it hung"
+        signs.notify(Stored(builders.trial("dice", 0.5, 3)))
+        assert (life_at(path).failures, life_at(path).dropped) == (0, 0)
+        clock.now -= 7200  # the clock was set back
+        signs.beat()
+        assert life_at(path).written == clock.now
+    assert life_at(path).state == "finished"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "error, state",
+    [
+        (InterruptedSweepError("stopped", 143), "stopped"),
+        (KeyboardInterrupt(), "stopped"),
+        (NothingCompletedError("nothing"), "finished"),
+        (RuntimeError("no"), "failed"),
+    ],
+)
+def test_how_a_sweep_ended_is_there(tmp_path: Path, error: BaseException, state: str) -> None:
+    with pytest.raises(type(error)), Signs(tmp_path / "s.json", "s"):
+        raise error
+    assert life_at(tmp_path / "s.json").state == state
+
+
+def test_a_folder_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("a file where the folder would be")
+    with Signs(tmp_path / "status" / "s.json", "s") as signs:
+        signs.phase("search", 0, 3)
+    assert read_life(tmp_path / "status" / "s.json") is None
+
+
+def gone() -> int:
+    """The id of a process that was."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def made(**changes: Any) -> Life:
+    import socket
+
+    own: dict[str, Any] = {"study": "s", "state": "running", "written": 1000.0, "progress": 1000.0}
+    return Life(**{**own, "pid": os.getpid(), "host": socket.gethostname(), **changes})
+
+
+def test_what_needs_a_hand_is_told() -> None:
+    assert diagnose(made(), 1010.0).problems == ()
+    silent = 1000.0 + SILENT_SECONDS + 1
+    cases: list[tuple[Life, float, str]] = [
+        (made(pid=gone()), 1010.0, "is gone"),
+        (made(), silent, "it hangs"),
+        (made(host="elsewhere", pid=gone()), silent, "it hangs"),
+        (made(failures=3, last_reason="it raised"), 1010.0, "3 trainings in a row failed; the last: it raised"),
+        (made(dropped=3, last_reason="it hung"), 1010.0, "3 workers in a row died or hung"),
+        (made(state="failed"), 1010.0, "ended with an error"),
+    ]
+    for one, now, words in cases:
+        assert len(diagnose(one, now).problems) == 1 and words in diagnose(one, now).problems[0], words
+    assert diagnose(made(host="elsewhere", pid=gone()), 1010.0).problems == ()
+    for state in ("finished", "stopped"):
+        assert diagnose(made(state=state, pid=gone()), silent).problems == ()
+    assert diagnose(made(progress=900.0), 1010.0).stalled_seconds == 110.0
+
+
+def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
+    """All phases with trainings that cost nothing: the loop beats, failures in a row are counted."""
+    path = tmp_path / "s.json"
+    signs = Signs(path, "s")
+    study = new_study()
+    seen: list[Life] = []
+
+    def fails(spec: Any) -> Any:
+        seen.append(life_at(path))
+        return builders.failed_trial(spec.family, spec.number, spec=spec)
+
+    train(study, FakeExecutor(fails), trials=4, signs=signs)
+    assert seen[0].phase == "search" and seen[0].total == 4
+    assert [life.failures for life in seen] == [0, 1, 2, 3] and life_at(path).failures == 4
+    phases: list[str] = []
+    train(new_study(), FakeExecutor(began=lambda _: phases.append(life_at(path).phase)), trials=9, signs=signs)
+    assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and life_at(path).failures == 0
+
+
+def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> None:
+    """Search and confirmation with four workers, each cut off amid their trainings; then workers that do die."""
+    path = tmp_path / "s.json"
+    for purpose in ("search", "confirm"):
+        begun, recorder = list[str](), Recorder()
+
+        def gone(of: str = purpose, so_far: list[str] = begun) -> float:
+            return 1000.0 if so_far.count(of) >= 4 else 0.0
+
+        executor = FakeExecutor(began=lambda spec, told=begun: told.append(spec.purpose), workers=4)  # type: ignore[misc]
+        signs = Signs(path, "s")
+        train(new_study(), executor, recorder, trials=9, timeout=1000.0, clock=gone, signs=signs)
+        assert len(recorder.dropped) >= FAILURES and recorder.dropped[-1].purpose == purpose
+        assert diagnose(life_at(path), life_at(path).written).problems == ()
+        assert (life_at(path).dropped, life_at(path).last_reason) == (0, None)
+    seen: list[Life] = []
+
+    def dies(spec: Any) -> Any:
+        seen.append(life_at(path))
+        return WorkerLost(spec, "worker killed by signal 9")
+
+    train(new_study(), FakeExecutor(dies), trials=4, signs=Signs(path, "s"))
+    assert max(life.dropped for life in seen) >= FAILURES
+
+
+@pytest.mark.slow
+def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that takes something now and then may take minutes, and so may a figure of much: each is one here."""
+    monkeypatch.setattr(life, "BEAT_SECONDS", 0.0)
+    path = status_file(f"sqlite:///{tmp_path}/sweeper.db", "study")
+    seen, drawn = list[Life](), list[Life]()
+
+    def wait(_: Background, patience: float, beat: Callable[[], None]) -> None:
+        for _ in range(3):
+            beat()
+            seen.append(life_at(path))
+
+    def draw(facts: Facts) -> str:
+        drawn.append(life_at(path))
+        return "nothing was drawn"
+
+    for name in figures.FIGURES:
+        monkeypatch.setitem(figures.FIGURES, name, draw)
+    monkeypatch.setattr(Background, "wait", wait)
+    sweep_in(tmp_path, trials=1, confirm_seeds="1", figures=True)
+    assert [found.phase for found in seen] == ["report"] * 6
+    written = [found.written for found in seen]
+    assert len(set(written)) == len(written) == 6, "it was written at each sign"
+    assert len({found.written for found in drawn}) == len(drawn) == len(figures.FIGURES)
+    assert life_at(path).state == "finished"
+
+
+def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = f"sqlite:///{tmp_path}/sweeper.db"
+
+    def asked(*more: str) -> tuple[int, str]:
+        result = CliRunner().invoke(cli, ["status", "--storage", storage, *more], standalone_mode=False)
+        if result.exception is not None:
+            raise result.exception
+        return int(result.return_value), result.stdout
+
+    with pytest.raises(UsageError, match="nothing is known of study 'a'"):
+        asked("a")
+    with Signs(status_file(storage, "a"), "a") as signs:
+        signs.phase("confirm", 2, 6)
+        status, text = asked("a")
+        assert status == 0 and text.startswith("ok") and "confirm 2/6" in text
+        signs.phase(REPORT, 0, 0)
+        assert "running, report, last progress" in asked("a")[1]
+        with monkeypatch.context() as patched:
+            patched.setattr(life, "QUIET_SECONDS", 0.0)
+            status, text = asked("a")
+        assert status == 0 and text.startswith("silent") and "no sign of life for 0 s" in text
+    with pytest.raises(RuntimeError), Signs(status_file(storage, "b"), "b"):
+        raise RuntimeError
+    assert asked("a")[0] == 0
+    status, text = asked("--json")
+    document = json.loads(text)
+    assert status == 1 and document["ok"] is False
+    assert [(row["study"], row["ok"], row["state"]) for row in document["studies"]] == [
+        ("a", True, "finished"),
+        ("b", False, "failed"),
+    ]
+    assert "PROBLEM" in asked()[1] and "--resume" in asked()[1]
