@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -17,22 +17,18 @@ from sweeper.core.causes import cause
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.redact import check_address, shown_address
 from sweeper.storage.resilient_storage import SteadyStorage, damaged
-from sweeper.system.advisory_locks import AdvisoryLock, one_at_a_time
-from sweeper.system.database_waits import Patience
+from sweeper.system.leases import TakenError, leased
 from sweeper.system.locks import created_once, lock_beside, sqlite_file, sqlite_path
-from sweeper.system.postgres import engine_options, is_postgres, server_error, sqlalchemy_url, when_it_takes_connections
-from sweeper.system.same_file import SameFile
+from sweeper.system.postgres import engine_options, is_postgres, sqlalchemy_url, when_it_takes_connections
 
 TIMEOUT_SECONDS = 60
 
 
-def open_storage(
-    url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None, patience: Patience | None = None
-) -> SteadyStorage:
+def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> SteadyStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
     With `create` what is missing is made, once, whatever else starts at the same time. `warn` is told when the database
-    goes away for a while, and when it is back. `patience` is this process's: how long it waits then.
+    goes away for a while, and when it is back.
 
     Raises:
         StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or holds
@@ -43,12 +39,9 @@ def open_storage(
     check_address("--storage", url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is told by our own display
     try:
-        patience = patience or Patience()
         if not is_postgres(url):
-            return _open_sqlite(url, create, warn, patience)
-        opened: SteadyStorage = when_it_takes_connections(
-            url, lambda: _open_postgres(url, create, warn, patience), warn=warn, patience=patience
-        )
+            return _open_sqlite(url, create, warn)
+        opened = when_it_takes_connections(url, lambda: _open_postgres(url, create, warn), warn=warn)
         opened.address = url
         return opened
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
@@ -60,7 +53,7 @@ def open_storage(
         ) from error
 
 
-def _open_sqlite(url: str, create: bool, warn: Callable[[str], None], patience: Patience) -> SteadyStorage:
+def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> SteadyStorage:
     path = _file(url)
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
@@ -72,7 +65,7 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None], patience: 
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
         options = {"connect_args": {"timeout": TIMEOUT_SECONDS}}
-        return SteadyStorage(url, warn=warn, engine_kwargs=options, file=path, patience=patience)
+        return SteadyStorage(url, warn=warn, engine_kwargs=options, file=path)
 
 
 def _check_holds_studies(path: Path) -> None:
@@ -83,18 +76,18 @@ def _check_holds_studies(path: Path) -> None:
         raise MissingStudyError(f"--storage: {path} holds no studies; name the file that the study was made in")
 
 
-def _open_postgres(url: str, create: bool, warn: Callable[[str], None], patience: Patience) -> SteadyStorage:
+def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> SteadyStorage:
     address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
-    with one_at_a_time(url, "create", warn=warn, patience=patience):
-        if not create and not _holds_studies(address, patience):
-            raise MissingStudyError(
-                f"--storage {shown_address(url)} holds no studies; name the database that the study was made in"
-            )
-        return SteadyStorage(address, warn=warn, engine_kwargs=engine_options(patience), patience=patience)
+    if not create and not _holds_studies(address):
+        raise MissingStudyError(
+            f"--storage {shown_address(url)} holds no studies; name the database that the study was made in"
+        )
+    with leased(url, "create", wait=True, warn=warn):
+        return SteadyStorage(address, warn=warn, engine_kwargs=engine_options())
 
 
-def _holds_studies(address: str, patience: Patience) -> bool:
-    engine = create_engine(address, poolclass=NullPool, connect_args=engine_options(patience)["connect_args"])
+def _holds_studies(address: str) -> bool:
+    engine = create_engine(address, poolclass=NullPool, connect_args=engine_options()["connect_args"])
     return inspect(engine).has_table("studies")
 
 
@@ -109,85 +102,38 @@ def _file(url: str) -> Path:
 
 
 @contextmanager
-def sole_use(
-    url: str, name: str, *, warn: Callable[[str], None] = lambda _: None, patience: Patience | None = None
-) -> Iterator[Callable[[], bool]]:
+def sole_use(url: str, name: str, *, warn: Callable[[str], None] = lambda _: None) -> Iterator[Callable[[], bool]]:
     """Keep others from running this study for as long as the block lasts, or the process lives.
 
-    On PostgreSQL a process whose session shows no sign of life for a minute is taken for dead: that is waited for.
-    `warn` is told when the server has no connection left, and `patience` is this process's.
+    On PostgreSQL a process that gave no sign of life for a minute is taken for dead: that is waited for, and `warn` is
+    told of it.
 
     Yields:
-        Whether the right was lost to another process after all: a PostgreSQL server that is restarted forgets it, and
-        a lock file can be deleted.
+        Whether another process runs it by now after all: on PostgreSQL, where this one was stopped for over a minute.
 
     Raises:
         StudyError: if another process is running it.
     """
     path = sqlite_path(url)
     if path is None:
-        with _advisory(url, name, warn, patience or Patience()) as held:
-            yield lambda: held.lost
+        try:
+            with leased(url, f"study.{name}", wait=False, warn=warn) as lease:
+                yield lambda: lease.lost
+        except TakenError as other:
+            raise _taken(name, f" ({other})") from None
         return
-    lock = _StudyLock(path, f"study.{name}")
-    if not lock.acquire():
-        raise _taken(name)
+    lock = lock_beside(path, f"study.{name}")
     try:
-        yield lock.lost
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise _taken(name) from None
+    try:
+        yield lambda: False
     finally:
         lock.release()
 
 
-@contextmanager
-def _advisory(url: str, name: str, warn: Callable[[str], None], patience: Patience) -> Iterator[AdvisoryLock]:
-    held = AdvisoryLock(url, f"study.{name}", patience)
-    try:
-        mine = when_it_takes_connections(url, lambda: held.acquire(wait=False), warn=warn, patience=patience)
-    except Exception as error:
-        raise server_error(url, error) from error
-    if not mine:
-        raise _taken(name, held.holder.who if held.holder is not None else None)
-    held.keep()
-    try:
-        yield held
-    finally:
-        held.release()
-
-
-def _taken(name: str, who: str | None = None) -> StudyError:
-    by = "" if who is None else f" ({who})"
+def _taken(name: str, who: str = "") -> StudyError:
     return StudyError(
-        f"study {name!r} is being run by another process{by}; wait for it, or start another study with --study"
+        f"study {name!r} is being run by another process{who}; wait for it, or start another study with --study"
     )
-
-
-class _StudyLock:
-    """A lock file that is taken again when somebody deletes it: another process would lock the new file at its path."""
-
-    def __init__(self, database: Path, purpose: str) -> None:
-        self._database, self._purpose = database.resolve(), purpose
-        self._held: list[FileLock] = []
-        self._file: SameFile | None = None
-
-    def acquire(self) -> bool:
-        """Take it; False when another process holds it."""
-        lock = lock_beside(self._database, self._purpose)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        self._held.append(lock)
-        self._file = SameFile(Path(lock.lock_file))
-        return True
-
-    def lost(self) -> bool:
-        """Whether another process holds it by now."""
-        if self._file is None or self._file.fault() is None:
-            return False
-        there = self._database.parent.exists()  # else the folder was renamed, or is gone: the storage tells so
-        return there and not self.acquire()
-
-    def release(self) -> None:
-        """Give it back."""
-        for lock in self._held:
-            lock.release()

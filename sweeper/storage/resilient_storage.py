@@ -21,7 +21,6 @@ from sweeper.core.redact import shown_address
 from sweeper.core.text import resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import running_seconds
-from sweeper.system.database_waits import Patience
 from sweeper.system.same_file import SameFile
 
 PATIENCE_SECONDS = 180.0
@@ -77,7 +76,7 @@ def is_away(error: BaseException) -> bool:
         return True
     if not isinstance(cause, DBAPIError):
         return False
-    if cause.connection_invalidated or _read_only(cause):
+    if cause.connection_invalidated:
         return True
     if not isinstance(cause, OperationalError | InterfaceError):
         return False
@@ -85,12 +84,6 @@ def is_away(error: BaseException) -> bool:
     if "sqlite" in type(cause.orig).__module__:
         return "locked" in words or "busy" in words
     return "disk" not in words and "no space" not in words and "password" not in words
-
-
-def _read_only(error: BaseException) -> bool:
-    """Whether PostgreSQL takes no writes: the session's server became a standby, and another takes its place."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return getattr(getattr(cause, "orig", None), "sqlstate", None) == "25006"
 
 
 class SteadyStorage(RDBStorage):
@@ -103,7 +96,6 @@ class SteadyStorage(RDBStorage):
         warn: Callable[[str], None],
         engine_kwargs: dict[str, Any],
         file: Path | None = None,
-        patience: Patience | None = None,
     ) -> None:
         """Open it.
 
@@ -112,7 +104,6 @@ class SteadyStorage(RDBStorage):
             warn: is told when a wait lasts, and when it is over.
             engine_kwargs: SQLAlchemy's.
             file: the database's, for SQLite.
-            patience: of this process.
         """
         self._warn = warn
         self._file: SameFile | None = None
@@ -120,7 +111,6 @@ class SteadyStorage(RDBStorage):
         """Name of the study that this process goes on with, once it is opened: for commands that are proposed."""
         self.address = url
         """As `--storage` names it, once `open_storage` has opened it."""
-        self.patience = patience or Patience()
         super().__init__(url, engine_kwargs=engine_kwargs)
         self._file = None if file is None else SameFile(file)
 
@@ -162,12 +152,9 @@ class SteadyStorage(RDBStorage):
                 if not is_away(error):
                     raise
                 gone, reason = running_seconds() - began, cause(error)
-                if _read_only(error):
-                    self.engine.dispose()  # a new connection may lead to the server that takes writes
-                if gone >= (limit := self.patience.seconds(PATIENCE_SECONDS)):
-                    self.patience.given_up = True
+                if gone >= PATIENCE_SECONDS:
                     raise SweeperError(
-                        f"the study's database did not answer for {max(limit, gone):.0f} s ({reason}); everything "
+                        f"the study's database did not answer for {gone:.0f} s ({reason}); everything "
                         f"finished is kept. When it is back: {resume_command(self.named, self.address)}"
                     ) from error
                 if gone >= TOLD_SECONDS and not told:
@@ -176,20 +163,12 @@ class SteadyStorage(RDBStorage):
                         f"the study's database does not answer ({reason}); waiting for it, up to "
                         f"{PATIENCE_SECONDS:.0f} s. Workers finish what they are at"
                     )
-                self._pause(pause)
+                time.sleep(pause)
                 pause = min(2 * pause, longest)
             else:
-                self.patience.given_up = False
                 if told:
                     self._warn(f"the study's database answers again, after {running_seconds() - began:.0f} s")
                 return found
-
-    def _pause(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self.patience.hurries():
-            time.sleep(min(left, 0.2))
-        if self.patience.hurries():
-            time.sleep(0.1)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """See `RDBStorage`. What was stored, and its confirmation lost, is found so when it is asked for again."""

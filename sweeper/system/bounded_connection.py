@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import psycopg
 
 from sweeper.system import postgres
-from sweeper.system.database_waits import Patience
 
 Found = TypeVar("Found")
 PART_SECONDS = 0.1
@@ -20,30 +19,23 @@ PART_SECONDS = 0.1
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed when the server is silent for too long while it is waited for."""
 
-    patience: Patience = Patience()
-
     @classmethod
-    def connect(  # type: ignore[override]
-        cls, conninfo: str = "", *, patience: Patience | None = None, **options: Any
-    ) -> Any:
+    def connect(cls, conninfo: str = "", **options: Any) -> Any:
         """As psycopg's, with our timeouts where the address names none.
 
         Args:
             conninfo: as psycopg takes it.
-            patience: says how long silence is waited for.
             options: of psycopg and libpq.
 
         Raises:
-            psycopg.OperationalError: if the server does not answer, or is a standby that takes no writes.
+            psycopg.OperationalError: if the server does not answer.
         """
-        patience = patience or Patience()
         given = psycopg.conninfo.conninfo_to_dict(conninfo)
         defaults = {key: value for key, value in postgres.SOCKET.items() if key not in given}
-        limit = float(given.get("connect_timeout") or postgres.CONNECT_SECONDS)
-        defaults["connect_timeout"] = max(2, int(patience.seconds(limit)))  # 0 would be without end
+        limit = int(given.get("connect_timeout") or postgres.CONNECT_SECONDS)
+        defaults["connect_timeout"] = max(2, limit)  # 0 would be without end
         autocommit = bool(options.pop("autocommit", False))
         connection = super().connect(conninfo, autocommit=True, **{**defaults, **options})
-        connection.patience = patience
         try:
             _begin(connection)
             connection.autocommit = autocommit
@@ -57,9 +49,10 @@ class BoundedConnection(psycopg.Connection[Any]):
         answer's parts come so slowly that it is away all the same."""
         try:
             return super().wait(self._while_it_answers(gen), interval, **more)
-        except _SilentError as error:
+        except _SilentError:
             self.pgconn.finish()
-            raise psycopg.OperationalError(f"the server did not answer within {error.seconds:.0f} s") from None
+            seconds = postgres.ANSWER_SECONDS
+            raise psycopg.OperationalError(f"the server did not answer within {seconds:.0f} s") from None
 
     def _while_it_answers(self, gen: Generator[Any, Any, Found]) -> Generator[Any, Any, Found]:
         began = heard = time.monotonic()
@@ -71,10 +64,8 @@ class BoundedConnection(psycopg.Connection[Any]):
                 now = time.monotonic()
                 if ready:
                     heard, parts = now, parts + 1
-                if now - min(heard, began + parts * PART_SECONDS) > (
-                    limit := self.patience.seconds(postgres.ANSWER_SECONDS)
-                ):
-                    raise _SilentError(limit)
+                if now - min(heard, began + parts * PART_SECONDS) > postgres.ANSWER_SECONDS:
+                    raise _SilentError
                 state = gen.send(ready)
         except StopIteration as end:
             found: Found = end.value
@@ -82,20 +73,13 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 class _SilentError(Exception):
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
+    pass
 
 
 def _begin(connection: psycopg.Connection[Any]) -> None:
-    """Set the server's end of the timeouts, and refuse a standby."""
+    """Set the server's end of the timeouts."""
     asked = ", ".join("set_config(%s, %s, false)" for _ in postgres.SESSION)
     values = [text for pair in postgres.SESSION.items() for text in pair]
     # A server that does not know one of them: this end's timeouts have to do.
     with suppress(psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError):
         connection.execute(f"SELECT {asked}", values, prepare=False)
-    row = connection.execute("SELECT pg_is_in_recovery(), current_setting('max_connections')").fetchone()
-    info = connection.info
-    postgres.note_limit(info.host, info.port, str(row[1] if row else ""))
-    if row is None or row[0]:
-        raise psycopg.OperationalError("the server is a standby, which takes no writes")

@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
-from sweeper.system.database_waits import Patience
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,9 +48,8 @@ SESSION = {
 }
 """The server's end, likewise: a session whose client is gone holds its locks no longer than that."""
 _FULL = ("too many clients", "too many connections", "connection slots are reserved")
-_STARTING = ("starting up", "shutting down", "not yet accepting connections", "in recovery mode", "is a standby")
-_limits: dict[str, str] = {}
-"""`max_connections` of each server, by host and port, as it was told by a connection that was had."""
+_STARTING = ("starting up", "shutting down", "not yet accepting connections", "in recovery mode")
+_ADVICE = "Each run needs 4 connections or more: raise the server's max_connections, or run fewer sweeps at once"
 
 
 def is_postgres(url: str) -> bool:
@@ -85,34 +83,34 @@ def same_database(one: str, other: str) -> bool:
     return is_postgres(one) and is_postgres(other) and one.split("://", 1)[1] == other.split("://", 1)[1]
 
 
-def engine_options(patience: Patience) -> dict[str, object]:
+def engine_options() -> dict[str, object]:
     """SQLAlchemy's options for a server that may be restarted: a connection is tried before it is used."""
-    return {"pool_pre_ping": True, "connect_args": {"application_name": NAME, "patience": patience}}
+    return {"pool_pre_ping": True, "connect_args": {"application_name": NAME}}
 
 
-def connect(url: str, name: str, patience: Patience) -> psycopg.Connection:
+def connect(url: str, name: str) -> psycopg.Connection:
     """A connection that commits each statement, on which no wait is without end.
 
     Raises:
-        psycopg.OperationalError: if the server does not answer, or is a standby that takes no writes.
+        psycopg.OperationalError: if the server does not answer.
     """
     connection: psycopg.Connection = _connect(
-        "postgresql://" + url.split("://", 1)[1], application_name=name, patience=patience, autocommit=True
+        "postgresql://" + url.split("://", 1)[1], application_name=name, autocommit=True
     )
     return connection
 
 
-def check_answers(url: str, patience: Patience | None = None) -> None:
+def check_answers(url: str) -> None:
     """Ask a server for one row, and leave it as it is.
 
     Raises:
-        UsageError: if it does not answer, or is a standby that takes no writes.
+        UsageError: if it does not answer.
     """
     require_driver()
     import psycopg
 
     try:
-        connection = connect(url, NAME, patience or Patience())
+        connection = connect(url, NAME)
         try:
             connection.execute("SELECT 1").fetchone()
         finally:
@@ -124,25 +122,16 @@ def check_answers(url: str, patience: Patience | None = None) -> None:
 def server_error(url: str, error: BaseException) -> UsageError:
     """What to tell people of a server that cannot be used."""
     text = cause(error)
-    more = f". {advice(url)}" if is_full(error) else ""
+    more = f". {_ADVICE}" if _is_full(error) else ""
     return UsageError(f"{shown_address(url)} must be a PostgreSQL database that answers, got: {text}{more}")
 
 
-def is_full(error: BaseException) -> bool:
+def _is_full(error: BaseException) -> bool:
     """Whether a server has no connection left."""
     return any(words in str(error) for words in _FULL)
 
 
-def advice(url: str) -> str:
-    """What a server without connections needs."""
-    known = _limits.get(_server(url))
-    has = f"the server's max_connections is {known}" if known else "the server's max_connections says how many it takes"
-    return f"{has[0].upper()}{has[1:]}, and each run needs 4 or more: raise it, or use fewer machines"
-
-
-def when_it_takes_connections(
-    url: str, call: Callable[[], Found], *, warn: Callable[[str], None], patience: Patience
-) -> Found:
+def when_it_takes_connections(url: str, call: Callable[[], Found], *, warn: Callable[[str], None]) -> Found:
     """The call's result, repeated while the server has no connection left, or is starting.
 
     Raises:
@@ -153,15 +142,15 @@ def when_it_takes_connections(
         try:
             return call()
         except Exception as error:
-            passes = is_full(error) or any(words in str(error) for words in _STARTING)
-            if not passes or time.monotonic() - began >= patience.seconds(START_SECONDS):
+            passes = _is_full(error) or any(words in str(error) for words in _STARTING)
+            if not passes or time.monotonic() - began >= START_SECONDS:
                 raise
             if not told:
                 told = True
-                text = cause(error)
-                more = f". {advice(url)}" if is_full(error) else ""
+                more = f". {_ADVICE}" if _is_full(error) else ""
                 warn(
-                    f"{shown_address(url)} takes no connection now ({text}); waiting up to {START_SECONDS:.0f} s{more}"
+                    f"{shown_address(url)} takes no connection now ({cause(error)}); waiting up to "
+                    f"{START_SECONDS:.0f} s{more}"
                 )
             time.sleep(0.5)
 
@@ -188,11 +177,6 @@ def _connect(*arguments: Any, **options: Any) -> Any:
     return BoundedConnection.connect(*arguments, **options)
 
 
-def note_limit(host: str, port: int, limit: str) -> None:
-    """Keep a server's `max_connections`, for `advice` on the day it has no connection left."""
-    _limits[f"{host}:{port}"] = limit
-
-
 @cache
 def _watch_engines() -> None:
     """Let SQLAlchemy's engines whose application name is ours, Optuna's and MLflow's, make such connections."""
@@ -205,10 +189,3 @@ def _watch_engines() -> None:
         return _connect(*arguments, **options)
 
     event.listen(Engine, "do_connect", bounded)
-
-
-def _server(url: str) -> str:
-    import psycopg
-
-    given = psycopg.conninfo.conninfo_to_dict("postgresql://" + url.split("://", 1)[1])
-    return f"{given.get('host', '')}:{given.get('port', 5432)}"

@@ -18,7 +18,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
 from sweeper.core.redact import check_address, shown_address
 from sweeper.core.text import count
-from sweeper.system.advisory_locks import one_at_a_time
+from sweeper.system.leases import leased
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
 from sweeper.tracking import bounded_requests  # noqa: F401 - whoever connects has requests that end
@@ -50,7 +50,7 @@ def _connected(uri: str, warn: Callable[[str], None]) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by us, in one line
     path = sqlite_path(uri)
     if is_postgres(uri):
-        with one_at_a_time(uri, "mlflow"):
+        with leased(uri, "mlflow", wait=True):
             client = MlflowClient(tracking_uri=named_url(uri, "mlflow"))
             client.search_experiments(max_results=1)
         return client

@@ -27,7 +27,6 @@ from sweeper.core.text import count, resume_command
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
-from sweeper.system.database_waits import Patience
 from sweeper.system.whole_files import remove_left, written_whole
 from sweeper.tracking import Tracker
 from sweeper.version import versions
@@ -36,7 +35,7 @@ from sweeper.workflow.conclude import Outcome, card_so_far, dashboard_note, repo
 from sweeper.workflow.forecast import Forecast, plan_text
 from sweeper.workflow.mlflow_sync import summary_for_mlflow
 from sweeper.workflow.options import Asked, asked_of, given_options
-from sweeper.workflow.phases import Display, Stage, Stop, ended_by, train_all
+from sweeper.workflow.phases import Display, Stage, Stop, train_all
 from sweeper.workflow.planned_trainings import there_of, trainings_left
 from sweeper.workflow.prepare import Prepared
 from sweeper.workflow.settings import TRIALS, Settings
@@ -58,7 +57,6 @@ class Session:
     stop: Stop
     gone: Callable[[], float]
     """Seconds since the session began."""
-    patience: Patience
     storage: SteadyStorage
     tracker: Tracker
     prepared: Prepared
@@ -76,9 +74,8 @@ def lead(session: Session) -> Outcome:
     settings, display, study = session.settings, session.display, session.study
     executor = session.prepared.executor
     with (
-        studies.sole_use(settings.storage, session.name, warn=display.warn, patience=session.patience) as lost,
+        studies.sole_use(settings.storage, session.name, warn=display.warn) as lost,
         Signs(status_file(settings.storage, session.name), session.name) as signs,
-        ended_by(session.stop, session.patience),
         _without_parts(session.checkpoints),
         closing(session.tracker),
         closing(executor),
@@ -89,7 +86,7 @@ def lead(session: Session) -> Outcome:
         so_far = _answer_so_far(session, signs)
         stage = _stage(session, asked, lost, signs, forecast, so_far=so_far)
         try:
-            _train(stage, session.tracker, session.patience, forecast)
+            _train(stage, session.tracker, forecast)
         finally:
             with suppress(SweeperError):  # a database that is away is told by what asks it next
                 _add_seconds(study, session.gone())
@@ -206,7 +203,7 @@ def _stage(
     )
 
 
-def _train(stage: Stage, tracker: Tracker, patience: Patience, forecast: Forecast) -> None:
+def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
     """Everything that is trained; MLflow is told how that ended, unless it ended well."""
 
     def decided(plan: studies.Plan) -> None:
@@ -214,12 +211,11 @@ def _train(stage: Stage, tracker: Tracker, patience: Patience, forecast: Forecas
         tracker.decide(plan.conditions)
 
     try:
-        with ended_by(stage.stop, patience):
-            try:
-                train_all(stage, decided)
-            except (InterruptedSweepError, KeyboardInterrupt):
-                studies.reconcile(stage.study)
-                raise
+        try:
+            train_all(stage, decided)
+        except (InterruptedSweepError, KeyboardInterrupt):
+            studies.reconcile(stage.study)
+            raise
     except (InterruptedSweepError, KeyboardInterrupt):
         tracker.end_sweep("KILLED")
         raise

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sweeper import storage as studies
-from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError, UsageError
+from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
 from sweeper.core.events import Observer, Recorder
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, TrialResult
@@ -28,7 +27,6 @@ from sweeper.study.search import Search
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.study.training_list import Batch
-from sweeper.system.database_waits import Patience
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
@@ -70,23 +68,6 @@ class Stop(Protocol):
 
     def defer(self) -> None:
         """From now on a signal is to be noted in `status`; until then it may end the program at once."""
-
-
-@contextmanager
-def ended_by(stop: Stop, patience: Patience) -> Iterator[None]:
-    """Tell an error that comes of a stop as that stop: with one, no wait for the database is long.
-
-    Raises:
-        InterruptedSweepError: in place of an error of a database that was waited for no longer, or of a refusal.
-    """
-    try:
-        yield
-    except (InterruptedSweepError, LostStudyError):
-        raise
-    except SweeperError as error:
-        if stop.status is None or not (patience.given_up or isinstance(error, UsageError)):
-            raise
-        raise InterruptedSweepError(f"stopped, and {error}", stop.status) from error
 
 
 @dataclass

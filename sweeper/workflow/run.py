@@ -13,7 +13,6 @@ from sweeper import storage as studies
 from sweeper.core.errors import StudyError
 from sweeper.core.redact import shown_address
 from sweeper.executors.protocol import Backend
-from sweeper.system.database_waits import Patience
 from sweeper.system.disk_space import told_when_full
 from sweeper.system.locks import sqlite_path
 from sweeper.tracking import Tracker
@@ -21,7 +20,7 @@ from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import Session, lead
 from sweeper.workflow.options import given_options, resumed
-from sweeper.workflow.phases import Display, Stop, ended_by
+from sweeper.workflow.phases import Display, Stop
 from sweeper.workflow.prepare import Prepared, prepare
 from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file, written_places
 from sweeper.workflow.settings import Settings
@@ -81,17 +80,15 @@ def _run_sweep(
 ) -> Outcome:
     """What is refused is refused here, before the study is opened; then `lead` runs it."""
     now, began = clock(), timer()
-    patience = Patience(lambda: stop.status is not None)
     check_places(settings)
     # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
-    storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display, patience)
+    storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display)
     if storage is not None:
         settings = resumed(settings, storage)
     check_request(storage, settings)
     server = None if sqlite_path(settings.storage) else shown_address(settings.storage)
     backend = backend or make_backend(settings, cores, display.warn, display.say)
     with (
-        ended_by(stop, patience),
         closing(backend),
         told_when_full(settings.study, written_places(settings), server, storage=settings.storage) as named,
     ):
@@ -99,7 +96,7 @@ def _run_sweep(
         prepared = prepare(settings, storage, backend, display, now)
         with prepared.held:
             check_conditions(prepared.plan.conditions, on_cpu=prepared.on_cpu)
-            storage = storage or _opened(settings, display, patience)
+            storage = storage or _opened(settings, display)
             tracker = tracker or _tracker(settings, display, stop)
             stop.defer()
             name, study = _study(storage, prepared, settings)
@@ -110,7 +107,6 @@ def _run_sweep(
                     display=display,
                     stop=stop,
                     gone=lambda: timer() - began,
-                    patience=patience,
                     storage=storage,
                     tracker=tracker,
                     prepared=prepared,
@@ -129,8 +125,8 @@ def _tracker(settings: Settings, display: Display, stop: Stop) -> Tracker:
     )
 
 
-def _opened(settings: Settings, display: Display, patience: Patience) -> SteadyStorage:
-    return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn, patience=patience)
+def _opened(settings: Settings, display: Display) -> SteadyStorage:
+    return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn)
 
 
 def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:

@@ -69,27 +69,6 @@ def test_every_later_call_says_the_same(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_lock_file_that_is_deleted_is_taken_again(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/sweeper.db"
-    studies.open_storage(url)
-    with studies.sole_use(url, "s") as lost:
-        shutil.rmtree(tmp_path / ".sweeper")
-        assert not lost()
-        with pytest.raises(StudyError, match="being run by another process"), studies.sole_use(url, "s"):
-            raise AssertionError("two at once")
-    with studies.sole_use(url, "s"):
-        pass
-
-
-def test_a_lock_file_that_is_deleted_and_taken_by_another_is_lost(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/sweeper.db"
-    studies.open_storage(url)
-    with studies.sole_use(url, "s") as lost:
-        shutil.rmtree(tmp_path / ".sweeper")
-        with studies.sole_use(url, "s"):
-            assert lost()
-
-
 @pytest.mark.parametrize("above", [False, True])
 def test_a_renamed_folder_is_told_as_such_and_nothing_is_made_at_its_old_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: bool

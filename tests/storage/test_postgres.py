@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError, SweeperError, UsageError
 from sweeper.storage import resilient_storage as steady
-from sweeper.system import advisory_locks as advisory
+from sweeper.system import leases
 from sweeper.system import postgres as server_side
 from tests.support.faking import new_plan, train
 from tests.support.postgres_server import Server, running_server
@@ -45,22 +45,6 @@ def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-LOCKS = "FROM pg_stat_activity WHERE application_name LIKE 'sweeper lock %' AND datname = current_database() AND "
-
-
-def end_sessions(url: str, which: str = "true") -> None:
-    """Cut off sessions that hold, or wait for, a lock."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"SELECT pg_terminate_backend(pid) {LOCKS} {which}")  # type: ignore[arg-type]
-
-
-def count(url: str, which: str = "true") -> int:
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute(f"SELECT count(*) {LOCKS} {which}").fetchone()  # type: ignore[arg-type]
-    assert row is not None
-    return int(row[0])
-
-
 def test_a_study_is_run_by_one_process_at_a_time(postgres: Server) -> None:
     url = postgres.fresh()
     with studies.sole_use(url, "s"):
@@ -68,16 +52,6 @@ def test_a_study_is_run_by_one_process_at_a_time(postgres: Server) -> None:
             raise AssertionError("two at once")
         with studies.sole_use(url, "another"):
             pass
-    with studies.sole_use(url, "s"):
-        pass
-
-
-def test_the_study_of_a_session_that_died_is_free_again(postgres: Server) -> None:
-    url = postgres.fresh()
-    dead = advisory.AdvisoryLock(url, "study.s")
-    assert dead.acquire(wait=False)
-    end_sessions(url)
-    wait_until(lambda: not count(url))
     with studies.sole_use(url, "s"):
         pass
 
@@ -91,7 +65,7 @@ def wait_until(true: object, seconds: float = 30) -> None:
 
 @pytest.mark.slow
 def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advisory, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
     with running_server() as server:
         url = server.fresh()
         storage = studies.open_storage(url)
@@ -133,30 +107,6 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
         assert sum(studies.counted(t) for t in trials) == 40
         assert {t.state.name for t in trials} <= {"COMPLETE", "PRUNED"}
         assert [t.number for t in trials] == list(range(len(trials)))
-
-
-def test_a_lock_that_another_takes_when_its_session_ends_is_lost(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(advisory, "WATCH_SECONDS", 0.05)
-    url = postgres.fresh()
-    with studies.sole_use(url, "s") as lost:
-        other = advisory.AdvisoryLock(url, "study.s")
-        waiting = threading.Thread(target=lambda: other.acquire(wait=True))
-        waiting.start()
-        wait_until(lambda: count(url) == 2)
-        assert not lost()
-        ours = f"application_name NOT LIKE '%{other._token}%'"
-
-        def taken() -> bool:
-            end_sessions(url, ours)  # again and again: ours is quick to take it anew
-            return other._connection is not None
-
-        wait_until(taken)
-        other.keep()
-        wait_until(lost)
-        waiting.join()
-        other.release()
 
 
 @pytest.mark.slow

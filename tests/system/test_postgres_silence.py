@@ -18,14 +18,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
-from sweeper.core.errors import InterruptedSweepError, LostStudyError, StudyError, SweeperError, UsageError
+from sweeper.core.errors import LostStudyError, StudyError, SweeperError
 from sweeper.core.records import TrialResult
-from sweeper.storage import resilient_storage as steady
-from sweeper.system import advisory_locks as advisory
-from sweeper.system import database_waits as patience
+from sweeper.system import leases
 from sweeper.system import postgres as server_side
-from sweeper.system.advisory_locks import AdvisoryLock
-from sweeper.system.database_waits import Patience
+from sweeper.system.leases import Lease
 from sweeper.tracking.mlflow_connection import connect as connect_mlflow
 from tests.support.faking import new_plan
 from tests.support.postgres_server import Server
@@ -44,7 +41,7 @@ def through(postgres: Server) -> Iterator[tuple[Proxy, str, str]]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes half a minute takes seconds; one alone is too few for making tables on a crowded machine."""
-    monkeypatch.setattr(advisory, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 3.0)
     monkeypatch.setitem(server_side.SOCKET, "connect_timeout", 2)
 
@@ -56,14 +53,19 @@ def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def holders(direct: str) -> list[int]:
-    """Sessions that hold a lock, at the server."""
+def holder(direct: str, purpose: str) -> str | None:
+    """Token of who holds a lease, at the server."""
     with psycopg.connect(direct, autocommit=True) as connection:
-        rows = connection.execute(
-            "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-            "WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()"
-        ).fetchall()
-    return [pid for (pid,) in rows]
+        row = connection.execute("SELECT token FROM sweeper_leases WHERE purpose = %s", [purpose]).fetchone()
+    return None if row is None else str(row[0])
+
+
+def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
+    """The lease of a process that is gone, of which the server was not told."""
+    dead = Lease(url, purpose)
+    dead.acquire(wait=False)
+    dead._end.set()
+    proxy.forget()
 
 
 # --- Connections ---
@@ -71,7 +73,7 @@ def holders(direct: str) -> list[int]:
 
 def test_a_silent_server_is_an_error_and_the_connection_is_closed(through: tuple[Proxy, str, str]) -> None:
     proxy, url, _ = through
-    with closing(server_side.connect(url, "sweeper test", Patience())) as connection:
+    with closing(server_side.connect(url, "sweeper test")) as connection:
         proxy.silent()
         with pytest.raises(psycopg.OperationalError, match="did not answer within 3 s"):
             connection.execute("SELECT 1")
@@ -84,7 +86,7 @@ def test_a_long_answer_that_comes_is_waited_for(
     """The limit is one on silence: 8 MB that arrive bit by bit take longer than it."""
     proxy, url, _ = through
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 5.0)
-    with closing(server_side.connect(url, "sweeper test", Patience())) as connection:
+    with closing(server_side.connect(url, "sweeper test")) as connection:
         proxy.delay = 0.05
         row = connection.execute("SELECT repeat('x', 8000000)").fetchone()
         assert row is not None and len(row[0]) == 8_000_000
@@ -92,13 +94,13 @@ def test_a_long_answer_that_comes_is_waited_for(
 
 def test_a_server_that_drips_is_an_error_though_something_always_comes(through: tuple[Proxy, str, str]) -> None:
     proxy, url, _ = through
-    with closing(server_side.connect(url, "sweeper test", Patience())) as connection:
+    with closing(server_side.connect(url, "sweeper test")) as connection:
         proxy.drips = 0.3  # the whole answer would be there in two minutes
         with pytest.raises(psycopg.OperationalError, match="did not answer within 3 s"):
             connection.execute("SELECT repeat('x', 400)")
         assert connection.closed
     with pytest.raises(psycopg.OperationalError, match="timeout"):
-        server_side.connect(url, "sweeper test", Patience())
+        server_side.connect(url, "sweeper test")
 
 
 def test_both_ends_of_every_connection_have_timeouts(
@@ -124,106 +126,56 @@ def test_both_ends_of_every_connection_have_timeouts(
 
 def test_what_the_address_says_goes_before_our_own(through: tuple[Proxy, str, str]) -> None:
     _, url, _ = through
-    with closing(server_side.connect(f"{url}&keepalives_idle=77", "sweeper test", Patience())) as connection:
+    with closing(server_side.connect(f"{url}&keepalives_idle=77", "sweeper test")) as connection:
         assert connection.info.get_parameters()["keepalives_idle"] == "77"
 
 
-# --- The lock of a study ---
+# --- The lease of a study ---
 
 
-def test_a_leader_takes_its_lock_from_its_own_ghost(through: tuple[Proxy, str, str]) -> None:
+def test_a_leader_keeps_its_study_when_its_connection_is_forgotten(through: tuple[Proxy, str, str]) -> None:
     proxy, url, direct = through
     with studies.sole_use(url, "s") as lost:
-        (ghost,) = holders(direct)
+        mine = holder(direct, "study.s")
         proxy.forget()
-        wait_until(lambda: ghost not in holders(direct) and holders(direct))
         time.sleep(0.5)
         assert not lost()
         with (
             pytest.raises(StudyError, match=r"being run by another process \(process \d+ on "),
-            studies.sole_use(url, "s"),
+            studies.sole_use(direct, "s"),
         ):
             raise AssertionError("two at once")
-    wait_until(lambda: not holders(direct))
+        assert holder(direct, "study.s") == mine
+    wait_until(lambda: holder(direct, "study.s") is None)
 
 
-def test_a_resume_takes_the_lock_from_the_ghost_of_a_process_that_is_gone(
-    through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("purpose", ["study.s", "create"])
+def test_the_lease_of_a_process_that_is_gone_runs_out(
+    through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch, purpose: str
 ) -> None:
     proxy, url, direct = through
-    dead = AdvisoryLock(url, "study.s")
-    assert dead.acquire(wait=False)
-    (ghost,) = holders(direct)
-    proxy.forget()
-    dead.release()  # the client's end is closed, and the server is not told
-    time.sleep(0.5)
-    assert holders(direct) == [ghost]
-    monkeypatch.setattr(advisory, "GHOST_SECONDS", 1.0)
-    with studies.sole_use(url, "s") as lost:
-        assert holders(direct) != [ghost] and not lost()
+    studies.open_storage(url)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.0)
+    leave_a_ghost(proxy, url, purpose)
+    told = list[str]()
+    storage = studies.open_storage(direct, warn=told.append)
+    with studies.sole_use(direct, "s", warn=told.append) as lost:
+        assert studies.study_names(storage) == [] and not lost()
+    assert "gives no sign of life" in told[0]
 
 
-def test_a_ghost_that_holds_the_lock_for_making_tables_is_ended_too(
-    through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy, url, _ = through
-    dead = AdvisoryLock(url, "create")
-    assert dead.acquire(wait=False)
-    proxy.forget()
-    monkeypatch.setattr(advisory, "GHOST_SECONDS", 1.0)
-    assert studies.study_names(studies.open_storage(url)) == []
-
-
-def test_a_holder_that_lives_keeps_its_lock_however_long_it_is_asked(
+def test_a_holder_that_lives_keeps_its_lease_however_long_it_is_asked(
     through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, url, direct = through
-    monkeypatch.setattr(advisory, "GHOST_SECONDS", 2.0)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
     with studies.sole_use(url, "s") as lost:
-        mine = holders(direct)
-        for _ in range(3):
+        mine = holder(direct, "study.s")
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
             with pytest.raises(StudyError, match="being run"), studies.sole_use(direct, "s"):
                 raise AssertionError("two at once")
-        assert holders(direct) == mine and not lost()
-
-
-@pytest.fixture
-def for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dead session is waited for without end, but by a process that is to stop."""
-    monkeypatch.setattr(advisory, "GHOST_SECONDS", 3600.0)
-    monkeypatch.setattr(patience, "HURRY_SECONDS", 0.5)
-
-
-def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
-    """The lock of a process that is gone, which the server was not told of."""
-    dead = AdvisoryLock(url, purpose)
-    assert dead.acquire(wait=False)
-    proxy.forget()
-    dead.release()
-
-
-@pytest.mark.usefixtures("for_long")
-def test_a_dead_session_is_not_waited_for_by_a_process_that_is_to_stop(through: tuple[Proxy, str, str]) -> None:
-    proxy, url, direct = through
-    leave_a_ghost(proxy, url, "study.s")
-    leave_a_ghost(proxy, url, "create")
-    stop = threading.Event()
-    threading.Timer(1, stop.set).start()
-    with pytest.raises(StudyError, match="being run"), studies.sole_use(direct, "s", patience=Patience(stop.is_set)):
-        raise AssertionError("two at once")
-    with pytest.raises(UsageError, match=r"not opened: process \d+ on .* was still making tables"):
-        studies.open_storage(direct, patience=Patience(stop.is_set))
-
-
-@pytest.mark.usefixtures("for_long")
-def test_a_sweep_that_is_stopped_while_it_waits_for_a_dead_session_is_told_as_stopped(
-    through: tuple[Proxy, str, str], tmp_path: Path
-) -> None:
-    proxy, url, direct = through
-    leave_a_ghost(proxy, url, "study.study")
-    with pytest.raises(InterruptedSweepError, match=r"stopped, and .* being run") as caught:
-        sweep_in(tmp_path, Recorder(stop_after=0, status=143), storage=direct)
-    assert caught.value.exit_status == 143
+        assert holder(direct, "study.s") == mine and not lost()
 
 
 # --- The storage ---
@@ -236,90 +188,6 @@ def test_a_study_goes_on_when_a_firewall_forgets_its_connections(through: tuple[
     proxy.forget()
     study.ask()
     assert [t.number for t in study.trials] == [0, 1]
-
-
-def test_a_server_that_takes_no_writes_for_a_while_is_waited_for(
-    through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, url, direct = through
-    monkeypatch.setattr(steady, "TOLD_SECONDS", 0.0)
-    told = list[str]()
-    study = studies.create_study(studies.open_storage(url, warn=told.append), "s", new_plan())
-    with psycopg.connect(direct, autocommit=True) as other:
-        name = other.info.dbname
-
-        def take_writes(yes: bool) -> None:
-            other.execute("SET default_transaction_read_only = off")
-            other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {'off' if yes else 'on'}")  # type: ignore[arg-type]
-
-        take_writes(False)
-        study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
-        back = threading.Timer(2, take_writes, [True])
-        back.start()
-        study.ask()
-        back.join()
-    assert "read-only" in told[0] and "answers again" in told[-1]
-    assert len(study.trials) == 1
-
-
-def test_a_silent_server_is_not_waited_for_by_a_process_that_is_to_stop(
-    through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The limits of a healthy day stay as they are: only the stop makes the wait short."""
-    proxy, url, _ = through
-    monkeypatch.setattr(server_side, "ANSWER_SECONDS", 300.0)
-    monkeypatch.setattr(patience, "HURRY_SECONDS", 0.5)
-    stop = threading.Event()
-    own = Patience(stop.is_set)
-    study = studies.create_study(studies.open_storage(url, patience=own), "s", new_plan())
-    proxy.silent()
-    threading.Timer(1, stop.set).start()
-    with pytest.raises(SweeperError, match="did not answer"):
-        study.ask()
-    assert own.given_up
-    with pytest.raises(SweeperError, match="did not answer"):  # nor is it waited for again
-        study.ask()
-
-
-class Silencing(Recorder):
-    """Makes the network silent after some trainings, and asks for a stop a little later."""
-
-    def __init__(self, proxy: Proxy, after: int) -> None:
-        super().__init__()
-        self._proxy, self._after, self._stopped = proxy, after, False
-
-    @property
-    def status(self) -> int | None:
-        return 143 if self._stopped else None
-
-    def _stop(self) -> None:
-        self._stopped = True
-
-    def keep(self, result: TrialResult) -> None:
-        super().keep(result)
-        if len(self.results) == self._after:
-            self._proxy.silent()
-            threading.Timer(1, self._stop).start()
-
-
-@pytest.mark.slow
-def test_a_sweep_that_is_stopped_while_the_database_is_silent_ends_and_can_be_resumed(
-    through: tuple[Proxy, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy, url, direct = through
-    monkeypatch.setattr(server_side, "ANSWER_SECONDS", 300.0)  # without the stop it would wait for minutes
-    monkeypatch.setattr(patience, "HURRY_SECONDS", 0.5)
-    monkeypatch.setattr(advisory, "GHOST_SECONDS", 1.0)
-    display = Silencing(proxy, 3)
-    with pytest.raises(InterruptedSweepError, match="did not answer") as caught:
-        sweep_in(tmp_path, display, storage=url)
-    assert caught.value.exit_status == 143
-    proxy.forget()
-    outcome = sweep_in(tmp_path, storage=direct, resume=True, trials=None, data=None)
-    assert len(outcome.sweep.trials) == 7
-    storage = studies.open_storage(direct)
-    trials = studies.load_study(storage, "study").trials
-    assert not [t for t in trials if t.state == optuna.trial.TrialState.RUNNING]
 
 
 @pytest.mark.exhaustive
@@ -350,7 +218,8 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy
     finally:
         process.kill()
     assert process.returncode == 143, err
-    assert "--resume" in err and "Traceback" not in err and "mistake in sweeper" not in err
+    assert "stopping: what is finished is kept" in err
+    assert "Traceback" not in err and "mistake in sweeper" not in err
 
 
 # --- A leader that lost the study ---
@@ -361,30 +230,23 @@ def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_ru
     postgres: Server, tmp_path: Path
 ) -> None:
     url = postgres.fresh()
-    other = AdvisoryLock(url, "study.study")
+    other = Lease(url, "study.study")
 
     class Losing(Recorder):
-        """Another process takes the study after three trainings."""
+        """Another process takes the study after three trainings, as if this one had been stopped for a minute."""
 
         def keep(self, result: TrialResult) -> None:
             super().keep(result)
-            if len(self.results) != 3:
-                return
-            (pid,) = holders(url)
-            taking = threading.Thread(target=lambda: other.acquire(wait=True))
-            taking.start()
-            with psycopg.connect(url, autocommit=True) as connection:
-                # Ours is cut off until the other has it.
-                while pid in holders(url) or not other._connection:
-                    connection.execute("SELECT pg_terminate_backend(%s)", [pid])
-                    found = holders(url)
-                    pid = found[0] if found and not other._connection else pid
-            taking.join()
-            other.keep()
+            if len(self.results) == 3:
+                with psycopg.connect(url, autocommit=True) as connection:
+                    connection.execute("DELETE FROM sweeper_leases WHERE purpose = 'study.study'")
+                    connection.execute(leases._TAKE, ["study.study", other._token, "another", 60])
+                time.sleep(0.5)
 
     with pytest.raises(LostStudyError, match=r"another process runs it by now.*sweeper run --study study --resume"):
         sweep_in(tmp_path, Losing(), storage=url, trials=60)
-    other.release()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM sweeper_leases WHERE purpose = 'study.study'")
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("study")
     assert experiment is not None
@@ -397,10 +259,8 @@ def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_ru
 # --- Servers without connections ---
 
 
-def test_a_server_without_connections_is_waited_for_with_its_limit_told(postgres: Server) -> None:
+def test_a_server_without_connections_is_waited_for_with_advice(postgres: Server) -> None:
     url = postgres.fresh()
-    with closing(server_side.connect(url, "sweeper test", Patience())):
-        pass  # the limit is known from now on
     taken = list[psycopg.Connection]()
     try:
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
@@ -422,7 +282,7 @@ def test_a_server_without_connections_is_waited_for_with_its_limit_told(postgres
     finally:
         for connection in taken:
             connection.close()
-    assert "too many clients" in told[0] and "max_connections is 100" in told[0] and "4 or more" in told[0]
+    assert "too many clients" in told[0] and "max_connections" in told[0] and "4 connections or more" in told[0]
 
 
 def test_a_server_without_connections_for_long_is_no_mistake_of_ours(
