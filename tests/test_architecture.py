@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
 ROOMS = {
     "optuna": ("study/", "space/", "storage/"),
     "mlflow": ("tracking/",),
-    "psycopg": ("system/postgres.py", "system/bounded_connection.py", "system/advisory_locks.py"),
+    "psycopg": ("system/postgres.py", "system/bounded_connection.py", "system/leases.py"),
     "ray": ("executors/ray_actors.py", "executors/ray_cluster.py", "executors/ray_trainer.py"),
     "click": ("cli/",),
     "rich": ("cli/",),

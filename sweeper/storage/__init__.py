@@ -1,6 +1,6 @@
 """The study in Optuna's storage: the one source of truth, which resume and report read and nothing else.
 
-database → plan → results and interim analyses → record. Read as `from sweeper.study import storage as studies`.
+database → plan → results and interim analyses → record. Imported as `studies`.
 """
 
 from sweeper.storage.attributes import (
@@ -23,8 +23,6 @@ from sweeper.storage.attributes import (
     WAITS,
 )
 from sweeper.storage.changed_images import judge_change, note_unchanged, refuse_changed
-from sweeper.storage.confirmation_setup import SameLosses
-from sweeper.storage.dashboard_note import note_report
 from sweeper.storage.database import open_storage, sole_use
 from sweeper.storage.interim_analyses import (
     analyses_taken,
@@ -38,6 +36,7 @@ from sweeper.storage.plan import (
     Plan,
     check_name,
     create_study,
+    delete_study,
     differences,
     load_study,
     read_machine,
@@ -83,12 +82,12 @@ __all__ = [
     "TAKEN",
     "WAITS",
     "Plan",
-    "SameLosses",
     "all_results",
     "analyses_taken",
     "check_name",
     "counted",
     "create_study",
+    "delete_study",
     "differences",
     "extra_results",
     "failed_trials",
@@ -100,7 +99,6 @@ __all__ = [
     "load_sweep",
     "note_conclusion",
     "note_parent",
-    "note_report",
     "note_runs",
     "note_session",
     "note_unchanged",

@@ -89,6 +89,11 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
     return _study(storage, name, load=True)
 
 
+def delete_study(storage: RDBStorage, name: str) -> None:
+    """Delete a study that is there, and all that the database keeps of it; the caller holds `sole_use` of it."""
+    optuna.delete_study(study_name=load_study(storage, name).study_name, storage=storage)
+
+
 def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
     if isinstance(storage, SteadyStorage):
         storage.study = name

@@ -156,9 +156,7 @@ def abandon(study: optuna.Study, number: int, reason: str) -> None:
 
 def attempts_lost(study: optuna.Study, number: int) -> int:
     """How many workers died under a trial, in earlier sessions too."""
-    trials = study.get_trials(deepcopy=False)
-    before = int(trials[number].user_attrs.get("deaths", 0))  # of a version that gave each attempt a number of its own
-    return before + len([t for t in trials if t.user_attrs.get(ATTEMPT_OF) == number])
+    return sum(trial.user_attrs.get(ATTEMPT_OF) == number for trial in study.get_trials(deepcopy=False))
 
 
 def failed_trials(study: optuna.Study) -> list[TrialResult]:

@@ -8,10 +8,9 @@ from typing import Any
 from optuna.storages import RDBStorage
 
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import Probed, RateFit, SameLoss, SweepRecord
+from sweeper.core.records import Probed, RateFit, SameLoss, SameLosses, SweepRecord
 from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, RATES, SAME, SETTLES
 from sweeper.storage.changed_images import refuse_changed
-from sweeper.storage.confirmation_setup import SameLosses
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.storage.mlflow_runs import linked
 from sweeper.storage.plan import load_study, read_plan

@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
-from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SearchSpace, TrialResult
+from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SameLosses, SearchSpace, TrialResult
 from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError, begin_loading
 from sweeper.losses.own_losses import register
-from sweeper.storage.confirmation_setup import SameLosses
 
 CLOSE = 0.02
 """Gradients nearer than this are those of one function."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import STORAGE
 from sweeper.core.text import resume_command
+from sweeper.system.file_systems import existing
 
 MB = 1_000_000
 SPARE = 100 * MB
@@ -23,7 +24,7 @@ CHECKPOINTS = 0.25
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _PROTECTED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO}
 _SQLITE = ("disk is full", "no space left", "disk i/o error", "readonly database", "unable to open database file")
-_SERVER_FULL = {"53100"}
+_SERVER_FULL = "53100"
 """PostgreSQL's disk_full."""
 
 
@@ -33,7 +34,7 @@ def check_room(what: str, place: Path, size: int = SWEEP) -> None:
     Raises:
         UsageError: with what is needed and what is free.
     """
-    free = shutil.disk_usage(_existing(place)).free
+    free = shutil.disk_usage(existing(place)).free
     if free < size + SPARE:
         raise UsageError(
             f"the disk of {what}, {place}, must have {(size + SPARE) / MB:.0f} MB free, got {free / MB:.0f} MB. Free "
@@ -65,21 +66,20 @@ def keep_within_room(files: Iterable[Path]) -> list[Path]:
     return gone
 
 
-def write_failure(error: BaseException | None, places: Mapping[str, Path], server: str | None) -> str | None:
+def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> str | None:
     """What could not be written, in a sentence, if that is what an error, or one that it came from, says.
 
     Args:
         error: what was raised.
         places: files and folders that the sweep writes, by what they are.
-        server: address of the PostgreSQL server that holds the study, without secrets; None = a file does.
 
     Returns:
         None where the error says something else.
     """
     for one in _chain(error):
         text = " ".join(str(one).split())[:200]
-        if server is not None and getattr(one, "sqlstate", None) in _SERVER_FULL:
-            return f"the database server {server} has no room left on its own disk ({text})"
+        if getattr(one, "sqlstate", None) == _SERVER_FULL:
+            return f"the database server has no room left on its own disk ({text})"
         if isinstance(one, sqlite3.Error) and any(words in text.lower() for words in _SQLITE):
             return _cannot_write(places, text)
         if not isinstance(one, OSError):
@@ -104,7 +104,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _cannot_write(places: Mapping[str, Path], text: str) -> str:
     free = [
-        f"{what}, {place} ({shutil.disk_usage(_existing(place)).free / MB:.0f} MB free)"
+        f"{what}, {place} ({shutil.disk_usage(existing(place)).free / MB:.0f} MB free)"
         for what, place in places.items()
     ]
     return (
@@ -115,7 +115,7 @@ def _cannot_write(places: Mapping[str, Path], text: str) -> str:
 
 @contextmanager
 def told_when_full(
-    study: str | None, places: Mapping[str, Path], server: str | None = None, *, storage: str = STORAGE
+    study: str | None, places: Mapping[str, Path], *, storage: str = STORAGE
 ) -> Iterator[Callable[[str], None]]:
     """Turn what a full disk, or a file that cannot be written, raises within the block into one message.
 
@@ -124,7 +124,6 @@ def told_when_full(
     Args:
         study: its name; None = not known yet.
         places: as `write_failure` takes them.
-        server: likewise.
         storage: where the study is, for the command that goes on with it.
 
     Yields:
@@ -140,7 +139,7 @@ def told_when_full(
         raise
     except Exception as error:
         resume = resume_command(known[-1], storage) if known else None
-        if (what := write_failure(error, places, server)) is None:
+        if (what := write_failure(error, places)) is None:
             if resume is not None:
                 error.add_note(resume)
             raise
@@ -148,8 +147,3 @@ def told_when_full(
         raise SweeperError(
             f"{what}. The sweep ends here, and what was finished is kept. Mend that, and {on}"
         ) from error
-
-
-def _existing(path: Path) -> Path:
-    path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())

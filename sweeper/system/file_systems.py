@@ -1,8 +1,10 @@
-"""On which kind of file system a path lies."""
+"""On which kind of file system a path lies, and whether SQLite may lie there."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from sweeper.system.locks import sqlite_path
 
 NETWORK = {
     "nfs",
@@ -43,3 +45,15 @@ def file_system(path: Path, mounts: str | None = None) -> str | None:
         if (real == folder or folder in real.parents) and len(folder.parts) > best:
             best, kind = len(folder.parts), fs
     return kind
+
+
+def unsafe_for_sqlite(storage: str) -> str | None:
+    """A warning where the SQLite file of an address lies where its locks are not safe; else None."""
+    path = sqlite_path(storage)
+    if path is None or (kind := file_system(path)) not in NETWORK:
+        return None
+    return (
+        f"--storage {storage} lies on a network file system ({kind}), where SQLite's locks and write-ahead log are "
+        "not safe: keep it on a local disk, or use a PostgreSQL database: --storage postgresql://USER@HOST/DATABASE "
+        "(docs/cluster.md)"
+    )

@@ -60,7 +60,7 @@ def serve(pipe: Connection, device: str) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    steady_streams(results=False)
+    steady_streams()
     os.dup2(2, 1)  # what libraries print is no result
     _die_with_parent()
     try:

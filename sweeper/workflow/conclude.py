@@ -241,15 +241,6 @@ def card_so_far(storage: RDBStorage, name: str) -> tuple[str, str]:
     return card_lines(card_of(facts))[0][1], summary(facts)
 
 
-def dashboard_note(outcome: Outcome) -> str:
-    """What optuna-dashboard shows of the study: the report's head, and where the report is."""
-    from sweeper.report import report_summary
-
-    head = report_summary(outcome.sweep, outcome.recommendation)
-    study = outcome.sweep.study
-    return f"{head}\nThe whole report: `{outcome.paths.markdown}`; its runs in MLflow: `sweeper ui {study}`\n"
-
-
 def report_study(
     storage: RDBStorage,
     name: str,

@@ -27,11 +27,12 @@ from sweeper.core.text import count, resume_command
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
+from sweeper.system.file_systems import unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, written_whole
 from sweeper.tracking import Tracker
 from sweeper.version import versions
 from sweeper.workflow.answer_so_far import AnswerSoFar
-from sweeper.workflow.conclude import Outcome, card_so_far, dashboard_note, report_study
+from sweeper.workflow.conclude import Outcome, card_so_far, report_study
 from sweeper.workflow.forecast import Forecast, plan_text
 from sweeper.workflow.mlflow_sync import summary_for_mlflow
 from sweeper.workflow.options import Asked, asked_of, given_options
@@ -39,7 +40,6 @@ from sweeper.workflow.phases import Display, Stage, Stop, train_all
 from sweeper.workflow.planned_trainings import there_of, trainings_left
 from sweeper.workflow.prepare import Prepared
 from sweeper.workflow.settings import TRIALS, Settings
-from sweeper.workflow.shared_database import one_machine_only
 from sweeper.workflow.status import REPORT, Signs, status_file
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _begin_tracking(session: Session, asked: Asked) -> None:
     undecided = () if asked.budget == "given" or studies.search_results(study) else ("steps", "confirm_steps")
     session.tracker.begin(study, session.prepared.plan, storage=settings.storage, undecided=undecided)
     studies.note_session(study)
-    if (warning := one_machine_only(settings.storage)) is not None:
+    if (warning := unsafe_for_sqlite(settings.storage)) is not None:
         display.warn(warning)
     display.say(
         f"study {session.name}: {shown_address(settings.storage)}; MLflow: {shown_address(settings.tracking_uri)}"
@@ -279,8 +279,6 @@ def _conclude(
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
-    with suppress(SweeperError):  # a copy for people: the next report writes it
-        studies.note_report(study, dashboard_note(outcome))
     beat()
     tracker.end_sweep("FINISHED", summary_for_mlflow(outcome), beat=beat)
     storage.check_file()

@@ -11,7 +11,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
 from sweeper.core.events import Observer, Recorder
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, TrialResult
+from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, SameLosses, TrialResult
 from sweeper.core.text import count, resume_command
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
@@ -273,9 +273,9 @@ def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialRes
     return as_they_are(trials, known.found)
 
 
-def _stored_names(stage: Stage) -> studies.SameLosses | None:
+def _stored_names(stage: Stage) -> SameLosses | None:
     stored = stage.study.user_attrs.get(studies.SAME)
-    return studies.unpack(studies.SameLosses, stored, "the record of losses that are the same") if stored else None
+    return studies.unpack(SameLosses, stored, "the record of losses that are the same") if stored else None
 
 
 # --- The confirmation ---------------------------------------------------------------------------------------

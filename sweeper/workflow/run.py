@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
-from sweeper.core.redact import shown_address
 from sweeper.executors.protocol import Backend
 from sweeper.system.disk_space import told_when_full
-from sweeper.system.locks import sqlite_path
 from sweeper.tracking import Tracker
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
@@ -86,11 +84,10 @@ def _run_sweep(
     if storage is not None:
         settings = resumed(settings, storage)
     check_request(storage, settings)
-    server = None if sqlite_path(settings.storage) else shown_address(settings.storage)
     backend = backend or make_backend(settings, cores, display.warn, display.say)
     with (
         closing(backend),
-        told_when_full(settings.study, written_places(settings), server, storage=settings.storage) as named,
+        told_when_full(settings.study, written_places(settings), storage=settings.storage) as named,
     ):
         tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
         prepared = prepare(settings, storage, backend, display, now)

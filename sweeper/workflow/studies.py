@@ -13,7 +13,6 @@ from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
 from sweeper.core.records import SweepRecord
-from sweeper.storage.delete import delete_study
 from sweeper.storage.resilient_storage import SteadyStorage
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.conclude import conclude
@@ -171,7 +170,7 @@ def delete(storage: SteadyStorage, url: str, name: str, found: Deletion) -> None
         SweeperError: if a file cannot be deleted; the records are gone then.
     """
     with studies.sole_use(url, name):
-        delete_study(storage, name)
+        studies.delete_study(storage, name)
     try:
         for path in found.files:
             if path.is_dir() and not path.is_symlink():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.errors import StudyError, SweeperError
+from sweeper.core.errors import SweeperError
 from sweeper.core.records import TrialResult
 from tests.support.faking import new_plan
 from tests.support.sweeping import Recorder, sweep_in

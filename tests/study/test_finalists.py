@@ -11,7 +11,17 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.events import TrainingEvent, WorkerLost
-from sweeper.core.records import Conditions, Coordinate, RateRange, Rates, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import (
+    Conditions,
+    Coordinate,
+    RateRange,
+    Rates,
+    SameLosses,
+    SweepRecord,
+    TrialResult,
+    TrialSpec,
+    Verdict,
+)
 from sweeper.report.answer import numbers as paragraphs
 from sweeper.report.facts import collect
 from sweeper.report.formatting import significant
@@ -43,7 +53,7 @@ def plan_with(rates: Rates = "drawn") -> studies.Plan:
 
 def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
     attributes = study.user_attrs
-    same = studies.unpack(studies.SameLosses, attributes[studies.SAME], "what is the same")
+    same = studies.unpack(SameLosses, attributes[studies.SAME], "what is the same")
     return builders.sweep(
         trials=studies.search_results(study),
         confirmations=studies.extra_results(study, "confirm"),

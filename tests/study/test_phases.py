@@ -16,7 +16,16 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, LostStudyError, NothingConfirmedError
 from sweeper.core.events import TrainingEvent, WorkerLost
-from sweeper.core.records import Collapse, InterimAnalysis, Probed, SweepRecord, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import (
+    Collapse,
+    InterimAnalysis,
+    Probed,
+    SameLosses,
+    SweepRecord,
+    TrialResult,
+    TrialSpec,
+    Verdict,
+)
 from sweeper.study.budget_probe import compare
 from sweeper.study.confirmation_rounds import Judgement
 from sweeper.study.confirmation_specs import confirm_seed
@@ -143,7 +152,7 @@ def test_a_space_of_one_function_is_an_answer_and_its_interim_analysis_says_so()
     )
     plan = new_plan(few)
     train(study, executor, trials=6, plan=plan, measure=lambda questions, _: [0.0] * len(questions))
-    same = studies.unpack(studies.SameLosses, study.user_attrs[studies.SAME], "").found
+    same = studies.unpack(SameLosses, study.user_attrs[studies.SAME], "").found
     found = conclude(recorded(study, plan, same_losses=same))
     assert found.evidence is not None and found.evidence.finalists[0].other_names == ("weighted_ce",)
     assert (found.verdict, found.strength) == (Verdict.EQUIVALENT, "shown")

@@ -17,6 +17,7 @@ from sweeper.core.errors import StudyError
 from sweeper.core.events import Finished, Started, TrainingEvent, WorkerLost
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
+from sweeper.storage.attributes import PARAMETERS
 from sweeper.study.budget_probe import compare, probes
 from sweeper.study.confirmation_specs import confirm_seed, confirmations, confirmed
 from sweeper.study.finalist import Finalist
@@ -525,3 +526,12 @@ def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
 def test_earlier_sessions_tell_how_long_a_training_takes() -> None:
     time = Timekeeper(100.0, lambda: 0.0, workers=lambda: 1, before=[builders.trial("dice", 0.6, 0)])  # 0.1 s a step
     assert time.admits(1.0)(900) and not time.admits(1.0)(901)
+
+
+def test_a_trial_shows_the_numbers_it_is_trained_with() -> None:
+    """Optuna's own parameter of the weight is an exponent of the imbalance."""
+    study = new_study()
+    study.enqueue_trial({"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5, "weighted_ce.lr": 0.003})
+    spec = new_search(study, 9).next()
+    assert spec is not None and spec.params["pos_weight"] == pytest.approx(60**0.5)
+    assert study.trials[0].user_attrs[PARAMETERS] == "pos_weight 7.75, lr 0.003"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.workflow import shared_database as machines
-from sweeper.workflow.shared_database import one_machine_only
+from sweeper.system import file_systems as machines
+from sweeper.system.file_systems import unsafe_for_sqlite
 
 
 def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
     monkeypatch.setattr(machines, "file_system", lambda _: "ext4")
-    assert one_machine_only(url) is None
+    assert unsafe_for_sqlite(url) is None
     monkeypatch.setattr(machines, "file_system", lambda _: "nfs4")
-    assert "network file system (nfs4)" in str(one_machine_only(url))
-    assert one_machine_only("postgresql://host/db") is None
+    assert "network file system (nfs4)" in str(unsafe_for_sqlite(url))
+    assert unsafe_for_sqlite("postgresql://host/db") is None

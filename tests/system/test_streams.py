@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,6 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sweeper.storage import WAITS
-from sweeper.system import streams
-from sweeper.workflow.status import read_life, status_file
 from tests.cli.test_run import QUICK
 from tests.support import mlflow_template
 from tests.support.folders import folder, mask
@@ -191,64 +186,6 @@ def assert_stopped_cleanly(folder: Path) -> None:
     assert all(WAITS in trial.user_attrs for trial in study.trials if trial.state.name == "RUNNING")
     statuses = mlflow_statuses(folder)
     assert "RUNNING" not in statuses and "KILLED" in statuses
-
-
-# --- Pipes that nobody reads ---
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """Both ends of one that is full after 4 KiB."""
-    reading, writing = os.pipe()
-    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    yield reading, writing
-    for end in (reading, writing):
-        with suppress(OSError):
-            os.close(end)
-
-
-needs_small_pipes = pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="small pipes are Linux's")
-
-
-@needs_small_pipes
-def test_what_is_said_is_dropped_while_nobody_takes_it(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "WAIT_SECONDS", 0.1)
-    log = streams.Descriptor(pipe[1], waits=False)
-    for number in range(2000):
-        assert log.write(f"{number:>6} and more\n".encode()) == 16
-    assert os.read(pipe[0], 65536).count(b"more") < 2000
-    log.write(b"somebody reads again")
-    assert os.read(pipe[0], 65536) == b"somebody reads again" and log.error is None
-
-
-@needs_small_pipes
-def test_a_result_is_whole_however_slow_its_reader(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "WAIT_SECONDS", 0.0)
-    seen = bytearray()
-
-    def read() -> None:
-        while len(seen) < 40_000:
-            seen.extend(os.read(pipe[0], 1000))
-            time.sleep(0.005)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    whole = bytes(range(250)) * 160
-    assert streams.Descriptor(pipe[1], waits=True).write(whole) == len(whole)
-    reader.join()
-    assert bytes(seen) == whole
-
-
-@needs_small_pipes
-@slow
-def test_a_sweep_goes_on_and_can_be_stopped_though_nobody_reads_its_log(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    os.write(pipe[1], bytes(4096))
-    process = launch(tmp_path, *RUN, "--trials", "60", "-v", out=pipe[1], err=pipe[1])
-    status = status_file(f"sqlite:///{tmp_path}/sweeper.db", "s")
-    until(lambda: (life := read_life(status)) is not None and life.done > 0, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(PATIENCE) == 143
-    assert_stopped_cleanly(tmp_path)
 
 
 # --- The result ---

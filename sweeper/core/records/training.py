@@ -323,6 +323,14 @@ class SameLoss(Record):
     """How far the two gradients are apart, relative to their length and up to a common factor; at most 0.02."""
 
 
+class SameLosses(Record):
+    """What was found of that, as it is stored, so that a resume and the report count these trials as the run did."""
+
+    trials: int
+    """How many trials of the search it rests on."""
+    found: tuple[SameLoss, ...]
+
+
 class Probed(Record):
     """What the budget probe found, as it is stored with the study."""
 
