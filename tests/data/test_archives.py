@@ -63,7 +63,10 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
     root = folder(tmp_path / "data")
     (root / "masks" / "b.png").unlink()
     archive = zipped(root, tmp_path / "set.zip")
-    assert problems(archive) == "images/b.png: has no mask; add masks/b.png, or remove the image"
+    assert (
+        problems(archive)
+        == "images/b.png: has no mask; add one that is called as --masks masks/{stem}.* says, or remove the image"
+    )
     assert not (tmp_path / "cache").exists()
     shutil.rmtree(root / "masks")
     found = problems(zipped(root, archive))

@@ -101,21 +101,37 @@ def five(images: str, masks: str, stems: str = "abcde") -> list[tuple[str, str]]
     ("pairs", "said", "stem"),
     [
         (five("IMAGES/{}.JPG", "Masks/{}.PNG"), "folder: IMAGES/ and Masks/", "a"),
-        (five("img/{}.jpg", "labels/{}.jpg.png"), "folder: img/ and labels/; a.jpg is the mask of a", "a"),
+        (
+            five("img/{}.jpg", "labels/{}.jpg.png"),
+            "folder: img/ and labels/; labels/a.jpg.png is the mask of img/a.jpg",
+            "a",
+        ),
         (five("images/x/{}.jpg", "masks/x/{}.png"), "folder: images/ and masks/", "a"),
-        (five("images/x/{}x.jpg", "masks/{}x_GT.png"), "ax_GT is the mask of x/ax", "ax"),
+        (five("images/x/{}x.jpg", "masks/{}x_GT.png"), "masks/ax_GT.png is the mask of images/x/ax.jpg", "ax"),
         (
             [*five("images/x/{}.jpg", "masks/x/mask_{}.gif"), *five("images/y/{}.jpg", "masks/y/mask_{}.gif")],
-            "x/mask_a is the mask of x/a",
+            "masks/x/mask_a.gif is the mask of images/x/a.jpg",
             "x/a",
         ),
         (five("top/set/images/{}.png", "top/set/gt/{}.png"), "in top/set/, format folder: images/ and gt/", "a"),
-        (five("{} ü.jpg", "{} ü_mask.png"), "pairs: masks beside their images; a ü_mask is the mask of a ü", "a ü"),
+        (
+            five("{} ü.jpg", "{} ü_mask.png"),
+            "pairs: masks beside their images; a ü_mask.png is the mask of a ü.jpg",
+            "a ü",
+        ),
         (five("{}.jpg", "{}.png"), "pairs: masks beside their images; a.png is the mask of a.jpg", "a"),
-        (five("2020/{}_rgb.png", "2020/{}_label.png"), "a_label is the mask of a_rgb", "a_rgb"),
-        (five("train/{}.jpg", "train_masks/{}_mask.gif"), "pairs: train/ and train_masks/; a_mask is", "a"),
+        (five("2020/{}_rgb.png", "2020/{}_label.png"), "a_label.png is the mask of a_rgb.png", "a_rgb"),
+        (
+            five("train/{}.jpg", "train_masks/{}_mask.gif"),
+            "pairs: train/ and train_masks/; train_masks/a_mask.gif is",
+            "a",
+        ),
         (five("JPEGImages/{}.jpg", "labels/{}.png"), "pairs: JPEGImages/ and labels/", "a"),
-        (five("s{0}/images/p{0}.jpg", "s{0}/masks/p{0}.png"), "pairs: sa/images/ and sa/masks/", "pa"),
+        (
+            five("s{0}/images/p{0}.jpg", "s{0}/masks/p{0}.png"),
+            "pairs: {sa,sb,sc,sd,se}/images/ and {sa,sb,sc,sd,se}/masks/",
+            "pa",
+        ),
         (five("images_2020/{}.jpg", "masks_2020/{}.png"), "pairs: images_2020/ and masks_2020/", "a"),
     ],
 )
@@ -139,18 +155,21 @@ def test_folders_of_splits_may_be_called_so_on_both_sides(tmp_path):
     [
         (
             [*five("img/{}.jpg", "labels/{}.png"), *five("", "gt/{}.png")],
-            ["found img/ with labels/, img/ with gt/", "--images 'img/*.jpg' --masks 'labels/{stem}.png'"],
+            ["found img/ and labels/, img/ and gt/", "--images 'img/{stem}.*' --masks 'labels/{stem}.*'"],
         ),
         (
             [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],
-            ["a_gt and a_mask may both be the mask of a", "--masks 'masks/{stem}_mask.png'"],
+            ["a_gt and a_mask may both be the mask of a", "--masks 'masks/{stem}_mask.*'"],
         ),
         (
             [*five("{}.jpg", "{}_mask.png"), *five("", "{}_gt.png")],
-            ["a_gt and a_mask may both be the mask of a", "--masks '{stem}_mask.png'"],
+            ["a_gt and a_mask may both be the mask of a", "--masks '**/{stem}_mask.*'"],
         ),
         ([*five("images/{}.jpg", "masks/{}_mask.png"), ("", "masks/a.png")], ["found masks/a.png, masks/a_mask.png"]),
-        ([*five("img/{}.jpg", "gt/{}.png"), ("img/a.JPG", "")], ["a stem may name one file, found a.JPG, a.jpg"]),
+        (
+            [*five("img/{}.jpg", "gt/{}.png"), ("img/a.JPG", "")],
+            ["gt/a.png: a mask has one image, found img/a.JPG, img/a.jpg"],
+        ),
     ],
 )
 def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, words):
@@ -159,7 +178,7 @@ def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, w
 
 def test_masks_beside_others_are_read_and_the_others_are_named(tmp_path):
     root = laid_out(tmp_path / "data", *five("images/{}.jpg", "masks/{}.png"), *five("", "labels/{}.png"))
-    assert any("images/ with labels/ might be meant too" in warning for warning in load(root).warnings)
+    assert any("images/ and labels/ might be meant too" in warning for warning in load(root).warnings)
 
 
 def test_names_of_many_files_are_understood_as_those_of_few():
@@ -257,7 +276,7 @@ def test_masks_called_otherwise_find_their_images_and_that_is_said(tmp_path, ima
     dataset = load(root)
     assert [p.pixels for p in dataset.pictures] == [p.pixels for p in load(usual).pictures]
     assert [p.stem for p in dataset.pictures] == sorted(image_form.format(stem) for stem in "abcd")
-    said = f"{mask_form.format('a')} is the mask of {image_form.format('a')}."
+    said = f"masks/{mask_form.format('a')}.png is the mask of images/{image_form.format('a')}.png."
     assert sum(said in line for line in dataset.warnings) == 1
 
 
@@ -275,9 +294,9 @@ def test_many_faults_of_one_kind_are_one_line_with_examples(tmp_path):
         path.rename(path.with_name(f"nothing like it {path.stem}.png"))
     found = problems(root)
     assert len(found) == 2
-    assert found[0].startswith("images/: 12 of 12 images have no mask of the same stem (000.png, 001.png")
-    assert "masks/ holds nothing like it 000.png" in found[0]
-    assert found[1].startswith("masks/: 12 of 12 masks have no image of the same stem")
+    assert found[0].startswith("--images: 12 of 12 images have no mask, e.g. images/000.png, images/001.png")
+    assert "(found masks/nothing like it 000.png" in found[0]
+    assert found[1].startswith("12 files, e.g. masks/nothing like it 000.png")
 
 
 @pytest.mark.parametrize(
@@ -489,7 +508,7 @@ def test_all_faults_of_a_set_are_named_at_once(tmp_path):
     assert "masks/d.png: labels must be below 2" in found
     assert "images/e.png" in found and "0 bytes" in found
     assert "images/f.png: must be one of" in found
-    assert "images/g: a stem may name one file, found g.bmp, g.png" in found
+    assert "masks/g.png: a mask has one image, found images/g.bmp, images/g.png" in found
     assert "masks/h.png: has no image" in found
     assert "at least 3 usable images" in found  # only i is sound
     assert len(found.splitlines()) == 9

@@ -80,8 +80,8 @@ def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
     assert len(load(root, "i/**/*.png", "m/**/{stem}.png").pictures) == 10
     refused(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
     (root / "m" / "x" / "a.png").unlink()
-    refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask that is called as")
-    refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; narrow --masks")
+    refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add one that is called as")
+    refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; remove one, or narrow --masks")
     side = laid_out(tmp_path / "split", "i/{0}/train/{0}.png", "m/{0}/{0}.png")
     assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").pictures] == ["train"] * 5
 

@@ -391,7 +391,11 @@ CASES: dict[str, Case] = {
         ("255 must mean the same in all masks",),
     ),
     "a single class": Case("folder", masks_of(lambda i: np.zeros_like(truth(i))), ("at least two classes",)),
-    "two files of one stem": Case("folder", saved("images/p0.bmp", lambda: photo(0)), ("p0.bmp, p0.png",)),
+    "two files of one stem": Case(
+        "folder",
+        saved("images/p0.bmp", lambda: photo(0)),
+        ("a mask has one image, found images/p0.bmp, images/p0.png",),
+    ),
     "stems that unicode makes equal": Case(
         "folder",
         all_of(
@@ -399,7 +403,7 @@ CASES: dict[str, Case] = {
             saved("images/e\u0301.png", lambda: photo(1)),
             saved("masks/\u00e9.png", lambda: Image.fromarray(truth(0))),
         ),
-        ("a stem may name one file",),
+        ("a mask has one image, found images/",),
     ),
     "name of 250 characters": Case("folder", renamed("n" * 250), (), "fine"),
     "name in other letters": Case("folder", renamed("画像 сцена صورة"), (), "fine"),

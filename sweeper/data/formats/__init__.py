@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
-from sweeper.data.formats import cityscapes, coco, folder, labelme, manifest, nnunet, pairs, patterns, voc, yolo
+from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import Format, Place
-from sweeper.data.formats.folder_layout import missing
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import shown
 
 FORMATS: dict[str, Format] = {
-    "folder": folder.FORMAT,
+    "folder": guesses.FOLDER,
     "nnunet": nnunet.FORMAT,
     "voc": voc.FORMAT,
     "cityscapes": cityscapes.FORMAT,
@@ -27,7 +26,7 @@ FORMATS: dict[str, Format] = {
     "coco": coco.FORMAT,
     "labelme": labelme.FORMAT,
     "manifest": manifest.FORMAT,
-    "pairs": pairs.FORMAT,
+    "pairs": guesses.PAIRS,
 }
 """Name → reader. The first that finds something wins, so image and mask folders win over what lies beside them;
 guesses by names come last."""
@@ -131,7 +130,7 @@ def _check_place(place: Place) -> None:
                 str(root),
                 [f"{shown(root)}: is an archive, and must be a folder or a zip file; unpack it, and name that"],
             )
-        raise DataError(str(root), [f"{shown(root)}: must be a folder, found {what} there; {folder.LAYOUT}"])
+        raise DataError(str(root), [f"{shown(root)}: must be a folder, found {what} there; {guesses.LAYOUT}"])
 
 
 def _nothing(place: Place) -> list[str]:
@@ -139,8 +138,8 @@ def _nothing(place: Place) -> list[str]:
     root = place.root
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
     return [
-        f"{what} in {place.title}, which holds {_contents(root)}; {folder.LAYOUT}; or {others}"
-        for what in missing(root)
+        f"{what} in {place.title}, which holds {_contents(root)}; {guesses.LAYOUT}; or {others}"
+        for what in guesses.missing(root)
     ]
 
 

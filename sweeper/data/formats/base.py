@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,7 @@ SPLITS: dict[str, SplitName] = {
 }
 """Names of folders and files that give a split."""
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
+_HIDDEN = ("thumbs.db", "desktop.ini", "__macosx")
 _BACKGROUND = ("background", "unlabelled", "unlabeled")
 
 
@@ -195,6 +196,54 @@ def _walk(root: Path) -> Iterable[Path]:
         for name in sorted(names):
             if not name.startswith("."):
                 yield Path(folder) / name
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is none of a data set's."""
+    return name.startswith(".") or name.lower() in _HIDDEN
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder that are not hidden, those of splits first; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    found = [folder / name for name, is_folder in _entries(folder) if is_folder]
+    splits = [*SPLITS]
+    order = {path: splits.index(low) if (low := path.name.lower()) in splits else len(splits) for path in found}
+    return sorted(found, key=lambda path: (order[path], path.name))
+
+
+def walk(folder: Path, root: Path) -> Iterator[Path]:
+    """Files in a folder and below in order of their paths; hidden ones are passed over.
+
+    Links to folders are followed, but for those to a folder above; those that lead out of `root` stand for themselves.
+    """
+    real_root = root.resolve()
+    waiting: list[tuple[Path, bool, tuple[Path, ...]]] = [(folder, True, ())]
+    while waiting:
+        path, is_folder, above = waiting.pop()
+        if not is_folder:
+            yield path
+            continue
+        here = path.resolve()
+        if above and not here.is_relative_to(real_root):
+            yield path
+        elif here not in above:
+            below = (*above, here)
+            waiting += [(path / name, inner, below) for name, inner in reversed(_entries(path))]
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """Names in a folder in order, hidden ones passed over, and whether each is a folder."""
+    with os.scandir(folder) as found:
+        return sorted((entry.name, _is_folder(entry)) for entry in found if not hidden(entry.name))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def is_file(path: Path) -> bool:

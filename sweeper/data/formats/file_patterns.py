@@ -1,14 +1,16 @@
-"""The patterns that name files: what may stand in `--images` and `--masks`, and the expression that it becomes.
+"""Patterns that name files, `images/**/*.jpg` and `masks/**/{stem}_mask.png`, and which mask they give to which image.
 
 `*` and `?` stand for any part of a name, `**` for folders, `[ab]` and `{jpg,png}` for one of several; `{stem}` in the
 masks' pattern is the image's name without extension, or what `{stem}` stands for in the images' pattern. The extension
-counts in any case.
+counts in any case. Where wildcards stand for folders on both sides, they must stand for the same.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.paths import expanded
 from sweeper.core.records import Patterns
 from sweeper.data.addresses import check_no_address
+from sweeper.data.formats.base import walk
 from sweeper.data.synthetic import PREFIX
 from sweeper.data.text_tables import normal, shown
 
@@ -23,6 +26,10 @@ STEM = "{stem}"
 _STEM, _AGAIN = "(?P<stem>[^/]+)", "(?P=stem)"
 _SIGN = re.compile(r"[*?\[{]")
 _TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]|\{stem\}|\{[^{}/]*,[^{}/]*\}|\{[^{}/]*\}|/|[^*?\[{/]+|.", re.DOTALL)
+
+
+_ENDING = re.compile(r"\.(\*|\{[^{}]*\})$")
+"""Any extension, or one of several."""
 
 
 class FilePattern(NamedTuple):
@@ -39,60 +46,35 @@ class FilePattern(NamedTuple):
     exact: bool
     """Whether a path has one stem at most: no other wildcard stands in that part of it."""
 
-    def of_stem(self, stem: str) -> re.Pattern[str]:
-        """The same of the files of one image."""
-        own = re.escape(stem)
-        return re.compile(self.regex.pattern.replace(_STEM, own).replace(_AGAIN, own), re.DOTALL)
+
+class Match(NamedTuple):
+    """A file that a pattern names."""
+
+    path: Path
+    below: str
+    """Path below the root, in composed form."""
+    stem: str
+    """What `{stem}` stands for; without it the name without extension."""
+    folders: tuple[str, ...]
+    """What the wildcards for folders stand for."""
+
+    @property
+    def name(self) -> str:
+        """The file's name without extension, below the folders that the wildcards stand for."""
+        return "/".join([*filter(None, self.folders), PurePosixPath(self.below).stem])
 
 
-def patterns_of(data: str | None, images: str, masks: str) -> tuple[str, Patterns]:
-    """What is named: the folder (or archive), and the patterns below it.
-
-    Without `data` the folder is the deepest that both patterns are in.
+def asked_patterns(data: str | None, images: str | None, masks: str | None) -> tuple[str | None, Patterns | None]:
+    """The folder (or archive) that is meant, and the patterns below it; None without patterns.
 
     Args:
-        data: a folder or a zip archive; then the patterns begin there.
+        data: a folder or a zip archive, where the patterns begin; None = the deepest folder that both are in.
         images: pattern of the images, or their folder.
         masks: pattern of the masks, or their folder.
 
     Raises:
-        UsageError: (DataError among them) a pattern is an address, leads out of the folder, or has no meaning.
-    """
-    given = {"--images": images, "--masks": masks}
-    for option, text in (*given.items(), *([] if data is None or os.path.exists(data) else [("--data", data)])):  # noqa: PTH110
-        if "\0" in text:
-            raise UsageError(f"{option} must be text, found a NUL character; mend it")
-        check_no_address(option, text)
-    texts = {
-        option: os.path.normpath(str(expanded(text)) if text.startswith("~") else text)
-        for option, text in given.items()
-    }
-    if data is None:
-        if any(PurePosixPath(text).is_absolute() or text.startswith("..") for text in texts.values()):
-            texts = {option: os.path.abspath(text) for option, text in texts.items()}  # noqa: PTH100 (no path: wildcards)
-        folders = [text if Path(text).is_dir() else _fixed(text) for text in texts.values()]
-        data = os.path.commonpath(folders) or "."
-        texts = {option: os.path.relpath(text, data) for option, text in texts.items()}
-    else:
-        root = os.path.abspath(expanded(data))  # noqa: PTH100
-        texts = {
-            option: os.path.relpath(text, root) if PurePosixPath(text).is_absolute() else text
-            for option, text in texts.items()
-        }
-    for option, text in texts.items():
-        if text.split("/")[0] == "..":
-            raise UsageError(
-                f"{option} must name files below {shown(data)}, got {shown(given[option])}; name a folder above"
-            )
-        file_pattern(option, text)  # refuses what has no meaning
-    return data, Patterns(images=texts["--images"], masks=texts["--masks"])
-
-
-def asked_patterns(data: str | None, images: str | None, masks: str | None) -> tuple[str | None, Patterns | None]:
-    """The same of options that may be missing: without patterns `data` as it is, and None.
-
-    Raises:
-        UsageError: as `patterns_of`; one of the patterns is missing, or `data` is drawn.
+        UsageError: (DataError among them) one of the patterns is missing, is an address, leads out of the folder, or
+            has no meaning; or `data` is drawn.
     """
     if images is None and masks is None:
         return data, None
@@ -102,7 +84,29 @@ def asked_patterns(data: str | None, images: str | None, masks: str | None) -> t
         raise UsageError(f"--images and --masks go together, got {given} alone; add {other}, for example {example}")
     if data is not None and data.startswith(PREFIX):
         raise UsageError(f"--images and --masks are for files, and {shown(data)} is drawn; leave them out")
-    return patterns_of(data, images, masks)
+    texts = {"--images": images, "--masks": masks}
+    for option, text in (*texts.items(), *([] if data is None or os.path.exists(data) else [("--data", data)])):  # noqa: PTH110
+        if "\0" in text:
+            raise UsageError(f"{option} must be text, found a NUL character; mend it")
+        check_no_address(option, text)
+    texts = {o: os.path.normpath(str(expanded(t)) if t.startswith("~") else t) for o, t in texts.items()}
+    if data is None:
+        if any(PurePosixPath(text).is_absolute() or text.startswith("..") for text in texts.values()):
+            texts = {option: os.path.abspath(text) for option, text in texts.items()}  # noqa: PTH100 (no path: wildcards)
+        data = os.path.commonpath([text if Path(text).is_dir() else _fixed(text) for text in texts.values()]) or "."
+        texts = {option: os.path.relpath(text, data) for option, text in texts.items()}
+    else:
+        root = os.path.abspath(expanded(data))  # noqa: PTH100
+        texts = {
+            option: os.path.relpath(text, root) if PurePosixPath(text).is_absolute() else text
+            for option, text in texts.items()
+        }
+    for option, text in texts.items():
+        if text.split("/")[0] == "..":
+            given = images if option == "--images" else masks
+            raise UsageError(f"{option} must name files below {shown(data)}, got {shown(given)}; name a folder above")
+        file_pattern(option, text)  # refuses what has no meaning
+    return data, Patterns(images=texts["--images"], masks=texts["--masks"])
 
 
 def _fixed(text: str) -> str:
@@ -111,8 +115,8 @@ def _fixed(text: str) -> str:
     return os.path.dirname(text if found is None else text[: found.start()])  # noqa: PTH120 (wildcards are no path)
 
 
-def file_pattern(option: str, text: str) -> FilePattern:
-    """A pattern as an expression.
+def file_pattern(option: str, text: str, *, any_case: bool = False) -> FilePattern:
+    """A pattern as an expression; with `any_case` all of it counts in any case, not the extension alone.
 
     Raises:
         UsageError: it holds a name in braces other than `{stem}`.
@@ -138,11 +142,10 @@ def file_pattern(option: str, text: str) -> FilePattern:
         parts.append(found)
     if suffix is not None:
         parts.append(f"(?i:{re.escape(suffix[0])})")
-    holders = [part for part in re.split("/", text) if STEM in part]
-    exact = all(_SIGN.search(part.replace(STEM, "")) is None for part in holders)
-    return FilePattern(
-        option, text, re.compile("".join(parts), re.DOTALL), _fixed(text), tuple(folders), has_stem, exact
-    )
+    others = [_ENDING.sub("", part.replace(STEM, "")) for part in text.split("/") if STEM in part]
+    exact = not any(map(has_wildcards, others))
+    regex = re.compile("".join(parts), re.DOTALL | (re.IGNORECASE if any_case else 0))
+    return FilePattern(option, text, regex, _fixed(text), tuple(folders), has_stem, exact)
 
 
 def _expression(option: str, text: str, token: str) -> str:
@@ -176,3 +179,60 @@ def _expression(option: str, text: str, token: str) -> str:
 def has_wildcards(text: str) -> bool:
     """Whether a text is a pattern, and no plain path."""
     return _SIGN.search(text) is not None
+
+
+def matches(root: Path, pattern: FilePattern) -> Iterator[Match]:
+    """Files below the root that a pattern names, in order of their paths."""
+    folder = root / pattern.folder
+    for path in walk(folder, root) if folder.is_dir() else ():
+        if (found := match(path, normal(path.relative_to(root).as_posix()), pattern)) is not None:
+            yield found
+
+
+def match(path: Path, below: str, pattern: FilePattern) -> Match | None:
+    """What a pattern finds in a file's path below the root, in composed form; None where it names another."""
+    found = pattern.regex.fullmatch(below)
+    if found is None:
+        return None
+    stem = found["stem"] if pattern.has_stem else PurePosixPath(below).stem
+    return Match(path, below, stem, _folders_of(found, pattern))
+
+
+def _folders_of(found: re.Match[str], pattern: FilePattern) -> tuple[str, ...]:
+    return tuple(found[group].rstrip("/") for group in pattern.folders)
+
+
+def masks_of(
+    images: Sequence[Match], labels: Sequence[Match], image: FilePattern, mask: FilePattern
+) -> dict[Path, list[Path]]:
+    """The masks that each image may have, for the images that have any.
+
+    Where both patterns have as many wildcards for folders, these must be equal, unless no image would have a mask then.
+    """
+    loose: dict[str, list[Path]] = defaultdict(list)
+    strict: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
+    stems = {one.stem for one in images}
+    for label in labels:
+        for stem, folders in _stems_of(label, mask, stems):
+            loose[stem].append(label.path)
+            strict[stem, folders].append(label.path)
+    same = {one.path: strict.get((one.stem if mask.has_stem else "", one.folders), []) for one in images}
+    if len(image.folders) != len(mask.folders) or not image.folders or (mask.has_stem and not any(same.values())):
+        same = {one.path: loose.get(one.stem, []) for one in images}
+    return {path: found for path, found in same.items() if found}
+
+
+def _stems_of(label: Match, mask: FilePattern, stems: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The stems of images that a mask's path may hold, with the folders that its wildcards stand for then."""
+    if not mask.has_stem:
+        yield "", label.folders
+    elif mask.exact:
+        yield label.stem, label.folders
+    else:
+        lengths = {len(stem) for stem in stems}
+        parts = (label.below[i : i + n] for n in lengths for i in range(len(label.below) - n + 1))
+        for stem in sorted({part for part in parts if part in stems}):
+            own = re.escape(stem)
+            regex = re.compile(mask.regex.pattern.replace(_STEM, own).replace(_AGAIN, own), mask.regex.flags)
+            if (found := regex.fullmatch(label.below)) is not None:
+                yield stem, _folders_of(found, mask)

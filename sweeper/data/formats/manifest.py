@@ -15,7 +15,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.regular_files import open_regular
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, unique_stems
-from sweeper.data.formats.paired_files import mask_file
+from sweeper.data.formats.patterns import mask_file
 from sweeper.data.text_tables import Side, normal, shown, text_of
 
 

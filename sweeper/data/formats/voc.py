@@ -13,7 +13,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, note_passed_over
-from sweeper.data.formats.paired_files import mask_file
+from sweeper.data.formats.patterns import mask_file
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import Side, normal, read_classes, shown, text_of
 
