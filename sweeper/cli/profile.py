@@ -157,14 +157,11 @@ def command(
 def _write_page(
     dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], document: dict[str, object], out: Path
 ) -> None:
-    from sweeper.fingerprint.shape_histograms import measure_shapes
     from sweeper.report.profile_page import write_profile_page
 
-    with Bar("drawing") as bar:
-        shapes = measure_shapes(dataset, available_cores(), bar.update)
     try:
         page = write_profile_page(
-            dataset, profile, out, shapes=shapes, findings=findings, split=split_lines(dataset), document=document
+            dataset, profile, out, findings=findings, split=split_lines(dataset), document=document
         )
     except OSError as error:
         raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error

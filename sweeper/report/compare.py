@@ -16,7 +16,7 @@ from sweeper.evidence.document import LevelDifferenceRow
 from sweeper.report.compare_text import comparison_text
 from sweeper.report.compared_studies import Side, sides
 from sweeper.report.figures.gains import gains
-from sweeper.report.figures.style import Drawn, save
+from sweeper.report.figures.style import Drawn, save_all
 from sweeper.report.html import to_html
 
 
@@ -61,7 +61,7 @@ class ComparisonDocument(Document):
 def write_comparison(
     studies: Sequence[tuple[SweepRecord, Recommendation]], out: Path, *, ui_url: str
 ) -> ComparisonPaths:
-    """Write `OUT/compare-…/{report.md, report.html, comparison.json, figures/gain.png}` over an earlier one.
+    """Write `OUT/compare-…/{report.md, report.html, comparison.json, figures/gain.svg}` over an earlier one.
 
     Args:
         studies: Two or more studies with their answers, in any order.
@@ -76,14 +76,11 @@ def write_comparison(
         raise ValueError(f"a comparison needs at least 2 studies, got {len(studies)}")
     compared = sides(studies)
     paths = ComparisonPaths(out, [sweep.study for sweep, _ in studies])
-    paths.figures.mkdir(parents=True, exist_ok=True)
     drawn = gains(compared)
-    image = paths.figures / "gain.png"
+    save_all({"gain": drawn}, paths.figures)
     if isinstance(drawn, Drawn):
-        save(drawn.figure, image)
-        shown = f"![{drawn.alt}](figures/gain.png)\n\n**Figure.** {drawn.caption}"
+        shown = f"![{drawn.alt}](figures/gain.svg)\n\n**{drawn.alt}.** {drawn.caption}"
     else:
-        image.unlink(missing_ok=True)
         shown = f"*The figure is left out: {drawn}.*"
     document = comparison_json(compared)
     paths.document.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -31,6 +32,9 @@ from sweeper.evidence.intervals import LEVEL
 from sweeper.report.formatting import interval, number, signed, signed_interval
 from sweeper.report.tables import trials_frame
 from sweeper.space import edge_of
+
+Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
+"""Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
 
 ENOUGH = 8
 """Fewer completed trials than this say nothing about a trend: at n = 7 only |ρ| > 0.78 would be significant."""
@@ -58,6 +62,8 @@ class Facts:
     """What the data's imbalance has to do with the result; sentences, plain text."""
     literature: tuple[str, ...] = ()
     """How the result compares with published ones; sentences, plain text."""
+    pixels: Pixels | None = None
+    """The decoded images; None where they are not at hand."""
 
     @property
     def binary(self) -> bool:
@@ -171,6 +177,7 @@ def collect(
     recommendation: Recommendation,
     explanation: Sequence[str] = (),
     literature: Sequence[str] = (),
+    pixels: Pixels | None = None,
 ) -> Facts:
     """Resolve who is recommended, who is the baseline and who is shown beside the recommended loss."""
     evidence = recommendation.evidence
@@ -187,7 +194,8 @@ def collect(
     if rival is None and chosen is not None:
         rival = next(iter(others), None)
     roles = (finalists, chosen, baseline, rival)
-    return Facts(sweep, recommendation, trials_frame(sweep), *roles, tuple(explanation), tuple(literature))
+    texts = (tuple(explanation), tuple(literature))
+    return Facts(sweep, recommendation, trials_frame(sweep), *roles, *texts, pixels)
 
 
 def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> Interval | None:

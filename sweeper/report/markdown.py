@@ -19,7 +19,7 @@ from sweeper.report.answer import numbers
 from sweeper.report.card import card_markdown, card_of
 from sweeper.report.caveats import caveats, split_sizes
 from sweeper.report.facts import Facts, best_trial
-from sweeper.report.figures.style import Drawn
+from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.formatting import (
     MISSING,
     anchor,
@@ -59,8 +59,7 @@ def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str
         keep_trailing_newline=True,
         autoescape=False,  # the output is markdown; `words` escapes
     )
-    environment.globals["figure"] = lambda name: _figure(name, figures.get(name, ""))
-    environment.globals["section"] = lambda title, *names: _section(title, names, figures)
+    environment.globals["figures"] = lambda section: _figures(section, figures)
     environment.globals["open"] = lambda summary: f"<details>\n<summary>{escape(summary, quote=False)}</summary>"
     environment.globals["close"] = "</details>"
     template = environment.get_template("report.md.j2")
@@ -100,18 +99,15 @@ def _left_out(figures: Mapping[str, Drawn | str]) -> str:
     return "; ".join(missing)
 
 
-def _figure(name: str, drawn: Drawn | str) -> str:
-    """Image and caption; nothing of what was not drawn."""
-    if isinstance(drawn, str):
-        return ""
-    title = escape_md(drawn.alt)
-    return f"![{title}](figures/{name}.svg)\n\n**{title}.** {drawn.caption}"
-
-
-def _section(title: str, names: Sequence[str], figures: Mapping[str, Drawn | str]) -> str:
-    """These figures under a heading; nothing where none was drawn."""
-    shown = [text for name in names if (text := _figure(name, figures.get(name, "")))]
-    return "\n\n".join([f"### {title}", *shown]) if shown else ""
+def _figures(section: str, drawn: Mapping[str, Drawn | str]) -> str:
+    """Image and caption of each figure of a section; nothing of what was not drawn."""
+    shown = []
+    for name, figure in FIGURES.items():
+        found = drawn.get(name)
+        if figure.section == section and isinstance(found, Drawn):
+            title = escape_md(found.alt)
+            shown.append(f"![{title}](figures/{name}.svg)\n\n**{title}.** {found.caption}")
+    return "\n\n".join(shown)
 
 
 def _context(facts: Facts, ui_url: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The files of a prediction: a mask with the class indices, and an overlay for people."""
+"""Masks for people, laid over their images; and the files of a prediction: mask, overlay, probabilities."""
 
 from __future__ import annotations
 
@@ -9,14 +9,54 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sweeper.core.contours import near_boundary
+from sweeper.core.records import IGNORE
 from sweeper.report.figures.style import palette
-from sweeper.report.profile_page.overlays import for_people, overlay, thinned
 from sweeper.system.whole_files import written_whole
 
 Bytes = npt.NDArray[np.uint8]
 
 LONGEST = 2048
 """Pixels of an overlay's longer side; a larger image is thinned out. Masks are never."""
+
+
+def for_people(image: npt.NDArray[np.generic]) -> Bytes:
+    """(H, W, 1 or 3) uint8 of any image: 8 bits as they are, else the first channels between their 1st and 99th
+    percentile."""
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
+    if shown.dtype == np.uint8 and image.shape[2] in (1, 3):
+        return shown.astype(np.uint8)
+    values = shown.astype(np.float32)
+    low, high = np.percentile(values, (1, 99))
+    scaled: Bytes = ((values - low) * (255 / max(1e-6, float(high - low)))).clip(0, 255).astype(np.uint8)
+    return scaled
+
+
+def overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
+    """The image without colour, its mask's classes (not class 0) tinted and outlined, ignored pixels hatched."""
+    grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.8 + 20
+    tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
+    inside = (mask > 0) & (mask != IGNORE)
+    grey[inside] = 0.5 * grey[inside] + 0.5 * tint[inside]
+    line = near_boundary(mask, 1) & inside
+    grey[line] = tint[line]
+    rows, columns = np.indices(mask.shape)
+    grey[(mask == IGNORE) & ((rows + columns) % 6 < 2)] = 245
+    laid: Bytes = grey.clip(0, 255).astype(np.uint8)
+    return laid
+
+
+def thinned(mask: Bytes, step: int) -> Bytes:
+    """The mask with a pixel for each block of `step`²: the label rarest in the image, so that cracks stay."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    rank = np.empty(256, dtype=np.uint8)
+    order = np.argsort(-counts, kind="stable")
+    rank[order] = np.arange(256, dtype=np.uint8)
+    ranks = rank[mask]
+    padded = np.pad(ranks, [(0, -n % step) for n in mask.shape], mode="edge")
+    rows, columns = (n // step for n in padded.shape)
+    rarest: Bytes = order.astype(np.uint8)[padded.reshape(rows, step, columns, step).max(axis=(1, 3))]
+    return rarest
 
 
 class PredictionPaths:

@@ -10,10 +10,10 @@ from pathlib import Path
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.evidence.recommendation import recommendation_json
-from sweeper.report.facts import Facts, collect, search_split
-from sweeper.report.figures import Drawn, Pixels, draw_all
+from sweeper.report.facts import Facts, Pixels, collect, search_split
+from sweeper.report.figures import draw_all
 from sweeper.report.figures.images import answers_of
-from sweeper.report.figures.style import save_png
+from sweeper.report.figures.style import save
 from sweeper.report.html import to_html
 from sweeper.report.markdown import render, summary
 from sweeper.report.split_file import stems_of, write_split
@@ -48,15 +48,15 @@ def write_report(
             predictions are not drawn and the report says why.
         explanation: What the data's imbalance has to do with the result, in plain sentences; () leaves it out.
         literature: How the result compares with published ones, in plain sentences; () leaves it out.
-        beat: is called meanwhile, as a sign of life.
+        beat: is called meanwhile, as a heartbeat.
 
     Raises:
         OSError: if a file cannot be written.
     """
     paths = ReportPaths(out, sweep.study)
-    facts = collect(sweep, recommendation, explanation, literature)
-    figures = draw_all(facts, paths.figures, pixels, beat)
-    _write_answers(facts, paths, pixels, beat)
+    facts = collect(sweep, recommendation, explanation, literature, pixels)
+    figures = draw_all(facts, paths.figures, beat)
+    _write_answers(facts, paths, beat)
     split, dataset = search_split(facts), sweep.conditions.dataset
     document = recommendation_json(sweep, recommendation, None if split is None else stems_of(dataset, split))
     paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
@@ -71,16 +71,16 @@ def write_report(
     return paths
 
 
-def _write_answers(facts: Facts, paths: ReportPaths, pixels: Pixels | None, beat: Callable[[], None]) -> None:
+def _write_answers(facts: Facts, paths: ReportPaths, beat: Callable[[], None]) -> None:
     """For each finalist its best, median and worst test image; those of an earlier report go."""
     shutil.rmtree(paths.finalists, ignore_errors=True)
     for finalist in facts.finalists:
         beat()
-        drawn = answers_of(facts, finalist, pixels)
-        if isinstance(drawn, Drawn):
+        drawn = answers_of(facts, finalist)
+        if drawn is not None:
             folder = paths.of_finalist(finalist.family)
             folder.mkdir(parents=True, exist_ok=True)
-            save_png(drawn, folder / "predictions.png")
+            save(drawn, folder / "predictions.png")
 
 
 def report_summary(sweep: SweepRecord, recommendation: Recommendation) -> str:

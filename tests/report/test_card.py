@@ -185,8 +185,8 @@ def test_of_one_seed_no_interval_is_printed_anywhere() -> None:
     text = text_of(sweep, answer)
     assert "(one seed)" in head(text)
     assert not re.search(r"\[[+−]?\d\.\d+, ", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    drawn = FIGURES["gain"](collect(sweep, answer))
-    assert isinstance(drawn, Drawn) and "no interval can be told" in drawn.caption
+    drawn = FIGURES["gain"].draw(collect(sweep, answer))
+    assert isinstance(drawn, Drawn) and "A single seed has no interval" in drawn.caption
     assert "[" not in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=100)
 
 

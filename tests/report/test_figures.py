@@ -1,8 +1,14 @@
-"""The figures: real images on disk, captions whose numbers come from the records."""
+"""The figures: files that can be read on any ground, captions whose numbers come from the records."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import matplotlib
@@ -10,82 +16,134 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from matplotlib import font_manager
+from matplotlib.colors import to_rgb
 
 from sweeper.core.metrics import at_point, image_mious
-from sweeper.core.records import Predictions, TestDetail
+from sweeper.core.records import Predictions
 from sweeper.evidence.recommendation import recommend
-from sweeper.report.facts import Facts, collect
-from sweeper.report.figures import FIGURES, WITH_PIXELS, Drawn, draw_all
-from sweeper.report.figures.confusion import confusion
-from sweeper.report.figures.images import DETAIL, _detail, answers_of, mosaic, predictions
-from sweeper.report.figures.imbalance import imbalance
-from sweeper.report.figures.style import class_label, new_figure, plain, save, save_themed
+from sweeper.report import figures, markdown
+from sweeper.report.facts import Facts, Pixels, collect
+from sweeper.report.figures import FIGURES, Drawn, draw_all
+from sweeper.report.figures.images import DETAIL, _detail, answers_of
+from sweeper.report.figures.style import INK, class_label, new_figure, plain, save
 from sweeper.report.seed_runs import image_scores, image_wins
-from tests.report.test_simulated import Study, cracks, pixels, snippet, street
+from tests.report.test_simulated import cracks, pixels, snippet, street
 from tests.support import builders
-from tests.support.marks import rest_slow
+
+GROUNDS = ("#ffffff", "#16181b", "#0d1117")
+"""Of the page in either theme, and of GitHub's dark one."""
 
 
-@pytest.fixture(scope="module", params=rest_slow([street, cracks]))
-def study(request: pytest.FixtureRequest) -> Study:
-    made: Study = request.param(trials=30)
-    return made
+class Written(NamedTuple):
+    facts: Facts
+    drawn: dict[str, Drawn | str]
+    folder: Path
+    settings_changed: bool
 
 
-def facts_of(study: Study) -> Facts:
-    return collect(study.sweep, study.recommendation)
-
-
-def literal(levels: dict[str, float], **changes: object) -> Facts:
-    answer = recommend(builders.evidence(levels), task="binary", order=builders.ORDER, snippet=snippet)
-    return collect(builders.sweep(**changes), answer)  # type: ignore[arg-type]
-
-
-def test_every_figure_is_titled_900_pixels_wide_and_dark_where_the_theme_is(study: Study, tmp_path: Path) -> None:
-    (tmp_path / "gain.png").write_bytes(b"of an earlier version")
-    drawn = draw_all(facts_of(study), tmp_path, study.pixels)
-    expected = {*FIGURES, *WITH_PIXELS}
-    expected -= {"reliability"}  # this study kept no confidence
-    if facts_of(study).binary:
-        expected.remove("per_class_iou")
-    assert {name for name, result in drawn.items() if isinstance(result, Drawn)} == expected
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.svg" for name in expected}
-    for name in expected:
-        root = ElementTree.parse(tmp_path / f"{name}.svg").getroot()
-        assert root.get("width") == "900" and 150 < int(root.get("height") or 0) < 2000
-        result = drawn[name]
-        assert isinstance(result, Drawn) and result.figure.get_suptitle() == plain(result.alt, 90)
-        shapes = [e for e in root.iter() if e.tag.endswith(("path", "use"))]
-        assert len(shapes) > 10 and not [e for e in root.iter() if e.get("style")]
-        (style,) = [e.text or "" for e in root.iter() if e.tag.endswith("style")]
-        assert style.startswith("@media (prefers-color-scheme: dark)")
-        assert ('[fill="#0072b2"]' in style) is not result.photographs  # classes keep the colours of their pixels
-        assert '[fill="#ffffff"]' in style and any(e.get("fill") == "#ffffff" for e in shapes)
-
-
-@pytest.mark.parametrize("name", ["finalists", "search"])
-def test_the_same_study_gives_the_same_bytes(study: Study, tmp_path: Path, name: str) -> None:
-    for folder in ("a", "b"):
-        result = FIGURES[name](facts_of(study))
-        assert isinstance(result, Drawn)
-        save_themed(result, tmp_path / folder)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_drawing_leaves_matplotlibs_global_state_alone(study: Study) -> None:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """The figures of one study, drawn once for all tests here, over those of an earlier report."""
+    study, folder = street(trials=30), tmp_path_factory.mktemp("figures")
+    (folder / "mosaic.png").write_bytes(b"of an earlier version")
+    facts = collect(study.sweep, study.recommendation, pixels=study.pixels)
     before = dict(matplotlib.rcParams)
-    for draw in FIGURES.values():
-        draw(facts_of(study))
-    assert dict(matplotlib.rcParams) == before
+    drawn = draw_all(facts, folder)
+    return Written(facts, drawn, folder, dict(matplotlib.rcParams) != before)
+
+
+def binary() -> Facts:
+    study = cracks(trials=14)
+    return collect(study.sweep, study.recommendation, pixels=study.pixels)
+
+
+def literal(levels: dict[str, float], pixels: Pixels | None = None, **changes: object) -> Facts:
+    answer = recommend(builders.evidence(levels), task="binary", order=builders.ORDER, snippet=snippet)
+    return collect(builders.sweep(**changes), answer, pixels=pixels)  # type: ignore[arg-type]
+
+
+def drawing(name: str, facts: Facts) -> Drawn:
+    result = FIGURES[name].draw(facts)
+    assert isinstance(result, Drawn), result
+    return result
+
+
+# --- The files ----------------------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    """Relative, as WCAG 2.2 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+
+def contrast(colour: str, ground: str) -> float:
+    """Of two colours, 1 to 21, as WCAG 2.2 defines it."""
+    one, two = luminance(colour), luminance(ground)
+    return (max(one, two) + 0.05) / (min(one, two) + 0.05)
+
+
+def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(written: Written) -> None:
+    assert {name for name, result in written.drawn.items() if isinstance(result, Drawn)} == {*FIGURES}
+    assert {path.name for path in written.folder.iterdir()} == {f"{name}.svg" for name in FIGURES}
+    for name in FIGURES:
+        root = ElementTree.parse(written.folder / f"{name}.svg").getroot()
+        assert root.get("width") == "720" and 150 < int(root.get("height") or 0) < 2000
+        assert not [e for e in root.iter() if e.tag.endswith(("}text", "}script", "}a"))]
+        links = [value for e in root.iter() for key, value in e.attrib.items() if key.endswith("href")]
+        assert all(link.startswith(("#", "data:image/png")) for link in links)
+    assert not written.settings_changed
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "predictions"])
+def test_every_colour_can_be_seen_on_a_light_and_on_a_dark_ground(written: Written, name: str) -> None:
+    text = (written.folder / f"{name}.svg").read_text("utf-8")
+    styles = [style for style in re.findall(r'style="([^"]*)"', text) if "opacity" not in style]
+    colours = {colour for style in styles for colour in re.findall(r"(?:fill|stroke): (#\w{6})", style)}
+    assert colours
+    faint = {(c, g): round(contrast(c, g), 2) for c in colours for g in GROUNDS if contrast(c, g) < 3}
+    assert not faint
+    assert "#000000" not in text and "#ffffff" not in text  # no ground of its own, and no colour was forgotten
+
+
+def test_text_has_the_contrast_of_large_print_and_more() -> None:
+    assert min(contrast(INK, ground) for ground in GROUNDS) > 4
+
+
+def test_the_same_study_gives_the_same_bytes(written: Written, tmp_path: Path) -> None:
+    save(drawing("search", written.facts), tmp_path / "search.svg")
+    assert (tmp_path / "search.svg").read_bytes() == (written.folder / "search.svg").read_bytes()
+
+
+# --- What a new figure may forget ---------------------------------------------------------------------------
+
+
+def test_every_figure_is_listed_and_stands_where_the_report_shows_it() -> None:
+    where = Path(figures.__file__)
+    listed = {figure.draw for figure in FIGURES.values()}
+    for module in (import_module(f"{figures.__name__}.{found.name}") for found in iter_modules(figures.__path__)):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            kind = str(inspect.signature(function))
+            if function.__module__ == module.__name__ and kind == "(facts: 'Facts') -> 'Drawn | str'":
+                line = inspect.getsourcelines(function)[1]
+                assert function in listed, (
+                    f"{module.__file__}:{line}: {name} is in no report; add it to FIGURES in {where}"
+                )
+    template = (Path(markdown.__file__).parent / "templates/report.md.j2").read_text("utf-8")
+    for name, figure in FIGURES.items():
+        call = f'{{{{ figures("{figure.section}") }}}}'
+        assert call in template, (
+            f"{where}: {name} stands in a section that templates/report.md.j2 lacks; add {call} there"
+        )
+
+
+# --- What they show -----------------------------------------------------------------------------------------
 
 
 def test_captions_carry_the_numbers_of_the_record() -> None:
     facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65})
-    result = FIGURES["finalists"](facts)
-    assert isinstance(result, Drawn)
-    assert "`dice_focal` has the highest test mIoU, 0.710 [0.690, 0.730]" in result.caption
-    assert "scores 0.490" in result.caption
-    assert isinstance(FIGURES["per_class_iou"](facts), str)  # of two classes the table says all
+    assert "scores 0.490" in drawing("finalists", facts).caption
+    assert isinstance(FIGURES["per_class_iou"].draw(facts), str)  # of two classes the table says all
 
 
 def test_a_class_whose_difference_rounds_to_0_is_not_counted_as_won() -> None:
@@ -96,8 +154,7 @@ def test_a_class_whose_difference_rounds_to_0_is_not_counted_as_won() -> None:
     }
     found = builders.evidence({"dice_focal": 0.71, "cross_entropy": 0.65}, finalists=changed, classes=builders.STREET)
     answer = recommend(found, task="multiclass", order=builders.ORDER, snippet=snippet)
-    drawn = FIGURES["per_class_iou"](collect(builders.sweep(data=builders.dataset(builders.STREET)), answer))
-    assert isinstance(drawn, Drawn)
+    drawn = drawing("per_class_iou", collect(builders.sweep(data=builders.dataset(builders.STREET)), answer))
     assert "ahead of `cross_entropy` on 1 of 3" in drawn.caption
     assert "from −0.100 on sign to +0.100 on animal" in drawn.caption
 
@@ -106,8 +163,7 @@ def test_the_search_figure_counts_every_trial_once_and_marks_collapsed_ones_at_t
     trials = [builders.trial("dice", 0.7 + i / 100, i) for i in range(3)]
     trials += [builders.trial("focal", 0.68, 3, state="pruned")]
     trials += [builders.trial("dice_ce", 0.466, 4, state="pruned", collapse="no_better_than_constant")]
-    result = FIGURES["search"](literal({"dice": 0.71}, trials=trials, confirmations=[]))
-    assert isinstance(result, Drawn)
+    result = drawing("search", literal({"dice": 0.71}, trials=trials, confirmations=[]))
     assert "3 trials completed, 2 were stopped early; 1 of these collapsed." in result.caption
     assert "1 collapsed trial is drawn at the left edge (its value: 0.466)." in result.caption
     (axes,) = result.figure.axes
@@ -128,8 +184,7 @@ def test_stopped_and_complete_trials_are_drawn_by_the_same_images(name: str) -> 
         for i in range(3)
     ]
     trials += [builders.trial("dice", 0.6, 3, state="pruned", evaluations=builders.curve_on_part((0.5, 0.6)))]
-    result = FIGURES[name](literal({"dice": 0.71}, trials=trials, confirmations=[]))
-    assert isinstance(result, Drawn)
+    result = drawing(name, literal({"dice": 0.71}, trials=trials, confirmations=[]))
     axes = result.figure.axes[0]
     lines = [np.asarray(line.get_xdata() if name == "search" else line.get_ydata(), dtype=float) for line in axes.lines]
     drawn = np.concatenate(
@@ -142,18 +197,17 @@ def test_stopped_and_complete_trials_are_drawn_by_the_same_images(name: str) -> 
         assert "with 0.520 on all validation images" in result.caption
 
 
-def test_the_imbalance_caption_names_the_rarest_class_and_the_absent_ones() -> None:
-    data = builders.dataset(builders.STREET)
-    profile = builders.profile(data)
-    gone = profile.classes[1].model_copy(update={"pixel_share": 0.0})
-    profile = profile.model_copy(update={"classes": (profile.classes[0], gone, profile.classes[2])})
-    result = imbalance(collect(builders.sweep([], [], data, profile=profile), cracks(trials=14).recommendation))
-    assert isinstance(result, Drawn)
-    assert result.caption.startswith("sign has")
-    assert "Without a single pixel: animal." in result.caption
+def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None:
+    drawn = drawing("gain", literal({"dice_focal": 0.71, "dice_ce": 0.66, "cross_entropy": 0.65}))
+    (axes,) = drawn.figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["dice_focal", "dice_ce"]
+    spans = [np.round(np.asarray(line.get_xdata(), dtype=float), 3).tolist() for line in axes.lines]
+    assert [0.04, 0.08] in spans and [-0.01, 0.03] in spans
+    assert "± 0.010" in drawn.caption and drawn.caption.endswith("Shown to be better: `dice_focal`.")
+    assert isinstance(FIGURES["gain"].draw(literal({"cross_entropy": 0.65})), str)
 
 
-def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int) -> Facts:
+def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int, seen: Pixels) -> Facts:
     """Two finalists with these foreground IoU (seeds, images), of whose first seed `kept` images were kept."""
     runs = []
     for family, levels in (("dice_focal", np.asarray(first)), ("cross_entropy", np.asarray(second))):
@@ -162,7 +216,7 @@ def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int) -> Fact
             shown = Predictions(pictures=tuple(range(kept)), masks=masks) if seed == 101 else None
             run = builders.confirmation(family, seed, builders.counts_from_iou(own), len(runs))
             runs.append(run.model_copy(update={"predictions": shown}))
-    return literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
+    return literal({"dice_focal": 0.71, "cross_entropy": 0.65}, seen, confirmations=runs)
 
 
 def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_all_seeds() -> None:
@@ -175,9 +229,8 @@ def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_
         asked.append(index)
         return np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)
 
-    facts = side_by_side(first, np.full((3, 8), 0.5), kept=7)
-    drawn = predictions(facts, seen)
-    assert isinstance(drawn, Drawn)
+    facts = side_by_side(first, np.full((3, 8), 0.5), 7, seen)
+    drawn = drawing("predictions", facts)
     assert asked == [1, 5, 6, 2, 4]  # image 7 is ahead most, and nobody kept its predictions
     panels = np.asarray(drawn.figure.axes).reshape(5, 4)
     assert [axes.get_ylabel() for axes in panels[:, 0]] == ["ahead", "ahead", "median", "behind", "behind"]
@@ -185,56 +238,15 @@ def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_
     assert scored is not None and panels[0, 2].get_xlabel() == f"mIoU {scored[1][0]:.3f}"
     assert "Of all 8 test images it is ahead on 5, behind on 2, level on 1" in drawn.caption
     asked.clear()
-    assert isinstance(mosaic(facts, seen), Drawn)
+    assert isinstance(answers_of(facts, facts.finalists[0]), Drawn)
     assert asked == [1, 6, 4]
-    other = answers_of(facts, facts.finalists[1], seen)
+    other = answers_of(facts, facts.finalists[1])
     assert isinstance(other, Drawn) and other.alt == "Best, median and worst test image of cross_entropy"
-    assert "`cross_entropy` on the test image" in other.caption
-    assert (
-        answers_of(facts, facts.finalists[1], None) == "the decoded images were not at hand when the report was written"
-    )
-
-
-def test_a_confusion_matrix_of_two_classes_is_from_all_images_and_seeds() -> None:
-    counts = builders.histogram_counts(tp=[30, 10], fp=[5, 5], fn=[10, 30], tn=[95, 95])
-    runs = [builders.confirmation(f, s, counts) for f in ("dice_focal", "cross_entropy") for s in (101, 102, 103)]
-    drawn = confusion(literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs), None)
-    assert isinstance(drawn, Drawn)
-    assert [t.get_text() for t in drawn.figure.axes[0].texts] == ["95", "5", "50", "50"]
-    assert "50.0 % of crack is answered as background" in drawn.caption
-
-
-def test_reliability_is_drawn_from_the_stored_confidence() -> None:
-    bins = np.zeros((2, 4, 3))
-    bins[:, 2] = (100, 50, 60)  # of 100 pixels answered at 0.6 half are right
-    bins[:, 3] = (300, 270, 285)
-    detail = TestDetail(
-        pictures=(0, 1), boundary_pixels=2, boundary=np.zeros((2, 2, 3), np.int64),
-        centreline=np.zeros((2, 2, 4), np.int64), confidence=bins,
-    )  # fmt: skip
-    runs = [
-        builders.confirmation(f, s, detail=detail) for f in ("dice_focal", "cross_entropy") for s in (101, 102, 103)
-    ]
-    drawn = FIGURES["reliability"](literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs))
-    assert isinstance(drawn, Drawn)
-    line = drawn.figure.axes[0].lines[-1]
-    assert np.allclose(np.asarray(line.get_xydata()), [[0.6, 0.5], [0.95, 0.9]])
-    assert "`dice_focal` 0.062" in drawn.caption
-
-
-def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None:
-    drawn = FIGURES["gain"](literal({"dice_focal": 0.71, "dice_ce": 0.66, "cross_entropy": 0.65}))
-    assert isinstance(drawn, Drawn)
-    (axes,) = drawn.figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["dice_focal", "dice_ce"]
-    spans = [np.round(np.asarray(line.get_xdata(), dtype=float), 3).tolist() for line in axes.lines]
-    assert [0.04, 0.08] in spans and [-0.01, 0.03] in spans
-    assert "± 0.010" in drawn.caption and drawn.caption.endswith("Shown to be better: `dice_focal`.")
-    assert isinstance(FIGURES["gain"](literal({"cross_entropy": 0.65})), str)
+    assert answers_of(replace(facts, pixels=None), facts.finalists[1]) is None
 
 
 def test_predictions_are_left_out_with_a_reason() -> None:
-    facts = facts_of(cracks(trials=14))
+    facts = binary()
 
     def gone(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         raise FileNotFoundError(index)
@@ -242,9 +254,12 @@ def test_predictions_are_left_out_with_a_reason() -> None:
     def changed(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         return np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5), np.uint8)
 
-    assert "not at hand" in str(predictions(facts, None))
-    assert "could not be read (FileNotFoundError)" in str(predictions(facts, gone))
-    assert "the data set was changed" in str(predictions(facts, changed))
+    for given, reason in (
+        (None, "not at hand"),
+        (gone, "could not be read (FileNotFoundError)"),
+        (changed, "the data set was changed"),
+    ):
+        assert reason in str(FIGURES["predictions"].draw(replace(facts, pixels=given)))
 
 
 def test_a_large_image_is_shown_where_the_answers_differ_most() -> None:
@@ -258,7 +273,7 @@ def test_a_large_image_is_shown_where_the_answers_differ_most() -> None:
 
 
 def test_grey_images_can_be_shown() -> None:
-    assert isinstance(predictions(facts_of(cracks(trials=14)), lambda i: (pixels(i)[0][..., :1], pixels(i)[1])), Drawn)
+    drawing("predictions", replace(binary(), pixels=lambda i: (pixels(i)[0][..., :1], pixels(i)[1])))
 
 
 def test_wins_are_counted_image_by_image() -> None:
@@ -292,9 +307,12 @@ def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_cap
         kept = Predictions(pictures=(0, 1, 2, 3), masks=tuple(answers))
         run = builders.confirmation(family, 101, builders.histogram_counts(*cells), number)
         runs.append(run.model_copy(update={"predictions": kept}))
-    facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
-    drawn = predictions(facts, lambda i: (np.zeros((20, 20, 3), np.uint8), truth[i]))
-    assert isinstance(drawn, Drawn)
+
+    def seen(index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        return np.zeros((20, 20, 3), np.uint8), truth[index]
+
+    facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, seen, confirmations=runs)
+    drawn = drawing("predictions", facts)
     panels = np.asarray(drawn.figure.axes).reshape(4, 4)
     shown = [int(axes.get_xlabel().removeprefix("p")) for axes in panels[:, 0]]
     for side, run in enumerate(runs):
@@ -310,12 +328,11 @@ def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_cap
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\u202eabc", "\n", "x\\$y$"])
 def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     data = builders.dataset(("background", name))
-    facts = collect(builders.sweep([], [], data), cracks(trials=14).recommendation)
     figure = new_figure(1)
-    figure.text(0.1, 0.5, class_label(facts.classes, 1))
-    save(figure, tmp_path / "x.png")
+    figure.text(0.1, 0.5, class_label(data.classes, 1))
+    save(Drawn(figure, "", ""), tmp_path / "x.png")
     assert len(plain(name)) <= 28
-    assert class_label(facts.classes, 1).strip()
+    assert class_label(data.classes, 1).strip()
 
 
 def test_a_font_that_is_not_found_is_not_told_to_people(caplog: pytest.LogCaptureFixture) -> None:

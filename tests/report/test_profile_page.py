@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -12,17 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from scipy import ndimage
 
 from sweeper.core.records import IGNORE, ImbalanceProfile
-from sweeper.data import load_dataset, open_store
 from sweeper.fingerprint.advice import bounds, difficulty, suggestions
 from sweeper.fingerprint.imbalance import profile_masks
-from sweeper.fingerprint.shape_histograms import DEPTHS, SIZE_BINS, measure_shapes, shapes_of
 from sweeper.losses import FAMILIES
 from sweeper.report.figures.style import palette
-from sweeper.report.profile_page.overlays import for_people, overlay, thinned
+from sweeper.report.prediction_files import for_people, overlay, thinned
 from tests.support.folders import folder, image, mask
 
 HOSTILE = "<script>alert(1)</script>"
@@ -50,15 +45,14 @@ def test_the_page_holds_everything_and_needs_nothing(sweeper, tmp_path):
     status, out, err = sweeper("profile", "synthetic:street?images=10&size=64", "--out", tmp_path / "page")
     assert status == 0 and "profile.html" in err and "ground" in out
     files = sorted(p.relative_to(tmp_path / "page").as_posix() for p in (tmp_path / "page").rglob("*") if p.is_file())
-    figures = [f"figures/{name}.png" for name in ("samples", "shares", "sizes", "thinness")]
+    figures = [f"figures/{name}.svg" for name in ("samples", "shares")]
     assert files == [*figures, "profile.html", "profile.json", "profile.md"]
     text = (tmp_path / "page" / "profile.md").read_text("utf-8")
-    for heading in ("Problems", "Classes", "Sizes and thinness", "What it implies", "Difficulty", "Images", "Split"):
+    for heading in ("Problems", "Classes", "What it implies", "Difficulty", "Images", "Split"):
         assert f"## {heading}" in text
     assert all(f"]({figure})" in text for figure in figures)
     page = Page((tmp_path / "page" / "profile.html").read_text("utf-8"))
-    assert len(page.sources) == 4 and all(s.startswith("data:image/png;base64,") for s in page.sources)
-    assert base64.b64decode(page.sources[0].split(",")[1])[:4] == b"\x89PNG"
+    assert len(page.sources) == 2 and all(s.startswith("data:image/svg+xml;base64,") for s in page.sources)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     document = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))
     assert document["difficulty"][0]["name"] in page.text and document["bounds"] and document["suggestions"]
@@ -186,38 +180,7 @@ def test_the_hardest_class_comes_first():
     assert first.few == pytest.approx(math.log(20) / math.log(100 / 3)) and first.pictures == 5
 
 
-# --- Shapes and overlays ------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.sampled_from([0, 1, 255]))
-)
-def test_histograms_count_every_piece_and_every_labelled_pixel(labels):
-    sizes, depths = shapes_of(labels, 2)
-    assert sizes.shape == (2, SIZE_BINS) and depths.shape == (2, len(DEPTHS) + 1)
-    for label in (0, 1):
-        assert sizes[label].sum() == ndimage.label(labels == label, np.ones((3, 3)))[1]
-        assert depths[label].sum() == (labels == label).sum()
-
-
-def test_depth_and_size_by_hand():
-    labels = np.zeros((40, 60), np.uint8)
-    labels[:, 20:30] = 1
-    labels[0, 50:53] = IGNORE
-    sizes, depths = shapes_of(labels, 2)
-    assert depths[1].tolist() == [160, 160, 80, 0, 0]
-    assert np.flatnonzero(sizes[1]).tolist() == [8]  # 400 pixels
-    assert shapes_of(np.ones((9, 9), np.uint8), 2)[1][1].tolist() == [0, 0, 0, 0, 81]
-
-
-def test_profile_and_shapes_do_not_depend_on_the_order_of_images(tmp_path):
-    dataset = load_dataset("synthetic:street?images=6&size=64", tmp_path)
-    store = open_store(dataset.store)
-    whole = measure_shapes(dataset, 2)
-    summed = sum(np.array(shapes_of(store.mask(i), 5)[0]) for i in reversed(range(6)))
-    assert [list(s.sizes) for s in whole] == summed.tolist()
-    assert measure_shapes(dataset, 1) == whole
+# --- Overlays ------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=25)

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.report.facts import Facts
-from sweeper.report.figures import FIGURES, WITH_PIXELS, Drawn, Pixels, draw_all
+from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.run import run_sweep
@@ -110,13 +110,11 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
     return Settings(**{**given, **changes})
 
 
-def one_figure(
-    facts: Facts, folder: Path, pixels: Pixels | None, beat: Callable[[], None] = lambda: None
-) -> dict[str, Drawn | str]:
+def one_figure(facts: Facts, folder: Path, beat: Callable[[], None] = lambda: None) -> dict[str, Drawn | str]:
     """Stands for `draw_all`."""
-    with patch.dict(FIGURES, {"gain": FIGURES["gain"]}, clear=True), patch.dict(WITH_PIXELS, clear=True):
-        drawn = draw_all(facts, folder, pixels, beat)
-    return dict.fromkeys((*FIGURES, *WITH_PIXELS), "this test draws one figure") | drawn
+    with patch.dict(FIGURES, {"gain": FIGURES["gain"]}, clear=True):
+        drawn = draw_all(facts, folder, beat)
+    return dict.fromkeys(FIGURES, "this test draws one figure") | drawn
 
 
 def seven_oclock() -> datetime:

@@ -198,8 +198,8 @@ def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
         drawn.append(life_at(path))
         return "nothing was drawn"
 
-    for name in figures.FIGURES:
-        monkeypatch.setitem(figures.FIGURES, name, draw)
+    for name, figure in figures.FIGURES.items():
+        monkeypatch.setitem(figures.FIGURES, name, figure._replace(draw=draw))
     monkeypatch.setattr(Background, "wait", wait)
     sweep_in(tmp_path, trials=1, confirm_seeds="1", figures=True)
     assert [found.phase for found in seen] == ["report"] * 6

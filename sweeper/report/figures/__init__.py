@@ -1,47 +1,50 @@
-"""The report's figures. Each is a function from `Facts` to what was drawn, or to the reason why it was not."""
+"""The report's figures. Each is a function from `Facts` to what was drawn, or to the reason why it was not.
+
+To add one: a function in a module here, and its line in `FIGURES`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from sweeper.report.facts import Facts
-from sweeper.report.figures.confusion import confusion
-from sweeper.report.figures.finalists import curves, finalists, per_class_iou
-from sweeper.report.figures.gain import gain
-from sweeper.report.figures.images import Pixels, mosaic, predictions
-from sweeper.report.figures.imbalance import imbalance
+from sweeper.report.figures.finalists import curves, finalists, gain, per_class_iou
+from sweeper.report.figures.images import predictions
 from sweeper.report.figures.operating_points import threshold
-from sweeper.report.figures.reliability import reliability
 from sweeper.report.figures.search import landscape, search
-from sweeper.report.figures.style import Drawn, save_themed
+from sweeper.report.figures.style import Drawn, save_all
 
-FIGURES: dict[str, Callable[[Facts], Drawn | str]] = {
-    "gain": gain,
-    "finalists": finalists,
-    "per_class_iou": per_class_iou,
-    "threshold": threshold,
-    "reliability": reliability,
-    "curves": curves,
-    "imbalance": imbalance,
-    "search": search,
-    "landscape": landscape,
+Section = Literal["answer", "finalists", "detail", "search"]
+"""Where a figure stands in the report: under the answer card, in the open, or folded. The template shows all figures of
+a section, in the order of `FIGURES`."""
+
+
+class Figure(NamedTuple):
+    """What is drawn, and where it stands."""
+
+    draw: Callable[[Facts], Drawn | str]
+    section: Section
+
+
+FIGURES: dict[str, Figure] = {
+    "gain": Figure(gain, "answer"),
+    "predictions": Figure(predictions, "finalists"),
+    "finalists": Figure(finalists, "detail"),
+    "per_class_iou": Figure(per_class_iou, "detail"),
+    "curves": Figure(curves, "detail"),
+    "threshold": Figure(threshold, "detail"),
+    "search": Figure(search, "search"),
+    "landscape": Figure(landscape, "search"),
 }
-"""Name of the file → what draws it."""
-WITH_PIXELS: dict[str, Callable[[Facts, Pixels | None], Drawn | str]] = {
-    "predictions": predictions,
-    "mosaic": mosaic,
-    "confusion": confusion,
-}
-"""The same of figures that need the decoded images."""
+"""Name of the file → the figure."""
 
 
-def draw_all(
-    facts: Facts, folder: Path, pixels: Pixels | None, beat: Callable[[], None] = lambda: None
-) -> dict[str, Drawn | str]:
-    """Draw every figure into `folder` as NAME.svg; figures of an earlier report that are not drawn now are removed.
+def draw_all(facts: Facts, folder: Path, beat: Callable[[], None] = lambda: None) -> dict[str, Drawn | str]:
+    """Draw every figure into `folder` as NAME.svg, over those of an earlier report.
 
-    `beat` is called before each, as a sign of life.
+    `beat` is called before each, as a heartbeat.
 
     Returns:
         For every name what was drawn, or why it was not, in words.
@@ -49,17 +52,12 @@ def draw_all(
     Raises:
         OSError: if the folder or a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Drawn | str] = {}
-    for name in (*FIGURES, *WITH_PIXELS):
+    for name, figure in FIGURES.items():
         beat()
-        result = FIGURES[name](facts) if name in FIGURES else WITH_PIXELS[name](facts, pixels)
-        for suffix in (".png", ".svg"):
-            (folder / f"{name}{suffix}").unlink(missing_ok=True)
-        if isinstance(result, Drawn):
-            save_themed(result, folder / f"{name}.svg")
-        results[name] = result
+        results[name] = figure.draw(facts)
+    save_all(results, folder)
     return results
 
 
-__all__ = ["FIGURES", "WITH_PIXELS", "Drawn", "Pixels", "draw_all"]
+__all__ = ["FIGURES", "Drawn", "Figure", "draw_all"]

@@ -1,4 +1,4 @@
-"""Figures of the confirmation: finalists with intervals, classes, learning curves, operating points."""
+"""Figures of the confirmation: gains and scores with intervals, classes, learning curves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from sweeper.core.metrics import Floats
 from sweeper.core.records import TrialResult
 from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import probable
-from sweeper.report.facts import Facts, finalist_name
+from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.figures.style import (
-    BLACK,
+    BAND,
     CHOSEN,
-    LIGHT,
+    GREEN,
+    INK,
     MARKERS,
     RIVAL,
     Drawn,
@@ -23,13 +24,57 @@ from sweeper.report.figures.style import (
     finalist_colours,
     legend,
     new_figure,
+    note,
     plain,
 )
-from sweeper.report.formatting import code, escape_md, interval, number, signed
+from sweeper.report.formatting import code, escape_md, level, number, signed
 from sweeper.report.seed_runs import confirmations, seed_mious
 
 MOST_CLASSES = 40
 """More classes than this do not fit a figure; those that differ most are drawn."""
+
+
+def gain(facts: Facts) -> Drawn | str:
+    """Paired difference of each finalist to cross-entropy with its interval, and the margin."""
+    baseline = facts.baseline
+    if not facts.finalists:
+        return f"no configuration was confirmed on {facts.tested_on}"
+    if baseline is None:
+        return "cross-entropy was not confirmed"
+    colours = dict(zip(map(id, facts.finalists), finalist_colours(facts, facts.finalists), strict=True))
+    found = [(f, gap) for f in facts.finalists if (gap := difference(facts, f, baseline)) is not None]
+    if not found:
+        return "nothing but cross-entropy was confirmed"
+    rope = facts.sweep.rope
+    figure = new_figure(0.6 + 0.36 * len(found))
+    axes = clean(figure.add_subplot())
+    axes.axvspan(-rope, rope, color=INK, alpha=BAND, lw=0, zorder=0)
+    axes.axvline(0, color=INK, lw=1, zorder=1)
+    alone = False
+    for row, (finalist, gap) in enumerate(found):
+        colour = colours[id(finalist)]
+        if facts.seeds(finalist, baseline) > 1:
+            axes.plot([gap.low, gap.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
+        else:
+            alone = True
+        axes.plot(gap.estimate, row, "o", color=colour, ms=7, zorder=3)
+        note(axes, signed(gap.estimate), (gap.estimate, row), xytext=(0, 6), ha="center")
+    axes.set_yticks(range(len(found)), labels=[plain(finalist_name(facts, f)) for f, _ in found])
+    axes.set_ylim(len(found) - 0.5, -0.6)
+    axes.margins(x=0.06)
+    axes.set_xlabel("test mIoU gained over tuned cross-entropy")
+    levels = sorted({level_between(facts, f, baseline) for f, _ in found})
+    at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}"
+    shown = [code(finalist_name(facts, f)) for f, gap in found if gap.low > 0 and facts.seeds(f, baseline) > 1]
+    text = f"Dots: differences on the same images and seeds. Lines: {at} intervals. "
+    text += "A single seed has no interval. " if alone else ""
+    text += f"Within the grey band (± {number(rope)}) a difference does not matter. "
+    text += (
+        f"Shown to be better: {', '.join(shown)}."
+        if shown
+        else f"None of the {count(len(found), 'rival')} is shown to be better."
+    )
+    return Drawn(figure, text, "What each finalist gains over tuned cross-entropy in test mIoU")
 
 
 def finalists(facts: Facts) -> Drawn | str:
@@ -38,7 +83,7 @@ def finalists(facts: Facts) -> Drawn | str:
     if evidence is None or not facts.finalists:
         return f"no configuration was confirmed on {facts.tested_on}"
     found = facts.finalists
-    figure = new_figure(0.95 + 0.42 * len(found))
+    figure = new_figure(0.6 + 0.36 * len(found))
     axes = clean(figure.add_subplot())
     dots = False
     for row, (finalist, colour) in enumerate(zip(found, finalist_colours(facts, found), strict=True)):
@@ -52,34 +97,29 @@ def finalists(facts: Facts) -> Drawn | str:
     span = max(max(highs) - min(lows), 0.02)
     near = min(lows) - evidence.constant_miou < 1.5 * span
     if near:
-        axes.axvline(evidence.constant_miou, color=BLACK, lw=1, ls=(0, (4, 3)))
-        axes.annotate(
-            "constant answer", (evidence.constant_miou, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
-            textcoords="offset points", fontsize=7.5, va="bottom",
-        )  # fmt: skip
+        axes.axvline(evidence.constant_miou, color=INK, lw=1, ls=(0, (4, 3)))
+        place = (evidence.constant_miou, 1)
+        note(axes, "constant answer", place, xycoords=("data", "axes fraction"), xytext=(4, 2), va="bottom")
     names = [plain(finalist_name(facts, f)) for f in found]
     axes.set_yticks(range(len(found)), labels=names)
     axes.set_ylim(len(found) - 0.5, -0.5)
     safe = [row for row in range(len(found)) if probable(evidence, row)]
     for row in safe:
-        axes.axhspan(row - 0.42, row + 0.42, color="#E8F3EC", lw=0, zorder=0)
-    axes.set_xlabel("test mIoU (dot: mean, line: 95 % interval" + (", ticks: single seeds)" if dots else ")"))
-    best = found[0]
-    text = f"{code(finalist_name(facts, best))} has the highest test mIoU, {interval(best.miou)}"
-    if len(found) > 1:
-        low, high = min(f.miou.estimate for f in found), best.miou.estimate
-        text += f"; the {count(len(found), 'finalist')} lie between {number(low)} and {number(high)}"
-    text += f". Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
+        axes.axhspan(row - 0.42, row + 0.42, color=GREEN, alpha=BAND / 2, lw=0, zorder=0)
+    axes.set_xlabel("test mIoU")
+    text = f"Dots: means over the seeds. Lines: {level(0.95)} intervals. "
+    text += "Ticks: single seeds. " if dots else ""
+    text += f"Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
     text += ", the dashed line." if near else ", far to the left of this axis."
     if safe:
         which = "Each on green costs" if len(safe) > 1 else "The one on green costs"
         text += f" {which} at most {number(evidence.rope)} mIoU against the best, with a probability of 95 %."
-    text += " Overlap is no proof of equality: all saw the same images, and the table's paired differences are sharper."
-    return Drawn(figure, text, "Interval plot of the finalists' test mIoU")
+    text += " Overlap is no proof of equality: all saw the same images, and paired differences are sharper."
+    return Drawn(figure, text, "Test mIoU of the finalists")
 
 
 def per_class_iou(facts: Facts) -> Drawn | str:
-    """IoU of every class, recommended beside rival, commonest class first."""
+    """IoU of every class of the recommended loss and its rival, commonest class first."""
     chosen, rival = facts.chosen, facts.rival
     if chosen is None:
         return f"no recommended loss was confirmed on {facts.tested_on}"
@@ -96,11 +136,11 @@ def per_class_iou(facts: Facts) -> Drawn | str:
     left_out = len(shown) - MOST_CLASSES
     shown = sorted(shown, key=lambda i: -abs(gap(i)))[:MOST_CLASSES]
     shown.sort(key=lambda i: -share.get(facts.classes[i], 0.0))
-    figure = new_figure(1.0 + 0.26 * len(shown))
+    figure = new_figure(0.9 + 0.24 * len(shown))
     axes = clean(figure.add_subplot())
     for row, i in enumerate(shown):
         pair = [f.iou[i] or 0.0 for f in (chosen, rival) if f is not None]
-        axes.plot([min(pair), max(pair)], [row, row], color=LIGHT, lw=3, zorder=1)
+        axes.plot([min(pair), max(pair)], [row, row], color=INK, alpha=2 * BAND, lw=3, zorder=1)
     for finalist, colour, marker in ((rival, RIVAL, "s"), (chosen, CHOSEN, "o")):
         if finalist is not None:
             values = [finalist.iou[i] or 0.0 for i in shown]
@@ -110,7 +150,7 @@ def per_class_iou(facts: Facts) -> Drawn | str:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("test IoU (classes from the commonest to the rarest)")
-    legend(axes, across=True)
+    legend(axes)
     text = "Test IoU of each class, means over the seeds."
     if rival is not None:
         better, worse = max(shown, key=gap), min(shown, key=gap)
@@ -131,18 +171,18 @@ def curves(facts: Facts) -> Drawn | str:
     lines = [line for line in lines if len(line[1])]
     if not lines:
         return "no confirmation training was evaluated"
-    figure = new_figure(3.1)
+    figure = new_figure(2.9)
     axes = clean(figure.add_subplot(), "both")
     colours = finalist_colours(facts, [f for f, *_ in lines])
     for i, ((finalist, steps, values), colour) in enumerate(zip(lines, colours, strict=True)):
         if finalist in (facts.chosen, facts.rival):  # more bands than two cannot be told apart
-            axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0)
+            axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=BAND, lw=0)
         label = plain(finalist_name(facts, finalist))
         axes.plot(steps, values.mean(axis=0), color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=label,
                   zorder=4 if finalist is facts.chosen else 3 if finalist is facts.rival else 2)  # fmt: skip
     axes.set_xlabel("training step")
     axes.set_ylabel("validation mIoU")
-    legend(axes, 4)
+    legend(axes, 3)
     rising = [f"{code(finalist_name(facts, f))} {signed(f.still_rising)}" for f, *_ in lines]
     seeds = sorted({len(values) for *_, values in lines})
     of = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {count(seeds[-1], 'seed')}"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from sweeper.report.compared_studies import Side, families
 from sweeper.report.figures.style import (
-    BLACK,
-    BLUE,
-    GREY,
+    BAND,
+    CHOSEN,
+    INK,
     MARKERS,
     OTHERS,
-    VERMILLION,
+    RIVAL,
     Drawn,
     clean,
     legend,
@@ -35,9 +35,9 @@ def gains(compared: Sequence[Side]) -> Drawn | str:
     figure = new_figure(3.4)
     axes = clean(figure.add_subplot(), "y")
     rope = max(side.sweep.rope for side in drawn)
-    axes.axhspan(-rope, rope, color="#EFEFEF", lw=0, zorder=0)
-    axes.axhline(0, color=BLACK, lw=0.8, zorder=1)
-    colours = (BLUE, VERMILLION, *(c for c in OTHERS if c != GREY), GREY)
+    axes.axhspan(-rope, rope, color=INK, alpha=BAND, lw=0, zorder=0)
+    axes.axhline(0, color=INK, lw=0.8, zorder=1)
+    colours = (CHOSEN, RIVAL, *OTHERS)
     step = 0.7 / max(1, len(shown))
     for i, family in enumerate(shown):
         found = [(x, g) for x, side in enumerate(drawn) if (g := side.gain(family)) is not None]
@@ -46,7 +46,7 @@ def gains(compared: Sequence[Side]) -> Drawn | str:
         at = [x + (i - (len(shown) - 1) / 2) * step for x, _ in found]
         colour, marker = colours[i % len(colours)], MARKERS[(i + i // len(colours)) % len(MARKERS)]
         axes.vlines(at, [g.low for _, g in found], [g.high for _, g in found], color=colour, lw=1.6, zorder=2)
-        axes.plot(at, [g.estimate for _, g in found], marker, color=colour, ms=5.5, mec="white", mew=0.6,
+        axes.plot(at, [g.estimate for _, g in found], marker, color=colour, ms=5.5, mew=0,
                   label=plain(family), zorder=3)  # fmt: skip
     longest = max(8, 64 // len(drawn))
     names = [f"{side.label} {plain(side.name, longest)}\n{significant(side.imbalance)}" for side in drawn]
@@ -54,7 +54,7 @@ def gains(compared: Sequence[Side]) -> Drawn | str:
     axes.set_xlim(-0.5, len(drawn) - 0.5)
     axes.set_xlabel("data set and its imbalance, from the mildest to the severest")
     axes.set_ylabel("test mIoU gained over cross-entropy")
-    legend(axes, 4)
+    legend(axes, 3)
     known = [(g, f, side) for f in shown for side in drawn if (g := side.gain(f)) is not None]
     best, family, where = max(known, key=lambda entry: entry[0].estimate)
     text = (

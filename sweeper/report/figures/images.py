@@ -1,8 +1,8 @@
-"""Answers on test images: two losses side by side, and the best, median and worst images of the recommended one."""
+"""Answers on test images: two losses side by side, and the best, median and worst image of one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,25 +13,22 @@ from matplotlib.patches import Patch
 
 from sweeper.core.metrics import image_mious
 from sweeper.core.records import IGNORE, FinalistEvidence, TrialResult
-from sweeper.core.text import count
-from sweeper.report.facts import Facts, finalist_name
+from sweeper.report.facts import Facts, Pixels, finalist_name
 from sweeper.report.figures.style import (
     FONT,
-    GREY,
-    SKY,
-    VERMILLION,
-    YELLOW,
+    INK,
+    SMALL,
+    WIDTH,
     Drawn,
     class_label,
+    legend_of,
     new_figure,
     palette,
     plain,
 )
-from sweeper.report.formatting import code, number
+from sweeper.report.formatting import code
 from sweeper.report.seed_runs import common_runs, confirmations, image_scores, image_wins
 
-Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
-"""Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
 Bytes = npt.NDArray[np.uint8]
 
 WINS = 2
@@ -42,7 +39,7 @@ PALE = 0.65
 """Share of white where two answers of many classes agree: the eye is to go where they differ."""
 PALE_GROUND = (0.82, 0.82, 0.82)
 """Colour of class 0."""
-_HIT, _FALSE, _MISSED = SKY, VERMILLION, YELLOW
+_HIT, _FALSE, _MISSED = "#56B4E9", "#D55E00", "#F0E442"
 """Far apart for every kind of colour vision on the dark ground of `_dark`."""
 
 
@@ -60,8 +57,9 @@ class _Row:
     detail: bool
 
 
-def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
+def predictions(facts: Facts) -> Drawn | str:
     """Image, truth, recommended and rival: the largest wins, a median image and the largest losses of those kept."""
+    pixels = facts.pixels
     if pixels is None:
         return "the decoded images were not at hand when the report was written"
     pairs = common_runs(facts)
@@ -80,80 +78,60 @@ def predictions(facts: Facts, pixels: Pixels | None) -> Drawn | str:
     titles = ["image", "truth", *(plain(n, 20) for n in names)]
     figure = _draw(facts, rows, titles)
     caption = _caption(facts, rows, pairs[0][0], names, pooled=scored is None)
-    return Drawn(figure, caption, "Predictions of two losses on test images", photographs=True)
+    return Drawn(figure, caption, "Predictions of two losses on test images")
 
 
-def mosaic(facts: Facts, pixels: Pixels | None) -> Drawn | str:
-    """The images of those kept on which the recommended loss does best, as usual, and worst."""
-    if facts.chosen is None:
-        return "no recommended loss was confirmed"
-    return answers_of(facts, facts.chosen, pixels)
-
-
-def answers_of(facts: Facts, finalist: FinalistEvidence, pixels: Pixels | None) -> Drawn | str:
-    """The same of any finalist."""
-    if pixels is None:
-        return "the decoded images were not at hand when the report was written"
-    runs = confirmations(facts, finalist)
-    kept, scored = _kept(runs), image_scores(facts, finalist)
-    if len(kept) < 3 or scored is None:
-        return f"fewer than three predictions of {_which(facts, finalist)} were kept with the image's own score"
+def answers_of(facts: Facts, finalist: FinalistEvidence) -> Drawn | None:
+    """The images of those kept that a finalist answers best, as usual, and worst; None where too few can be shown."""
+    pixels, scored = facts.pixels, image_scores(facts, finalist)
+    kept = _kept(confirmations(facts, finalist))
+    if pixels is None or scored is None or len(kept) < 3:
+        return None
     ranked = sorted((i for i in kept if i in scored), key=lambda i: -scored[i][0])
-    middle = len(ranked) // 2
-    found: list[_Row] = []
-    for kind, index in (("best", ranked[0]), ("median", ranked[middle]), ("worst", ranked[-1])):
+    rows = []
+    for kind, index in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
         row = _row(index, kind, (kept[index], kept[index]), pixels, scored[index] * 2)
         if isinstance(row, str):
-            return row
-        found.append(row)
-    # Where one answer stands alone it is set against the labels: what is wrong is in full colour.
-    rows = [replace(row, second=row.truth) if not facts.binary else row for row in found]
-    figure = _draw(facts, rows, ["image", "truth", plain(finalist_name(facts, finalist), 20)])
-    values = [number(row.miou[0]) for row in rows]
-    text = (
-        f"{code(finalist_name(facts, finalist))} on the test image that it answers best ({values[0]} mIoU), on the "
-        f"median one ({values[1]}) and on the worst ({values[2]}) of {len(ranked)} whose predictions were kept; scores "
-        f"are means over {count(len({r.spec.seed for r in runs}), 'seed')}, the answers those of one."
-    )
-    if not facts.binary:
-        text += " Answers are pale where they are right."
-    title = f"Best, median and worst test image of {_which(facts, finalist)}"
-    return Drawn(figure, text, title, photographs=True)
-
-
-def _which(facts: Facts, finalist: FinalistEvidence) -> str:
-    return "the recommended loss" if finalist == facts.chosen else finalist_name(facts, finalist)
+            return None
+        # Where one answer stands alone it is set against the labels: what is wrong is in full colour.
+        rows.append(row if facts.binary else replace(row, second=row.truth))
+    name = finalist_name(facts, finalist)
+    figure = _draw(facts, rows, ["image", "truth", plain(name, 20)])
+    return Drawn(figure, "", f"Best, median and worst test image of {name}")
 
 
 def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
     """A row of panels for each image: itself, its truth, one answer or two."""
     columns = len(titles)
-    shapes = [row.image.shape[0] / row.image.shape[1] for row in rows]
-    height = sum(5.6 / columns * min(shape, 1.8) + 0.21 for shape in shapes)
+    shapes = [min(row.image.shape[0] / row.image.shape[1], 1.8) for row in rows]
+    height = sum((WIDTH - 0.4) / columns * shape + 0.2 for shape in shapes)
     colours = palette(len(facts.classes), PALE_GROUND)
     used = sorted({int(v) for row in rows for m in (row.truth, row.first, row.second) for v in np.unique(m)})
     entries = _legend_entries(facts, colours, used)
-    figure = new_figure(height + 0.35 + 0.2 * (-(-len(entries) // 4)))
-    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=[min(s, 1.8) for s in shapes])
+    figure = new_figure(height + 0.35 + 0.2 * (-(-len(entries) // 3)))
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=shapes)
     for axes, row in zip(grid, rows, strict=True):
-        shown = [row.image if row.image.shape[2] == 3 else row.image[..., 0], _truth(row, colours, facts.binary)]
-        shown += [_answer(row, a, colours, facts.binary) for a in (row.first, row.second)[: columns - 2]]
-        for axis, panel in zip(axes, shown, strict=True):
-            kind = "nearest" if axis is not axes[0] else None  # classes are not blended
-            axis.imshow(panel, cmap="gray" if panel.ndim == 2 else None, vmin=0, vmax=255, interpolation=kind)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            for spine in axis.spines.values():
-                spine.set_visible(False)
+        answers = (row.first, row.second)[: columns - 2]
+        panels = [_for_matplotlib(row.image), _truth(row, colours, facts.binary)]
+        panels += [_answer(row, answer, colours, facts.binary) for answer in answers]
+        for axis, panel in zip(axes, panels, strict=True):
+            # The file holds the pixels as they are: smaller, and classes are not blended.
+            axis.imshow(panel, interpolation="none")
+            axis.set(xticks=[], yticks=[], frame_on=False)
         stem = facts.sweep.conditions.dataset.pictures[row.index].stem
-        axes[0].set_xlabel(plain(stem, 20), fontsize=7.5, labelpad=2)
-        axes[0].set_ylabel(row.kind, fontsize=7.5, labelpad=3)
+        axes[0].set_xlabel(plain(stem, 18), fontsize=SMALL, labelpad=2, color=INK)
+        axes[0].set_ylabel(row.kind, fontsize=SMALL, labelpad=3, color=INK)
         for axis, value in zip(axes[2:], row.miou, strict=False):
-            axis.set_xlabel(f"mIoU {value:.3f}", fontsize=7.5, labelpad=2)
+            axis.set_xlabel(f"mIoU {value:.3f}", fontsize=SMALL, labelpad=2, color=INK)
     for axis, title in zip(grid[0], titles, strict=True):
-        axis.set_title(title, fontsize=FONT, pad=4)
-    figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
+        axis.set_title(title, fontsize=FONT, pad=4, color=INK)
+    legend_of(figure, entries)
     return figure
+
+
+def _for_matplotlib(image: Bytes) -> Bytes:
+    """(H, W, 3) of an image with one channel or three."""
+    return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
 def _kept(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
@@ -241,9 +219,8 @@ def _dark(image: Bytes) -> npt.NDArray[np.float64]:
 
 def _truth(row: _Row, colours: Bytes, binary: bool) -> Bytes:
     if binary:
-        shown = np.where((row.truth == 1)[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
-        shown[row.truth == IGNORE] = 128
-        return shown
+        shown = np.where(row.truth == IGNORE, 128, np.where(row.truth == 1, 255, 0)).astype(np.uint8)
+        return _for_matplotlib(shown[..., None])
     return _coloured(row.truth, colours)
 
 
@@ -281,7 +258,7 @@ def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[P
         ]
     shown = [i for i in used if i < len(colours)]
     patches = [Patch(color=tuple(colours[i] / 255), label=class_label(facts.classes, i)) for i in shown]
-    return [*patches, Patch(fc="#FEFEFE", ec=GREY, label="no label")] if IGNORE in used else patches
+    return [*patches, Patch(fc="white", ec=INK, label="no label")] if IGNORE in used else patches
 
 
 def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str], *, pooled: bool) -> str:

@@ -12,7 +12,7 @@ from sweeper.core.metrics import Floats, objective, present, scores, sweep_point
 from sweeper.core.records import FinalistEvidence, ImageCounts
 from sweeper.evidence.replicates import class_counts, own_point, scored_images
 from sweeper.report.facts import Facts, finalist_name
-from sweeper.report.figures.style import BLACK, Drawn, clean, finalist_colours, legend, new_figure, plain
+from sweeper.report.figures.style import BAND, INK, Drawn, clean, finalist_colours, legend, new_figure, plain
 from sweeper.report.formatting import code, number
 from sweeper.report.seed_runs import replicates
 
@@ -76,21 +76,21 @@ def threshold(facts: Facts) -> Drawn | str:
     found = _swept(facts)
     if not found:
         return f"no confirmation training kept its counts on {facts.tested_on}"
-    figure = new_figure(3.1)
+    figure = new_figure(2.9)
     axes = clean(figure.add_subplot(), "both")
-    axes.axvline(_place(facts, facts.default_point), color=BLACK, lw=1, ls=(0, (4, 3)))
+    axes.axvline(_place(facts, facts.default_point), color=INK, lw=1, ls=(0, (4, 3)))
     sentences = []
     for swept in found:
         x = np.array([_place(facts, p) for p in swept.points])
         main = swept.finalist in (facts.chosen, facts.rival)
         if main:
             low, high = swept.values.min(axis=0), swept.values.max(axis=0)
-            axes.fill_between(x, low, high, color=swept.colour, alpha=0.15, lw=0)
+            axes.fill_between(x, low, high, color=swept.colour, alpha=BAND, lw=0)
         name = finalist_name(facts, swept.finalist)
         marker = None if facts.binary else "o"
         axes.plot(x, swept.values.mean(axis=0), color=swept.colour, label=plain(name), marker=marker, ms=4,
                   lw=1.6 if main else 1.0, zorder=_height(facts, swept.finalist))  # fmt: skip
-        axes.plot([x[i] for i in swept.at_chosen], swept.own, "D", color=swept.colour, mec="white", mew=0.8,
+        axes.plot([x[i] for i in swept.at_chosen], swept.own, "D", color=swept.colour, mew=0,
                   ms=6.5 if main else 4.5, zorder=_height(facts, swept.finalist) + 1)  # fmt: skip
         if main:
             default = float(swept.values[:, swept.at(facts.default_point)].mean())
@@ -104,9 +104,10 @@ def threshold(facts: Facts) -> Drawn | str:
         top = max(float(swept.values.max()) for swept in found)
         axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
     axes.set_ylabel("test mIoU")
-    axes.set_xlabel(f"{facts.point_name} (dashed: {facts.default_point:g}; diamonds: chosen on validation, per seed)")
-    legend(axes, 4)
-    text = f"{'; '.join(sentences)}. " if sentences else ""
+    axes.set_xlabel(facts.point_name)
+    legend(axes, 3)
+    text = f"Diamonds: each seed at the {facts.point_name} chosen on validation. Dashed: {facts.default_point:g}. "
+    text += f"{'; '.join(sentences)}. " if sentences else ""
     text += f"The flatter the curve, the less the {facts.point_name} matters."
     return Drawn(figure, text, f"Test mIoU against the {facts.point_name}")
 

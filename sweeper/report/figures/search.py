@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from sweeper.core.metrics import Floats
@@ -15,9 +15,11 @@ from sweeper.core.records import Coordinate
 from sweeper.core.text import count, listed
 from sweeper.report.facts import ENOUGH, Facts, best_trial, is_log, searched_range, trend
 from sweeper.report.figures.style import (
-    BLACK,
+    BLUE,
     FONT,
-    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
     VERMILLION,
     Drawn,
     clean,
@@ -39,6 +41,7 @@ SYMBOLS = {
     "lr": "learning rate",
 }
 """Coordinates under the names of the field."""
+_RATES = LinearSegmentedColormap.from_list("rates", (BLUE, PURPLE, ORANGE))
 _GOLDEN = 0.6180339887498949
 
 
@@ -51,7 +54,7 @@ def search(facts: Facts) -> Drawn | str:
     if frame.empty:
         return "no trial of the search has a value"
     families = facts.families
-    figure = new_figure(1.05 + 0.4 * len(families))
+    figure = new_figure(1.0 + 0.36 * len(families))
     axes = clean(figure.add_subplot())
     # Golden-ratio steps spread neighbours evenly without drawing random numbers.
     rows = frame["family"].map({name: i for i, name in enumerate(families)}).to_numpy(dtype=float)
@@ -64,8 +67,8 @@ def search(facts: Facts) -> Drawn | str:
     left, right = _limits(value, collapsed)
     beyond = collapsed & (value < left)
     if early.any():
-        axes.plot(value[early], height[early], "o", color=GREY, mfc="none", ms=4, mew=0.9, label="stopped early")
-    axes.plot(value[done], height[done], "o", color=BLACK, ms=4.5, mew=0, label="complete")
+        axes.plot(value[early], height[early], "o", color=INK, mfc="none", ms=4, mew=0.9, label="stopped early")
+    axes.plot(value[done], height[done], "o", color=BLUE, ms=4.5, mew=0, label="complete")
     if collapsed.any():
         at = np.maximum(value, left)[collapsed]
         axes.plot(at, height[collapsed], "x", color=VERMILLION, ms=5, mew=1.4, label="collapsed", clip_on=False)
@@ -73,15 +76,13 @@ def search(facts: Facts) -> Drawn | str:
     ticks = [(t.value, i) for i, t in best if t is not None and t.value is not None]
     drawn = [(t.evaluations[-1].part_value, i) for i, t in best if t is not None and t.evaluations]
     marked = [(v, i) for v, i in drawn if v >= left]
-    axes.vlines(
-        [v for v, _ in marked], [i - 0.36 for _, i in marked], [i + 0.36 for _, i in marked], color=BLACK, lw=1.4
-    )
-    axes.plot([], [], "|", color=BLACK, ms=10, mew=1.4, label="best of the family")
+    axes.vlines([v for v, _ in marked], [i - 0.36 for _, i in marked], [i + 0.36 for _, i in marked], color=INK, lw=1.4)
+    axes.plot([], [], "|", color=INK, ms=10, mew=1.4, label="best of the family")
     axes.set_xlim(left, right)
     axes.set_yticks(range(len(families)), labels=[plain(name) for name in families])
     axes.set_ylim(len(families) - 0.5, -0.5)
     axes.set_xlabel(f"validation {facts.objective} at the last evaluation{_images(part_of(facts))}")
-    legend(axes, 4)
+    legend(axes, 2)
     text = f"{count(int((~pruned).sum()), 'trial')} completed, {pruned.sum()} {_were(int(pruned.sum()))} stopped early"
     text += f"; {collapsed.sum()} of these collapsed." if collapsed.any() else "."
     if ticks:
@@ -148,14 +149,14 @@ def landscape(facts: Facts) -> Drawn | str:
     panels = panels[:MOST_PANELS]
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    figure = new_figure(0.75 + 1.75 * lines)
+    figure = new_figure(0.75 + 1.55 * lines)
     grid = np.atleast_1d(np.asarray(figure.subplots(lines, columns, sharey=True, squeeze=False))).ravel()
     low, high = facts.sweep.space.lr.low, facts.sweep.space.lr.high
-    colours = ScalarMappable(LogNorm(low, high if high > low else low * 1.01), "cividis")
+    colours = ScalarMappable(LogNorm(low, high if high > low else low * 1.01), _RATES)
     for i, (axes, (family, name, coordinate)) in enumerate(zip(grid, panels, strict=False)):
         mine, bounds = frame[frame["family"] == family], searched_range(facts, coordinate)
         _panel(axes, mine, name, coordinate, bounds=bounds, colours=colours)
-        axes.set_title(plain(family), fontsize=FONT, loc="left", pad=3)
+        axes.set_title(plain(family), fontsize=FONT, loc="left", pad=3, color=INK)
         axes.set_xlabel(plain(SYMBOLS.get(name, name)))
         if i % columns == 0:
             axes.set_ylabel(plain(facts.objective))
@@ -166,8 +167,9 @@ def landscape(facts: Facts) -> Drawn | str:
     grid[0].set_ylim(floor, ceiling + 0.08 * (ceiling - floor))  # room for the ring of the best
     below = np.sort(value[value < floor])
     bar = figure.colorbar(colours, ax=list(grid), location="bottom", aspect=45, pad=0.02, shrink=0.6)
-    bar.set_label("learning rate", fontsize=FONT)
-    bar.ax.tick_params(labelsize=FONT)
+    bar.set_label("learning rate", fontsize=FONT, color=INK)
+    bar.ax.tick_params(which="both", labelsize=FONT, color=INK, labelcolor=INK)
+    bar.outline.set_visible(False)
     return Drawn(
         figure, _landscape_text(facts, panels, left_out, below), "Objective against every searched hyper-parameter"
     )
@@ -201,16 +203,16 @@ def _panel(
         axes.set_xscale("log")
         step = max(1.1, (high / low) ** 0.05)
         axes.set_xlim(low / step, high * step)
-        axes.xaxis.set_major_locator(LogLocator(10, (1.0, 3.0) if high / low < 2000 else (1.0,)))
+        axes.xaxis.set_major_locator(LogLocator(10, (1.0, 3.0) if high / low < 30 else (1.0,)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.minorticks_off()
     else:
         axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
     early = frame[frame["state"] == "pruned"]
-    axes.plot(early[column], early["value_part"], "o", color=GREY, mfc="none", ms=3.5, mew=0.7)
+    axes.plot(early[column], early["value_part"], "o", color=INK, mfc="none", ms=3.5, mew=0.7)
     done = frame[frame["state"] == "complete"]
     axes.scatter(
-        done[column], done["value_part"], c=colours.to_rgba(done["lr"].to_numpy(dtype=float)), s=22, lw=0.4, ec="white"
+        done[column], done["value_part"], c=colours.to_rgba(done["lr"].to_numpy(dtype=float)), s=22, lw=0
     )  # fmt: skip
     if not done.empty:
         best = int(done["value"].to_numpy(dtype=float).argmax())
@@ -218,7 +220,7 @@ def _panel(
             done[column].iloc[best],
             done["value_part"].iloc[best],
             "o",
-            color=BLACK,
+            color=INK,
             mfc="none",
             ms=9,
             mew=1.2,

@@ -1,6 +1,7 @@
-"""One look for every figure: 900 pixels wide, colours that the colour-blind can tell apart, text that is data.
+"""One renderer and one look for every figure: transparent SVG that can be read on a light and on a dark ground.
 
-The report's figures are SVG that follow the reader's light or dark theme; those of other pages are PNG.
+Text, axes and data have colours of middle lightness, so that no style sheet is needed: what shows the file need not say
+which theme it has. Names are drawn as shapes: the file holds no text, script or address.
 """
 
 from __future__ import annotations
@@ -8,23 +9,23 @@ from __future__ import annotations
 import io
 import logging
 import re
-from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from PIL import Image
+from matplotlib.patches import Patch
 
 from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import shortened
@@ -34,20 +35,23 @@ from sweeper.report.formatting import one_line
 # Its list of fonts may be that of an environment which was deleted; what it falls back to is the font that is meant.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
-WIDTH = 6.0
-"""Inches; with DPI, 900 pixels."""
+WIDTH = 4.8
+"""Inches; with DPI, 720 pixels. Narrow for its letters: on a telephone it is shown at half its size."""
 DPI = 150
 FONT = 8.5
 """Points; 18 pixels at DPI."""
+SMALL = 7.5
 
-# Okabe and Ito's palette (Color Universal Design, 2008).
-BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-SKY, ORANGE, YELLOW, BLACK = "#56B4E9", "#E69F00", "#F0E442", "#000000"
-GREY, LIGHT = "#8C8C8C", "#D9D9D9"
+INK = "#7B7B7F"
+"""Text, axes and reference lines: as far from white as from the dark ground."""
+# After Okabe and Ito's palette (Color Universal Design, 2008), its pale colours darkened.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#1F82C4", "#D55E00", "#009E73", "#C06A9A", "#B98500"
 CHOSEN, RIVAL = BLUE, VERMILLION
-"""The recommended loss and the one beside it have these colours in every figure."""
-OTHERS = (GREEN, PURPLE, ORANGE, SKY, GREY)
+"""The recommended loss and the one it is compared with have these colours in every figure."""
+OTHERS = (GREEN, PURPLE, ORANGE, INK)
 MARKERS = ("o", "s", "^", "D", "v", "P")
+BAND = 0.22
+"""Opacity of a band or a grid behind the data, in the colour of what it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -59,132 +63,98 @@ class Drawn:
     """Markdown; names are escaped already."""
     alt: str
     """What it shows, in plain words: its title, and for those who cannot see it."""
-    photographs: bool = False
-    """Whether it holds images, which are rounded to 256 colours each."""
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
     """An empty figure of so many inches, apart from pyplot's global state."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.05))
     FigureCanvasAgg(figure)
     return figure
 
 
-def save(figure: Figure, path: Path, colours: int | None = None) -> None:
-    """Write a PNG. The same figure gives the same bytes: no date, no version of matplotlib inside.
+def save(drawn: Drawn, path: Path) -> None:
+    """Write the figure without a ground of its own. The same figure gives the same bytes.
 
-    `colours` (at most 256) rounds photographs to so many, which halves the file.
+    Args:
+        drawn: its title is the caption's business: whoever shows the file writes it in text.
+        path: ends in `.svg`, or in `.png` for what shows no SVG: that one is white.
+
+    Raises:
+        OSError: if the file cannot be written.
     """
-    written = io.BytesIO()
-    figure.savefig(written, dpi=DPI, format="png", facecolor="white", metadata={"Software": None})
-    if colours is None:
-        path.write_bytes(written.getvalue())
-    else:
-        image = Image.open(written).convert("RGB")
-        few = image.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        few.save(path, "PNG", optimize=True)
-
-
-_DARK = {
-    "#ffffff": "#16181b",
-    "#000000": "#e4e6e9",
-    "#d9d9d9": "#43484f",
-    "#e6e6e6": "#2c3036",
-    "#efefef": "#2a2e34",
-    "#e8f3ec": "#1d3327",
-    "#6b6b6b": "#a4abb3",
-}
-"""What a grey becomes on a dark ground. Colours are seen on both, but for blue lines, which are lighter there; classes
-have the colours of their pixels in either theme."""
-
-
-def save_themed(drawn: Drawn, path: Path) -> None:
-    """Write an SVG with its title, which is dark where the reader's theme is.
-
-    Names in it are drawn as shapes: the file holds no text, no script and no address. The same figure gives the same
-    bytes. Colours are attributes of the elements, so that a viewer without style sheets shows the light theme.
-    """
-    figure, written = drawn.figure, io.StringIO()
-    figure.suptitle(plain(drawn.alt, 90), x=0.012, ha="left", fontsize=9.5, fontweight="bold")
+    if path.suffix == ".png":
+        drawn.figure.savefig(path, dpi=DPI, format="png", facecolor="white", metadata={"Software": None})
+        return
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": "sweeper", "svg.fonttype": "path"}):
-        figure.savefig(written, dpi=DPI, format="svg", facecolor="white", metadata=nothing)
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", written.getvalue(), flags=re.S)
-    text = re.sub(r' style="([^"]*)"', lambda found: _attributes(found[1]), text)
-    if drawn.photographs:
-        text = re.sub(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=\s]+", lambda found: _rounded(found[0]), text)
-    path.write_text(re.sub(r"\n\s*\n+", "\n", _root(text, drawn.photographs)), "utf-8")
-
-
-def save_png(drawn: Drawn, path: Path) -> None:
-    """Write a PNG with its title, for what shows no SVG."""
-    drawn.figure.suptitle(plain(drawn.alt, 90), x=0.012, ha="left", fontsize=9.5, fontweight="bold")
-    drawn.figure.savefig(path, dpi=DPI, format="png", facecolor="white")
-
-
-def _attributes(style: str) -> str:
-    pairs = (part.split(":", 1) for part in style.split(";") if ":" in part)
-    return "".join(f' {name.strip()}="{value.strip()}"' for name, value in pairs)
-
-
-def _root(text: str, photographs: bool) -> str:
-    """The `svg` element at the common width, with the defaults of lines, and the dark theme."""
-    start = text.index("<svg")
-    end = text.index(">", start)
-    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text[start:end])
-    width, height = (float(side) for side in box.groups()) if box else (72 * WIDTH, 72 * WIDTH)
-    mapped = _DARK if photographs else {**_DARK, BLUE.lower(): "#4aa8e8"}
-    dark = "".join(f'[fill="{a}"]{{fill:{b}}}[stroke="{a}"]{{stroke:{b}}}' for a, b in mapped.items())
-    style = f"<style>@media (prefers-color-scheme: dark){{svg{{fill:{_DARK['#000000']}}}{dark}}}</style>"
-    pixels = round(width / 72 * DPI)
-    opening = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{pixels}" '
-        f'height="{round(height / 72 * DPI)}" viewBox="0 0 {width:g} {height:g}" stroke-linejoin="round" '
-        f'stroke-linecap="butt">{style}'
+        drawn.figure.savefig(written := io.StringIO(), format="svg", transparent=True, metadata=nothing)
+    width, height = (round(DPI * inches) for inches in drawn.figure.get_size_inches())
+    text = re.sub(
+        r'width="[\d.]+pt" height="[\d.]+pt"', f'width="{width}" height="{height}"', written.getvalue(), count=1
     )
-    return f"{opening}{text[end + 1 :]}"
+    path.write_text(text, "utf-8")
 
 
-def _rounded(encoded: str) -> str:
-    """An embedded image with 256 colours at most: half as large."""
-    image = Image.open(io.BytesIO(b64decode(encoded)))
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
-        return encoded  # what is clear must stay so
-    written = io.BytesIO()
-    few = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(written, "PNG", optimize=True)
-    return b64encode(written.getvalue()).decode()
+def save_all(figures: Mapping[str, Drawn | str], folder: Path) -> None:
+    """Write each as NAME.svg into the folder, which is made; what an earlier report drew under other names goes.
+
+    Args:
+        figures: name of the file → what was drawn, or why it was not.
+        folder: holds nothing but figures.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.suffix in (".svg", ".png"):
+            path.unlink()
+    for name, drawn in figures.items():
+        if isinstance(drawn, Drawn):
+            save(drawn, folder / f"{name}.svg")
 
 
-def clean(axes: Axes, grid: str = "x") -> Axes:
-    """Quiet axes: two spines, a pale grid behind the data along `grid` (x, y, both or empty), the common font size."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GREY)
-    axes.tick_params(labelsize=FONT, color=GREY)
-    axes.xaxis.label.set_fontsize(FONT)
-    axes.yaxis.label.set_fontsize(FONT)
-    if grid:
-        axes.grid(visible=True, axis="both" if grid == "both" else "x" if grid == "x" else "y", color="#E6E6E6", lw=0.7)
+def clean(axes: Axes, grid: Literal["x", "y", "both"] = "x") -> Axes:
+    """Quiet axes: two spines, a pale grid behind the data along `grid`, the common font size."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+    axes.tick_params(labelsize=FONT, color=INK, labelcolor=INK)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(fontsize=FONT, color=INK)
+    axes.grid(visible=True, axis=grid, color=INK, alpha=BAND, lw=0.7)
     axes.set_axisbelow(True)
     return axes
 
 
-def legend(axes: Axes, columns: int = 3, *, across: bool = False) -> None:
-    """A frameless legend above the axes, where it covers nothing.
+def note(axes: Axes, text: str, at: tuple[float, float], **placing: object) -> None:
+    """A small text at a place of the data; `placing` as of matplotlib's `annotate`."""
+    settings = {"fontsize": SMALL, "color": INK, "textcoords": "offset points", **placing}
+    axes.annotate(text, at, **settings)  # type: ignore[arg-type]
 
-    `across` the whole figure, below it, where long names at the left leave the axes too narrow for it.
-    """
-    settings: dict[str, Any] = {
-        "ncols": columns, "frameon": False, "fontsize": FONT, "borderaxespad": 0.2, "handletextpad": 0.5,
-        "columnspacing": 1.4,
-    }  # fmt: skip
+
+def legend(axes: Axes, columns: int = 3) -> None:
+    """A legend of what was drawn with a label, below the whole figure, where it covers nothing."""
     figure = axes.get_figure(root=True)
-    if across and figure is not None:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", **settings)
-    else:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), **settings)
+    if figure is not None:
+        legend_of(figure, axes.get_legend_handles_labels()[0], columns)
+
+
+def legend_of(figure: Figure, entries: Sequence[Artist], columns: int = 3, title: str = "") -> None:
+    """A legend of these labelled things below the whole figure; a small one of patches."""
+    size = SMALL if all(isinstance(entry, Patch) for entry in entries) else FONT
+    figure.legend(
+        handles=entries,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=size,
+        labelcolor=INK,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        title=title,
+        title_fontproperties={"size": size},
+    )
 
 
 @cache
@@ -207,7 +177,7 @@ def class_label(classes: Sequence[str], index: int) -> str:
 
 def palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.uint8]:
     """Colours (C, 3): class 0 that of the `ground` (0–1), then Okabe–Ito's, then the same ones darker and paler."""
-    base = [ORANGE, BLUE, GREEN, PURPLE, SKY, VERMILLION, YELLOW]
+    base = ["#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
     colours = [ground]
     for index in range(max(0, classes - 1)):
         red, green, blue = to_rgb(base[index % 7])

@@ -1,22 +1,93 @@
-"""The text of the profile page, as markdown; every name in it is escaped."""
+"""The profile page: `profile.md`, `profile.html`, `profile.json` and figures, for `sweeper profile DATA --out DIR`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from sweeper.core.records import Dataset, ImbalanceProfile
-from sweeper.core.text import count
+from sweeper.core.text import count, shortened
+from sweeper.data.store import open_store
 from sweeper.fingerprint.advice import bounds, difficulty, suggestions
 from sweeper.fingerprint.imbalance import consequences
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
-from sweeper.report.figures.style import Drawn
+from sweeper.report.figures.labels import samples, shares, suspects
+from sweeper.report.figures.style import Drawn, save_all
 from sweeper.report.formatting import code, escape_md, number, percent, prose, significant, table
+from sweeper.report.html import to_html
 
+LONGEST = 60
+"""Characters of a class's name on the page."""
 MOST_NAMED = 40
 """Stems that a finding's full list holds on the page; profile.json has them all."""
 
 
-def page(
+def write_profile_page(
+    dataset: Dataset,
+    profile: ImbalanceProfile,
+    out: Path,
+    *,
+    findings: Sequence[Finding],
+    split: Sequence[str],
+    document: Mapping[str, object],
+) -> Path:
+    """Write the page into the folder `out`, over an earlier one.
+
+    Args:
+        dataset: with its store, whose images are shown.
+        profile: its imbalance.
+        out: made where it is missing.
+        findings: what the label doctor found.
+        split: how it would be divided, in sentences.
+        document: the same for programs: written as profile.json.
+
+    Returns:
+        The HTML page.
+
+    Raises:
+        SweeperError: if the store is gone.
+        OSError: if a file cannot be written.
+    """
+    store = open_store(dataset.store)
+    dataset, profile = _with_short_names(dataset, profile)
+
+    def read(index: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.uint8]]:
+        return store.view(index), store.mask(index)
+
+    figures = {
+        "suspects": suspects(dataset, read, findings),
+        "shares": shares(profile),
+        "samples": samples(dataset, read),
+    }
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    folder = out / "figures"
+    save_all(drawn, folder)
+    text = _page(dataset, profile, findings, split, drawn)
+    (out / "profile.md").write_text(text, encoding="utf-8")
+    (out / "profile.json").write_text(
+        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    html = out / "profile.html"
+    html.write_text(to_html(text, folder), encoding="utf-8")
+    return html
+
+
+def _with_short_names(dataset: Dataset, profile: ImbalanceProfile) -> tuple[Dataset, ImbalanceProfile]:
+    """The same for people: class names beyond `LONGEST` characters shortened, told apart where that makes them alike.
+
+    `profile.json` has them whole.
+    """
+    names = [shortened(name, LONGEST) for name in dataset.classes]
+    names = [f"{name} (class {i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    rows = tuple(row.model_copy(update={"name": name}) for row, name in zip(profile.classes, names, strict=True))
+    return dataset.model_copy(update={"classes": tuple(names)}), profile.model_copy(update={"classes": rows})
+
+
+def _page(
     dataset: Dataset,
     profile: ImbalanceProfile,
     findings: Sequence[Finding],
@@ -30,7 +101,7 @@ def page(
         profile: its imbalance.
         findings: the doctor's, the weightiest first.
         split: how it would be divided, and what is to be said of that.
-        figures: name of a file in `figures/` (without `.png`) → what was drawn.
+        figures: name of a file in `figures/` (without `.svg`) → what was drawn.
     """
     parts = [
         f"# Profile of {escape_md(dataset.name)}",
@@ -41,11 +112,8 @@ def page(
         "## Classes",
         _classes(profile),
         _figure(figures, "shares"),
-        "## Sizes and thinness",
-        _figure(figures, "sizes"),
-        _figure(figures, "thinness"),
         "## What it implies for the loss",
-        *(_paragraph(sentence) for sentence in consequences(profile)),
+        *map(prose, consequences(profile)),
         _bounds(profile),
         _families(profile),
         "## Difficulty of the classes",
@@ -57,10 +125,6 @@ def page(
         _foot(dataset),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _paragraph(text: str) -> str:
-    return prose(text)
 
 
 def _head(dataset: Dataset, profile: ImbalanceProfile) -> str:
@@ -78,7 +142,7 @@ def _head(dataset: Dataset, profile: ImbalanceProfile) -> str:
 
 
 def _problems(dataset: Dataset, findings: Sequence[Finding]) -> str:
-    read = [f"- {prose(warning)}" for warning in dataset.warnings if not _told(warning)]
+    read = [f"- {prose(warning)}" for warning in dataset.warnings if not _repeats(warning)]
     reading = ["What was seen while reading:", "\n".join(read)] if read else []
     if not findings:
         return "\n\n".join(["The label doctor found nothing wrong.", *reading])
@@ -91,7 +155,7 @@ def _problems(dataset: Dataset, findings: Sequence[Finding]) -> str:
     return "\n\n".join([head, "\n".join(lines), *reading])
 
 
-def _told(warning: str) -> bool:
+def _repeats(warning: str) -> bool:
     """Whether the doctor says the same, and better."""
     return any(
         words in warning for words in ("byte-identical masks", "the same pixels", "never occur", "teach nothing")
@@ -179,7 +243,8 @@ def _figure(figures: Mapping[str, Drawn], name: str) -> str:
     drawn = figures.get(name)
     if drawn is None:
         return ""
-    return f"![{escape_md(drawn.alt)}](figures/{name}.png)\n\n**Figure.** {drawn.caption}"
+    title = escape_md(drawn.alt)
+    return f"![{title}](figures/{name}.svg)\n\n**{title}.** {drawn.caption}"
 
 
 def _foot(dataset: Dataset) -> str:

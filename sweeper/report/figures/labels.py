@@ -1,4 +1,4 @@
-"""Figures of images: samples that show every class, and the doctor's suspects, each with its mask laid over it."""
+"""Figures of a data set's labels: how common the classes are, samples of every class, what the doctor suspects."""
 
 from __future__ import annotations
 
@@ -10,17 +10,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sweeper.core.contours import near_boundary
-from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.records import IGNORE, Dataset, ImbalanceProfile
 from sweeper.data.split import stratified_subset
 from sweeper.fingerprint.label_checks import Finding, Severity
-from sweeper.report.figures.style import FONT, GREY, Drawn, class_label, new_figure, palette, plain
-from sweeper.report.formatting import escape_md
+from sweeper.report.figures.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    SMALL,
+    WIDTH,
+    Drawn,
+    class_label,
+    clean,
+    legend,
+    legend_of,
+    new_figure,
+    note,
+    palette,
+    plain,
+)
+from sweeper.report.formatting import escape_md, number, percent
+from sweeper.report.prediction_files import for_people, overlay, thinned
 
 Bytes = npt.NDArray[np.uint8]
 Read = Callable[[int], tuple[npt.NDArray[np.generic], Bytes]]
 """Index of an image → its image (H, W, channels), 8 or 16 bits, and its mask (H, W), 255 = ignore."""
 
+MOST = 40
+"""Classes a figure shows: the rarest are left out first."""
 SAMPLES = 6
 SUSPECTS = 4
 SIDE = 360
@@ -29,8 +46,40 @@ LISTED = 24
 """Classes that the legend names."""
 
 
+def shares(profile: ImbalanceProfile) -> Drawn:
+    """Share of the labelled pixels of each class on a logarithmic axis, and the share of images that show it."""
+    order = sorted(range(len(profile.classes)), key=lambda i: -profile.classes[i].pixel_share)
+    shown = [i for i in order if profile.classes[i].pixel_share > 0][:MOST]
+    values = [profile.classes[i].pixel_share for i in shown]
+    figure = new_figure(0.9 + 0.25 * len(shown))
+    axes = clean(figure.add_subplot())
+    floor = 10.0 ** np.floor(np.log10(min(values)) - 0.3)
+    axes.barh(range(len(shown)), values, height=0.62, color=BLUE, label="share of the labelled pixels")
+    prevalence = [profile.classes[i].picture_share for i in shown]
+    axes.plot(prevalence, range(len(shown)), "D", color=ORANGE, ms=6, label="share of the images with it")
+    for row, share in enumerate(values):
+        inside = share > 10 ** (np.log10(floor) * 0.55)
+        place = (floor if inside else share, row)
+        note(axes, percent(share), place, xytext=(5, 0), va="center", color="white" if inside else INK)
+    axes.set_xscale("log")
+    axes.set_xlim(floor, 1.35)
+    exponents = range(int(np.log10(floor)), 1)
+    axes.set_xticks([10.0**e for e in exponents], labels=[f"{100 * 10.0**e:g}\u2009%" for e in exponents])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(shown)), labels=[class_label([c.name for c in profile.classes], i) for i in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlabel("share (logarithmic axis)")
+    legend(axes, 2)
+    rarest, commonest = profile.classes[shown[-1]], profile.classes[shown[0]]
+    text = (
+        f"{escape_md(rarest.name)} has {percent(rarest.pixel_share)} of the labelled pixels, "
+        f"{escape_md(commonest.name)} {number(commonest.pixel_share / rarest.pixel_share, 1)} times as many."
+    )
+    return Drawn(figure, text, "Share of pixels and of images per class, on a logarithmic axis")
+
+
 def samples(dataset: Dataset, read: Read) -> Drawn:
-    """Images that together show every class where `SAMPLES` allows it, each beside itself with its mask."""
+    """Images that together show every class where `SAMPLES` allows it, each next to itself with its mask."""
     chosen = stratified_subset(dataset, range(len(dataset.pictures)), SAMPLES)
     caption = (
         f"{len(chosen)} images, chosen so that the rarest classes are shown first and the others range from little "
@@ -57,45 +106,6 @@ def suspects(dataset: Dataset, read: Read, findings: Sequence[Finding]) -> Drawn
     return Drawn(_sheet(dataset, read, chosen, reasons), caption, "Suspected images with their masks")
 
 
-def for_people(image: npt.NDArray[np.generic]) -> Bytes:
-    """(H, W, 1 or 3) uint8 of any image: 8 bits as they are, else the first channels between their 1st and 99th
-    percentile."""
-    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
-    if shown.dtype == np.uint8 and image.shape[2] in (1, 3):
-        return shown.astype(np.uint8)
-    values = shown.astype(np.float32)
-    low, high = np.percentile(values, (1, 99))
-    scaled: Bytes = ((values - low) * (255 / max(1e-6, float(high - low)))).clip(0, 255).astype(np.uint8)
-    return scaled
-
-
-def overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
-    """The image without colour, its mask's classes (not class 0) tinted and outlined, ignored pixels hatched."""
-    grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.8 + 20
-    tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
-    inside = (mask > 0) & (mask != IGNORE)
-    grey[inside] = 0.5 * grey[inside] + 0.5 * tint[inside]
-    line = near_boundary(mask, 1) & inside
-    grey[line] = tint[line]
-    rows, columns = np.indices(mask.shape)
-    grey[(mask == IGNORE) & ((rows + columns) % 6 < 2)] = 245
-    laid: Bytes = grey.clip(0, 255).astype(np.uint8)
-    return laid
-
-
-def thinned(mask: Bytes, step: int) -> Bytes:
-    """The mask with a pixel for each block of `step`²: the label rarest in the image, so that cracks stay."""
-    counts = np.bincount(mask.ravel(), minlength=256)
-    rank = np.empty(256, dtype=np.uint8)
-    order = np.argsort(-counts, kind="stable")
-    rank[order] = np.arange(256, dtype=np.uint8)
-    ranks = rank[mask]
-    padded = np.pad(ranks, [(0, -n % step) for n in mask.shape], mode="edge")
-    rows, columns = (n // step for n in padded.shape)
-    rarest: Bytes = order.astype(np.uint8)[padded.reshape(rows, step, columns, step).max(axis=(1, 3))]
-    return rarest
-
-
 def _sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
     """Two images a row (a single one alone), each with its overlay at its right."""
     colours = palette(len(dataset.classes))
@@ -115,31 +125,30 @@ def _sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[in
         if 0 < i < len(colours)
     ]
     if IGNORE in used:
-        entries.append(Patch(fc="white", ec=GREY, hatch="////", label="no label"))
+        entries.append(Patch(fc="white", ec=INK, hatch="////", label="no label"))
     left_out = max(0, len(entries) - LISTED)
     entries = entries[:LISTED]
-    height = 1.46 * 2 / abreast  # of a square image
-    figure = new_figure(sum(height * t + 0.24 for t in tall) + 0.12 + 0.2 * -(-len(entries) // 4))
+    height = (WIDTH - 0.2) / (2 * abreast)  # of a square image
+    figure = new_figure(sum(height * t + 0.24 for t in tall) + 0.12 + 0.2 * -(-len(entries) // 3))
     grid = figure.subplots(len(pairs), 2 * abreast, squeeze=False, height_ratios=tall)
     for row, pair in zip(grid, pairs, strict=True):
         for axis in row:
             axis.set_axis_off()
         for place, (index, image, mask) in enumerate(pair):
-            title = plain(dataset.pictures[index].stem, 24 if index not in reasons else 14)
+            title = plain(dataset.pictures[index].stem, 20 if index not in reasons else 12)
             if index in reasons:
                 title += f": {reasons[index]}"
             _image(row[2 * place], image, title)
             _image(row[2 * place + 1], overlay(image, mask, colours), "")
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03)
     if entries:
-        title = f"and {left_out} more classes" if left_out else ""
-        figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5, title=title)
+        legend_of(figure, entries, title=f"and {left_out} more classes" if left_out else "")
     return figure
 
 
 def _image(axis: Axes, image: Bytes, title: str) -> None:
-    axis.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axis.set_title(title, fontsize=FONT - 1, pad=3, loc="left")
+    axis.imshow(np.broadcast_to(image, (*image.shape[:2], 3)), interpolation="none")
+    axis.set_title(title, fontsize=SMALL, pad=3, loc="left", color=INK)
 
 
 def _common(dataset: Dataset) -> str:
