@@ -22,14 +22,14 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.data.decode import UnreadableFileError
-from sweeper.data.draw_shapes import KINDS, Shape, draw, point_fault
 from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats import manifest as manifest_format
 from sweeper.data.formats import yolo as yolo_format
 from sweeper.data.formats.base import Place, note_passed_over
 from sweeper.data.formats.cityscapes import LABEL_IDS
-from sweeper.data.formats.coco_json import parse_object
+from sweeper.data.formats.coco import parse_object
+from sweeper.data.formats.shapes import KINDS, Ready, Shape, outlines, point_fault
 from sweeper.data.json_file import stream_entries
 from sweeper.data.rle import checked_rle, pixels
 from sweeper.fingerprint.imbalance import profile_masks
@@ -358,7 +358,7 @@ def test_labels_txt_of_labelme_gives_the_classes(tmp_path):
 def test_a_image_of_another_size_than_annotated_is_refused(tmp_path):
     annotated.labelme(tmp_path / "data")
     photo(0).resize((32, 24)).save(tmp_path / "data" / "p0.png")
-    assert "p0.json: imageWidth and imageHeight must be its image's 32×24" in problems(tmp_path / "data")
+    assert "p0.json: width and height must be its image's 32×24" in problems(tmp_path / "data")
 
 
 def test_shapes_fit_the_upright_image(tmp_path):
@@ -516,12 +516,12 @@ NUMBERS = st.lists(st.integers(-100, 10**400) | st.floats(), max_size=9)
 )
 def test_any_coco_annotation_is_taken_or_refused(entry):
     try:
-        found = parse_object(entry)
+        _, found, _ = parse_object(entry)
     except ValueError as error:
         assert str(error)
         return
     assert all(np.isfinite(np.frombuffer(each)).all() for each in found.rings)
-    assert found.rings or found.rle is not None or found.box is not None
+    assert found.rings or found.mask is not None
 
 
 @settings(deadline=None, max_examples=150)
@@ -538,14 +538,15 @@ def test_any_coco_annotation_is_taken_or_refused(entry):
 )
 def test_any_labelme_shape_is_drawn_or_refused(tmp_path_factory, entry):
     try:
-        found = labelme_format._shape(1, entry, Place(Path()), "a.json")
+        found = labelme_format.parse_shape(1, entry)
     except ValueError as error:
         assert str(error)
         return
-    if found is None or point_fault(found.shape.points, (20, 30)):
+    points = np.frombuffer(found.rings[0]).reshape(-1, 2)
+    if len(points) < KINDS[found.kind][0] or point_fault(points, (20, 30)):
         return
     try:
-        mask = draw([found.shape._replace(label=7)], (20, 30), 0)
+        mask = outlines([Ready(7, found, [points])], (20, 30), 0)
     except ValueError as error:
         assert "its image must" in str(error)
         return
@@ -581,8 +582,9 @@ def test_any_yolo_line_is_read_or_a_problem(tmp_path_factory, text):
     root = tmp_path_factory.mktemp("yolo")
     (root / "a.txt").write_text(text)
     place = Place(root)
-    for label, points in yolo_format._polygons(place, root / "a.txt", 2):
-        assert label in (0, 1) and len(points) >= 3 and np.abs(points).max() <= 2
+    for shape in yolo_format._polygons(place, root / "a.txt", ("cat", "dog")):
+        points = np.frombuffer(shape.rings[0]).reshape(-1, 2)
+        assert shape.word in {"cat", "dog"} and np.abs(points).max(initial=0) <= 2
 
 
 @settings(deadline=None, max_examples=60)
@@ -605,12 +607,13 @@ def test_the_profile_of_drawn_shapes_does_not_depend_on_the_order_of_images(seed
     drawn = []
     for _ in range(count):
         shapes = [
-            Shape(int(label), kind, rng.uniform(-3, 33, (points, 2)))
+            Ready(int(label), Shape("a shape", "cat", kind=kind), [rng.uniform(-3, 33, (points, 2))])
             for label, (kind, points) in zip(
                 rng.integers(0, 3, 4), [("polygon", 5), ("rectangle", 2), ("circle", 2), ("linestrip", 3)], strict=True
             )
         ]
-        drawn.append(draw([Shape(1, "rectangle", np.array([[1, 1], [9, 9]])), *shapes], (28, 30), 0))
+        first = Ready(1, Shape("a shape", "cat", kind="rectangle"), [np.array([[1.0, 1.0], [9.0, 9.0]])])
+        drawn.append(outlines([first, *shapes], (28, 30), 0))
         drawn[-1][0, 0], drawn[-1][0, 1] = 0, 1
     order = rng.permutation(count)
     assert profile_masks(drawn, CLASSES) == profile_masks([drawn[i] for i in order], CLASSES)

@@ -43,7 +43,6 @@ SPLITS: dict[str, SplitName] = {
 """Names of folders and files that give a split."""
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
 _HIDDEN = ("thumbs.db", "desktop.ini", "__macosx")
-_BACKGROUND = ("background", "unlabelled", "unlabeled")
 
 
 class Sample(NamedTuple):
@@ -341,25 +340,6 @@ def note_unused(place: Place, used: Sequence[Path]) -> None:
     every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
     if unused := sorted(place.name(path) for path in every - {*used}):
         note_passed_over(place, "image without an annotation", "images without an annotation", unused)
-
-
-def background_index(place: Place, names: Sequence[str], labels: Iterable[str]) -> int:
-    """Label of what no shape covers: the class called background, else the first if no shape has it, else 255."""
-    for index, name in enumerate(names):
-        if name.lower().strip("_") in _BACKGROUND:
-            return index
-    if names[0] not in set(labels):
-        return 0
-    place.notes.append(
-        f"classes.txt begins with {shown(names[0])}, which shapes carry too, and names no background: what no shape "
-        "covers is ignored. Put background first to make it a class."
-    )
-    return 255
-
-
-def is_background(name: str) -> bool:
-    """Whether a label by this name is the background."""
-    return name.lower().strip("_") == "background"
 
 
 def number_list(value: Any) -> list[float] | None:

@@ -1,51 +1,64 @@
 """COCO: one JSON for many images, with objects as polygons or run-length masks.
 
 Crowds are painted first, as 255; then objects, large areas (as written in `area`, else counted) first, so that what
-lies in front stays. A ring inside another of the same object is a hole. An object with a box alone is painted as 255
-with the crowds. Class 0 is the background, then the categories by their id, those of one name as one; or `classes.txt`
-gives the order.
+lies in front stays. An object with a box alone is painted as 255 with the crowds. Class 0 is the background, then the
+categories by their id, those of one name as one; or `classes.txt` gives the order.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from sweeper.core.records import IGNORE
+from sweeper.core.records import SplitName
 from sweeper.data.decode import UnreadableFileError
-from sweeper.data.draw_shapes import point_fault, reaches_out
 from sweeper.data.formats.base import (
     Format,
     Lost,
     Place,
     Reading,
-    Sample,
     Size,
-    background_index,
-    drop_repeated,
     find_image,
     head_and_tail,
-    is_background,
-    note_unused,
-    unique_stems,
+    number_list,
+    split_of,
 )
-from sweeper.data.formats.coco_json import CocoFile, CocoImage, CocoObject, parse_coco
+from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
+from sweeper.data.json_file import stream_entries
 from sweeper.data.label_values import some
-from sweeper.data.rle import Rle, area, checked_rle, pixels, polygon_rle
-from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, Side, shown
+from sweeper.data.text_tables import Side, normal, shown
 
 _MARKS = (b'"images"', b'"annotations"', b'"categories"')
-MAX_OBJECTS = 100_000
-"""Of one image."""
 _SOME = 50
 """Files that detection opens."""
+_LARGE = 1e18
+"""No coordinate and no area; NaN is not below it either."""
+
+
+class CocoImage(NamedTuple):
+    """One entry of `images`."""
+
+    file: str
+    size: Size | None
+    """As written there."""
+
+
+class CocoFile(NamedTuple):
+    """What one JSON says."""
+
+    path: Path
+    split: SplitName | None
+    images: dict[Any, CocoImage]
+    categories: dict[int, str]
+    supers: set[str]
+    objects: dict[Any, list[tuple[int, Shape]]]
+    """By their image: category and shape, whose word is not known yet."""
+    counts: Counter[str]
+    """Entries of each list that were read."""
 
 
 def detect(place: Place) -> str | None:
@@ -74,57 +87,42 @@ def _looks_right(path: Path) -> bool:
 
 
 def read(place: Place) -> Reading:
-    """Read the annotations; masks are made when they are asked for."""
-    files = [parse_coco(place, path) for path in _candidates(place) if place.inside(path)]
-    names, numbers, background = _numbering(place, files)
-    entries = list(_located(place, files))
-    stems = unique_stems(place, [image for _, _, image in entries])
-    note_unused(place, [image for _, _, image in entries])
-    samples = []
-    for (file, key, image), stem in zip(entries, stems, strict=True):
-        labels = {category: numbers.get(name, IGNORE) for category, name in file.categories.items()}
-        mask = partial(_mask, place, file.images[key], file.objects.get(key, []), labels, background, image)
-        mask_name = f"{place.name(file.path)} ({shown(file.images[key].file)[:200]})"
-        samples.append(Sample(stem, place.name(image), (image,), mask, mask_name, Side(file.split)))
+    """Read every JSON that looks like COCO's, or the one that is asked for."""
+    files = [_parse(place, path) for path in _candidates(place) if place.inside(path)]
     where = place.name(files[0].path) if files else "*.json"
-    return Reading(drop_repeated(place, samples), names, indices=True, place=where, mask_place=where)
+    used = {file.categories[category] for file in files for category in _categories(file) & file.categories.keys()}
+    ordered = [word for file in files for word in _ordered(place, file, used)]
+    words = number_words(place, ordered, used, "*.json")
+    drawings = []
+    for file, key, path in _located(place, files):
+        image = file.images[key]
+        # Those that lie behind may be of any class: what they cover is ignored.
+        shapes = [
+            shape._replace(word=None if shape.behind else file.categories.get(category))
+            for category, shape in file.objects.get(key, ())
+        ]
+        said_in = f"{place.name(file.path)} ({shown(image.file)[:200]})"
+        drawings.append(Drawing(said_in, path, shapes, image.size, Side(file.split)))
+    return shapes_reading(place, drawings, words, where, "areas")
 
 
-def _numbering(place: Place, files: list[CocoFile]) -> tuple[tuple[str, ...] | None, dict[str, int], int]:
-    """Class names, the label of each category's name, and the label of what no object covers."""
-    used = {file.categories.get(o.category) for file in files for found in file.objects.values() for o in found}
-    words: dict[str, None] = {}
-    for file in files:
-        repeated = [n for n, count in Counter(file.categories.values()).items() if count > 1]
-        if repeated:
-            which = some(sorted(map(shown, repeated)))
-            place.notes.append(f"{place.name(file.path)}: categories of one name are read as one class: {which}.")
-        for number in sorted(file.categories):
-            word = file.categories[number]
-            if word not in used and word in file.supers:
-                place.notes.append(
-                    f"{place.name(file.path)}: category {shown(word)} only stands above others and has no object; it "
-                    "is left out."
-                )
-            elif not is_background(word):
-                words[word] = None
-    supers = frozenset().union(*(file.supers for file in files))
-    names = place.classes or ("background", *words)
-    if not 2 <= len(names) <= MAX_CLASSES:
-        place.problems.append(
-            f"*.json: there must be 1 to {MAX_CLASSES - 1} categories, found {len(names) - 1}; write classes.txt"
-        )
-        return None, {}, 0
-    numbers = {name: index for index, name in enumerate(names)}
-    background = background_index(place, names, words) if place.classes else 0
-    numbers |= {n: background for f in files for n in f.categories.values() if is_background(n) and n not in numbers}
-    unknown = sorted(shown(word) for word in words if word not in numbers and (word in used or word not in supers))
-    if place.classes and (missing := [word for word in unknown if word in used]):
-        place.problems.append(
-            f"*.json: categories must be those of classes.txt ({len(names)} classes), found {some(missing)}; add them "
-            "there"
-        )
-    return names, numbers, background
+def _categories(file: CocoFile) -> set[int]:
+    return {category for found in file.objects.values() for category, _ in found}
+
+
+def _ordered(place: Place, file: CocoFile, used: set[str]) -> Iterator[str]:
+    """The categories of a file that are classes, by their ids; what is odd about them is noted."""
+    if repeated := sorted(shown(n) for n, times in Counter(file.categories.values()).items() if times > 1):
+        place.notes.append(f"{place.name(file.path)}: categories of one name are read as one class: {some(repeated)}.")
+    for number in sorted(file.categories):
+        word = file.categories[number]
+        if word not in used and word in file.supers:
+            place.notes.append(
+                f"{place.name(file.path)}: category {shown(word)} only stands above others and has no object; it is "
+                "left out."
+            )
+        else:
+            yield word
 
 
 def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, Any, Path]]:
@@ -150,81 +148,120 @@ def _folders_of(path: Path) -> list[str]:
     return [last, f"images/{last}"]
 
 
-def _mask(  # noqa: PLR0917
-    place: Place,
-    image: CocoImage,
-    objects: list[CocoObject],
-    labels: dict[int, int],
-    background: int,
-    path: Path,
-    size: Size | None,
-) -> Pixels | None:
-    """The labels of one image."""
-    if size is None:
-        return None
-    if image.size is not None and image.size != size:
-        (height, width), (written_height, written_width) = size, image.size
-        raise UnreadableFileError(
-            f"width and height must be its image's {width}×{height} (upright), found "
-            f"{written_width}×{written_height}; is it another image? Else annotate the image as it is now"
+def _parse(place: Place, path: Path) -> CocoFile:
+    """Images, categories and objects of a file; faults become problems."""
+    name = place.name(path)
+    split = split_of([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
+    split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
+    file = CocoFile(path, split, {}, {}, set(), defaultdict(list), Counter())
+    try:
+        for key, entry in stream_entries(path, ("images", "annotations", "categories")):
+            file.counts[key] += 1
+            if place.full():
+                place.problems.append(f"{name}: so many faults are enough; the rest was not looked at")
+                break
+            try:
+                _take(key, entry, file)
+            except ValueError as error:
+                place.problems.append(f"{name}: {key}[{file.counts[key] - 1}] {error}; export it again")
+    except UnreadableFileError as error:
+        place.problems.append(f"{name}: {error}")
+    shapes = [(key, *pair) for key, found in file.objects.items() for pair in found]
+    lost = [shape.where.removeprefix("annotation ") for key, _, shape in shapes if key not in file.images]
+    if lost and not place.full():
+        place.problems.append(
+            f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id (id "
+            f"{some(lost)}); export them together"
         )
-    if len(objects) > MAX_OBJECTS:
-        raise UnreadableFileError(f"an image may have {MAX_OBJECTS:,} objects, found {len(objects):,}; is it an image?")
-    faults: list[str] = []
-    behind: list[Rle] = []
-    front: list[tuple[float, int, Rle]] = []
-    written = all(each.area is not None for each in objects)
-    for each in objects:
-        rle = _covers(place, each, size, place.name(path), faults)
-        if rle is None:
-            continue
-        if each.crowd or each.box is not None:
-            behind.append(rle)
-        else:
-            front.append(((each.area if written else None) or area(rle), labels.get(each.category, IGNORE), rle))
-    if faults:
-        raise UnreadableFileError(f"{some(faults)}; mend them, or remove them")
-    mask = np.full(size, background, dtype=np.uint8)
-    for rle in behind:
-        mask[pixels(rle)] = IGNORE
-    for _, label, rle in sorted(front, key=lambda item: -item[0]):
-        mask[pixels(rle)] = label
-    return mask
+    unknown = Counter(category for _, category, _ in shapes if category not in file.categories)
+    if unknown and not place.full():
+        place.problems.append(
+            f"{name}: annotations must be of one of the {len(file.categories)} categories, found category_id "
+            f"{some([f'{c} ({n} times)' for c, n in unknown.most_common()])}; add it to `categories`"
+        )
+    boxes = file.counts["boxes"]
+    if boxes and boxes == len(shapes):
+        place.problems.append(
+            f"{name}: objects must have a `segmentation`, found boxes alone in all {boxes}; these are annotations "
+            "for detection"
+        )
+    elif boxes:
+        place.notes.append(
+            f"{name}: {boxes} of {len(shapes)} objects have a box and no segmentation; what they cover is ignored."
+        )
+    return file
 
 
-def _covers(place: Place, each: CocoObject, size: Size, name: str, faults: list[str]) -> Rle | None:
-    """Pixels of one object; None where it covers nothing, or is faulty."""
-    if each.rle is not None:
+def _take(key: str, entry: Any, file: CocoFile) -> None:
+    """Keep an entry.
+
+    Raises:
+        ValueError: its fault, as rule and value found.
+    """
+    if not isinstance(entry, dict):
+        raise ValueError(f"must be an object, found {type(entry).__name__}")
+    number = entry.get("image_id" if key == "annotations" else "id")
+    if not isinstance(number, int | str):
+        raise ValueError(
+            f"must have a number as {'image_id' if key == 'annotations' else 'id'}, found {shown(number)[:60]}"
+        )
+    if key == "annotations":
+        category, shape, is_box = parse_object(entry)
+        file.objects[number].append((category, shape))
+        file.counts["boxes"] += is_box
+        return
+    name = entry.get("file_name" if key == "images" else "name")
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"must have a {'file_name' if key == 'images' else 'name'}, found {shown(name)[:60]!r}")
+    if number in (file.images if key == "images" else file.categories):
+        raise ValueError(f"must have an id of its own, found {shown(number)[:60]} again")
+    if key == "images":
+        height, width = entry.get("height"), entry.get("width")
+        both = isinstance(height, int) and isinstance(width, int)
+        file.images[number] = CocoImage(name, (height, width) if both else None)  # type: ignore[arg-type]
+        return
+    if not name.isprintable() or not isinstance(number, int):
+        raise ValueError(
+            f"must have a printable name and a number as id, found {shown(name)[:60]!r} and {shown(number)[:60]}"
+        )
+    file.categories[number] = normal(name.strip())
+    if isinstance(over := entry.get("supercategory"), str):
+        file.supers.add(normal(over.strip()))
+
+
+def parse_object(entry: dict[str, Any]) -> tuple[int, Shape, bool]:
+    """An annotation: its category, its shape, and whether that is a box alone.
+
+    Raises:
+        ValueError: its fault.
+    """
+    where, category = f"annotation {shown(str(entry.get('id'))[:40])}", entry.get("category_id")
+    if not isinstance(category, int):
+        raise ValueError(f"must have a number as category_id, found {shown(category)[:60]}")
+    size = entry.get("area")
+    written = float(size) if isinstance(size, int | float) and 0 < size < _LARGE else None
+    crowd, what = bool(entry.get("iscrowd")), entry.get("segmentation")
+    if isinstance(what, dict):
+        return category, Shape(where, None, mask=what, behind=crowd, area=written), False
+    if what:
+        rings = [number_list(ring) for ring in what] if isinstance(what, list) else [None]
+        if any(ring is None or len(ring) % 2 for ring in rings):
+            raise ValueError("must have as segmentation lists of x, y, x, y … or an RLE, found something else")
         try:
-            return checked_rle(each.rle, size)
-        except ValueError as error:
-            faults.append(f"annotation {shown(each.number)}: an RLE {error}")
-            return None
-    rings = [_points(ring) for ring in each.rings] or [_corners(each.box or (0, 0, 0, 0))]
-    usable = [ring for ring in rings if len(ring) >= 3]
-    if len(usable) < len(rings):
-        place.tally.add("image", "with polygons of fewer than 3 points, which cover nothing", name)
-    for ring in usable:
-        if fault := point_fault(ring, size):
-            faults.append(f"annotation {shown(each.number)} {fault}")
-            return None
-        if reaches_out(ring, size):
-            place.tally.add("image", "with objects that reach out, cut off at the edge", name)
-    if not usable:
-        return None
-    rle, holes = polygon_rle(usable, size)
-    if holes:
-        place.tally.add("image", "with a ring of an object inside another, which is read as a hole", name)
-    return rle
-
-
-def _points(ring: bytes) -> npt.NDArray[np.float64]:
-    return np.frombuffer(ring, dtype=np.float64).reshape(-1, 2)
-
-
-def _corners(box: tuple[float, ...]) -> npt.NDArray[np.float64]:
+            finite = all(all(map(math.isfinite, ring)) for ring in rings if ring is not None)
+            packed = tuple(array("d", ring).tobytes() for ring in rings if ring is not None)
+        except OverflowError as error:
+            raise ValueError("coordinates must be finite, found a number without end") from error
+        if not finite:
+            raise ValueError("coordinates must be finite, found NaN or infinity")
+        return category, Shape(where, None, packed, behind=crowd, area=written), False
+    box = number_list(entry.get("bbox"))
+    if box is None or len(box) != 4 or not all(abs(value) < _LARGE for value in box):
+        raise ValueError("must have a segmentation (or a bbox of four numbers), found neither")
     left, top, width, height = box
-    return np.array([[left, top], [left + width, top], [left + width, top + height], [left, top + height]])
+    right, bottom = left + width, top + height
+    corners = array("d", [left, top, right, top, right, bottom, left, bottom])
+    return category, Shape(where, None, (corners.tobytes(),), behind=True, area=written), True
 
 
 FORMAT = Format("a COCO JSON (images, annotations, categories) and its images", detect, read)

@@ -9,34 +9,25 @@ from __future__ import annotations
 import base64
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from sweeper.core.records import IGNORE
 from sweeper.data.decode import UnreadableFileError
-from sweeper.data.draw_shapes import KINDS, Shape, draw, point_fault, reaches_out
 from sweeper.data.formats.base import (
     Format,
+    Lost,
     Place,
     Reading,
-    Sample,
-    Size,
-    background_index,
-    drop_repeated,
     find_image,
     head_and_tail,
-    is_background,
     is_file,
-    note_unused,
     number_list,
     split_of,
-    unique_stems,
 )
+from sweeper.data.formats.shapes import KINDS, Drawing, Shape, number_words, shapes_reading
 from sweeper.data.json_file import load_json
-from sweeper.data.label_values import some
-from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
+from sweeper.data.text_tables import Side, normal, shown, text_of
 
 IGNORED = "__ignore__"
 _MARKS = (b'"shapes"', b'"imagePath"', b'"imageData"')
@@ -44,25 +35,6 @@ _LARGE = 1 << 20
 """Bytes of a JSON from which its ends tell whether it is LabelMe's."""
 _SOME = 20
 """Files that detection opens."""
-
-
-class _Drawn(NamedTuple):
-    """A shape whose label is still a word."""
-
-    label: str
-    number: int
-    shape: Shape
-
-
-class _Annotation(NamedTuple):
-    """What one JSON says."""
-
-    path: Path
-    image_path: str
-    embedded: bool
-    size: Size | None
-    """As written there."""
-    shapes: list[_Drawn]
 
 
 def detect(place: Place) -> str | None:
@@ -80,36 +52,23 @@ def _candidates(place: Place) -> list[Path]:
 
 def read(place: Place) -> Reading:
     """Read every JSON that holds shapes."""
-    annotations = []
+    drawings = []
+    occurring: set[str] = set()
     for path in _candidates(place):
         if place.full():
             break
         if place.inside(path) and (found := _parse(place, path)) is not None:
-            annotations.append(found)
-    occurring = {drawn.label for annotation in annotations for drawn in annotation.shapes}
-    names, numbers, background = _numbering(place, occurring)
-    images = [_image(place, annotation) for annotation in annotations]
-    there = [(a, file) for a, file in zip(annotations, images, strict=True) if file is not None or a.embedded]
-    stems = unique_stems(place, [file or annotation.path for annotation, file in there])
-    note_unused(place, [file for _, file in there if file is not None])
-    samples = []
-    for (annotation, file), stem in zip(there, stems, strict=True):
-        name = place.name(annotation.path)
-        samples.append(
-            Sample(
-                stem,
-                f"{name} (imageData)" if file is None else place.name(file),
-                (partial(_embedded, annotation.path) if file is None else file,),
-                partial(_mask, place, annotation, numbers, background),
-                name,
-                Side(split_of(annotation.path.relative_to(place.root).parts[:-1])),
-            )
-        )
-    return Reading(drop_repeated(place, samples), names, indices=True, place="*.json", mask_place="*.json")
+            drawing, usable = found
+            occurring |= {shape.word for shape in drawing.shapes if shape.word is not None}
+            drawings += [drawing] if usable else []
+    listed = _labels_file(place) if place.classes is None else None
+    listed_in = "classes.txt" if place.classes else "labels.txt"
+    words = number_words(place, listed or sorted(occurring), occurring, "*.json", listed_in)
+    return shapes_reading(place, drawings, words, "*.json", "in order")
 
 
-def _parse(place: Place, path: Path) -> _Annotation | None:
-    """What a file says; None where it is none of LabelMe's, or faulty."""
+def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
+    """What a file says, and whether its image is there; None where it is none of LabelMe's, or faulty."""
     name = place.name(path)
     if place.entry is None and path.stat().st_size > _LARGE and not any(mark in head_and_tail(path) for mark in _MARKS):
         return None  # another JSON, which need not be read to know it
@@ -123,31 +82,38 @@ def _parse(place: Place, path: Path) -> _Annotation | None:
             place.problems.append(f"{name}: must be LabelMe's JSON with `shapes`, found another; export it again")
         return None
     faults: list[str] = []
-    shapes = data["shapes"]
-    if not isinstance(shapes, list):
-        faults.append(f"`shapes` must be a list, found {type(shapes).__name__}; export it again")
-        shapes = []
-    parsed = []
-    for number, entry in enumerate(shapes, 1):
+    entries = data["shapes"]
+    if not isinstance(entries, list):
+        faults.append(f"`shapes` must be a list, found {type(entries).__name__}; export it again")
+        entries = []
+    shapes = []
+    for number, entry in enumerate(entries, 1):
         try:
-            parsed.append(_shape(number, entry, place, name))
+            shapes.append(parse_shape(number, entry))
         except ValueError as error:
             faults.append(f"{error}; draw it again")
-    path_written = data.get("imagePath")
+    written = data.get("imagePath")
     embedded = isinstance(data.get("imageData"), str) and bool(data["imageData"])
-    if not isinstance(path_written, str) and not embedded:
+    if not isinstance(written, str) and not embedded:
         faults.append("must have `imagePath` or `imageData`, found neither; export it again")
-    height, width = data.get("imageHeight"), data.get("imageWidth")
-    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     place.problems.extend(f"{name}: {fault}" for fault in faults)
     if faults:
         return None
-    text = path_written if isinstance(path_written, str) else ""
-    return _Annotation(path, text, embedded, size, [shape for shape in parsed if shape is not None])
+    height, width = data.get("imageHeight"), data.get("imageWidth")
+    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    here = path.parent
+    near = [here, here.parent / "images", here.parent / "JPEGImages"]
+    image = find_image(place, written if isinstance(written, str) else "", near, name)
+    side = Side(split_of(path.relative_to(place.root).parts[:-1]))
+    if not isinstance(image, Lost):
+        return Drawing(name, image, shapes, size, side), True
+    if not embedded:
+        place.problems.append(image.problem)
+    return Drawing(name, path, shapes, size, side, partial(_embedded, path)), embedded
 
 
-def _shape(number: int, entry: Any, place: Place, name: str) -> _Drawn | None:
-    """A shape of the file; None where it covers nothing.
+def parse_shape(number: int, entry: Any) -> Shape:
+    """A shape of the file, the `number`-th.
 
     Raises:
         ValueError: its fault, as rule and value found.
@@ -165,66 +131,28 @@ def _shape(number: int, entry: Any, place: Place, name: str) -> _Drawn | None:
     if len(numbers) != len(pairs):
         raise ValueError(f"{where} must have `points` as pairs of numbers, found something else")
     fewest, most = KINDS[kind]
-    if kind in ("polygon", "linestrip") and len(numbers) < fewest:
-        place.tally.add("file", f"with a {kind} of fewer than {fewest} points, which covers nothing", name)
-        return None
-    if len(numbers) < fewest or (most is not None and len(numbers) > most):
+    too_few = len(numbers) < fewest and kind not in ("polygon", "linestrip")  # these cover nothing then
+    if too_few or (most is not None and len(numbers) > most):
         wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
         raise ValueError(f"{where} must have {wanted} points as a {kind}, found {len(numbers)}")
     try:
         points = np.array(numbers, dtype=np.float64)
-        mask = base64.b64decode(entry["mask"]) if kind == "mask" else b""
+        mask = base64.b64decode(entry["mask"]) if kind == "mask" else None
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{where} must have finite points and, as a mask, an image ({error})") from error
     if not np.isfinite(points).all():
         raise ValueError(f"{where}: coordinates must be finite, found NaN or infinity")
-    return _Drawn(normal(label.strip()), number, Shape(0, kind, points, mask))
-
-
-def _numbering(place: Place, occurring: set[str]) -> tuple[tuple[str, ...] | None, dict[str, int], int]:
-    """Class names, the label of each word, and the label of what no shape covers."""
-    words = sorted(word for word in occurring if word != IGNORED and not is_background(word))
-    listed = _labels_file(place) if place.classes is None else None
-    names = place.classes or tuple(dict.fromkeys(["background", *(listed or words)]))
-    if not 2 <= len(names) <= MAX_CLASSES:
-        place.problems.append(
-            f"*.json: labels must be 1 to {MAX_CLASSES - 1} words besides the background, found {len(names) - 1}; "
-            "write classes.txt"
-        )
-        return None, {}, 0
-    numbers = {name: index for index, name in enumerate(names)}
-    background = background_index(place, names, words) if place.classes else 0
-    numbers |= {word: background for word in occurring if is_background(word) and word not in numbers}
-    numbers[IGNORED] = IGNORE
-    unknown = sorted(shown(word) for word in occurring if word not in numbers)
-    if unknown:
-        file = "classes.txt" if place.classes else "labels.txt"
-        place.problems.append(
-            f"*.json: labels must be those of {file} ({len(names)} classes), found {some(unknown)}; add them there or "
-            "mend the labels"
-        )
-    return names, numbers, background
+    word = normal(label.strip())
+    return Shape(where, None if word == IGNORED else word, (points.tobytes(),), kind, mask)
 
 
 def _labels_file(place: Place) -> list[str] | None:
-    """Names of LabelMe's own list, without `__ignore__` and the background; None without one."""
+    """Names of LabelMe's own list, without `__ignore__`; None without one."""
     path = place.root / "labels.txt"
     if not is_file(path) or not place.inside(path) or (text := text_of(path, place.problems)) is None:
         return None
     words = [normal(line.strip()) for line in text.splitlines() if line.strip()]
-    return [word for word in words if word != IGNORED and not is_background(word)]
-
-
-def _image(place: Place, annotation: _Annotation) -> Path | None:
-    """The image's file; None where it lies in the JSON, or is missing, which is a problem."""
-    here = annotation.path.parent
-    near = [here, here.parent / "images", here.parent / "JPEGImages"]
-    found = find_image(place, annotation.image_path, near, place.name(annotation.path))
-    if isinstance(found, Path):
-        return found
-    if not annotation.embedded:
-        place.problems.append(found.problem)
-    return None
+    return [word for word in words if word != IGNORED]
 
 
 def _embedded(path: Path) -> bytes:
@@ -236,36 +164,6 @@ def _embedded(path: Path) -> bytes:
         raise UnreadableFileError(
             f"`imageData` must be an image in base64, and is not ({error}); save it again"
         ) from error
-
-
-def _mask(
-    place: Place, annotation: _Annotation, numbers: dict[str, int], background: int, size: Size | None
-) -> Pixels | None:
-    """The labels of one image."""
-    if size is None:
-        return None
-    name = place.name(annotation.path)
-    if annotation.size is not None and annotation.size != size:
-        (height, width), (written_height, written_width) = size, annotation.size
-        raise UnreadableFileError(
-            f"imageWidth and imageHeight must be its image's {width}×{height} (upright), found "
-            f"{written_width}×{written_height}; is it another image? Else annotate the image as it is now"
-        )
-    faults = []
-    shapes = []
-    for drawn in annotation.shapes:
-        if fault := point_fault(drawn.shape.points, size):
-            faults.append(f"shape {drawn.number} ({shown(drawn.label)[:40]}) {fault}")
-            continue
-        if reaches_out(drawn.shape.points, size):
-            place.tally.add("file", "with shapes that reach out of the image, cut off at its edge", name)
-        shapes.append(drawn.shape._replace(label=numbers.get(drawn.label, IGNORE)))
-    if faults:
-        raise UnreadableFileError(f"{some(faults)}; draw them again, or remove them")
-    try:
-        return draw(shapes, size, background)
-    except ValueError as error:
-        raise UnreadableFileError(f"a mask among the shapes: {error}; draw it again") from error
 
 
 FORMAT = Format("LabelMe's JSON files beside (or around) their images", detect, read)

@@ -7,22 +7,19 @@ Large objects are drawn first, as Ultralytics does. An image without a text file
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.core.records import SplitName
 from sweeper.core.regular_files import read_regular
 from sweeper.core.yaml_file import read_yaml
-from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError
-from sweeper.data.draw_shapes import Shape, draw, point_fault, reaches_out
-from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, is_file, unique_stems
+from sweeper.data.decode import IMAGE_SUFFIXES
+from sweeper.data.formats.base import Format, Place, Reading, is_file
+from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
 from sweeper.data.label_values import some
-from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -65,8 +62,7 @@ def read(place: Place) -> Reading:
     names = _class_names(place, path, data)
     if names is None:
         return Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
-    classes = place.classes or ("background", *names)
-    numbers = _numbers(place, path, names, classes)
+    words = number_words(place, names, names, place.name(path))
     found: dict[Path, SplitName] = {}
     for key, split in _KEYS.items():
         for image in _images(place, path, data, key):
@@ -75,9 +71,8 @@ def read(place: Place) -> Reading:
                     f"{place.name(image)}: must be on one side of the split, found in {found[image]} and {split}; "
                     "mend the lists"
                 )
-    stems = unique_stems(place, [*found])
-    samples = []
-    for (image, side), stem in zip(found.items(), stems, strict=True):
+    drawings = []
+    for image, side in found.items():
         if place.full():
             break
         if image.is_symlink() and not place.inside(image):
@@ -87,11 +82,9 @@ def read(place: Place) -> Reading:
             place.tally.add("image", "without a text file of labels, taken as background", place.name(image))
         elif not place.inside(labels):
             continue
-        polygons = [] if labels is None else _polygons(place, labels, len(names))
-        mask = partial(_mask, place, polygons, numbers, labels or image)
-        name = place.name(labels or image)
-        samples.append(Sample(stem, place.name(image), (image,), mask, name, Side(side)))
-    return Reading(drop_repeated(place, samples), classes, indices=True, place=place.name(path), mask_place="labels/")
+        shapes = [] if labels is None else _polygons(place, labels, names)
+        drawings.append(Drawing(place.name(labels or image), image, shapes, None, Side(side), shares=True))
+    return shapes_reading(place, drawings, words, place.name(path), "large first")
 
 
 def _class_names(place: Place, path: Path, data: dict[str, Any]) -> tuple[str, ...] | None:
@@ -114,16 +107,6 @@ def _class_names(place: Place, path: Path, data: dict[str, Any]) -> tuple[str, .
         )
         return None
     return names
-
-
-def _numbers(place: Place, path: Path, names: tuple[str, ...], classes: tuple[str, ...]) -> list[int]:
-    """The label of each of data.yaml's classes."""
-    missing = [shown(name) for name in names if name not in classes]
-    if missing and place.classes:
-        place.problems.append(
-            f"{place.name(path)}: names must be those of classes.txt, found {some(missing)}; add them"
-        )
-    return [classes.index(name) if name in classes else 0 for name in names]
 
 
 def _images(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
@@ -198,8 +181,8 @@ def _labels_of(place: Place, image: Path) -> Path | None:
     return beside if is_file(beside) else None
 
 
-def _polygons(place: Place, path: Path, count: int) -> list[tuple[int, npt.NDArray[np.float64]]]:
-    """Class and normalised points (n, 2) of each line; faults become problems."""
+def _polygons(place: Place, path: Path, names: Sequence[str]) -> list[Shape]:
+    """The polygon of each line, as shares of the image's size; faults become problems."""
     text = text_of(path, place.problems)
     found = []
     for number, line in enumerate((text or "").splitlines(), 1):
@@ -213,50 +196,20 @@ def _polygons(place: Place, path: Path, count: int) -> list[tuple[int, npt.NDArr
             place.problems.append(f"{where} must be `class x1 y1 x2 y2 …`, found {shown(line)[:60]!r}; export it again")
             continue
         points = values[1:]
-        if not np.isfinite(values).all() or values[0] != int(values[0]) or not 0 <= values[0] < count:
-            rule = f"must begin with a class from 0 to {count - 1} and have finite numbers"
+        if not np.isfinite(values).all() or values[0] != int(values[0]) or not 0 <= values[0] < len(names):
+            rule = f"must begin with a class from 0 to {len(names) - 1} and have finite numbers"
             place.problems.append(f"{where} {rule}, found {shown(line)[:60]!r}; mend it or add the class to `names`")
         elif len(points) == 4:
             place.problems.append(f"{where} must be a polygon, found a box of 4 numbers: a label for detection")
-        elif len(points) < _POLYGON:
-            place.tally.add("file", "with polygons of fewer than 3 points, which cover nothing", place.name(path))
-        elif len(points) % 2:
+        elif len(points) % 2 and len(points) > _POLYGON:
             place.problems.append(f"{where} must have pairs of numbers, found {len(points)}; export it again")
-        elif np.abs(points).max() > 2:
+        elif np.abs(points).max(initial=0) > 2:
             place.problems.append(
                 f"{where} coordinates must be from 0 to 1, found {np.abs(points).max():.6g}; divide by size"
             )
         else:
-            found.append((int(values[0]), points.reshape(-1, 2)))
+            found.append(Shape(f"line {number}", names[int(values[0])], (points[: len(points) // 2 * 2].tobytes(),)))
     return found
-
-
-def _mask(
-    place: Place,
-    polygons: list[tuple[int, npt.NDArray[np.float64]]],
-    numbers: list[int],
-    path: Path,
-    size: Size | None,
-) -> Pixels | None:
-    """The labels of one image, large polygons first."""
-    if size is None:
-        return None
-    shapes = []
-    for label, share in polygons:
-        # The text's digits end before the point's: without rounding, a corner at 21 may be drawn from 20.9999.
-        points = (share * (size[1], size[0])).round(2)
-        if fault := point_fault(points, size):
-            raise UnreadableFileError(f"a polygon {fault}; mend it")
-        if reaches_out(points, size):
-            place.tally.add("file", "with polygons that reach out, cut off at the edge", place.name(path))
-        shapes.append(Shape(numbers[label], "polygon", points))
-    return draw(sorted(shapes, key=lambda shape: -_area(shape.points)), size, 0)
-
-
-def _area(points: npt.NDArray[np.float64]) -> float:
-    """Area of a polygon by the shoelace formula, in square pixels."""
-    x, y = points[:, 0], points[:, 1]
-    return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
 FORMAT = Format("YOLO's data.yaml with images and text files of polygons", detect, read)

@@ -1,0 +1,352 @@
+"""Shapes → masks, for every format that has shapes: classes, order, holes, what lies outside, and how each is drawn.
+
+A format's module says what its files hold, one `Drawing` for each image; `shapes_reading` does the rest. Coordinates
+are (x, y) in pixels of the upright image. Two ways to draw: `outlines` as LabelMe's own tools and Ultralytics do
+(Pillow, outlines included), and `areas` as COCO's do (pycocotools), where a ring inside another is a hole.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from sweeper.core.records import IGNORE
+from sweeper.data.decode import Source, UnreadableFileError
+from sweeper.data.formats.base import Place, Reading, Sample, Size, drop_repeated, note_unused, unique_stems
+from sweeper.data.label_values import some
+from sweeper.data.rle import Rle, area, checked_rle, pixels, polygon_rle
+from sweeper.data.store import Pixels
+from sweeper.data.text_tables import MAX_CLASSES, Side, shown
+
+LINE_WIDTH = 10
+"""Pixels; LabelMe's own."""
+POINT_RADIUS = 5
+"""Pixels; LabelMe's own."""
+FAR = 10
+"""A coordinate further away than this many times the image's larger side belongs to another image."""
+KINDS: dict[str, tuple[int, int | None]] = {
+    "polygon": (3, None),
+    "oriented_rectangle": (4, 4),
+    "rectangle": (2, 4),
+    "circle": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, None),
+    "point": (1, 1),
+    "points": (1, None),
+    "mask": (2, 2),
+}
+"""Kind of shape → fewest and most points."""
+MAX_SHAPES = 100_000
+"""Of one image."""
+_BACKGROUND = ("background", "unlabelled", "unlabeled")
+
+Points = npt.NDArray[np.float64]
+Way = Literal["in order", "large first", "areas"]
+"""How shapes are drawn: outlines in the file's order, outlines with large ones first, or areas with large ones first;
+what comes later covers what came before."""
+
+
+class Shape(NamedTuple):
+    """One labelled shape, small in memory: there may be a million of them."""
+
+    where: str
+    """For messages: `annotation 17`."""
+    word: str | None
+    """Name of its class; None = what it covers is ignored."""
+    rings: tuple[bytes, ...] = ()
+    """float64 x, y, x, y …; several are one object with holes."""
+    kind: str = "polygon"
+    mask: Any = None
+    """COCO's run-length mask; of the kind `mask` an image (PNG), not 0 where the shape is, whose top left corner is the
+    first point."""
+    behind: bool = False
+    """Whether it lies behind all others."""
+    area: float | None = None
+    """As written there."""
+
+
+class Drawing(NamedTuple):
+    """The shapes of one image."""
+
+    said_in: str
+    """What speaks of them, for messages: the annotation file."""
+    path: Path
+    """The image, or the file that holds it."""
+    shapes: Sequence[Shape]
+    size: Size | None = None
+    """Of the image, as written there."""
+    side: Side = Side()
+    inside: Source | None = None
+    """The image where it lies within `path`."""
+    shares: bool = False
+    """Whether coordinates are shares of the image's width and height."""
+
+
+class Words(NamedTuple):
+    """The classes of words."""
+
+    names: tuple[str, ...]
+    numbers: dict[str, int]
+    background: int
+    """Label of what no shape covers."""
+
+
+def number_words(
+    place: Place, ordered: Sequence[str], occurring: Collection[str], where: str, listed_in: str = "classes.txt"
+) -> Words | None:
+    """Class names and the label of each word; None, and a problem, where there are too few or too many.
+
+    Args:
+        place: with the names of `classes.txt`, which give the order where there are any.
+        ordered: words that are classes, in order.
+        occurring: words that shapes have.
+        where: the annotation files, for messages.
+        listed_in: the file that lists the classes.
+    """
+    words = [word for word in dict.fromkeys(ordered) if not is_background(word)]
+    names = place.classes or ("background", *words)
+    if not 2 <= len(names) <= MAX_CLASSES:
+        place.problems.append(
+            f"{where}: there must be 1 to {MAX_CLASSES - 1} labels besides the background, found {len(names) - 1}; "
+            "write classes.txt"
+        )
+        return None
+    numbers = {name: index for index, name in enumerate(names)}
+    background = _background_index(place, names, words) if place.classes else 0
+    numbers |= {word: background for word in occurring if is_background(word) and word not in numbers}
+    if unknown := sorted(shown(word) for word in occurring if word not in numbers):
+        place.problems.append(
+            f"{where}: labels must be those of {listed_in} ({len(names)} classes), found {some(unknown)}; add them "
+            "there or mend the labels"
+        )
+    return Words(names, numbers, background)
+
+
+def _background_index(place: Place, names: Sequence[str], labels: Sequence[str]) -> int:
+    """Label of what no shape covers: the class called background, else the first if no shape has it, else 255."""
+    for index, name in enumerate(names):
+        if name.lower().strip("_") in _BACKGROUND:
+            return index
+    if names[0] not in labels:
+        return 0
+    place.notes.append(
+        f"classes.txt begins with {shown(names[0])}, which shapes carry too, and names no background: what no shape "
+        "covers is ignored. Put background first to make it a class."
+    )
+    return IGNORE
+
+
+def is_background(word: str) -> bool:
+    """Whether a label by this name is the background."""
+    return word.lower().strip("_") == "background"
+
+
+def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | None, where: str, way: Way) -> Reading:
+    """The samples of drawings, and their classes.
+
+    Args:
+        place: where they lie.
+        drawings: one for each image.
+        words: classes of their labels.
+        where: the annotation files, for messages about all of them.
+        way: how shapes are drawn.
+    """
+    stems = unique_stems(place, [drawing.path for drawing in drawings])
+    numbers = words or Words((), {}, 0)
+    samples = [
+        Sample(
+            stem,
+            drawing.said_in + " (imageData)" if drawing.inside else place.name(drawing.path),
+            (drawing.inside or drawing.path,),
+            partial(_mask, place, drawing, numbers, way),
+            drawing.said_in,
+            drawing.side,
+        )
+        for drawing, stem in zip(drawings, stems, strict=True)
+    ]
+    note_unused(place, [drawing.path for drawing in drawings if drawing.inside is None])
+    names = None if words is None else words.names
+    return Reading(drop_repeated(place, samples), names, indices=True, place=where, mask_place=where)
+
+
+class Ready(NamedTuple):
+    """A shape that is to be drawn."""
+
+    label: int
+    shape: Shape
+    rings: list[Points]
+    """(n, 2), x and y."""
+
+
+def _mask(place: Place, drawing: Drawing, words: Words, way: Way, size: Size | None) -> Pixels | None:
+    """The labels of one image, (H, W)."""
+    if size is None:
+        return None
+    if drawing.size is not None and drawing.size != size:
+        (height, width), (written_height, written_width) = size, drawing.size
+        raise UnreadableFileError(
+            f"width and height must be its image's {width}×{height} (upright), found "
+            f"{written_width}×{written_height}; is it another image? Else annotate the image as it is now"
+        )
+    if len(drawing.shapes) > MAX_SHAPES:
+        found = f"{len(drawing.shapes):,}"
+        raise UnreadableFileError(f"an image may have {MAX_SHAPES:,} shapes, found {found}; is it an image?")
+    ready: list[Ready] = []
+    faults = []
+    for shape in drawing.shapes:
+        rings = _rings(place, drawing, shape, size)
+        fault = next(filter(None, (point_fault(ring, size) for ring in rings)), None)
+        if fault is not None:
+            faults.append(f"{shape.where} {fault}")
+        elif rings or shape.mask is not None:
+            label = IGNORE if shape.word is None else words.numbers.get(shape.word, IGNORE)
+            ready.append(Ready(label, shape, rings))
+    try:
+        draw = areas if way == "areas" else partial(outlines, large_first=way == "large first")
+        mask = draw(ready, size, words.background, partial(_say_hole, place, drawing)) if not faults else None
+    except ValueError as error:
+        faults.append(str(error))
+    if faults:
+        raise UnreadableFileError(f"{some(faults)}; mend them, or remove them")
+    return mask
+
+
+def _rings(place: Place, drawing: Drawing, shape: Shape, size: Size) -> list[Points]:
+    """The points of a shape, (n, 2) for each ring, in pixels; rings of too few points are left out."""
+    rings = [np.frombuffer(ring, dtype=np.float64).reshape(-1, 2) for ring in shape.rings]
+    fewest = KINDS[shape.kind][0]
+    usable = [ring for ring in rings if len(ring) >= fewest]
+    name = place.name(drawing.path)
+    if len(usable) < len(rings):
+        place.tally.add("image", f"with a {shape.kind} of fewer than {fewest} points, which covers nothing", name)
+    if drawing.shares:
+        # The text's digits end before the point's: without rounding, a corner at 21 may be drawn from 20.9999.
+        usable = [(ring * (size[1], size[0])).round(2) for ring in usable]
+    if any(_reaches_out(ring, size) for ring in usable):
+        place.tally.add("image", "with shapes that reach out of the image, cut off at its edge", name)
+    return usable
+
+
+def _say_hole(place: Place, drawing: Drawing) -> None:
+    place.tally.add(
+        "image", "with a ring of an object inside another, which is read as a hole", place.name(drawing.path)
+    )
+
+
+def point_fault(points: Points, size: Size) -> str | None:
+    """Why points cannot belong to an image of this (height, width): rule and value found; None where they can."""
+    height, width = size
+    if not np.isfinite(points).all():
+        return "coordinates must be finite, found NaN or infinity"
+    if np.abs(points).max() > FAR * max(height, width):
+        return f"must be near the image of {width}×{height}, found a coordinate {np.abs(points).max():.6g}"
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    if left > width or top > height or right < 0 or bottom < 0:
+        found = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
+        return f"must lie in the image of {width}×{height}, found {found}"
+    return None
+
+
+def _reaches_out(points: Points, size: Size) -> bool:
+    """Whether a part lies more than a pixel outside the image of this (height, width)."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return bool(low.min() < -1 or high[0] > size[1] + 1 or high[1] > size[0] + 1)
+
+
+def areas(ready: Iterable[Ready], size: Size, background: int, say_hole: Callable[[], None]) -> Pixels:
+    """Labels (H, W) uint8 as COCO's tools draw them: what lies behind first, then large areas before small ones.
+
+    Raises:
+        ValueError: a run-length mask is none, or not of an image of this size.
+    """
+    rles = []
+    for one in ready:
+        try:
+            written = one.shape.mask
+            rle, holes = polygon_rle(one.rings, size) if written is None else (checked_rle(written, size), False)
+        except ValueError as error:
+            raise ValueError(f"{one.shape.where}: an RLE {error}") from error
+        rles.append((one, rle))
+        if holes:
+            say_hole()
+    all_written = all(one.shape.area is not None for one, _ in rles)
+
+    def place_in_order(pair: tuple[Ready, Rle]) -> tuple[bool, float]:
+        one, rle = pair
+        return not one.shape.behind, -((one.shape.area if all_written else None) or area(rle))
+
+    mask = np.full(size, background, dtype=np.uint8)
+    for one, rle in sorted(rles, key=place_in_order):
+        mask[pixels(rle)] = one.label
+    return mask
+
+
+def outlines(
+    ready: Iterable[Ready],
+    size: Size,
+    background: int,
+    say_hole: Callable[[], None] = lambda: None,
+    *,
+    large_first: bool = False,
+) -> Pixels:
+    """Labels (H, W) uint8 as LabelMe's tools draw them, one ring each, in their order or large ones first.
+
+    Raises:
+        ValueError: the image of a `mask` cannot be read, or does not have the size of its corners.
+    """
+    height, width = size
+    canvas = Image.new("L", (width, height), background)
+    pen = ImageDraw.Draw(canvas)
+    for label, shape, (points, *_) in sorted(ready, key=lambda one: -_area(one.rings[0])) if large_first else ready:
+        flat: list[tuple[float, float]] = [(float(x), float(y)) for x, y in points]
+        if shape.kind == "mask":
+            _paste(canvas, label, points, shape.mask)
+        elif shape.kind == "rectangle":
+            (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+            pen.rectangle([left, top, right, bottom], fill=label, outline=label)
+        elif shape.kind == "circle":
+            (x, y), (rim_x, rim_y) = flat
+            _disc(pen, x, y, float(np.hypot(x - rim_x, y - rim_y)), label)
+        elif shape.kind in ("line", "linestrip"):
+            pen.line(flat, fill=label, width=LINE_WIDTH)
+        elif shape.kind in ("point", "points"):
+            for x, y in flat:
+                _disc(pen, x, y, POINT_RADIUS, label)
+        else:
+            pen.polygon(flat, fill=label, outline=label)
+    return np.array(canvas)
+
+
+def _area(points: Points) -> float:
+    """Area of a polygon by the shoelace formula, in square pixels."""
+    x, y = points[:, 0], points[:, 1]
+    return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+
+
+def _disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, label: int) -> None:
+    pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=label, outline=label)
+
+
+def _paste(canvas: Image.Image, label: int, corners: Points, mask: bytes) -> None:
+    (left, top), (right, bottom) = corners.astype(np.int64)
+    wanted = (int(right - left) + 1, int(bottom - top) + 1)
+    rule = f"a mask among the shapes: its image must have the size of its corners {wanted[0]}×{wanted[1]}"
+    try:
+        with Image.open(io.BytesIO(mask), formats=("PNG",)) as image:
+            if image.size != wanted:
+                raise ValueError(f"{rule}, found {image.width}×{image.height}")
+            stencil = image.convert("L").point([0] + [255] * 255)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{rule}, found a far larger one") from error
+    except (OSError, SyntaxError) as error:
+        raise ValueError(
+            f"a mask among the shapes: its image must be a PNG, and cannot be decoded ({error})"
+        ) from error
+    canvas.paste(label, (int(left), int(top)), stencil)
