@@ -25,11 +25,10 @@ from sweeper.core.text import shortened, to_one
 from sweeper.data import load_dataset
 from sweeper.data.cache import hold
 from sweeper.data.class_map import read_class_map
-from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.formats.file_patterns import asked_patterns
-from sweeper.data.resize import resized
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
+from sweeper.data.variants import read_exclusions, resized, without
 from sweeper.fingerprint.advice import Bound, Difficulty, Suggestion, bounds, difficulty, suggestions
 from sweeper.fingerprint.imbalance import consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, counts, examine

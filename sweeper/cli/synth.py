@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from sweeper.cli.options import SweeperCommand
-from sweeper.data.scene_source import PARAMETERS, SCENES, Parameter
-from sweeper.data.synthetic import write_scenes
+from sweeper.data.synthetic import PARAMETERS, SCENES, Parameter, write_scenes
 
 
 def _epilog() -> str:

@@ -19,7 +19,7 @@ from sweeper.core.errors import DataError, UsageError
 from sweeper.core.regular_files import open_regular
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.problem_lines import grouped
-from sweeper.data.safe_files import new_name
+from sweeper.data.store import new_name
 from sweeper.data.text_tables import shown
 from sweeper.system.disk_space import check_room
 

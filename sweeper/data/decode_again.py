@@ -7,10 +7,9 @@ from pathlib import Path
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
-from sweeper.data.exclude import without
 from sweeper.data.load import load_dataset
-from sweeper.data.resize import resized
 from sweeper.data.store import is_intact
+from sweeper.data.variants import resized, without
 
 
 def store_here(dataset: Dataset) -> Path:

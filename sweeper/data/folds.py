@@ -10,8 +10,7 @@ from sweeper.core.errors import DataError
 from sweeper.core.metrics import POOL
 from sweeper.core.records import Conditions, Dataset, Split
 from sweeper.core.text import count
-from sweeper.data.split import VAL_SHARE, divide
-from sweeper.data.stratify import indices_of, keyed, size_of, strata_of, take, units_of, without
+from sweeper.data.split import VAL_SHARE, divide, indices_of, keyed, size_of, strata_of, take, units_of, without
 
 NOT_HELD_OUT = "not held out"
 """The label of every result with folds, wherever it is told."""

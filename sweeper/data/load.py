@@ -17,6 +17,7 @@ from sweeper.core.paths import expanded
 from sweeper.core.records import Dataset, Patterns
 from sweeper.data.addresses import check_no_address
 from sweeper.data.archives import is_zip, unpacked
+from sweeper.data.cache import remember, remembered
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
@@ -24,7 +25,6 @@ from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
 from sweeper.data.parallel import Tick
 from sweeper.data.read import read_dataset
-from sweeper.data.source_notes import remember, remembered
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
 from sweeper.data.text_tables import read_classes, shown
 

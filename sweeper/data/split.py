@@ -1,19 +1,150 @@
-"""Who trains, who validates, who tests: given splits kept, the rest stratified, groups whole."""
+"""Who trains, who validates, who tests: given splits kept, the rest stratified, groups whole.
+
+Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label data"): the
+rarest class is shared out first, each unit going where that class is still wanted most. Units are groups of images.
+In binary sets, where nearly every image may contain the foreground, bins of its pixel share take the classes' place.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sweeper.core.errors import DataError
-from sweeper.core.records import Dataset, Split
-from sweeper.data.stratify import Unit, indices_of, keyed, size_of, strata_of, take, units_of, without
+from sweeper.core.records import Dataset, Split, SplitName
 
 TEST_SHARE = 0.2
 """Of all images."""
 VAL_SHARE = 0.25
 """Of those that are not in the test split: 60/20/20 altogether."""
+SHARE_BINS = 4
+"""Bins of the foreground's pixel share in binary sets, besides one for images without foreground."""
+
+Strata = npt.NDArray[np.bool_]
+
+
+class Unit(NamedTuple):
+    """Images that stay together."""
+
+    pictures: tuple[int, ...]
+    fixed: SplitName | None
+    """The side that is given for them."""
+
+
+def units_of(dataset: Dataset) -> list[Unit]:
+    """Groups, and images without one; a group whose given members lie on two sides is cut between these."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for index, image in enumerate(dataset.pictures):
+        groups[index if image.group is None else image.group].append(index)
+    units = []
+    for members in groups.values():
+        sides: dict[SplitName, list[int]] = {}
+        loose = []
+        for index in members:
+            side = dataset.pictures[index].split
+            if side is None:
+                loose.append(index)
+            else:
+                sides.setdefault(side, []).append(index)
+        if sides:
+            most = max(sides, key=lambda side: len(sides[side]))
+            sides[most] += loose
+            units += [Unit(tuple(sorted(part)), side) for side, part in sides.items()]
+        else:
+            units.append(Unit(tuple(loose), None))
+    return sorted(units)
+
+
+def strata_of(dataset: Dataset) -> Strata:
+    """What is shared out evenly, (images, L) bool: presence of each class, or bins of the foreground's share."""
+    pixels = np.array([image.pixels for image in dataset.pictures], dtype=np.float64)
+    if dataset.task == "multiclass":
+        return pixels > 0
+    share = pixels[:, 1] / np.maximum(1, pixels.sum(axis=1))
+    filled = share > 0
+    bins = np.zeros(len(share), dtype=np.int64)
+    ranks = np.argsort(np.argsort(share[filled], kind="stable"), kind="stable")
+    bins[filled] = 1 + ranks * SHARE_BINS // max(1, int(filled.sum()))
+    strata: Strata = bins[:, None] == np.arange(SHARE_BINS + 1)
+    return strata
+
+
+def take(
+    pool: Sequence[Unit], wanted: float, strata: Strata, rng: np.random.Generator, *, least: bool, leave: int
+) -> list[Unit]:
+    """About `wanted` images' worth of units out of `pool`, stratified.
+
+    Args:
+        pool: units to choose from.
+        wanted: number of images; nothing is taken where it is below one half, unless `least`.
+        strata: (images, L), what is shared out evenly.
+        rng: breaks ties.
+        least: whether at least one unit must be taken.
+        leave: units that must be left over.
+    """
+    if not pool or (wanted < 0.5 and not least):
+        return []
+    units = [pool[i] for i in rng.permutation(len(pool))]
+    units.sort(key=lambda unit: -len(unit.pictures))  # the large ones while there is still room on both sides
+    sizes = np.array([len(unit.pictures) for unit in units], dtype=np.float64)
+    inside = np.array([strata[list(unit.pictures)].sum(axis=0) for unit in units], dtype=np.float64)  # (units, L)
+    share = min(1.0, max(wanted, 1.0) / sizes.sum())
+    demand = np.array([[share], [1 - share]]) * inside.sum(axis=0)  # (2, L): taken, left
+    room = np.array([share, 1 - share]) * sizes.sum()
+    sides: list[list[int]] = [[], []]
+    waiting = np.ones(len(units), dtype=bool)
+    while count := int(waiting.sum()):
+        open_labels = inside[waiting].sum(axis=0)
+        label = int(np.where(open_labels > 0, open_labels, np.inf).argmin()) if open_labels.any() else None
+        for index in np.flatnonzero(waiting if label is None else waiting & (inside[:, label] > 0)):
+            missing = max(0, leave - len(sides[1]))
+            if count <= missing:
+                side = 1
+            elif least and not sides[0] and count == 1:
+                side = 0
+            else:
+                side = _side(label, demand, room, float(sizes[index]))
+            sides[side].append(int(index))
+            demand[side] -= inside[index]
+            room[side] -= sizes[index]
+            waiting[index] = False
+            count -= 1
+    return [units[i] for i in sides[0]]
+
+
+def _side(label: int | None, demand: npt.NDArray[np.float64], room: npt.NDArray[np.float64], size: float) -> int:
+    """0 = taken, 1 = left: where there is room, where the label is wanted most, then where images are."""
+    for side in (0, 1):
+        if room[side] < size / 2 and room[1 - side] >= size / 2:
+            return 1 - side
+    if label is not None and abs(demand[0, label] - demand[1, label]) > 1e-9:
+        return int(demand[1, label] > demand[0, label])
+    return int(room[1] >= room[0])
+
+
+def keyed(seed: int, purpose: int) -> np.random.Generator:
+    """Random numbers for one purpose: the same for the same seed, whatever else is drawn."""
+    return np.random.default_rng([seed % 2**64, purpose])
+
+
+def size_of(units: Iterable[Unit]) -> int:
+    """How many images there are in these units."""
+    return sum(len(unit.pictures) for unit in units)
+
+
+def without(units: Sequence[Unit], taken: Sequence[Unit]) -> list[Unit]:
+    """The units that were not taken, in their order."""
+    gone = set(taken)
+    return [unit for unit in units if unit not in gone]
+
+
+def indices_of(units: Iterable[Unit]) -> tuple[int, ...]:
+    """Their images, ascending."""
+    return tuple(sorted(index for unit in units for index in unit.pictures))
 
 
 def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:

@@ -17,6 +17,7 @@ import json
 import mmap
 import os
 import shutil
+import uuid
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
@@ -29,7 +30,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
-from sweeper.data.safe_files import new_name
 
 Pixels = npt.NDArray[np.uint8]
 ImagePixels = npt.NDArray[np.uint8 | np.uint16]
@@ -99,6 +99,14 @@ class PixelStore:
             mapped = getattr(view.base, "_mmap", None)
             if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def new_name(folder: Path, prefix: str, suffix: str = "") -> Path:
+    """A path in `folder` that nobody else takes. What is made there has the permissions that the user's umask gives.
+
+    `tempfile` would make it for this user alone, and others who share the folder could not read it.
+    """
+    return folder / f"{prefix}{uuid.uuid4().hex}{suffix}"
 
 
 class StoreWriter:

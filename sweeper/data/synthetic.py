@@ -3,31 +3,230 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
-from sweeper.data.scene_source import PREFIX, SCENES, SceneSet, parameters, parse_scene
-from sweeper.data.scenes import Drawn
-from sweeper.data.scenes.faults import spoil_labels
-from sweeper.data.store import StoreWriter
+from sweeper.data.scenes import Canvas, Drawn, blobs, cracks, shapes, street
+from sweeper.data.store import Pixels, StoreWriter
 from sweeper.data.text_tables import Side, shown
 
-__all__ = ["PREFIX", "SCENES", "SceneSet", "draw", "parameters", "parse_scene", "read_scenes", "write_scenes"]
+PREFIX = "synthetic:"
+_EIGHT = np.ones((3, 3), dtype=np.int8)
+
+
+class Parameter(NamedTuple):
+    """One `key=value` of a scene."""
+
+    kind: type[int] | type[float]
+    low: float
+    high: float
+    default: float
+    text: str
+    plain: bool = True
+    """Whether it is part of the set's name even at its default."""
+
+
+def _foreground(low: float, high: float, default: float) -> Parameter:
+    return Parameter(float, low, high, default, "share of foreground pixels")
+
+
+_SPREAD = Parameter(
+    float, 0.0, 1.0, 1.0, "how much images differ in that share: 0 = not at all, 1 = by tens of per cent", plain=False
+)
+_BLUR = Parameter(float, 0.0, 8.0, 0.0, "softness of the objects' edges in the image, σ in pixels", plain=False)
+
+
+class Scene(NamedTuple):
+    """A kind of image that can be drawn."""
+
+    draw: Callable[[np.random.Generator, Canvas], Drawn]
+    classes: tuple[str, ...]
+    """Names in index order, at the default number of classes."""
+    own: Mapping[str, Parameter]
+    """What it takes besides `PARAMETERS`; a field of `Canvas` each."""
+    text: str
+
+
+SCENES: dict[str, Scene] = {
+    "cracks": Scene(
+        cracks.draw_cracks,
+        cracks.CLASSES,
+        {
+            "foreground": _foreground(0.002, 0.1, 0.01),
+            "spread": _SPREAD,
+            "width": Parameter(float, 1.05, 16.0, cracks.WIDEST, "width of the widest cracks in pixels", plain=False),
+            "length": Parameter(float, 0.1, 4.0, 1.0, "length of the cracks, times the usual", plain=False),
+            "blur": _BLUR,
+        },
+        "thin cracks in pavement; binary, 1 % foreground",
+    ),
+    "blobs": Scene(
+        blobs.draw_blobs,
+        blobs.CLASSES,
+        {"foreground": _foreground(0.02, 0.5, 0.18), "spread": _SPREAD},
+        "touching cells under a microscope; binary, 18 % foreground",
+    ),
+    "street": Scene(
+        street.draw_street, street.CLASSES, {}, "a country road; 5 classes from 0.05 % (sign) to 70 % (ground)"
+    ),
+    "shapes": Scene(
+        shapes.draw_shapes,
+        shapes.names(2),
+        {
+            "foreground": _foreground(0.001, 0.4, 0.05),
+            "spread": _SPREAD._replace(default=0.0),
+            "object": Parameter(
+                float, 3.0, 128.0, 12.0, "size of the objects: diameter in pixels of a disc of equal area", plain=False
+            ),
+            "elongation": Parameter(
+                float, 1.0, 64.0, 1.0, "length of the objects divided by their width: 1 = discs", plain=False
+            ),
+            "blur": _BLUR,
+            "contrast": Parameter(
+                float, 0.02, 1.0, 0.2, "brightness of the objects against the ground, share of full scale", plain=False
+            ),
+            "classes": Parameter(int, 2, 12, 2, "number of classes, ground included", plain=False),
+            "ratio": Parameter(
+                float, 1.0, 100.0, 1.0, "pixels of a class divided by those of the next one, ground apart", plain=False
+            ),
+        },
+        "objects of chosen size, thinness, number of classes and share, exact to the pixel: the test bench",
+    ),
+}
+
+
+PARAMETERS: dict[str, Parameter] = {
+    "images": Parameter(int, 3, 20_000, 160, "number of images"),
+    "size": Parameter(int, 64, 1024, 128, "side of the square images in pixels"),
+    "seed": Parameter(int, 0, 2**32 - 1, 0, "other seeds give other images"),
+    "noise": Parameter(float, 0.0, 0.5, 0.04, "standard deviation of the camera's noise, share of full scale"),
+    "shift": Parameter(float, 0.0, 32.0, 0.0, "label noise: pixels that each mask is displaced by", plain=False),
+    "missing": Parameter(float, 0.0, 1.0, 0.0, "label noise: share of the objects without a label", plain=False),
+}
+"""What every scene takes."""
+_ORDER = ("images", "size", "seed", "noise", "foreground")
+
+
+class SceneSet(NamedTuple):
+    """A set that was asked for, complete with defaults."""
+
+    scene: str
+    values: tuple[tuple[str, float], ...]
+    """Every parameter that the scene takes, in the order of `parameters`."""
+
+    def value(self, key: str) -> float:
+        """The value of a parameter; 0 where the scene does not take it."""
+        return dict(self.values).get(key, 0.0)
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.value("images"))
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.value("size"))
+
+    @property
+    def seed(self) -> int:
+        """Decides the images, with their index."""
+        return int(self.value("seed"))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in index order."""
+        return shapes.names(int(self.value("classes"))) if self.scene == "shapes" else SCENES[self.scene].classes
+
+    @property
+    def canvas(self) -> Canvas:
+        """What the scene's function is asked for."""
+        wanted = {key: value for key, value in self.values if key in Canvas._fields}
+        return Canvas(**{**wanted, "size": self.size, "classes": int(self.value("classes") or 2)})  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        """The same set has the same name, however its parameters were written."""
+        allowed = parameters(self.scene)
+        kept = [(key, v) for key, v in self.values if allowed[key].plain or v != allowed[key].default]
+        kept.sort(key=lambda item: _ORDER.index(item[0]) if item[0] in _ORDER else len(_ORDER))
+        return f"{self.scene}?" + "&".join(
+            f"{key}={int(v)}" if allowed[key].kind is int else f"{key}={v:g}" for key, v in kept
+        )
+
+
+def parse_scene(text: str) -> SceneSet:
+    """Read `NAME?key=value&…`, with or without `synthetic:` before it.
+
+    Raises:
+        DataError: unknown scene or parameter, a value of the wrong kind or out of range; all of them are named.
+    """
+    name, _, query = text.removeprefix(PREFIX).partition("?")
+    scene = SCENES.get(name)
+    if scene is None:
+        listed = ", ".join(f"{key} ({value.text})" for key, value in SCENES.items())
+        raise DataError(
+            shown(text), [f"synthetic scene must be one of those below, found {shown(name)!r}; choose one of: {listed}"]
+        )
+    allowed = parameters(name)
+    values = {key: allowed[key].default for key in allowed}
+    problems: list[str] = []
+    seen: set[str] = set()
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key not in allowed:
+            problems.append(
+                f"{name} takes {', '.join(allowed)}, found {shown(key)!r}; write one of those or leave it out"
+            )
+            continue
+        if key in seen:
+            problems.append(f"`{key}` may be set once, found it again with {shown(value)!r}; leave one out")
+        seen.add(key)
+        values[key] = _number(key, value, allowed[key], problems)
+    found = SceneSet(name, tuple(values.items()))
+    if not problems and name == "shapes":
+        problems += shapes.impossible(found.canvas)
+    if problems:
+        raise DataError(shown(text), problems)
+    return found
+
+
+def parameters(name: str) -> dict[str, Parameter]:
+    """What the scene `name` takes, with ranges and defaults."""
+    own = SCENES[name].own
+    common = {key: value for key, value in PARAMETERS.items() if value.plain}
+    return {**common, **own, **{key: value for key, value in PARAMETERS.items() if not value.plain}}
+
+
+def _number(key: str, value: str, wanted: Parameter, problems: list[str]) -> float:
+    """The value as its parameter's kind; out of range or not a number is a problem."""
+    rule = f"`{key}` must be {'a whole number' if wanted.kind is int else 'a number'} "
+    rule += f"from {wanted.low:.10g} to {wanted.high:.10g}"
+    try:
+        number = wanted.kind(value)
+    except ValueError:
+        number = float("nan")
+    if wanted.low <= number <= wanted.high:
+        return number
+    problems.append(f"{rule} ({wanted.text}), found {shown(value)!r}; change it, or leave it out")
+    return wanted.default
 
 
 def scene_fingerprint(scenes: SceneSet) -> str:
     """Changes with whatever can change a drawn pixel: parameters, our own drawing code, the libraries it rests on."""
     digest = hashlib.sha256(scenes.name.encode())
-    for path in sorted((Path(__file__).parent / "scenes").glob("*.py")):
+    for path in (Path(__file__), *sorted((Path(__file__).parent / "scenes").glob("*.py"))):
         digest.update(path.read_bytes())
     for library in ("numpy", "scipy"):
         digest.update(version(library).encode())
@@ -113,3 +312,44 @@ def _all(scenes: SceneSet) -> Iterator[Drawn]:
 def _stems(scenes: SceneSet) -> list[str]:
     """Numbers of equal width, so that their order as text is their order."""
     return [f"{index:05d}" for index in range(scenes.images)]
+
+
+def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: float) -> Pixels:
+    """A mask as a careless hand would draw it.
+
+    First objects go: of the n connected pieces of all classes but 0, ⌊missing · n⌋, and one more by chance, so that
+    over many images the share is exactly `missing`. Then the rest moves by `shift` pixels in a random direction,
+    rounded to whole pixels on both axes; what comes in from outside is class 0.
+
+    Args:
+        rng: chooses objects and direction.
+        mask: (H, W) uint8 class indices.
+        shift: pixels, ≥ 0.
+        missing: share of the objects, 0–1.
+    """
+    spoiled = mask.copy()
+    if missing:
+        pieces = objects(mask)
+        number = int(pieces.max())
+        wanted = missing * number
+        gone = int(wanted) + int(rng.random() < wanted - int(wanted))
+        spoiled[np.isin(pieces, 1 + rng.permutation(number)[:gone])] = 0
+    if shift:
+        angle = rng.uniform(0, 2 * np.pi)
+        down, right = round(shift * np.sin(angle)), round(shift * np.cos(angle))
+        moved = np.zeros_like(spoiled)
+        height, width = mask.shape
+        here = slice(max(0, down), height + min(0, down)), slice(max(0, right), width + min(0, right))
+        there = slice(max(0, -down), height + min(0, -down)), slice(max(0, -right), width + min(0, -right))
+        moved[here] = spoiled[there]
+        spoiled = moved
+    return spoiled
+
+
+def objects(mask: Pixels) -> np.ndarray:
+    """Connected pieces (8-neighbourhood) of each class but 0, numbered from 1; (H, W) int64, 0 = none."""
+    found = np.zeros(mask.shape, dtype=np.int64)
+    for label in np.unique(mask[mask > 0]):
+        pieces, _ = ndimage.label(mask == label, structure=_EIGHT)
+        found[pieces > 0] = pieces[pieces > 0] + found.max()
+    return found

@@ -19,13 +19,12 @@ from sweeper.data import load_dataset
 from sweeper.data.balanced_crops import pixels_in_crops
 from sweeper.data.cache import Held, hold
 from sweeper.data.class_map import read_class_map
-from sweeper.data.exclude import read_exclusions, without
 from sweeper.data.folds import check_folds, split_for
 from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.formats.patterns import NAME as PATTERNS
-from sweeper.data.resize import resized
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.data.store import open_store
+from sweeper.data.variants import read_exclusions, resized, without
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
 from sweeper.space import default_space_name, load_space

@@ -19,8 +19,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions
 from sweeper.core.redact import shown_address
 from sweeper.core.text import suggestion
-from sweeper.data.cache import changed_since
-from sweeper.data.source_notes import NOTES
+from sweeper.data.cache import NOTES, changed_since
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
 from sweeper.system.locks import sqlite_file, sqlite_path, sqlite_uri

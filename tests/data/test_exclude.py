@@ -7,7 +7,7 @@ import pytest
 
 from sweeper.core.errors import DataError, StudyError, UsageError
 from sweeper.data import load_dataset, open_store
-from sweeper.data.exclude import read_exclusions, without
+from sweeper.data.variants import read_exclusions, without
 from tests.support import annotated
 from tests.support.folders import folder, mask
 from tests.support.sweeping import sweep_in
@@ -49,7 +49,7 @@ def test_what_the_reader_said_is_still_said_and_the_rest_is_judged_anew(tmp_path
 def test_nothing_is_copied_twice(tmp_path, monkeypatch):
     dataset = load_dataset("synthetic:blobs?images=5&size=64", tmp_path)
     first = without(dataset, ["00003", "00001"], tmp_path)
-    monkeypatch.setattr("sweeper.data.exclude._smaller", lambda *args: pytest.fail("copied again"))
+    monkeypatch.setattr("sweeper.data.variants._copied", lambda *args: pytest.fail("copied again"))
     assert without(dataset, ["00001", "00003"], tmp_path) == first
 
 

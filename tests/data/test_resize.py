@@ -13,9 +13,8 @@ from PIL import Image
 from sweeper.core.errors import DataError, StudyError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset, open_store
-from sweeper.data.exclude import without
-from sweeper.data.resize import components_lost, resized
 from sweeper.data.shrink import coverage, enlarge_mask, shrink_image, shrink_mask, shrunk_size
+from sweeper.data.variants import components_lost, resized, without
 from tests.support import annotated
 from tests.support.sweeping import Recorder, sweep_in
 
@@ -184,7 +183,7 @@ def test_nothing_is_shrunk_twice_and_splits_notes_and_exclusions_stay(tmp_path, 
     assert [(p.split, p.group) for p in first.pictures] == [("train", "a"), ("val", None), ("test", None)]
     assert first.excluded == ("3",) and set(dataset.warnings) < set(first.warnings)
     assert first.format == dataset.format == "folder"
-    monkeypatch.setattr("sweeper.data.resize._smaller", lambda *args: pytest.fail("shrunk again"))
+    monkeypatch.setattr("sweeper.data.variants._shrunk_set", lambda *args: pytest.fail("shrunk again"))
     assert resized(dataset, 24, tmp_path / "cache") == first
 
 

@@ -19,9 +19,8 @@ from PIL import Image
 from sweeper.core.errors import DataError, SweeperError, UsageError
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
-from sweeper.data.exclude import without
-from sweeper.data.resize import resized
 from sweeper.data.store import StoreWriter, is_intact
+from sweeper.data.variants import resized, without
 from tests.support.folders import folder, image, mask
 
 

@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data import load_dataset, open_store, write_scenes
-from sweeper.data.scenes.faults import objects, spoil_labels
-from sweeper.data.synthetic import SCENES, draw, parameters, parse_scene
+from sweeper.data.synthetic import SCENES, draw, objects, parameters, parse_scene, spoil_labels
 
 
 def share(text: str) -> float:

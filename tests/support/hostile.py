@@ -475,7 +475,9 @@ CASES: dict[str, Case] = {
         ("p0.json",),
         heavy=True,
     ),
-    "labelme of another size": Case("labelme", labelme_file(imageWidth=10**9, imageHeight=10**9), ("p0.json: width and height must be",)),
+    "labelme of another size": Case(
+        "labelme", labelme_file(imageWidth=10**9, imageHeight=10**9), ("p0.json: width and height must be",)
+    ),
     "labelme that breaks off": Case("labelme", truncated("p0.json"), ("p0.json: must be JSON",)),
     "labelme in utf-16": Case("labelme", written("p0.json", '{"shapes": []}'.encode("utf-16")), ("must be UTF-8",)),
     "labelme whose shapes are none": Case("labelme", labelme_file(shapes="many"), ("`shapes` must be a list",)),

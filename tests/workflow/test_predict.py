@@ -23,8 +23,8 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, TrialResult
 from sweeper.data import load_dataset, open_store
 from sweeper.data.image_files import find_images
-from sweeper.data.resize import resized
 from sweeper.data.shrink import enlarge_mask
+from sweeper.data.variants import resized
 from sweeper.training import hardware
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe

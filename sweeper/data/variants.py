@@ -1,7 +1,12 @@
-"""A data set with its larger images shrunk: `--resize SHORT_SIDE`, and what that costs the labels."""
+"""A data set with images left out (`--exclude FILE`) or shrunk (`--resize SHORT_SIDE`), and what that costs the labels.
+
+Either has another content digest and another store beside that of the native pixels; no file of the user's changes.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,17 +15,19 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
-from sweeper.core.records import Dataset
+from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import count
+from sweeper.data.cache import remember, remembered
 from sweeper.data.label_values import some
 from sweeper.data.load import Log
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
-from sweeper.data.source_notes import remember, remembered
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
-from sweeper.data.text_tables import Side, shown
+from sweeper.data.text_tables import Side, normal, shown, text_of
 
+FEWEST = 3
+"""Images that must be left: one each to train, validate and test."""
 RESIZER = "area/1"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""
 LOST = 0.1
@@ -31,6 +38,97 @@ _EIGHT = np.ones((3, 3), dtype=np.int8)
 _FORGET = 64
 
 Counts = npt.NDArray[np.int64]
+
+
+def _kept(cache: Path, key: str, state: str, make: Callable[[], Dataset], log: Log | None) -> Dataset:
+    """What an earlier start made, else made now: copying the pixels takes a while.
+
+    Raises:
+        UsageError: the cache cannot be written.
+    """
+    known = remembered(cache, key, state, log or (lambda line: None))
+    if known is not None:
+        return known
+    try:
+        made = make()
+        remember(cache, key, state, made)
+    except OSError as error:
+        raise UsageError(
+            f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
+        ) from error
+    return made
+
+
+def read_exclusions(path: Path) -> tuple[str, ...]:
+    """Stems listed in a file, one per line; empty lines are passed over.
+
+    Raises:
+        UsageError: the file cannot be read, is not text, or lists nothing.
+    """
+    problems: list[str] = []
+    text = text_of(path, problems)
+    if text is None:
+        raise UsageError(f"--exclude {shown(path)} must be a text file with one stem per line; {problems[0]}")
+    stems = tuple(dict.fromkeys(normal(line.strip()) for line in text.splitlines() if line.strip()))
+    if not stems:
+        raise UsageError(f"--exclude {shown(path)} must list at least one stem, found none; leave the option out")
+    return stems
+
+
+def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None = None) -> Dataset:
+    """The data set without some of its images.
+
+    Args:
+        dataset: as it was read.
+        stems: images to leave out; they are remembered in `Dataset.excluded`.
+        cache: where the smaller store is put.
+        log: called with one line where the store was damaged.
+
+    Raises:
+        DataError: a stem that no image has, fewer than three images left, or a single class.
+        UsageError: the cache cannot be written.
+    """
+    gone = set(stems)
+    unknown = sorted(gone - {image.stem for image in dataset.pictures})
+    kept = [i for i, image in enumerate(dataset.pictures) if image.stem not in gone]
+    problems = [f"--exclude: no image has the stem {shown(s)!r}; write stems without extension" for s in unknown]
+    if len(kept) < FEWEST:
+        problems.append(f"--exclude: at least {FEWEST} images must be left, found {len(kept)}; leave fewer out")
+    elif np.count_nonzero(dataset.class_pixels(tuple(kept))) < 2:
+        problems.append("--exclude: at least two classes must be left, found one; leave fewer images out")
+    if problems:
+        raise DataError(dataset.name, problems)
+    key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
+    known = _kept(cache, key, dataset.digest, lambda: _copied(dataset, kept, cache), log)
+    note = f"{count(len(gone), 'image was', 'images were')} left out as asked: {some(sorted(gone))}."
+    return dataset.model_copy(
+        update={
+            "digest": known.digest,
+            "store": known.store,
+            "pictures": known.pictures,
+            "warnings": (*dataset.notes, *known.warnings, note),
+            "excluded": tuple(sorted(gone)),
+        }
+    )
+
+
+def _copied(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
+    source = open_store(dataset.store)
+    counts = np.zeros((len(kept), 256), dtype=np.int64)
+    with StoreWriter(cache, source.channels, source.dtype) as writer:
+        for row, index in enumerate(kept):
+            image = dataset.pictures[index]
+            writer.append(source.image(index), source.mask(index))
+            counts[row, : len(image.pixels)] = image.pixels
+            counts[row, IGNORE] = image.ignored
+        return assemble(
+            writer,
+            writer.finish(),
+            About.of(dataset),
+            stems=[dataset.pictures[i].stem for i in kept],
+            counts=counts,
+            sides=[Side(dataset.pictures[i].split, dataset.pictures[i].group) for i in kept],
+        )
 
 
 class Shrunk(NamedTuple):
@@ -47,10 +145,9 @@ def resized(
 ) -> Dataset:
     """The data set with images whose shorter side is above `short_side` shrunk to it; none is enlarged.
 
-    Images are averaged by area, labels go by majority (`sweeper.data.shrink`). It has another content digest and
-    another store beside that of the native pixels; no file of the user's changes. `Dataset.warnings` says how many
-    images were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their components, or
-    fell apart.
+    Images are averaged by area, labels go by majority (`sweeper.data.shrink`). `Dataset.warnings` says how many images
+    were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their components, or fell
+    apart.
 
     Args:
         dataset: as it was read.
@@ -68,16 +165,8 @@ def resized(
     if not any(larger):
         note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
-    key, state = f"resize:{dataset.digest}:{short_side}", RESIZER
-    known = remembered(cache, key, state, log or (lambda line: None))
-    if known is None:
-        try:
-            known = _smaller(dataset, short_side, sizes, cache, tick)
-            remember(cache, key, state, known)
-        except OSError as error:
-            raise UsageError(
-                f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
-            ) from error
+    key = f"resize:{dataset.digest}:{short_side}"
+    known = _kept(cache, key, RESIZER, lambda: _shrunk_set(dataset, short_side, sizes, cache, tick), log)
     return dataset.model_copy(
         update={
             "digest": known.digest,
@@ -89,7 +178,7 @@ def resized(
     )
 
 
-def _smaller(
+def _shrunk_set(
     dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick | None
 ) -> Dataset:
     source, classes = open_store(dataset.store), len(dataset.classes)
