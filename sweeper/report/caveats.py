@@ -9,11 +9,12 @@ from sweeper.core.provenance import trained_by
 from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.caveats import caveats as evidence_caveats
-from sweeper.report.answer import FEW_TRIALS
 from sweeper.report.card import recipe_text
 from sweeper.report.facts import Facts, at_edge, finalist_name, on_edge, search_split
 from sweeper.report.formatting import code, escape_md, number, prose, signed, significant
 
+FEW_TRIALS = 3
+"""A family with fewer completed trials was hardly tuned."""
 SHORT = 2000
 """Confirmation steps below which the speed of learning plays a part in the comparison."""
 

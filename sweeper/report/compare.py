@@ -13,8 +13,7 @@ from sweeper.core.document import Document
 from sweeper.core.paths import ComparisonPaths
 from sweeper.core.records import Recommendation, SweepRecord, Task, Verdict
 from sweeper.evidence.document import LevelDifferenceRow
-from sweeper.report.compare_text import comparison_text
-from sweeper.report.compared_studies import Side, sides
+from sweeper.report.compare_text import Side, comparison_text, sides
 from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn, save_all
 from sweeper.report.html import to_html

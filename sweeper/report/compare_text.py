@@ -1,19 +1,16 @@
-"""What a comparison of studies says: tables, sentences, and a few lines for a terminal."""
+"""What a comparison of studies says: the studies, tables, sentences, and a few lines for a terminal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from scipy import stats
-
-from sweeper.core.records import SweepRecord
+from sweeper.core.records import FinalistEvidence, Interval, Recommendation, SweepRecord
 from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.report.card import VERDICTS
-from sweeper.report.compared_studies import Side, families
-from sweeper.report.facts import difference
+from sweeper.report.facts import Facts, collect, difference, level_between
 from sweeper.report.formatting import (
     MISSING,
     code,
@@ -23,14 +20,71 @@ from sweeper.report.formatting import (
     one_line,
     params_text,
     run_link,
-    signed,
     signed_interval,
     significant,
     table,
 )
 
-ENOUGH = 5
-"""With fewer data sets even the same order throughout is chance in one of twelve."""
+BASELINE = "cross_entropy"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the studies that are compared."""
+
+    label: str
+    """A letter that stands for it in tables and figures."""
+    facts: Facts
+
+    @property
+    def sweep(self) -> SweepRecord:
+        """Its record."""
+        return self.facts.sweep
+
+    @property
+    def recommendation(self) -> Recommendation:
+        """Its answer."""
+        return self.facts.recommendation
+
+    @property
+    def imbalance(self) -> float:
+        """Binary: background / foreground pixels; multi-class: commonest / rarest class."""
+        return self.sweep.profile.imbalance
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+        return self.sweep.conditions.dataset.name
+
+    def gain(self, family: str) -> Interval | None:
+        """Paired difference in test mIoU to cross-entropy; None where either was not confirmed.
+
+        Of two configurations of a family the one with the higher estimate counts.
+        """
+        mine = self.finalist(family)
+        return None if mine is self.facts.baseline else difference(self.facts, mine, self.facts.baseline)
+
+    def level(self, family: str) -> float:
+        """Of the interval of `gain`: of the interim analysis at which it was taken."""
+        return level_between(self.facts, self.finalist(family), self.facts.baseline)
+
+    def finalist(self, family: str) -> FinalistEvidence | None:
+        """The family's best finalist."""
+        return max((f for f in self.facts.finalists if f.family == family), key=lambda f: f.miou.estimate, default=None)
+
+
+def sides(studies: Sequence[tuple[SweepRecord, Recommendation]]) -> tuple[Side, ...]:
+    """The studies from the mildest to the severest imbalance, with a letter each (A, B, … Z, AA, …)."""
+    ordered = sorted(studies, key=lambda s: (s[0].profile.imbalance, s[0].study))
+    labels = [*LETTERS, *(a + b for a in LETTERS for b in LETTERS)]
+    return tuple(Side(label, collect(*study)) for label, study in zip(labels, ordered, strict=False))
+
+
+def families(compared: Sequence[Side]) -> tuple[str, ...]:
+    """Families with a gain over cross-entropy in any study, in the order of the search spaces."""
+    known = dict.fromkeys(family for side in compared for family in side.facts.families)
+    return tuple(f for f in known if f != BASELINE and any(side.gain(f) is not None for side in compared))
 
 
 def comparison_text(compared: Sequence[Side], figure: str, ui_url: str) -> str:
@@ -46,7 +100,7 @@ def comparison_text(compared: Sequence[Side], figure: str, ui_url: str) -> str:
         "## Gain over cross-entropy",
         *([gained] if gained else []),
         figure,
-        *_bullets(trends(compared)),
+        *_bullets(legend(compared)),
         "## What limits this comparison",
         *_bullets(list(limits(compared))),
         "The same for programs: [comparison.json](comparison.json).",
@@ -109,35 +163,16 @@ def gain_table(compared: Sequence[Side]) -> str:
     return table(header, rows, left=2) if rows else ""
 
 
-def trends(compared: Sequence[Side]) -> list[str]:
-    """What the table shows: levels, dashes, and whether a gain goes with imbalance."""
+def legend(compared: Sequence[Side]) -> list[str]:
+    """How the table is read."""
     if not families(compared):
         return []
     levels = sorted({side.level(f) for side in compared for f in families(compared) if side.gain(f) is not None})
     at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}, by interim analysis"
-    lines = [
+    return [
         f"Paired differences in test mIoU with their intervals at {at}; *better* and *worse* count intervals that lie "
         f"on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was not."
     ]
-    lines += [text for family in families(compared) if (text := _trend(compared, family))]
-    if len(lines) == 1:
-        lines.append(
-            f"Whether a gain goes with imbalance cannot be told: no loss has one in {ENOUGH} data sets or more."
-        )
-    return lines
-
-
-def _trend(compared: Sequence[Side], family: str) -> str:
-    pairs = [(s.imbalance, g.estimate) for s in compared if (g := s.gain(family)) and math.isfinite(s.imbalance)]
-    if len(pairs) < ENOUGH or len({x for x, _ in pairs}) < 2 or len({y for _, y in pairs}) < 2:
-        return ""
-    result = stats.kendalltau([x for x, _ in pairs], [y for _, y in pairs])
-    tau, clear = float(result.statistic), float(result.pvalue) < 0.05
-    how = "shows no clear trend with" if not clear else "grows with" if tau > 0 else "falls with"
-    return (
-        f"The gain of {code(family)} {how} the imbalance: Kendall's τ = {signed(tau, 2)} over {len(pairs)} data sets, "
-        "which differ in more than that."
-    )
 
 
 def limits(compared: Sequence[Side]) -> Iterator[str]:

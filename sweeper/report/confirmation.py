@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sweeper.core.records import FinalistEvidence, TrialResult
+from sweeper.core.text import listed
 from sweeper.report.card import VERDICTS
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.formatting import (
@@ -49,14 +50,27 @@ def finalists_detail(facts: Facts) -> str:
     """What else is known of each finalist: the plain operating point, the foreground, probability of being best."""
     likely = any(f.regret is not None for f in facts.finalists)
     header = ["loss", f"test mIoU {facts.default_name}", *(["foreground IoU"] if facts.binary else [])]
-    header += [*(["probability of being best"] if likely else []), "collapsed", "seeds"]
+    header += ["gain, allowing for the luck of the highest", "probability of being best"] if likely else []
+    header += ["collapsed", "seeds"]
     rows = []
     for finalist in facts.finalists:
         cells = [_named(facts, finalist), number(finalist.miou_at_default)]
         cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
-        cells += [probability(None if finalist.regret is None else finalist.regret.best)] if likely else []
+        if likely:
+            best = MISSING if finalist.regret is None else probability(finalist.regret.best)
+            cells += [signed(finalist.regret.gain if finalist.regret else None), best]
         rows.append([*cells, f"{finalist.collapses} of {finalist.trainings}", str(len(finalist.seeds))])
     return table(header, rows)
+
+
+def true_name(facts: Facts) -> str:
+    """That the search had another name for what is recommended; empty where it had not."""
+    if facts.chosen is None or (same := facts.chosen.found_as) is None:
+        return ""
+    idle = [code(name) for name in same.params if name not in same.is_params]
+    use = f": the search found no use for its {listed(idle)}" if idle else ""
+    found = f"{code(same.family)} ({params_text(same.params)}, trial {same.trial})"
+    return f"The search found it as {found}, which is the same function on these data{use}."
 
 
 def runs_table(facts: Facts, ui_url: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from sweeper.core.errors import DataError
-from sweeper.core.metrics import METRICS, constant_miou, default_point
+from sweeper.core.metrics import METRICS, default_point
 from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.records import (
     Coordinate,
@@ -26,7 +26,6 @@ from sweeper.core.records import (
 )
 from sweeper.core.text import at_most
 from sweeper.data.folds import split_of
-from sweeper.data.split import stratified_subset
 from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.intervals import LEVEL
 from sweeper.report.formatting import interval, number, signed, signed_interval
@@ -233,23 +232,6 @@ def search_split(facts: Facts) -> Split | None:
         return split_of(conditions, conditions.seed)
     except DataError:
         return None
-
-
-def gain_over_constant(facts: Facts, trial: TrialResult) -> float | None:
-    """mIoU by which a search trial's last evaluation beats answering the commonest class, on the same images.
-
-    None without an evaluation, or when the images it was evaluated on cannot be told.
-    """
-    split, dataset = search_split(facts), facts.sweep.conditions.dataset
-    if split is None or not trial.evaluations:
-        return None
-    evaluation = trial.evaluations[-1]
-    seen = stratified_subset(dataset, split.val, evaluation.pictures)  # how the rungs' images are chosen
-    if len(seen) != evaluation.pictures:
-        return None
-    labelled = np.zeros((1, len(dataset.classes), 3), dtype=np.int64)
-    labelled[0, :, 2] = dataset.class_pixels(seen)
-    return evaluation.chosen.miou - constant_miou(labelled)
 
 
 def best_trial(facts: Facts, family: str) -> TrialResult | None:

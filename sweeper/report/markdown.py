@@ -14,8 +14,7 @@ from sweeper.core.provenance import trained_by
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.report import confirmation, cost, preferences, search_analysis, sections, uncertainty
-from sweeper.report.answer import numbers
+from sweeper.report import confirmation, preferences, sections
 from sweeper.report.card import card_markdown, card_of
 from sweeper.report.caveats import caveats, split_sizes
 from sweeper.report.facts import Facts, best_trial
@@ -128,7 +127,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "created": escape_md(sweep.created),
         "split_file": split_sizes(facts) is not None,
         "card": card_markdown(card_of(facts), _coded(facts)),
-        "numbers": numbers(facts),
+        "true_name": confirmation.true_name(facts),
         "parent_link": _parent(facts, ui_url),
         "ui_url": code(ui_url),
         "levels": _levels(facts),
@@ -148,8 +147,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "path_text": confirmation.path_text(facts),
         "analyses": confirmation.analyses_table(facts),
         "analyses_text": confirmation.analyses_text(facts),
-        "uncertainty": uncertainty.uncertainty_table(facts),
-        "uncertainty_text": uncertainty.uncertainty_text(facts),
         "classes": confirmation.classes_table(facts) if facts.chosen else "",
         "classes_text": confirmation.classes_text(facts),
         "tested_on": facts.tested_on,
@@ -166,13 +163,8 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "search_head": _search_head(facts),
         "any_trial": bool(sweep.trials),
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
-        "adequacy": search_analysis.adequacy(facts),
-        "budget": search_analysis.budget_table(facts),
-        "cost": cost.cost_table(facts),
-        "cost_text": cost.cost_text(facts),
+        "adequacy": sections.adequacy(facts),
         "untried": sections.untried(facts),
-        "coordinates": sections.coordinates_table(facts),
-        "coordinates_text": sections.coordinates_text(facts),
         "binary": facts.binary,
         "collapses": sections.collapses(facts),
         "collapses_text": sections.collapses_text(facts),

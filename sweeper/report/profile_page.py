@@ -233,7 +233,7 @@ def _difficulty(profile: ImbalanceProfile) -> str:
     ]
     header = ["", "class", "difficulty", "rare (pixels)", "few (images)", "thin", "small (90 % of pieces below)"]
     return table(header, rows, left=2) + (
-        "\n\nThe mean of four signs, each from 0 to 1: a rule of thumb, not a measurement. Rare: 10 % of the pixels "
+        "\n\nThe mean of four features, each from 0 to 1: a rule of thumb, not a measurement. Rare: 10 % of the pixels "
         "or more is 0, 0.01 % is 1; few: 100 images or more is 0, 3 is 1; thin: share within 2 pixels of the "
         "boundary; small: a 90th percentile of its pieces of 16,384 pixels or more is 0, of 64 is 1."
     )

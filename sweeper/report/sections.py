@@ -5,37 +5,28 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import pandas as pd
 
-from sweeper.core.records import Collapse, Coordinate
+from sweeper.core.records import Collapse
 from sweeper.core.text import count, listed
-from sweeper.evidence.other_metrics import THIN
 from sweeper.report.facts import (
-    ENOUGH,
     Facts,
     best_trial,
-    gain_over_constant,
     search_split,
-    searched_range,
-    trend,
 )
 from sweeper.report.formatting import (
     MISSING,
     code,
     escape_md,
+    naming,
     number,
     params_text,
     percent,
     prose,
     run_link,
-    signed,
     significant,
     table,
 )
 from sweeper.report.tables import trainings
-
-CONSTANT = frozenset({Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT})
-"""Collapses that mean: no better than a constant answer."""
 
 
 def profile_table(facts: Facts) -> str:
@@ -65,34 +56,21 @@ def profile_text(facts: Facts) -> list[str]:
     lines = []
     if facts.binary:
         name, background = (escape_md(p.classes[i].name) for i in (1, 0))
-        severity = "severe" if p.imbalance >= 50 else "marked" if p.imbalance >= 5 else "mild"
         lines.append(
-            f"{severity.capitalize()} imbalance: {significant(p.imbalance)} pixels of {background} for one of {name}. "
-            f"Balancing them fully would take `pos_weight` {significant(p.pos_weight)}, or focal's `alpha` "
-            f"{number(p.alpha)}; of {_seen(facts)} the imbalance is {significant(facts.sweep.imbalance)}."
+            f"{significant(p.imbalance)} pixels of {background} for one of {name}. Balancing them fully would take "
+            f"`pos_weight` {significant(p.pos_weight)}, or focal's `alpha` {number(p.alpha)}; of {_seen(facts)} the "
+            f"imbalance is {significant(facts.sweep.imbalance)}."
         )
-        thin = p.classes[1].thinness
-        if thin is not None and thin > THIN:
-            lines.append(
-                f"{percent(thin)} of {name} lies within 2 pixels of its edge: the structures are thin, an error of one "
-                "pixel costs much IoU, and no loss can mend imprecise labels there."
-            )
-    else:
-        occurring = [c for c in p.classes if c.pixel_share > 0]
-        if occurring:
-            rare = min(occurring, key=lambda c: c.pixel_share)
-            common = max(occurring, key=lambda c: c.pixel_share)
-            lines.append(
-                f"{escape_md(common.name)} has {significant(p.imbalance)} times as many pixels as "
-                f"{escape_md(rare.name)}. mIoU counts both alike, so that a loss which gives up rare "
-                "classes pays for each of them."
-            )
-            scarce = [c for c in occurring if c.picture_share < 0.1]
-            if scarce:
-                lines.append(
-                    f"In fewer than a tenth of the images: {listed([escape_md(c.name) for c in scarce])}. "
-                    "Their scores rest on few images; more of these would help more than any loss."
-                )
+    elif occurring := [c for c in p.classes if c.pixel_share > 0]:
+        rare = min(occurring, key=lambda c: c.pixel_share)
+        common = max(occurring, key=lambda c: c.pixel_share)
+        lines.append(
+            f"{escape_md(common.name)} has {significant(p.imbalance)} times as many pixels as {escape_md(rare.name)}. "
+            "mIoU counts both alike."
+        )
+        scarce = [escape_md(c.name) for c in occurring if c.picture_share < 0.1]
+        if scarce:
+            lines.append(f"In fewer than a tenth of the images: {listed(scarce)}. Their scores rest on few images.")
     lines += _crops_text(facts)
     if p.empty_pictures:
         lines.append(
@@ -118,22 +96,22 @@ def _crops_text(facts: Facts) -> list[str]:
     return [
         "Crops are balanced: a third of each batch is centred on a pixel of a class drawn evenly over those of its "
         f"image, but for the background. {name} takes {percent(float(seen[rarest]))} of the labelled pixels in the "
-        f"crops and {percent(float(whole[rarest]))} in the training images. That is what sampling does, alike for all "
-        "losses: weights and frequencies of classes refer to the crops, so that the code to paste is for such crops; "
-        "operating points refer to whole images. What the loss does beyond that is the difference between the losses."
+        f"crops and {percent(float(whole[rarest]))} in the training images. Weights and class frequencies refer to "
+        "the crops, so that the code to paste is for such crops; operating points refer to whole images."
     ]
 
 
 def leaderboard(facts: Facts, ui_url: str) -> str:
     """The best search trial of every family that was tried, best first, with the family's trials by outcome."""
     entries = []
+    step_time = _step_times(facts)
     for family in facts.families:
         mine = facts.search[facts.search["family"] == family]
         if mine.empty:
             continue
         best, states = best_trial(facts, family), mine["state"].value_counts()
         last = best.evaluations[-1] if best is not None and best.evaluations else None
-        cells = [code(family), MISSING, MISSING, MISSING, MISSING]
+        cells = [code(family), *[MISSING] * 4]
         if best is not None:
             settings = ", ".join(p for p in (params_text(best.spec.params), f"`lr` {significant(best.spec.lr)}") if p)
             cells = [
@@ -143,6 +121,7 @@ def leaderboard(facts: Facts, ui_url: str) -> str:
                 number(last.default.miou if last else None),
             ]
             cells += [number(last.point, 2) if last else MISSING]
+        cells += [step_time.get(family, MISSING)]
         counts = [
             len(mine),
             *(states.get(s, 0) for s in ("complete", "pruned", "failed")),
@@ -155,8 +134,26 @@ def leaderboard(facts: Facts, ui_url: str) -> str:
             link = f"trial {best.spec.number}"
         entries.append((-(best.value or 0.0) if best else 1.0, [*cells, *(str(int(n)) for n in counts), link]))
     header = ["loss", "best trial", f"validation {facts.objective}", f"mIoU {facts.default_name}", facts.point_name]
-    header += ["trials", "complete", "pruned", "failed", "collapsed", "run"]
+    header += ["ms per step", "trials", "complete", "pruned", "failed", "collapsed", "run"]
     return table(header, [cells for _, cells in sorted(entries, key=lambda e: e[0])], left=2)
+
+
+def _step_times(facts: Facts) -> dict[str, str]:
+    """Median milliseconds of a training step with each family, on the device that trained most: two cannot be
+    compared."""
+    timed = [t for t in trainings(facts.sweep) if t.seconds_per_step]
+    most = Counter(t.device for t in timed).most_common(1)
+    seconds: dict[str, list[float]] = {}
+    for trial in timed:
+        if trial.device == most[0][0] and trial.seconds_per_step is not None:
+            seconds.setdefault(trial.spec.family, []).append(trial.seconds_per_step)
+    return {family: significant(1000 * float(np.median(values))) for family, values in seconds.items()}
+
+
+def adequacy(facts: Facts) -> list[str]:
+    """What the search says of its own result: where the spread comes from, whether the budget sufficed; markdown."""
+    analysis = facts.recommendation.analysis
+    return [prose(naming(text, facts.losses)) for text in analysis.sentences] if analysis else []
 
 
 def untried(facts: Facts) -> str:
@@ -164,68 +161,6 @@ def untried(facts: Facts) -> str:
     tried = set(facts.search["family"])
     names = [code(f) for f in facts.families if f not in tried]
     return f"Not tried: {listed(names)}." if names else ""
-
-
-def coordinates_table(facts: Facts) -> str:
-    """Per family and coordinate with enough trials: range, tried, best, rank correlation with the objective.
-
-    Empty when no coordinate has enough trials: `coordinates_text` then says all there is to say.
-    """
-    rows = []
-    for family, name, coordinate in _coordinates(facts):
-        if trend(facts, family, name).n < ENOUGH:
-            continue
-        best = best_trial(facts, family)
-        low, high = searched_range(facts, coordinate)
-        at_best = (best.spec.lr if name == "lr" else best.spec.params.get(name)) if best else None
-        cells = [code(family), code(name), *_trend_cells(facts, family, name)]
-        cells += [f"{significant(low)} to {significant(high)}", _tried(facts, family, name), significant(at_best)]
-        rows.append(cells)
-    header = ["loss", "hyper-parameter", "reading", "Spearman's ρ", "n", "range", "tried", "best"]
-    return table(header, rows, left=3) if rows else ""
-
-
-def coordinates_text(facts: Facts) -> str:
-    """The families with too few completed trials for a trend, with what was tried of them."""
-    ranges: dict[str, list[str]] = {}
-    for family, name, _ in _coordinates(facts):
-        if trend(facts, family, name).n < ENOUGH:
-            ranges.setdefault(family, []).append(f"{code(name)} {_tried(facts, family, name)}")
-    if not ranges:
-        return ""
-    all_of_them = all(trend(facts, family, name).n < ENOUGH for family, name, _ in _coordinates(facts))
-    who = "every family" if all_of_them else "these families"
-    tried = "; ".join(f"{code(family)}: {', '.join(coordinates)}" for family, coordinates in ranges.items())
-    return f"Fewer than {ENOUGH} completed trials, too few to show a trend, for {who}. Tried: {tried}."
-
-
-def _coordinates(facts: Facts) -> list[tuple[str, str, Coordinate]]:
-    """(family, coordinate, its range) of every free coordinate of the families that were tried, `lr` included."""
-    tried = set(facts.search["family"])
-    return [
-        (family.family, name, coordinate)
-        for family in facts.sweep.space.families
-        if family.family in tried
-        for name, coordinate in {**family.coordinates, "lr": facts.sweep.space.lr}.items()
-        if coordinate.kind != "fixed"
-    ]
-
-
-def _tried(facts: Facts, family: str, name: str) -> str:
-    column = "lr" if name == "lr" else f"params.{name}"
-    values: pd.Series[float] = facts.search[facts.search["family"] == family][column].dropna()
-    if values.empty:
-        return MISSING
-    low, high = significant(values.min()), significant(values.max())
-    return low if low == high else f"{low} to {high}"
-
-
-def _trend_cells(facts: Facts, family: str, name: str) -> list[str]:
-    result = trend(facts, family, name)
-    if result.rho is None:
-        return ["never varied", MISSING, str(result.n)]
-    reading = ("higher is better" if result.rho > 0 else "lower is better") if result.clear else "no clear trend"
-    return [reading, signed(result.rho, 2), str(result.n)]
 
 
 def collapses(facts: Facts) -> str:
@@ -254,22 +189,11 @@ def collapses_text(facts: Facts) -> str:
         return ""
     families = Counter(t.spec.family for t in only)
     names = [f"{code(family)} ({count(n, 'trial')})" for family, n in families.most_common()]
-    constant = all(t.collapse_at_default in CONSTANT for t in only)
-    gains = [g for t in only if (g := gain_over_constant(facts, t)) is not None]
-    by = ""
-    if constant and gains:
-        low, high = number(min(gains), 2), number(max(gains), 2)
-        by = f" (by {low} mIoU)" if low == high else f" (by {low} to {high} mIoU)"
-    beat = "beat" if gains and min(gains) >= 0.005 else "did no worse than"  # 0.00 is no gain
-    did = f"{beat} a constant answer{by}" if constant else "did not"
     stopped = sum(t.state == "pruned" for t in only)
-    they, them = ("it", "it") if len(only) == 1 else ("they", "them")
-    which = "all of them" if 1 < stopped == len(only) else "it" if len(only) == 1 else f"{stopped} of them"
+    which = "all of them" if stopped == len(only) > 1 else "it" if len(only) == 1 else f"{stopped} of them"
     early = f"; {which} {'was' if stopped == 1 else 'were'} stopped early" if stopped else ""
-    return (
-        f"Collapsed {facts.default_name} only: {listed(names)}. At the chosen {facts.point_name} {they} {did}, so "
-        f"{facts.default_name.removeprefix('at ')} was a poor operating point for {them}{early}."
-    )
+    point = facts.default_name.removeprefix("at ")
+    return f"Collapsed {facts.default_name} only, so that {point} was a poor operating point: {listed(names)}{early}."
 
 
 def failures(facts: Facts) -> str:

@@ -16,8 +16,7 @@ from sweeper.report.figures.images import answers_of
 from sweeper.report.figures.style import save
 from sweeper.report.html import to_html
 from sweeper.report.markdown import render, summary
-from sweeper.report.split_file import stems_of, write_split
-from sweeper.report.tables import write_csv
+from sweeper.report.tables import stems_of, write_csv, write_split
 
 UI_URL = "http://127.0.0.1:5000"
 """Where `sweeper ui` and `mlflow ui` listen by default."""

@@ -16,7 +16,7 @@ from sweeper.cli.schemas import DOCUMENTS, file_name, schema_of, schema_text, wr
 from sweeper.core.document import Document
 from sweeper.evidence.recommendation import recommend, recommendation_json
 from sweeper.report.compare import comparison_json
-from sweeper.report.compared_studies import sides
+from sweeper.report.compare_text import sides
 from sweeper.workflow.status import Signs, status_file
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train

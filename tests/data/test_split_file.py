@@ -10,7 +10,7 @@ import pytest
 from sweeper.core.records import Dataset, ImageInfo
 from sweeper.data.folds import split_for
 from sweeper.data.text_tables import read_sides
-from sweeper.report.split_file import stems_of, write_split
+from sweeper.report.tables import stems_of, write_split
 from tests.support import builders
 
 STEMS = ("a,b", '"', "=1+1", "+x", "-y", "@z", "'q", "日本", "plain", "x 1", "y.2", "z")

@@ -17,8 +17,7 @@ from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.evidence.recommendation import recommend
 from sweeper.report import write_comparison
 from sweeper.report.compare import comparison_json
-from sweeper.report.compare_text import comparison_text, headline, limits, study_table, trends
-from sweeper.report.compared_studies import families, sides
+from sweeper.report.compare_text import comparison_text, families, headline, legend, limits, sides, study_table
 from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn
 from sweeper.workflow.compare import compare_studies
@@ -92,14 +91,6 @@ def test_of_two_configurations_of_a_family_the_better_counts() -> None:
     assert gain is not None and gain.estimate == pytest.approx(0.06)
 
 
-def test_a_trend_is_told_from_five_data_sets_on() -> None:
-    made = [study(f"set{i}", 2.0**i, {"dice": 0.6 + 0.01 * i, "cross_entropy": 0.6}) for i in range(1, 6)]
-    assert "`dice` grows with the imbalance: Kendall's τ = +1.00 over 5 data sets" in trends(sides(made))[-1]
-    assert "cannot be told" in trends(sides(made[:4]))[-1]
-    mixed = study("set0", 1.5, {"dice": 0.63, "cross_entropy": 0.6})
-    assert "`dice` shows no clear trend with the imbalance" in trends(sides([mixed, *made[1:]]))[-1]
-
-
 def test_what_differs_between_studies_is_said_by_name() -> None:
     assert "All studies share recipe, budget and search space" in said(MILD, SEVERE)
     longer = builders.conditions(MILD[0].conditions.dataset, steps=500)
@@ -161,7 +152,7 @@ def test_a_gain_of_a_finalist_that_was_dropped_early_is_at_the_level_of_its_inte
     document = json.loads(write_comparison((MILD, analysed), tmp_path, ui_url=UI).document.read_text("utf-8"))
     found = document["studies"][1]["gain_over_cross_entropy"]
     assert (found["dice"]["level"], found["focal"]["level"]) == (0.99, 0.985)
-    assert "95\u00a0% to 99\u00a0%, by interim analysis" in trends(sides((MILD, analysed)))[0]
+    assert "95\u00a0% to 99\u00a0%, by interim analysis" in legend(sides((MILD, analysed)))[0]
 
 
 @pytest.mark.parametrize("levels", [None, {"cross_entropy": 0.6}, {"dice": 0.6}, {"dice": 0.6, "cross_entropy": 0.6}])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweeper.core.records import BudgetPoint, Comparison, Recommendation, Regret, SweepRecord, Verdict
+from sweeper.core.records import Comparison, Recommendation, Regret, SweepRecord, Verdict
 from sweeper.evidence.intervals import negated
 from sweeper.evidence.recommendation import recommend
-from sweeper.report import confirmation, preferences
-from sweeper.report import search_analysis as analysis
+from sweeper.report import confirmation, preferences, sections
 from sweeper.report.card import card_lines, card_of
-from sweeper.report.cost import cost_table, cost_text, costs
 from sweeper.report.facts import Facts, collect
 from sweeper.report.markdown import render
 from sweeper.report.seed_runs import confirmations, seed_mious
@@ -40,7 +38,6 @@ def rows(table: str) -> list[list[str]]:
 def test_the_level_of_an_early_interim_analysis_is_said_wherever_its_intervals_are() -> None:
     facts = facts_of(looks=builders.ANALYSES, look=0)  # on 3 seeds
     text = text_of(facts)
-    assert "(of differences: 99 %, as the confirmation may be analysed more than once)" in text
     assert "those of differences between finalists at 99 %" in text
     assert "vs cross-entropy [99 %]" in text and "test mIoU (99 %)" in head(text)
     single = text_of(facts_of())
@@ -219,9 +216,8 @@ def test_one_finalist_has_no_preferences() -> None:
 # --- The search's own analysis ------------------------------------------------------------------------------
 
 
-def test_the_searchs_own_sentences_and_budgets_are_shown() -> None:
+def test_the_searchs_own_sentences_are_shown() -> None:
     facts = facts_of(answered=recommended(builders.evidence(CLEAR), analysis=builders.analysis()))
-    assert rows(analysis.budget_table(facts))[2] == ["25", "6", "0.20", "no"]
     assert "- The learning rate explains 60 % of the spread" in text_of(facts)
 
 
@@ -230,8 +226,6 @@ def test_a_search_too_small_to_analyse_leaves_the_section_out() -> None:
     for found in (None, bare):
         answered = recommended(builders.evidence(CLEAR), analysis=found)
         assert "How far the search can be trusted" not in text_of(facts_of(answered=answered))
-    one = builders.analysis(budget=(BudgetPoint(steps=100, families=1, tau=None, same_leader=True),))
-    assert analysis.budget_table(facts_of(answered=recommended(builders.evidence(CLEAR), analysis=one))) == ""
 
 
 def test_explanation_and_literature_are_told_as_plain_text_and_left_out_where_there_is_none() -> None:
@@ -259,39 +253,10 @@ def test_the_same_loss_of_another_library_is_shown_where_it_is_known() -> None:
     assert "</summary>\n\n```python\nsmp.losses.DiceLoss()\n```" in text
 
 
-# --- Cost ---------------------------------------------------------------------------------------------------
-
-
-def timed(seconds: dict[str, list[float]], **changes: Any) -> SweepRecord:
-    pairs = [(family, s) for family, all_of in seconds.items() for s in all_of]
-    trials = [builders.trial(f, 0.6, i, seconds_per_step=s, **changes) for i, (f, s) in enumerate(pairs)]
-    return builders.sweep(trials, [])
-
-
-def test_cost_is_the_median_beside_cross_entropys() -> None:
-    facts = facts_of(timed({"dice": [0.10, 0.11, 0.13], "cross_entropy": [0.10, 0.10], "focal": [0.11, 0.11]}))
-    assert [(c.family, round(c.median, 3), round(c.relative or 0, 3)) for c in costs(facts)] == [
-        ("cross_entropy", 0.1, 1.0),
-        ("dice", 0.11, 1.1),
-        ("focal", 0.11, 1.1),
-    ]
-    assert rows(cost_table(facts))[3][:2] == ["`dice`", "110"]
-    assert "cost is no reason to choose" in cost_text(facts)  # dice's own trainings differ more
-    noisy = facts_of(timed({"dice": [0.10, 0.11, 0.9], "cross_entropy": [0.10, 0.10]}))
-    assert "too much to compare" in cost_text(noisy)
-    steady = facts_of(timed({"dice": [0.10, 0.11], "cross_entropy": [0.10, 0.10], "focal": [0.2, 0.2]}))
-    assert "Clearly dearer than cross-entropy: `focal` 2.00 ×." in cost_text(steady)
-
-
-def test_only_trainings_on_the_device_that_trained_most_are_compared() -> None:
-    sweep = timed({"dice": [0.1, 0.1, 0.1], "cross_entropy": [0.1]})
-    other = builders.trial("focal", 0.6, 9, seconds_per_step=0.001, device="a GPU")
-    facts = facts_of(sweep.model_copy(update={"trials": (*sweep.trials, other)}))
-    assert {c.family for c in costs(facts)} == {"dice", "cross_entropy"}
-
-
-def test_without_a_baseline_or_a_time_cost_is_left_bare() -> None:
-    facts = facts_of(timed({"dice": [0.1]}))
-    assert costs(facts)[0].relative is None and "–" in cost_table(facts) and cost_text(facts) == ""
-    untimed = facts_of(builders.sweep([builders.trial(seconds_per_step=None)], []))
-    assert costs(untimed) == () and cost_table(untimed) == "" and cost_text(untimed) == ""
+def test_the_time_of_a_step_is_the_median_on_the_device_that_trained_most() -> None:
+    timed = (("dice", 0.10), ("dice", 0.11), ("dice", 0.13), ("cross_entropy", 0.1), ("focal", None))
+    trials = [builders.trial(f, 0.6, i, seconds_per_step=s) for i, (f, s) in enumerate(timed)]
+    trials.append(builders.trial("dice", 0.6, 9, seconds_per_step=0.001, device="a GPU"))
+    found = rows(sections.leaderboard(facts_of(builders.sweep(trials, [])), UI))
+    place = found[0].index("ms per step")
+    assert {row[0]: row[place] for row in found[2:]} == {"`dice`": "110", "`cross_entropy`": "100", "`focal`": "–"}

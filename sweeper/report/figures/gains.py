@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeper.report.compared_studies import Side, families
+from sweeper.report.compare_text import Side, families
 from sweeper.report.figures.style import (
     BAND,
     CHOSEN,
