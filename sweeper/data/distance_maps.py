@@ -46,6 +46,6 @@ class DistanceStore(MapStore):
         return len(self.labels)
 
     def of_mask(self, mask: Pixels) -> npt.NDArray[np.float16]:
-        """See `MapStore.of_mask`."""
+        """Maps of one mask, (H, W) → (channels, H, W)."""
         labelled = mask != IGNORE
         return np.stack([signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)

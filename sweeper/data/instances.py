@@ -52,7 +52,7 @@ class InstanceStore(MapStore):
     kind, dtype = "instances", np.int32
 
     def of_mask(self, mask: Pixels) -> npt.NDArray[np.int32]:
-        """See `MapStore.of_mask`."""
+        """Maps of one mask, (H, W) → (channels, H, W)."""
         return instance_ids(mask, mask != IGNORE)[None]
 
 
@@ -62,5 +62,5 @@ class SizeStore(MapStore):
     kind, dtype = "sizes", np.int32
 
     def of_mask(self, mask: Pixels) -> npt.NDArray[np.int32]:
-        """See `MapStore.of_mask`."""
+        """Maps of one mask, (H, W) → (channels, H, W)."""
         return instance_sizes(mask, mask != IGNORE)[None]

@@ -96,5 +96,5 @@ class SkeletonStore(MapStore):
     kind, dtype = "skeletons", np.uint8
 
     def of_mask(self, mask: Pixels) -> npt.NDArray[np.uint8]:
-        """See `MapStore.of_mask`."""
+        """Maps of one mask, (H, W) → (channels, H, W)."""
         return tubes(mask, mask != IGNORE)[None]

@@ -35,9 +35,9 @@ def test_a_image_depends_on_seed_and_index_alone(name):
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_a_set_goes_through_the_same_store_and_record(tmp_path, name):
-    source = f"synthetic:{name}?images=12&size=64"
-    dataset = load_dataset(source, tmp_path)
+def test_a_set_is_what_was_drawn_in_its_store_and_as_files(tmp_path, name):
+    source = f"synthetic:{name}?images=4&size=64"
+    dataset = load_dataset(source, tmp_path / "cache")
     assert (dataset.name, dataset.source, dataset.synthetic) == (name, source, True)
     assert dataset.classes == SCENES[name].classes
     assert dataset.task == ("multiclass" if name == "street" else "binary")
@@ -47,17 +47,9 @@ def test_a_set_goes_through_the_same_store_and_record(tmp_path, name):
         assert np.array_equal(store.image(index), drawn.image)
         assert np.array_equal(store.mask(index), drawn.mask)
         assert sum(image.pixels) == 64 * 64
-
-
-@pytest.mark.parametrize("name", SCENES)
-def test_files_are_read_back_to_identical_pixels(tmp_path, name):
-    written = write_scenes(f"{name}?images=12&size=64", tmp_path / "out")
-    assert written.images == 12
+    assert write_scenes(f"{name}?images=4&size=64", tmp_path / "out").images == 4
     read = load_dataset(str(tmp_path / "out"), tmp_path / "cache")
-    direct = load_dataset(f"synthetic:{name}?images=12&size=64", tmp_path / "cache2")
-    assert read.digest == direct.digest
-    assert read.classes == direct.classes
-    assert not read.synthetic
+    assert (read.digest, read.classes, read.synthetic) == (dataset.digest, dataset.classes, False)
 
 
 def test_a_second_start_draws_nothing(tmp_path, monkeypatch):
@@ -68,12 +60,12 @@ def test_a_second_start_draws_nothing(tmp_path, monkeypatch):
     assert again.source == "synthetic:cracks?size=64&images=4&noise=0.04"
 
 
-@pytest.mark.parametrize("wanted", [0.005, 0.01, 0.03])
+@pytest.mark.parametrize("wanted", [0.005, 0.03])
 def test_cracks_keep_their_share(wanted):
     assert share(f"cracks?images=30&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
 
 
-@pytest.mark.parametrize("wanted", [0.05, 0.18, 0.3])
+@pytest.mark.parametrize("wanted", [0.05, 0.3])
 def test_blobs_keep_their_share(wanted):
     assert share(f"blobs?images=20&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
 
@@ -191,7 +183,7 @@ def masks_of(text: str, count: int = 12) -> list[np.ndarray]:
     return [draw(scenes, i).mask for i in range(count)]
 
 
-@pytest.mark.parametrize("wanted", [0.001, 0.01, 0.05, 0.2, 0.4])
+@pytest.mark.parametrize("wanted", [0.001, 0.05, 0.4])
 @pytest.mark.parametrize("other", ["", "&object=30", "&elongation=9"])
 def test_shapes_have_their_share_to_the_pixel(wanted, other):
     for labels in masks_of(f"shapes?size=96&foreground={wanted}{other}", 4):
@@ -211,7 +203,7 @@ def test_spread_is_about_the_images_not_the_set():
     assert np.mean(wide) == pytest.approx(0.05, rel=0.12)
 
 
-@pytest.mark.parametrize("diameter", [6, 12, 24, 40])
+@pytest.mark.parametrize("diameter", [6, 40])
 def test_objects_have_the_size_that_was_asked_for(diameter):
     sizes = []
     for labels in masks_of(f"shapes?object={diameter}&foreground=0.2&size=192", 6):
@@ -219,7 +211,7 @@ def test_objects_have_the_size_that_was_asked_for(diameter):
     assert np.median(sizes) == pytest.approx(np.pi / 4 * diameter**2, rel=0.08)
 
 
-@pytest.mark.parametrize("elongation", [1, 4, 16])
+@pytest.mark.parametrize("elongation", [1, 16])
 def test_thinness_is_width_at_the_same_area(elongation):
     widths, areas = [], []
     for labels in masks_of(f"shapes?object=24&elongation={elongation}&foreground=0.1&size=192", 6):
