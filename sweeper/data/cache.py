@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
-from sweeper.data.map_store import changed_maps
+from sweeper.data.label_maps import changed_maps
 from sweeper.data.store import StoreFiles, is_complete, is_intact, new_name
 from sweeper.system.whole_files import DAY, remove_left, written_whole
 

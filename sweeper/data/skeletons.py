@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
-from sweeper.data.map_store import MapStore
+from sweeper.data.label_maps import MapStore
 from sweeper.data.store import Pixels
 
 WIDENED = 2

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
-from sweeper.data.instances import instance_ids
+from sweeper.data.label_maps import instance_ids
 from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import Classes, as_classes, mean_probability
 from sweeper.losses.label_maps import LabelMapLoss, segment_sums

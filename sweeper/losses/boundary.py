@@ -1,7 +1,7 @@
 """Dice and the distance to the true boundary (Kervadec et al. 2019, arXiv:1812.07032).
 
 (1 − m) · Dice + m · mean over labelled pixels and classes of |φ_c| · |p_c − y_c|, with φ_c the signed distance to the
-boundary of class c in pixels, clipped (see `sweeper.data.distance_maps`). The paper's mean of φ_c · p_c differs from
+boundary of class c in pixels, clipped (see `sweeper.data.label_maps`). The paper's mean of φ_c · p_c differs from
 it by a constant, so that the gradients are the same; ours is 0 for a perfect answer. Two deliberate differences: a
 pixel beside the boundary has distance ½ on either side (the authors' code has 0 inside, which makes lines of one or
 two pixels free to miss), and a class absent from an image is as far away as the clip allows (there: distance 0, false
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sweeper.core.records import Task
-from sweeper.data.distance_maps import signed_distances
+from sweeper.data.label_maps import signed_distances
 from sweeper.losses.build import build_part
 from sweeper.losses.class_probabilities import as_classes
 from sweeper.losses.label_maps import FromLabels

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sweeper.core.records import Task
-from sweeper.data.instances import instance_sizes
+from sweeper.data.label_maps import instance_sizes
 from sweeper.losses.kernel import NEARLY_NOTHING
 from sweeper.losses.label_maps import LabelMapLoss
 from sweeper.losses.loss_module import without_frequencies

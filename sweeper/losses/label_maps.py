@@ -1,6 +1,6 @@
 """Losses that want more of the labels than the labels: instances, their sizes, skeletons.
 
-sweeper keeps these maps with the data (`sweeper.data.map_store`) and gives them with the batch. Without them they are
+sweeper keeps these maps with the data (`sweeper.data.label_maps`) and gives them with the batch. Without them they are
 computed from the target on the processor at every call: right in any loop, but slow, and it waits for the device.
 """
 

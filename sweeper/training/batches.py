@@ -13,8 +13,7 @@ from torch import Tensor
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
 from sweeper.data.balanced_crops import balanced_of, corner_around
-from sweeper.data.instances import InstanceStore
-from sweeper.data.map_store import MapStore
+from sweeper.data.label_maps import InstanceStore, MapStore
 from sweeper.data.store import PixelStore
 from sweeper.training.augment import Draws, draw
 

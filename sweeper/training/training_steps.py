@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, Dataset, TrialSpec
 from sweeper.data.balanced_crops import central_classes
-from sweeper.data.distance_maps import DistanceStore
-from sweeper.data.instances import InstanceStore, SizeStore
-from sweeper.data.map_store import MapStore
+from sweeper.data.label_maps import DistanceStore, InstanceStore, MapStore, SizeStore
 from sweeper.data.skeletons import SkeletonStore
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss

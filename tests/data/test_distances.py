@@ -14,7 +14,7 @@ import torch
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import open_store
-from sweeper.data.distance_maps import FARTHEST, DistanceStore, signed_distances
+from sweeper.data.label_maps import FARTHEST, DistanceStore, signed_distances
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
 from sweeper.losses.boundary import distance_maps

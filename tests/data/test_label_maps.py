@@ -13,7 +13,7 @@ from scipy.ndimage import label
 from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import open_store
-from sweeper.data.instances import InstanceStore, SizeStore, instance_ids, instance_sizes
+from sweeper.data.label_maps import InstanceStore, SizeStore, instance_ids, instance_sizes
 from sweeper.data.skeletons import SkeletonStore, thinned, tubes
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss

@@ -369,14 +369,14 @@ FAULTS = (
     ),
     Fault(
         "components: corners do not touch",
-        "data/instances.py",
+        "data/label_maps.py",
         "touching = np.ones((3,) * known.ndim, dtype=bool)",
         "touching = None",
         "blob_dice/binary",
     ),
     Fault(
         "components: ignored pixels connect",
-        "data/instances.py",
+        "data/label_maps.py",
         "known = np.where(labelled, labels, 0)\n    touching",
         "known = np.where(labelled, labels, 1)\n    touching",
         "blob_dice/binary",
@@ -426,14 +426,14 @@ FAULTS = (
     ),
     Fault(
         "boundary distances a pixel too long",
-        "data/distance_maps.py",
+        "data/label_maps.py",
         "distance_transform_edt(~present) - 0.5",
         "distance_transform_edt(~present) + 0.5",
         "boundary/binary",
     ),
     Fault(
         "boundary: ignored pixels are of the other side",
-        "data/distance_maps.py",
+        "data/label_maps.py",
         "absent = labelled & ~present",
         "absent = ~present",
         "boundary/multiclass",

@@ -12,7 +12,7 @@ from sweeper.core.errors import ChangedImagesError, SweeperError
 from sweeper.core.records import Conditions, Dataset, TrialResult
 from sweeper.data import load_dataset
 from sweeper.data.cache import changed_since, hold
-from sweeper.data.distance_maps import DistanceStore
+from sweeper.data.label_maps import DistanceStore
 from sweeper.data.store import is_intact, open_store
 from sweeper.workflow.conclude import report_study
 from sweeper.workflow.request_checks import check_request

@@ -5,6 +5,10 @@ For a store in the folder S the maps of a kind lie in `S/KIND-FORMAT-FIRST-LAST/
 of other labels. Files are made when they are first asked for, written beside their place and renamed: readers see all
 of a file or none, and two processes that make the same one write the same bytes. The last four bytes of a file are the
 CRC-32 of all others.
+
+Distances are to the boundaries of classes. Instances are the connected components of classes: neighbours are the pixels
+that touch, at a corner, too (8 in an image). Class 0 is what lies behind them: no instance, and all of it counts as
+one thing.
 """
 
 from __future__ import annotations
@@ -17,9 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
+from sweeper.core.records import IGNORE
 from sweeper.data.store import Pixels, PixelStore, sum_of
 from sweeper.system.whole_files import written_whole
 
+FARTHEST = 100.0
+"""Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
 _WHOLE = 0x2144DF1C
 """CRC-32 of any bytes that are followed by their own CRC-32."""
 
@@ -107,3 +114,93 @@ def _is_whole(path: Path) -> bool:
             return sum_of(file) == _WHOLE
     except OSError:
         return False
+
+
+def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Distance of each pixel to the boundary of a class, in pixels: negative inside, positive outside.
+
+    The boundary runs between pixels: ±½ on its two sides. Where the class is nowhere, `FARTHEST`; where it is on all
+    labelled pixels, −`FARTHEST`. Ignored pixels are neither inside nor outside: they bound nothing, and have 0.
+
+    Args:
+        present: (H, W), whether the pixel is of the class; False where not labelled.
+        labelled: (H, W).
+
+    Returns:
+        (H, W) in [−FARTHEST, FARTHEST].
+    """
+    from scipy.ndimage import distance_transform_edt  # not at the top: workers should begin soon
+
+    absent = labelled & ~present
+    outside = distance_transform_edt(~present) - 0.5 if present.any() else np.inf
+    inside = distance_transform_edt(~absent) - 0.5 if absent.any() else np.inf
+    signed = np.where(present, -np.minimum(inside, FARTHEST), np.minimum(outside, FARTHEST))
+    return np.where(labelled, signed, 0.0).astype(np.float32)
+
+
+class DistanceStore(MapStore):
+    """Signed distances to each class's boundary, (C, H, W) float16 in [−FARTHEST, FARTHEST]."""
+
+    kind, dtype = "distances", np.float16
+
+    @property
+    def channels(self) -> int:
+        """One for each label."""
+        return len(self.labels)
+
+    def of_mask(self, mask: Pixels) -> npt.NDArray[np.float16]:
+        """Maps of one mask, (H, W) → (channels, H, W)."""
+        labelled = mask != IGNORE
+        return np.stack([signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)
+
+
+def instance_ids(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Number of the connected component that each pixel belongs to: 1, 2, … through all classes.
+
+    Args:
+        labels: (H, W), or any other axes of space: class indices; whatever where not labelled.
+        labelled: the same shape.
+
+    Returns:
+        The same shape; 0 in class 0 and where not labelled.
+    """
+    from scipy.ndimage import label  # not at the top: workers should begin soon
+
+    known = np.where(labelled, labels, 0)
+    touching = np.ones((3,) * known.ndim, dtype=bool)
+    found, number = np.zeros(known.shape, dtype=np.int32), 0
+    for one in np.unique(known[known > 0]):
+        components, more = label(known == one, structure=touching)
+        found += np.where(components > 0, components + number, 0).astype(np.int32)
+        number += int(more)
+    return found
+
+
+def instance_sizes(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Pixels of the connected component that each pixel belongs to; of class 0 all its pixels.
+
+    Arguments as for `instance_ids`; returns the same shape, 0 where not labelled.
+    """
+    ids = instance_ids(labels, labelled)
+    sizes = np.bincount(ids[labelled], minlength=1)
+    return np.where(labelled, sizes[ids], 0).astype(np.int32)
+
+
+class InstanceStore(MapStore):
+    """`instance_ids` of each image, (1, H, W)."""
+
+    kind, dtype = "instances", np.int32
+
+    def of_mask(self, mask: Pixels) -> npt.NDArray[np.int32]:
+        """Maps of one mask, (H, W) → (channels, H, W)."""
+        return instance_ids(mask, mask != IGNORE)[None]
+
+
+class SizeStore(MapStore):
+    """`instance_sizes` of each image, (1, H, W)."""
+
+    kind, dtype = "sizes", np.int32
+
+    def of_mask(self, mask: Pixels) -> npt.NDArray[np.int32]:
+        """Maps of one mask, (H, W) → (channels, H, W)."""
+        return instance_sizes(mask, mask != IGNORE)[None]
