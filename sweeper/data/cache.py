@@ -212,17 +212,17 @@ def _note(cache: Path, key: str) -> Path:
     return cache / NOTES / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
 
 
-def remembered(cache: Path, key: str, state: str, say: Callable[[str], None]) -> Dataset | None:
+def remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -> Dataset | None:
     """The data set as it was read when the source was in this state, if note and store are as they were written.
 
-    `say` is told of a damage.
+    `log` receives a line where something is damaged.
     """
     try:
         note = json.loads(_note(cache, key).read_text(encoding="utf-8"))
         if note["state"] != state:
             return None
         if note["crc32"] != _sum_of(note["dataset"]):
-            say(f"what was remembered of a data set is damaged ({_note(cache, key)}); it is read anew")
+            log(f"what was remembered of a data set is damaged ({_note(cache, key)}); it is read anew")
             return None
         dataset = Dataset.model_validate(note["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -231,7 +231,7 @@ def remembered(cache: Path, key: str, state: str, say: Callable[[str], None]) ->
     if not is_complete(store):
         return None
     if not is_intact(store):
-        say(f"the decoded images in {store} are damaged: they are not what their checksums say; decoding them anew")
+        log(f"the decoded images in {store} are damaged: they are not what their checksums say; decoding them anew")
         return None
     return dataset.model_copy(update={"store": str(store)})
 

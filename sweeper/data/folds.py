@@ -13,7 +13,7 @@ from sweeper.core.text import count
 from sweeper.data.split import VAL_SHARE, divide, indices_of, keyed, size_of, strata_of, take, units_of, without
 
 NOT_HELD_OUT = "not held out"
-"""The label of every result with folds, wherever it is told."""
+"""The label of every result with folds, wherever it is reported."""
 
 
 def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int, fold: int | None = None) -> Split:

@@ -62,7 +62,7 @@ def load_dataset(
         DataError: the data set has problems; all of them are named.
         UsageError: the folder does not exist, the cache cannot be written, or there is no such format.
     """
-    say = log or (lambda line: None)
+    log = log or (lambda line: None)
     cache = cache.absolute()
     if source.startswith(PREFIX):
         if format is not None or class_map is not None:
@@ -70,7 +70,7 @@ def load_dataset(
             raise UsageError(f"{option} is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
-        return _kept(cache, key, state, source, lambda: (read_scenes(scene, source, cache, say, tick), True), say=say)
+        return _kept(cache, key, state, source, lambda: (read_scenes(scene, source, cache, log, tick), True), log=log)
     asked = {
         "patterns": patterns,
         "class_map": None if class_map is None else {k: tuple(v) for k, v in class_map.items()},
@@ -79,7 +79,7 @@ def load_dataset(
     place.patterns, place.class_map = patterns, class_map
     variant = "".join(f"{value}:" for value in asked.values() if value is not None)
     if is_zip(place.root):
-        dataset = _from_archive(place, format, variant, source, cache=cache, say=say, tick=tick)
+        dataset = _from_archive(place, format, variant, source, cache=cache, log=log, tick=tick)
     else:
         try:
             found = choose(place, format)
@@ -90,12 +90,12 @@ def load_dataset(
                 place.title, [f"{what}: must be a folder that can be read ({error.strerror}); change its permissions"]
             ) from error
         key = f"{found.name}:{variant}{(found.place.entry or found.place.root).resolve()}"
-        dataset = _kept(cache, key, state, source, lambda: _read(found, cache, say, tick), say=say)
+        dataset = _kept(cache, key, state, source, lambda: _read(found, cache, log, tick), log=log)
     return dataset.model_copy(update=asked)
 
 
 def _from_archive(
-    place: Place, format: str | None, variant: str, source: str, *, cache: Path, say: Log, tick: Tick | None
+    place: Place, format: str | None, variant: str, source: str, *, cache: Path, log: Log, tick: Tick | None
 ) -> Dataset:
     """The data set in a zip file. What lies in an unchanged one is known, and it is not unpacked."""
     archive = place.root
@@ -105,9 +105,9 @@ def _from_archive(
     def read() -> tuple[Dataset, bool]:
         with unpacked(archive, cache) as folder:
             found = choose(replace(place, root=folder, called=archive.stem, archive=archive), format)
-            return _read(found, cache, say, tick)[0], True
+            return _read(found, cache, log, tick)[0], True
 
-    return _kept(cache, key, state, source, read, say=say)
+    return _kept(cache, key, state, source, read, log=log)
 
 
 def _place(source: str) -> Place:
@@ -124,14 +124,14 @@ def _place(source: str) -> Place:
     return Place(path.parent, path) if named else Place(path)
 
 
-def _read(found: Found, cache: Path, say: Log, tick: Tick | None) -> tuple[Dataset, bool]:
+def _read(found: Found, cache: Path, log: Log, tick: Tick | None) -> tuple[Dataset, bool]:
     """Names and colours beside the annotations, then the annotations and images.
 
     Returns:
         The data set, and whether the fingerprint looks at all that was read.
     """
     place = found.place
-    say(f"reading {place.title}, {found.line}")
+    log(f"reading {place.title}, {found.line}")
     path = place.root / "classes.txt"
     if path.exists() and place.inside(path):
         place.classes = read_classes(path, place.problems)
@@ -191,13 +191,13 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _kept(
-    cache: Path, key: str, state: str, source: str, read: Callable[[], tuple[Dataset, bool]], *, say: Log
+    cache: Path, key: str, state: str, source: str, read: Callable[[], tuple[Dataset, bool]], *, log: Log
 ) -> Dataset:
     """The data set as an earlier start read it in this state, else read now and remembered."""
-    known = remembered(cache, key, state, say)
+    known = remembered(cache, key, state, log)
     if known is not None:
         if known.read_as is not None:
-            say(f"{shown(source)}, {known.read_as} (decoded earlier)")
+            log(f"{shown(source)}, {known.read_as} (decoded earlier)")
         return known.model_copy(update={"source": source})
     try:
         found, watched = read()

@@ -49,7 +49,7 @@ def read_dataset(place: Place, format_: Format, format_name: str, cache: Path, t
         format_: what reads it.
         format_name: the name of that.
         cache: where the store is put, named by its digest.
-        tick: is told of each image that is decoded, or at fault.
+        tick: is called after each image that is decoded, or at fault.
 
     Raises:
         DataError: with every problem of the set.

@@ -247,7 +247,7 @@ def draw(scenes: SceneSet, index: int) -> Drawn:
 
 
 def read_scenes(
-    scenes: SceneSet, source: str, cache: Path, say: Callable[[str], None], tick: Tick | None = None
+    scenes: SceneSet, source: str, cache: Path, log: Callable[[str], None], tick: Tick | None = None
 ) -> Dataset:
     """Draw a set into a store below `cache`.
 
@@ -255,10 +255,10 @@ def read_scenes(
         scenes: what to draw.
         source: what the user asked for.
         cache: where the store is put, named by its digest.
-        say: receives one line at the start.
-        tick: is told of each image.
+        log: receives one line at the start.
+        tick: is called after each image.
     """
-    say(f"drawing {scenes.images} images of {PREFIX}{scenes.name}")
+    log(f"drawing {scenes.images} images of {PREFIX}{scenes.name}")
     counts = []
     with StoreWriter(cache, channels=3) as writer:
         for drawn in _all(scenes):

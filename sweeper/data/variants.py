@@ -31,9 +31,9 @@ FEWEST = 3
 RESIZER = "area/1"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""
 LOST = 0.1
-"""Share of a class's pixels or components from which on its loss is told."""
+"""Share of a class's pixels or components from which on a warning names its loss."""
 APART = 2
-"""Times as many components as before from which on a class is told to have fallen apart."""
+"""Times as many components as before from which on a warning names a class as fallen apart."""
 _EIGHT = np.ones((3, 3), dtype=np.int8)
 _FORGET = 64
 

@@ -264,7 +264,7 @@ def _read(place: Place, guess: Guess, naming: Ambiguous | None = None) -> Readin
         found = found.first
     guess = guess if found is None else _named(guess, found)
     image, mask = (file_pattern("", text, any_case=True) for text in (guess.images, guess.masks))
-    # A file that is called otherwise keeps its own name: so it is told that it belongs to no other, or is one too many.
+    # A file that is called otherwise keeps its own name: it is a problem where that belongs to no other.
     images = [match(one.path, one.below, image) or one for one in images]
     masks = [match(one.path, one.below, mask) or one for one in masks]
 

@@ -145,7 +145,7 @@ def paired(
     for one in image_files:
         for path in found.get(one.path, ()):
             owners[path].append(one)
-    _say_bare(place, image_files, found, masks)
+    _name_bare(place, image_files, found, masks)
     names = [one.name.rpartition("/")[2] for one in image_files]
     repeated = len(set(names)) < len(names)
     samples, several = [], set()
@@ -176,7 +176,7 @@ def paired(
     return drop_repeated(place, samples), [one.path for one in labels if one.path not in taken]
 
 
-def _say_bare(
+def _name_bare(
     place: Place,
     image_files: Sequence[Match],
     found: Mapping[Path, list[Path]],

@@ -210,7 +210,7 @@ def _mask(place: Place, drawing: Drawing, words: Words, way: Way, size: Size | N
             ready.append(Ready(label, shape, rings))
     try:
         draw = areas if way == "areas" else partial(outlines, large_first=way == "large first")
-        mask = draw(ready, size, words.background, partial(_say_hole, place, drawing)) if not faults else None
+        mask = draw(ready, size, words.background, partial(_note_hole, place, drawing)) if not faults else None
     except ValueError as error:
         faults.append(str(error))
     if faults:
@@ -234,7 +234,7 @@ def _rings(place: Place, drawing: Drawing, shape: Shape, size: Size) -> list[Poi
     return usable
 
 
-def _say_hole(place: Place, drawing: Drawing) -> None:
+def _note_hole(place: Place, drawing: Drawing) -> None:
     place.tally.add(
         "image", "with a ring of an object inside another, which is read as a hole", place.name(drawing.path)
     )
