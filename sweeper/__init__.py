@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sweeper.version import __version__
 
 if TYPE_CHECKING:
-    from sweeper.api import Sweep, load_trials, run
+    from sweeper.api import Sweep, judge, load_trials, run
 
-__all__ = ["Sweep", "__version__", "load_trials", "run"]
+__all__ = ["Sweep", "__version__", "judge", "load_trials", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,11 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.core.errors import RequestError
@@ -19,6 +21,7 @@ from sweeper.core.text import suggestion
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sweeper.judging.judgement import Judgement
     from sweeper.workflow.settings import Settings
 
 
@@ -102,6 +105,56 @@ def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
     from sweeper.storage import load_sweep, open_storage
 
     return trials_frame(load_sweep(open_storage(storage), study))
+
+
+def judge(
+    scores: pd.DataFrame | str | os.PathLike[str],
+    *,
+    metric: str | None = None,
+    baseline: str | None = None,
+    margin: float | None = None,
+    lower_is_better: bool = False,
+    paired_seeds: bool = False,
+    common: bool = False,
+    level: float = 0.95,
+    columns: Mapping[str, str] | None = None,
+) -> Judgement:
+    """Judge runs that were trained elsewhere, as `sweeper judge` does.
+
+    Args:
+        scores: a table with the columns `method` and `score` (or tp, fp, fn), and where there are some `seed`, `image`,
+            `group`, `class`, one row each; or a file or folder, as the command takes it.
+        metric: column of the scores, or `miou` or `dice` of tp, fp and fn.
+        baseline: method that is taken where it will do.
+        margin: difference that does not matter, in the score's unit; None = 0.01 where all scores lie within 0 to 1.
+        lower_is_better: such as distances.
+        paired_seeds: whether a seed is the same for all methods; else each has its own trainings.
+        common: whether to leave out the images that some run has no score of.
+        level: of the intervals.
+        columns: name of the column of `method`, `seed`, `image`, `group` or `class`, where it is another.
+
+    Raises:
+        sweeper.core.errors.UsageError: with all that is wrong with the scores.
+    """
+    from sweeper.judging.judgement import judge_scores
+    from sweeper.judging.read import read_scores
+    from sweeper.judging.score_table import Asked, Scores
+
+    if isinstance(scores, str | os.PathLike):
+        found = read_scores(Path(scores))
+    else:
+        found = Scores({str(name): scores[name].tolist() for name in scores.columns}, "a table")
+    asked = Asked(
+        metric=metric,
+        baseline=baseline,
+        margin=margin,
+        lower_is_better=lower_is_better,
+        paired_seeds=paired_seeds,
+        common=common,
+        level=level,
+        columns=columns or {},
+    )
+    return judge_scores(found, asked)
 
 
 class _NeverStops:

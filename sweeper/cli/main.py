@@ -28,6 +28,7 @@ COMMANDS = {
     "run": "Search, confirm, recommend: the whole flow.",
     "profile": "Imbalance fingerprint of a data set, without training.",
     "studies": "List the studies with state, verdict and best loss, or delete one.",
+    "judge": "The verdict on runs that were trained elsewhere, from a table of their scores.",
     "report": "Write a study's report again.",
     "export": "Write the recommended loss, and weights trained with it, as files.",
     "train": "Train the recommended configuration to the end.",

@@ -19,19 +19,10 @@ from sweeper.cli.options import note_json
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, settings_options
 from sweeper.cli.signals import StopRequest
+from sweeper.cli.verdict_codes import VERDICT_CODES
 from sweeper.core.errors import OutputError, SweeperError
-from sweeper.core.records import Verdict
 from sweeper.system.streams import check_output
 from sweeper.workflow.settings import Settings
-
-VERDICT_CODES = {
-    Verdict.CLEAR_WINNER: 0,
-    Verdict.EQUIVALENT: 10,
-    Verdict.SAFE_CHOICE: 11,
-    Verdict.UNDECIDED: 12,
-    Verdict.NONE: 13,
-}
-"""Exit status of `--exit-code-by-verdict`; none of the others (docs/reference/commands.md) is among them."""
 
 
 @click.command(cls=RunCommand)

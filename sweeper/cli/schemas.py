@@ -26,6 +26,7 @@ from sweeper.cli.profile import ProfileDocument
 from sweeper.core.document import Document
 from sweeper.doctor.check import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
+from sweeper.judging.judgement import JudgementDocument
 from sweeper.losses.certification.checks import CertificationDocument
 from sweeper.report.compare import ComparisonDocument
 from sweeper.workflow.dry_run import PreviewDocument
@@ -37,6 +38,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RecommendationDocument,
     PreviewDocument,
     ComparisonDocument,
+    JudgementDocument,
     ProfileDocument,
     StudiesDocument,
     DeletedDocument,

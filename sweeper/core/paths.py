@@ -142,3 +142,13 @@ class ComparisonPaths:
         self.html = self.folder / "report.html"
         self.document = self.folder / "comparison.json"
         self.figures = self.folder / "figures"
+
+
+class JudgementPaths:
+    """Where the files of a judgement lie: in the folder itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.markdown = folder / "report.md"
+        self.html = folder / "report.html"
+        self.document = folder / "judgement.json"
+        self.figures = folder / "figures"

@@ -46,12 +46,12 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def at_most(bound: float, margin: float) -> str:
-    """A bound ≥ 0 for people, rounded up: to three digits, or as many as the margin has that it is compared with.
+def at_most(bound: float, margin: float, least: int = 3) -> str:
+    """A bound ≥ 0 for people, rounded up: to `least` digits, or as many as the margin has that it is compared with.
 
     So it reads no less than it is, and more than the margin only where it is more. Never 0: nobody knows so much.
     """
-    digits = max(3, -int(Decimal(repr(margin)).as_tuple().exponent))
+    digits = max(least, -int(Decimal(repr(margin)).as_tuple().exponent))
     return f"{max(1, ceil(bound * 10**digits - 1e-6)) / 10**digits:.{digits}f}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeper.core.records import Evidence
+from sweeper.core.records import Contest, Evidence
 from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import units
 
@@ -11,13 +11,13 @@ FEW_IMAGES = 40
 (docs/verdict.md)."""
 
 
-def caveats(evidence: Evidence) -> tuple[str, ...]:
+def caveats(evidence: Contest) -> tuple[str, ...]:
     """What limits these intervals, in sentences; () where nothing does."""
     found = []
     if 0 < units(evidence) < FEW_IMAGES:
         what = "test images" if evidence.test_groups is None else "groups of test images"
         found.append(
-            f"{units(evidence)} {what}, fewer than {FEW_IMAGES}: intervals from so few are themselves uncertain, and "
+            f"{units(evidence):g} {what}, fewer than {FEW_IMAGES}: intervals from so few are themselves uncertain, and "
             "where single images weigh much they hold the truth less often than they say."
         )
     if evidence.test_groups is not None and evidence.few_groups is None:
@@ -32,6 +32,8 @@ def caveats(evidence: Evidence) -> tuple[str, ...]:
             "group as one image, so that they are wide; the sentence about these groups alone takes the images as "
             "the sample, and says nothing of other groups (another video, another patient)."
         )
+    if not isinstance(evidence, Evidence):
+        return tuple(found)
     if evidence.scarce:
         unit = "image" if evidence.test_groups is None else "group"
         where = listed([f"{name} ({count(images, unit)})" for name, images in evidence.scarce])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from sweeper.core.records import Comparison, Evidence, Interval
+from sweeper.core.records import Comparison, Contest, Evidence, Interval
 from sweeper.evidence.interim_analyses import SHOWING, common_seeds
 
 LEARNED = 0.002
 """Test mIoU by which a finalist must beat a constant answer to have learned anything: the margin by which collapses are
 judged too (`sweeper.training.collapse`)."""
-NEAR = 0.001
-"""Expected regrets that differ by less, in mIoU, are told apart by other grounds."""
+NEAR = 0.1
+"""Expected regrets that differ by less, in hundredths (`Scale.hundredth`), are told apart by other grounds."""
 Step = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
 
 
@@ -24,7 +25,7 @@ class Ground(NamedTuple):
     """Who was left before it."""
 
 
-def comparison(evidence: Evidence, first: int, second: int) -> Comparison:
+def comparison(evidence: Contest, first: int, second: int) -> Comparison:
     """The comparison of `first` with `second`.
 
     Raises:
@@ -36,17 +37,17 @@ def comparison(evidence: Evidence, first: int, second: int) -> Comparison:
     raise ValueError(f"evidence must hold all ordered pairs of finalists, got none for ({first}, {second})")
 
 
-def difference(evidence: Evidence, first: int, second: int) -> Interval:
+def difference(evidence: Contest, first: int, second: int) -> Interval:
     """The paired difference `first` − `second`; raises as `comparison` does."""
     return comparison(evidence, first, second).difference
 
 
-def measured(evidence: Evidence, i: int, j: int) -> bool:
+def measured(evidence: Contest, i: int, j: int) -> bool:
     """Whether both parts of a difference's variance could be estimated at all."""
     return common_seeds(evidence, i, j) >= 2 and units(evidence) >= 2
 
 
-def shows(evidence: Evidence, i: int, j: int) -> bool:
+def shows(evidence: Contest, i: int, j: int) -> bool:
     """Whether intervals of this pair may decide anything: fewer than `SHOWING` seeds show nothing."""
     return measured(evidence, i, j) and common_seeds(evidence, i, j) >= SHOWING
 
@@ -56,26 +57,26 @@ def wins(gap: Interval, rope: float) -> bool:
     return gap.low > 0 and gap.estimate >= rope
 
 
-def beats(evidence: Evidence, best: int, rival: int) -> bool:
+def beats(evidence: Contest, best: int, rival: int) -> bool:
     """Whether `best` − `rival` won at an interim analysis: who was beaten stays beaten."""
     found = comparison(evidence, best, rival)
     won = wins(found.difference, evidence.rope) if found.won is None else found.won
     return shows(evidence, best, rival) and won
 
 
-def same(evidence: Evidence, i: int, j: int) -> bool:
+def same(evidence: Contest, i: int, j: int) -> bool:
     """Whether the difference is shown to lie within ± ROPE, by the interim analyses so far together."""
     found = comparison(evidence, i, j)
     return shows(evidence, i, j) and -evidence.rope <= found.floor and found.ceiling <= evidence.rope
 
 
-def sound(evidence: Evidence, i: int) -> bool:
+def sound(evidence: Contest, i: int) -> bool:
     """Whether it learned, and no training of its configuration collapsed, in the search or since."""
     finalist = evidence.finalists[i]
     return has_learned(evidence, i) and finalist.collapses + finalist.collapses_in_search == 0
 
 
-def safe(evidence: Evidence, i: int, best: int, unbeaten: Sequence[int]) -> bool:
+def safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bool:
     """Whether it is shown that taking `i` costs at most the ROPE against any finalist that could be the best.
 
     It reads within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a
@@ -90,7 +91,7 @@ def safe(evidence: Evidence, i: int, best: int, unbeaten: Sequence[int]) -> bool
     )
 
 
-def probable(evidence: Evidence, i: int) -> bool:
+def probable(evidence: Contest, i: int) -> bool:
     """Whether it costs at most the ROPE, with the probability that the printed bound has.
 
     Never with so few groups of images that these cannot stand for others: their spread is hardly known.
@@ -99,12 +100,17 @@ def probable(evidence: Evidence, i: int) -> bool:
     return regret is not None and evidence.few_groups is None and regret.bound <= evidence.rope + 1e-9
 
 
-def has_learned(evidence: Evidence, i: int) -> bool:
-    """Whether a finalist's test mIoU beats a constant answer by more than `LEARNED`."""
+def has_learned(evidence: Contest, i: int) -> bool:
+    """Whether a finalist's test mIoU beats a constant answer by more than `LEARNED`.
+
+    What a constant answer would score is not known of networks that were trained elsewhere: they count as learned.
+    """
+    if not isinstance(evidence, Evidence):
+        return True
     return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED
 
 
-def behind(evidence: Evidence, i: int, among: Iterable[int]) -> bool:
+def behind(evidence: Contest, i: int, among: Iterable[int]) -> bool:
     """Whether a finalist reads lower than one of these by more than the region of practical equivalence.
 
     It may be as good all the same; while nothing is shown, it is not what to take.
@@ -113,7 +119,7 @@ def behind(evidence: Evidence, i: int, among: Iterable[int]) -> bool:
     return any(difference(evidence, k, i).estimate > evidence.rope + rounding for k in among if k != i)
 
 
-def preferred(evidence: Evidence, among: Sequence[int], order: Sequence[str]) -> tuple[int, tuple[Ground, ...]]:
+def preferred(evidence: Contest, among: Sequence[int], order: Sequence[str]) -> tuple[int, tuple[Ground, ...]]:
     """Whom to name of several that will do, and the grounds on which others were passed over, in their order.
 
     Of those that learned, the ones with the least expected regret (within `NEAR`; where no regret is known: that read
@@ -131,38 +137,46 @@ def preferred(evidence: Evidence, among: Sequence[int], order: Sequence[str]) ->
     return min(left, key=lambda i: simplicity(evidence, i, order)), tuple(grounds)
 
 
-def _least_regret(evidence: Evidence, i: int, left: Sequence[int]) -> bool:
+def _least_regret(evidence: Contest, i: int, left: Sequence[int]) -> bool:
     regrets = {k: regret for k in left if (regret := evidence.finalists[k].regret) is not None}
     if len(regrets) < len(left):
         return not behind(evidence, i, left)
-    return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + NEAR
+    near = NEAR * evidence.scale.hundredth
+    return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + near
 
 
-def _plain(evidence: Evidence, i: int, left: Sequence[int]) -> bool:
+def _plain(evidence: Contest, i: int, left: Sequence[int]) -> bool:
+    if not isinstance(evidence, Evidence):
+        return True
     at_default = [evidence.finalists[k].miou_at_default for k in left]
     return evidence.finalists[i].miou_at_default >= max(at_default) - evidence.rope
 
 
-_STEPS: tuple[tuple[Step, Callable[[Evidence, int, Sequence[int]], bool]], ...] = (
+_STEPS: tuple[tuple[Step, Callable[[Contest, int, Sequence[int]], bool]], ...] = (
     ("learned", lambda evidence, i, _: has_learned(evidence, i)),
     ("regret", _least_regret),
     ("plain", _plain),
     ("collapse", lambda evidence, i, _: sound(evidence, i)),
-    ("edge", lambda evidence, i, _: not evidence.finalists[i].lr_at_edge),
+    ("edge", lambda evidence, i, _: not (isinstance(evidence, Evidence) and evidence.finalists[i].lr_at_edge)),
 )
 
 
-def simplicity(evidence: Evidence, i: int, order: Sequence[str]) -> tuple[int, str]:
+def simplicity(evidence: Contest, i: int, order: Sequence[str]) -> tuple[int, str]:
     """Place of a finalist's family in the declared order; families that are not in it come last, by name."""
     family = evidence.finalists[i].family
     return (order.index(family) if family in order else len(order), family)
 
 
-def others(evidence: Evidence, i: int) -> list[int]:
+def others(evidence: Contest, i: int) -> list[int]:
     """All finalists but `i`."""
     return [k for k in range(len(evidence.finalists)) if k != i]
 
 
-def units(evidence: Evidence) -> int:
-    """How many independent test images, or groups of images, there are."""
+def units(evidence: Contest) -> float:
+    """How many independent test images, or groups of images, there are.
+
+    Infinite where nothing is said of other images: what was scored is all that there is.
+    """
+    if evidence.scope == "trainings":
+        return math.inf
     return evidence.test_pictures if evidence.test_groups is None else evidence.test_groups

@@ -12,13 +12,14 @@ on Student's t; ours are made for t on S − 1 degrees of freedom, by simulation
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from scipy.special import stdtr
 
-from sweeper.core.records import Evidence, InterimAnalysis
+from sweeper.core.records import Contest, InterimAnalysis
 from sweeper.evidence.intervals import LEVEL, Floats
 
 SEEDS = (2, 3, 4, 5, 6, 8, 13, 21, 34)
@@ -88,12 +89,12 @@ def _two_sided(total: Floats, squares: Floats, seeds: int) -> Floats:
     return chances
 
 
-def analysis_at(analyses: Sequence[InterimAnalysis], seeds: int) -> int:
+def analysis_at(analyses: Sequence[InterimAnalysis], seeds: float) -> int:
     """Index of the analysis at which `seeds` seeds are complete: the first with at least as many, else the last."""
     return next((k for k, analysis in enumerate(analyses) if analysis.seeds >= seeds), max(0, len(analyses) - 1))
 
 
-def level_at(analyses: Sequence[InterimAnalysis], seeds: int) -> float:
+def level_at(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
     """Level of a comparison on `seeds` common seeds: 1 − error of their interim analysis; LEVEL where none is planned.
 
     A finalist that was dropped at an earlier interim analysis keeps its level: the data are as they were then, and
@@ -105,17 +106,23 @@ def level_at(analyses: Sequence[InterimAnalysis], seeds: int) -> float:
     """
     if not analyses:
         return LEVEL
-    if seeds > analyses[-1].seeds:
+    if analyses[-1].seeds < seeds < math.inf:
         last = analyses[-1]
-        return 1 - (_spending(analyses[0].seeds, seeds)[1][-1] or ERROR) * last.error / (last.spends or ERROR)
+        return 1 - (_spending(analyses[0].seeds, int(seeds))[1][-1] or ERROR) * last.error / (last.spends or ERROR)
     return 1 - analyses[analysis_at(analyses, seeds)].error
 
 
-def common_seeds(evidence: Evidence, first: int, second: int) -> int:
-    """On how many seeds two finalists (indices) are compared."""
-    return len(set(evidence.finalists[first].seeds) & set(evidence.finalists[second].seeds))
+def common_seeds(evidence: Contest, first: int, second: int) -> float:
+    """On how many seeds two finalists (indices) are compared; of unpaired ones, how many the one with fewer has.
+
+    Infinite where nothing is said of other trainings: these are all that there are.
+    """
+    if evidence.scope == "images":
+        return math.inf
+    one, other = set(evidence.finalists[first].seeds), set(evidence.finalists[second].seeds)
+    return len(one & other) if evidence.paired else min(len(one), len(other))
 
 
-def level_of(evidence: Evidence, first: int, second: int) -> float:
+def level_of(evidence: Contest, first: int, second: int) -> float:
     """Level of the interval that compares two finalists (indices)."""
     return level_at(evidence.looks, common_seeds(evidence, first, second))

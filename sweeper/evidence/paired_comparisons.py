@@ -93,13 +93,13 @@ def weigh(
     ]
     if baseline in at:
         rows = [f.model_copy(update={"vs_plain": _gain(bench, at[f.family], at[baseline])}) for f in rows]
-    levels = dict(zip(at, _levels(list(at.values()), bench.miou.scores), strict=True))
+    levels = dict(zip(at, levels_of(list(at.values()), bench.miou.scores), strict=True))
     rows.sort(key=lambda f: (-levels[f.family], f.family != baseline, f.family))
     order = [f.family for f in rows]
     evidence = Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
-        comparisons=tuple(_compare([at[family] for family in order], bench, analyses, rope)),
+        comparisons=tuple(compare_pairs([at[family] for family in order], bench.miou, analyses, rope)),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
         looks=tuple(analyses),
@@ -215,7 +215,7 @@ def last_quarter_gain(run: TrialResult) -> float:
     return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
 
 
-def _levels(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[float]:
+def levels_of(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[float]:
     """What each finalist (seed → row) reads, had it all seeds: score = finalist + seed, by least squares.
 
     Where all have the same seeds these are their means. One with fewer is compared on those it has: seeds are lucky
@@ -234,10 +234,14 @@ def _levels(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[floa
     return [round(float(level), 9) for level in found[: len(finalists)]]
 
 
-def _compare(
-    finalists: Sequence[Mapping[int, int]], bench: Bench, analyses: Sequence[InterimAnalysis], rope: float
+def compare_pairs(
+    finalists: Sequence[Mapping[int, int]],
+    table: ImageTable,
+    analyses: Sequence[InterimAnalysis],
+    rope: float,
+    bound: float = 1.0,
 ) -> list[Comparison]:
-    """All ordered pairs; `finalists[i]` is seed → row of finalist i.
+    """All ordered pairs; `finalists[i]` is seed → row of finalist i in `table`, `bound` the largest difference.
 
     One interim analysis after the other. A pair that shares no more seeds than before keeps the interval that it had
     then. Who was beaten stays beaten. As the intervals of all interim analyses hold together, so do their innermost
@@ -259,42 +263,42 @@ def _compare(
             if (seeds := [s for s in first if s in second and s in within])
         }
         tables = {
-            (j, i): bench.miou.rows([finalists[j][s] for s in seeds], [finalists[i][s] for s in seeds])
+            (j, i): table.rows([finalists[j][s] for s in seeds], [finalists[i][s] for s in seeds])
             for (j, i), seeds in common.items()
         }
         several = [pair for pair, seeds in common.items() if len(seeds) >= 2]
         variances = np.array([tables[pair].scores.var(ddof=1) for pair in several])
         drawn, lent = moderated(variances, np.array([len(common[pair]) for pair in several]), len(finalists))
         of = dict(zip(several, drawn.tolist(), strict=True))
-        for pair, table in tables.items():
-            if len(table.scores) > known.get(pair, 0):
-                known[pair] = len(table.scores)
+        for pair, gaps in tables.items():
+            if len(gaps.scores) > known.get(pair, 0):
+                known[pair] = len(gaps.scores)
                 given = {"moderated": of[pair], "lent": lent} if pair in of else {}
-                level = level_at(analyses, len(table.scores))
-                found[pair] = gap = paired_interval(table, (-1.0, 1.0), level, **given)
+                level = level_at(analyses, len(gaps.scores))
+                found[pair] = gap = paired_interval(gaps, (-bound, bound), level, **given)
                 found[pair[::-1]] = negated(gap)
-                if len(table.scores) >= SHOWING and bench.pictures >= 2:
+                if len(gaps.scores) >= SHOWING and table.pictures >= 2:
                     v_seed, v_image, once = gap.se_seed**2, gap.se_image**2, 2 * level - 1
-                    half = half_width(v_seed, len(table.scores), v_image, bench.pictures, once, lent=lent)
+                    half = half_width(v_seed, len(gaps.scores), v_image, table.pictures, once, lent=lent)
                     for way in (pair, pair[::-1]):
-                        ends[way] = min(ends.get(way, 1.0), found[way].high)
-                        one_sided[way] = min(one_sided.get(way, 1.0), found[way].estimate + half)
+                        ends[way] = min(ends.get(way, bound), found[way].high)
+                        one_sided[way] = min(one_sided.get(way, bound), found[way].estimate + half)
                         won |= {way} if wins(found[way], rope) else set()
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
             if (j, i) not in found:  # from all runs there are; nothing is paired, so nothing is known of its error
-                scores = bench.miou.scores
+                scores = table.scores
                 lead = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
-                found[j, i] = Interval(estimate=lead, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
+                found[j, i] = Interval(estimate=lead, low=-bound, high=bound, se_seed=bound, se_image=bound)
                 found[i, j] = negated(found[j, i])
     return [
         Comparison(
             first=i,
             second=j,
             difference=gap,
-            at_least=0.0 - ends.get((j, i), 1.0),
-            at_most=ends.get((i, j), 1.0),
-            at_most_one_sided=one_sided.get((i, j), 1.0),
+            at_least=0.0 - ends.get((j, i), bound),
+            at_most=ends.get((i, j), bound),
+            at_most_one_sided=one_sided.get((i, j), bound),
             won=(i, j) in won,
         )
         for (i, j), gap in sorted(found.items(), key=lambda item: item[0])

@@ -28,7 +28,7 @@ SHARED = 0.5
 
 
 def chance_of_a_winner(
-    gaps: Sequence[tuple[Interval, int]], images: int, rope: float, analyses: Sequence[InterimAnalysis]
+    gaps: Sequence[tuple[Interval, float]], images: float, rope: float, analyses: Sequence[InterimAnalysis]
 ) -> float:
     """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
 
@@ -79,7 +79,7 @@ def chance_of_a_winner(
     return float(won.all(axis=1).mean())
 
 
-def _half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, images: int, level: float) -> Floats:
+def _half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, images: float, level: float) -> Floats:
     """`intervals.half_width` for many variances at once, (plays, comparisons)."""
     t_seed, t_image = stdtrit(freedom, (1 + level) / 2), stdtrit(images - 1, (1 + level) / 2)
     total = np.maximum(v_seed + v_image, 1e-300)

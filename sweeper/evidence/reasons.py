@@ -7,22 +7,29 @@ from itertools import combinations
 
 from scipy.special import betaincinv
 
-from sweeper.core.records import Evidence, FinalistEvidence, Interval
+from sweeper.core.records import Contest, Evidence, FinalistEvidence, Interval
 from sweeper.core.text import at_most, count, listed, minus
 from sweeper.evidence.decision_rule import NEAR, Ground, Step, comparison, difference, probable, same, units
 from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_of
 from sweeper.evidence.intervals import LEVEL
 
-SMALL_ERROR = 5e-4
-"""A standard error below this is printed as 0.000."""
+
+def signed(evidence: Contest, value: float) -> str:
+    """A difference in the score's own unit, with its sign and as many decimals as are told of it."""
+    return minus(f"{value:+.{evidence.scale.digits}f}")
 
 
-def name(evidence: Evidence, i: int) -> str:
+def small(evidence: Contest, error: float) -> bool:
+    """Whether a standard error would be printed as 0."""
+    return error < 0.5 * 10.0**-evidence.scale.digits
+
+
+def name(evidence: Contest, i: int) -> str:
     """The family of a finalist."""
     return evidence.finalists[i].family
 
 
-def names(evidence: Evidence, indices: Iterable[int]) -> str:
+def names(evidence: Contest, indices: Iterable[int]) -> str:
     """Their families, listed."""
     return listed([name(evidence, i) for i in indices])
 
@@ -32,12 +39,13 @@ def percent(level: float) -> str:
     return f"{100 * level:.3g} %"
 
 
-def _in_words(evidence: Evidence, first: int, second: int) -> str:
+def _in_words(evidence: Contest, first: int, second: int) -> str:
     gap, level = difference(evidence, first, second), percent(level_of(evidence, first, second))
-    return minus(f"{gap.estimate:+.3f} mIoU ({level} interval {gap.low:+.3f} to {gap.high:+.3f})")
+    low, high = signed(evidence, gap.low), signed(evidence, gap.high)
+    return f"{signed(evidence, gap.estimate)} {evidence.scale.score} ({level} interval {low} to {high})"
 
 
-def analysis_taken(evidence: Evidence) -> list[str]:
+def analysis_taken(evidence: Contest) -> list[str]:
     """Which of several planned interim analyses this is, and what its intervals promise."""
     if len(evidence.looks) < 2:
         return []
@@ -52,7 +60,7 @@ def analysis_taken(evidence: Evidence) -> list[str]:
     ]
 
 
-def beating(evidence: Evidence, best: int, rival: int) -> str:
+def beating(evidence: Contest, best: int, rival: int) -> str:
     """That best beats this rival, and by how much."""
     return (
         f"{name(evidence, best)} is better than {name(evidence, rival)} by {_in_words(evidence, best, rival)}: the "
@@ -60,48 +68,54 @@ def beating(evidence: Evidence, best: int, rival: int) -> str:
     )
 
 
-def equivalence(evidence: Evidence, left: Sequence[int]) -> list[str]:
+def equivalence(evidence: Contest, left: Sequence[int]) -> list[str]:
     """That all that are left are equivalent."""
     pairs = list(combinations(left, 2))
     levels = {percent(level_of(evidence, i, j)) for i, j in pairs}
     widest = max(max(abs((c := comparison(evidence, i, j)).floor), abs(c.ceiling)) for i, j in pairs)
     return [
         f"{names(evidence, left)} are practically equivalent: every paired {'–'.join(sorted(levels))} interval lies "
-        f"within ± {evidence.rope:g} mIoU (the farthest end is at {widest:.3f})."
+        f"within ± {evidence.rope:g} {evidence.scale.score} (the farthest end is at "
+        f"{widest:.{evidence.scale.digits}f})."
     ]
 
 
-def safety(evidence: Evidence, chosen: int, rivals: Sequence[int]) -> str:
+def safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str:
     """That none of the others that may be the best is better by more than the ROPE."""
     leads = [
-        minus(
-            f"{name(evidence, g)} {difference(evidence, g, chosen).estimate:+.3f}, at most "
-            f"{comparison(evidence, g, chosen).one_sided:+.3f}"
-        )
+        f"{name(evidence, g)} {signed(evidence, difference(evidence, g, chosen).estimate)}, at most "
+        f"{signed(evidence, comparison(evidence, g, chosen).one_sided)}"
         for g in rivals
     ]
     return (
-        f"{name(evidence, chosen)} is a safe choice: no finalist is better by more than {evidence.rope:g} mIoU "
-        f"(lead over it: {'; '.join(leads)})."
+        f"{name(evidence, chosen)} is a safe choice: no {_one(evidence)} is better by more than {evidence.rope:g} "
+        f"{evidence.scale.score} (lead over it: {'; '.join(leads)})."
     )
 
 
-def cost(evidence: Evidence, chosen: int) -> str:
+def cost(evidence: Contest, chosen: int) -> str:
     """What the named one can cost, and whether that is within the ROPE; empty where it cannot be told."""
     regret = evidence.finalists[chosen].regret
     if regret is None:
         return ""
-    found = f"{name(evidence, chosen)} {costs(evidence, chosen)} against the best finalist"
+    found = f"{name(evidence, chosen)} {costs(evidence, chosen)} against the best {_one(evidence)}"
     if probable(evidence, chosen):
         return f"{found}: probable, though no interval shows it."
     return f"{found}, where at most {evidence.rope:g} is asked for."
 
 
-def costs(evidence: Evidence, chosen: int) -> str:
+def costs(evidence: Contest, chosen: int) -> str:
     """`costs at most 0.008 mIoU, with a probability of 95 %,`: its bound, which must be known."""
     regret = evidence.finalists[chosen].regret
     assert regret is not None  # who asks knows
-    return f"costs at most {at_most(regret.bound, evidence.rope)} mIoU (with a probability of {percent(LEVEL)})"
+    bound = at_most(regret.bound, evidence.rope, evidence.scale.digits)
+    return f"costs at most {bound} {evidence.scale.score} (with a probability of {percent(LEVEL)})"
+
+
+def _one(evidence: Contest) -> str:
+    if isinstance(evidence, Evidence):
+        return "finalist"
+    return "network" if evidence.scope == "images" else "method"
 
 
 def one_function(evidence: Evidence) -> str:
@@ -116,40 +130,44 @@ def one_function(evidence: Evidence) -> str:
 
 _GROUNDS: dict[Step, str] = {
     "learned": "it learned more than a constant answer",
-    "regret": f"its expected cost is within {NEAR:g} mIoU of the least",
     "collapse": "none of its trainings collapsed",
     "edge": "its learning rate is not at the edge of the searched range",
     "simplicity": "it is the simplest of what is left",
 }
 
 
-def named(evidence: Evidence, among: Sequence[int], chosen: int, grounds: Sequence[Ground]) -> str:
+def named(evidence: Contest, among: Sequence[int], chosen: int, grounds: Sequence[Ground]) -> str:
     """Why this one is named of several that may be the best; empty where it is the only one."""
     if len(among) < 2:
         return ""
     return f"Of {names(evidence, among)}, {name(evidence, chosen)} is named: {why_named(evidence, chosen, grounds)}."
 
 
-def why_named(evidence: Evidence, chosen: int, grounds: Sequence[Ground]) -> str:
+def why_named(evidence: Contest, chosen: int, grounds: Sequence[Ground]) -> str:
     """The grounds, in their order: `its expected cost is … and it is the simplest of what is left`."""
     return listed([_ground(evidence, chosen, ground, first=ground == grounds[0]) for ground in grounds])
 
 
-def _ground(evidence: Evidence, chosen: int, ground: Ground, *, first: bool) -> str:
-    finalists, rivals = evidence.finalists, [i for i in ground.among if i != chosen]
-    if ground.step == "plain":
+def _ground(evidence: Contest, chosen: int, ground: Ground, *, first: bool) -> str:
+    rivals = [i for i in ground.among if i != chosen]
+    if ground.step == "plain" and isinstance(evidence, Evidence):
+        finalists = evidence.finalists
         highest = all(finalists[chosen].miou_at_default > finalists[i].miou_at_default for i in rivals)
         where = " at the plain operating point"
-    elif ground.step == "regret" and any(finalists[i].regret is None for i in ground.among):
+    elif ground.step == "regret" and any(evidence.finalists[i].regret is None for i in ground.among):
         highest = all(difference(evidence, chosen, i).estimate > 0 for i in rivals)
         where = ""
+    elif ground.step == "regret":
+        return f"its expected cost is within {NEAR * evidence.scale.hundredth:g} {evidence.scale.score} of the least"
+    elif ground.step == "simplicity" and not isinstance(evidence, Evidence):
+        return "it is the baseline" if chosen == evidence.baseline else "it reads highest of what is left"
     else:
         return _GROUNDS[ground.step]
     reads = "it reads highest" if highest else f"it reads within {evidence.rope:g} of the highest"
     return f"{reads}{'' if first else ' of what is left'}{where}"
 
 
-def unsound(evidence: Evidence, best: int) -> str:
+def unsound(evidence: Contest, best: int) -> str:
     """That a loss which collapsed is no clear winner."""
     finalist = evidence.finalists[best]
     return (
@@ -159,38 +177,44 @@ def unsound(evidence: Evidence, best: int) -> str:
     )
 
 
-def doubt(evidence: Evidence, best: int, rival: int) -> str:
+def doubt(evidence: Contest, best: int, rival: int) -> str:
     """Why best does not beat this rival."""
     gap, rope = difference(evidence, best, rival), evidence.rope
     pair = f"{name(evidence, best)} against {name(evidence, rival)}: {_in_words(evidence, best, rival)}"
     common = common_seeds(evidence, best, rival)
+    seeds = count(int(common), "common seed") if evidence.paired and common < SHOWING else f"{common:g} seeds of one"
     if common < 2:
         return (
-            f"{name(evidence, best)} against {name(evidence, rival)}: {gap.estimate:+.3f} mIoU from "
-            f"{count(common, 'common seed')}; how much another seed would change it cannot be estimated from fewer "
-            "than 2."
+            f"{name(evidence, best)} against {name(evidence, rival)}: {signed(evidence, gap.estimate)} "
+            f"{evidence.scale.score} from {seeds}; how much another seed would change it cannot be estimated from "
+            "fewer than 2."
         )
     if common < SHOWING:
-        return f"{pair}: {count(common, 'common seed')}, and fewer than {SHOWING} show nothing."
+        return f"{pair}: {seeds}, and fewer than {SHOWING} show nothing."
     if units(evidence) < 2:
-        return f"{pair}: with {count(units(evidence), 'independent test image')}, chance cannot be told from merit."
+        return (
+            f"{pair}: with {count(int(units(evidence)), 'independent test image')}, chance cannot be told from merit."
+        )
     if gap.low > 0:
         return f"{pair}: better, but by less than the region of practical equivalence, {rope:g}."
     if same(evidence, best, rival):
         return f"{pair}: equivalent within ± {rope:g}, but not all that are left are equivalent to each other."
     return (
         f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is shown "
-        f"(standard error {_sources(gap)})."
+        f"(standard error {_sources(evidence, gap)})."
     )
 
 
-def _sources(gap: Interval) -> str:
+def _sources(evidence: Contest, gap: Interval) -> str:
     """What the seeds and the images add to a standard error. An estimated variance that came out as 0 is no 0."""
-    if gap.se_image < SMALL_ERROR:
-        return f"{gap.se_seed:.3f} from seeds; from images too little to be told from it"
-    if gap.se_seed < SMALL_ERROR:
-        return f"{gap.se_image:.3f} from images; from seeds too little to be told from it"
-    return f"{gap.se_seed:.3f} from seeds, {gap.se_image:.3f} from images"
+    seeds, images = (f"{error:.{evidence.scale.digits}f}" for error in (gap.se_seed, gap.se_image))
+    if evidence.scope != "both":
+        return f"{seeds} from seeds" if evidence.scope == "trainings" else f"{images} from images"
+    if small(evidence, gap.se_image):
+        return f"{seeds} from seeds; from images too little to be told from it"
+    if small(evidence, gap.se_seed):
+        return f"{images} from images; from seeds too little to be told from it"
+    return f"{seeds} from seeds, {images} from images"
 
 
 def still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:

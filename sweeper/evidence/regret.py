@@ -26,19 +26,20 @@ hierarchical models* (Bayesian Analysis 2006).
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from scipy.special import chdtri, ndtri
-from scipy.stats import qmc
 
-from sweeper.core.records import Evidence, Regret
+from sweeper.core.records import Contest, Regret
 from sweeper.evidence.decision_rule import difference, measured, units
 from sweeper.evidence.interim_analyses import common_seeds
 from sweeper.evidence.intervals import Floats
 
 SPREAD = 0.02
-"""Scale of the half-normal prior of τ, in mIoU."""
+"""Scale of the half-normal prior of τ, in mIoU; in another score's unit it is as many hundredths (`Scale`)."""
 BOUND = 0.98
 """Posterior probability of the bound that is printed as one of 95 %: what it takes to hold as often in simulated
 sweeps, where the named finalist is the one of least expected regret, and the bound is asked at up to six interim
@@ -52,7 +53,10 @@ _UNIT = 1e-5
 _TAU = np.geomspace(4e-4, 0.08, 10)
 
 
-def with_regrets(evidence: Evidence) -> Evidence:
+Compared = TypeVar("Compared", bound=Contest)
+
+
+def with_regrets(evidence: Compared) -> Compared:
     """The same evidence, each finalist with its regret where that can be told."""
     found = regrets(evidence)
     if found is None:
@@ -61,7 +65,7 @@ def with_regrets(evidence: Evidence) -> Evidence:
     return evidence.model_copy(update={"finalists": tuple(known)})
 
 
-def regrets(evidence: Evidence) -> tuple[Regret, ...] | None:
+def regrets(evidence: Contest) -> tuple[Regret, ...] | None:
     """The regret of each finalist, in the order of `Evidence.finalists`.
 
     None with fewer than two finalists, or where the variance of a pair is not known (fewer than two common seeds or
@@ -73,10 +77,11 @@ def regrets(evidence: Evidence) -> tuple[Regret, ...] | None:
     means, weights = drawn
     regret = means.max(axis=1, keepdims=True) - means  # (draws, K)
     expected, average, base = weights @ regret, weights @ means, evidence.baseline
+    mious = _mious(evidence)
     return tuple(
         Regret(
             expected=float(expected[k]),
-            bound=_quantile(regret[:, k], weights, BOUND),
+            bound=_quantile(regret[:, k] / mious, weights, BOUND) * mious,
             within_rope=min(1.0, float(weights[regret[:, k] <= evidence.rope].sum())),
             best=min(1.0, float(weights[regret[:, k] <= 0].sum())),
             gain=None if base is None else float(average[k] - average[base]),
@@ -85,7 +90,7 @@ def regrets(evidence: Evidence) -> tuple[Regret, ...] | None:
     )
 
 
-def posterior(evidence: Evidence) -> tuple[Floats, Floats] | None:
+def posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
     """Draws (R, K) of the finalists' means, up to a constant, and their weights (R,), which sum to 1; None as above."""
     size = len(evidence.finalists)
     pairs = [(i, j) for i in range(size) for j in range(i)]
@@ -94,24 +99,33 @@ def posterior(evidence: Evidence) -> tuple[Floats, Floats] | None:
     v_seed, v_image, freedom = np.zeros((size, size)), np.zeros((size, size)), np.ones((size, size))
     for i, j in pairs:
         gap, seeds = difference(evidence, i, j), common_seeds(evidence, i, j)
+        v_image[i, j] = v_image[j, i] = gap.se_image**2
+        if math.isinf(seeds):
+            continue  # these very networks: their variance over seeds is no part of the question
         own = seeds - 1 + gap.lent
         known = (own * gap.se_seed**2 + KNOWN * (USUAL * evidence.rope) ** 2 / seeds) / (own + KNOWN)
         v_seed[i, j] = v_seed[j, i] = known
-        v_image[i, j] = v_image[j, i] = gap.se_image**2
         freedom[i, j] = freedom[j, i] = own + KNOWN
     # To the best, as every other pair may rest on fewer seeds.
     centre = np.array([difference(evidence, i, 0).estimate if i else 0.0 for i in range(size)])
-    return _draw(centre, v_seed, freedom, v_image, units(evidence))
+    one = _mious(evidence)
+    drawn, weights = _draw(centre / one, v_seed / one**2, freedom, v_image / one**2, units(evidence))
+    return drawn * one, weights
 
 
-def _draw(centre: Floats, v_seed: Floats, freedom: Floats, v_image: Floats, images: int) -> tuple[Floats, Floats]:
+def _mious(evidence: Contest) -> float:
+    """What a difference of 1 mIoU is in the score's own unit."""
+    return evidence.scale.hundredth / 0.01
+
+
+def _draw(centre: Floats, v_seed: Floats, freedom: Floats, v_image: Floats, images: float) -> tuple[Floats, Floats]:
     size = len(centre)
     basis = _contrasts(size)
     y = basis.T @ centre
     shares = (np.arange(SCALES) + 0.5) / SCALES
     # Each factor at every quantile once, in an order that leaves the two uncorrelated.
     of_seeds = v_seed * freedom / chdtri(freedom, shares[:, None, None])  # (scales, K, K)
-    of_images = (images - 1) / chdtri(images - 1, shares[_SHUFFLED])
+    of_images = (images - 1) / chdtri(images - 1, shares[_SHUFFLED]) if math.isfinite(images) else np.ones(SCALES)
     noise = _covariance(of_seeds, basis) + of_images[:, None, None] * _covariance(v_image, basis)
     spread = _TAU[None, :, None, None] ** 2  # (scales, τ, K − 1, K − 1) from here on
     eye = np.eye(size - 1)
@@ -149,6 +163,8 @@ def _covariance(pairs: Floats, basis: Floats) -> Floats:
 @lru_cache(maxsize=16)
 def _normal(dimensions: int) -> Floats:
     """(DRAWS, dimensions) standard normal points that fill the space evenly; always the same."""
+    from scipy.stats import qmc  # takes a second to import
+
     uniform = qmc.Sobol(dimensions, seed=1).random(DRAWS)
     points: Floats = ndtri(np.clip(uniform, 1e-6, 1 - 1e-6))
     return points

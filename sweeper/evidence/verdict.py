@@ -24,11 +24,10 @@ Where several will do, `rule.preferred` names one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import NamedTuple
 
-from sweeper.core.records import Evidence, Strength, Verdict
+from sweeper.core.records import Contest, Evidence, Strength, Verdict
 from sweeper.evidence.decision_rule import (
     LEARNED,
     beats,
@@ -58,7 +57,7 @@ from sweeper.evidence.reasons import (
 )
 from sweeper.evidence.what_would_settle import what_would_settle
 
-__all__ = ["Decision", "decide", "difference"]
+__all__ = ["Decision", "decide", "difference", "judged"]
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,10 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
         return _nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:
         return _one_function(evidence) if evidence.finalists[0].other_names else _nothing_compared(evidence, resume)
-    found = _judged(evidence, eligible, order)
+    found = judged(evidence, eligible, order, resume)
     rising = _baseline_gain(evidence)
     provisional = not _is_open(found.verdict) and rising > evidence.rope
-    pairs = _open_pairs(evidence, found.best, found.recommended, found.unbeaten) if _is_open(found.verdict) else []
-    reasons, next_steps = [*found.reasons], what_would_settle(evidence, pairs, resume)
+    reasons, next_steps = [*found.reasons], [*found.next_steps]
     if rising > evidence.rope:
         reasons.append(still_rising(evidence, rising, provisional))
         next_steps.append(
@@ -113,31 +111,18 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
             "goes on with the same study."
         )
     reasons += [*collapsed(evidence), *analysis_taken(evidence)]
-    return Decision(
-        found.verdict,
-        found.recommended,
-        provisional,
-        tuple(reasons),
-        tuple(next_steps),
-        found.best,
-        found.unbeaten,
-        _strength(evidence, found.verdict, found.recommended),
-    )
+    return replace(found, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps))
 
 
-class _Judged(NamedTuple):
-    """The verdict among the finalists that learned; places among `evidence.finalists`."""
+def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], resume: str | None) -> Decision:
+    """The rule itself: clear winner, else equivalent, else safe choice, else undecided.
 
-    verdict: Verdict
-    recommended: int
-    best: int
-    unbeaten: tuple[int, ...]
-    """Of the others, those that the best does not beat."""
-    reasons: list[str]
-
-
-def _judged(evidence: Evidence, eligible: Sequence[int], order: Sequence[str]) -> _Judged:
-    """The rule itself: clear winner, else equivalent, else safe choice, else undecided."""
+    Args:
+        evidence: two or more that are compared.
+        eligible: indices of those that may be named.
+        order: names, the one that is preferred of several first.
+        resume: the command that goes on with the study; None where there is none.
+    """
     standing = [i for i in eligible if not any(beats(evidence, k, i) for k in eligible if k != i)] or eligible
     first = min(standing)  # they come in the order of what they read on common seeds
     ties = [i for i in standing if i == first or difference(evidence, first, i).estimate == 0]
@@ -163,10 +148,20 @@ def _judged(evidence: Evidence, eligible: Sequence[int], order: Sequence[str]) -
         reasons = [cost(evidence, recommended), named(evidence, left, recommended, grounds)]
         reasons += [unsound(evidence, best)] if not unbeaten else [doubt(evidence, best, i) for i in unbeaten]
         reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
-    return _Judged(verdict, recommended, best, tuple(unbeaten), [reason for reason in reasons if reason])
+    pairs = _open_pairs(evidence, best, recommended, unbeaten) if _is_open(verdict) else []
+    return Decision(
+        verdict,
+        recommended,
+        False,
+        tuple(reason for reason in reasons if reason),
+        tuple(what_would_settle(evidence, pairs, resume)),
+        best,
+        tuple(unbeaten),
+        _strength(evidence, verdict, recommended),
+    )
 
 
-def _strength(evidence: Evidence, verdict: Verdict, recommended: int) -> Strength:
+def _strength(evidence: Contest, verdict: Verdict, recommended: int) -> Strength:
     if not _is_open(verdict):
         return "shown"
     return "probable" if probable(evidence, recommended) else "open"
@@ -176,7 +171,7 @@ def _is_open(verdict: Verdict) -> bool:
     return verdict is Verdict.UNDECIDED
 
 
-def _open_pairs(evidence: Evidence, best: int, recommended: int, unbeaten: Sequence[int]) -> list[tuple[int, int]]:
+def _open_pairs(evidence: Contest, best: int, recommended: int, unbeaten: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs that are neither told apart nor equivalent, and that can change the answer.
 
     Those are the pairs with the best; and, where the recommended one is another, its pairs with rivals that could turn

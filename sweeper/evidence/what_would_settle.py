@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import hypot
+from math import hypot, isfinite
 from typing import Literal
 
-from sweeper.core.records import Evidence, InterimAnalysis, Interval
-from sweeper.core.text import listed, minus
+from sweeper.core.records import Contest, InterimAnalysis, Interval
+from sweeper.core.text import listed
 from sweeper.evidence.decision_rule import units
 from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_at
 from sweeper.evidence.intervals import half_width, scaled_variances
+from sweeper.evidence.reasons import signed
 
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
@@ -42,8 +43,12 @@ class _Plan:
     gap: Interval | None = None
 
 
-def what_would_settle(evidence: Evidence, pairs: Sequence[tuple[int, int]], resume: str = "--resume") -> list[str]:
-    """Sentences for the open comparisons, given as indices into `evidence.finalists`; `resume` goes on with the study.
+def what_would_settle(
+    evidence: Contest, pairs: Sequence[tuple[int, int]], resume: str | None = "--resume"
+) -> list[str]:
+    """Sentences for the open comparisons, given as indices into `evidence.finalists`.
+
+    `resume` is the command that goes on with the study; None where the trainings are not sweeper's.
 
     Rivals of one loss for which the same would do share a sentence, which asks for the most that one of them needs.
     """
@@ -67,15 +72,16 @@ def needed_half_width(gap: Interval, rope: float) -> float:
 
 
 def planned_half_width(
-    gap: Interval, now: tuple[int, int], then: tuple[int, int], analyses: Sequence[InterimAnalysis] = ()
+    gap: Interval, now: tuple[float, float], then: tuple[float, float], analyses: Sequence[InterimAnalysis] = ()
 ) -> float:
     """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
-    v_seed, v_image = scaled_variances(gap, seeds=then[0] / now[0], images=then[1] / now[1])
+    more_seeds, more_images = (b / a if isfinite(a) else 1.0 for a, b in zip(now, then, strict=True))
+    v_seed, v_image = scaled_variances(gap, seeds=more_seeds, images=more_images)
     return half_width(v_seed, then[0], v_image, then[1], level_at(analyses, then[0]), lent=gap.lent)
 
 
 def seeds_needed(
-    gap: Interval, seeds: int, images: int, target: float, *, analyses: Sequence[InterimAnalysis] = ()
+    gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
 
@@ -86,7 +92,13 @@ def seeds_needed(
 
 
 def images_needed(
-    gap: Interval, seeds: int, images: int, target: float, seeds_then: int, *, analyses: Sequence[InterimAnalysis] = ()
+    gap: Interval,
+    seeds: float,
+    images: float,
+    target: float,
+    seeds_then: float,
+    *,
+    analyses: Sequence[InterimAnalysis] = (),
 ) -> int | None:
     """Fewest test images, more than now, that with `seeds_then` seeds make the half-width less than `target`.
 
@@ -99,20 +111,21 @@ def images_needed(
     return _fewest(narrow, images + 1, MOST_IMAGES)
 
 
-def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
-    """Smallest count in [low, high] that is enough, by bisection (more is never worse)."""
-    if low > high or not enough(high):
+def _fewest(enough: Callable[[int], bool], least: float, high: int) -> int | None:
+    """Smallest count in [least, high] that is enough, by bisection (more is never worse)."""
+    if least > high or not enough(high):
         return None
+    low = int(least)
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return low
 
 
-def _plan(evidence: Evidence, first: int, rival: int, gap: Interval) -> _Plan:
+def _plan(evidence: Contest, first: int, rival: int, gap: Interval) -> _Plan:
     seeds, images, rope = common_seeds(evidence, first, rival), units(evidence), evidence.rope
     if seeds < SHOWING:
-        return _Plan(first, rival, "common_seeds", seeds=seeds)
+        return _Plan(first, rival, "common_seeds", seeds=int(seeds))
     if images < 2:
         return _Plan(first, rival, "label")
     more_seeds = partial(seeds_needed, gap, seeds, images, analyses=evidence.looks)
@@ -140,37 +153,38 @@ def _goal(gap: Interval, rope: float) -> str:
     return "a difference of this size" if abs(gap.estimate) >= rope else f"equivalence within ± {rope:g}"
 
 
-def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
+def _sentence(evidence: Contest, plans: Sequence[_Plan], resume: str | None) -> str:
     """What these plans of one kind ask for together."""
     first, kind, goal = plans[0].first, plans[0].kind, plans[0].goal
-    names = [evidence.finalists[plan.rival].family for plan in plans]
+    names, digits = [evidence.finalists[plan.rival].family for plan in plans], evidence.scale.digits
     against = f"{evidence.finalists[first].family} against {listed(names)}: "
     if kind == "common_seeds":
         least, most = (evidence.looks[0].seeds, evidence.looks[-1].seeds) if evidence.looks else (SHOWING, SHOWING)
         asked = f"{max(SHOWING, least)}..{most}" if most > SHOWING else str(SHOWING)
-        return (
-            f"{against}confirm on at least {SHOWING} common seeds (`{resume} --confirm-seeds {asked}`), got "
-            f"{plans[0].seeds}."
-        )
+        how = "" if resume is None else f" (`{resume} --confirm-seeds {asked}`)"
+        which = "common seeds" if evidence.paired else "seeds of each"
+        return f"{against}confirm on at least {SHOWING} {which}{how}, got {plans[0].seeds}."
     if kind == "label":
-        return f"{against}label more {_unit(evidence)}; {units(evidence)} cannot show a difference."
+        return f"{against}label more {_unit(evidence)}; {units(evidence):g} cannot show a difference."
     now = min(common_seeds(evidence, first, p.rival) for p in plans)
     seeds, wanted = max(p.seeds for p in plans), [p.pictures for p in plans]
     images = None if None in wanted else max(n for n in wanted if n is not None)
     shots = f"some {_rounded(images):,} {_unit(evidence)}" if images is not None else ""
-    in_place = f"{shots} in place of {units(evidence)}"
+    in_place = f"{shots} in place of {units(evidence):g}"
     if kind == "seeds":
         also = f", or {in_place}" if shots else ""
         asked, last = _asked(evidence, seeds)
         goes_on = f", which ends at {last} at the latest" if last > seeds else ""
-        how = f"some {seeds} seeds in place of {now} (`{resume} --confirm-seeds {asked}`{goes_on})"
+        how = f"some {seeds} seeds in place of {now:g}"
+        how += "" if resume is None else f" (`{resume} --confirm-seeds {asked}`{goes_on})"
         return f"{against}{how}{also} would show {_goals(plans, names)}, if estimate and noise stay as they are."
     if kind == "pictures":
         error = max(p.gap.se_image for p in plans if p.gap is not None)
-        return (
-            f"{against}the choice of test images alone forbids a verdict (standard error {error:.3f}), whatever the "
-            f"number of seeds up to {MOST_SEEDS}; {in_place} would show {goal}."
+        alone = (
+            f"the choice of test images alone forbids a verdict (standard error {error:.{digits}f}), whatever the "
+            f"number of seeds up to {MOST_SEEDS}; "
         )
+        return f"{against}{'' if evidence.scope == 'images' else alone}{in_place} would show {goal}."
     if kind == "both":
         return (
             f"{against}neither more seeds nor more test images alone would show {goal}; {seeds} seeds and {shots} "
@@ -178,11 +192,12 @@ def _sentence(evidence: Evidence, plans: Sequence[_Plan], resume: str) -> str:
         )
     gaps = [(name, p.gap) for name, p in zip(names, plans, strict=True) if p.gap is not None]
     if kind == "near":
-        found = ", ".join(f"{minus(f'{gap.estimate:+.3f}')} against {name}" for name, gap in gaps)
+        found = ", ".join(f"{signed(evidence, gap.estimate)} against {name}" for name, gap in gaps)
         why = f"the difference lies too near ± {evidence.rope:g} to be told from it ({found})"
     else:
         found = ", ".join(
-            f"{minus(f'{gap.estimate:+.3f}')} against {name}, standard error {hypot(gap.se_seed, gap.se_image):.3f}"
+            f"{signed(evidence, gap.estimate)} against {name}, standard error "
+            f"{hypot(gap.se_seed, gap.se_image):.{digits}f}"
             for name, gap in gaps
         )
         why = f"the difference is too small beside its noise ({found})"
@@ -202,7 +217,7 @@ def _goals(plans: Sequence[_Plan], names: Sequence[str]) -> str:
     return listed([f"{goal} ({', '.join(found)})" for goal, found in rivals.items()])
 
 
-def _asked(evidence: Evidence, seeds: int) -> tuple[str, int]:
+def _asked(evidence: Contest, seeds: int) -> tuple[str, int]:
     """The value of `--confirm-seeds` that adds seeds, and the seeds of its last interim analysis.
 
     Up to as many seeds as are needed, with interim analyses on the way. Where the plan had as many and ended before
@@ -212,7 +227,7 @@ def _asked(evidence: Evidence, seeds: int) -> tuple[str, int]:
     return (f"{evidence.looks[0].seeds}..{seeds}", seeds) if seeds > most else (str(most), most)
 
 
-def _unit(evidence: Evidence) -> str:
+def _unit(evidence: Contest) -> str:
     return "test images" if evidence.test_groups is None else "groups of test images"
 
 

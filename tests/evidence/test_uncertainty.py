@@ -10,6 +10,7 @@ from sweeper.core.records import Interval
 from sweeper.evidence.reasons import _sources
 from sweeper.report.uncertainty import _part, standard_error, uncertainty_table, uncertainty_text
 from tests.report.test_parts import facts_of, rows
+from tests.support import builders
 
 
 def interval(se_seed: float, se_image: float, se_both: float = 0.0) -> Interval:
@@ -65,6 +66,6 @@ def test_one_common_seed_says_nothing_of_a_spread() -> None:
     ],
 )
 def test_an_estimated_variance_that_came_out_as_0_is_not_called_0(found: Interval, words: str) -> None:
-    assert _sources(found) == words
+    assert _sources(builders.evidence({"dice": 0.7, "focal": 0.6}), found) == words
     assert "0.000" not in words
     assert (_part(found.se_image) == "≈ 0") == (found.se_image == 0)

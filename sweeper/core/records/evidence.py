@@ -29,6 +29,21 @@ class Interval(Record):
     drawn (`sweeper.evidence.moderated_variance`)."""
 
 
+Scope = Literal["both", "trainings", "images"]
+"""What else than was measured an interval speaks of: other trainings and other images; other trainings, scored alike,
+where no images are told apart; other images, answered by these very networks."""
+
+
+class Scale(Record):
+    """What the compared score is called, and in which numbers it is told. Higher is better."""
+
+    score: str = "mIoU"
+    digits: int = Field(3, ge=0)
+    """Decimals."""
+    hundredth: float = Field(0.01, gt=0)
+    """What 0.01 mIoU is in the score's own unit; whatever is said of usual differences and noise is scaled by it."""
+
+
 Until = Literal["settled", "probable"]
 """When the confirmation ends at the latest: once more seeds would change nothing that matters, or once the named
 finalist is a safe choice or *probable*."""
@@ -68,10 +83,28 @@ class Regret(Record):
     reads highest is partly lucky. None where cross-entropy was not confirmed."""
 
 
-class FinalistEvidence(Record):
-    """One confirmed configuration on the test split: means over its seeds, each at that run's operating point."""
+class Contender(Record):
+    """What the verdict asks of each of those that are compared: a finalist, or a method that was trained elsewhere."""
 
     family: str
+    """Its name."""
+    seeds: tuple[int, ...]
+    regret: Regret | None = None
+    """What taking it can cost; None where it cannot be told: one finalist, one seed, one image."""
+    collapses: int = 0
+    """How many of its trainings collapsed."""
+    collapses_in_search: int = 0
+    """How many trainings of the very configuration collapsed before the confirmation."""
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings it was confirmed by."""
+        return len(self.seeds)
+
+
+class FinalistEvidence(Contender):
+    """One confirmed configuration on the test split: means over its seeds, each at that run's operating point."""
+
     params: dict[str, float]
     lr: float
     """What is recommended: the middle of `rates`; without them the one rate that all its trainings have."""
@@ -90,7 +123,6 @@ class FinalistEvidence(Record):
     """Search trials of its family, stopped ones among them."""
     trials_completed: int = 0
     """How many of them were trained to the end."""
-    seeds: tuple[int, ...]
     run_ids: tuple[str, ...]
     points: tuple[float, ...]
     """Operating point of each run, chosen on its own validation split; with folds a seed has several runs."""
@@ -102,10 +134,6 @@ class FinalistEvidence(Record):
     iou: tuple[float | None, ...]
     precision: tuple[float | None, ...]
     recall: tuple[float | None, ...]
-    collapses: int
-    """How many of its trainings collapsed."""
-    collapses_in_search: int = 0
-    """How many trainings of the very configuration collapsed before the confirmation."""
     trainings_in_search: int = 0
     """How many there were, at the learning rates that it is confirmed at."""
     miou_when_trained: float | None = None
@@ -118,12 +146,10 @@ class FinalistEvidence(Record):
     vs_plain: Interval | None = None
     """Test mIoU at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %: what
     is gained over cross-entropy as it is usually trained. None where that was not confirmed."""
-    regret: Regret | None = None
-    """What taking it can cost; None where it cannot be told: one finalist, one seed, one image."""
 
     @property
     def trainings(self) -> int:
-        """How many trainings it was confirmed by."""
+        """How many trainings it was confirmed by; with folds several for each seed."""
         return len(self.points)
 
 
@@ -185,23 +211,39 @@ class Preference(Record):
     """Paired difference of `best` minus each finalist (0 for itself), in the measure's own direction."""
 
 
-class Evidence(Record):
-    """What the confirmation showed."""
+class Contest(Record):
+    """What is compared, and what was measured of each pair: all that the verdict is made of."""
 
-    classes: tuple[str, ...]
-    finalists: tuple[FinalistEvidence, ...]
+    finalists: tuple[Contender, ...]
     """Best first, by differences on common seeds."""
     comparisons: tuple[Comparison, ...]
     """All ordered pairs (first ≠ second)."""
     baseline: int | None
-    """Index of cross-entropy among the finalists."""
+    """Index of cross-entropy, or of what else is the baseline, among the finalists."""
     rope: float
-    """Region of practical equivalence in mIoU."""
+    """Region of practical equivalence in mIoU, or in the unit of `scale`."""
+    scale: Scale = Scale()
+    scope: Scope = "both"
+    paired: bool = True
+    """Whether a seed is the same condition for all; else each has its own, and `seeds` only counts them."""
     test_pictures: int
     test_groups: int | None = None
     """Groups of related test images, which count as one image each; None = every image is its own."""
     few_groups: int | None = None
     """How many groups of related test images there are, where they are fewer than 5; each is one unit even so."""
+    looks: tuple[InterimAnalysis, ...] = ()
+    """The interim analyses that were planned; () = a single one."""
+    look: int = 0
+    """Which of them this is, from 0. A comparison's interval is at 1 − error of the interim analysis at which its
+    common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
+
+
+class Evidence(Contest):
+    """What the confirmation showed."""
+
+    classes: tuple[str, ...]
+    finalists: tuple[FinalistEvidence, ...]
+    """Best first, by differences on common seeds."""
     scarce: tuple[tuple[str, int], ...] = ()
     """Classes that occur in fewer than 5 test images (or groups of images), and in how many."""
     folds: int | None = None
@@ -209,11 +251,6 @@ class Evidence(Record):
     one, on a test split that the search never saw."""
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
-    looks: tuple[InterimAnalysis, ...] = ()
-    """The interim analyses that were planned; () = a single one."""
-    look: int = 0
-    """Which of them this is, from 0. A comparison's interval is at 1 − error of the interim analysis at which its
-    common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
     preferences: tuple[Preference, ...] = ()
 
 

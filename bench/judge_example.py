@@ -1,0 +1,53 @@
+"""The test counts of a study's confirmations as a table for `sweeper judge`.
+
+    python bench/judge_example.py STUDY OUT.csv --storage sqlite:///sweeper.db
+
+One row per loss, seed, test image and class: tp, fp and fn at the training's own operating point. reports/example-judged/ was
+made with it, from
+
+    sweeper run --data synthetic:street --trials 8 --steps 60 --size 64 --batch-size 4 --confirm-steps 120 \
+        --confirm-seeds 3..3 --workers 1 --study street-judged
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from sweeper.core import metrics
+from sweeper.core.records import TrialResult
+from sweeper.evidence.replicates import own_point
+from sweeper.storage import load_sweep, open_storage
+
+HEADER = ("method", "seed", "image", "class", "tp", "fp", "fn")
+
+
+def rows(results: list[TrialResult], images: list[str], classes: list[str]) -> Iterator[tuple[object, ...]]:
+    """A row for each training, image and class that occurs in the image or was predicted there."""
+    for run in results:
+        assert run.test is not None
+        counts = metrics.at_point(run.test, own_point(run))
+        for place, image in enumerate(run.test.pictures):
+            for number, name in enumerate(classes):
+                yield run.spec.family, run.spec.seed, images[image], name, *counts[place, number].tolist()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("study")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--storage", default="sqlite:///sweeper.db")
+    asked = parser.parse_args()
+    sweep = load_sweep(open_storage(asked.storage, create=False), asked.study)
+    data = sweep.conditions.dataset
+    runs = [run for run in sweep.confirmations if run.state == "complete"]
+    with asked.out.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        writer.writerows(rows(runs, [image.stem for image in data.pictures], list(data.classes)))
+
+
+if __name__ == "__main__":
+    main()

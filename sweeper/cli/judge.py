@@ -1,0 +1,97 @@
+"""`sweeper judge`: the verdict on runs that sweeper did not train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sweeper.cli.options import SweeperCommand, json_option
+
+
+@click.command(cls=SweeperCommand)
+@click.argument("scores")
+@click.option("--metric", help="Column of the scores [score], metric of the runs, or miou or dice of tp, fp, fn.")
+@click.option("--baseline", help="Method that the others are measured against, and that is taken where it will do.")
+@click.option(
+    "--margin", type=float, help="Difference that does not matter, in the score's unit.  [default: 0.01 within 0 to 1]"
+)
+@click.option("--lower-is-better", is_flag=True, help="Such as distances.")
+@click.option(
+    "--paired-seeds", is_flag=True, help="A seed is the same for all methods; else each has its own trainings."
+)
+@click.option("--common", is_flag=True, help="Leave out the images that some run has no score of.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="KEY=NAME",
+    help="Where method, seed, image, group or class has another name: method=model.",
+)
+@click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with a figure here.")
+@click.option(
+    "--exit-code-by-verdict",
+    "by_verdict",
+    is_flag=True,
+    help="End with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided.  [default: 0 for each]",
+)
+@json_option()
+def command(
+    *,
+    scores: str,
+    metric: str | None,
+    baseline: str | None,
+    margin: float | None,
+    lower_is_better: bool,
+    paired_seeds: bool,
+    common: bool,
+    columns: tuple[str, ...],
+    level: float,
+    out: Path | None,
+    by_verdict: bool,
+    as_json: bool,
+) -> int:
+    """Which method is better, and how sure is that? SCORES: a CSV or parquet file with the columns method and score (or
+    tp, fp, fn), and where there are some seed, image, group, class; or a folder of nnU-Net results.
+    """
+    from sweeper.cli.verdict_codes import VERDICT_CODES
+    from sweeper.judging.judgement import judge_scores
+    from sweeper.judging.read import read_scores
+    from sweeper.judging.score_table import Asked
+    from sweeper.judging.text import answer_text
+
+    asked = Asked(
+        metric=metric,
+        baseline=baseline,
+        margin=margin,
+        lower_is_better=lower_is_better,
+        paired_seeds=paired_seeds,
+        common=common,
+        level=level,
+        columns=_renamed(columns),
+    )
+    judgement = judge_scores(read_scores(Path(scores)), asked)
+    written = ""
+    if out is not None:
+        from sweeper.report.judgement import write_judgement
+
+        written = f"\nReport: {write_judgement(judgement, out)} (report.html beside it)"
+    document = json.dumps(judgement.document.document, indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo(document if as_json else answer_text(judgement) + written)
+    return VERDICT_CODES[judgement.verdict] if by_verdict else 0
+
+
+def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
+    from sweeper.judging.score_table import KEYS
+
+    found = {}
+    for text in columns:
+        key, _, name = text.partition("=")
+        if key not in KEYS or not name:
+            raise click.BadParameter(
+                f"must be KEY=NAME with KEY one of {', '.join(KEYS)}, got {text!r}", param_hint="--column"
+            )
+        found[key] = name
+    return found

@@ -1,0 +1,1 @@
+"""The verdict on runs that sweeper did not train: scores in a table → evidence → judgement."""

@@ -1,0 +1,317 @@
+"""The judgement on a table of scores: verdict, reasons, what would settle it, and the document for programs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sweeper.core.base import Record
+from sweeper.core.document import Document
+from sweeper.core.records import Contest, Interval, Regret, Scope, Verdict
+from sweeper.core.records.evidence import Strength
+from sweeper.core.text import at_most, count, listed
+from sweeper.evidence.caveats import caveats
+from sweeper.evidence.decision_rule import beats, difference
+from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.verdict import Decision, judged
+from sweeper.judging.score_table import Asked, Scores, ScoreTable, table_of
+from sweeper.judging.weighing import MethodContest, MethodEvidence, own_interval, weigh_table
+
+TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning reads higher for that alone."
+
+
+class DifferenceRow(Record):
+    """A difference with its interval; above 0 the first is better, whichever way the score goes."""
+
+    first: str
+    second: str
+    difference: float
+    ci_low: float | None
+    """Null = unbounded: not known."""
+    ci_high: float | None
+    se_seed: float | None
+    """Standard error from other trainings; null = not known."""
+    se_image: float | None
+    """Standard error from other images; null = not known."""
+    shown: bool
+    """Whether the first beats the second: the interval lies above 0, and the difference is at least the margin."""
+
+
+class MethodRow(Record):
+    """One method, best first."""
+
+    name: str
+    runs: tuple[str, ...]
+    score: float
+    """Mean over its runs, as the score was given."""
+    ci_low: float | None
+    """At 95 %; null = not known."""
+    ci_high: float | None
+    regret: Regret | None
+    """What taking it can cost against the best, in the score's unit."""
+
+
+class NetworksRow(Record):
+    """What holds of these very networks on other images; it says nothing of the methods."""
+
+    verdict: Verdict
+    strength: Strength
+    named: str
+    reasons: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    comparisons: tuple[DifferenceRow, ...]
+
+
+class JudgementDocument(Document):
+    """What `sweeper judge` prints, and `judgement.json`."""
+
+    SCHEMA: ClassVar[str] = "sweeper.judgement/1"
+
+    source: str
+    metric: str
+    higher_is_better: bool
+    margin: float
+    """A difference that does not matter, in the score's unit."""
+    level: float
+    """Of the intervals of differences."""
+    verdict: Verdict
+    """On the methods; with fewer than three runs of each it is undecided, whatever `networks` says."""
+    strength: Strength
+    named: str
+    """The method to take; with `networks` that of the network to take."""
+    scope: Scope
+    """What the verdict speaks of: `both` = other trainings and other images; `trainings` = other trainings, scored
+    alike, as no images are told apart."""
+    paired_seeds: bool
+    images: int
+    """0 = not told apart."""
+    groups: int | None
+    """Of related images, which count as one image each."""
+    left_out: int
+    """Images that some run had no score of."""
+    methods: tuple[MethodRow, ...]
+    baseline: str | None
+    comparisons: tuple[DifferenceRow, ...]
+    """Of all pairs, the one that reads higher first."""
+    networks: NetworksRow | None
+    """Where some method has fewer than three runs, and images are told apart; else null."""
+    reasons: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the scores show. A notebook shows its head."""
+
+    table: ScoreTable
+    contest: MethodContest
+    decision: Decision
+    networks: tuple[MethodContest, Decision] | None
+    """The same of these very networks, where there are too few runs for the methods."""
+    level: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the methods."""
+        return self.decision.verdict
+
+    @property
+    def named(self) -> str:
+        """The method to take; where nothing is shown of methods, that of the network to take."""
+        contest, decision = self.networks or (self.contest, self.decision)
+        return contest.finalists[decision.recommended or 0].family
+
+    @property
+    def headline(self) -> str:
+        """What was found, in one or two sentences; names as they are."""
+        if self.networks is None:
+            return _headline(self.contest, self.decision, "method")
+        few = min(len(runs) for runs in self.table.runs)
+        once = "one training each" if few == 1 else f"only {few} trainings of some"
+        contest, decision = self.networks
+        return f"{_headline(contest, decision, 'network')} Of the methods nothing is shown: {once}."
+
+    @property
+    def shown(self) -> MethodContest:
+        """The methods, or these networks where nothing can be shown of methods."""
+        return self.contest if self.networks is None else self.networks[0]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why, each with its numbers."""
+        return self.decision.reasons
+
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What would settle it."""
+        if self.networks is None:
+            return self.decision.next_steps
+        second = (
+            f"Train each method on {SHOWING} seeds or more, and score them on the same images: the spread between "
+            "trainings, which nothing is known of here, then tells a method from a lucky network."
+        )
+        return (second, *self.networks[1].next_steps)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What limits it."""
+        return (*_caveats(self.table, self.contest), *caveats(self.contest), *self.table.notes)
+
+    @property
+    def document(self) -> JudgementDocument:
+        """The same for programs."""
+        table, contest = self.table, self.contest
+        return JudgementDocument(
+            source=table.source,
+            metric=table.scale.score,
+            higher_is_better=table.higher_is_better,
+            margin=table.margin,
+            level=self.level,
+            verdict=self.verdict,
+            strength=self.decision.strength,
+            named=self.named,
+            scope=contest.scope,
+            paired_seeds=contest.paired,
+            images=table.images,
+            groups=table.groups,
+            left_out=table.left_out,
+            methods=tuple(_method(table, each) for each in self.shown.finalists),
+            baseline=None if contest.baseline is None else contest.finalists[contest.baseline].family,
+            comparisons=_differences(contest),
+            networks=None if self.networks is None else _networks(*self.networks),
+            reasons=self.reasons,
+            next_steps=self.next_steps,
+            caveats=self.caveats,
+        )
+
+    def _repr_markdown_(self) -> str:
+        return "\n\n".join([f"**{self.headline}**", *self.reasons[:3], TUNING])
+
+
+def judge_scores(scores: Scores, asked: Asked) -> Judgement:
+    """Judge these scores.
+
+    Raises:
+        ScoresError: with all that is wrong with them.
+    """
+    table = table_of(scores, asked)
+    contest = weigh_table(table, asked, "both" if table.images else "trainings")
+    networks = None
+    if table.images > 1 and min(len(runs) for runs in table.runs) < SHOWING:
+        on_images = weigh_table(table, asked, "images")
+        networks = (on_images, _decide(on_images))
+    return Judgement(table, contest, _decide(contest), networks, asked.level)
+
+
+def _decide(contest: MethodContest) -> Decision:
+    """Of several that will do the baseline is preferred, then what reads highest."""
+    names = [each.family for each in contest.finalists]
+    if contest.baseline is not None:
+        names.insert(0, names.pop(contest.baseline))
+    return judged(contest, range(len(contest.finalists)), names, None)
+
+
+def _headline(contest: MethodContest, decision: Decision, kind: str) -> str:
+    named = contest.finalists[decision.recommended or 0]
+    others = len(contest.finalists) - 1
+    rival = contest.finalists[1 - (decision.recommended or 0)].family if others == 1 else "every other"
+    if decision.verdict is Verdict.CLEAR_WINNER:
+        winner = "Clear winner:" if kind == "method" else "The network of"
+        return f"{winner} {named.family} is better than {rival}{_where(contest)}."
+    if decision.verdict is Verdict.EQUIVALENT:
+        return f"Equivalent: no {kind} that may be the best differs by more than the margin. Take {named.family}."
+    if decision.verdict is Verdict.SAFE_CHOICE:
+        return (
+            f"Safe choice: {named.family}. It is not shown which {kind} is the best, but none is better by more than "
+            "the margin."
+        )
+    if decision.strength == "probable" and named.regret is not None:
+        cost = at_most(named.regret.bound, contest.rope, contest.scale.digits)
+        return f"No clear winner. {named.family} probably costs at most {cost} {contest.scale.score} (95 %)."
+    return f"Open: no {kind} is shown to be better, or as good. {named.family} reads best of what may be taken."
+
+
+def _where(contest: Contest) -> str:
+    return {
+        "both": ", at trainings and images like these",
+        "trainings": ", at trainings like these",
+        "images": ", on images like these",
+    }[contest.scope]
+
+
+def _caveats(table: ScoreTable, contest: Contest) -> list[str]:
+    found = [TUNING]
+    if not table.images:
+        found.append(
+            "The scores are of whole runs: that other images might rank the methods differently is in no interval."
+        )
+    if not contest.paired and max(len(runs) for runs in table.runs) > 1:
+        found.append(
+            "Seeds are taken as unrelated: seed 1 of one method and of another are two trainings. Where they share "
+            "initial weights, batches and order, --paired-seeds compares them pair by pair."
+        )
+    if not table.margin_given:
+        found.append(
+            f"A difference below {table.margin:g} is taken not to matter, as none was given; --margin says otherwise."
+        )
+    if table.left_out:
+        found.append(
+            f"{count(table.left_out, 'image')} that some run had no score of were left out: where they are missing "
+            "because a method failed on them, it reads too high."
+        )
+    uneven = sorted({len(runs) for runs in table.runs})
+    if len(uneven) > 1:
+        found.append(
+            f"The methods have {listed([str(n) for n in uneven])} runs: one with more of them is known better."
+        )
+    return found
+
+
+def _method(table: ScoreTable, each: MethodEvidence) -> MethodRow:
+    own = own_interval(table, each)
+    return MethodRow(
+        name=each.family,
+        runs=each.runs,
+        score=own.estimate,
+        ci_low=_known(own.low),
+        ci_high=_known(own.high),
+        regret=each.regret,
+    )
+
+
+def _differences(contest: Contest) -> tuple[DifferenceRow, ...]:
+    return tuple(
+        _row(contest, i, j, difference(contest, i, j))
+        for i in range(len(contest.finalists))
+        for j in range(i + 1, len(contest.finalists))
+    )
+
+
+def _row(contest: Contest, i: int, j: int, gap: Interval) -> DifferenceRow:
+    return DifferenceRow(
+        first=contest.finalists[i].family,
+        second=contest.finalists[j].family,
+        difference=gap.estimate,
+        ci_low=_known(gap.low),
+        ci_high=_known(gap.high),
+        se_seed=_known(gap.se_seed),
+        se_image=_known(gap.se_image),
+        shown=beats(contest, i, j),
+    )
+
+
+def _networks(contest: MethodContest, decision: Decision) -> NetworksRow:
+    return NetworksRow(
+        verdict=decision.verdict,
+        strength=decision.strength,
+        named=contest.finalists[decision.recommended or 0].family,
+        reasons=decision.reasons,
+        next_steps=decision.next_steps,
+        comparisons=_differences(contest),
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

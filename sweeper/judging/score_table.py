@@ -1,0 +1,437 @@
+"""Scores of methods, of their runs and images, side by side; every problem of a table in one list.
+
+A row of the input is one score (or tp, fp, fn) of a method, and where there are such columns of one of its runs
+(`seed`) on one image, of one class. What is made of it is a sum over images for each run, so that a run's score is
+
+    scores:       mean over classes of (sum of the class's scores / number of images that have one)
+    tp, fp, fn:   mean over classes of the IoU or Dice of the summed counts
+
+and each image (or group of images) has its influence on it (`sweeper.evidence.intervals.image_table`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core import metrics
+from sweeper.core.errors import ProblemListError
+from sweeper.core.records import Scale
+from sweeper.core.text import count, listed, suggestion
+from sweeper.evidence.intervals import Floats, ImageTable, image_table
+from sweeper.evidence.replicates import few_groups
+
+KEYS = ("method", "seed", "image", "group", "class")
+"""Columns that say what a score is of; `method` alone must be there."""
+COUNTS = ("tp", "fp", "fn")
+OF_COUNTS = {"miou": "mIoU", "dice": "mean Dice"}
+"""What can be made of tp, fp and fn (`--metric`)."""
+SHOWN = 3
+"""Rows, images or runs that a problem names."""
+
+Columns = Mapping[str, Sequence[Any]]
+Ints = npt.NDArray[np.intp]
+
+
+class ScoresError(ProblemListError):
+    """The scores cannot be judged as they are. `problems` names every fault that was found."""
+
+    heading = "{problems} in the scores {where}; nothing was judged:"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was read."""
+
+    columns: Columns
+    """Name → one entry per row, all of one length; None and empty texts are missing values."""
+    source: str
+    """Where it comes from, for people."""
+    notes: tuple[str, ...] = ()
+    """What the reader has to say of it."""
+    metric: str | None = None
+    """What is judged where nothing else is asked for."""
+    undefined: bool = False
+    """Whether a NaN is a class that is left out of its image, and no mistake."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a table, beside its rows."""
+
+    metric: str | None = None
+    """Column of the scores, or what is made of tp, fp and fn."""
+    baseline: str | None = None
+    margin: float | None = None
+    """In the metric's own unit; None = 0.01 where all scores lie in 0–1."""
+    lower_is_better: bool = False
+    paired_seeds: bool = False
+    """Whether seeds of one name are one condition for all methods."""
+    common: bool = False
+    """Whether images that some run has no score of are left out, in place of a problem."""
+    level: float = 0.95
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Key → name of the column that has it, where that is another."""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Runs by their row; within a method in the order of the input."""
+
+    source: str
+    methods: tuple[str, ...]
+    runs: tuple[tuple[str, ...], ...]
+    """Names of the runs (seeds) of each method."""
+    rows: tuple[tuple[int, ...], ...]
+    """Rows of each method's runs in `scores`."""
+    scores: ImageTable
+    """Higher is better: of a score of which lower is better, its negative."""
+    scale: Scale
+    margin: float
+    margin_given: bool
+    higher_is_better: bool
+    bound: float
+    """The largest possible difference."""
+    images: int
+    """How many; 0 = they are not told apart."""
+    groups: int | None
+    few_groups: int | None
+    left_out: int
+    """Images that some run had no score of."""
+    notes: tuple[str, ...] = ()
+
+
+def table_of(scores: Scores, asked: Asked) -> ScoreTable:
+    """The table of these scores.
+
+    Raises:
+        ScoresError: with all that is wrong with them.
+    """
+    source = scores.source
+    rows = _Rows(scores, asked)
+    if rows.problems:
+        raise ScoresError(source, rows.problems)
+    cells = _Cells(rows, asked)
+    problems = [*cells.problems]
+    if problems:
+        raise ScoresError(source, problems)
+    values = cells.table()
+    margin, problem = _margin(rows, values, asked)
+    problems += [problem] if problem else []
+    problems += _constant(values, cells)
+    if problems:
+        raise ScoresError(source, problems)
+    return ScoreTable(
+        source=source,
+        methods=tuple(cells.methods),
+        runs=tuple(tuple(name for m, name in cells.runs if m == own) for own in range(len(cells.methods))),
+        rows=tuple(tuple(r for r, (m, _) in enumerate(cells.runs) if m == own) for own in range(len(cells.methods))),
+        scores=values,
+        scale=Scale(score=rows.title, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin),
+        margin=margin,
+        margin_given=asked.margin is not None,
+        higher_is_better=not asked.lower_is_better,
+        bound=1.0 if rows.of_counts else math.inf,
+        images=cells.images if rows.has("image") else 0,
+        groups=cells.groups,
+        few_groups=cells.few_groups,
+        left_out=cells.left_out,
+        notes=scores.notes,
+    )
+
+
+class _Rows:
+    """The columns as arrays, and what is wrong with single rows."""
+
+    def __init__(self, scores: Scores, asked: Asked) -> None:
+        columns = scores.columns
+        self.problems: list[str] = []
+        names = {key: asked.columns.get(key, key) for key in KEYS}
+        for key, name in names.items():
+            if (key == "method" or key in asked.columns) and name not in columns:
+                near = suggestion(name, columns) or f"; the columns are {listed(list(columns))}"
+                self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
+        score = self._score(columns, asked, scores)
+        self.keys: dict[str, npt.NDArray[np.str_]] = {}
+        self.numbers = np.zeros((0, 0))
+        if not self.problems:
+            self._read(scores, names, COUNTS if self.of_counts else (score,))
+
+    def _score(self, columns: Columns, asked: Asked, scores: Scores) -> str:
+        """The column of the scores; of none where they are made of counts."""
+        score = asked.metric or scores.metric or "score"
+        self.of_counts = score not in columns and all(c in columns for c in COUNTS)
+        if self.of_counts:
+            self.metric = asked.metric or "miou"
+            self.title = OF_COUNTS.get(self.metric, self.metric)
+            if self.metric not in OF_COUNTS:
+                self.problems.append(
+                    f"--metric must be a column, or {' or '.join(OF_COUNTS)} of tp, fp and fn, got {self.metric!r}"
+                )
+            if asked.lower_is_better:
+                self.problems.append(f"of {self.title}, higher is better; leave --lower-is-better out")
+        elif score not in columns:
+            near = suggestion(score, columns) or f"; the columns are {listed(list(columns))}"
+            self.problems.append(
+                f"a column {score!r} must hold the scores (--metric names another), or tp, fp and fn, got none{near}"
+            )
+        else:
+            self.metric = self.title = score
+        return score
+
+    def _read(self, scores: Scores, names: Mapping[str, str], of: Sequence[str]) -> None:
+        columns = scores.columns
+        for key, name in names.items():
+            if name in columns:
+                self.keys[key] = np.array([_text(value) for value in columns[name]], dtype=np.str_)
+        for key in ("method", "seed", "image", "class"):
+            if key in self.keys and len(empty := np.flatnonzero(self.keys[key] == "")):
+                self.problems.append(f"{_in_rows(empty)}: the {key} is empty; name it, or leave the column out")
+        self.numbers = np.array([_numbers(columns[name]) for name in of])
+        if not self.numbers.shape[1]:
+            self.problems.append("at least one row is needed, got none")
+        elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
+            self.problems.append(
+                f"{_in_rows(wrong)}: no finite number; a class that an image does not have has no row, and a run that "
+                "diverged gets the score that it is worth"
+            )
+        elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
+            self.problems.append(f"{_in_rows(wrong)}: tp, fp and fn must be ≥ 0")
+
+    def has(self, key: str) -> bool:
+        return key in self.keys
+
+
+class _Cells:
+    """Runs × images × classes: which there are, and what is wrong with their being there."""
+
+    def __init__(self, rows: _Rows, asked: Asked) -> None:
+        self.rows, self.problems = rows, list[str]()
+        size = rows.numbers.shape[1]
+        self.methods, method = _codes(rows.keys["method"])
+        if len(self.methods) < 2:
+            self.problems.append(f"at least 2 methods must be compared, got {listed(self.methods)}")
+        if asked.baseline is not None and asked.baseline not in self.methods:
+            near = suggestion(asked.baseline, self.methods) or f"; the methods are {listed(self.methods)}"
+            self.problems.append(f"--baseline must be one of the methods, got {asked.baseline!r}{near}")
+        self.runs, run = self._runs(rows, method)
+        self.image_names, image = _codes(rows.keys["image"]) if rows.has("image") else ([""], np.zeros(size, np.intp))
+        self.classes, kind = _codes(rows.keys["class"]) if rows.has("class") else ([""], np.zeros(size, np.intp))
+        shape = (len(self.runs), len(self.image_names), len(self.classes))
+        place = np.ravel_multi_index((run, image, kind), shape)
+        times = np.bincount(place, minlength=math.prod(shape)).reshape(shape)
+        self.groups: int | None = None
+        self.few_groups: int | None = None
+        self.left_out = 0
+        self._repeated(times, place, shape)
+        self.data = np.zeros((*shape, 3 if rows.of_counts else 2))
+        flat = self.data.reshape(-1, self.data.shape[-1])
+        if rows.of_counts:
+            flat[place] = rows.numbers.T
+        else:
+            known = np.isfinite(rows.numbers[0])
+            score = np.where(known, rows.numbers[0], 0.0) * (-1.0 if asked.lower_is_better else 1.0)
+            flat[place] = np.stack([score, known], axis=-1)
+        self._missing(times > 0, method_of=[m for m, _ in self.runs], leave_out=asked.common)
+        if rows.of_counts and not self.problems:
+            self._labels()
+        if rows.has("group") and not self.problems:
+            self._group(rows.keys["group"], image)
+
+    @property
+    def images(self) -> int:
+        return len(self.image_names)
+
+    def _runs(self, rows: _Rows, method: Ints) -> tuple[list[tuple[int, str]], Ints]:
+        """(method, name) of each run, and the run of each row. Without seeds and images every row is a run."""
+        if rows.has("seed"):
+            names = rows.keys["seed"]
+        elif rows.has("image") or rows.has("class"):
+            names = np.full(len(method), "1")
+        else:
+            so_far = dict[int, int]()
+            numbers = []
+            for m in method.tolist():
+                so_far[m] = so_far.get(m, 0) + 1
+                numbers.append(str(so_far[m]))
+            names = np.array(numbers)
+        seeds, seed = _codes(names)
+        both, run = _codes_of(method * len(seeds) + seed)
+        return [(int(b) // len(seeds), seeds[int(b) % len(seeds)]) for b in both], run
+
+    def _repeated(self, times: npt.NDArray[np.int64], place: Ints, shape: tuple[int, ...]) -> None:
+        again = np.flatnonzero(times[np.unravel_index(place, shape)] > 1)
+        if len(again):
+            keys = [key for key in ("method", "seed", "image", "class") if self.rows.has(key)]
+            hint = (
+                "" if self.rows.has("seed") else "; where they are several trainings, a column `seed` tells them apart"
+            )
+            self.problems.append(f"{_in_rows(again)}: several rows for the same {listed(keys)}{hint}")
+
+    def _missing(self, there: npt.NDArray[np.bool_], method_of: list[int], *, leave_out: bool) -> None:
+        """Every run must have what any run has."""
+        lacking: npt.NDArray[np.bool_] = np.logical_and(there.any(axis=0), ~there)  # (R, n, C)
+        bad = lacking.any(axis=(0, 2))
+        if not bad.any():
+            return
+        if leave_out and not bad.all():
+            self.left_out = int(bad.sum())
+            self.data = self.data[:, ~bad]
+            self.kept: Ints = np.flatnonzero(~bad)
+            self.image_names = [self.image_names[i] for i in self.kept]
+            return
+        hint = "score it, or leave such images out with --common"
+        alone = [
+            (m, np.flatnonzero(own & ~other))
+            for m in range(len(self.methods))
+            if (own := np.any(there[np.array(method_of) == m], axis=(0, 2))).any()
+            and (other := np.any(there[np.array(method_of) != m], axis=(0, 2))).any()
+        ]
+        for m, which in alone:
+            if len(which):
+                shown = _some([repr(self.image_names[i]) for i in which])
+                self.problems.append(f"{count(len(which), 'image')} that only {self.methods[m]} has ({shown}); {hint}")
+        for r, (m, name) in enumerate(self.runs):
+            cells = np.argwhere(lacking[r])
+            if len(cells):
+                shown = _some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
+                self.problems.append(
+                    f"{count(len(cells), 'score is', 'scores are')} missing of {self._run(m, name)} that others have "
+                    f"({shown}); {hint}"
+                )
+
+    def _labels(self) -> None:
+        """tp + fn are the labels' pixels, and the labels are the same for all."""
+        held = self.data[..., 0] + self.data[..., 2]
+        wrong = np.argwhere(np.abs(held - held[0]).max(axis=0) > 1e-6 * np.maximum(1, held[0]))
+        if len(wrong):
+            shown = _some([self._cell(i, c) for i, c in wrong[: SHOWN + 1].tolist()], len(wrong))
+            self.problems.append(
+                f"tp + fn, the pixels of the labels, must be the same for all runs, got others for {shown}: were they "
+                "scored on the same labels, at the same resolution?"
+            )
+
+    def _group(self, names: npt.NDArray[np.str_], image: Ints) -> None:
+        _, code = _codes(names)
+        first = np.full(image.max() + 1, -1)
+        first[image[::-1]] = np.arange(len(image))[::-1]
+        changing = np.flatnonzero(code != code[first[image]])
+        if len(changing):
+            self.problems.append(f"{_in_rows(changing)}: an image must be in one group, got another than before")
+            return
+        kept = getattr(self, "kept", np.arange(len(first)))
+        groups = [str(names[first[i]]) or None for i in kept]
+        if any(groups):
+            unit = [group or f"\0{place}" for place, group in enumerate(groups)]
+            of_units, units = _codes(np.array(unit))
+            summed = np.zeros((len(self.data), len(of_units), *self.data.shape[2:]))
+            for run, images in zip(summed, self.data, strict=True):
+                np.add.at(run, units, images)
+            self.data, self.groups, self.few_groups = summed, len(of_units), few_groups(groups)
+
+    def _cell(self, image: int, kind: int) -> str:
+        parts = [repr(self.image_names[image])] if self.rows.has("image") else []
+        parts += [f"class {self.classes[kind]}"] if self.rows.has("class") else []
+        return ", ".join(parts) or "its score"
+
+    def _run(self, method: int, name: str) -> str:
+        return f"{self.methods[method]}, seed {name}" if self.rows.has("seed") else self.methods[method]
+
+    def table(self) -> ImageTable:
+        """The score of each run, and each image's influence on it."""
+        if self.rows.of_counts:
+            held = (self.data[..., 0] + self.data[..., 2]).sum(axis=(0, 1)) > 0
+            of = metrics.iou if self.rows.metric == "miou" else metrics.dice
+            found = image_table(self.data, lambda summed: metrics.mean_over(of(summed), held))
+        else:
+            held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
+            found = image_table(self.data, lambda summed: metrics.mean_over(_means(summed), held))
+        return found if self.rows.has("image") else ImageTable(found.scores, np.zeros((len(found.scores), 0)))
+
+
+def _margin(rows: _Rows, values: ImageTable, asked: Asked) -> tuple[float, str | None]:
+    if asked.margin is not None:
+        sound = asked.margin > 0 and math.isfinite(asked.margin)
+        return (asked.margin, None) if sound else (0.01, f"--margin must be above 0, got {asked.margin:g}")
+    found = np.zeros(1) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
+    if not len(found) or (found.min() >= 0 and found.max() <= 1):
+        return 0.01, None
+    return 0.01, (
+        f"the scores reach from {found.min():g} to {found.max():g}, so that the usual margin of 0.01 may not be one; "
+        "say with --margin which difference does not matter, in the score's own unit (1 for per cent)"
+    )
+
+
+def _constant(values: ImageTable, cells: _Cells) -> list[str]:
+    problems = []
+    shares = values.shares if values.pictures else np.zeros((len(values.scores), 1))
+    for m, method in enumerate(cells.methods):
+        own = [r for r, (of, _) in enumerate(cells.runs) if of == m]
+        if len(own) > 1 and np.ptp(values.scores[own]) == 0 and np.ptp(shares[own], axis=0).max() < 1e-12:
+            problems.append(
+                f"the {len(own)} runs of {method} have the same scores: are they copies of one run, or rounded? Give "
+                "each training's own scores, with all digits"
+            )
+    if values.pictures > 1 and np.abs(values.shares).max() < 1e-12:
+        problems.append("every image has the same score in each run: a mean over images is no image's own score")
+    if not values.pictures and all(sum(of == m for of, _ in cells.runs) < 2 for m in range(len(cells.methods))):
+        problems.append(
+            "one number for each method tells nothing of chance, got no column `image` and one run each; give the "
+            "score of each image, or of several trainings (`seed`)"
+        )
+    return problems
+
+
+def _means(summed: Floats) -> Floats:
+    """Of each class over the images that have a score of it; (..., C, 2) → (..., C), 0 where none has."""
+    return np.divide(summed[..., 0], summed[..., 1], out=np.zeros(summed.shape[:-1]), where=summed[..., 1] != 0)
+
+
+def _text(value: Any) -> str:
+    """A key as text; 1.0 and "1" are one."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _numbers(values: Sequence[Any]) -> Floats:
+    def number(value: Any) -> float:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return math.nan
+
+    return np.array([number(value) for value in values], dtype=np.float64)
+
+
+def _codes(values: npt.NDArray[np.str_]) -> tuple[list[str], Ints]:
+    """Distinct values in the order in which they come, and the place of each entry among them."""
+    found, first, codes = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    return [str(found[i]) for i in order], rank[codes]
+
+
+def _codes_of(values: Ints) -> tuple[list[int], Ints]:
+    found, first, codes = np.unique(values, return_index=True, return_inverse=True)
+    order = np.lexsort((first,))
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    return [int(found[i]) for i in order], rank[codes]
+
+
+def _in_rows(which: npt.NDArray[np.int64]) -> str:
+    """`rows 2, 5 and 7`, counted from 1 without the header."""
+    shown = _some([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
+    return f"{'row' if len(which) == 1 else 'rows'} {shown}"
+
+
+def _some(names: Sequence[str], of: int | None = None) -> str:
+    total = len(names) if of is None else of
+    return listed(list(names)) if total <= SHOWN else f"{', '.join(names[:SHOWN])} and {total - SHOWN} more"

@@ -1,0 +1,129 @@
+"""From a table of scores to evidence: paired and nested differences with their intervals, and the regret.
+
+What is claimed follows from what is there. Runs and images: methods, at other trainings and images like these. Runs
+alone: methods, at other trainings, scored alike. Fewer than three runs of some method, and images: nothing is shown of
+methods, and what holds of these very networks on other images is weighed beside it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sweeper.core.records import Comparison, Contender, Contest, InterimAnalysis, Interval, Scope
+from sweeper.evidence.decision_rule import wins
+from sweeper.evidence.intervals import ImageTable, interval_within, negated, nested_interval, paired_interval
+from sweeper.evidence.paired_comparisons import compare_pairs, levels_of
+from sweeper.evidence.regret import with_regrets
+from sweeper.judging.score_table import Asked, ScoreTable
+
+
+class MethodEvidence(Contender):
+    """One method: `family` is its name, `seeds` numbers its runs."""
+
+    runs: tuple[str, ...]
+    """What they are called."""
+    score: Interval
+    """Mean over its runs; higher is better. Infinite ends where nothing is known of its error."""
+
+
+class MethodContest(Contest):
+    """Methods whose runs were trained elsewhere."""
+
+    finalists: tuple[MethodEvidence, ...]
+
+
+def weigh_table(table: ScoreTable, asked: Asked, scope: Scope) -> MethodContest:
+    """Every pair of methods compared, best first.
+
+    `scope` says what the intervals speak of: with `images`, of these networks alone.
+    """
+    seeds = _seeds(table, asked)
+    places = [dict(zip(numbers, rows, strict=True)) for numbers, rows in zip(seeds, table.rows, strict=True)]
+    levels = (
+        levels_of(places, table.scores.scores)
+        if asked.paired_seeds and scope != "images"
+        else [float(table.scores.scores[list(rows)].mean()) for rows in table.rows]
+    )
+    first = None if asked.baseline is None else table.methods.index(asked.baseline)
+    order = sorted(range(len(table.methods)), key=lambda m: (-levels[m], m != first, m))
+    analyses = (InterimAnalysis(seeds=max(map(len, seeds)), error=1 - asked.level),)
+    at = [places[m] for m in order]
+    if asked.paired_seeds and scope == "both":
+        comparisons = compare_pairs(at, table.scores, analyses, table.margin, table.bound)
+    else:
+        comparisons = _compare(at, table, asked, scope)
+    return with_regrets(
+        MethodContest(
+            finalists=tuple(
+                MethodEvidence(
+                    family=table.methods[m],
+                    seeds=seeds[m],
+                    runs=table.runs[m],
+                    score=_own(table, table.rows[m], scope),
+                )
+                for m in order
+            ),
+            comparisons=tuple(comparisons),
+            baseline=None if first is None else order.index(first),
+            rope=table.margin,
+            scale=table.scale,
+            scope=scope,
+            paired=asked.paired_seeds,
+            test_pictures=table.images,
+            test_groups=table.groups,
+            few_groups=table.few_groups,
+            looks=analyses,
+        )
+    )
+
+
+def _seeds(table: ScoreTable, asked: Asked) -> list[tuple[int, ...]]:
+    """Paired: one number for each name of a seed, whichever method has it; else the runs of each, counted."""
+    if not asked.paired_seeds:
+        return [tuple(range(len(runs))) for runs in table.runs]
+    names = list(dict.fromkeys(name for runs in table.runs for name in runs))
+    number = {name: place for place, name in enumerate(names)}
+    return [tuple(number[name] for name in runs) for runs in table.runs]
+
+
+def _own(table: ScoreTable, rows: tuple[int, ...], scope: Scope) -> Interval:
+    own = table.scores.rows(list(rows))
+    if scope != "both":
+        return interval_within(own, scope)
+    low = 0.0 if math.isfinite(table.bound) else -math.inf
+    return paired_interval(own, (low, table.bound)) if len(rows) > 1 else _unknown(float(own.scores[0]))
+
+
+def _unknown(estimate: float) -> Interval:
+    return Interval(estimate=estimate, low=-math.inf, high=math.inf, se_seed=math.inf, se_image=math.inf)
+
+
+def _compare(places: list[dict[int, int]], table: ScoreTable, asked: Asked, scope: Scope) -> list[Comparison]:
+    found = []
+    for i, one in enumerate(places):
+        for j, other in enumerate(places[:i]):
+            gap, ends = (
+                _gap(one, other, table, asked, scope=scope, level=level) for level in (asked.level, 2 * asked.level - 1)
+            )
+            for (a, b), both, once in (((i, j), gap, ends), ((j, i), negated(gap), negated(ends))):
+                won = wins(both, table.margin)
+                found.append(Comparison(first=a, second=b, difference=both, at_most_one_sided=once.high, won=won))
+    return sorted(found, key=lambda each: (each.first, each.second))
+
+
+def _gap(
+    one: dict[int, int], other: dict[int, int], table: ScoreTable, asked: Asked, *, scope: Scope, level: float
+) -> Interval:
+    first, second = (table.scores.rows(list(own.values())) for own in (one, other))
+    if not asked.paired_seeds or scope == "images":
+        return nested_interval(first, second, scope, level, table.bound)
+    common = [seed for seed in one if seed in other]
+    if not common:
+        return _unknown(float(first.scores.mean() - second.scores.mean()))
+    pairs: ImageTable = table.scores.rows([one[s] for s in common], [other[s] for s in common])
+    return interval_within(pairs, scope, level)
+
+
+def own_interval(table: ScoreTable, finalist: MethodEvidence) -> Interval:
+    """A method's score as it was given: where lower is better, it is told so."""
+    return finalist.score if table.higher_is_better else negated(finalist.score)

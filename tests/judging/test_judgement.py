@@ -1,0 +1,281 @@
+"""Tables of scores judged: what is claimed follows from what is there, in the score's own unit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from scipy import stats
+
+import sweeper
+from bench.judge_example import HEADER, rows
+from bench.verdict_simulation import STREET, draw, trainings
+from sweeper.core import metrics
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.verdict import difference
+from sweeper.judging.judgement import TUNING, Judgement
+from sweeper.judging.score_table import ScoresError
+
+Floats = npt.NDArray[np.float64]
+EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-judged"
+
+
+def table(scores: Floats, methods: Sequence[str] = ("a", "b"), **more: Any) -> pd.DataFrame:
+    """Rows of (methods, runs, images) scores."""
+    m, s, i = (index.ravel() for index in np.indices(scores.shape))
+    found = pd.DataFrame({"method": np.array(methods)[m], "seed": s, "image": i, "score": scores.ravel()})
+    return found.assign(**more)
+
+
+def drawn(  # noqa: PLR0913
+    *, methods: int = 2, runs: int = 3, images: int = 40, gap: float = 0.0, seed: float = 0.005, own: float = 0.02,
+    key: int = 0,
+) -> Floats:  # fmt: skip
+    """(methods, runs, images) scores of which the first method's are higher by `gap`."""
+    rng = np.random.default_rng(key)
+    level = np.zeros((methods, 1, 1))
+    level[0] = gap
+    return (
+        0.7
+        + level
+        + 0.08 * rng.standard_normal(images)
+        + seed * rng.standard_normal((methods, runs, 1))
+        + own * rng.standard_normal((methods, runs, images))
+    )
+
+
+def test_a_better_method_with_three_runs_is_a_clear_winner() -> None:
+    found = sweeper.judge(table(drawn(gap=0.08)), baseline="b")
+    assert (found.verdict, found.named) == ("clear_winner", "a")
+    assert found.headline == "Clear winner: a is better than b, at trainings and images like these."
+    gap = found.document.comparisons[0]
+    assert gap.shown and gap.ci_low is not None and 0 < gap.ci_low < gap.difference
+    assert found.document.baseline == "b" and found.document.networks is None
+
+
+def test_equal_methods_are_no_winner_and_what_would_settle_it_needs_no_command_of_ours() -> None:
+    found = sweeper.judge(table(drawn(seed=0.02)))
+    assert found.verdict == "undecided"
+    assert found.next_steps and not any("--" in step or "resume" in step for step in found.next_steps)
+    assert any(f.regret is not None and f.regret.bound > 0 for f in found.contest.finalists)
+
+
+def test_that_tuning_is_not_known_stands_in_every_answer() -> None:
+    three, one, runs = drawn(), drawn(runs=1), table(drawn().mean(axis=2, keepdims=True)).drop(columns="image")
+    for scores in (table(three), table(one), runs):
+        assert TUNING in sweeper.judge(scores).caveats
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_fewer_than_three_runs_are_judged_as_networks_and_never_name_a_winner(runs: int) -> None:
+    found = sweeper.judge(table(drawn(runs=runs, gap=0.08)))
+    assert found.verdict == "undecided" and found.document.verdict == "undecided"
+    networks = found.document.networks
+    assert networks is not None and networks.verdict == "clear_winner" and networks.named == "a"
+    assert found.headline.startswith("The network of a is better than b, on images like these. Of the methods nothing")
+    assert "3 seeds or more" in found.next_steps[0]
+
+
+def test_one_run_each_gives_the_interval_of_scipys_paired_t_test() -> None:
+    for key in range(20):
+        scores = drawn(runs=1, images=25, gap=0.01, key=key)
+        test = stats.ttest_rel(scores[0, 0], scores[1, 0])
+        low, high = test.confidence_interval(0.95)
+        found = sweeper.judge(table(scores)).networks
+        assert found is not None
+        names = [each.family for each in found[0].finalists]
+        gap = difference(found[0], names.index("a"), names.index("b"))
+        assert [gap.low, gap.high] == pytest.approx([low, high], abs=1e-9)
+        assert (gap.low > 0 or gap.high < 0) == (test.pvalue < 0.05)
+
+
+def test_runs_alone_give_scipys_paired_test_and_a_wider_one_than_welchs() -> None:
+    scores = drawn(runs=5, gap=0.02, seed=0.01).mean(axis=2, keepdims=True)
+    frame = table(scores).drop(columns="image")
+    found = sweeper.judge(frame, paired_seeds=True)
+    assert found.contest.scope == "trainings" and found.document.images == 0
+    paired = stats.ttest_rel(scores[0, :, 0], scores[1, :, 0]).confidence_interval(0.95)
+    gap = difference(found.contest, 0, 1)
+    assert [gap.low, gap.high] == pytest.approx([paired.low, paired.high])
+    welch = stats.ttest_ind(scores[0, :, 0], scores[1, :, 0], equal_var=False).confidence_interval(0.95)
+    nested = difference(sweeper.judge(frame).contest, 0, 1)
+    assert nested.low <= welch.low and nested.high >= welch.high
+    assert nested.high - nested.low < 1.5 * (welch.high - welch.low)
+    assert any("other images" in caveat for caveat in found.caveats)
+
+
+def test_variances_of_a_balanced_table_are_those_of_an_analysis_of_variance() -> None:
+    """By hand, from sums of squares: runs within methods, images crossed with both."""
+    scores = drawn(runs=4, images=12, seed=0.02)
+    found = difference(sweeper.judge(table(scores)).contest, 0, 1)
+    _, s, n = scores.shape
+    of_runs, of_images = scores.mean(axis=2), scores.mean(axis=1)
+    runs = sum(((of_runs[m] - of_runs[m].mean()) ** 2).sum() for m in range(2)) / (2 * (s - 1))  # per run
+    residual = 0.0
+    for m in range(2):
+        for run in range(s):
+            for image in range(n):
+                expected = of_runs[m, run] + of_images[m, image] - scores[m].mean()
+                residual += (scores[m, run, image] - expected) ** 2 / (2 * (s - 1) * (n - 1))
+    assert found.se_seed**2 == pytest.approx(2 * runs / s)
+    assert found.se_both**2 == pytest.approx(2 * residual / (s * n))
+    gaps = of_images[0] - of_images[1]
+    assert found.se_image**2 == pytest.approx(max(0.0, gaps.var(ddof=1) / n - 2 * residual / (s * n)))
+
+
+def test_the_evidence_of_a_study_given_as_a_table_gives_the_studys_own_intervals() -> None:
+    results = [run for runs in trainings(*draw(STREET, 4, np.random.default_rng(2), seeds=3)) for run in runs]
+    own = weigh(results, {r.spec.family: r for r in results}, classes=STREET.classes)
+    images, classes = [str(i) for i in range(STREET.pictures)], list(STREET.classes)
+    frame = pd.DataFrame(rows(results, images, classes), columns=list(HEADER))
+    found = sweeper.judge(frame, paired_seeds=True)
+    assert [f.family for f in found.contest.finalists] == [f.family for f in own.finalists]
+    for mine, theirs in zip(found.contest.finalists, own.finalists, strict=True):
+        assert mine.score.model_dump() == pytest.approx(theirs.miou.model_dump())
+        assert mine.regret is not None and theirs.regret is not None
+        assert mine.regret.bound == pytest.approx(theirs.regret.bound, abs=2e-5)
+    for mine, theirs in zip(found.contest.comparisons, own.comparisons, strict=True):
+        assert mine.difference.model_dump() == pytest.approx(theirs.difference.model_dump())
+        assert mine.one_sided == pytest.approx(theirs.one_sided)
+
+
+def test_any_unit_and_either_direction_give_the_same_answer() -> None:
+    scores = drawn(methods=3, gap=0.03)
+    for factor in (100.0, 1e-3):
+        one, other = (
+            sweeper.judge(table(scores * f, "abc"), margin=0.01 * f, metric="score") for f in (1.0, factor)
+        )
+        assert (one.verdict, one.named, one.decision.strength) == (other.verdict, other.named, other.decision.strength)
+        for mine, theirs in zip(one.contest.finalists, other.contest.finalists, strict=True):
+            assert mine.regret is not None and theirs.regret is not None
+            assert theirs.regret.bound == pytest.approx(factor * mine.regret.bound, rel=1e-3)
+            assert theirs.score.low == pytest.approx(factor * mine.score.low)
+    distances = sweeper.judge(table(20 - 100 * scores, "abc"), margin=1, lower_is_better=True)
+    percent = sweeper.judge(table(100 * scores, "abc"), margin=1)
+    assert (distances.verdict, distances.named) == (percent.verdict, percent.named)
+    best = distances.document.methods[0]
+    assert best.score < distances.document.methods[1].score and best.ci_low is not None and best.ci_low < best.score
+    assert not distances.document.higher_is_better
+
+
+def test_groups_are_the_units() -> None:
+    scores, rng = drawn(images=40), np.random.default_rng(5)
+    scores = scores + np.repeat(0.05 * rng.standard_normal((2, 1, 8)), 5, axis=2)  # each group suits one of them
+    frame = table(scores)
+    grouped = sweeper.judge(frame.assign(group=frame["image"] // 5))
+    assert (grouped.document.images, grouped.document.groups) == (40, 8)
+    alone = difference(sweeper.judge(frame).contest, 0, 1)
+    assert difference(grouped.contest, 0, 1).se_image > 1.3 * alone.se_image
+
+
+def test_unpaired_seeds_are_the_default_and_names_of_seeds_do_not_pair_them() -> None:
+    scores = drawn(seed=0.0, gap=0.02)
+    scores = scores + np.array([-0.08, 0.0, 0.08])[:, None]  # what a seed does to both alike
+    nested, paired = (difference(sweeper.judge(table(scores), paired_seeds=p).contest, 0, 1) for p in (False, True))
+    assert nested.se_seed > 5 * paired.se_seed
+    assert any("--paired-seeds" in caveat for caveat in sweeper.judge(table(scores)).caveats)
+
+
+def test_a_score_is_the_mean_over_classes_of_what_the_images_have() -> None:
+    frame = pd.DataFrame(
+        [(m, s, i, c, 0.5 + 0.1 * (c == "x") + 0.02 * i + 0.01 * s * (m == "a") + 0.003 * s * i)
+         for m in "ab" for s in range(3) for i in range(6) for c in "xy" if c == "x" or i > 2],
+        columns=["method", "seed", "image", "class", "score"],
+    )  # fmt: skip
+    found = sweeper.judge(frame)
+    by_class = frame.groupby(["method", "seed", "class"])["score"].mean().groupby("method").mean()
+    for row in found.document.methods:
+        assert row.score == pytest.approx(by_class[row.name])
+
+
+def problems(frame: pd.DataFrame, **asked: Any) -> list[str]:
+    with pytest.raises(ScoresError) as error:
+        sweeper.judge(frame, **asked)
+    return list(error.value.problems)
+
+
+def test_all_problems_come_in_one_list() -> None:
+    frame = table(drawn(images=4)).astype({"score": object})
+    frame.loc[2, "score"] = float("nan")
+    frame.loc[5, "score"] = "high"
+    frame.loc[7, "method"] = ""
+    found = problems(frame)
+    assert len(found) == 2
+    assert found[0].startswith("row 8: the method is empty") and found[1].startswith("rows 3 and 6: no finite number")
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "words"),
+    [
+        (lambda f: f.drop(index=[1]), {}, "1 score is missing of a, seed 0 that others have ('1')"),
+        (lambda f: pd.concat([f, f.iloc[:2]]), {}, "rows 1, 2, 25 and 1 more: several rows for the same method, seed"),
+        (lambda f: f[(f["method"] == "a") | (f["image"] != 3)], {}, "1 image that only a has ('3')"),
+        (lambda f: f.assign(score=0.5), {}, "the 3 runs of a have the same scores"),
+        (lambda f: f.assign(score=f["image"] / 10), {}, "the 3 runs of b have the same scores"),
+        (lambda f: f[f["method"] == "a"], {}, "at least 2 methods must be compared, got a"),
+        (lambda f: f.assign(score=100 * f["score"]), {}, "so that the usual margin of 0.01 may not be one"),
+        (lambda f: f, {"margin": 0}, "--margin must be above 0, got 0"),
+        (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
+        (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
+        (lambda f: f.rename(columns={"method": "model"}), {}, "a column 'method' must say the method of each row"),
+        (lambda f: f.assign(group=range(len(f))), {}, "an image must be in one group"),
+        (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method tells nothing"),
+        (lambda f: f.drop(columns="score").assign(tp=range(24), fp=1, fn=1), {}, "tp + fn, the pixels of the labels"),
+        (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "tp, fp and fn must be ≥ 0"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_judged_says_why(change: Any, asked: dict[str, Any], words: str) -> None:
+    found = problems(change(table(drawn(images=4))), **asked)
+    assert any(words in problem for problem in found), found
+
+
+def test_images_that_some_run_lacks_are_left_out_on_request_and_said() -> None:
+    frame = table(drawn(images=10))
+    found = sweeper.judge(frame[(frame["method"] == "a") | (frame["image"] > 1)], common=True)
+    assert (found.document.images, found.document.left_out) == (8, 2)
+    assert any("2 images that some run had no score of" in caveat for caveat in found.caveats)
+    whole = sweeper.judge(frame[frame["image"] > 1])
+    assert difference(found.contest, 0, 1) == difference(whole.contest, 0, 1)
+
+
+def test_columns_may_have_other_names_and_rows_any_order() -> None:
+    frame = table(drawn(gap=0.03))
+    renamed = frame.rename(columns={"method": "model", "score": "dice"}).sample(frac=1, random_state=1)
+    one, other = sweeper.judge(frame), sweeper.judge(renamed, metric="dice", columns={"method": "model"})
+    assert difference(one.contest, 0, 1).model_dump() == pytest.approx(difference(other.contest, 0, 1).model_dump())
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "scores.tsv", "scores.parquet"])
+def test_files_are_read_as_the_frame_is(tmp_path: Path, name: str) -> None:
+    frame, path = table(drawn(gap=0.03)), tmp_path / name
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    assert sweeper.judge(path).contest == sweeper.judge(frame).contest
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "must say the method"), ("method,score\na,1,2\n", "must have 2 entries"), ("a,a\n1,2\n", "must occur once")],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "scores.csv").write_text(text)
+    with pytest.raises(ScoresError, match=words):
+        sweeper.judge(tmp_path / "scores.csv")
+
+
+def test_the_committed_example_gives_its_committed_answer() -> None:
+    found = sweeper.judge(EXAMPLE / "scores.csv", paired_seeds=True, baseline="cross_entropy")
+    stored = json.loads((EXAMPLE / "judgement.json").read_text("utf-8"))
+    document = found.document.document
+    assert isinstance(found, Judgement) and document["verdict"] == stored["verdict"] == "clear_winner"
+    for mine, theirs in zip(document["comparisons"], stored["comparisons"], strict=True):
+        assert mine == pytest.approx(theirs)
+    assert metrics.METRICS["miou"].title == document["metric"]
