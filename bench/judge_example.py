@@ -2,8 +2,8 @@
 
     python bench/judge_example.py STUDY OUT.csv --storage sqlite:///sweeper.db
 
-One row per loss, seed, test image and class: tp, fp and fn at the training's own operating point. reports/example-judged/ was
-made with it, from
+One row per loss, seed, test image and class: tp, fp and fn at the training's own operating point.
+reports/example-judged/ was made with it, from
 
     sweeper run --data synthetic:street --trials 8 --steps 60 --size 64 --batch-size 4 --confirm-steps 120 \
         --confirm-seeds 3..3 --workers 1 --study street-judged

@@ -11,7 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
-EXAMPLES = ("example", "example-cracks")
+EXAMPLES = ("example", "example-cracks", "example-judged")
 PAGES = {
     "reference/spaces.md": ROOT / "search_spaces/README.md",
     "reference/changelog.md": ROOT / "CHANGELOG.md",

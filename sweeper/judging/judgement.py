@@ -12,7 +12,7 @@ from sweeper.core.records import Contest, Interval, Regret, Scope, Verdict
 from sweeper.core.records.evidence import Strength
 from sweeper.core.text import at_most, count, listed
 from sweeper.evidence.caveats import caveats
-from sweeper.evidence.decision_rule import beats, difference
+from sweeper.evidence.decision_rule import beats, difference, measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.verdict import Decision, judged
 from sweeper.judging.score_table import Asked, Scores, ScoreTable, table_of
@@ -28,7 +28,7 @@ class DifferenceRow(Record):
     second: str
     difference: float
     ci_low: float | None
-    """Null = unbounded: not known."""
+    """Null = not known."""
     ci_high: float | None
     se_seed: float | None
     """Standard error from other trainings; null = not known."""
@@ -290,14 +290,15 @@ def _differences(contest: Contest) -> tuple[DifferenceRow, ...]:
 
 
 def _row(contest: Contest, i: int, j: int, gap: Interval) -> DifferenceRow:
+    known = measured(contest, i, j)
     return DifferenceRow(
         first=contest.finalists[i].family,
         second=contest.finalists[j].family,
         difference=gap.estimate,
-        ci_low=_known(gap.low),
-        ci_high=_known(gap.high),
-        se_seed=_known(gap.se_seed),
-        se_image=_known(gap.se_image),
+        ci_low=gap.low if known else None,
+        ci_high=gap.high if known else None,
+        se_seed=gap.se_seed if known else None,
+        se_image=gap.se_image if known else None,
         shown=beats(contest, i, j),
     )
 

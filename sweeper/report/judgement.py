@@ -13,7 +13,7 @@ from sweeper.judging.judgement import Judgement
 from sweeper.judging.text import interval_text
 from sweeper.judging.weighing import own_interval
 from sweeper.report.figures.differences import differences
-from sweeper.report.figures.style import save_themed
+from sweeper.report.figures.style import save_all
 from sweeper.report.formatting import MISSING, code, escape_md, level, table
 from sweeper.report.html import to_html
 
@@ -25,12 +25,11 @@ def write_judgement(judgement: Judgement, out: Path) -> Path:
         OSError: if a file cannot be written.
     """
     paths = JudgementPaths(out)
-    paths.figures.mkdir(parents=True, exist_ok=True)
     drawn = differences(judgement)
-    save_themed(drawn, paths.figures / "differences.svg")
+    save_all({"differences": drawn}, paths.figures)
     document = json.dumps(judgement.document.document, indent=2, ensure_ascii=False, allow_nan=False)
     paths.document.write_text(document + "\n", "utf-8")
-    figure = f"![{drawn.alt}](figures/differences.svg)\n\n**Figure.** {drawn.caption}"
+    figure = f"![{drawn.alt}](figures/differences.svg)\n\n**{drawn.alt}.** {drawn.caption}"
     text = judgement_text(judgement, figure)
     paths.markdown.write_text(text, "utf-8")
     paths.html.write_text(to_html(text, paths.figures), "utf-8")

@@ -33,7 +33,7 @@ def table(scores: Floats, methods: Sequence[str] = ("a", "b"), **more: Any) -> p
     return found.assign(**more)
 
 
-def drawn(  # noqa: PLR0913
+def drawn(
     *, methods: int = 2, runs: int = 3, images: int = 40, gap: float = 0.0, seed: float = 0.005, own: float = 0.02,
     key: int = 0,
 ) -> Floats:  # fmt: skip
@@ -149,15 +149,15 @@ def test_any_unit_and_either_direction_give_the_same_answer() -> None:
     scores = drawn(methods=3, gap=0.03)
     for factor in (100.0, 1e-3):
         one, other = (
-            sweeper.judge(table(scores * f, "abc"), margin=0.01 * f, metric="score") for f in (1.0, factor)
+            sweeper.judge(table(scores * f, list("abc")), margin=0.01 * f, metric="score") for f in (1.0, factor)
         )
         assert (one.verdict, one.named, one.decision.strength) == (other.verdict, other.named, other.decision.strength)
         for mine, theirs in zip(one.contest.finalists, other.contest.finalists, strict=True):
             assert mine.regret is not None and theirs.regret is not None
             assert theirs.regret.bound == pytest.approx(factor * mine.regret.bound, rel=1e-3)
             assert theirs.score.low == pytest.approx(factor * mine.score.low)
-    distances = sweeper.judge(table(20 - 100 * scores, "abc"), margin=1, lower_is_better=True)
-    percent = sweeper.judge(table(100 * scores, "abc"), margin=1)
+    distances = sweeper.judge(table(20 - 100 * scores, list("abc")), margin=1, lower_is_better=True)
+    percent = sweeper.judge(table(100 * scores, list("abc")), margin=1)
     assert (distances.verdict, distances.named) == (percent.verdict, percent.named)
     best = distances.document.methods[0]
     assert best.score < distances.document.methods[1].score and best.ci_low is not None and best.ci_low < best.score

@@ -6,7 +6,7 @@ import math
 
 from sweeper.evidence.decision_rule import beats, difference
 from sweeper.judging.judgement import Judgement
-from sweeper.report.figures.style import BLACK, BLUE, GREY, LIGHT, VERMILLION, Drawn, clean, new_figure, plain
+from sweeper.report.figures.style import BAND, BLUE, INK, SMALL, VERMILLION, Drawn, clean, new_figure, plain
 from sweeper.report.formatting import code, level, signed
 
 
@@ -18,16 +18,16 @@ def differences(judgement: Judgement) -> Drawn:
     rows = [i for i in range(len(names)) if i != to]
     figure = new_figure(0.95 + 0.42 * len(rows))
     axes = clean(figure.add_subplot())
-    axes.axvspan(-table.margin, table.margin, color=LIGHT, alpha=0.6, lw=0, zorder=0)
-    axes.axvline(0, color=BLACK, lw=1, zorder=1)
+    axes.axvspan(-table.margin, table.margin, color=INK, alpha=BAND, lw=0, zorder=0)
+    axes.axvline(0, color=INK, lw=1, zorder=1)
     for row, i in enumerate(rows):
         gap = difference(contest, i, to)
-        colour = BLUE if beats(contest, i, to) else VERMILLION if beats(contest, to, i) else GREY
+        colour = BLUE if beats(contest, i, to) else VERMILLION if beats(contest, to, i) else INK
         if math.isfinite(gap.low):
             axes.plot([gap.low, gap.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
         axes.plot(gap.estimate, row, "o", color=colour, ms=7, zorder=3)
         axes.annotate(signed(gap.estimate, table.scale.digits), (gap.estimate, row), xytext=(0, 6), ha="center",
-                      textcoords="offset points", fontsize=7.5)  # fmt: skip
+                      textcoords="offset points", fontsize=SMALL, color=INK)  # fmt: skip
     axes.set_yticks(range(len(rows)), labels=[plain(names[i]) for i in rows])
     axes.set_ylim(len(rows) - 0.5, -0.6)
     axes.margins(x=0.06)
@@ -36,4 +36,5 @@ def differences(judgement: Judgement) -> Drawn:
         f"Dots: differences to {code(names[to])}, above 0 better; lines: {level(judgement.level)} intervals. Within "
         f"the grey band (± {table.margin:g}) a difference does not matter. Blue is shown to be better, red to be worse."
     )
-    return Drawn(figure, text, f"What each method gains over {plain(names[to])}")
+    other = "baseline" if contest.baseline is not None else "named method"
+    return Drawn(figure, text, f"What each method gains over the {other}")

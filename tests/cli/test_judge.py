@@ -1,0 +1,67 @@
+"""`sweeper judge`: what it prints, writes and ends with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.schemas import problems
+from tests.test_architecture import loaded_by
+
+Sweeper = Callable[..., tuple[int, str, str]]
+SCORES = Path(__file__).resolve().parents[2] / "reports" / "example-judged" / "scores.csv"
+
+
+def test_the_answer_the_document_and_the_exit_status_agree(sweeper: Sweeper) -> None:
+    status, text, _ = sweeper("judge", str(SCORES), "--paired-seeds", "--exit-code-by-verdict")
+    assert status == 0 and text.startswith("Clear winner: dice_focal is better than every other")
+    status, text, _ = sweeper("judge", str(SCORES), "--json", "--exit-code-by-verdict")
+    document = json.loads(text)
+    assert status == 12 and document["verdict"] == "undecided" and not problems(document)
+
+
+def test_one_training_each_is_no_winner_for_scripts_either(sweeper: Sweeper, tmp_path: Path) -> None:
+    header, *rows = SCORES.read_text("utf-8").splitlines()
+    few = tmp_path / "scores.csv"
+    few.write_text("\n".join([header, *(row for row in rows if ",1000," in row)]))
+    status, text, _ = sweeper("judge", str(few), "--json", "--exit-code-by-verdict")
+    document = json.loads(text)
+    assert status == 12 and not problems(document)
+    assert document["networks"]["comparisons"] and all(row["ci_low"] is None for row in document["comparisons"])
+
+
+def test_a_report_with_its_figure_is_written_on_request(sweeper: Sweeper, tmp_path: Path) -> None:
+    out = tmp_path / "judged"
+    status, text, _ = sweeper("judge", str(SCORES), "--baseline", "cross_entropy", "--out", str(out))
+    assert status == 0 and f"Report: {out / 'report.md'}" in text
+    report, page = ((out / name).read_text("utf-8") for name in ("report.md", "report.html"))
+    assert "figures/differences.svg" in report and "data:image/svg+xml" in page
+    assert "not known" in report and "`cross_entropy`" in report
+    assert not problems(json.loads((out / "judgement.json").read_text("utf-8")))
+
+
+def test_names_in_the_report_are_data(sweeper: Sweeper, tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>|[x](http://y)"
+    scores = tmp_path / "scores.csv"
+    scores.write_text(SCORES.read_text("utf-8").replace("dice_focal", hostile))
+    assert sweeper("judge", str(scores), "--paired-seeds", "--out", str(tmp_path / "out"))[0] == 0
+    assert "<script>" not in (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "<script>" not in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "words", [("nowhere.csv",), (str(SCORES), "--column", "size=x"), (str(SCORES), "--margin", "-1")]
+)
+def test_what_cannot_be_judged_is_status_2(sweeper: Sweeper, words: tuple[str, ...]) -> None:
+    status, out, error = sweeper("judge", *words)
+    assert status == 2 and not out and error
+
+
+def test_nothing_heavy_is_loaded_for_an_answer() -> None:
+    call = "import contextlib, io; f = io.StringIO(); o = contextlib.redirect_stdout(f); o.__enter__(); "
+    call += f"from sweeper.cli.judge import command; command(['{SCORES}'], standalone_mode=False); "
+    call += "o.__exit__(None, None, None)"
+    assert not loaded_by(call) & {"torch", "optuna", "mlflow", "matplotlib", "pandas", "pyarrow", "rich"}

@@ -1,0 +1,122 @@
+"""Trees of nnU-Net's results: folds are one rotation, result folders are trainings, Dice is its own foreground mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sweeper
+from sweeper.judging.score_table import ScoresError
+
+MODELS = ("nnUNetTrainer__nnUNetPlans__2d", "nnUNetTrainerDiceCELoss__nnUNetPlans__2d")
+
+
+def summary(cases: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> dict[str, Any]:
+    """What nnU-Net 2 writes of (tp, fp, fn) per case and label; as JSON of Python, with NaN."""
+    per_case = []
+    for name, labels in cases.items():
+        found = {}
+        for label, (tp, fp, fn) in labels.items():
+            whole = tp + fp + fn
+            found[label] = {
+                "Dice": 2 * tp / (2 * tp + fp + fn) if whole else float("nan"),
+                "IoU": tp / whole if whole else float("nan"),
+                "TP": tp, "FP": fp, "FN": fn, "TN": 9, "n_pred": tp + fp, "n_ref": tp + fn,
+            }  # fmt: skip
+        per_case.append(
+            {"metrics": found, "prediction_file": f"/out/{name}.nii.gz", "reference_file": f"C:\\raw\\{name}.nii.gz"}
+        )
+    labels = per_case[0]["metrics"]
+    mean = {label: {"Dice": float(np.nanmean([c["metrics"][label]["Dice"] for c in per_case]))} for label in labels}
+    return {
+        "metric_per_case": per_case,
+        "mean": mean,
+        "foreground_mean": {"Dice": float(np.mean([row["Dice"] for row in mean.values()]))},
+    }
+
+
+def cases(names: list[str], better: int, rng: np.random.Generator) -> dict[str, dict[str, tuple[int, int, int]]]:
+    """Label 2 is in every third case alone; elsewhere it is found falsely now and then."""
+    found = {}
+    for name in names:
+        wrong = int(rng.integers(8, 20)) - better
+        rare = (30 - wrong, wrong, wrong) if int(name[-2:]) % 3 == 0 else (0, int(rng.integers(0, 2)), 0)
+        found[name] = {"1": (100 - wrong, wrong, wrong), "2": rare}
+    return found
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def tree(root: Path, results: tuple[str, ...] = ("",), folds: int = 5) -> dict[str, float]:
+    """Two models, `folds` folds of six cases each; the foreground mean of each over all its cases of the first run."""
+    rng, means = np.random.default_rng(0), {}
+    for place in results:
+        for better, model in zip((0, 6), MODELS, strict=True):
+            whole = {}
+            for fold in range(folds):
+                part = cases([f"case_{6 * fold + k:02}" for k in range(6)], better, rng)
+                write(
+                    root / place / "Dataset001_X" / model / f"fold_{fold}" / "validation" / "summary.json",
+                    summary(part),
+                )
+                whole |= part
+            folder = root / place / "Dataset001_X" / model / "crossval_results_folds_0_1_2_3_4"
+            write(folder / "summary.json", summary(whole))
+            write(folder / "postprocessed" / "summary.json", summary(whole))
+            means.setdefault(model, summary(whole)["foreground_mean"]["Dice"])
+    return means
+
+
+def test_five_folds_are_one_training_over_all_images_scored_as_nnunet_does(tmp_path: Path) -> None:
+    means = tree(tmp_path)
+    found = sweeper.judge(tmp_path)
+    assert found.document.images == 30 and found.document.metric == "Dice"
+    assert {row.name: row.score for row in found.document.methods} == pytest.approx(means)
+    assert all(row.runs == ("Dataset001_X",) for row in found.document.methods)
+    assert found.document.networks is not None and found.document.networks.named == MODELS[1]
+    assert any("as nnU-Net does" in caveat for caveat in found.caveats)
+    for folder in tmp_path.rglob("fold_*"):
+        for path in folder.rglob("summary.json"):
+            path.unlink()
+    assert (
+        sweeper.judge(tmp_path).document.methods == found.document.methods
+    )  # the crossval summary alone says the same
+
+
+def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
+    tree(tmp_path, ("seed0", "seed1", "seed2"))
+    found = sweeper.judge(tmp_path, metric="IoU")
+    assert [len(row.runs) for row in found.document.methods] == [3, 3] and found.document.networks is None
+    assert (found.verdict, found.named) == ("clear_winner", MODELS[1])
+
+
+def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for better, name in enumerate(("a", "b")):
+        write(tmp_path / name / "test" / "summary.json", summary(cases([f"c_{k:02}" for k in range(12)], better, rng)))
+    assert {row.name for row in sweeper.judge(tmp_path).document.methods} == {"a/test", "b/test"}
+
+
+def test_what_is_no_result_is_refused_or_left_out(tmp_path: Path) -> None:
+    with pytest.raises(ScoresError, match=r"must hold `summary.json` files"):
+        sweeper.judge(tmp_path)
+    tree(tmp_path)
+    training = tmp_path / "Dataset001_X" / MODELS[0] / "fold_all" / "validation" / "summary.json"
+    write(training, summary(cases(["case_00"], 9, np.random.default_rng(0))))
+    assert any("its own training images" in caveat for caveat in sweeper.judge(tmp_path).caveats)
+    (tmp_path / "Dataset001_X" / MODELS[0] / "fold_3" / "validation" / "summary.json").unlink()
+    with pytest.raises(ScoresError, match="6 images that only nnUNetTrainerDiceCELoss"):
+        sweeper.judge(tmp_path)
+    assert sweeper.judge(tmp_path, common=True).document.left_out == 6
+    write(tmp_path / "Dataset002_Y" / MODELS[0] / "fold_0" / "validation" / "summary.json", {"results": {}})
+    with pytest.raises(ScoresError, match="one data set can be judged") as error:
+        sweeper.judge(tmp_path)
+    assert len(error.value.problems) == 2
