@@ -20,8 +20,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
 from sweeper.core.text import suggestion
-from sweeper.losses.coordinates import MEANINGS
-from sweeper.losses.families import FAMILIES, Family, LossCoordinate
+from sweeper.losses.families import FAMILIES, MEANINGS, Family, LossCoordinate
 
 if TYPE_CHECKING:
     from sweeper.losses.certification import Check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 import torch
@@ -10,45 +10,72 @@ from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings
+from sweeper.losses.batch import Batch
+from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings, uses_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
-from sweeper.losses.loss_module import KeptNumbers, SegmentationLoss
+from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.losses.own_losses import OWN, build_own_loss
+from sweeper.losses.per_pixel import transformed
 
 
 class KernelLoss(SegmentationLoss):
-    """One point of the kernel. `loss(logits, target)` gives a scalar in at least float32.
+    """One point of the kernel. `loss(logits, target)` gives a scalar in at least float32."""
 
-    Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
-    not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
-    Derivatives of any order, and `torch.func`'s transformations.
-    """
+    def __init__(
+        self, family: str, task: Task, coordinates: dict[str, Value], settings: KernelSettings, ignore_index: int
+    ) -> None:
+        weights = settings.class_weights
+        classes = len(weights) if task != "binary" and weights is not None else None
+        super().__init__(family, task, coordinates, ignore_index, classes=classes)
+        self.settings = settings
+        self._weights: Tensor | None = None
+
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch."""
+        logits, target, settings = batch.logits, batch.target, self.settings
+        if self.task == "multiclass":
+            return softmax_loss(logits, target, settings, self.ignore_index, self._class_weights(logits))
+        return sigmoid_loss(logits, target, settings, self.ignore_index, settings.class_weights or (1.0, 1.0))  # type: ignore[arg-type]
+
+    def _class_weights(self, logits: Tensor) -> Tensor | None:
+        """The weights where the logits are; copied once per device and precision, then kept."""
+        given, kept = self.settings.class_weights, self._weights
+        if given is None:
+            return None
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        if kept is None or kept.device != logits.device or kept.dtype != dtype:
+            # From the exact numbers, so that float64 does not inherit float32's rounding.
+            kept = torch.tensor(given, dtype=dtype, device=logits.device)
+            if not transformed():  # else it belongs to the transformation, and ends with it
+                self._weights = kept
+        return kept
+
+
+class Relative(SegmentationLoss):
+    """A loss of its own beside the kernel: a function of a batch and of the family's coordinates."""
 
     def __init__(
         self,
         family: str,
         task: Task,
         coordinates: dict[str, Value],
-        settings: KernelSettings,
         ignore_index: int,
+        class_frequencies: Sequence[float] | None,
     ) -> None:
-        weights = settings.class_weights
-        # One number for all classes fits any number of them.
-        classes = len(weights) if task != "binary" and weights is not None and len(weights) > 1 else None
-        super().__init__(family, task, coordinates, ignore_index, classes)
-        self.settings = settings
-        self._weights = KeptNumbers([] if weights is None else [weights])
-        self._weights.like(torch.empty(0))
+        used = class_frequencies if uses_frequencies(coordinates, task) else None
+        classes = None if used is None else len(used)
+        super().__init__(family, task, coordinates, ignore_index, class_frequencies=used, classes=classes)
+        self._cost: Callable[..., Tensor] = getattr(_module_of(family), family)
+        self._given = {name: value for name, value in coordinates.items() if value is not None}
 
-    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
+    def compute(self, batch: Batch) -> Tensor:
         """The loss of a checked batch."""
-        settings = self.settings
-        if self.task == "multiclass":
-            weights = self._weights.like(logits)
-            return softmax_loss(logits, target, settings, self.ignore_index, weights[0] if weights else None)
-        low, high = settings.class_weights or (1.0, 1.0)
-        return sigmoid_loss(logits, target, settings, self.ignore_index, (low, high))
+        return self._cost(batch, **self._given)
+
+
+def _module_of(family: str) -> object:
+    return import_module(f"sweeper.losses.{FAMILIES[family].module}")
 
 
 def build_loss(
@@ -57,7 +84,7 @@ def build_loss(
     task: Task,
     ignore_index: int = IGNORE,
     class_frequencies: Sequence[float] | None = None,
-    **coordinates: float | bool | Sequence[float] | None,
+    **coordinates: float | None,
 ) -> nn.Module:
     """Build a loss, called as `loss(logits, target)`.
 
@@ -67,13 +94,10 @@ def build_loss(
             "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore).
         ignore_index: label of pixels that do not count.
         class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
-            `class_weight_power`, `alpha` and `tau`, and as counts for `effective_number`; the forms of
-            `unified_focal` use them if they are given.
-        coordinates: those of the family (`FAMILIES[family].coordinates[task]`; one that is left out takes the family's
-            default from the literature; `alpha=None` turns α off) and its options (`FAMILIES[family].options(task)`):
-            `label_smoothing`, `hard_fraction`, `boundary_weight`, `class_weights`, `effective_number`, `smoothing`,
-            `per_image`, `include_background`, `squared`, `weigh_overlap`, and of an overlap alone `class_weight_power`;
-            meanings and limits in `sweeper.losses.accepted_values`.
+            `class_weight_power`, `alpha` and `tau`; the forms of `unified_focal` use them if they are given.
+        coordinates: those of the family (`FAMILIES[family].coordinates[task]`); one that is left out takes the family's
+            default from the literature; `alpha=None` turns α off. Meanings and limits: `MEANINGS` and `LIMITS` of
+            `sweeper.losses.families`.
 
     Raises:
         LossError: naming everything that is wrong: family, task, coordinate, value or frequencies.
@@ -91,21 +115,7 @@ def build_loss(
             f"`ignore_index` must be an integer that is no class of a {task} task, got {ignore_index!r}; use 255"
         )
     entry = FAMILIES[family]
-    build = entry.build
-    if build is None and entry.module is not None:
-        build = import_module(f"sweeper.losses.{entry.module}").build
-    if build is not None:
-        given = {name: value for name, value in values.items() if value is not None}
-        module = build(task=task, ignore_index=ignore_index, class_frequencies=class_frequencies, **given)
-        assert isinstance(module, nn.Module)
-        return module
+    if entry.relative:
+        return Relative(family, task, values, ignore_index, class_frequencies)
     settings = kernel_settings(entry, task, values, class_frequencies)
     return KernelLoss(family, task, values, settings, ignore_index)
-
-
-def build_part(family: str, *, task: Task, ignore_index: int) -> SegmentationLoss:
-    """A loss without coordinates inside another one, which has looked at the labels already."""
-    part = build_loss(family, task=task, ignore_index=ignore_index)
-    assert isinstance(part, SegmentationLoss)
-    part.checks_labels = False
-    return part

@@ -1,4 +1,4 @@
-"""Class weights, and shifts of logits, from α, the classes' shares or the effective number of samples. No torch."""
+"""Class weights, and shifts of logits, from α or the classes' shares of the pixels. No torch."""
 
 from __future__ import annotations
 
@@ -14,21 +14,10 @@ def frequency_weights(frequencies: Sequence[float], power: float) -> tuple[float
         power: 0 = all weights 1, 1 = inverse frequency.
     """
     total = math.fsum(frequencies)
-    return _normalised(frequencies, [(f / total) ** -power if f > 0 else None for f in frequencies])
-
-
-def effective_number_weights(counts: Sequence[float], beta: float) -> tuple[float, ...]:
-    """Class-balanced weights w_c ∝ (1 − β) / (1 − β^n_c) (Cui et al. 2019, equation 2), with Σ f_c w_c = 1.
-
-    The paper scales them to Σ w_c = C; ours are scaled like every other class weight here.
-
-    Args:
-        counts: pixels of each class, each 0 or at least 1, not all 0.
-        beta: in [0, 1); 0 = all weights 1, → 1 = inverse frequency.
-    """
-    if beta == 0:
-        return (1.0,) * len(counts)
-    return _normalised(counts, [(1 - beta) / -math.expm1(n * math.log(beta)) if n > 0 else None for n in counts])
+    raw = [(f / total) ** -power if f > 0 else None for f in frequencies]
+    mean = math.fsum(f / total * w for f, w in zip(frequencies, raw, strict=True) if w is not None)
+    largest = max(w for w in raw if w is not None)
+    return tuple((largest if w is None else w) / mean for w in raw)
 
 
 def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, ...]:
@@ -40,14 +29,6 @@ def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, .
     """
     total, least = math.fsum(frequencies), min(f for f in frequencies if f > 0)
     return tuple(tau * math.log(max(f, least) / total) for f in frequencies)
-
-
-def _normalised(frequencies: Sequence[float], raw: Sequence[float | None]) -> tuple[float, ...]:
-    """Scaled to a mean weight of 1 over the pixels; None becomes the largest weight present."""
-    total = math.fsum(frequencies)
-    mean = math.fsum(f / total * w for f, w in zip(frequencies, raw, strict=True) if w is not None)
-    largest = max(w for w in raw if w is not None)
-    return tuple((largest if w is None else w) / mean for w in raw)
 
 
 def commonest(frequencies: Sequence[float]) -> int:

@@ -1,21 +1,37 @@
-"""What a family of losses is, as records. No torch."""
+"""What a family of losses is, as records, and what its coordinates may be. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+import math
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
-from sweeper.losses.accepted_values import CROSS_ENTROPY_OPTIONS, OVERLAP_OPTIONS, OVERLAP_WEIGHTINGS, Limits
 
 MapKind = Literal["distance", "sizes", "instances", "skeleton"]
 """What losses want of the labels beside the labels: signed distances to boundaries; size and number of the instance
 that a pixel belongs to; whether it is on its class's widened skeleton."""
 TASKS: tuple[Task, ...] = get_args(Task)
 """What losses can be built for."""
+
+
+class Limits(NamedTuple):
+    """What a coordinate may be; `open_low` and `open_high` exclude an end."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def problem(self, value: float) -> str | None:
+        """The rule, when `value` breaks it, else None."""
+        excluded = (self.open_low and value == self.low) or (self.open_high and value == self.high)
+        if math.isfinite(value) and self.low <= value <= self.high and not excluded:
+            return None
+        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        return f"must be {low} and {'below' if self.open_high else 'at most'} {self.high:g}"
 
 
 class LossCoordinate(Record):
@@ -73,30 +89,12 @@ class Family(Record):
     background_first: bool = False
     """Of several classes, 0 is the background: it has no instances and no centre lines."""
     module: str | None = None
-    """Where a relative is: `sweeper.losses.MODULE.build` makes it. None: a point of the kernel."""
-    build: Callable[..., Any] | None = Field(default=None, exclude=True)
-    """Another way to make the module, before all others. Not part of the JSON.
-
-    Called as `build(*, task, ignore_index, class_frequencies, **coordinates)` with every free coordinate that has a
-    value, checked."""
+    """Where a relative is: the function of its name in `sweeper.losses.MODULE`. None: a point of the kernel."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """Tasks it can be used for."""
         return tuple(self.coordinates)
-
-    def options(self, task: Task) -> tuple[str, ...]:
-        """What `build_loss` takes beside the free coordinates: the kernel's other ones, for the parts that it has."""
-        if self.relative:
-            return ()
-        mix = self.fixed.get("mix")
-        names = [*(CROSS_ENTROPY_OPTIONS if mix != 0 else ()), *(OVERLAP_OPTIONS if mix != 1 else ())]
-        if mix == 0:
-            names = [*OVERLAP_WEIGHTINGS, *names]
-        unfit = ("class_weight_power",) if task == "binary" else ()
-        alone = ("weigh_overlap",) if mix in (0, 1) else ()  # there is no other part that has the weights
-        taken = (*self.fixed, *self.coordinates[task], *unfit, *alone)
-        return tuple(name for name in names if name not in taken)
 
     def searched(self, task: Task) -> dict[str, LossCoordinate]:
         """Free coordinates that the shipped spaces search."""

@@ -1,7 +1,8 @@
-"""Losses that want more of the labels than the labels: instances, their sizes, skeletons.
+"""Losses that want more of the labels than the labels: distances to boundaries, instances, their sizes, skeletons.
 
 sweeper keeps these maps with the data (`sweeper.data.label_maps`) and gives them with the batch. Without them they are
-computed from the target on the processor at every call: right in any loop, but slow, and it waits for the device.
+computed from the target on the processor at every call: right in any loop, but slow (some 10 ms for each class of a
+256² image), and it waits for the device.
 """
 
 from __future__ import annotations
@@ -13,67 +14,49 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 
-from sweeper.losses.loss_module import SegmentationLoss
+from sweeper.core.errors import LossError
+from sweeper.core.records import Task
+from sweeper.data.label_maps import instance_ids, instance_sizes, signed_distances
+from sweeper.data.skeletons import tubes
+from sweeper.losses.family_records import MapKind
 from sweeper.losses.per_pixel import transformed
 
 OfLabels = Callable[[npt.NDArray[np.integer], npt.NDArray[np.bool_]], npt.NDArray[Any]]
-"""(class indices, whether labelled) of one image, or of one class of it → its map, of the same shape."""
+"""(class indices, whether labelled) of one image → its map, of the same shape."""
+OF_LABELS: dict[MapKind, OfLabels] = {"sizes": instance_sizes, "instances": instance_ids, "skeleton": tubes}
 
 
-class LabelMapLoss(SegmentationLoss):
-    """A loss whose `compute` gets a map of the labels, shaped as the target, as its last argument."""
+def made_map(kind: MapKind, target: Tensor, task: Task, channels: int, ignore_index: int) -> Tensor:
+    """The map of a batch that came without it: (N, C, H, W) float32 distances, else shaped as the target.
 
-    of_labels: OfLabels
-
-    def made_map(self, target: Tensor) -> Tensor:
-        """The map of a batch that came without it."""
-
-        def make(labels: Tensor) -> Tensor:
-            return maps_of(labels, self.ignore_index, type(self).of_labels)
-
-        made: Any = FromLabels.apply if transformed() else _called
-        found: Tensor = made(target, make)
-        return found
-
-
-def maps_of(target: Tensor, ignore_index: int, of_labels: OfLabels) -> Tensor:
-    """Maps of a batch, computed on the processor: target as for the loss → the same shape."""
+    Raises:
+        LossError: inside torch.func's transformations, where no number can be read.
+    """
+    if transformed():
+        raise LossError(
+            f"inside torch.func this loss needs `{kind}=…`, got none; "
+            "make it before, with `sweeper.losses.label_maps.made_map`"
+        )
     labels = target.detach().cpu().long()
+    if kind == "distance":
+        return distance_maps(labels, task, channels, ignore_index).to(target.device)
     found = [
-        torch.from_numpy(of_labels(one.numpy(), known.numpy()))
+        torch.from_numpy(OF_LABELS[kind](one.numpy(), known.numpy()))
         for one, known in zip(labels, labels != ignore_index, strict=True)
     ]
-    return torch.stack(found).view(target.shape).to(target.device) if found else torch.zeros_like(target)
+    return torch.stack(found).to(target.device) if found else torch.zeros_like(target)
 
 
-def _called(target: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-    return make(target)
-
-
-class FromLabels(Function):
-    """`make(target)` inside torch.func's transformations, which hand the plain numbers to a function like this."""
-
-    @staticmethod
-    def forward(target: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Labels of a batch → its maps."""
-        return make(target)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        """Labels have no gradient."""
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], target: Tensor, make: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, int]:
-        """Many batches as one long one."""
-        batches = target.movedim(in_dims[0] or 0, 0)
-        maps: Any = FromLabels.apply  # there may be another vmap around this one
-        found = maps(batches.flatten(0, 1), make)
-        return found.view(*batches.shape[:2], *found.shape[1:]), 0
+def distance_maps(target: Tensor, task: Task, classes: int, ignore_index: int) -> Tensor:
+    """Signed distances to the boundary of each class: target (N, H, W) on the processor → (N, C, H, W) float32."""
+    of_class = [target == c for c in range(classes)] if task == "multiclass" else [target == 1]
+    labelled = target != ignore_index
+    maps = [
+        torch.stack([torch.from_numpy(signed_distances(one.numpy(), known.numpy())) for one in image])
+        for image, known in zip(torch.stack(of_class, dim=1) & labelled.unsqueeze(1), labelled, strict=True)
+    ]
+    return torch.stack(maps)
 
 
 def segment_sums(values: Tensor, index: Tensor, number: int) -> Tensor:

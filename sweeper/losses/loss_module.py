@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
+from sweeper.losses.batch import Batch
 from sweeper.losses.batch_checks import check_batch, check_labels
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.per_pixel import readable, transformed
+from sweeper.losses.label_maps import made_map
+from sweeper.losses.per_pixel import readable
 
 CHECKED_BATCHES = 4
 """Batches whose labels are checked: what is wrong with labels is wrong from the first, and the rest costs nothing."""
 
 
-class KeptNumbers:
-    """Fixed numbers as tensors where a batch is; copied once per device and precision, then kept."""
-
-    def __init__(self, given: Sequence[Sequence[float]]) -> None:
-        self._given = tuple(tuple(numbers) for numbers in given)
-        self._kept: tuple[Tensor, ...] = ()
-
-    def like(self, logits: Tensor) -> tuple[Tensor, ...]:
-        """A tensor (C,) for each of the sequences, on the logits' device, float64 for float64 logits, else float32."""
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        kept = self._kept
-        if not kept or kept[0].device != logits.device or kept[0].dtype != dtype:
-            # From the exact numbers, so that float64 does not inherit float32's rounding.
-            kept = tuple(torch.tensor(numbers, dtype=dtype, device=logits.device) for numbers in self._given)
-            if not transformed():  # else they belong to the transformation, and end with it
-                self._kept = kept
-        return kept
-
-
 class SegmentationLoss(nn.Module):
-    """A loss called as `loss(logits, target)`; subclasses compute it."""
+    """A loss called as `loss(logits, target)`; subclasses compute it.
+
+    Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
+    not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
+    Derivatives of any order, and `torch.func`'s transformations.
+    """
 
     checks_labels = True
     """Whether the values of the first batches' labels are checked, on a processor; False where they are known to be
@@ -51,6 +38,8 @@ class SegmentationLoss(nn.Module):
         task: Task,
         coordinates: dict[str, Value],
         ignore_index: int,
+        *,
+        class_frequencies: Sequence[float] | None = None,
         classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -58,6 +47,7 @@ class SegmentationLoss(nn.Module):
         self.task: Task = task
         self.coordinates = coordinates
         self.ignore_index = ignore_index
+        self.class_frequencies = None if class_frequencies is None else tuple(class_frequencies)
         self.classes = classes
         """Channels the logits must have; None = any."""
         self._batches_to_check = CHECKED_BATCHES
@@ -98,21 +88,16 @@ class SegmentationLoss(nn.Module):
             self._check_labels(logits.shape[1], target)
         if self.classes is not None and logits.shape[1] != self.classes:
             raise LossError(
-                f"logits must have one channel per class of `class_frequencies` or class weights ({self.classes}), "
+                f"logits must have one channel per class of `class_frequencies` ({self.classes}), "
                 f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
             )
         given = {"distance": distance, "sizes": sizes, "instances": instances, "skeleton": skeleton}
         _check_maps(given, logits, target)
-        entry = FAMILIES.get(self.family)
-        kind = None if entry is None else entry.needs_map
+        kind = FAMILIES[self.family].needs_map
         label_map = None if kind is None else given[kind]
         if kind is not None and label_map is None:
-            label_map = self.made_map(target)
-        return self.compute(logits, target, label_map)
-
-    def made_map(self, target: Tensor) -> Tensor | None:
-        """What `needs_map` names, made from a target that came without it; None where `compute` does that."""
-        return None
+            label_map = made_map(kind, target, self.task, logits.shape[1], self.ignore_index)
+        return self.compute(Batch(logits, target, self.task, self.ignore_index, self.class_frequencies, label_map))
 
     def _check_labels(self, channels: int, target: Tensor) -> None:
         """Refuse labels that are no class, and say so where a mask of 0 and 255 seems to be taken for labels."""
@@ -127,25 +112,14 @@ class SegmentationLoss(nn.Module):
                 stacklevel=4,
             )
 
-    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
-        """The loss of a checked batch; `label_map` is what `needs_map` names, if the family wants one."""
+    def compute(self, batch: Batch) -> Tensor:
+        """The loss of a checked batch."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
         """The family and its coordinates."""
-        shown = [f"{name}={_shown(value)}" for name, value in self.coordinates.items() if value is not None]
+        shown = [f"{name}={value:.4g}" for name, value in self.coordinates.items() if value is not None]
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
-
-
-def without_frequencies(loss: Callable[..., SegmentationLoss]) -> Callable[..., SegmentationLoss]:
-    """The function `build` of a loss to which the classes' frequencies make no difference."""
-
-    def build(
-        *, task: Task, ignore_index: int, class_frequencies: Sequence[float] | None, **coordinates: float
-    ) -> SegmentationLoss:
-        return loss(task, ignore_index, **coordinates)
-
-    return build
 
 
 def _check_maps(given: Mapping[str, Tensor | None], logits: Tensor, target: Tensor) -> None:
@@ -159,9 +133,3 @@ def _check_maps(given: Mapping[str, Tensor | None], logits: Tensor, target: Tens
             raise LossError(
                 f"{name} must have the {whose} shape {tuple(wanted)}, got {tuple(found.shape)}; give the {what}"
             )
-
-
-def _shown(value: Value) -> str:
-    if isinstance(value, bool):
-        return str(value)
-    return f"({', '.join(f'{item:.4g}' for item in value)})" if isinstance(value, tuple) else f"{value:.4g}"

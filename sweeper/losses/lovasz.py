@@ -14,33 +14,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.core.records import Task
-from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
+from sweeper.losses.batch import Batch
 from sweeper.losses.per_pixel import at_least_float32, placed, readable
 
 
-class Lovasz(SegmentationLoss):
-    """No coordinates."""
-
-    def __init__(self, task: Task, ignore_index: int) -> None:
-        super().__init__("lovasz", task, {}, ignore_index)
-
-    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
-        """The loss of a checked batch."""
-        labels = target.long().unsqueeze(1)
-        labelled = labels != self.ignore_index
-        z = torch.where(labelled, at_least_float32(logits).contiguous(), 0.0)
-        if self.task == "multiclass":
-            own = labels == torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
-            # |y − p|, where p of the own class is at most 1, up to rounding.
-            p = F.softmax(z, dim=1)
-            errors = torch.where(own, 1 - p, p)
-            labelled = labelled.expand_as(errors)
-            own = own & labelled
-        else:
-            own = labels == 1
-            errors = F.relu(1 - torch.where(own, z, -z))
-        return jaccard_extension(_rows(errors), _rows(own), _rows(labelled)).mean()
+def lovasz(batch: Batch) -> Tensor:
+    """Mean over the classes; of one class with the hinge."""
+    labels = batch.target.long().unsqueeze(1)
+    labelled = labels != batch.ignore_index
+    z = torch.where(labelled, at_least_float32(batch.logits).contiguous(), 0.0)
+    if batch.task == "multiclass":
+        own = labels == torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
+        # |y − p|, where p of the own class is at most 1, up to rounding.
+        p = F.softmax(z, dim=1)
+        errors = torch.where(own, 1 - p, p)
+        labelled = labelled.expand_as(errors)
+        own = own & labelled
+    else:
+        own = labels == 1
+        errors = F.relu(1 - torch.where(own, z, -z))
+    return jaccard_extension(_rows(errors), _rows(own), _rows(labelled)).mean()
 
 
 def _rows(values: Tensor) -> Tensor:
@@ -102,6 +95,3 @@ def _weights_of_a_row(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     order = torch.sort(torch.iinfo(integer).max - bits, stable=True).indices
     hit = own.index_select(0, order).cumsum(0, dtype=torch.int32)
     return torch.empty_like(errors).scatter_(0, order, _steps(hit, total.to(torch.int32), errors.dtype))
-
-
-build = without_frequencies(Lovasz)

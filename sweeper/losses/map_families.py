@@ -1,41 +1,15 @@
-"""Families that look at neighbours: centre lines, boundaries, instances; no torch.
+"""Families that look at neighbours: instances, centre lines, boundaries. No torch.
 
-Part of the registry (`sweeper.losses.families`), which puts them in their place.
+Part of the registry (`sweeper.losses.families`); each has a module of its own name.
 """
 
 from __future__ import annotations
 
 from sweeper.core.records import Coordinate
-from sweeper.losses.accepted_values import Limits
-from sweeper.losses.family_records import Family, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.family_records import Family, Limits, LossCoordinate, Reduction, everywhere, uniform
 
 DICE = "mean_c (1 − TI_c(½, ½))"
 _SKELETON = "weight of the centre-line part; the rest of the loss has 1 − this"
-
-INSTANCE_CE = Family(
-    name="instance_ce",
-    title="Inverse-size cross-entropy",
-    fixed={},
-    coordinates=everywhere(
-        instance_power=LossCoordinate(
-            search=uniform(0.0, 1.0),
-            start=1.0,
-            default=1.0,
-            limits=Limits(0, 2),
-            meaning="e in the pixel weights s^−e, with s the pixels of the connected component; 0 = all alike",
-        )
-    ),
-    helps="Many instances of very different sizes, of which the small ones are missed: each counts alike.",
-    caveat="Single wrong pixels are the smallest instances of all; the background (class 0) hardly counts at e = 1.",
-    source="Shirokikh et al. 2020, Universal loss reweighting, arXiv:2007.10033 (e = 1)",
-    formula="−Σ s^−e log p_t / Σ s^−e, s = pixels of the connected component (class 0: of all of it in the image)",
-    relative=True,
-    needs_map="sizes",
-    module="instance_ce",
-    background_first=True,
-    becomes=(Reduction(words="e = 0 is cross-entropy", at={"instance_power": 0.0}, other="cross_entropy"),),
-)
-"""Stands among the families of single pixels."""
 
 MAP_FAMILIES = (
     Family(

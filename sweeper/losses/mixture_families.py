@@ -1,23 +1,23 @@
-"""Families that mix cross-entropy with an overlap; no torch.
+"""Families that mix cross-entropy with an overlap. No torch.
 
-Part of the registry (`sweeper.losses.families`), which puts them in their place.
+Part of the registry (`sweeper.losses.families`). Points of the kernel (`sweeper.losses.kernel`) and functions of
+`sweeper.losses.unified_focal`.
 """
 
 from __future__ import annotations
 
-from sweeper.losses.accepted_values import Limits
 from sweeper.losses.common_coordinates import (
     DICE_WEIGHTS,
     GAMMA,
     HARD,
     IMBALANCE_POWER,
+    MIX,
     NO_WEIGHTS,
     WEIGHTS,
 )
-from sweeper.losses.family_records import Family, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.family_records import Family, Limits, LossCoordinate, Reduction, everywhere, uniform
 from sweeper.losses.map_families import DICE
 
-_MIX = LossCoordinate(search=uniform(0.0, 1.0), start=0.5, default=0.5)
 _DELTA = LossCoordinate(
     search=uniform(0.3, 0.95),
     start=0.6,
@@ -42,9 +42,9 @@ MIXTURE_FAMILIES = (
         title="Dice + cross-entropy",
         fixed=DICE_WEIGHTS,
         coordinates={
-            "binary": {"mix": _MIX, "pos_weight": _PLAIN_POWER},
+            "binary": {"mix": MIX, "pos_weight": _PLAIN_POWER},
             "multiclass": {
-                "mix": _MIX,
+                "mix": MIX,
                 "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.0, default=0.0),
             },
         },
@@ -69,7 +69,7 @@ MIXTURE_FAMILIES = (
         # Of two classes the foreground's overlap is the only one: there it would be dice_ce.
         coordinates={
             "multiclass": {
-                "mix": _MIX,
+                "mix": MIX,
                 "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5),
             }
         },
@@ -100,7 +100,7 @@ MIXTURE_FAMILIES = (
         name="dice_focal",
         title="Dice + focal",
         fixed=DICE_WEIGHTS,
-        coordinates=everywhere(mix=_MIX, gamma=GAMMA),
+        coordinates=everywhere(mix=MIX, gamma=GAMMA),
         helps="Strong imbalance with hard examples: overlap for rare classes, focal for their borders.",
         caveat="Follows wrong labels as focal does; one hyper-parameter more to tune than Dice.",
         source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
@@ -120,7 +120,7 @@ MIXTURE_FAMILIES = (
         name="dice_topk",
         title="Dice + top-k cross-entropy",
         fixed=DICE_WEIGHTS,
-        coordinates=everywhere(mix=_MIX, hard_fraction=HARD),
+        coordinates=everywhere(mix=MIX, hard_fraction=HARD),
         helps="Small targets with hard parts, such as tumours: overlap for the whole, cross-entropy for the worst.",
         caveat="Wrong labels stay in the worst pixels for good.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
@@ -145,7 +145,7 @@ MIXTURE_FAMILIES = (
         name="unified_focal",
         title="Unified focal",
         fixed={},
-        coordinates=everywhere(mix=_MIX, delta=_DELTA, suppression=_SUPPRESSION),
+        coordinates=everywhere(mix=MIX, delta=_DELTA, suppression=_SUPPRESSION),
         helps="Strong imbalance: what is common is quietened where easy, what is rare never is, in both parts alike.",
         caveat="Three numbers to tune; the rare classes' slope grows steep near a perfect overlap.",
         source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
@@ -159,25 +159,19 @@ MIXTURE_FAMILIES = (
                 other="focal",
                 others_at={"gamma": 0.0, "alpha": 0.8},
             ),
-            Reduction(
-                words="mix = 0 without suppression is Tversky of both classes",
-                at={"mix": 0.0, "suppression": 0.0, "delta": 0.8},
-                other="tversky",
-                others_at={"fn_weight": 0.8, "include_background": True},
-            ),
         ),
     ),
     Family(
         name="symmetric_unified_focal",
         title="Symmetric unified focal",
         fixed={},
-        coordinates=everywhere(mix=_MIX, delta=_DELTA, suppression=_SUPPRESSION),
+        coordinates=everywhere(mix=MIX, delta=_DELTA, suppression=_SUPPRESSION),
         helps="As unified focal where rare classes have easy pixels, too: all that is easy is quietened.",
         caveat="Three numbers to tune; each class's slope grows steep near a perfect overlap.",
         source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the symmetric form)",
         formula="λ · CE(α = δ; γ = s) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^(1 − s)",
         relative=True,
-        module="symmetric_unified_focal",
+        module="unified_focal",
         becomes=(
             Reduction(
                 words="without suppression both forms are one",
@@ -194,3 +188,4 @@ MIXTURE_FAMILIES = (
         ),
     ),
 )
+"""From the simplest on."""

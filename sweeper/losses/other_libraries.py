@@ -42,7 +42,7 @@ def equivalent(
 
     Args:
         family: a name in `FAMILIES`.
-        params: coordinates as `build_loss` takes them; with an option that the libraries do not have, None is returned.
+        params: coordinates as `build_loss` takes them.
         task: binary or multiclass.
         class_frequencies: as for `build_loss`.
 
@@ -53,8 +53,6 @@ def equivalent(
         return None
     values = {name: rounded(value) for name, value in checked(family, task, params, class_frequencies).items()}
     entry = FAMILIES[family]
-    if set(values) - set(entry.coordinates[task]):
-        return None
     if class_frequencies is not None and needs_frequencies(values, task):
         total = sum(class_frequencies)
         class_frequencies = [float(f"{f / total:.4g}") for f in class_frequencies]
@@ -122,8 +120,6 @@ def _entropy(settings: KernelSettings, task: Task) -> _Part | None:
 
 def _focal(settings: KernelSettings, values: Mapping[str, Value], task: Task) -> _Part | None:
     alpha = values.get("alpha")
-    if isinstance(alpha, tuple):
-        return None
     if task == "binary":
         module = f'smp.losses.FocalLoss("binary", alpha={alpha!r}, gamma={settings.gamma!r}, ignore_index={IGNORE})'
         return _Part(SMP, "focal", module, "focal(logits, target)")
@@ -178,11 +174,11 @@ def _adjusted(
     """torch's cross-entropy of logits to which numbers are added."""
     if task == "binary":
         odds = values["prior_odds"]
-        assert isinstance(odds, float)
+        assert odds is not None
         call = f"entropy(logits - {_derived(math.log(odds))}, {FLOAT_TARGET})"
         return [_Part(TORCH, "entropy", "torch.nn.BCEWithLogitsLoss()", call)], call
     tau = values["tau"]
-    assert isinstance(tau, float)
+    assert tau is not None
     # Without τ frequencies need not be given.
     listed = ", ".join(map(_derived, log_prior_shifts(class_frequencies or (1.0,), tau)))
     entropy = _Part(TORCH, "entropy", f"torch.nn.CrossEntropyLoss(ignore_index={IGNORE})", "")

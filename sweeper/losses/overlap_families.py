@@ -1,14 +1,102 @@
-"""Families of Dice's kind beside the kernel; no torch.
+"""Families of Dice's kind: functions of the overlap of each class. No torch.
 
-Part of the registry (`sweeper.losses.families`), which puts them in their place.
+Part of the registry (`sweeper.losses.families`). Points of the kernel (`sweeper.losses.kernel`) and functions of
+`sweeper.losses.overlap_losses` and `sweeper.losses.lovasz`.
 """
 
 from __future__ import annotations
 
-from sweeper.losses.accepted_values import Limits
-from sweeper.losses.family_records import Family, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.common_coordinates import DICE_WEIGHTS
+from sweeper.losses.family_records import Family, Limits, LossCoordinate, Reduction, everywhere, uniform
+
+_TVERSKY = {
+    "fn_weight": LossCoordinate(search=uniform(0.3, 0.9), start=0.7, default=0.7),
+    "fp_weight": LossCoordinate(start=0.3),
+    "overlap_exponent": LossCoordinate(start=0.75, default=1.0),
+}
 
 OVERLAP_FAMILIES = (
+    Family(
+        name="dice",
+        title="Dice",
+        fixed={"mix": 0.0, **DICE_WEIGHTS},
+        coordinates=everywhere(),
+        helps="Small foregrounds scored by overlap: optimises a soft form of the score itself.",
+        caveat="Over-confident probabilities; noisy gradients when a batch holds few pixels of a class.",
+        source="Milletari et al. 2016, V-Net, arXiv:1606.04797; this form: Drozdzal et al. 2016, arXiv:1608.04117",
+        formula="mean_c (1 − TI_c(½, ½)), TI_c(a, b) = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1)",
+    ),
+    Family(
+        name="jaccard",
+        title="Jaccard",
+        fixed={"mix": 0.0, "fp_weight": 1.0, "fn_weight": 1.0},
+        coordinates=everywhere(),
+        helps="As Dice, where the score is IoU itself; bad overlaps are punished harder.",
+        caveat="Flatter than Dice far from the answer: slower at the start.",
+        source="Rahman & Wang 2016, Optimizing Intersection-Over-Union, doi:10.1007/978-3-319-50835-1_22",
+        formula="mean_c (1 − TI_c(1, 1))",
+    ),
+    Family(
+        name="generalized_dice",
+        title="Generalised Dice",
+        fixed={},
+        coordinates=everywhere(
+            volume_exponent=LossCoordinate(
+                search=uniform(0.0, 2.0),
+                start=2.0,
+                default=2.0,
+                limits=Limits(0, 2),
+                meaning="e in the class weights w ∝ (pixels of the class in the batch)^−e of generalised Dice",
+            )
+        ),
+        helps="Several classes of very different sizes that should count alike, in one overlap over all of them.",
+        caveat="Weights come from the batch: a class with few pixels in it dominates, and gradients are noisy.",
+        source="Sudre et al. 2017, Generalised Dice overlap, arXiv:1707.03237",
+        formula="Σ_c w_c (FP_c + FN_c) / Σ_c w_c (2 TP_c + FP_c + FN_c), w_c = (pixels of c)^−e, over present classes",
+        relative=True,
+        module="overlap_losses",
+    ),
+    Family(
+        name="tversky",
+        title="Tversky",
+        fixed={"mix": 0.0},
+        coordinates=everywhere(**_TVERSKY),
+        helps="Missed pixels cost more than false alarms, or the reverse: fn_weight trades recall for precision.",
+        caveat="As Dice; far from 0.5 it no longer follows the overlap score.",
+        source="Salehi et al. 2017, arXiv:1706.05721; exponent: Abraham & Khan 2019, arXiv:1810.07842",
+        formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
+        becomes=(
+            Reduction(words="equal halves are Dice", at={"fn_weight": 0.5}, other="dice"),
+            Reduction(words="weights of 1 are Jaccard", at={"fn_weight": 1.0, "fp_weight": 1.0}, other="jaccard"),
+        ),
+    ),
+    Family(
+        name="focal_tversky",
+        title="Focal Tversky",
+        fixed={"mix": 0.0},
+        coordinates=everywhere(
+            fn_weight=_TVERSKY["fn_weight"],
+            fp_weight=_TVERSKY["fp_weight"],
+            overlap_exponent=LossCoordinate(search=uniform(0.4, 2.0), start=0.75, default=0.75),
+        ),
+        helps="Small structures that Tversky leaves half found: the exponent moves effort between classes.",
+        caveat="Two numbers on top of Dice; below 1 the exponent makes the last stretch steep.",
+        source="Abraham & Khan 2019, arXiv:1810.07842 (κ = 1/γ of the paper, whose 4/3 is 0.75)",
+        formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
+        becomes=(Reduction(words="κ = 1 is Tversky", at={"overlap_exponent": 1.0}, other="tversky"),),
+    ),
+    Family(
+        name="lovasz",
+        title="Lovász",
+        fixed={},
+        coordinates=everywhere(),
+        helps="The score is IoU and training has settled: the convex extension of the Jaccard index on the batch.",
+        caveat="Sorts all pixels; weak far from the answer, so better as a second stage or at a small learning rate.",
+        source="Berman et al. 2018, The Lovász-Softmax loss, arXiv:1705.08790",
+        formula="mean_c ΔJ_c(sorted errors); errors: |y − p| of the softmax, or the hinge 1 − (2y − 1) z",
+        relative=True,
+        module="lovasz",
+    ),
     Family(
         name="log_dice",
         title="−log Dice",
@@ -19,7 +107,7 @@ OVERLAP_FAMILIES = (
         source="Wong et al. 2018, arXiv:1809.00076 (without exponents)",
         formula="mean_c (−log TI_c(½, ½))",
         relative=True,
-        module="log_dice",
+        module="overlap_losses",
     ),
     Family(
         name="robust_dice",
@@ -39,15 +127,7 @@ OVERLAP_FAMILIES = (
         source="Wang et al. 2020, COPLE-Net, doi:10.1109/TMI.2020.3000314",
         formula="mean_c Σ |p_c − y_c|^e / (Σ p_c² + Σ y_c² + 2)",
         relative=True,
-        module="noise_robust_dice",
-        becomes=(
-            Reduction(
-                words="e = 2 is Dice with squared errors",
-                at={"error_exponent": 2.0},
-                other="dice",
-                others_at={"squared": True},
-            ),
-        ),
+        module="overlap_losses",
     ),
     Family(
         name="sens_spec",
@@ -67,7 +147,7 @@ OVERLAP_FAMILIES = (
         source="Brosch et al. 2015, doi:10.1007/978-3-319-24574-4_1",
         formula="mean_c (r · mean_{y = c} (1 − p_c)² + (1 − r) · mean_{y ≠ c} p_c²)",
         relative=True,
-        module="sensitivity_specificity",
+        module="overlap_losses",
     ),
     Family(
         name="mcc",
@@ -79,7 +159,7 @@ OVERLAP_FAMILIES = (
         source="Abhishek & Hamarneh 2021, arXiv:2010.13454",
         formula="mean_c (1 − (TP_c TN_c − FP_c FN_c) / √((TP_c + FP_c)(TP_c + FN_c)(TN_c + FP_c)(TN_c + FN_c)))",
         relative=True,
-        module="matthews",
+        module="overlap_losses",
     ),
     Family(
         name="exp_log",
@@ -100,7 +180,7 @@ OVERLAP_FAMILIES = (
         source="Wong et al. 2018, 3D segmentation with exponential logarithmic loss, arXiv:1809.00076",
         formula="λ · mean (−log p_t)^e + (1 − λ) · mean_c (−log TI_c(½, ½))^e",
         relative=True,
-        module="exponential_logarithmic",
+        module="overlap_losses",
         becomes=(
             Reduction(
                 words="e = 1 and mix = 1 is cross-entropy", at={"mix": 1.0, "log_exponent": 1.0}, other="cross_entropy"

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.core.own_code import load_code, told
 from sweeper.core.records import IGNORE, OwnLoss, Task
-from sweeper.losses.accepted_values import Limits
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.family_records import TASKS, Family, LossCoordinate
+from sweeper.losses.family_records import TASKS, Family, Limits, LossCoordinate
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,6 +8,8 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 BOUNDARY_RADIUS = 2
 """Pixels: a pixel is near a boundary when a labelled pixel of another class lies in the square of this radius."""
+ROUNDING = 1e-6
+"""0.1 of 30 pixels are 3, whatever the rounding of 0.1 says."""
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
@@ -21,11 +23,9 @@ def readable(values: Tensor) -> bool:
     return values.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed()
 
 
-def transformed(*values: Tensor | None) -> bool:
-    """Whether a transformation of torch.func (vmap, grad, jvp …) is at work, or one of these tensors is many, as
-    in `torch.autograd.grad(…, is_grads_batched=True)`: numbers cannot be read then."""
-    batched = torch._C._functorch.is_legacy_batchedtensor
-    return torch._C._are_functorch_transforms_active() or any(v is not None and batched(v) for v in values)
+def transformed() -> bool:
+    """Whether a transformation of torch.func (vmap, grad, jvp …) is at work: numbers cannot be read then."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def placed(like: Tensor, index: Tensor, values: Tensor) -> Tensor:
@@ -52,16 +52,11 @@ def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
 
 
 def focal_factor(loss: Tensor, gamma: float | Tensor) -> Tensor:
-    """(1 − p)^γ from −log p ≥ 0, any shape; γ ≥ 0: one, or one for each."""
-    return torch.exp(gamma * log_of_rest(loss))
-
-
-def log_of_rest(loss: Tensor) -> Tensor:
-    """log(1 − p) from −log p ≥ 0, any shape.
+    """(1 − p)^γ from −log p ≥ 0, any shape; γ ≥ 0: one, or one for each.
 
     log(1 − p) = log(−expm1(log p)); kept off p = 1, where it has no finite slope.
     """
-    return torch.log(-torch.expm1(-loss.clamp(min=torch.finfo(loss.dtype).tiny)))
+    return torch.exp(gamma * torch.log(-torch.expm1(-loss.clamp(min=torch.finfo(loss.dtype).tiny))))
 
 
 def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
@@ -93,10 +88,6 @@ def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
 def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0) -> Tensor:
     """Sum of the labelled pixels' losses, divided by how many they are; or that of the hardest share of them.
 
-    With `hard_fraction` h < 1 the k = ⌊h · labelled⌋ largest losses (at least one) are averaged: ignored pixels neither
-    count in k nor can be chosen. On a device, room is made for ⌊h · all pixels⌋ of them, so that no shape depends on
-    data; those beyond k have weight 0. With equal losses it is left open which are chosen.
-
     Args:
         loss: ≥ 0, any shape.
         labelled: bool, the same shape.
@@ -108,17 +99,26 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0) -> Tens
     loss = loss * labelled.to(loss.dtype)
     if hard_fraction >= 1:
         return loss.sum() / labelled.sum().clamp(min=1)
-    if readable(loss):
-        number = max(1, int(int(torch.count_nonzero(labelled)) * hard_fraction + _ROUNDING))
-        found = torch.topk(loss.flatten(), min(number, loss.numel()), sorted=False).values
-        return found.sum() / number  # those under ignore are 0
-    room = min(max(1, int(hard_fraction * loss.numel() + _ROUNDING)), loss.numel())
-    wanted = (labelled.sum().double() * hard_fraction + _ROUNDING).floor().clamp(min=1)
-    hardest = torch.topk(torch.where(labelled, loss, -1.0).flatten(), room).values
-    chosen = torch.arange(room, device=loss.device) < wanted
+    hardest, wanted = hardest_share(loss, labelled, hard_fraction)
+    chosen = torch.arange(len(hardest), device=loss.device) < wanted
     # Fully ignored batches leave only the −1 of ignored pixels; NaN has to stay.
     return torch.where(chosen & (hardest != -1.0), hardest, 0.0).sum() / wanted.to(loss.dtype)
 
 
-_ROUNDING = 1e-6
-"""0.1 of 30 pixels are 3, whatever the rounding of 0.1 says."""
+def hardest_share(loss: Tensor, labelled: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """The largest losses, largest first, and how many of them are the share k = ⌊share · labelled⌋, at least one.
+
+    Ignored pixels (−1) neither count in k nor stand before labelled ones. There is room for ⌊share · all pixels⌋, so
+    that no shape depends on data. With equal losses it is left open which come first.
+
+    Args:
+        loss: ≥ 0, any shape.
+        labelled: bool, the same shape.
+        share: in (0, 1].
+
+    Returns:
+        (room,) in the type of `loss`; scalar, int64.
+    """
+    room = min(max(1, int(share * loss.numel() + ROUNDING)), loss.numel())
+    wanted = (labelled.sum().double() * share + ROUNDING).floor().clamp(min=1).long()
+    return torch.topk(torch.where(labelled, loss, -1.0).flatten(), room).values, wanted

@@ -1,14 +1,17 @@
-"""Families of cross-entropy's kind for rare classes and wrong labels, each beside the kernel; no torch.
+"""Families of cross-entropy's kind: a mean over pixels, which are weighted or chosen. No torch.
 
-Part of the registry (`sweeper.losses.families`), which puts them in their place.
+Part of the registry (`sweeper.losses.families`). Points of the kernel (`sweeper.losses.kernel`) and functions of
+`sweeper.losses.pixel_losses`.
 """
 
 from __future__ import annotations
 
 from sweeper.core.records import Coordinate
-from sweeper.losses.accepted_values import Limits
-from sweeper.losses.family_records import Family, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.common_coordinates import ALPHA_MULTICLASS, GAMMA, HARD, NO_WEIGHTS, POWER
+from sweeper.losses.family_records import Family, Limits, LossCoordinate, Reduction, everywhere, uniform
 
+# α and the weight of rare pixels are one coordinate (w = α / (1 − α)): no family has both.
+_ALPHA = LossCoordinate(search=uniform(0.05, 0.95), start=0.25, default=0.25)
 _ODDS = LossCoordinate(
     search=Coordinate(kind="power_of_imbalance", low=0.0, high=1.5),
     start=1.0,
@@ -38,6 +41,74 @@ _KEPT = LossCoordinate(
 
 PIXEL_FAMILIES = (
     Family(
+        name="cross_entropy",
+        title="Cross-entropy",
+        fixed={"mix": 1.0},
+        coordinates=everywhere(),
+        helps="Classes of similar size, clean labels, or when calibrated probabilities matter: the baseline.",
+        caveat="Rare classes hardly count: each pixel weighs the same.",
+        source="Long et al. 2015, Fully Convolutional Networks, arXiv:1411.4038",
+        formula="CE = −mean log p_t",
+    ),
+    Family(
+        name="weighted_ce",
+        title="Weighted cross-entropy",
+        fixed={"mix": 1.0},
+        coordinates={
+            "binary": {"pos_weight": POWER},
+            # Not 1: full inverse frequency does poorly on long tails, its square root is the usual softening
+            # (Cui et al. 2019, sections 1 and 2).
+            "multiclass": {"class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5)},
+        },
+        helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
+        caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
+        source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
+        formula="CE(w) = −mean w_t log p_t",
+        becomes=(Reduction(words="equal weights are cross-entropy", at=NO_WEIGHTS, other="cross_entropy"),),
+    ),
+    Family(
+        name="focal",
+        title="Focal",
+        fixed={"mix": 1.0},
+        coordinates={
+            "binary": {"gamma": GAMMA, "alpha": _ALPHA},
+            "multiclass": {"gamma": GAMMA, "alpha": ALPHA_MULTICLASS},
+        },
+        helps="A great many easy pixels that drown the few hard ones, such as distractors and thin borders.",
+        caveat="Follows wrong labels, which look like hard pixels; under-confident probabilities.",
+        source="Lin et al. 2017, Focal Loss for Dense Object Detection, arXiv:1708.02002",
+        formula="CE(γ, α) = −mean α_t (1 − p_t)^γ log p_t",
+        becomes=(
+            Reduction(
+                words="γ = 0 without α is cross-entropy", at={"gamma": 0.0, "alpha": None}, other="cross_entropy"
+            ),
+        ),
+    ),
+    Family(
+        name="topk_ce",
+        title="Top-k cross-entropy",
+        fixed={"mix": 1.0},
+        coordinates=everywhere(hard_fraction=HARD),
+        helps="A great many easy pixels: only the hardest share of the labelled pixels counts.",
+        caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
+        source="Wu et al. 2016, arXiv:1605.06885; Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
+        formula="CE over the hardest share h = −mean log p_t over the k largest, k = ⌊h · labelled pixels⌋",
+        becomes=(Reduction(words="all pixels are cross-entropy", at={"hard_fraction": 1.0}, other="cross_entropy"),),
+    ),
+    Family(
+        name="boundary_ce",
+        title="Boundary-weighted cross-entropy",
+        fixed={"mix": 1.0},
+        coordinates=everywhere(boundary_weight=LossCoordinate(search=uniform(0.0, 20.0), start=5.0, default=5.0)),
+        helps="Outlines matter, or touching objects must stay apart: pixels near a class boundary weigh more.",
+        caveat="Labels are least certain at boundaries, and that is where it listens most.",
+        source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
+        formula="−mean (1 + v · near_i) log p_t,i, near_i = 1 within 2 pixels of a class boundary",
+        becomes=(
+            Reduction(words="no boundary weight is cross-entropy", at={"boundary_weight": 0.0}, other="cross_entropy"),
+        ),
+    ),
+    Family(
         name="logit_adjusted",
         title="Logit-adjusted cross-entropy",
         fixed={},
@@ -51,7 +122,7 @@ PIXEL_FAMILIES = (
         "Balanced Meta-Softmax, arXiv:2007.10740",
         formula="CE(z + τ log f), f = the classes' shares; binary: CE(z − log o), o = (background / foreground)^τ",
         relative=True,
-        module="logit_adjusted",
+        module="pixel_losses",
         becomes=(Reduction(words="τ = 0 is cross-entropy", at={"tau": 0.0, "prior_odds": 1.0}, other="cross_entropy"),),
     ),
     Family(
@@ -64,7 +135,7 @@ PIXEL_FAMILIES = (
         source="Shrivastava et al. 2016, arXiv:1604.03540; for pixels: Wu et al. 2016, arXiv:1605.06885",
         formula="CE over the pixels with p_t < θ, and over the hardest share k at least",
         relative=True,
-        module="ohem_ce",
+        module="pixel_losses",
         becomes=(
             Reduction(words="all pixels are cross-entropy", at={"kept_at_least": 1.0}, other="cross_entropy"),
             Reduction(
@@ -85,7 +156,30 @@ PIXEL_FAMILIES = (
         source="Tian et al. 2021, Recall Loss, arXiv:2106.14917 (weights as in the authors' code)",
         formula="CE(w), w_c = max(1, wrong pixels of c) / (pixels of c) in the batch",
         relative=True,
-        module="recall_ce",
+        module="pixel_losses",
+    ),
+    Family(
+        name="instance_ce",
+        title="Inverse-size cross-entropy",
+        fixed={},
+        coordinates=everywhere(
+            instance_power=LossCoordinate(
+                search=uniform(0.0, 1.0),
+                start=1.0,
+                default=1.0,
+                limits=Limits(0, 2),
+                meaning="e in the pixel weights s^−e, with s the pixels of the connected component; 0 = all alike",
+            )
+        ),
+        helps="Many instances of very different sizes, of which the small ones are missed: each counts alike.",
+        caveat="Single wrong pixels are the smallest instances; class 0, the background, hardly counts at e = 1.",
+        source="Shirokikh et al. 2020, Universal loss reweighting, arXiv:2007.10033 (e = 1)",
+        formula="−Σ s^−e log p_t / Σ s^−e, s = pixels of the connected component (class 0: all of it in the image)",
+        relative=True,
+        needs_map="sizes",
+        module="pixel_losses",
+        background_first=True,
+        becomes=(Reduction(words="e = 0 is cross-entropy", at={"instance_power": 0.0}, other="cross_entropy"),),
     ),
 )
 """From the simplest on."""

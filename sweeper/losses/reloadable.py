@@ -18,12 +18,9 @@ from sweeper.losses.batch_checks import check_batch
 from sweeper.losses.build import KernelLoss
 from sweeper.losses.kernel import TensorSettings, sigmoid_loss, softmax_loss
 
-HYPER_PARAMETERS = ("mix", "gamma", "fp_weight", "fn_weight", "overlap_exponent", "smoothing")
+HYPER_PARAMETERS = ("mix", "gamma", "fp_weight", "fn_weight", "overlap_exponent")
 """Numbers of the kernel that are loaded; class weights are the other ones."""
-OPTIONS = (
-    *("label_smoothing", "hard_fraction", "boundary_weight", "per_image", "include_background", "squared"),
-    "weigh_overlap",
-)
+OPTIONS = ("hard_fraction", "boundary_weight", "weigh_overlap")
 """Part of the structure: what is computed depends on them."""
 WITHOUT_INFLUENCE: dict[str, tuple[float, ...]] = {"mix": (0.0, 1.0), "gamma": (0.0,), "overlap_exponent": (1.0,)}
 """Values at which a part of the kernel is not computed."""

@@ -12,68 +12,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sweeper.core.records import Task
-from sweeper.data.skeletons import tubes
-from sweeper.losses.build import build_part
-from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
-from sweeper.losses.label_maps import LabelMapLoss, segment_sums
-from sweeper.losses.loss_module import without_frequencies
-from sweeper.losses.per_pixel import at_least_float32, readable, transformed
-from sweeper.losses.surprise import surprise
+from sweeper.losses.batch import DICE_CE, Batch, as_classes, kernel_cost, mass, mean_probability, mixed
 
 
-class SkeletonRecall(LabelMapLoss):
-    """`skeleton_weight` s. Called as `loss(logits, target, skeleton=tubes)`; without, they are made from the target.
+def skeleton_recall(batch: Batch, *, skeleton_weight: float) -> Tensor:
+    """`skeleton_weight` s.
 
-    `skeleton`: shaped as the target: nonzero on the (widened) skeleton of the pixel's own class.
+    The label map is shaped as the target: nonzero on the (widened) skeleton of the pixel's own class.
     """
-
-    of_labels = staticmethod(tubes)
-
-    def __init__(self, task: Task, ignore_index: int, skeleton_weight: float) -> None:
-        super().__init__("skeleton_recall", task, {"skeleton_weight": skeleton_weight}, ignore_index)
-        self.share = skeleton_weight
-        self.rest = build_part("dice_ce", task=task, ignore_index=ignore_index)
-
-    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
-        """The loss of a checked batch; the last argument is its tubes."""
-        assert label_map is not None
-        parts: list[Tensor] = []
-        if self.share < 1:
-            parts.append((1 - self.share) * self.rest.compute(logits, target, None))
-        if self.share > 0:
-            parts.append(self.share * self._missed(logits, target, label_map))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
-
-    def _missed(self, logits: Tensor, target: Tensor, skeleton: Tensor) -> Tensor:
-        if readable(logits) and not transformed(logits, target, skeleton):
-            found = self._missed_of_lines(logits, target, skeleton)
-            if found is not None:
-                return found
-        classes = as_classes(logits, target, self.task, self.ignore_index)
-        lines = torch.where(skeleton.unsqueeze(1) != 0, classes.own, 0.0)
-        length = mass(lines)
-        missed = (length - mass(lines * classes.p)) / (length + 1)
-        each = torch.where(mass(classes.own) > 0, missed, mean_probability(classes))
-        return (each[1:] if self.task == "multiclass" else each).mean()
-
-    def _missed_of_lines(self, logits: Tensor, target: Tensor, skeleton: Tensor) -> Tensor | None:
-        """The same from the pixels of the lines alone, which are few; None where a class has none of them."""
-        at = (skeleton.flatten() != 0).nonzero().squeeze(1)
-        labels, channels = target.flatten()[at].long(), logits.shape[1]
-        if self.task == "multiclass":
-            at, index = at[labels != self.ignore_index], labels[labels != self.ignore_index]
-            lost, _ = surprise(logits, target, self.task, self.ignore_index)
-            p = torch.exp(-lost.flatten().index_select(0, at))
-        else:
-            at = at[labels == 1]
-            index = torch.zeros_like(at)
-            p = torch.sigmoid(at_least_float32(logits.flatten().index_select(0, at)))
-        length, hit = segment_sums(torch.ones_like(p), index, channels), segment_sums(p, index, channels)
-        each = (length - hit) / (length + 1)
-        if self.task == "multiclass":
-            length, each = length[1:], each[1:]
-        return each.mean() if bool((length > 0).all()) else None
+    return mixed(skeleton_weight, lambda: _missed(batch), lambda: kernel_cost(batch, DICE_CE))
 
 
-build = without_frequencies(SkeletonRecall)
+def _missed(batch: Batch) -> Tensor:
+    found = as_classes(batch)
+    assert batch.label_map is not None
+    lines = torch.where(batch.label_map.unsqueeze(1) != 0, found.own, 0.0)
+    missed = mass(lines * found.rest) / (mass(lines) + 1)
+    each = torch.where(mass(found.own) > 0, missed, mean_probability(found))
+    return (each[1:] if batch.task == "multiclass" else each).mean()

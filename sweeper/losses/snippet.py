@@ -155,7 +155,5 @@ def _predict(task: Task, point: float | None, class_frequencies: Sequence[float]
 
 
 def rounded(value: Value) -> Value:
-    """Numbers to 4 significant digits; flags and None as they are."""
-    if isinstance(value, tuple):
-        return tuple(float(f"{item:.4g}") for item in value)
-    return value if value is None or isinstance(value, bool) else float(f"{value:.4g}")
+    """A number to 4 significant digits; None as it is."""
+    return None if value is None else float(f"{value:.4g}")

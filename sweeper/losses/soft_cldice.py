@@ -14,42 +14,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.core.records import Task
-from sweeper.losses.build import build_part
-from sweeper.losses.class_probabilities import as_classes, mass, mean_probability
-from sweeper.losses.loss_module import SegmentationLoss, without_frequencies
+from sweeper.losses.batch import DICE, Batch, as_classes, kernel_cost, mass, mean_probability, mixed
 
 ROUNDS = 3
 """Erosions: structures up to about twice as many pixels wide become lines (the authors' default)."""
 
 
-class SoftClDice(SegmentationLoss):
+def soft_cldice(batch: Batch, *, skeleton_weight: float) -> Tensor:
     """`skeleton_weight` s; 0.5 is the authors' default."""
+    return mixed(skeleton_weight, lambda: _centre_lines(batch), lambda: kernel_cost(batch, DICE))
 
-    def __init__(self, task: Task, ignore_index: int, skeleton_weight: float) -> None:
-        super().__init__("soft_cldice", task, {"skeleton_weight": skeleton_weight}, ignore_index)
-        self.share = skeleton_weight
-        self.dice = build_part("dice", task=task, ignore_index=ignore_index)
 
-    def compute(self, logits: Tensor, target: Tensor, label_map: Tensor | None) -> Tensor:
-        """The loss of a checked batch."""
-        parts: list[Tensor] = []
-        if self.share < 1:
-            parts.append((1 - self.share) * self.dice(logits, target))
-        if self.share > 0:
-            parts.append(self.share * self._centre_lines(logits, target))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
-
-    def _centre_lines(self, logits: Tensor, target: Tensor) -> Tensor:
-        classes = as_classes(logits, target, self.task, self.ignore_index)
-        labelled = classes.mask > 0
-        with torch.no_grad():
-            actual_line = soft_skeleton(classes.own, labelled)
-        line = soft_skeleton(classes.p, labelled)
-        precision = (mass(line * classes.own) + 1) / (mass(line) + 1)
-        recall = (mass(actual_line * classes.p) + 1) / (mass(actual_line) + 1)
-        lost = 1 - 2 * precision * recall / (precision + recall)
-        return torch.where(mass(classes.own) > 0, lost, mean_probability(classes)).mean()
+def _centre_lines(batch: Batch) -> Tensor:
+    found = as_classes(batch)
+    labelled = found.mask > 0
+    with torch.no_grad():
+        actual_line = soft_skeleton(found.own, labelled)
+    line = soft_skeleton(found.p, labelled)
+    precision = (mass(line * found.own) + 1) / (mass(line) + 1)
+    recall = (mass(actual_line * found.p) + 1) / (mass(actual_line) + 1)
+    lost = 1 - 2 * precision * recall / (precision + recall)
+    return torch.where(mass(found.own) > 0, lost, mean_probability(found)).mean()
 
 
 def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
@@ -83,6 +68,3 @@ def _largest_of_three(x: Tensor, dim: int) -> Tensor:
         return x
     wide = torch.cat([x.narrow(dim, 1, 1), x, x.narrow(dim, n - 2, 1)], dim)  # mirrored: no new value at the edge
     return torch.maximum(torch.maximum(wide.narrow(dim, 0, n), x), wide.narrow(dim, 2, n))
-
-
-build = without_frequencies(SoftClDice)

@@ -27,8 +27,7 @@ from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
 from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import read_yaml
-from sweeper.losses.coordinates import LIMITS
-from sweeper.losses.families import FAMILIES, LossCoordinate
+from sweeper.losses.families import FAMILIES, LIMITS, LossCoordinate
 from sweeper.space.space_file import parse_space
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from sweeper.core.errors import UsageError
 from sweeper.core.own_code import OwnCode, find_code, load_code
 from sweeper.core.records import Coordinate, FamilySpace, OwnLoss, SearchSpace
 from sweeper.executors.start_process import Launched, WorkerDiedError, begin_loading
-from sweeper.losses.accepted_values import Limits
 from sweeper.losses.families import FAMILIES
+from sweeper.losses.family_records import Limits
 from sweeper.losses.own_losses import OPTION, OWN, register
 from sweeper.space.space_file import read_coordinate
 

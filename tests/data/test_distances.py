@@ -17,7 +17,7 @@ from sweeper.data import open_store
 from sweeper.data.label_maps import FARTHEST, DistanceStore, signed_distances
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
-from sweeper.losses.boundary import distance_maps
+from sweeper.losses.label_maps import distance_maps
 from sweeper.training.augment import augment, augment_maps
 from sweeper.training.batches import crops, map_batch
 from tests.support.batches import training_batch
@@ -179,6 +179,6 @@ def test_training_with_the_boundary_loss_uses_the_kept_maps(tiny: Dataset, monke
     def refuse(*_: object) -> None:
         raise AssertionError("computed from the labels of the batch")
 
-    monkeypatch.setattr("sweeper.losses.boundary.distance_maps", refuse)
+    monkeypatch.setattr("sweeper.losses.loss_module.made_map", refuse)
     assert train(tiny, family="boundary").state == "complete"
     assert list(Path(tiny.store).glob("distances-*/*.npy"))

@@ -190,6 +190,6 @@ def test_training_uses_the_kept_maps(tiny: Dataset, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("computed from the labels of the batch")
 
-    monkeypatch.setattr("sweeper.losses.label_maps.maps_of", refuse)
+    monkeypatch.setattr("sweeper.losses.loss_module.made_map", refuse)
     assert train(tiny, family=FAMILY[kind]).state == "complete"
     assert list(Path(tiny.store).glob(f"{KINDS[kind].kind}-*/*.npy"))

@@ -103,8 +103,8 @@ def test_a_one_hot_target_is_told_of_argmax():
         ("tversky", {"beta": 0.7}, "`fn_weight`"),
         ("focal_tversky", {"gamma": 1.3}, "`overlap_exponent`"),
         ("dice", {"reduction": "none"}, "one number here"),
-        ("dice", {"smooth": 1.0}, "`smoothing`"),
-        ("cross_entropy", {"weight": 2.0}, "`class_weights`"),
+        ("dice", {"smooth": 1.0}, "one pixel is added"),
+        ("cross_entropy", {"weight": 2.0}, "`class_weight_power`"),
     ],
 )
 def test_arguments_of_other_libraries_are_told_their_names_here(family, given, words):

@@ -13,13 +13,9 @@ from torch import Tensor
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
 from sweeper.losses import FAMILIES, build_loss, per_pixel
-from sweeper.losses import kernel as kernel_module
 from sweeper.losses.build import KernelLoss
 from sweeper.losses.reloadable import ReloadableLoss, structure
 from tests.support.loss_cases import CASES, CLASSES, FREQUENCIES, point
-
-OTHER = {"mix": 0.35, "gamma": 1.7, "alpha": 0.8, "pos_weight": 6.5, "class_weight_power": 0.7, "fp_weight": 0.4}
-"""Values of a second point, where they are not those of the first."""
 
 
 def kernel(family: str, task: Task, **coordinates: Any) -> KernelLoss:
@@ -34,9 +30,8 @@ def points() -> Iterator[KernelLoss]:
     for family, task in CASES:
         if FAMILIES[family].relative:
             continue
-        first = point(family, task)
-        yield kernel(family, task, **first)
-        yield kernel(family, task, **{name: OTHER.get(name, value) for name, value in first.items()})
+        yield kernel(family, task, **point(family, task))
+        yield kernel(family, task, **point(family, task, 0.6))
 
 
 def batch(task: Task) -> tuple[Tensor, Tensor]:
@@ -82,8 +77,7 @@ def test_each_that_is_loaded_is_what_it_is_alone(task: Task, losses: list[Kernel
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_one_program_serves_all_numbers(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced once, gradient and all; another point is loaded, and the trace gives that one's value and gradient."""
-    for module in (kernel_module, per_pixel):
-        monkeypatch.setattr(module, "readable", lambda _: False)  # as on a device, where nobody waits for a value
+    monkeypatch.setattr(per_pixel, "readable", lambda _: False)  # as on a device, where nobody waits for a value
     logits, target = batch(task)
     own = ReloadableLoss(kernel("dice_focal", task, mix=0.3, gamma=1.5), dtype=torch.float64)
     names = [name for name, _ in own.named_buffers()]
@@ -103,16 +97,6 @@ def test_one_program_serves_all_numbers(task: Task, monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(slope, gradient(other(alone, target), alone), rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("per_image", [False, True])
-def test_a_weight_of_0_where_classes_weigh_in_the_overlap(per_image: bool) -> None:
-    """In a binary task it is a number, which changes nothing in the mean of one class."""
-    logits, target = batch("binary")
-    given = {"class_weights": (1.0, 0.0), "weigh_overlap": True, "per_image": per_image}
-    loss = kernel("dice_ce", "binary", **given)
-    found = ReloadableLoss(loss, dtype=torch.float64)(logits, target)
-    torch.testing.assert_close(found, loss(logits, target), rtol=1e-12, atol=1e-14)
-
-
 def test_what_has_no_influence_is_not_computed_and_is_another_structure() -> None:
     whole = kernel("dice_focal", "binary", mix=0.3, gamma=1.5)
     assert structure(whole) == structure(kernel("dice_focal", "binary", mix=0.9, gamma=0.2))
@@ -128,7 +112,6 @@ def test_what_has_no_influence_is_not_computed_and_is_another_structure() -> Non
     assert [name for name, _ in ReloadableLoss(kernel("dice", "binary")).named_buffers()] == [
         "fp_weight",
         "fn_weight",
-        "smoothing",
     ]
 
 

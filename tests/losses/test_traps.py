@@ -2,7 +2,7 @@
 
 Each test makes two claims: the library behaves as docs/losses.md says, and our loss of the same name behaves as it
 should. A test of the first kind that fails after an upgrade is good news: the library was mended, and the line in
-`sweeper.losses.docs_page` has to go.
+docs/losses.md has to go.
 """
 
 from __future__ import annotations
@@ -54,16 +54,6 @@ class TestSegmentationModelsPytorch:
         torch.testing.assert_close(theirs, truth / 2)  # half the pixels are ignored
         torch.testing.assert_close(build_loss("cross_entropy", task="multiclass")(logits, target), truth)
 
-    def test_label_smoothing_is_torchs_where_nothing_is_ignored(self):
-        logits, target = noise(3), labels(3)
-        truth = F.cross_entropy(logits, target, label_smoothing=0.2)
-        torch.testing.assert_close(smp.losses.SoftCrossEntropyLoss(smooth_factor=0.2)(logits, target), truth)
-        ours = build_loss("cross_entropy", task="multiclass", label_smoothing=0.2)
-        torch.testing.assert_close(ours(logits, target), truth)
-        target[:, :4] = IGNORE
-        truth = F.cross_entropy(logits, target, label_smoothing=0.2, ignore_index=IGNORE)
-        torch.testing.assert_close(ours(logits, target), truth)
-
     def test_multiclass_focal_is_a_sigmoid_for_each_class(self):
         """A softmax network does not change its answer when a number is added to all its logits; this loss does."""
         logits, target = noise(3), labels(3)
@@ -86,9 +76,6 @@ class TestSegmentationModelsPytorch:
         ours = build_loss("focal", task="multiclass", alpha=0.9, gamma=0.0, class_frequencies=(0.8, 0.15, 0.05))
         common, middle, rare = (ours(logits, torch.full((1, 1, 1), label)).item() for label in range(3))
         assert rare == middle == pytest.approx(9 * common)
-        each = build_loss("focal", task="multiclass", alpha=(0.1, 0.3, 0.9), gamma=0.0)
-        low, between, high = (each(logits, torch.full((1, 1, 1), label)).item() for label in range(3))
-        assert (between / low, high / low) == (pytest.approx(3), pytest.approx(9))
 
     @pytest.mark.parametrize("mode", ["binary", "multiclass"])
     def test_focal_is_nan_on_a_fully_ignored_batch(self, mode):
@@ -112,12 +99,6 @@ class TestSegmentationModelsPytorch:
         keep = few != IGNORE
         ours = build_loss("focal", task="binary")(binary, few)
         torch.testing.assert_close(ours, each[keep].mean())
-
-    def test_binary_focal_agrees_otherwise(self):
-        logits, target = noise(1), labels(2)
-        target[:, :2] = IGNORE
-        theirs = smp.losses.FocalLoss("binary", alpha=0.25, gamma=2.0, ignore_index=IGNORE)(logits, target)
-        torch.testing.assert_close(build_loss("focal", task="binary")(logits, target), theirs)
 
     def test_the_exponent_of_focal_tversky_follows_the_mean_over_classes(self):
         logits, target = noise(3, size=64), labels(3, size=64)
@@ -233,7 +214,7 @@ class TestMonai:
         assert theirs(logits, target.unsqueeze(1)).isnan()
         assert build_loss(family, task="binary")(logits, target).isfinite()
 
-    def test_the_boundary_loss_of_a_image_without_foreground_is_zero(self, monai):
+    def test_the_boundary_loss_of_an_image_without_foreground_is_zero(self, monai):
         """Kervadec's authors train on slices with foreground, or beside a regional loss; MONAI's alone lets false
         alarms go free wherever there is nothing to find."""
         sure, empty = torch.full((1, 1, 8, 8), 4.0), torch.zeros(1, 8, 8, dtype=torch.long)
@@ -243,22 +224,6 @@ class TestMonai:
         value, slope = gradient(build_loss("boundary", task="binary"), sure, empty)
         assert value > 0.5
         assert (slope > 0).all()
-
-    def test_dice_agrees_where_it_is_taken_over_the_batch(self, monai):
-        """Its default is the mean over images (`batch=False`): another loss, not a wrong one."""
-        logits, target = noise(1), labels(2)
-        theirs = monai.DiceLoss(sigmoid=True, batch=True, smooth_nr=2.0, smooth_dr=2.0)(logits, target.unsqueeze(1))
-        torch.testing.assert_close(build_loss("dice", task="binary")(logits, target), theirs)
-        each = monai.DiceLoss(sigmoid=True, smooth_nr=2.0, smooth_dr=2.0)(logits, target.unsqueeze(1))
-        torch.testing.assert_close(build_loss("dice", task="binary", per_image=True)(logits, target), each)
-
-    def test_tversky_and_focal_agree(self, monai):
-        logits, target = noise(3), labels(3)
-        theirs = monai.TverskyLoss(
-            softmax=True, to_onehot_y=True, alpha=0.3, beta=0.7, batch=True, smooth_nr=1.0, smooth_dr=1.0
-        )
-        ours = build_loss("tversky", task="multiclass", fn_weight=0.7)
-        torch.testing.assert_close(ours(logits, target), theirs(logits, target.unsqueeze(1)))
 
     def test_softmax_focal_divides_by_the_classes_too(self, monai):
         """−(1 − p_t)^γ log p_t is a number for each pixel; MONAI averages over pixels × classes, C times too small."""
@@ -306,12 +271,3 @@ class TestKornia:
         assert theirs(spoiled, target) != theirs(logits, target)
         ours = build_loss("lovasz", task="binary")
         assert torch.equal(ours(spoiled, target), ours(logits, target))
-
-    def test_lovasz_of_one_image_agrees(self, kornia):
-        """Of several it is the mean over images; ours, as Berman's default for training on batches, is over all."""
-        logits, target = noise(1)[:1], labels(2)[:1]
-        ours = build_loss("lovasz", task="binary")(logits, target)
-        torch.testing.assert_close(kornia.LovaszHingeLoss()(logits, target), ours)
-        logits, target = noise(3)[:1], labels(3)[:1]
-        ours = build_loss("lovasz", task="multiclass")(logits, target)
-        torch.testing.assert_close(kornia.LovaszSoftmaxLoss()(logits, target), ours)

@@ -11,51 +11,44 @@ IGNORE = 255
 CASES: list[tuple[str, Task]] = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 CLASSES = 3
 FREQUENCIES = (0.6, 0.3, 0.1)
-VALUES = {
-    "mix": 0.5,
-    "gamma": 0.5,  # below 1 is the harder case for slopes
-    "alpha": 0.75,
-    "pos_weight": 20.0,
-    "class_weight_power": 1.0,
-    "fn_weight": 0.7,
-    "fp_weight": 0.3,
-    "overlap_exponent": 0.5,
-    "hard_fraction": 0.3,
-    "boundary_weight": 4.0,
-    "volume_exponent": 1.5,
-    "skeleton_weight": 0.4,
-    "delta": 0.7,
-    "suppression": 0.6,
-    "distance_mix": 0.05,
-    "prior_odds": 20.0,
-    "tau": 0.8,
-    "sure_at": 0.7,
-    "kept_at_least": 0.2,
-    "error_exponent": 1.4,
-    "sensitivity_share": 0.3,
-    "log_exponent": 0.5,
-    "instance_power": 0.7,
-    "blob_share": 0.4,
-}
+IMBALANCE = 20.0
 
 
-COVERED = {
-    *("recall_ce", "log_dice", "noise_robust_dice", "sensitivity_specificity", "exponential_logarithmic"),
-    *("instance_ce", "blob_dice", "skeleton_recall"),
-}
-"""Modules of losses whose kind another one covers in a training: of one pixel's −log p_t, and of sums over classes.
-Those of maps of the labels are trained in tests/data/test_label_maps.py."""
+def _covered() -> set[str]:
+    """Families of which an earlier one has the same module, or whose maps tests/data/test_label_maps.py trains with."""
+    relatives = [family for family in FAMILIES.values() if family.relative]
+    first = {family.module: family.name for family in reversed(relatives)}
+    return {f.name for f in relatives if first[f.module] != f.name or f.needs_map not in (None, "distance")}
 
 
-def point(family: str, task: Task) -> dict[str, float]:
-    """A generic point of the family: no coordinate at a neutral value."""
-    return {name: VALUES[name] for name in FAMILIES[family].coordinates[task]}
+COVERED = _covered()
+"""Families whose kind another one covers in a training."""
+
+
+def point(family: str, task: Task, share: float = 0.1) -> dict[str, float]:
+    """A point of the family that far into each range, so that no coordinate is at a neutral value.
+
+    A tenth: exponents below 1 are the harder case for slopes.
+    """
+    found = {}
+    for name, free in FAMILIES[family].coordinates[task].items():
+        if free.search is None:
+            value = free.start if free.default is None else free.default
+            assert value is not None
+            found[name] = value
+            continue
+        low, high = free.search.low, free.search.high
+        found[name] = low * (high / low) ** share if free.search.kind == "log" else low + share * (high - low)
+        if free.search.kind == "power_of_imbalance":
+            found[name] = IMBALANCE ** found[name]
+    return found
 
 
 def needed(family: str, task: Task) -> dict[str, float]:
     """Coordinates without a default, because the data must decide them."""
     free = FAMILIES[family].coordinates[task]
-    return {n: VALUES[n] for n in ("pos_weight", "prior_odds") if n in free and free[n].default is None}
+    left = [n for n, c in free.items() if c.default is None and c.search and c.search.kind == "power_of_imbalance"]
+    return dict.fromkeys(left, IMBALANCE)
 
 
 def make(family: str, task: Task, **given: object) -> torch.nn.Module:

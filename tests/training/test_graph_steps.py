@@ -208,7 +208,7 @@ def test_steps_whose_batches_are_made_outside_learn_what_plain_ones_learn(tiny: 
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(name, marks=pytest.mark.slow if known.module in COVERED or at % 2 else ())
+        pytest.param(name, marks=pytest.mark.slow if name in COVERED or at % 2 else ())
         for at, (name, known) in enumerate(FAMILIES.items())
         if "binary" in known.tasks
     ],

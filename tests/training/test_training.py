@@ -37,7 +37,7 @@ from tests.support.loss_cases import COVERED, needed
 from tests.support.marks import rest_slow
 
 COVERED_LAST = [
-    pytest.param(name, marks=pytest.mark.slow if known.module in COVERED else ())
+    pytest.param(name, marks=pytest.mark.slow if name in COVERED else ())
     for name, known in FAMILIES.items()
     if "binary" in known.tasks
 ]

@@ -24,14 +24,14 @@ import torch
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Task
 from sweeper.core.text import suggestion
-from sweeper.losses.certification import gradients, identities, stability
+from sweeper.losses.certification import identities, stability
 from sweeper.losses.certification.certified_loss import Precision, Subject
 from sweeper.losses.certification.checks import Check, Rule, judged
 from sweeper.losses.families import FAMILIES, TASKS
 
 __all__ = ["RULES", "Check", "certify", "checks"]
 
-RULES: tuple[Rule, ...] = (*identities.RULES, *stability.RULES, *gradients.RULES)
+RULES: tuple[Rule, ...] = (*identities.RULES, *stability.RULES)
 
 
 def certify(

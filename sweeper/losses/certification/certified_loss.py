@@ -31,16 +31,6 @@ COUNTS = {task: tuple(2000 * share for share in shares) for task, shares in SHAR
 CLASSES = len(SHARES["multiclass"])
 IMBALANCE = 30.0
 """What `power_of_imbalance` is a power of."""
-OPTIONS: dict[str, Any] = {
-    "hard_fraction": 0.5,
-    "boundary_weight": 3.0,
-    "smoothing": 0.0,
-    "include_background": True,
-    "label_smoothing": 0.1,
-    "per_image": True,
-    "squared": True,
-}
-"""Values of the kernel's options that are far from rest, and hard on stability: no smoothing is a division by 0."""
 DATA_DECIDED = {"pos_weight": 5.0, "prior_odds": 5.0}
 """Values for coordinates that have no default."""
 
@@ -68,8 +58,8 @@ class Subject:
         return replace(self, family=family)
 
     def takes(self, name: str) -> bool:
-        """Whether the family takes a coordinate of this name, as its own or as an option."""
-        return name in self.entry.coordinates[self.task] or name in self.entry.options(self.task)
+        """Whether the family takes a coordinate of this name."""
+        return name in self.entry.coordinates[self.task]
 
     def build(self, counts: tuple[float, ...] | None = None, /, **coordinates: Any) -> nn.Module:
         """The loss; coordinates that the data must decide take a value of their own unless given.
@@ -87,17 +77,11 @@ class Subject:
             **(needed | coordinates),
         )
 
-    def points(self, options: bool = False) -> dict[str, dict[str, float]]:
-        """Coordinates the family is tried at: the literature's values, and both ends of every searched range.
-
-        `options` adds a point with the options that the kernel takes beside them in use.
-        """
-        taken = self.entry.options(self.task) if options else ()
-        used = {name: OPTIONS[name] for name in taken if name in OPTIONS}
-        with_options = {"options": used} if used else {}
+    def points(self) -> dict[str, dict[str, float]]:
+        """Coordinates the family is tried at: the literature's values, and both ends of every searched range."""
         searched = self.entry.searched(self.task)
         if not searched:
-            return {"as it is": {}, **with_options}
+            return {"as it is": {}}
         found: dict[str, dict[str, float]] = {"literature": {}, "low ends": {}, "high ends": {}}
         for name, free in searched.items():
             search = free.search
@@ -105,7 +89,7 @@ class Subject:
             start = search.low if free.start is None else free.start
             for point, value in zip(found.values(), (start, search.low, search.high), strict=True):
                 point[name] = IMBALANCE**value if search.kind == "power_of_imbalance" else value
-        return found | with_options
+        return found
 
     def call(self, loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
         """Value of `loss` for logits in this precision, as a scalar tensor."""

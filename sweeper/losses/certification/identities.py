@@ -1,4 +1,5 @@
-"""What families equal: torch's losses, their formulas, each other, and themselves with the classes renamed."""
+"""What families equal: torch's losses, a formula, each other, and themselves with the classes renamed; and that the
+slope of each is that of its value."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from sweeper.losses.family_records import Reduction
 
 EXACT = 1e-9
 """Allowed relative difference in float64."""
-WEIGHTINGS = {"effective_number": 0.999, "class_weight_power": 0.7}
-"""Options that weigh classes by their frequencies, of families that do not do so themselves."""
+DIRECTIONS = 3
+STEP = 1e-6
 
 
 def _entries(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,22 +55,21 @@ def _torch_weighted(subject: Subject) -> Finding:
     return worst(findings)
 
 
-def _tversky_formula(fp_weight: float, fn_weight: float, exponent: float = 1.0) -> Callable[[Subject], Finding]:
-    def test(subject: Subject) -> Finding:
-        """(1 − TI)^κ of each class from the labelled pixels' probabilities, then the mean."""
-        logits, target = subject.batch()
-        keep = target != IGNORE
-        p = logits.softmax(1) if subject.task == "multiclass" else logits.sigmoid()
-        lost = []
-        for c in range(p.shape[1]):
-            chance, own = p[:, c][keep], target[keep] == (c if subject.task == "multiclass" else 1)
-            tp, fp, fn = chance[own].sum(), chance[~own].sum(), (1 - chance[own]).sum()
-            lost.append((1 - (tp + 1) / (tp + fp_weight * fp + fn_weight * fn + 1)) ** exponent)
-        given = {"fp_weight": fp_weight, "fn_weight": fn_weight, "overlap_exponent": exponent}
-        taken = {name: value for name, value in given.items() if subject.takes(name)}
-        return equal(subject.cost(logits, target, **taken), torch.stack(lost).mean(), EXACT)
-
-    return test
+def _tversky_formula(subject: Subject) -> Finding:
+    """(1 − TI)^κ of each class from the labelled pixels' probabilities, then the mean."""
+    logits, target = subject.batch()
+    keep = target != IGNORE
+    p = logits.softmax(1) if subject.task == "multiclass" else logits.sigmoid()
+    given = {"fp_weight": 0.3, "fn_weight": 0.8, "overlap_exponent": 0.75}
+    exponent = given["overlap_exponent"] if subject.takes("overlap_exponent") else 1.0
+    point = {**given, **subject.entry.fixed}
+    lost = []
+    for c in range(p.shape[1]):
+        chance, own = p[:, c][keep], target[keep] == (c if subject.task == "multiclass" else 1)
+        tp, fp, fn = chance[own].sum(), chance[~own].sum(), (1 - chance[own]).sum()
+        index = (tp + 1) / (tp + point["fp_weight"] * fp + point["fn_weight"] * fn + 1)
+        lost.append((1 - index) ** exponent)
+    return equal(subject.cost(logits, target, **_taken(subject, given)), torch.stack(lost).mean(), EXACT)
 
 
 def _renamed_classes_cost_the_same(subject: Subject) -> Finding:
@@ -83,12 +83,8 @@ def _renamed_classes_cost_the_same(subject: Subject) -> Finding:
     for new, old in enumerate(order):
         renamed[target == old] = new
     counts = tuple(COUNTS["multiclass"][old] for old in order)
-    places: dict[str, dict[str, float]] = dict(subject.points())
-    own, options = subject.entry.coordinates["multiclass"], subject.entry.options("multiclass")
-    weighs_itself = "alpha" in own or "class_weight_power" in own
-    places |= {name: {name: value} for name, value in WEIGHTINGS.items() if name in options and not weighs_itself}
     findings = {}
-    for place, coordinates in places.items():
+    for place, coordinates in subject.points().items():
         expected = subject.cost(logits, target, **coordinates)
         value = subject.call(subject.build(counts, **coordinates), logits[:, order], renamed)
         findings[place] = equal(value, expected, EXACT)
@@ -100,6 +96,27 @@ def _mix_is_straight(subject: Subject) -> Finding:
     logits, target = subject.batch()
     low, third, high = (subject.cost(logits, target, mix=mix) for mix in (0.0, 0.3, 1.0))
     return equal(third, 0.7 * low + 0.3 * high, EXACT)
+
+
+def _slope_agrees_with_finite_differences(subject: Subject) -> Finding:
+    """Directional derivatives in random directions against central differences of the value."""
+    logits, target = subject.logits(size=6), subject.target(size=6, ignored=0.1)
+    findings = {}
+    for point, coordinates in subject.points().items():
+        loss = subject.build(**coordinates)
+        _, gradient = subject.value_and_gradient(loss, logits, target)
+        for k in range(DIRECTIONS):
+            along = subject.logits(seed=100 + k, scale=1.0, size=6)
+            ahead = subject.call(loss, logits + STEP * along, target)
+            behind = subject.call(loss, logits - STEP * along, target)
+            slope = (gradient * along).sum()
+            measured = (ahead - behind) / (2 * STEP)
+            gap = (slope - measured).abs().item()
+            allowed = 1e-7 + 1e-5 * measured.abs().item()
+            findings[f"{point}, direction {k}"] = Finding(
+                gap <= allowed, f"slope {slope.item():.6g}, measured {measured.item():.6g}"
+            )
+    return worst(findings)
 
 
 Coordinates = Mapping[str, float | bool | None]
@@ -134,10 +151,7 @@ def _of(*families: str) -> Callable[[Subject], bool]:
 RULES = (
     Rule("equals torch's cross-entropy", _torch_cross_entropy, applies=_of("cross_entropy")),
     Rule("equals torch's weighted cross-entropy, but for the divisor", _torch_weighted, applies=_of("weighted_ce")),
-    Rule("is the Dice formula", _tversky_formula(0.5, 0.5), applies=_of("dice")),
-    Rule("is the Jaccard formula", _tversky_formula(1, 1), applies=_of("jaccard")),
-    Rule("is the Tversky formula", _tversky_formula(0.3, 0.8), applies=_of("tversky", "focal_tversky")),
-    Rule("κ acts on each class's 1 − TI", _tversky_formula(0.3, 0.8, 0.75), applies=_of("tversky", "focal_tversky")),
+    Rule("is the Tversky formula", _tversky_formula, applies=_of("dice", "jaccard", "tversky", "focal_tversky")),
     *(_reduction(family, reduction) for family in FAMILIES.values() for reduction in family.becomes),
     Rule("mix goes in a straight line", _mix_is_straight, applies=lambda subject: subject.takes("mix")),
     Rule(
@@ -145,4 +159,5 @@ RULES = (
         _renamed_classes_cost_the_same,
         applies=lambda subject: subject.task == "multiclass",
     ),
+    Rule("its slope agrees with finite differences", _slope_agrees_with_finite_differences),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from sweeper.core.records import IGNORE
 from sweeper.losses.certification.certified_loss import Precision, Subject
 from sweeper.losses.certification.checks import Finding, Rule, difference, equal, finite, worst
-from sweeper.losses.certification.layouts import LAYOUTS
 
 PLAIN: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 """Precisions that people train in; float16 is tried on a GPU alone."""
@@ -16,10 +17,37 @@ JUNK = (1e4, -1e4, float("inf"), float("-inf"), float("nan"))
 LEVELS = (30.0, 1e4)
 
 
+def _rotated(x: Tensor) -> Tensor:
+    return x.rot90(-1, (-2, -1)).contiguous().rot90(1, (-2, -1))
+
+
+def _tokens(x: Tensor) -> Tensor:
+    return x.movedim(1, -1).transpose(1, 2).contiguous().transpose(1, 2).movedim(-1, 1)
+
+
+def _sliced(x: Tensor) -> Tensor:
+    wide = x.new_zeros(*x.shape[:-2], 2 * x.shape[-2], x.shape[-1] + 2)
+    wide[..., ::2, 1:-1] = x
+    return wide[..., ::2, 1:-1]
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "rotated by 90°": _rotated,
+    "tokens (N, W, H, C)": _tokens,
+    "channels_last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
+    "classes first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "a slice of something larger": _sliced,
+    "one image expanded": lambda x: x[:1].expand_as(x),
+    "one row expanded": lambda x: x[..., :1, :].expand_as(x),
+}
+"""(N, C, H, W) → the same shape and type. The last two repeat values; the others only move them."""
+
+
 def _tried_points(subject: Subject) -> dict[str, dict[str, float]]:
-    """Those of the subject, options in use among them; in half precision, which is computed in float32 all the same,
-    without the ends of the ranges."""
-    points = subject.points(options=True)
+    """Those of the subject; in half precision, which is computed in float32 all the same, without the ends of the
+    ranges."""
+    points = subject.points()
     return {p: c for p, c in points.items() if subject.precision == "float32" or not p.endswith("ends")}
 
 
@@ -94,7 +122,7 @@ def _half_precision_is_computed_in_float32(subject: Subject) -> Finding:
     logits, target = subject.logits(size=32), subject.target(size=32, ignored=0.1)
     plain = subject.at("float32")
     findings = {}
-    for point, coordinates in subject.points(options=True).items():
+    for point, coordinates in subject.points().items():
         loss = subject.build(**coordinates)
         value, gradient = subject.value_and_gradient(loss, logits, target)
         expected, slope = plain.value_and_gradient(loss, logits, target)
@@ -111,7 +139,7 @@ def _float32_agrees_with_float64(subject: Subject) -> Finding:
     """float64 logits give a float64 value; float32 the same to rounding."""
     logits, target = subject.logits(size=16), subject.target(size=16)
     findings = {}
-    for point, coordinates in subject.points(options=True).items():
+    for point, coordinates in subject.points().items():
         loss = subject.build(**coordinates)
         value, expected = subject.call(loss, logits, target), subject.call(loss, logits.double(), target)
         if (value.dtype, expected.dtype) != (torch.float32, torch.float64) or value.shape != ():
@@ -137,7 +165,7 @@ def _memory_layout_does_not_matter(subject: Subject) -> Finding:
     logits, target = subject.batch()
     target = target.mT.contiguous().mT
     findings = {}
-    for point, coordinates in subject.points(options=True).items():
+    for point, coordinates in subject.points().items():
         if point.endswith("ends"):
             continue
         loss = subject.build(**coordinates)

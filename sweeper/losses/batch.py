@@ -1,0 +1,127 @@
+"""A batch as the losses beside the kernel see it: pixels, classes, sums over classes.
+
+The kernel's conventions hold: at least float32 inside, sums over the labelled pixels of the whole batch, nothing under
+ignore matters, no waiting for the device, derivatives of any order. A class absent from the batch's labelled pixels
+costs the mean of its probability over them, so that every falsely marked pixel is pulled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 — torch's own convention
+
+from sweeper.core.records import Task
+from sweeper.losses.coordinates import KernelSettings
+from sweeper.losses.kernel import NEARLY_NOTHING, own_class, sigmoid_loss, softmax_loss
+from sweeper.losses.per_pixel import cleaned, placed
+
+CROSS_ENTROPY = KernelSettings(1.0, 0.0, None, 0.5, 0.5, 1.0)
+DICE = CROSS_ENTROPY._replace(mix=0.0)
+DICE_CE = CROSS_ENTROPY._replace(mix=0.5)
+
+
+class Batch(NamedTuple):
+    """A checked batch, with what the loss was built for."""
+
+    logits: Tensor
+    """(N, C, H, W), floating; C = 1 for binary."""
+    target: Tensor
+    """(N, H, W), integer."""
+    task: Task
+    ignore_index: int
+    class_frequencies: tuple[float, ...] | None = None
+    """Training pixels of each class; None where the loss was built without."""
+    label_map: Tensor | None = None
+    """What the family's `needs_map` names."""
+
+
+class Classes(NamedTuple):
+    """A batch as K classes, each against all else: binary has its foreground alone (K = 1), multi-class all of them."""
+
+    p: Tensor
+    """(N, K, H, W), probabilities."""
+    rest: Tensor
+    """(N, K, H, W), 1 − p; of one class with all its digits near 0."""
+    own: Tensor
+    """(N, K, H, W), 1 where the class is labelled, else 0."""
+    mask: Tensor
+    """(N, 1, H, W), 1 where there is a label, else 0."""
+
+
+class Sums(NamedTuple):
+    """Sums over the labelled pixels of a batch, in pixels, each (K,)."""
+
+    false_positives: Tensor
+    """Σ of the probability of the class where it is not."""
+    false_negatives: Tensor
+    """Σ of 1 − its probability where it is."""
+    actual: Tensor
+    """Pixels of the class. No gradient."""
+    rest: Tensor
+    """Labelled pixels where the class is not. No gradient."""
+
+    @property
+    def labelled(self) -> Tensor:
+        """Labelled pixels. No gradient."""
+        return self.actual + self.rest
+
+
+def kernel_cost(batch: Batch, settings: KernelSettings) -> Tensor:
+    """The kernel's loss, without class weights."""
+    loss = softmax_loss if batch.task == "multiclass" else sigmoid_loss
+    return loss(batch.logits, batch.target, settings, batch.ignore_index)
+
+
+def mixed(share: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
+    """share · first + (1 − share) · second; a part without weight is not computed."""
+    if share == 0:
+        return second()
+    return share * first() if share == 1 else share * first() + (1 - share) * second()
+
+
+def surprise(batch: Batch) -> tuple[Tensor, Tensor]:
+    """−log p_t ≥ 0 of every pixel in at least float32, and whether it is labelled, with p_t of the pixel's own class.
+
+    Returns:
+        (N, H, W) each; finite under ignore.
+    """
+    labels = batch.target.long()
+    labelled = labels != batch.ignore_index
+    z = cleaned(batch.logits, labelled.unsqueeze(1)).contiguous()
+    if batch.task == "multiclass":
+        return -own_class(F.log_softmax(z, dim=1), torch.where(labelled, labels, 0)), labelled
+    z = z.squeeze(1)
+    return -F.logsigmoid(torch.where(labels == 1, z, -z)), labelled
+
+
+def as_classes(batch: Batch) -> Classes:
+    """Probabilities and pixels of each class."""
+    labels = batch.target.long().unsqueeze(1)
+    labelled = labels != batch.ignore_index
+    z = cleaned(batch.logits, labelled).contiguous()
+    mask = labelled.to(z.dtype)
+    if batch.task == "multiclass":
+        p = F.softmax(z, dim=1)
+        return Classes(p, 1 - p, placed(p, torch.where(labelled, labels, 0), mask), mask)
+    return Classes(torch.sigmoid(z), torch.sigmoid(-z), (labels == 1).to(z.dtype) * mask, mask)
+
+
+def class_sums(batch: Batch) -> Sums:
+    """Errors and pixels of each class."""
+    found = as_classes(batch)
+    others = found.mask - found.own
+    return Sums(mass(found.p * others), mass(found.rest * found.own), mass(found.own), mass(others))
+
+
+def mass(values: Tensor) -> Tensor:
+    """Sum over the pixels of the batch, (N, K, H, W) → (K,)."""
+    return values.sum(dim=(0, 2, 3))
+
+
+def mean_probability(classes: Classes) -> Tensor:
+    """Mean of each class's probability over the labelled pixels, (K,): what an absent class costs."""
+    return mass(classes.p * classes.mask) / mass(classes.mask).clamp(min=NEARLY_NOTHING)

@@ -1,0 +1,91 @@
+"""Cross-entropies beside the kernel: other pixels are chosen, or other weights given, than by the kernel's coordinates.
+
+Each function has the name of its family; a batch and the family's coordinates → a scalar.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sweeper.losses.batch import CROSS_ENTROPY, Batch, as_classes, kernel_cost, mass, surprise
+from sweeper.losses.class_weights import log_prior_shifts
+from sweeper.losses.kernel import NEARLY_NOTHING
+from sweeper.losses.per_pixel import at_least_float32, averaged, hardest_share
+
+
+def logit_adjusted(batch: Batch, *, tau: float = 0.0, prior_odds: float = 1.0) -> Tensor:
+    """Cross-entropy of z + τ log f (Menon et al. 2021, arXiv:2007.07314).
+
+    f are the classes' shares of the training pixels. A network that has learned it puts out z free of the prior: rare
+    classes have to win by τ times the logarithm of their rarity, at every pixel. τ = 1 is the balanced softmax (Ren et
+    al. 2020, arXiv:2007.10740), 0 cross-entropy. Binary is softmax over (0, z): z − log o, where o is the odds of
+    background to foreground to the power τ. A class without training pixels is adjusted as the rarest that has some.
+    """
+    z = at_least_float32(batch.logits)
+    if batch.task == "binary":
+        shifted = z - math.log(prior_odds)
+    else:
+        shifts = log_prior_shifts(batch.class_frequencies, tau) if tau and batch.class_frequencies else (0.0,)
+        # Filled in on the device: a copy would wait for it.
+        shifted = z + torch.cat([z.new_full((1, 1, 1), shift) for shift in shifts])
+    return kernel_cost(batch._replace(logits=shifted), CROSS_ENTROPY)
+
+
+def ohem_ce(batch: Batch, *, sure_at: float, kept_at_least: float) -> Tensor:
+    """Online hard example mining: cross-entropy over the pixels with p_t below a threshold, and a share at least.
+
+    Shrivastava et al. 2016 (arXiv:1604.03540) for regions; for pixels Wu et al. 2016 (arXiv:1605.06885), and the
+    authors' codes of HRNet, BiSeNet and MMSegmentation: threshold 0.7, and never fewer than a number of pixels
+    (BiSeNet: a sixteenth of them). The sum over the chosen pixels is divided by how many they are. Ignored pixels are
+    neither chosen nor counted.
+    """
+    loss, labelled = surprise(batch)
+    with torch.no_grad():
+        cutoff = loss.new_full((), -math.log(sure_at) if sure_at > 0 else math.inf)
+        if kept_at_least > 0 and loss.numel() > 0:
+            hardest, wanted = hardest_share(loss, labelled, kept_at_least)
+            cutoff = torch.minimum(hardest.gather(0, (wanted - 1).view(1)).squeeze(0), cutoff)
+        chosen = labelled & ~(loss < cutoff)  # not `>=`: a NaN has to stay
+        number = chosen.sum().clamp(min=1)
+    return torch.where(chosen, loss, 0.0).sum() / number
+
+
+def recall_ce(batch: Batch) -> Tensor:
+    """Recall loss (Tian et al. 2021, arXiv:2106.14917): cross-entropy, each class weighted by what is missed of it.
+
+    w_c = max(1, FN_c) / (pixels of c), counted in the batch from hard answers (argmax; binary: z > 0 is the
+    foreground), as in the authors' code; a number, without a gradient. A class that is all right keeps the weight of
+    one wrong pixel.
+    """
+    loss, labelled = surprise(batch)
+    found, labels = as_classes(batch), batch.target.long()
+    if batch.task == "multiclass":
+        own, wrong = found.own, batch.logits.detach().argmax(1) != labels
+    else:
+        there = found.own[:, 0]
+        own = torch.stack([labelled.to(there.dtype) - there, there], dim=1)
+        wrong = (batch.logits.detach().squeeze(1) > 0) != (labels == 1)
+    missed = mass(own * wrong.unsqueeze(1).to(own.dtype)).clamp(min=1) / mass(own).clamp(min=1)
+    weights = (own * missed.view(-1, 1, 1)).sum(dim=1)
+    return averaged(loss * weights, labelled)
+
+
+def instance_ce(batch: Batch, *, instance_power: float) -> Tensor:
+    """Cross-entropy in which instances count alike, however large (Shirokikh et al. 2020, arXiv:2007.10033).
+
+    −Σ s^−e log p_t / Σ s^−e over the labelled pixels, with s the pixels of the connected component that the pixel
+    belongs to; all of class 0 in an image is one. e = 1 is the paper's: each component has the same weight as a whole.
+    e = 0 is cross-entropy. The sizes are those in the whole image: what a crop leaves of a large component weighs no
+    more for it.
+
+    The label map has sizes of any type, at least 1 (less is taken for 1); whatever under ignore. Instances need not be
+    connected components.
+    """
+    loss, labelled = surprise(batch)
+    assert batch.label_map is not None
+    sizes = batch.label_map.to(loss.dtype).clamp(min=1)
+    shares = torch.where(labelled, sizes.pow(-instance_power), 0.0)
+    return (shares * loss).sum() / shares.sum().clamp(min=NEARLY_NOTHING)
