@@ -12,7 +12,7 @@ kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as
 batch.py              a batch as the losses beside the kernel see it: pixel_losses.py, overlap_losses.py,
                       unified_focal.py, lovasz.py, soft_cldice.py; with maps of the labels (label_maps.py):
                       blob_dice.py, skeleton_recall.py, boundary.py
-build.py              `build_loss` and the modules; loss_module.py: how they are called; batch_checks.py: what is refused
+build.py              `build_loss` and the modules; loss_module.py: how they are called; batch_checks.py: their checks
 reloadable.py         a point of the kernel whose hyper-parameters are tensors, for recorded steps
 own_losses.py         losses of the user: families once a study names them (no torch at first); own_loss_module.py: the
                       module around one, and what is tried of it

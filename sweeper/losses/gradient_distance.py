@@ -25,14 +25,9 @@ from sweeper.losses.families import FAMILIES
 STAGES = ((0.0, 0.5, 0.0), (1.5, 1.0, 0.1), (4.0, 1.5, 0.03))
 """Of a training: how far the logits have moved to the labels, their noise, and the share of pixels that go astray."""
 
-KEPT_BYTES = 256 * 2**20
-"""Of gradients, that other pairs may ask for again; those of one pair are held in any case."""
-
-
-SEEN = 2**16
-"""Components of a gradient that are kept of every loss: enough to tell apart what is not nearly the same."""
-GLIMPSES = 512
-"""So many of these are kept, by loss and stage: 128 MB."""
+SEEN = 2**14
+"""Components of a gradient that are kept of every loss: enough to tell apart what is not nearly the same. The whole of
+all, some 100 MB for eleven classes each, would be too much."""
 
 
 class Loss(NamedTuple):
@@ -77,16 +72,14 @@ def gradient_distances(
 
 
 class _Measured:
-    """Gradients of losses on the same batches, computed when they are asked for; the last ones are kept."""
+    """Gradients of losses on the same batches, computed when they are asked for; a part of each is kept."""
 
     def __init__(
         self, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int], enough: float
     ) -> None:
         self._batches, self._task, self._pixels, self._enough = batches, task, pixels, enough
-        self._known: dict[tuple[object, ...], Tensor | None] = {}
-        """By loss and stage; the one that was asked for last comes last."""
         self._glimpses: dict[tuple[object, ...], _Glimpse | None] = {}
-        self._room = KEPT_BYTES // max(logits.numel() * logits.element_size() for logits, _ in batches)
+        """By loss and stage."""
 
     def distance(self, first: Loss, second: Loss) -> float:
         """See `gradient_distances`. Stage by stage, as one is often enough to tell two losses apart."""
@@ -107,39 +100,20 @@ class _Measured:
         return max(*wholes, _change(factors))
 
     def _apart_as_a_whole(self, first: Loss, second: Loss, stage: int) -> float:
-        g, h = self._whole(first, stage), self._whole(second, stage)
-        return _apart(g, h) if g.length else 0.0
+        g, h = (self._gradient(loss, stage) for loss in (first, second))
+        assert g is not None and h is not None
+        return _apart(_Glimpse(_length(g), g), _Glimpse(_length(h), h)) if _length(g) else 0.0
 
     def _glimpse(self, loss: Loss, stage: int) -> _Glimpse | None:
-        key = _key(loss, stage)
+        key = (stage, loss.family, *sorted(loss.params.items()))
         if key not in self._glimpses:
-            while len(self._glimpses) >= GLIMPSES:
-                del self._glimpses[next(iter(self._glimpses))]
             found = self._gradient(loss, stage)
             every = 1 if found is None else -(-found.numel() // SEEN) or 1
             self._glimpses[key] = None if found is None else _Glimpse(_length(found), found[::every].clone())
-        else:
-            self._glimpses[key] = self._glimpses.pop(key)
         return self._glimpses[key]
 
-    def _whole(self, loss: Loss, stage: int) -> _Glimpse:
-        found = self._gradient(loss, stage)
-        assert found is not None
-        return _Glimpse(_length(found), found)
-
     def _gradient(self, loss: Loss, stage: int) -> Tensor | None:
-        key = _key(loss, stage)
-        if key in self._known:
-            self._known[key] = self._known.pop(key)
-            return self._known[key]
-        while len(self._known) > max(0, self._room - 1):
-            del self._known[next(iter(self._known))]
-        self._known[key] = _gradient(loss, self._batches[stage], self._task, self._pixels)
-        return self._known[key]
-
-
-def _key(loss: Loss, stage: int) -> tuple[object, ...]:
-    return (stage, loss.family, *sorted(loss.params.items()))
+        return _gradient(loss, self._batches[stage], self._task, self._pixels)
 
 
 def _length(gradient: Tensor) -> float:

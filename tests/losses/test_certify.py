@@ -185,13 +185,6 @@ class Float32(Wrapped):
         return self.true(logits.float(), target)
 
 
-class Curved(Wrapped):
-    """Squares `mix`."""
-
-    def __init__(self, family, *, mix=0.5, **arguments):
-        super().__init__(family, mix=mix**2, **arguments)
-
-
 class Unsteady(Wrapped):
     """Drops pixels at random."""
 
@@ -215,7 +208,7 @@ class Raising(Wrapped):
 
 MUTATIONS = [
     (WrongSign, "cross_entropy", "binary", "equals torch's cross-entropy"),
-    (WrongSign, "weighted_ce", "multiclass", "equals torch's weighted cross-entropy, but for the divisor"),
+    (WrongSign, "weighted_ce", "multiclass", "equals torch's cross-entropy"),
     (WrongSign, "dice", "multiclass", "is the Tversky formula"),
     (WrongGradientSign, "dice_ce", "binary", "its slope agrees with finite differences"),
     (DetachedPart, "tversky", "multiclass", "its slope agrees with finite differences"),
@@ -227,7 +220,6 @@ MUTATIONS = [
     (Sigmoids, "focal", "multiclass", "γ = 0 without α is cross-entropy"),
     (LowPrecision, "boundary", "binary", "half precision is computed in float32"),
     (Float32, "mcc", "binary", "float32 agrees with float64"),
-    (Curved, "dice_ce", "binary", "mix goes in a straight line"),
     (Unsteady, "cross_entropy", "binary", "the same twice"),
     (AssumesContiguousMemory, "dice_ce", "binary", "memory layout does not matter"),
 ]

@@ -185,7 +185,7 @@ def test_stopped_and_diverged_trials_are_left_alone() -> None:
 
 
 def test_gradients_of_many_losses_take_a_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some 100 MB a loss of eleven classes: not of every trial of a search at once."""
+    """Some 100 MB a loss of eleven classes: no more than the two that are compared."""
     ours, drawn = gradient_distance._gradient, labels("multiclass")
     made: list[weakref.ref[torch.Tensor]] = []
     most = []
@@ -199,16 +199,8 @@ def test_gradients_of_many_losses_take_a_bounded_room(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(gradient_distance, "_gradient", counted)
     pairs = [(Loss("tversky", {"fn_weight": w / 10}), Loss("dice", {})) for w in range(3, 9)]
-    found = []
-    for room in (2**30, 4 * (4 * 4 * 3 * 32 * 32), 0):
-        made.clear()
-        most.clear()
-        monkeypatch.setattr(gradient_distance, "KEPT_BYTES", room)
-        found.append(gradient_distances(pairs, drawn, "multiclass", [3000, 200, 200]))
-        found[-1].append(max(most))
-    (*whole, all_kept), (*some, four_kept), (*none, pair_kept) = found
-    assert whole == some == none
-    assert (all_kept, four_kept, pair_kept) == (3 * 7, 4, 2)
+    gradient_distances(pairs, drawn, "multiclass", [3000, 200, 200])
+    assert max(most) == 2
 
 
 def test_pairs_that_some_components_show_to_be_apart_are_not_measured_as_a_whole(
@@ -222,7 +214,6 @@ def test_pairs_that_some_components_show_to_be_apart_are_not_measured_as_a_whole
         return ours(loss, *args)
 
     monkeypatch.setattr(gradient_distance, "_gradient", counted)
-    monkeypatch.setattr(gradient_distance, "KEPT_BYTES", 0)
     losses = [Loss("tversky", {"fn_weight": w}) for w in (0.3, 0.502, 0.7, 0.9)]
     losses += [Loss(name, {}) for name in ("cross_entropy", "jaccard", "log_dice")]
     pairs = [(one, Loss("dice", {})) for one in losses]

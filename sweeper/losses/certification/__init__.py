@@ -29,7 +29,7 @@ from sweeper.losses.certification.certified_loss import Precision, Subject
 from sweeper.losses.certification.checks import Check, Rule, judged
 from sweeper.losses.families import FAMILIES, TASKS
 
-__all__ = ["RULES", "Check", "certify", "checks"]
+__all__ = ["RULES", "Check", "certify"]
 
 RULES: tuple[Rule, ...] = (*identities.RULES, *stability.RULES)
 
@@ -37,13 +37,6 @@ RULES: tuple[Rule, ...] = (*identities.RULES, *stability.RULES)
 def certify(
     device: str = "cpu", families: Iterable[str] | None = None, tasks: Iterable[Task] | None = None
 ) -> list[Check]:
-    """All of `checks`, which says what they are, as a list."""
-    return list(checks(device, families, tasks))
-
-
-def checks(
-    device: str = "cpu", families: Iterable[str] | None = None, tasks: Iterable[Task] | None = None
-) -> Iterator[Check]:
     """Try every rule on every family, task and precision it speaks of.
 
     Nothing is random: the batches come from their own generators, so that a check gives the same twice.
@@ -53,8 +46,8 @@ def checks(
         families: names in `FAMILIES`; None = all.
         tasks: None = all that a family can be used for.
 
-    Yields:
-        One record for each as it is tried, in the registry's order; `passed` says whether the rule holds.
+    Returns:
+        One record for each, in the registry's order; `passed` says whether the rule holds.
 
     Raises:
         UsageError: for an unknown family or task, or a device that is not there.
@@ -72,22 +65,15 @@ def checks(
             raise UsageError(f"a task must be one of {', '.join(TASKS)}, got {task!r}{suggestion(task, TASKS)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"the device must be present, got {device!r} and no GPU is visible to torch; use `cpu`")
-    subjects = [
-        (rule, subject)
-        for family in chosen
-        for task in FAMILIES[family].tasks
-        if task in wanted
-        for rule in RULES
-        for subject in _subjects(rule, Subject(family, task, device, "float64"))
-    ]
-    return _tried(subjects)
-
-
-def _tried(subjects: Iterable[tuple[Rule, Subject]]) -> Iterator[Check]:
-    for rule, subject in subjects:
-        with _one_thread():
-            check = judged(rule, subject)
-        yield check
+    with _one_thread():
+        return [
+            judged(rule, subject)
+            for family in chosen
+            for task in FAMILIES[family].tasks
+            if task in wanted
+            for rule in RULES
+            for subject in _subjects(rule, Subject(family, task, device, "float64"))
+        ]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.records import IGNORE
@@ -21,36 +20,23 @@ DIRECTIONS = 3
 STEP = 1e-6
 
 
-def _entries(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Labelled logits and labels of a binary batch, flat."""
-    keep = target != IGNORE
-    return logits.squeeze(1)[keep], target[keep].to(logits.dtype)
-
-
 def _torch_cross_entropy(subject: Subject) -> Finding:
-    """Cross-entropy is torch's over the labelled pixels."""
+    """Torch's, with its weights, divided by the number of labelled pixels and not by the weights' sum."""
     logits, target = subject.batch()
-    if subject.task == "multiclass":
-        theirs = F.cross_entropy(logits, target, ignore_index=IGNORE)
-    else:
-        theirs = F.binary_cross_entropy_with_logits(*_entries(logits, target))
-    return equal(subject.cost(logits, target), theirs, EXACT)
-
-
-def _torch_weighted(subject: Subject) -> Finding:
-    """Weights act as torch's, and the sum is divided by the number of labelled pixels, not by the weights."""
-    logits, target = subject.batch()
+    keep = target != IGNORE
     findings = {}
-    for given in (0.2, 1.0, 30.0) if subject.task == "binary" else (0.0, 0.5, 1.0):
+    for given in (0.5, 1.0, 30.0) if subject.task == "binary" else (0.0, 0.5, 1.0):
         if subject.task == "binary":
-            weight = torch.tensor(given, dtype=logits.dtype, device=logits.device)
-            theirs = F.binary_cross_entropy_with_logits(*_entries(logits, target), pos_weight=weight)
-            value = subject.cost(logits, target, pos_weight=given)
+            weight = logits.new_tensor(given if subject.takes("pos_weight") else 1.0)
+            labels = target[keep].to(logits.dtype)
+            theirs = F.binary_cross_entropy_with_logits(logits.squeeze(1)[keep], labels, pos_weight=weight)
         else:
-            shares = torch.tensor(SHARES["multiclass"], dtype=logits.dtype, device=logits.device)
-            weights = shares**-given / (shares * shares**-given).sum()
+            shares = logits.new_tensor(SHARES["multiclass"])
+            raw = shares ** -(given if subject.takes("class_weight_power") else 0.0)
+            weights = raw / (shares * raw).sum()
             total = F.cross_entropy(logits, target, weights, ignore_index=IGNORE, reduction="sum")
-            theirs, value = total / (target != IGNORE).sum(), subject.cost(logits, target, class_weight_power=given)
+            theirs = total / keep.sum()
+        value = subject.cost(logits, target, **_taken(subject, {"pos_weight": given, "class_weight_power": given}))
         findings[f"weight {given:g}"] = equal(value, theirs, EXACT)
     return worst(findings)
 
@@ -91,13 +77,6 @@ def _renamed_classes_cost_the_same(subject: Subject) -> Finding:
     return worst(findings)
 
 
-def _mix_is_straight(subject: Subject) -> Finding:
-    """Between its ends `mix` goes in a straight line."""
-    logits, target = subject.batch()
-    low, third, high = (subject.cost(logits, target, mix=mix) for mix in (0.0, 0.3, 1.0))
-    return equal(third, 0.7 * low + 0.3 * high, EXACT)
-
-
 def _slope_agrees_with_finite_differences(subject: Subject) -> Finding:
     """Directional derivatives in random directions against central differences of the value."""
     logits, target = subject.logits(size=6), subject.target(size=6, ignored=0.1)
@@ -119,10 +98,7 @@ def _slope_agrees_with_finite_differences(subject: Subject) -> Finding:
     return worst(findings)
 
 
-Coordinates = Mapping[str, float | bool | None]
-
-
-def _taken(subject: Subject, coordinates: Coordinates) -> dict[str, float | bool | None]:
+def _taken(subject: Subject, coordinates: Mapping[str, float | bool | None]) -> dict[str, float | bool | None]:
     """Those of the coordinates that the family takes for this task."""
     return {name: value for name, value in coordinates.items() if subject.takes(name)}
 
@@ -137,9 +113,8 @@ def _reduction(family: Family, reduction: Reduction) -> Rule:
         return equal(first, other.cost(logits, target, **_taken(other, reduction.others_at)), EXACT)
 
     def applies(subject: Subject) -> bool:
-        known = reduction.other in FAMILIES and subject.task in FAMILIES[reduction.other].tasks
-        takes = any(subject.takes(name) for name in reduction.at)
-        return subject.family == family.name and known and takes
+        known = subject.task in FAMILIES[reduction.other].tasks
+        return subject.family == family.name and known and any(subject.takes(name) for name in reduction.at)
 
     return Rule(reduction.words, test, applies=applies)
 
@@ -149,11 +124,9 @@ def _of(*families: str) -> Callable[[Subject], bool]:
 
 
 RULES = (
-    Rule("equals torch's cross-entropy", _torch_cross_entropy, applies=_of("cross_entropy")),
-    Rule("equals torch's weighted cross-entropy, but for the divisor", _torch_weighted, applies=_of("weighted_ce")),
+    Rule("equals torch's cross-entropy", _torch_cross_entropy, applies=_of("cross_entropy", "weighted_ce")),
     Rule("is the Tversky formula", _tversky_formula, applies=_of("dice", "jaccard", "tversky", "focal_tversky")),
     *(_reduction(family, reduction) for family in FAMILIES.values() for reduction in family.becomes),
-    Rule("mix goes in a straight line", _mix_is_straight, applies=lambda subject: subject.takes("mix")),
     Rule(
         "renamed classes cost the same",
         _renamed_classes_cost_the_same,

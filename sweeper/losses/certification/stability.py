@@ -17,14 +17,6 @@ JUNK = (1e4, -1e4, float("inf"), float("-inf"), float("nan"))
 LEVELS = (30.0, 1e4)
 
 
-def _rotated(x: Tensor) -> Tensor:
-    return x.rot90(-1, (-2, -1)).contiguous().rot90(1, (-2, -1))
-
-
-def _tokens(x: Tensor) -> Tensor:
-    return x.movedim(1, -1).transpose(1, 2).contiguous().transpose(1, 2).movedim(-1, 1)
-
-
 def _sliced(x: Tensor) -> Tensor:
     wide = x.new_zeros(*x.shape[:-2], 2 * x.shape[-2], x.shape[-1] + 2)
     wide[..., ::2, 1:-1] = x
@@ -33,15 +25,12 @@ def _sliced(x: Tensor) -> Tensor:
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda x: x.mT.contiguous().mT,
-    "rotated by 90°": _rotated,
-    "tokens (N, W, H, C)": _tokens,
     "channels_last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
     "classes first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
     "a slice of something larger": _sliced,
     "one image expanded": lambda x: x[:1].expand_as(x),
-    "one row expanded": lambda x: x[..., :1, :].expand_as(x),
 }
-"""(N, C, H, W) → the same shape and type. The last two repeat values; the others only move them."""
+"""(N, C, H, W) → the same shape and type. The last repeats values; the others only move them."""
 
 
 def _tried_points(subject: Subject) -> dict[str, dict[str, float]]:
