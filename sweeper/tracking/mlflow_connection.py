@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
@@ -17,7 +15,6 @@ from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
 from sweeper.core.redact import check_address, shown_address
-from sweeper.core.text import count
 from sweeper.system.leases import leased
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
@@ -28,23 +25,22 @@ FIRST_ATTEMPTS = 4
 """A server that takes connections and is slow to answer, as after its start, is asked so often at the begin."""
 
 
-def connect(uri: str, warn: Callable[[str], None] = lambda _: None) -> MlflowClient:
+def connect(uri: str) -> MlflowClient:
     """A client of a store that answers; a SQLite store is made, and migrated, once.
 
     Args:
         uri: MLflow's tracking address.
-        warn: is told when a SQLite store was moved or copied, files and all.
 
     Raises:
         UsageError: if it does not answer.
     """
     try:
-        return _connected(uri, warn)
+        return _connected(uri)
     except Exception as error:
         raise no_store(uri, error) from error
 
 
-def _connected(uri: str, warn: Callable[[str], None]) -> MlflowClient:
+def _connected(uri: str) -> MlflowClient:
     check_address("--tracking-uri", uri)
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by us, in one line
@@ -72,8 +68,6 @@ def _connected(uri: str, warn: Callable[[str], None]) -> MlflowClient:
         # MLflow keeps its connections by address: a relative one would name the first working folder's file for ever.
         client = MlflowClient(tracking_uri=f"sqlite:///{path.absolute()}")
         client.search_experiments(max_results=1)
-        for moved in _bring_files_along(path):
-            warn(f"{path} was moved or copied: {moved}")
     return client
 
 
@@ -118,54 +112,10 @@ def artifacts_of(store: Path, study: str) -> str:
     return (store.resolve().parent / "mlruns" / folder_name(study)).as_uri()
 
 
-def _bring_files_along(store: Path) -> list[str]:
-    """Have a SQLite store that was moved or copied name the files beside itself.
+def files_elsewhere(store: Path, study: str, location: str) -> bool:
+    """Whether the address of a study's files names another folder than beside its store, which was moved or copied.
 
-    MLflow keeps absolute addresses alone. What a copy were to write would overwrite the original's files, or make its
-    folder anew. Only folders that this module named are changed. A run whose files lie at the old place alone keeps
-    that address, until they are moved too.
-
-    Returns:
-        What changed, a sentence for each study.
+    MLflow keeps absolute addresses alone. A folder that a person gave the experiment is left to that person.
     """
-    moved = []
-    with closing(sqlite3.connect(store, timeout=60)) as connection, connection:
-        known = connection.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
-        for number, study, old in known:
-            new, ours = artifacts_of(store, study), f"/mlruns/{folder_name(study)}"
-            if not _is_file(old, ours):
-                continue
-            left: dict[str, int] = {}
-            runs = connection.execute(
-                "SELECT run_uuid, artifact_uri FROM runs WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) <> ?",
-                (number, len(new) + 1, f"{new}/"),
-            ).fetchall()
-            for run, address in runs:
-                place, found, rest = str(address).rpartition(f"/{run}/")
-                if not found or not _is_file(place, ours):
-                    continue
-                if _folder(f"{place}/{run}").exists() and not _folder(f"{new}/{run}").exists():
-                    left[place] = left.get(place, 0) + 1
-                    continue
-                changed = f"{new}/{run}/{rest}"
-                connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (changed, run))
-            if old == new:
-                continue
-            connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, number))
-            text = f"MLflow's files of study {study} are looked for, and written, at {new} from now on, "
-            if left:
-                text += "; ".join(f"but those of {count(n, 'run')} stay at {place}" for place, n in left.items())
-                text += ", where they are: move that folder, too, and they are found at the new place"
-            else:
-                text += f"no longer at {old}"
-            moved.append(text)
-    return moved
-
-
-def _is_file(address: str, ours: str) -> bool:
-    """Whether an address is that of a folder that this module named."""
-    return str(address).startswith("file:") and unquote(address).endswith(ours)
-
-
-def _folder(address: str) -> Path:
-    return Path(unquote(urlsplit(address).path))
+    ours = location.startswith("file:") and unquote(location).endswith(f"/mlruns/{folder_name(study)}")
+    return ours and location != artifacts_of(store, study)

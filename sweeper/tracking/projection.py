@@ -15,13 +15,13 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count
 from sweeper.system.locks import sqlite_path
 from sweeper.system.same_file import SameFile
 from sweeper.tracking.desired_runs import OPEN, DesiredRun
-from sweeper.tracking.mlflow_connection import artifacts_of
+from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
 from sweeper.tracking.run_writes import ActualRun, create_run, is_refused, send_file, write_run
 
 SWEEP = "sweep"
@@ -82,7 +82,7 @@ class Projection:
             parents: the sweep's runs in any store, as the study knows them, the latest last.
 
         Raises:
-            SweeperError: if the experiment was deleted.
+            SweeperError: if the experiment was deleted, or its store was moved.
             Exception: whatever MLflow raises.
         """
         experiment = self.client.get_experiment_by_name(study)
@@ -92,6 +92,15 @@ class Projection:
                 f"still taken; restore it (mlflow experiments restore --experiment-id {experiment.experiment_id}), or "
                 "delete it for good (mlflow gc), and repeat the command"
             )
+        if experiment is not None and self._path is not None:
+            location = str(experiment.artifact_location)
+            if files_elsewhere(self._path, study, location):
+                raise UsageError(
+                    f"--tracking-uri {shown_address(self._uri)} must be where it was made, as MLflow keeps absolute "
+                    f"addresses, and it was moved or copied: it would write the files of study {study!r} to "
+                    f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper mlflow` writes any "
+                    "study there"
+                )
         if experiment is None:  # a server decides for itself where files lie
             place = None if self._path is None else artifacts_of(self._path, study)
             self.experiment_id = self.client.create_experiment(study, artifact_location=place)

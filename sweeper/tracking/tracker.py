@@ -77,7 +77,7 @@ class Tracker:
             UsageError: if the store cannot be reached.
         """
         self._uri, self._warn, self._say, self._stopped, self._clock = uri, warn, say, stopped, clock
-        self.projection = Projection(connect(uri, warn), uri)
+        self.projection = Projection(connect(uri), uri)
         self._background: Background | None = None
 
     # --- The sweep ------------------------------------------------------------------------------------------

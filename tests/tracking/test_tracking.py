@@ -8,12 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-import optuna
 import pytest
 from mlflow.tracking import MlflowClient
-from mlflow.tracking._tracking_service import utils
 
 from sweeper import storage as studies
 from sweeper.core.errors import UsageError
@@ -302,92 +299,20 @@ def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> No
         Tracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def as_in_a_new_process() -> None:
-    """MLflow remembers for as long as a process lives where a run's files are, by the run's id alone."""
-    utils._artifact_repos_cache.clear()
-
-
-def reported(folder: Path, name: str, words: str, study: optuna.Study | None = None) -> tuple[Tracker, list[str]]:
-    """A sweep with one training on the store in `folder`, whose report says these words."""
-    as_in_a_new_process()
-    warnings: list[str] = []
-    tracker = begun(f"sqlite:///{folder}/mlflow.db", study or study_named(name), warn=warnings.append)
-    train(tracker, builders.trial("dice", 0.5, 0))
-    (folder / "report").mkdir(exist_ok=True)
-    (folder / "report" / "report.md").write_text(words)
-    tracker.end_sweep("FINISHED", summary("")._replace(folder=folder / "report"))
-    return tracker, warnings
-
-
-def test_a_copied_or_moved_folder_writes_its_files_beside_itself(tmp_path: Path) -> None:
-    original, copy, elsewhere = tmp_path / "the original", tmp_path / "cöpy", tmp_path / "below" / "moved"
+def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp_path: Path) -> None:
+    original, copy, study = tmp_path / "the original", tmp_path / "cöpy", study_named("Some Study")
     original.mkdir()
-    names = ("study", "Another Study")  # the second has a folder of another name
-    swept = {name: study_named(name) for name in names}
-    parents = {}
-    for name in names:
-        tracker, warnings = reported(original, name, f"first {name}", swept[name])
-        parents[name] = tracker.projection.parent_run_id
-        assert not warnings
-    client = MlflowClient(f"sqlite:///{original}/mlflow.db")
-    own = client.create_experiment("own", artifact_location=str(tmp_path / "elsewhere" / "mlruns" / "own files"))
-    before = files_below(original)
+    tracker = begun(f"sqlite:///{original}/mlflow.db", study)
+    keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
+    (original / "report.md").write_text("words")
+    tracker.end_sweep("FINISHED", summary("")._replace(folder=original))
+    again = begun(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place it is as it was
+    assert again.catch_up() is None
+    again.close()
     shutil.copytree(original, copy)
-    for index, name in enumerate(names):
-        _, warnings = reported(copy, name, "second", swept[name])
-        assert sum("was moved or copied" in text for text in warnings) == (2 if index == 0 else 0)
-    assert files_below(original) == before
-    assert list(copy.rglob("mlruns/*/*/artifacts/report/report.md"))
-    in_copy = MlflowClient(f"sqlite:///{copy}/mlflow.db")
-    for name in names:
-        place = in_copy.get_run(parents[name]).info.artifact_uri
-        assert place.startswith(copy.as_uri() + "/mlruns/")
-        assert (Path(unquote(urlsplit(place).path)) / "report/report.md").read_text() == "second"
-    assert in_copy.get_experiment(own).artifact_location == client.get_experiment(own).artifact_location
-
-    shutil.rmtree(original)
-    elsewhere.parent.mkdir()
-    shutil.move(copy, elsewhere)
-    _, warnings = reported(elsewhere, "study", "third", swept["study"])
-    assert len(warnings) == 2
-    assert not original.exists() and not copy.exists()
-    again, warnings = reported(elsewhere, "study", "fourth", swept["study"])
-    assert not warnings and again.projection.parent_run_id == parents["study"]
-
-
-def test_a_store_that_is_moved_without_its_files_still_finds_them(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    tracker, _ = reported(first, "study", "first")
-    run = tracker.projection.parent_run_id
-
-    def report() -> str:
-        as_in_a_new_process()
-        path = MlflowClient(uri).download_artifacts(run, "report/report.md", str(second))
-        return Path(path).read_text()
-
-    uri = f"sqlite:///{second}/mlflow.db"
-    for path in first.glob("mlflow.db*"):
-        shutil.move(path, second)
-    warnings: list[str] = []
-    client = connect(uri, warnings.append)
-    assert report() == "first"
-    assert len(warnings) == 1
-    assert f"1 run stay at {first.as_uri()}/mlruns/study" in warnings[0]
-    experiment = client.get_experiment_by_name("study")
-    assert experiment is not None and experiment.artifact_location == f"{second.as_uri()}/mlruns/study"
-    later, warnings = reported(second, "later", "later")
-    assert not warnings and client.get_run(later.projection.parent_run_id).info.artifact_uri.startswith(second.as_uri())
-    assert report() == "first"
-    assert len(list(first.rglob("artifacts/report/report.md"))) == 1
-
-    shutil.copytree(first / "mlruns", second / "mlruns", dirs_exist_ok=True)  # the files come along at last
-    shutil.rmtree(first)
-    connect(uri, pytest.fail)
-    assert client.get_run(run).info.artifact_uri.startswith(second.as_uri())
-    assert report() == "first"
+    with pytest.raises(
+        UsageError, match=r"was moved or copied: .*the%20original/mlruns/.*--tracking-uri sqlite:///NEW"
+    ):
+        begun(f"sqlite:///{copy}/mlflow.db", study)
+    new = begun(f"sqlite:///{copy}/new.db", study)
+    assert run_of(new, builders.spec("dice", 0)).info.artifact_uri.startswith(copy.as_uri())
