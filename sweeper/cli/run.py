@@ -126,7 +126,7 @@ def command(
 
 def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
     from sweeper.system.cores import available_cores
-    from sweeper.workflow.dry_run import preview, preview_json, preview_text
+    from sweeper.workflow.dry_run import preview, preview_text
     from sweeper.workflow.executor_choice import make_backend
 
     speaker = PlainDisplay(-1 if as_json else 0)
@@ -138,7 +138,7 @@ def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
         backend=lambda asked: make_backend(asked, available_cores(), speaker.warn, speaker.say),
         clock=lambda: datetime.now(UTC),
     )
-    click.echo(json.dumps(preview_json(found), indent=2) if as_json else preview_text(found))
+    click.echo(json.dumps(found.document, indent=2) if as_json else preview_text(found))
 
 
 def _display(verbose: bool, quiet: bool, log_file: Path | None) -> Display:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from sweeper import storage as studies
@@ -36,28 +36,6 @@ if TYPE_CHECKING:
 
 MADE_BY_MLFLOW = {"sqlite", "mysql", "mssql"}
 """Schemes of the databases whose tables MLflow makes when it opens them; PostgreSQL's are others."""
-
-
-class Preview(Record):
-    """What a sweep would do."""
-
-    plan: studies.Plan
-    pictures: tuple[int, int, int]
-    """Of the search to train and to validate, of the confirmation to test."""
-    done: int
-    """Trials that a resume finds."""
-    analyses: tuple[InterimAnalysis, ...]
-    trainings: dict[str, Trainings]
-    """By phase: probe, search, recheck, confirm."""
-    pace: float | None
-    """Seconds of a training by the step, evaluations and all; None where there is nothing to train, or it failed."""
-    workers: int
-    """Trainings at a time."""
-
-    @property
-    def seconds(self) -> Left | None:
-        """How long these trainings take."""
-        return None if self.pace is None else seconds_left(self.trainings, self.pace, self.workers)
 
 
 class PicturesRow(Record):
@@ -112,7 +90,7 @@ def preview(
     *,
     backend: Callable[[Settings], Backend],
     clock: Callable[[], datetime],
-) -> Preview:
+) -> PreviewDocument:
     """Read and check data, space, recipe and study, and measure how long a training step takes.
 
     The images are decoded into a folder that goes with the answer.
@@ -153,14 +131,24 @@ def preview(
             workers = prepared.executor.slots
             each = _slots_each(settings, workers, 0 if prepared.on_cpu else place.hardware().devices)
             pace = measured_pace(prepared.executor, plan, speaker.warn, each) if trainings else None
-    split = split_of(plan.conditions, plan.conditions.seed)
-    return Preview(
-        plan=plan,
-        pictures=(len(split.train), len(split.val), len(scored_images(plan.conditions))),
-        done=there.trials,
-        analyses=asked.analyses,
+    conditions = plan.conditions
+    split = split_of(conditions, conditions.seed)
+    left = None if pace is None else seconds_left(trainings, pace, workers)
+    return PreviewDocument(
+        dataset=DatasetSummary.of(conditions.dataset),
+        pictures=PicturesRow(train=len(split.train), val=len(split.val), test=len(scored_images(conditions))),
+        profile=plan.profile,
+        imbalance=plan.imbalance,
+        space=plan.space,
+        recipe=conditions.recipe,
+        seed=conditions.seed,
+        folds=conditions.folds,
+        held_out=conditions.folds is None,
+        looks=asked.analyses,
+        trials_done=there.trials,
         trainings=trainings,
-        pace=pace,
+        seconds=left and SecondsRow(least=left.least, first_answer=left.first, most=left.most),
+        seconds_per_step=pace,
         workers=workers,
     )
 
@@ -209,20 +197,18 @@ def _check_tracking(settings: Settings) -> None:
         connect(uri)
 
 
-def preview_text(found: Preview) -> str:
+def preview_text(found: PreviewDocument) -> str:
     """The same for people, a few lines."""
-    plan, dataset = found.plan, found.plan.conditions.dataset
-    train, val, test = found.pictures
-    folds = plan.conditions.folds
-    seeds = ", ".join(str(analysis.seeds) for analysis in found.analyses)
+    dataset, images, folds = found.dataset, found.pictures, found.folds
+    seeds = ", ".join(str(analysis.seeds) for analysis in found.looks)
     lines = [
-        f"data: {dataset.name}, {dataset.task}, {len(dataset.pictures)} images ({train} to train, {val} to validate, "
-        f"{test} to test), classes {', '.join(dataset.classes)}",
-        f"imbalance: {to_one(plan.imbalance)} in the training images"
-        + ", as balanced crops show them" * (plan.conditions.recipe.crops == "balanced"),
-        f"space: {plan.space.name}, {len(plan.space.families)} losses: "
-        + ", ".join(family.family for family in plan.space.families),
-        f"recipe: {describe(plan.conditions.recipe)}",
+        f"data: {dataset.name}, {dataset.task}, {found.profile.pictures} images ({images.train} to train, {images.val} "
+        f"to validate, {images.test} to test), classes {', '.join(dataset.classes)}",
+        f"imbalance: {to_one(found.imbalance)} in the training images"
+        + ", as balanced crops show them" * (found.recipe.crops == "balanced"),
+        f"space: {found.space.name}, {len(found.space.families)} losses: "
+        + ", ".join(family.family for family in found.space.families),
+        f"recipe: {describe(found.recipe)}",
         f"interim analyses: after {seeds} seeds of each finalist, while it is open",
     ]
     if folds is not None:
@@ -238,35 +224,14 @@ def preview_text(found: Preview) -> str:
         lines.append(f"{names[name]}: {number} trainings of {trainings.steps} steps{more}")
     if not found.trainings:
         lines.append(
-            f"nothing is left to train: the study has its {found.done} trials and the confirmations they call for"
+            f"nothing is left to train: the study has its {found.trials_done} trials and the confirmations they "
+            "call for"
         )
-    if found.seconds is not None and found.pace is not None:
+    pace, left = found.seconds_per_step, found.seconds
+    if left is not None and pace is not None:
         lines.append(
-            f"time: {answers_text(found.seconds)}; a step takes {time_text(found.pace)} here, evaluations "
-            f"included, and {at_a_time(found.workers)}"
+            f"time: {answers_text(Left(left.least, left.first_answer, left.most))}; a step takes {time_text(pace)} "
+            f"here, evaluations included, and {at_a_time(found.workers)}"
         )
-    measured = "a few steps were trained to measure their time" if found.pace is not None else "nothing was trained"
+    measured = "a few steps were trained to measure their time" if pace is not None else "nothing was trained"
     return "\n".join([*lines, f"{measured}; nothing was written"])
-
-
-def preview_json(found: Preview) -> dict[str, Any]:
-    """The same for programs, schema `sweeper.preview/1`."""
-    dataset, plan, left = found.plan.conditions.dataset, found.plan, found.seconds
-    train, val, test = found.pictures
-    return PreviewDocument(
-        dataset=DatasetSummary.of(dataset),
-        pictures=PicturesRow(train=train, val=val, test=test),
-        profile=plan.profile,
-        imbalance=plan.imbalance,
-        space=plan.space,
-        recipe=plan.conditions.recipe,
-        seed=plan.conditions.seed,
-        folds=plan.conditions.folds,
-        held_out=plan.conditions.folds is None,
-        looks=found.analyses,
-        trials_done=found.done,
-        trainings=found.trainings,
-        seconds=left and SecondsRow(least=left.least, first_answer=left.first, most=left.most),
-        seconds_per_step=found.pace,
-        workers=found.workers,
-    ).document
