@@ -107,25 +107,16 @@ def _decoder(recipe: Recipe) -> str:
 
 
 RECIPE_OPTIONS = {
-    "arch": "arch",
-    "encoder": "encoder",
-    "encoder_depth": "encoder_depth",
-    "decoder_width": "decoder_width",
     "augment": "augmentation",
-    "size": "size",
-    "crops": "crops",
-    "batch_size": "batch_size",
-    "engine": "engine",
-    "deterministic": "deterministic",
     "compile": "compiled",
-    "precision": "precision",
-    "confirm_steps": "confirm_steps",
-    "metric": "metric",
-    "threshold": "threshold",
-    "boundary_pixels": "boundary_pixels",
+    **{
+        name: name
+        for name in Settings.model_fields
+        if name in Recipe.model_fields and name not in {"steps", "encoder_weights", "model"}
+    },
 }
-"""Option of `sweeper run` → field of the recipe that takes it as it stands. `--steps`, `--epochs` and
-`--encoder-weights` need the data or the local cache as well."""
+"""Option of `sweeper run` → field of the recipe that takes it as it stands: that of its name. Steps, initial weights
+and a network of the user's need the data, the local cache or their source as well."""
 
 
 def _given_recipe(settings: Settings) -> dict[str, Any]:

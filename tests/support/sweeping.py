@@ -133,10 +133,10 @@ def sweep_in(
     """Run such a sweep; all figures take a fifth of its time, so that one is drawn unless `figures`."""
     display = display or Recorder()
 
-    def connected(uri: str, warn: Callable[[str], None]) -> MlflowClient:
+    def connected(uri: str) -> MlflowClient:
         if uri == f"sqlite:///{folder}/mlflow.db":
             mlflow_template.lay(folder)
-        return connect(uri, warn)
+        return connect(uri)
 
     drawing = draw_all if figures else one_figure
     with (
