@@ -99,7 +99,7 @@ class Objective(NamedTuple):
     """For people."""
     binary_only: bool
     measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
-    """Summed counts (..., C, 3) and the marked classes (C,) → (...), in 0–1."""
+    """Summed counts (..., C, 3) and the marked classes (C,) → (...), from −1 to 1, the higher the better."""
 
 
 METRICS: dict[str, Objective] = {
@@ -107,8 +107,8 @@ METRICS: dict[str, Objective] = {
     "fg_iou": Objective("foreground IoU", True, _foreground_iou),
     "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(dice(summed), classes)),
 }
-"""Every metric that can be maximised, under the name of `--metric` and of its field in `Scores`; the user's own come to
-them (`sweeper.core.own_metric`)."""
+"""Every metric that can be maximised, under the name of `--metric`; the user's own come to them
+(`sweeper.core.own_metric`). They stand apart from the stored `Scores`: a metric is one entry here."""
 BUILT_IN = tuple(METRICS)
 
 
@@ -128,6 +128,23 @@ def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: str = "mio
     if found.binary_only and len(classes) != 2:
         raise ValueError(f"the metric {metric} is for binary tasks, got {len(classes)} classes")
     return found.measure(summed, classes)
+
+
+def least(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
+    """What a training that gives no answer is worth by a metric: the metric with no pixel right, and 0 at most.
+
+    `summed` (..., C, 3) are any counts of the images that it would have been scored on; the lowest counts.
+    """
+    return float(min(0.0, np.min(objective(none_right(summed), classes, metric))))
+
+
+def none_right(summed: Counts) -> Counts:
+    """Counts (..., C, 3) of the same labels where every pixel that was right is answered as the next class."""
+    wrong = summed.copy()
+    wrong[..., 1] += np.roll(wrong[..., 0], 1, axis=-1)
+    wrong[..., 2] += wrong[..., 0]
+    wrong[..., 0] = 0
+    return wrong
 
 
 def best_point(counts: ImageCounts, metric: str = "miou") -> tuple[float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import UsageError
-from sweeper.core.metrics import METRICS, Counts, Floats, Objective
+from sweeper.core.metrics import METRICS, Counts, Floats, Objective, none_right
 from sweeper.core.own_code import OwnCode, load_code, refuse, told
 
 OPTION = "--metric"
@@ -50,7 +50,7 @@ class _Measure:
         return load_code(self._code, OPTION)
 
     def __call__(self, summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
-        """See `Objective.measure`.
+        """Values (...) of summed counts (..., C, 3); which classes are marked is not asked.
 
         Raises:
             UsageError: if the function cannot be imported, fails, or gives no share for each sum.
@@ -70,10 +70,11 @@ class _Measure:
                 f"{where} must give one number for each sum, an array of shape {tp.shape[:-1]}, got {found.shape}; "
                 "reduce the last axis, which is that of the classes"
             )
-        if not ((found >= -1e-9) & (found <= 1 + 1e-9)).all():  # NaN is neither
-            wrong = found[~((found >= -1e-9) & (found <= 1 + 1e-9))][0]
+        allowed = np.abs(found) <= 1 + 1e-9  # NaN is not
+        if not allowed.all():
+            wrong = found[~allowed][0]
             raise UsageError(
-                f"{where} must be within 0 and 1, the higher the better, got {wrong:g}; say what holds where a class "
+                f"{where} must be within -1 and 1, the higher the better, got {wrong:g}; say what holds where a class "
                 "neither occurs nor is predicted (tp + fp + fn = 0)"
             )
         return found
@@ -91,13 +92,11 @@ def check_metric(code: OwnCode, classes: int) -> None:
     """
     measure = _Measure(code)
     rng = np.random.default_rng(0)
-    some = rng.integers(1, 1000, (2, 5, classes, 3))
-    perfect, nothing = some.copy(), some.copy()
-    perfect[..., 1:] = 0
-    nothing[..., 2] += nothing[..., 0]
-    nothing[..., 0] = 0
-    absent = some.copy()
-    absent[..., -1, :] = 0
+    table = rng.integers(1, 1000, (2, 5, classes, classes))  # (…, label, answer)
+    some, nothing = _counts(table), none_right(_counts(table))
+    perfect = _counts(table * np.eye(classes, dtype=np.int64))
+    table[..., -1, :] = table[..., -1] = 0
+    absent = _counts(table)
     marked = np.ones(classes, dtype=np.bool_)
     try:
         values = {n: measure(c, marked) for n, c in (("some", some), ("perfect", perfect), ("nothing", nothing))}
@@ -107,6 +106,12 @@ def check_metric(code: OwnCode, classes: int) -> None:
     except UsageError as error:
         problems = [str(error)]
     refuse(problems, OPTION, code, "maximised")
+
+
+def _counts(table: Counts) -> Counts:
+    """True positives, false positives and false negatives (..., C, 3) of confusion tables (..., C, C)."""
+    right = table.diagonal(axis1=-2, axis2=-1)
+    return np.stack([right, table.sum(axis=-2) - right, table.sum(axis=-1) - right], axis=-1)
 
 
 def _problems(values: dict[str, Floats], single: list[float], scaled: Floats) -> Iterator[str]:

@@ -34,11 +34,10 @@ class Measure:
     higher: bool = True
     smooth: bool = True
     """Whether it is smooth in the counts; else its intervals come from resampled images."""
-
-    @property
-    def worst(self) -> float:
-        """What a run that gave no answer at all is worth."""
-        return 0.0 if self.higher else 1.0
+    lowest: float = 0.0
+    """The least it can be."""
+    lost: float = 0.0
+    """What a run that gave no answer at all is worth."""
 
 
 def measures(
@@ -106,7 +105,7 @@ def _detailed(
         )
     confidence = _stacked(replicates, images, "confidence", _surely_wrong, _UNIT)
     text = "expected calibration error of the winning class's probability"
-    found.append(Measure("probabilities", text, confidence, _calibration, higher=False, smooth=False))
+    found.append(Measure("probabilities", text, confidence, _calibration, higher=False, smooth=False, lost=1.0))
     return found
 
 
@@ -120,7 +119,9 @@ def _searched(metric: str, counts: Counts, classes: Marks, points: tuple[float, 
     of_users = metric not in BUILT_IN
     text = f"{metrics.METRICS[metric].title}, {'your metric' if of_users else 'the metric of the search'}"
     score = partial(metrics.objective, classes=classes, metric=metric)
-    return Measure("searched_metric", text, counts, score, points, smooth=not of_users)
+    lost = metrics.least(counts.sum(axis=1), classes, metric)
+    lowest = -1.0 if lost < 0 else 0.0
+    return Measure("searched_metric", text, counts, score, points, smooth=not of_users, lowest=lowest, lost=lost)
 
 
 def _f_score(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:

@@ -251,13 +251,16 @@ def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, repli
     """From influences where the measure is smooth in the counts, else from resampled images."""
 
     def score(summed: Counts) -> Floats:
-        return np.where(lost, measure.worst, measure.score(summed))
+        return np.where(lost, measure.lost, measure.score(summed))
+
+    span = 1.0 - measure.lowest
 
     if measure.smooth:
         table = image_table(measure.counts, score)
 
         def by_influence(plus: list[int], minus: list[int] | None, level: float) -> Interval:
-            return paired_interval(table.rows(plus, minus), (0.0 if minus is None else -1.0, 1.0), level)
+            ends = (measure.lowest, 1.0) if minus is None else (-span, span)
+            return paired_interval(table.rows(plus, minus), ends, level)
 
         return by_influence
     images = int(measure.counts.shape[1])
@@ -265,9 +268,9 @@ def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, repli
 
     def resampled(plus: list[int], minus: list[int] | None, level: float) -> Interval:
         if minus is None:
-            return mean_interval(on_data[plus], replicas[:, plus], images, (0.0, 1.0), level)
+            return mean_interval(on_data[plus], replicas[:, plus], images, (measure.lowest, 1.0), level)
         gaps = on_data[plus] - on_data[minus]
-        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], images, (-1.0, 1.0), level)
+        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], images, (-span, span), level)
 
     return resampled
 

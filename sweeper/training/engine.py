@@ -286,16 +286,17 @@ class Training:
         )
 
     def _scores(self, counts: ImageCounts) -> PartScores:
-        """Objective and metrics of these images; 0 where the training diverged."""
+        """Objective and metrics of these images; the least where the training diverged, which is 0 of most metrics."""
         default = metrics.default_point(self._task)
         tuned = self._recipe.threshold == "tuned"
         point = metrics.best_point(counts, self._recipe.metric)[0] if tuned else default
         at_chosen = metrics.at_point(counts, point)
-        value = float(metrics.objective(at_chosen.sum(axis=0), metrics.present(at_chosen), self._recipe.metric))
+        judged = metrics.least if self._progress.diverged else metrics.objective
+        value = float(judged(at_chosen.sum(axis=0), metrics.present(at_chosen), self._recipe.metric))
         # What NaN logits were counted as is no answer, and must not read like a constant one.
         score = metrics.nothing_right if self._progress.diverged else metrics.scores
         return PartScores(
-            value=0.0 if self._progress.diverged else value,
+            value=value,
             point=point,
             chosen=score(at_chosen),
             default=score(metrics.at_point(counts, default)),

@@ -42,6 +42,11 @@ def worst_f2(tp, fp, fn):
 def last_iou(tp, fp, fn):
     return np.nan_to_num(tp / (tp + fp + fn), nan=1.0)[..., -1]
 
+def kappa(tp, fp, fn):
+    pixels = (tp + fn).sum(axis=-1)
+    chance = ((tp + fp) * (tp + fn)).sum(axis=-1) / pixels**2
+    return np.nan_to_num((tp.sum(axis=-1) / pixels - chance) / (1 - chance), nan=1.0)
+
 def each(tp, fp, fn):
     return np.nan_to_num(tp / (tp + fp + fn), nan=1.0)
 def undefined(tp, fp, fn):
@@ -82,7 +87,7 @@ def registered(name: str) -> str:
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("name", ["worst_f2", "last_iou"])
+@pytest.mark.parametrize("name", ["worst_f2", "last_iou", "kappa"])
 def test_a_sound_one_passes(module: str, name: str, classes: int) -> None:
     own_metric.check_metric(find_code(f"{module}:{name}", "--metric"), classes)
 
@@ -91,8 +96,8 @@ def test_a_sound_one_passes(module: str, name: str, classes: int) -> None:
     ("name", "words"),
     [
         ("each", "must give one number for each sum, an array of shape (2, 5), got (2, 5, 3)"),
-        ("undefined", "must be within 0 and 1, the higher the better, got nan"),
-        ("percent", "must be within 0 and 1, the higher the better, got "),
+        ("undefined", "must be within -1 and 1, the higher the better, got nan"),
+        ("percent", "must be within -1 and 1, the higher the better, got "),
         ("cost", "must be higher where all pixels are right than where none is, got 0 and 1"),
         ("smoothed", "must not depend on the number of images"),
         ("ranked", "must give the same for a sum by itself as among others"),
@@ -106,6 +111,19 @@ def test_what_cannot_be_maximised_is_refused_in_words(module: str, name: str, wo
     with pytest.raises(UsageError) as caught:
         own_metric.check_metric(find_code(f"{module}:{name}", "--metric"), 3)
     assert words in str(caught.value) and "nothing was trained" in str(caught.value)
+
+
+def test_a_metric_may_be_negative_and_a_training_without_an_answer_is_worth_no_more_than_the_worst(module: str) -> None:
+    name = registered(f"{module}:kappa")
+    worse_than_chance = np.array([[10, 30, 40], [10, 40, 30]])
+    both = np.ones(2, dtype=bool)
+    value = float(objective(worse_than_chance, both, name))
+    chance = (40 * 50 + 50 * 40) / 90**2
+    assert value == pytest.approx((20 / 90 - chance) / (1 - chance)) and value < 0
+    assert metrics.least(worse_than_chance, both, name) < 0 == metrics.least(worse_than_chance, both, "miou")
+    runs = [Replicate((run,)) for run in builders.sweep().confirmations]
+    own = next(m for m in measures(runs, None, tuned=True, metric=name) if m.name == "searched_metric")
+    assert own.lowest == -1 and -1 <= own.lost < 0
 
 
 def test_it_is_told_with_all_else_before_anything_is_trained(module: str, tiny: Dataset) -> None:

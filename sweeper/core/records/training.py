@@ -177,7 +177,7 @@ class PartScores(Record):
     """What an evaluation on all validation images gives on those alone that the rungs before it were scored on."""
 
     value: float
-    """The objective, in [0, 1]."""
+    """The objective, in [−1, 1]."""
     point: float
     """Operating point chosen on these images."""
     chosen: Scores
@@ -195,7 +195,7 @@ class Evaluation(Record):
 
     step: int
     value: float
-    """The objective on the images of this evaluation, finite, in [0, 1]."""
+    """The objective on the images of this evaluation, finite, in [−1, 1]."""
     point: float
     """Chosen operating point: threshold as a probability (binary) or τ (multi-class)."""
     chosen: Scores

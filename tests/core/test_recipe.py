@@ -1,0 +1,25 @@
+"""What a new field of the recipe may forget."""
+
+from __future__ import annotations
+
+import inspect
+
+from sweeper.core.recipe import Recipe
+from sweeper.training import checkpoint
+from tests.support import builders
+
+FROZEN = "e2056ea0c418b4536ec7bf6213bc7d2eea1f760c9946b2b13280701200732116"
+"""Of paused checkpoints under a recipe of nothing but defaults, on a data set of this digest, with seed 0."""
+
+
+def test_a_new_field_leaves_the_checkpoints_that_are_paused_valid() -> None:
+    conditions = builders.conditions(builders.dataset(digest="sha256:frozen"))
+    line = inspect.getsourcelines(checkpoint.key_of)[1]
+    assert checkpoint.key_of(conditions) == FROZEN, (
+        f"{checkpoint.__file__}:{line}: paused checkpoints would be trained anew, without a word. Where "
+        f"{inspect.getfile(Recipe)} has a new field, leave its default out of the key in `key_of`, as that of `crops` "
+        "is. Where a default was meant to change, this key changes with it: say so in CHANGELOG.md."
+    )
+    for name, value in {"crops": "balanced", "size": 128, "deterministic": True}.items():
+        changed = conditions.model_copy(update={"recipe": conditions.recipe.model_copy(update={name: value})})
+        assert checkpoint.key_of(changed) != FROZEN, name
