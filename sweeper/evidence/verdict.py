@@ -130,24 +130,27 @@ def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], res
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not beats(evidence, best, i)]
     left = [i for i in eligible if i == best or i in unbeaten]
     hopeless = [i for i in unbeaten if i not in eligible]
-    recommended, grounds = preferred(evidence, left, order)
-    if not unbeaten and sound(evidence, best):
-        verdict, recommended = Verdict.CLEAR_WINNER, best
-        reasons = [beating(evidence, best, i) for i in others(evidence, best)]
-    elif len(left) >= 2 and not hopeless and all(same(evidence, i, j) for i, j in combinations(left, 2)):
-        verdict = Verdict.EQUIVALENT
-        reasons = [*equivalence(evidence, left), named(evidence, left, recommended, grounds)]
-        reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in left]
-    elif safes := [i for i in left if safe(evidence, i, best, unbeaten)]:
-        verdict, (recommended, grounds) = Verdict.SAFE_CHOICE, preferred(evidence, safes, order)
+    safes = [i for i in left if safe(evidence, i, best, unbeaten)]
+    all_alike = all(same(evidence, i, j) for i, j in combinations(left, 2))
+    rules = (  # the verdict, whether it holds, among whom one is named; the first that holds counts
+        (Verdict.CLEAR_WINNER, not unbeaten and sound(evidence, best), [best]),
+        (Verdict.EQUIVALENT, len(left) >= 2 and not hopeless and all_alike, left),
+        (Verdict.SAFE_CHOICE, bool(safes), safes),
+        (Verdict.UNDECIDED, True, left),
+    )
+    verdict, among = next((verdict, among) for verdict, holds, among in rules if holds)
+    recommended, grounds = preferred(evidence, among, order)
+    choice = named(evidence, among, recommended, grounds)
+    reasons: list[str] = []
+    if verdict is Verdict.EQUIVALENT:
+        reasons = [*equivalence(evidence, left), choice]
+    elif verdict is Verdict.SAFE_CHOICE:
         reasons = [safety(evidence, recommended, [i for i in (best, *unbeaten) if i != recommended])]
-        reasons += [named(evidence, safes, recommended, grounds)] if len(safes) > 1 else []
-        reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
-    else:
-        verdict = Verdict.UNDECIDED
-        reasons = [cost(evidence, recommended), named(evidence, left, recommended, grounds)]
-        reasons += [unsound(evidence, best)] if not unbeaten else [doubt(evidence, best, i) for i in unbeaten]
-        reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
+        reasons += [choice] if len(safes) > 1 else []
+    elif verdict is Verdict.UNDECIDED:
+        reasons = [cost(evidence, recommended), choice]
+        reasons += [doubt(evidence, best, i) for i in unbeaten] or [unsound(evidence, best)]
+    reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
     pairs = _open_pairs(evidence, best, recommended, unbeaten) if _is_open(verdict) else []
     return Decision(
         verdict,
