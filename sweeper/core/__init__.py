@@ -1,1 +1,1 @@
-"""What every room speaks: records, the recipe, metrics, errors, file names and words."""
+"""What every package speaks: records, the recipe, metrics, errors, file names and words."""

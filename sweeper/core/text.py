@@ -1,4 +1,4 @@
-"""Words that several rooms write alike: lists and numbers in sentences for people."""
+"""Words that several packages write alike: lists and numbers in sentences for people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def resume_command(study: str, storage: str = STORAGE) -> str:
-    """The command that goes on with a study, with its `--storage` where that is not the default.
+    """The command that resumes a study, with its `--storage` where that is not the default.
 
     An address that holds a password or token is not shown: the command takes it from the variable that is for such.
     """
