@@ -78,7 +78,7 @@ def command(
         from sweeper.report.judgement import write_judgement
 
         written = f"\nReport: {write_judgement(judgement, out)} (report.html beside it)"
-    document = json.dumps(judgement.document.document, indent=2, ensure_ascii=False, allow_nan=False)
+    document = json.dumps(judgement.document.document, indent=2, allow_nan=False)
     click.echo(document if as_json else answer_text(judgement) + written)
     return VERDICT_CODES[judgement.verdict] if by_verdict else 0
 
