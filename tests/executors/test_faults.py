@@ -39,6 +39,7 @@ from sweeper.training.job import Job, WorkerContext
 from sweeper.workflow.conclude import report_study
 from tests.support import builders, faulty
 from tests.support.faking import new_plan
+from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 from tests.training.test_training import SMALL, spec
 
@@ -217,7 +218,7 @@ FAULTY_CALLS = {
 
 
 @pytest.mark.parametrize("where", FAULTY_CALLS)
-@pytest.mark.parametrize("fails", [no_memory, launch_fails])
+@pytest.mark.parametrize("fails", rest_slow([no_memory, launch_fails]))
 def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
     where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

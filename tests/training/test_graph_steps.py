@@ -41,6 +41,7 @@ from sweeper.workflow.recipe_choice import resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support.batches import training_batch
 from tests.support.loss_cases import COVERED, needed
+from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 from tests.training.test_training import SMALL, spec
 
@@ -153,7 +154,7 @@ def exact_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("exact_rates")
-@pytest.mark.parametrize("kind", ["uniform", "balanced"])
+@pytest.mark.parametrize("kind", rest_slow(["balanced", "uniform"]))
 def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset, kind: Crops) -> None:
     """Over several rungs, to the last digit; the average is summed in another order."""
     recordings = []
@@ -176,14 +177,14 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset, kind: Crops) 
 
 
 STAGED: dict[str, dict[str, Any]] = {
+    "distances": {"family": "boundary"},
+    "noise, and pixels that do not fit": {"recipe": LONG.model_copy(update={"augmentation": "full"}), "fits": False},
     "pixels that do not fit": {"fits": False},
     "balanced crops of pixels that do not fit": {
         "recipe": LONG.model_copy(update={"crops": "balanced"}),
         "fits": False,
     },
     "noise": {"recipe": LONG.model_copy(update={"augmentation": "full"})},
-    "noise, and pixels that do not fit": {"recipe": LONG.model_copy(update={"augmentation": "full"}), "fits": False},
-    "distances": {"family": "boundary"},
     "sizes": {"family": "instance_ce"},
     "instances": {"family": "blob_dice"},
     "centre lines": {"family": "skeleton_recall", "fits": False},
@@ -191,7 +192,7 @@ STAGED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.usefixtures("exact_rates")
-@pytest.mark.parametrize("case", STAGED)
+@pytest.mark.parametrize("case", rest_slow(STAGED, 3))
 def test_steps_whose_batches_are_made_outside_learn_what_plain_ones_learn(tiny: Dataset, case: str) -> None:
     """To the last digit, over several rungs; and each batch is made once."""
     plain, recorded = steps_of(tiny, None, **STAGED[case]), steps_of(tiny, Replayed, **STAGED[case])
@@ -208,7 +209,7 @@ def test_steps_whose_batches_are_made_outside_learn_what_plain_ones_learn(tiny: 
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in COVERED or at % 2 else ())
+        pytest.param(name, marks=pytest.mark.slow if name in COVERED or at % 4 else ())
         for at, (name, known) in enumerate(FAMILIES.items())
         if "binary" in known.tasks
     ],

@@ -33,15 +33,16 @@ from sweeper.training.job import Job, WorkerContext
 from sweeper.training.model import WeightAverage, build_model, normaliser
 from sweeper.training.training_steps import schedule
 from tests.support.batches import training_batch
-from tests.support.loss_cases import COVERED, needed
+from tests.support.loss_cases import needed
 from tests.support.marks import rest_slow
 
-COVERED_LAST = [
-    pytest.param(name, marks=pytest.mark.slow if name in COVERED else ())
+KINDS = {"weighted_ce", "logit_adjusted", "dice_topk", "boundary"}
+"""Families that stand for what a training hands to a loss: weights, the classes' prior, nothing, maps of the labels."""
+KINDS_FIRST = [
+    pytest.param(name, marks=() if name in KINDS else pytest.mark.slow)
     for name, known in FAMILIES.items()
     if "binary" in known.tasks
 ]
-"""Families by name; those that are called as another one is are slow."""
 CPU = torch.device("cpu")
 SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
 
@@ -198,7 +199,7 @@ def test_multiclass_output_starts_at_the_log_prior() -> None:
 
 
 @pytest.mark.parametrize("arch", get_args(Architecture))
-@pytest.mark.parametrize("depth", [3, 5])
+@pytest.mark.parametrize("depth", rest_slow([3, 5]))
 def test_every_offered_architecture_answers_at_the_images_resolution(arch: str, depth: int) -> None:
     recipe = SMALL.model_copy(update={"arch": arch, "encoder_depth": depth})
     model = build_model(recipe, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0).eval()
@@ -335,7 +336,7 @@ def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: p
     assert result.test is None
 
 
-@pytest.mark.parametrize(("metric", "threshold"), [("miou", "tuned"), ("dice", "0.5"), ("fg_iou", "tuned")])
+@pytest.mark.parametrize(("metric", "threshold"), rest_slow([("dice", "0.5"), ("fg_iou", "tuned")], 2))
 def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, metric: Any, threshold: Any
 ) -> None:
@@ -465,7 +466,7 @@ def test_a_diverging_training_ends_with_value_zero(tiny: Dataset) -> None:
     assert len(result.evaluations) < 4
 
 
-@pytest.mark.parametrize("family", COVERED_LAST)
+@pytest.mark.parametrize("family", KINDS_FIRST)
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_every_family_trains(tiny: Dataset, tiny_street: Dataset, family: str, task: str) -> None:
     params = needed(family, "binary") if task == "binary" else {}
@@ -513,7 +514,7 @@ def test_training_learns_cracks(tiny: Dataset) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("family", COVERED_LAST)
+@pytest.mark.parametrize("family", KINDS_FIRST)
 def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
     params = needed(family, "binary")
     conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
