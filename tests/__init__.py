@@ -1,1 +1,7 @@
-"""The tests are a package, so that they share `tests.support.builders`."""
+"""The tests, and what holds for this process and all that it starts: set before torch and NumPy are imported."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other take the core of what they wait for
+os.environ.setdefault("SWEEPER_PRECISION", "float32")  # else each command would measure its steps
+os.environ.setdefault("SWEEPER_THREADS", "1")

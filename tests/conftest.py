@@ -17,9 +17,6 @@ from sweeper.data import load_dataset
 from tests.support.postgres_server import Server, running_server
 from tests.support.schemas import check_printed
 
-os.environ.setdefault("SWEEPER_PRECISION", "float32")  # else each command would measure its steps
-os.environ.setdefault("SWEEPER_THREADS", "1")
-
 TINY = "synthetic:cracks?images=15&size=64&foreground=0.05"
 
 
