@@ -86,7 +86,7 @@ def test_what_a_seed_does_to_all_losses_alike_does_not_reach_their_differences()
 
 @pytest.mark.parametrize(
     ("scenario", "losses"),
-    rest_slow([(simulation.COLLAPSING, 2), (simulation.BINARY, 4), (simulation.STREET, 2), (simulation.UNEQUAL, 2)], 2),
+    rest_slow([(simulation.COLLAPSING, 2), (simulation.BINARY, 4), (simulation.STREET, 2), (simulation.UNEQUAL, 2)]),
     ids=lambda value: getattr(value, "name", value),
 )
 def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(

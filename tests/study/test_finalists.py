@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from sweeper.report.answer import numbers as paragraphs
 
 from sweeper import storage as studies
 from sweeper.core.events import TrainingEvent, WorkerLost
@@ -22,7 +23,6 @@ from sweeper.core.records import (
     TrialSpec,
     Verdict,
 )
-from sweeper.report.answer import numbers as paragraphs
 from sweeper.report.facts import collect
 from sweeper.report.formatting import significant
 from sweeper.report.markdown import render

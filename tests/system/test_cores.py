@@ -15,6 +15,7 @@ import pytest
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import available_cores, cpu_quota, threads_asked, waiting_quietly
+from tests.support.marks import rest_slow
 
 
 def group(folder: Path, **files: str) -> None:
@@ -74,7 +75,7 @@ def test_threads_are_as_many_as_the_user_says(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
-@pytest.mark.parametrize("said", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}])
+@pytest.mark.parametrize("said", rest_slow([{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}]))
 def test_threads_of_workers_sleep_while_they_wait_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, said: dict[str, str]
 ) -> None:

@@ -251,7 +251,7 @@ def test_a_poor_encoding_costs_signs_alone(tmp_path: Path, poor: dict[str, str])
         assert status == 0 or arguments == ["doctor"], said
 
 
-@pytest.mark.parametrize("poor", POOR[:3], ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
+@pytest.mark.parametrize("poor", rest_slow(POOR[:3]), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
 def test_json_is_json_in_a_poor_encoding(tmp_path: Path, poor: dict[str, str]) -> None:
     """Class names with signs of one, two, three and four bytes."""
     names = ["wall", "fissür", "crack…", "🏃"]

@@ -30,6 +30,7 @@ from sweeper.training.resident_store import ResidentStore, upload
 from sweeper.training.slots import SlotEngine
 from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
+from tests.support.marks import rest_slow
 from tests.training.test_graph_steps import CPU, LONG, weights
 from tests.training.test_slots import next_event, of
 from tests.training.test_training import spec
@@ -120,16 +121,16 @@ FIRST = long("focal", params={"gamma": 2.0, "alpha": 0.25})
 NEXT = {
     "other numbers": (long("focal", params={"gamma": 0.7, "alpha": 0.9}), 0),
     "another rate and seed": (long("focal", params={"gamma": 2.0, "alpha": 0.25}, lr=7e-4, seed=3), 0),
-    "fewer steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=6), 0),
+    "maps of the labels": (long("boundary"), 1),
     "more steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=20), 1),
     "steps of a confirmation": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=14), 0),
     "another structure": (long("dice_ce", params={"mix": 0.4}), 1),
     "no kernel": (long("lovasz"), 1),
-    "maps of the labels": (long("boundary"), 1),
+    "fewer steps": (long("focal", params={"gamma": 1.0, "alpha": 0.5}, steps=6), 0),
 }
 
 
-@pytest.mark.parametrize("case", NEXT)
+@pytest.mark.parametrize("case", rest_slow(NEXT, 4))
 def test_renewed_steps_give_what_new_ones_give(study: Study, recordings: list[SameMemory], case: str) -> None:
     own, more = NEXT[case]
     expected, end = study.train(study.new(own), own)
@@ -143,7 +144,7 @@ def test_renewed_steps_give_what_new_ones_give(study: Study, recordings: list[Sa
     assert len(recordings) == 1 + more
 
 
-@pytest.mark.parametrize("case", ["other numbers", "another rate and seed", "maps of the labels"])
+@pytest.mark.parametrize("case", rest_slow(["other numbers", "another rate and seed", "maps of the labels"]))
 def test_batches_that_are_staged_are_those_of_the_training(
     study: Study, recordings: list[SameMemory], case: str
 ) -> None:

@@ -23,6 +23,7 @@ from sweeper.training.job import WorkerContext, worker_context
 from sweeper.training.resident_store import upload
 from sweeper.training.slot_count import SEGMENTS, count_slots, slots_that_pay
 from sweeper.training.weight_change import change_apart
+from tests.support.marks import rest_slow
 from tests.training.test_graph_steps import Replayed
 from tests.training.test_training import SMALL, spec
 
@@ -114,7 +115,7 @@ def test_no_more_than_may_be_and_than_memory_has_room_for(tiny: Dataset) -> None
     assert alone.slots == 1 and alone.reason == "one training at a time: memory has no room for two"
 
 
-@pytest.mark.parametrize(("full", "slots"), [(1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize(("full", "slots"), rest_slow([(1, 1), (2, 2), (3, 2)], 2))
 def test_where_memory_runs_out_as_many_as_before_had_room(tiny: Dataset, full: int, slots: int) -> None:
     """However much was thought to be free: others may fill it."""
 
@@ -130,8 +131,8 @@ def test_where_memory_runs_out_as_many_as_before_had_room(tiny: Dataset, full: i
         assert choice.reason == "one training at a time: memory has no room for two"
 
 
-@pytest.mark.parametrize(("first", "slots"), [(0, 1), (1, 1), (2, 2), (3, 2)])
-@pytest.mark.parametrize("engine", ["auto", "graph"])
+@pytest.mark.parametrize(("first", "slots"), rest_slow([(0, 1), (2, 2), (1, 1), (3, 2)], 2))
+@pytest.mark.parametrize("engine", rest_slow(["auto", "graph"]))
 def test_where_steps_of_another_are_not_recorded_as_many_as_before_were(
     tiny: Dataset, first: int, slots: int, engine: Engine
 ) -> None:
@@ -175,7 +176,7 @@ def test_one_where_two_take_as_long_as_one_after_the_other(tiny: Dataset) -> Non
     assert choice.slots == 1 and "two take as long as one after the other" in choice.reason
 
 
-@pytest.mark.parametrize("factor", [3.0, 1.0002, float("nan")])
+@pytest.mark.parametrize("factor", rest_slow([1.0002, 3.0, float("nan")]))
 def test_one_where_a_training_beside_others_is_another(tiny: Dataset, factor: float) -> None:
     """Also by a little, which each of them would learn with."""
     choice = found(Machine(tiny, together=4, wrong=1, factor=factor), most=2)
