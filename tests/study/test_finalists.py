@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from sweeper.report.answer import numbers as paragraphs
 
 from sweeper import storage as studies
 from sweeper.core.events import TrainingEvent, WorkerLost
@@ -23,6 +22,7 @@ from sweeper.core.records import (
     TrialSpec,
     Verdict,
 )
+from sweeper.report.confirmation import true_name
 from sweeper.report.facts import collect
 from sweeper.report.formatting import significant
 from sweeper.report.markdown import render
@@ -240,7 +240,7 @@ def test_a_planted_search_yields_no_claim_of_a_loss_against_itself() -> None:
     baseline = evidence.finalists[evidence.baseline]
     assert baseline.found_as is not None and baseline.found_as.family == "weighted_ce"
     facts = collect(recorded(study, plan), conclude(recorded(study, plan)))
-    told = " ".join(paragraphs(replace(facts, chosen=facts.baseline)))
+    told = true_name(replace(facts, chosen=facts.baseline))
     assert f"as `weighted_ce` (`pos_weight` {significant(baseline.found_as.params['pos_weight'])}" in told
     assert "the search found no use for its `pos_weight`" in told
 
