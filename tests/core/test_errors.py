@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeper.core.errors import ClassMapError, DataError, ProblemListError, RequestError, SpaceError
+from sweeper.judging.score_table import ScoresError
 
 HEADINGS = [
     (ProblemListError, "1 problem:", "2 problems:"),
@@ -27,6 +28,11 @@ HEADINGS = [
         RequestError,
         "a cannot be begun, 1 problem; nothing was trained:",
         "a cannot be begun, 2 problems; nothing was trained:",
+    ),
+    (
+        ScoresError,
+        "1 problem in the scores a; nothing was judged:",
+        "2 problems in the scores a; nothing was judged:",
     ),
 ]
 
