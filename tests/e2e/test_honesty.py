@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from sweeper.core.records import Verdict
 from sweeper.data import write_scenes
-from sweeper.losses import FAMILIES, build_loss
+from sweeper.losses import FAMILIES, build_loss, gradient_distance
 from sweeper.study import same_loss
+from sweeper.training import training_steps
 from tests.support.sweeping import sweep_in
 
 
@@ -39,11 +41,16 @@ losses: {cross_entropy: {}, dice: {}, tversky: {fn_weight: 0.5}}
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], build: Callable[..., nn.Module]) -> None:
-    for name in names:
-        monkeypatch.setitem(FAMILIES, name, FAMILIES[name].model_copy(update={"build": build}))
+    """Give these families another loss, where trainings and the comparison of losses make one."""
+
+    def built(family: str, **arguments: Any) -> nn.Module:
+        return build() if family in names else build_loss(family, **arguments)
+
+    for module in (training_steps, gradient_distance):
+        monkeypatch.setattr(module, "build_loss", built)
 
 
-def cross_entropy(**_: object) -> nn.Module:
+def cross_entropy() -> nn.Module:
     return build_loss("cross_entropy", task="binary")
 
 
@@ -104,7 +111,7 @@ def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
     tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other side of the test above, under the same settings: it can come out otherwise."""
-    replace(monkeypatch, ("cross_entropy", "tversky"), lambda **_: Idle())
+    replace(monkeypatch, ("cross_entropy", "tversky"), Idle)
     outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
     assert outcome.recommendation.verdict == Verdict.CLEAR_WINNER
     assert outcome.recommendation.recommended is not None
@@ -114,7 +121,7 @@ def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace(monkeypatch, ("focal", "dice", "dice_ce"), lambda **_: Flipped(cross_entropy()))
+    replace(monkeypatch, ("focal", "dice", "dice_ce"), lambda: Flipped(cross_entropy()))
     outcome = sweep_in(tmp_path, trials=7, steps=40, confirm_steps=40, size=64, confirm_seeds=2)
     values = {t.spec.family: t.evaluations[-1].value for t in outcome.sweep.trials}
     assert max(values[name] for name in ("focal", "dice", "dice_ce")) < values["cross_entropy"]
@@ -125,7 +132,7 @@ def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeyp
 @pytest.mark.slow
 def test_only_flipped_losses_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = cross_entropy()
-    replace(monkeypatch, tuple(FAMILIES), lambda **_: Flipped(whole))
+    replace(monkeypatch, tuple(FAMILIES), lambda: Flipped(whole))
     outcome = sweep_in(tmp_path, trials=2, steps=40, confirm_steps=40, size=64)
     assert outcome.recommendation.verdict == Verdict.NONE
     assert outcome.recommendation.recommended is None
