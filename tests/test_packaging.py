@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -44,11 +47,16 @@ def test_nothing_cites_what_readers_do_not_have() -> None:
     assert found == []
 
 
+def built_wheel(folder: Path) -> Path:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 @pytest.mark.slow
 def test_a_wheel_carries_the_spaces_templates_and_types(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = built_wheel(tmp_path)
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"sweeper/_search_spaces/binary.yaml", "sweeper/_search_spaces/multiclass.yaml", "sweeper/py.typed"} <= names
     assert "sweeper/report/templates/report.md.j2" in names
@@ -57,13 +65,25 @@ def test_a_wheel_carries_the_spaces_templates_and_types(tmp_path: Path) -> None:
     assert "License-Expression: MIT" in zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert not any(name.startswith(("tests/", "reports/", "search_spaces/")) for name in names)
 
-    target = tmp_path / "installed"
-    zipfile.ZipFile(wheel).extractall(target)
-    code = (
-        f"import sys; sys.path.insert(0, {str(target)!r}); import sweeper; from sweeper.space import load_space; "
-        "print(sweeper.__file__); print(len(load_space('binary', 'binary').families))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    where, families = run.stdout.split()
-    assert Path(where).is_relative_to(target)
-    assert int(families) == 7
+
+@pytest.mark.slow
+def test_a_wheel_sweeps_in_an_environment_without_the_checkout(tmp_path: Path) -> None:
+    wheel = built_wheel(tmp_path)
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv/bin/python"
+    libraries = next((tmp_path / "venv/lib").glob("python*/site-packages"))
+    # The libraries of this environment without its links to the checkout: .pth files in the added folder are not read.
+    (libraries / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    where = [str(python), "-c", "import sweeper; print(sweeper.__file__)"]
+    run = subprocess.run(where, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True)
+    assert Path(run.stdout.strip()).is_relative_to(libraries)
+
+    data = ["--data", "synthetic:blobs?images=12&size=64", "--size", "32", "--precision", "float32"]
+    few = ["--trials", "1", "--steps", "4", "--confirm-steps", "4", "--confirm-seeds", "1", "--workers", "1"]
+    command = [str(tmp_path / "venv/bin/sweeper"), "run", *data, *few, "--study", "wheel"]
+    done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reports/wheel/report.md").is_file()

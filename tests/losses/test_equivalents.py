@@ -16,7 +16,7 @@ from sweeper.losses.snippet import rounded
 from tests.support.loss_cases import CASES, needed
 
 pytest.importorskip("segmentation_models_pytorch")
-pytest.importorskip("monai")
+pytest.importorskip("monai", reason="needs the extra `oracles`")
 
 FREQUENCIES = (700, 250, 50)
 ELSEWHERE = {

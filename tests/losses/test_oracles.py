@@ -11,8 +11,8 @@ from sweeper.losses import build_loss
 from tests.support.loss_cases import CLASSES, IGNORE, noise
 
 smp = pytest.importorskip("segmentation_models_pytorch.losses")
-monai = pytest.importorskip("monai.losses")
-kornia = pytest.importorskip("kornia.losses")
+monai = pytest.importorskip("monai.losses", reason="needs the extra `oracles`")
+kornia = pytest.importorskip("kornia.losses", reason="needs the extra `oracles`")
 
 
 def batch(task: str, ignored: bool = False):

@@ -173,7 +173,7 @@ class TestSegmentationModelsPytorch:
 class TestMonai:
     @pytest.fixture(autouse=True)
     def monai(self):
-        return pytest.importorskip("monai.losses")
+        return pytest.importorskip("monai.losses", reason="needs the extra `oracles`")
 
     def test_unified_focal_says_logits_and_takes_probabilities(self, monai):
         """Its documentation: "the input should be the original logits since it will be transformed by a sigmoid in the
@@ -240,7 +240,7 @@ class TestMonai:
 class TestKornia:
     @pytest.fixture(autouse=True)
     def kornia(self):
-        return pytest.importorskip("kornia.losses")
+        return pytest.importorskip("kornia.losses", reason="needs the extra `oracles`")
 
     def test_focal_divides_by_the_classes_and_the_ignored(self, kornia):
         logits, target = noise(3), labels(3)
