@@ -1,12 +1,10 @@
-"""What has happened in a phase of a sweep, family by family, and how long the rest of it takes."""
+"""What has happened in a phase of a sweep, family by family."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
-
-PHASES = {"probe": "the probe", "search": "the search", "recheck": "the recheck", "confirm": "this interim analysis"}
 
 
 @dataclass
@@ -46,8 +44,6 @@ class PhaseProgress:
     preparing: str = "preparing"
     done: int = 0
     total: int = 0
-    begun_at: float = 0.0
-    begun_with: int = 0
     families: dict[str, FamilyProgress] = field(default_factory=dict)
     running: dict[tuple[str, int], str] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
@@ -55,12 +51,11 @@ class PhaseProgress:
     bests: list[float] = field(default_factory=list)
     """The best value so far after each training that ended, from the first that has one on."""
 
-    def begin(self, name: str, done: int, total: int, now: float) -> None:
+    def begin(self, name: str, done: int, total: int) -> None:
         """A phase, or the next interim analysis, with so many trainings done already."""
         if name != self.name:  # a confirmation begins anew with each interim analysis; its means are over all seeds
             self.families, self.bests = {}, []
         self.name, self.done, self.total = name, done, total
-        self.begun_at, self.begun_with = now, done
         self.running, self.waiting = {}, set()
 
     def wait(self, spec: TrialSpec, value: float | None = None) -> None:
@@ -88,16 +83,6 @@ class PhaseProgress:
             family.values.append(result.value)
         if top := [best for one in self.families.values() if (best := one.best) is not None]:
             self.bests.append(max(top))
-
-    def seconds_left(self, now: float) -> float | None:
-        """Of the phase, from the pace so far: what follows it is not known before it ends."""
-        fresh = self.done - self.begun_with
-        return (now - self.begun_at) / fresh * (self.total - self.done) if fresh and self.done < self.total else None
-
-    def left(self, now: float) -> str:
-        """The same for people."""
-        seconds = self.seconds_left(now)
-        return "" if seconds is None else f"{clock_text(seconds)} left of {PHASES.get(self.name, 'this phase')}"
 
 
 def clock_text(seconds: float) -> str:

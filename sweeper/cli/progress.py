@@ -81,7 +81,7 @@ class PlainDisplay:
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Begin a phase."""
-        self._state.begin(name, done, total, self._clock())
+        self._state.begin(name, done, total)
         self.say(f"{name}: {count(total, 'training')}" + (f", {done} done" if done else ""))
 
     def expect(self, left: Left) -> None:
@@ -134,10 +134,8 @@ class PlainDisplay:
             self.say(self._line(f"{spec_text(result.spec)}: {outcome_text(result)}"))
 
     def _line(self, text: str) -> str:
-        times = [self._state.left(self._clock())]
-        times.append(self._left())
-        shown = ", ".join(time for time in times if time)
-        return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({shown})" if shown else "")
+        left = self._left()
+        return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else "")
 
     def _dropped(self, spec: TrialSpec, reason: str) -> None:
         """A warning, but where all is as it should be: then a line when verbose."""
@@ -186,7 +184,7 @@ class LiveDisplay(PlainDisplay):
             if best:
                 top = max(best, key=lambda f: best[f] or 0.0)
                 self.say(f"{self._state.name}: {count(self._state.done, 'training')}, best {top} {best[top]:.3f}")
-        self._state.begin(name, done, total, self._clock())
+        self._state.begin(name, done, total)
 
     def _started(self, spec: TrialSpec) -> None:
         """Show it as running."""
@@ -238,9 +236,8 @@ class LiveDisplay(PlainDisplay):
             f"{state.name:8} ",
             (done * full, "cyan"),
             (open_ * (BAR_WIDTH - full), "dim"),
-            f" {state.done}/{state.total}  ",
+            f" {state.done}/{state.total}",
         )
-        bar.append(state.left(self._clock()), style="dim")
         running = Text("  ".join(state.running.values()), style="dim")
         marked = any(family.best_waiting is not None for family in state.families.values())
         note = [Text("* of a trial that waits at a rung, mostly on a part of the images", style="dim")] * marked
