@@ -132,9 +132,10 @@ def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_
     assert all(store.mask(i)[i % 5, 0] == 1 for i in range(5))
 
 
-def test_folders_of_splits_may_be_called_so_on_both_sides(tmp_path):
+@pytest.mark.parametrize("mask", ["{}annot/{}.png", "{}/{}_mask.png"])
+def test_folders_of_splits_may_be_called_so_on_both_sides_or_hold_both(tmp_path, mask):
     sides = ("train", "train", "train", "val", "test")
-    pairs = [(f"{side}/{i}.png", f"{side}annot/{i}.png") for i, side in enumerate(sides)]
+    pairs = [(f"{side}/{i}.png", mask.format(side, i)) for i, side in enumerate(sides)]
     assert [p.split for p in load(laid_out(tmp_path / "data", *pairs)).pictures] == [*sides]
 
 

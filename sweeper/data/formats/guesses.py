@@ -269,6 +269,8 @@ def _read(place: Place, guess: Guess, naming: Ambiguous | None = None) -> Readin
     masks = [match(one.path, one.below, mask) or one for one in masks]
 
     def split(one: Match) -> SplitName | None:
+        if guess.folders is None:
+            return split_of(one.path.relative_to(place.root).parts[:-1])
         return split_of(one.folders[:1]) if guess.splits else guess.split
 
     samples, left = paired(place, (images, image), (masks, mask), split)
