@@ -110,23 +110,28 @@ def test_runs_alone_give_scipys_paired_test_and_a_wider_one_than_welchs() -> Non
     assert any("other images" in caveat for caveat in found.caveats)
 
 
-def test_variances_of_a_balanced_table_are_those_of_an_analysis_of_variance() -> None:
-    """By hand, from sums of squares: runs within methods, images crossed with both."""
+@pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("paired", [False, True])
+def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) -> None:
+    """Fitted by statsmodels (REML): runs within methods, images crossed with both; of pairs, their differences."""
+    mixedlm = pytest.importorskip("statsmodels.formula.api").mixedlm
     scores = drawn(runs=4, images=12, seed=0.02)
-    found = difference(sweeper.judge(table(scores)).contest, 0, 1)
     _, s, n = scores.shape
-    of_runs, of_images = scores.mean(axis=2), scores.mean(axis=1)
-    runs = sum(((of_runs[m] - of_runs[m].mean()) ** 2).sum() for m in range(2)) / (2 * (s - 1))  # per run
-    residual = 0.0
-    for m in range(2):
-        for run in range(s):
-            for image in range(n):
-                expected = of_runs[m, run] + of_images[m, image] - scores[m].mean()
-                residual += (scores[m, run, image] - expected) ** 2 / (2 * (s - 1) * (n - 1))
-    assert found.se_seed**2 == pytest.approx(2 * runs / s)
-    assert found.se_both**2 == pytest.approx(2 * residual / (s * n))
-    gaps = of_images[0] - of_images[1]
-    assert found.se_image**2 == pytest.approx(max(0.0, gaps.var(ddof=1) / n - 2 * residual / (s * n)))
+    scores = scores + 0.03 * np.random.default_rng(0).standard_normal((2, 1, n))  # images suit a method
+    frame, sides = table(scores), 2
+    if paired:
+        frame, sides = frame[frame["method"] == "a"].assign(score=(scores[0] - scores[1]).ravel()), 1
+    frame = frame.assign(one=1, run=frame["method"] + frame["seed"].astype(str))
+    frame["liking"] = frame["method"] + frame["image"].astype(str)
+    effects = {"run": "0 + C(run)", "liking": "0 + C(liking)"} | ({} if paired else {"image": "0 + C(image)"})
+    formula = "score ~ 1" if paired else "score ~ C(method)"
+    model = mixedlm(formula, frame, groups="one", re_formula="0", vc_formula=effects).fit(reml=True)
+    of = dict(zip(model.model.exog_vc.names, model.vcomp, strict=True)) | {"both": model.scale}
+    found = difference(sweeper.judge(table(scores), paired_seeds=paired).contest, 0, 1)
+    assert found.se_seed**2 == pytest.approx(sides * (of["run"] / s + of["both"] / (s * n)), rel=1e-3)
+    assert found.se_both**2 == pytest.approx(sides * of["both"] / (s * n), rel=1e-3)
+    assert found.se_image**2 == pytest.approx(sides * of["liking"] / n, rel=1e-3)
+    assert found.se_seed**2 + found.se_image**2 == pytest.approx(float(model.bse_fe.iloc[-1]) ** 2, rel=1e-3)
 
 
 def test_the_evidence_of_a_study_given_as_a_table_gives_the_studys_own_intervals() -> None:
