@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.core.errors import RequestError
-from sweeper.core.paths import STORAGE, ReportPaths
+from sweeper.core.paths import STORAGE, TRACKING, ReportPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.core.text import suggestion
 
@@ -118,12 +117,15 @@ def judge(
     common: bool = False,
     level: float = 0.95,
     columns: Mapping[str, str] | None = None,
+    tracking_uri: str = TRACKING,
+    artifact: str | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> Judgement:
     """Judge runs that were trained elsewhere, as `sweeper judge` does.
 
     Args:
         scores: a table with the columns `method` and `score` (or tp, fp, fn), and where there are some `seed`, `image`,
-            `group`, `class`, one row each; or a file or folder, as the command takes it.
+            `group`, `class`, one row each; or a file, a folder or `mlflow:EXPERIMENT`, as the command takes it.
         metric: column of the scores, or `miou` or `dice` of tp, fp and fn.
         baseline: method that is taken where it will do.
         margin: difference that does not matter, in the score's unit; None = 0.01 where all scores lie within 0 to 1.
@@ -131,19 +133,19 @@ def judge(
         paired_seeds: whether a seed is the same for all methods; else each has its own trainings.
         common: whether to leave out the images that some run has no score of.
         level: of the intervals.
-        columns: name of the column of `method`, `seed`, `image`, `group` or `class`, where it is another.
+        columns: name of the column of `method`, `seed`, `image`, `group` or `class`, where it is another; in MLflow
+            of the parameter or tag.
+        tracking_uri: MLflow store.
+        artifact: table of scores that each run has in MLflow, in place of a metric.
+        where: parameter, tag or `status` of those runs in MLflow that count, with its value.
 
     Raises:
         sweeper.core.errors.UsageError: with all that is wrong with the scores.
     """
     from sweeper.judging.judgement import judge_scores
-    from sweeper.judging.read import read_scores
+    from sweeper.judging.read import Runs, read_scores
     from sweeper.judging.score_table import Asked, Scores
 
-    if isinstance(scores, str | os.PathLike):
-        found = read_scores(Path(scores))
-    else:
-        found = Scores({str(name): scores[name].tolist() for name in scores.columns}, "a table")
     asked = Asked(
         metric=metric,
         baseline=baseline,
@@ -154,6 +156,10 @@ def judge(
         level=level,
         columns=columns or {},
     )
+    if isinstance(scores, str | os.PathLike):
+        found = read_scores(os.fspath(scores), asked, Runs(tracking_uri, artifact, where or {}))
+    else:
+        found = Scores({str(name): scores[name].tolist() for name in scores.columns}, "a table")
     return judge_scores(found, asked)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.core import paths
 
 
 @click.command(cls=SweeperCommand)
@@ -29,6 +30,17 @@ from sweeper.cli.options import SweeperCommand, json_option
     metavar="KEY=NAME",
     help="Where method, seed, image, group or class has another name: method=model.",
 )
+@click.option(
+    "--tracking-uri",
+    envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"],
+    default=paths.TRACKING,
+    show_default=True,
+    help="MLflow store of mlflow:EXPERIMENT.",
+)
+@click.option("--artifact", metavar="PATH", help="Table of scores (CSV, parquet) that each run has in MLflow.")
+@click.option(
+    "--where", multiple=True, metavar="KEY=VALUE", help="Runs in MLflow with this parameter, tag or status alone."
+)
 @click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Of the intervals.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with a figure here.")
 @click.option(
@@ -48,17 +60,21 @@ def command(
     paired_seeds: bool,
     common: bool,
     columns: tuple[str, ...],
+    tracking_uri: str,
+    artifact: str | None,
+    where: tuple[str, ...],
     level: float,
     out: Path | None,
     by_verdict: bool,
     as_json: bool,
 ) -> int:
     """Which method is better, and how sure is that? SCORES: a CSV or parquet file with the columns method and score (or
-    tp, fp, fn), and where there are some seed, image, group, class; or a folder of nnU-Net results.
+    tp, fp, fn), and where there are some seed, image, group, class; a folder of nnU-Net results; or mlflow:EXPERIMENT,
+    whose runs have the parameters or tags method and seed.
     """
     from sweeper.cli.verdict_codes import VERDICT_CODES
     from sweeper.judging.judgement import judge_scores
-    from sweeper.judging.read import read_scores
+    from sweeper.judging.read import Runs, read_scores
     from sweeper.judging.score_table import Asked
     from sweeper.judging.text import answer_text
 
@@ -72,7 +88,8 @@ def command(
         level=level,
         columns=_renamed(columns),
     )
-    judgement = judge_scores(read_scores(Path(scores)), asked)
+    runs = Runs(tracking_uri, artifact, dict(_pair(text, "--where") for text in where))
+    judgement = judge_scores(read_scores(scores, asked, runs), asked)
     written = ""
     if out is not None:
         from sweeper.report.judgement import write_judgement
@@ -86,12 +103,15 @@ def command(
 def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
     from sweeper.judging.score_table import KEYS
 
-    found = {}
-    for text in columns:
-        key, _, name = text.partition("=")
-        if key not in KEYS or not name:
-            raise click.BadParameter(
-                f"must be KEY=NAME with KEY one of {', '.join(KEYS)}, got {text!r}", param_hint="--column"
-            )
-        found[key] = name
+    found = dict(_pair(text, "--column") for text in columns)
+    for key in found:
+        if key not in KEYS:
+            raise click.BadParameter(f"KEY must be one of {', '.join(KEYS)}, got {key!r}", param_hint="--column")
     return found
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    if not key or not value:
+        raise click.BadParameter(f"must be two words joined by =, got {text!r}", param_hint=option)
+    return key, value

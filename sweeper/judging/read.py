@@ -1,27 +1,67 @@
-"""Tables of scores from files: CSV and parquet, and the trees of nnU-Net."""
+"""Scores from where they lie: CSV and parquet files, trees of nnU-Net, experiments of MLflow."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweeper.judging.score_table import Columns, Scores, ScoresError
+from sweeper.core import paths
+from sweeper.core.errors import UsageError
+from sweeper.judging.score_table import Asked, Columns, Scores, ScoresError
+
+MLFLOW = "mlflow:"
+"""What is put before the name of an experiment."""
 
 
-def read_scores(path: Path) -> Scores:
-    """The scores of a file or folder.
+@dataclass(frozen=True)
+class Runs:
+    """Which runs of an MLflow experiment count, and what is read of them."""
+
+    tracking_uri: str = paths.TRACKING
+    artifact: str | None = None
+    """Path of a table of scores among each run's artifacts; None = a metric of the run is its score."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Parameter, tag or `status` → the value that they have."""
+
+
+def read_scores(source: str, asked: Asked, runs: Runs | None = None) -> Scores:
+    """The scores of a file, a folder, or `mlflow:EXPERIMENT`.
+
+    Args:
+        source: which.
+        asked: what is asked of them.
+        runs: which runs of an experiment count, and where MLflow is.
 
     Raises:
         ScoresError: if nothing there can be read as scores.
+        UsageError: if `runs` are told of what is no experiment, or MLflow does not answer.
     """
+    runs = runs or Runs()
+    if source.startswith(MLFLOW):
+        from sweeper.judging.mlflow_runs import read_runs
+
+        return read_runs(source.removeprefix(MLFLOW), runs, asked)
+    if runs.artifact or runs.where:
+        raise UsageError(f"--artifact and --where are for `{MLFLOW}EXPERIMENT`, got {source}; leave them out")
+    path = Path(source)
     if path.is_dir():
         from sweeper.judging.nnunet import read_tree
 
         return read_tree(path)
     if not path.exists():
         raise ScoresError(str(path), ["a file of scores, or a folder of nnU-Net results, must be there, got nothing"])
-    read = _parquet if path.suffix.lower() in (".parquet", ".pq") else _csv
-    return Scores(read(path), str(path))
+    return Scores(read_table(path), str(path))
+
+
+def read_table(path: Path) -> Columns:
+    """The columns of a CSV or parquet file.
+
+    Raises:
+        ScoresError: if it is none.
+    """
+    return _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
 
 
 def _csv(path: Path) -> Columns:

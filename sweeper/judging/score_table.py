@@ -294,12 +294,12 @@ class _Cells:
         ]
         for m, which in alone:
             if len(which):
-                shown = _some([repr(self.image_names[i]) for i in which])
+                shown = some([repr(self.image_names[i]) for i in which])
                 self.problems.append(f"{count(len(which), 'image')} that only {self.methods[m]} has ({shown}); {hint}")
         for r, (m, name) in enumerate(self.runs):
             cells = np.argwhere(lacking[r])
             if len(cells):
-                shown = _some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
+                shown = some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
                 self.problems.append(
                     f"{count(len(cells), 'score is', 'scores are')} missing of {self._run(m, name)} that others have "
                     f"({shown}); {hint}"
@@ -310,7 +310,7 @@ class _Cells:
         held = self.data[..., 0] + self.data[..., 2]
         wrong = np.argwhere(np.abs(held - held[0]).max(axis=0) > 1e-6 * np.maximum(1, held[0]))
         if len(wrong):
-            shown = _some([self._cell(i, c) for i, c in wrong[: SHOWN + 1].tolist()], len(wrong))
+            shown = some([self._cell(i, c) for i, c in wrong[: SHOWN + 1].tolist()], len(wrong))
             self.problems.append(
                 f"tp + fn, the pixels of the labels, must be the same for all runs, got others for {shown}: were they "
                 "scored on the same labels, at the same resolution?"
@@ -428,10 +428,11 @@ def _codes_of(values: Ints) -> tuple[list[int], Ints]:
 
 def _in_rows(which: npt.NDArray[np.int64]) -> str:
     """`rows 2, 5 and 7`, counted from 1 without the header."""
-    shown = _some([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
+    shown = some([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
     return f"{'row' if len(which) == 1 else 'rows'} {shown}"
 
 
-def _some(names: Sequence[str], of: int | None = None) -> str:
+def some(names: Sequence[str], of: int | None = None, most: int = SHOWN) -> str:
+    """`a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
     total = len(names) if of is None else of
-    return listed(list(names)) if total <= SHOWN else f"{', '.join(names[:SHOWN])} and {total - SHOWN} more"
+    return listed(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"

@@ -1,0 +1,215 @@
+"""Runs of MLflow experiments judged: what MLflow's own client wrote is read as that client reads it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import gettempdir
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+import sweeper as package
+from sweeper.core.errors import UsageError
+from sweeper.core.paths import TRACKING
+from sweeper.judging import mlflow_store
+from sweeper.judging.score_table import ScoresError
+from sweeper.tracking import connect
+from tests.judging.test_judgement import drawn
+from tests.support.mlflow_server import Server
+from tests.support.mlflow_template import lay
+from tests.test_architecture import loaded_by
+
+Sweeper = Callable[..., tuple[int, str, str]]
+NAMES = {"method": "loss"}
+
+
+@pytest.fixture
+def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store with the experiment `losses`: two losses, three seeds, a metric and a table in each run."""
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path)
+    fill(connect(TRACKING), tmp_path)
+    return TRACKING
+
+
+def fill(client: MlflowClient, folder: Path) -> None:
+    experiment = client.create_experiment("losses")
+    parent = client.create_run(experiment, run_name="all of them").info.run_id
+    scores = drawn(gap=0.05)
+    for m, loss in enumerate("ab"):
+        for seed in range(3):
+            run = client.create_run(
+                experiment, run_name=f"{loss}{seed}", tags={"mlflow.parentRunId": parent, "seed": str(seed)}
+            ).info.run_id
+            client.log_param(run, "loss", loss)
+            for step, value in enumerate((0.1, float(scores[m, seed].mean()))):
+                client.log_metric(run, "dice", value, step=step)
+            table = folder / "scores.csv"
+            pd.DataFrame({"image": range(scores.shape[2]), "score": scores[m, seed]}).to_csv(table, index=False)
+            client.log_artifact(run, str(table), "test")
+            client.set_terminated(run)
+    client.set_terminated(parent)
+
+
+def run_named(name: str) -> str:
+    client = connect(TRACKING)
+    found = client.get_experiment_by_name("losses")
+    assert found is not None
+    runs = client.search_runs([found.experiment_id], f"attributes.run_name = '{name}'")
+    return str(runs[0].info.run_id)
+
+
+def problems(**asked: object) -> list[str]:
+    with pytest.raises(ScoresError) as error:
+        package.judge("mlflow:losses", **{"columns": NAMES, **asked})  # type: ignore[arg-type]
+    return list(error.value.problems)
+
+
+def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str) -> None:
+    found = package.judge("mlflow:losses", columns=NAMES, tracking_uri=uri, paired_seeds=True)
+    scores = drawn(gap=0.05)
+    assert (found.document.metric, found.document.scope, found.verdict) == ("dice", "trainings", "clear_winner")
+    rows = {row.name: row for row in found.document.methods}
+    assert rows["a"].runs == ("0", "1", "2") and rows["a"].score == pytest.approx(scores[0].mean())
+    assert "1 run that only hold others together: left out." in found.caveats
+
+
+def test_a_table_of_each_run_gives_what_the_whole_table_gives(uri: str) -> None:
+    found = package.judge("mlflow:losses", columns=NAMES, artifact="test/scores.csv")
+    scores = drawn(gap=0.05)
+    whole = pd.DataFrame(
+        [(m, s, i, scores["ab".index(m), s, i]) for m in "ab" for s in range(3) for i in range(scores.shape[2])],
+        columns=["method", "seed", "image", "score"],
+    )
+    assert found.document.scope == "both" and found.document.images == scores.shape[2]
+    assert found.contest == package.judge(whole).contest
+
+
+def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
+    client, run = connect(uri), run_named("a0")
+    client.log_param(run, "both", "parameter")
+    client.set_tag(run, "both", "tag")
+    client.log_metric(run, "dice", float("nan"))
+    client.delete_run(run_named("b2"))
+    read, asked = mlflow_store.runs_of("losses", uri), mlflow_store._asked("losses", uri)
+    assert len(read) == 6 and next(each for each in read if each.id == run).fields["both"] == "parameter"
+    key = lambda each: each.id  # noqa: E731
+    for mine, theirs in zip(sorted(read, key=key), sorted(asked, key=key), strict=True):
+        assert repr(mine) == repr(theirs._replace(metrics=dict(theirs.metrics), fields=dict(mine.fields)))  # NaN too
+        assert {**theirs.fields} == {**mine.fields}
+
+
+def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
+    client = connect(uri)
+    experiment = client.get_run(run_named("a0")).info.experiment_id
+    client.log_metric(run_named("a0"), "dice", float("nan"), step=2)
+    client.log_metric(run_named("a1"), "dice", float("inf"), step=2)
+    for name, status, fields in (
+        ("going on", "RUNNING", {"loss": "a", "seed": "3"}),
+        ("broken", "FAILED", {"loss": "b", "seed": "3"}),
+        ("again", "FINISHED", {"loss": "b", "seed": "1"}),
+        ("nobody's", "FINISHED", {"seed": "4"}),
+    ):
+        client.set_terminated(client.create_run(experiment, run_name=name, tags=fields).info.run_id, status=status)
+    found = problems()
+    for words in (
+        "2 runs not finished (going on RUNNING and broken FAILED)",
+        "1 run without the parameter or tag 'loss' (nobody's)",
+        "b, seed 1, has 2 runs (b1 and again)",
+        "4 runs without the metric 'dice' (going on, broken, again and 1 more)",
+        "2 runs whose 'dice' is no finite number (a0 nan and a1 1.79769e+308)",
+    ):
+        assert sum(problem.startswith(words) for problem in found) == 1, found
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"columns": {}}, "none called 'method'; name it with --column method=NAME; of several values are loss and se"),
+        ({"metric": "dicee"}, "got dicee, did you mean `dice`?"),
+        ({"where": {"statsu": "FINISHED"}}, "got 'statsu', did you mean `status`?"),
+        ({"where": {"seed": "7"}}, "at least one run is needed, got none that counts of 7 runs"),
+        ({"artifact": "scores.csv"}, "6 runs without the artifact scores.csv (a0, a1, a2 and 3 more)"),
+        ({"columns": {"method": "loss", "seed": "sed"}}, "6 runs without the parameter or tag 'sed'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_says_what_there_is(uri: str, asked: dict[str, object], words: str) -> None:
+    found = problems(**asked)
+    assert len(found) == 1 and words in found[0]
+
+
+def test_without_seeds_each_run_is_a_training(uri: str) -> None:
+    client = connect(uri)
+    for name in ("a0", "a1", "a2", "b0", "b1", "b2"):
+        client.delete_tag(run_named(name), "seed")
+    found = package.judge("mlflow:losses", columns=NAMES)
+    assert next(row for row in found.document.methods if row.name == "a").runs == ("a0", "a1", "a2")
+    assert package.judge("mlflow:losses", columns=NAMES, artifact="test/scores.csv").document.scope == "both"
+    assert any("--paired-seeds needs a parameter or tag `seed`" in problem for problem in problems(paired_seeds=True))
+
+
+def test_tables_must_have_the_same_columns(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("image,dice\n0,0.5\n")
+    connect(uri).log_artifact(run_named("b1"), str(tmp_path / "scores.csv"), "test")
+    found = problems(artifact="test/scores.csv")
+    assert found == ["test/scores.csv of run a0 must have the columns of the others, got no dice"]
+
+
+def test_the_command_takes_runs_and_says_what_it_left_out(uri: str, sweeper: Sweeper) -> None:
+    words = ("judge", "mlflow:losses", "--column", "method=loss", "--where", "status=FINISHED", "--json")
+    status, text, _ = sweeper(*words, "--exit-code-by-verdict")
+    assert status == 0 and json.loads(text)["verdict"] == "clear_winner"
+    client = connect(uri)
+    client.set_terminated(run_named("b2"), status="KILLED")
+    status, text, _ = sweeper(*words, "--exit-code-by-verdict")
+    assert status == 12 and any(c.startswith("1 run other than --where") for c in json.loads(text)["caveats"])
+    status, text, error = sweeper("judge", "mlflow:lossses")
+    assert status == 2 and not text and "has no experiment 'lossses', did you mean `losses`?" in error
+
+
+@pytest.mark.parametrize(
+    ("source", "tracking_uri", "words"),
+    [
+        ("mlflow:losses", "sqlite:///nowhere.db", "got sqlite:///nowhere.db: no such file"),
+        ("mlflow:losses", "sqlite:///scores.csv", "must be an MLflow store, got sqlite:///scores.csv: "),
+        ("scores.csv", TRACKING, "--artifact and --where are for `mlflow:EXPERIMENT`, got scores.csv"),
+    ],
+)
+def test_what_is_no_store_is_refused(uri: str, source: str, tracking_uri: str, words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        package.judge(source, tracking_uri=tracking_uri, columns=NAMES, where={"status": "FINISHED"})
+    assert words in str(error.value)
+
+
+def test_the_store_is_left_as_it_is(uri: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as made:
+        before = list(made.iterdump())
+    package.judge("mlflow:losses", columns=NAMES)
+    assert list(made.iterdump()) == before
+    made.close()
+
+
+def test_reading_a_sqlite_store_loads_no_mlflow(uri: str) -> None:
+    call = "import sweeper; sweeper.judge('mlflow:losses', columns={'method': 'loss'})"
+    assert not loaded_by(call) & {"mlflow", "sqlalchemy", "pandas"}
+
+
+@pytest.mark.slow
+def test_a_server_is_asked_for_runs_and_their_tables(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    try:
+        fill(connect(server.uri), tmp_path)
+        one = package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri)
+        assert one.named == "a" and one.document.scope == "trainings"
+        tables = package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri, artifact="test/scores.csv")
+        assert tables.document.images == 40 and not [*Path(gettempdir()).glob("sweeper-judge-*")]
+        with pytest.raises(ScoresError, match=r"6 runs without the artifact nothing\.csv"):
+            package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri, artifact="nothing.csv")
+    finally:
+        server.kill()
