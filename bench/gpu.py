@@ -5,12 +5,10 @@
 - `--tests`: first `pytest -m cuda`; the table is made all the same, and says whether they passed.
 - The table: milliseconds of a step by crop and batch, of the plain and the tuned loop of bench/step.py, and of our
   steps, one by one and recorded as a CUDA graph. Medians of alternating repetitions in one process, on a
-  U-Net/ResNet-34 of full depth in the device's precision. Where steps were not recorded after all, the reason stands in
-  place of the number; where a recording failed, the table ends there, as such a process is of no use any more. Then
-  milliseconds of a trial's step where 2, 4, 8 and 16 trials take turns, each on a stream of its own; and of a trial's
-  beginning, up to its first recorded step: made anew, and taken over from another trial. Besides, recorded steps whose
-  images stay in the processor's memory ("staged"), and recorded steps of a network that `torch.compile` has compiled,
-  with the seconds that this took (the caches of inductor and Triton begin empty).
+  U-Net/ResNet-34 of full depth in the device's precision. Where steps cannot be recorded, the reason stands in place of
+  the number; where a recording failed, the table ends there, as such a process is of no use any more. Besides, recorded
+  steps whose images stay in the processor's memory ("not resident"), and recorded steps of a network that
+  `torch.compile` has compiled, with the seconds that this took (the caches of inductor and Triton begin empty).
 - A profile of the kernels of a recorded step (at 256², batch 16), and for how much of the time they run.
 - `--search`: last, the time of a sweep of 50 trials at the GPU's defaults, with one seed of confirmation.
 
@@ -31,7 +29,6 @@ import tempfile
 import time
 import unittest.mock
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +36,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+
 from bench.step import plain
+from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Engine, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import load_dataset, open_store
 from sweeper.data.store import PixelStore
 from sweeper.training.engine import Training
 from sweeper.training.failure_causes import RecordingError
-from sweeper.training.graph_steps import FIRST_STEPS
 from sweeper.training.hardware import probe
-from sweeper.training.idle_steps import IdleSteps
-from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import resident
-from sweeper.training.slots import own_stream
 
-TOGETHER = (2, 4, 8, 16)
-"""Trials at a time."""
 TABLE = ((128, 8), (256, 8), (256, 16), (512, 16))
 """Crop and batch."""
 PROFILED = (256, 16)
@@ -73,7 +66,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--encoder", default="resnet34")
-    parser.add_argument("--together", type=int, default=len(TOGETHER), help=f"how many of {TOGETHER} at a time")
     parser.add_argument("--only", type=int, nargs="*", help="places in the table, from 0")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +95,7 @@ def table(found: dict[str, Any], rows: list[tuple[int, int]], end: float, asked:
     with tempfile.TemporaryDirectory() as folder:
         dataset = load_dataset("synthetic:cracks?images=40&size=512", Path(folder))
         recipes = [Recipe(encoder=asked.encoder, encoder_depth=5, size=size, batch_size=batch) for size, batch in rows]
-        for part in (ways, beginnings, together, compiled):  # what compiling takes, it takes in each row
+        for part in (ways, compiled):  # what compiling takes, it takes in each row
             for row, recipe in zip(found["steps"], recipes, strict=True):
                 if time.perf_counter() < end:
                     part(dataset, recipe, asked, row)
@@ -139,8 +131,8 @@ def ways(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) 
         "plain": lambda: plain(recipe, asked.steps, tuned=False, device=asked.device),
         "tuned": lambda: plain(recipe, asked.steps, tuned=True, device=asked.device),
         "eager": lambda: ours(dataset, recipe, "eager", asked),
-        "graph": lambda: ours(dataset, recipe, "auto", asked),
-        "staged": lambda: ours(dataset, recipe, "auto", asked, fits=False),
+        "graph": lambda: ours(dataset, recipe, "graph", asked),
+        "not_resident": lambda: ours(dataset, recipe, "graph", asked, fits=False),
     }
     taken: dict[str, list[float | str]] = {name: [] for name in known}
     for _ in range(asked.repetitions):
@@ -150,87 +142,21 @@ def ways(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) 
             row[name] = statistics.median(numbers) if len(numbers) == len(taken[name]) else taken[name][-1]
 
 
-def together(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) -> None:
-    """Milliseconds of a trial's step where several take turns, by their number."""
-    found: dict[int, float | str] = {}
-    row["together"] = found
-    for count in TOGETHER[: asked.together]:
-        try:
-            found[count] = so_many(dataset, recipe, asked, count)
-        except RecordingError:
-            raise
-        except RuntimeError as error:  # no room for so many
-            found[count] = str(error).splitlines()[0][:60]
-            break
-        finally:
-            gc.collect()
-            torch.cuda.empty_cache()
-
-
-def so_many(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, count: int) -> float | str:
-    """Milliseconds of one trial's step where so many take turns, each on a stream of its own; or why not all of them
-    were recorded."""
-    trainings = [_training(dataset, recipe, "auto", asked.device, 2 * asked.steps) for _ in range(count)]
-    cuda = asked.device == "cuda"
-    streams = [torch.cuda.stream(own_stream(asked.device)) if cuda else nullcontext() for _ in trainings]
-    for training, stream in zip(trainings, streams, strict=True):
-        with stream:
-            training.advance()
-    if reasons := [reason for training in trainings if (reason := not_recorded(training, asked)) is not None]:
-        return reasons[0]
-    began = time.perf_counter()
-    work = [training._steps.running(asked.steps, 2 * asked.steps) for training in trainings]
-    for _ in range(asked.steps):
-        for one, stream in zip(work, streams, strict=True):
-            with stream:
-                next(one)
-    if cuda:
-        torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - began) / (count * asked.steps)
-
-
-def not_recorded(training: Training, asked: argparse.Namespace) -> str | None:
-    """Why the steps of a training that was to record them are taken one by one; None on a processor."""
-    return training.not_recorded if asked.device == "cuda" else None
-
-
-def beginnings(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) -> None:
-    """Milliseconds until a training has taken a recorded step, made anew, and taking over from another one; or why its
-    steps were not recorded."""
-    device, idle = torch.device(asked.device), IdleSteps()
-    taken: tuple[list[float], list[float]] = ([], [])
-    shared = {"starts": Starts(), "resident": resident(open_store(dataset.store), device)}
-    for number in range(-1, 2 * asked.repetitions):  # in the first one libraries set themselves up
-        if number % 2 == 0:
-            idle = IdleSteps()
-        mix = 0.5 + 0.3 * number / (2 * asked.repetitions)
-        spec = _spec(2 * (FIRST_STEPS + 2), mix=mix)
-        given = _given(spec, dataset, recipe, "auto", asked.device)
-        gc.collect()
-        began = time.perf_counter()
-        training = Training(*given, **shared, idle=idle)
-        training._steps.run(0, FIRST_STEPS + 2)
-        gone = 1000 * (time.perf_counter() - began)
-        if (reason := not_recorded(training, asked)) is not None:
-            row |= {"anew": reason, "taken_over": reason}
-            return
-        if number >= 0:
-            taken[number % 2].append(gone)
-        training.close()
-        del training  # else its memory is given back within the next one's time
-    row |= {name: statistics.median(values) for name, values in zip(("anew", "taken_over"), taken, strict=True)}
-
-
 def ours(
     dataset: Dataset, recipe: Recipe, engine: Engine, asked: argparse.Namespace, *, fits: bool = True
 ) -> float | str:
-    """Milliseconds of a step of a training after its first rung, or why it was not recorded.
+    """Milliseconds of a step of a training after its first rung, or why it cannot be recorded.
 
-    `fits`: the images lie on the device; else each batch is made by the processor.
+    `fits`: the images lie on the device; else each batch is cut by the processor.
     """
-    training = _training(dataset, recipe, engine, asked.device, 2 * asked.steps, fits=fits)
-    training.advance()  # what happens once: recordings, choice of kernels
-    return _second_rung(training, engine, asked)
+    try:
+        training = _training(dataset, recipe, engine, asked.device, 2 * asked.steps, fits=fits)
+        training.advance()  # what happens once: recordings, choice of kernels
+    except UsageError as error:
+        return str(error)
+    began = time.perf_counter()
+    training._steps.run(asked.steps, 2 * asked.steps)
+    return 1000 * (time.perf_counter() - began) / asked.steps
 
 
 def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) -> None:
@@ -243,13 +169,13 @@ def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: R
         with unittest.mock.patch.dict("os.environ", caches):
             for compiling in (True, True, False):
                 own = recipe.model_copy(update={"compiled": compiling})
-                trainings.append(_training(dataset, own, "auto", asked.device, total))
                 began = time.perf_counter()
                 try:
+                    trainings.append(_training(dataset, own, "graph", asked.device, total))
                     trainings[-1]._steps.run(0, asked.steps)
                 except RecordingError:
                     raise
-                except RuntimeError as error:  # no compiler, or a network that it cannot compile
+                except (RuntimeError, UsageError) as error:  # no compiler, or what it cannot compile, or be recorded
                     row |= {"compiled": str(error).splitlines()[0][:60], "compile_seconds": "", "plain_compiled": ""}
                     return
                 seconds.append(time.perf_counter() - began)
@@ -259,24 +185,12 @@ def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: R
                     began = time.perf_counter()
                     training._steps.run(repetition * asked.steps, (repetition + 1) * asked.steps)
                     times.append(1000 * (time.perf_counter() - began) / asked.steps)
-    if reasons := [reason for training in trainings[1:] if (reason := not_recorded(training, asked)) is not None]:
-        row |= {"compiled": reasons[0], "compile_seconds": seconds[0] - seconds[1], "plain_compiled": ""}
-        return
     ratios = [plain / fast for fast, plain in zip(*taken, strict=True)]
     row |= {
         "compiled": statistics.median(taken[0]),
         "compile_seconds": seconds[0] - seconds[1],
         "plain_compiled": statistics.median(ratios),
     }
-
-
-def _second_rung(training: Training, engine: Engine, asked: argparse.Namespace) -> float | str:
-    began = time.perf_counter()
-    training._steps.run(asked.steps, 2 * asked.steps)
-    gone = time.perf_counter() - began
-    if engine == "auto" and (reason := not_recorded(training, asked)) is not None:
-        return reason
-    return 1000 * gone / asked.steps
 
 
 def _training(
@@ -301,9 +215,10 @@ def profile(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
     """The kernels that take longest in ten recorded steps, or fewer; and the share of the time of as many others, which
     were not watched, that all kernels take."""
     cuda, steps = asked.device == "cuda", min(10, asked.steps)
-    training = _training(dataset, recipe, "auto", asked.device, 6 * steps)
+    engine: Engine = "graph" if cuda else "eager"
+    training = _training(dataset, recipe, engine, asked.device, 6 * steps)
     training._steps.run(0, steps)
-    how = "recorded" if training._steps.recorded else f"plain: {training.not_recorded or 'a processor'}"
+    how = "recorded" if training._steps.recorded else "plain"
     began = time.perf_counter()
     training._steps.run(steps, 2 * steps)
     seconds = time.perf_counter() - began
@@ -326,18 +241,23 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     (folder / "gpu.json").write_text(json.dumps(found, indent=2))
     lines = [f"{found['hardware']['name']}, torch {found['torch']}, {found['hardware']['precision']}", ""]
     lines += [f"Tests marked cuda: {found['tests']}", ""] if "tests" in found else []
-    counts = list(dict.fromkeys(count for row in found["steps"] for count in row.get("together", ())))
     heads = ["crop", "batch", "plain, ms", "tuned, ms", "eager, ms", "graph, ms", "tuned / graph"]
-    heads += ["staged, ms", "compiled, ms", "graph / compiled", "compile, s", "begin anew, ms", "taken over, ms"]
-    heads += [f"{count} at a time, ms a trial" for count in counts] + ["tuned / best"]
+    heads += ["not resident, ms", "compiled, ms", "graph / compiled", "compile, s", "tuned / best"]
     lines += [f"| {' | '.join(heads)} |", "|--:" * len(heads) + "|"]
     for row in found["steps"]:
-        many = {f"{count}": value for count, value in row.get("together", {}).items()}
-        values = row | many
-        names = ["plain", "tuned", "eager", "graph", "", "staged", "compiled", "plain_compiled", "compile_seconds"]
-        names += ["anew", "taken_over"]
-        cells = [_cell(values.get(name, MISSING)) for name in [*names, *(f"{count}" for count in counts)]]
-        quick = [v for v in (row.get("graph"), row.get("compiled"), *many.values()) if isinstance(v, float)]
+        names = [
+            "plain",
+            "tuned",
+            "eager",
+            "graph",
+            "",
+            "not_resident",
+            "compiled",
+            "plain_compiled",
+            "compile_seconds",
+        ]
+        cells = [_cell(row.get(name, MISSING)) for name in names]
+        quick = [v for v in (row.get("graph"), row.get("compiled")) if isinstance(v, float)]
         cells[4] = _ratio(row.get("tuned"), row.get("graph"))
         cells.append(_ratio(row.get("tuned"), min(quick, default=None)))
         lines.append(f"| {row['size']}² | {row['batch']} | {' | '.join(cells)} |")

@@ -81,7 +81,7 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     with (
         StopRequest(display.warn) if here else nullcontext(_NeverStops()) as stop,
         redirect_stdout(sys.stderr),  # what libraries print is no result
-        early_backend(settings, cores, display.warn, display.say) as backend,
+        early_backend(settings, cores, display.warn) as backend,
     ):
         from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 

@@ -99,7 +99,7 @@ def command(
         with (
             StopRequest(display.warn, whole=True) as stop,
             redirect_stdout(sys.stderr),  # what libraries print is no result
-            early_backend(settings, cores, display.warn, display.say) as backend,
+            early_backend(settings, cores, display.warn) as backend,
         ):
             from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 
@@ -135,7 +135,7 @@ def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
     found = preview(
         settings,
         speaker,
-        backend=lambda asked: make_backend(asked, available_cores(), speaker.warn, speaker.say),
+        backend=lambda asked: make_backend(asked, available_cores(), speaker.warn),
         clock=lambda: datetime.now(UTC),
     )
     click.echo(json.dumps(found.document, indent=2) if as_json else preview_text(found))

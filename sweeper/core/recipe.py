@@ -25,7 +25,7 @@ _WITH_STAGES = {"unet", "unetplusplus", "manet"}
 Precision = Literal["float32", "bfloat16"]
 Augmentation = Literal["none", "light", "full"]
 Crops = Literal["uniform", "balanced"]
-Engine = Literal["auto", "eager", "graph"]
+Engine = Literal["eager", "graph"]
 OperatingPoint = Literal["tuned", "0.5"]
 
 
@@ -69,7 +69,7 @@ class Recipe(Record):
     average: float = Field(0.1, gt=0, le=1)
     """Horizon of the exponential moving average of weights, as a share of the steps."""
     engine: Engine = "eager"
-    """How steps are taken: `eager` one by one, `graph` recorded as a CUDA graph, `auto` so where that can be."""
+    """How steps are taken: `eager` one by one, `graph` recorded as a CUDA graph."""
     deterministic: bool = False
     """Whether torch may use no algorithm whose sums vary in their order; on a GPU the default lets it."""
     compiled: bool = False

@@ -13,10 +13,9 @@ from sweeper.core.errors import ExecutorError
 from sweeper.core.events import Answer, Evaluated, Hardware, Layout, TrainingEvent, WorkerLost
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.protocol import without_recordings
 
 if TYPE_CHECKING:
-    from sweeper.training.slots import Engine
+    from sweeper.training.job import Job, WorkerContext
 
 
 class InlineBackend:
@@ -70,10 +69,8 @@ class InlineBackend:
         from sweeper.training.failure_causes import explain, not_its_own
         from sweeper.training.hardware import settle_numerics, settle_process
         from sweeper.training.job import leave_to_the_end, worker_context
-        from sweeper.training.slots import SlotEngine
         from sweeper.training.worker import check_model
 
-        conditions = without_recordings(conditions)  # nobody could take the place of this process
         unsettle = settle_numerics(conditions.recipe.deterministic)
         if self._threads is not None:
             settle_process(self._threads)
@@ -82,14 +79,13 @@ class InlineBackend:
             store = open_store(conditions.dataset.store)
             context = worker_context(conditions, store, self._hardware.device, checkpoints)
             compile_first(context)
-            engine = SlotEngine(context)
             leave_to_the_end()
         except BaseException as error:
             unsettle()
             if isinstance(error, Exception) and not_its_own(error):
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
-        self._opened = InlineExecutor(engine, self._log, unsettle)
+        self._opened = InlineExecutor(context, self._log, unsettle)
         return self._opened
 
     def close(self) -> None:
@@ -101,50 +97,59 @@ class InlineBackend:
 class InlineExecutor:
     """Trains in this process; an exception in a training is a failed result."""
 
-    def __init__(self, engine: Engine, log: Callable[[str], None], unsettle: Callable[[], None]) -> None:
+    def __init__(self, context: WorkerContext, log: Callable[[str], None], unsettle: Callable[[], None]) -> None:
         """Made by `InlineBackend.open`; `unsettle` makes this process compute as it did before."""
-        self._engine, self._log, self._unsettle = engine, log, unsettle
+        self._context, self._log, self._unsettle = context, log, unsettle
+        self._job: Job | None = None
+        self._answer: Answer | None = None
+        """To its last evaluation; None while it waits for one."""
         self._lost: str | None = None
 
     @property
-    def slots(self) -> int:
-        """The engine's."""
-        return self._engine.slots
+    def workers(self) -> int:
+        """This process."""
+        return 1
 
     def free(self) -> int:
-        """The engine's.
+        """Whether it is idle.
 
         Raises:
             ExecutorError: if this process lost its device.
         """
         if self._lost is not None:
             raise ExecutorError(f"this process can use its device no more: {self._lost}")
-        return self._engine.free()
+        return int(self._job is None)
 
     def submit(self, spec: TrialSpec) -> None:
         """Take the training; it is begun at the next poll."""
-        self._engine.begin(spec)
+        from sweeper.training.job import Job
+
+        self._job, self._answer = Job(spec, self._context), "go"
 
     def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
         """Train to the next evaluation, or to the result; nothing where there is no time, or nothing to train."""
-        event = None
-        while timeout_seconds and event is None and self._engine.ready():
-            event = self._engine.advance()
-        if event is None:
+        if self._job is None or self._answer is None or not timeout_seconds:
             time.sleep(timeout_seconds)
             return []
-        if isinstance(event, Evaluated) and event.note:
-            self._log(event.note)
+        event = self._job.proceed(self._answer)
+        if isinstance(event, Evaluated):
+            self._answer = "go" if event.last else None
+            if event.note:
+                self._log(event.note)
+        else:
+            self._job.free()
+            self._job = None
         if isinstance(event, WorkerLost):
             self._lost = event.reason
         return [event]
 
     def answer(self, spec: TrialSpec, answer: Answer) -> None:
         """Let a training go on, stop or pause; an answer to one that is gone comes too late."""
-        self._engine.answer(spec, answer)
+        if self._job is not None and self._job.spec == spec:
+            self._answer = answer
 
     def close(self) -> None:
         """Forget what is trained, and let what was left out of collections be collected again."""
-        self._engine.close()
+        self._job = None
         self._unsettle()
         gc.unfreeze()

@@ -2,9 +2,6 @@
 
 On Linux they are forked from a process that loaded the libraries once and did nothing else (multiprocessing's fork
 server): the second worker, and one that replaces a dead one, costs no import. Elsewhere each is started anew.
-
-A worker may train several specs at a time: it says how many slots it has, and every message says whose it is. When it
-dies, all of them are lost.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.events import Hardware, Layout
@@ -48,15 +44,11 @@ class ProcessBackend:
         log: Callable[[str], None],
         watchdog: Watchdog | None = None,
         *,
-        slots: int | Literal["auto"] = 1,
         threads: int | None = None,
-        say: Callable[[str], None] | None = None,
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or `threads`, or as OMP_NUM_THREADS
-        says), one per core, at most 8, unless `use` says otherwise. `slots` of each; "auto" = as many as are found to
-        pay, where a GPU is one worker's alone, else 1. `log` is told of workers that died, `say` what was found of the
-        slots (None = `log`)."""
-        self._slots, self._say, self._threads = slots, say or log, threads or threads_asked()
+        says), one per core, at most 8, unless `use` says otherwise. `log` is told of workers that died."""
+        self._threads = threads or threads_asked()
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         # Loading torch takes seconds: it begins at once, with as many processes as load for themselves.
@@ -169,8 +161,7 @@ class ProcessBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
-        slots = self._slots_of_each()
-        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log, self._say, slots)
+        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log)
         while len(self._workers) > self.workers:
             self._workers.pop().end()
         while len(self._workers) < self.workers:
@@ -179,15 +170,6 @@ class ProcessBackend:
         ready, self._workers = self._workers, []
         self._opened = ProcessExecutor(ready, setup, self._log, self._watchdog)
         return self._opened
-
-    def _slots_of_each(self) -> int | None:
-        """Of each worker; None = it measures how many pay."""
-        if self._slots != "auto":
-            return self._slots
-        if self._hardware.device == "cuda" and self.workers <= self._hardware.devices:
-            return None
-        self._say("one training at a time in each worker: --slots auto measures on a GPU of one worker alone")
-        return 1
 
     def close(self) -> None:
         """Kill all workers."""

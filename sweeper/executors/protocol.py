@@ -20,8 +20,8 @@ class Executor(Protocol):
     """Trains specs under the conditions that its backend was opened with."""
 
     @property
-    def slots(self) -> int:
-        """How many trainings run at a time, on all its workers; a worker may have several slots."""
+    def workers(self) -> int:
+        """How many trainings run at a time."""
 
     def free(self) -> int:
         """How many more trainings can be submitted now.
@@ -92,10 +92,3 @@ class Backend(Protocol):
 def compile_seconds(conditions: Conditions) -> float:
     """The most that a worker may take to compile the network; on a slow processor a large one takes many minutes."""
     return 1800.0 if conditions.recipe.compiled else 0.0
-
-
-def without_recordings(conditions: Conditions) -> Conditions:
-    """The same, where steps are recorded only if that is insisted on: a recording that goes wrong costs its process."""
-    if conditions.recipe.engine != "auto":
-        return conditions
-    return conditions.model_copy(update={"recipe": conditions.recipe.model_copy(update={"engine": "eager"})})

@@ -47,7 +47,7 @@ class Actor:
 
 
 class RayExecutor:
-    """Actors on the nodes of a Ray cluster, each with one slot.
+    """Actors on the nodes of a Ray cluster.
 
     A node or actor that is lost costs its training (`WorkerLost`), and Ray starts another actor where there is room.
     One that hangs, or in which a training failed, is replaced, too.
@@ -75,7 +75,7 @@ class RayExecutor:
         """Since when there is no actor that could train; None while there is one."""
 
     @property
-    def slots(self) -> int:
+    def workers(self) -> int:
         """How many actors there are to be."""
         return self._count
 

@@ -27,7 +27,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Hardware, Layout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import compile_seconds, without_recordings
+from sweeper.executors.protocol import compile_seconds
 from sweeper.executors.ray_actors import START_SECONDS, Actor, RayExecutor, line
 from sweeper.executors.ray_trainer import Trainer
 from sweeper.executors.watchdog import Watchdog
@@ -158,7 +158,7 @@ class RayBackend:
             UsageError: if the first refuses.
         """
         hardware = self.hardware()
-        conditions = without_recordings(_absolute(conditions))
+        conditions = _absolute(conditions)
         given = (conditions, hardware.device, self._threads, checkpoints.resolve(), hardware.precision)
 
         def start() -> Actor:

@@ -156,9 +156,9 @@ class ApartExecutor:
         self._remote = remote
 
     @property
-    def slots(self) -> int:
+    def workers(self) -> int:
         """As there."""
-        return int(self._remote.call("slots"))
+        return int(self._remote.call("workers"))
 
     def free(self) -> int:
         """As there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from statistics import median
 from typing import Literal
 
@@ -32,43 +32,21 @@ class Watchdog:
     def __init__(self, least_seconds: float = LEAST_SECONDS, clock: Callable[[], float] = running_seconds) -> None:
         self._least, self._clock = least_seconds, clock
         self._since: dict[Hashable, tuple[float, str, Stage]] = {}
-        """Since when: what such a wait usually takes."""
-        self._heard: dict[Hashable, float] = {}
-        """When something last came from its process: what is overdue."""
         self._known: defaultdict[tuple[str, Stage], list[float]] = defaultdict(list)
 
     def wait(self, worker: Hashable, purpose: str, stage: Stage) -> None:
         """From now on the worker is waited for; `purpose` of its training."""
         self._since[worker] = (self._clock(), purpose, stage)
-        self._heard[worker] = self._clock()
 
     def answered(self, worker: Hashable) -> None:
         """It said something; it is not watched until the next `wait`."""
         if (waited := self._since.pop(worker, None)) is not None:
             since, purpose, stage = waited
             self._known[purpose, stage].append(self._clock() - since)
-        self._heard.pop(worker, None)
-
-    def again(self, workers: Iterable[Hashable]) -> None:
-        """They are not overdue now, as far as they are waited for: something came from the process that they share.
-
-        How long they take is counted from the beginning: of trainings that take turns, all but the first are told of
-        shortly after another, whatever a rung takes.
-        """
-        for worker in workers:
-            if worker in self._since:
-                self._heard[worker] = self._clock()
-
-    def all_hang(self, workers: Iterable[Hashable]) -> str | None:
-        """Why a process is taken to hang: every training in it that is waited for is overdue."""
-        watched = [worker for worker in workers if worker in self._since]
-        reasons = [self.hangs(worker) for worker in watched]
-        return reasons[0] if watched and None not in reasons else None
 
     def forget(self, worker: Hashable) -> None:
         """It is gone: how long it was waited for says nothing."""
         self._since.pop(worker, None)
-        self._heard.pop(worker, None)
 
     def limit(self, purpose: str, stage: Stage) -> float:
         """Seconds after which such a wait is taken for a hang."""
@@ -83,8 +61,8 @@ class Watchdog:
         """Why the worker is taken to hang; None while it is not."""
         if (waited := self._since.get(worker)) is None:
             return None
-        _, purpose, stage = waited
-        gone, limit = self._clock() - self._heard[worker], self.limit(purpose, stage)
+        since, purpose, stage = waited
+        gone, limit = self._clock() - since, self.limit(purpose, stage)
         if gone <= limit:
             return None
         return f"worker hung: nothing came from it for {gone:.0f} s, and {limit:.0f} s is the most that is waited"

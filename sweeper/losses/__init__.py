@@ -13,7 +13,6 @@ batch.py              a batch as the losses beside the kernel see it: pixel_loss
                       unified_focal.py, lovasz.py, soft_cldice.py; with maps of the labels (label_maps.py):
                       blob_dice.py, skeleton_recall.py, boundary.py
 build.py              `build_loss` and the modules; loss_module.py: how they are called; batch_checks.py: their checks
-reloadable.py         a point of the kernel whose hyper-parameters are tensors, for recorded steps
 own_losses.py         losses of the user: families once a study names them (no torch at first); own_loss_module.py: the
                       module around one, and what is tried of it
 snippet.py            Python text that builds a loss; other_libraries.py: the same with other libraries (no torch)

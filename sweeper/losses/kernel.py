@@ -14,16 +14,12 @@ What holds for every function here:
 - What stands in logits under ignore (±1e4, infinity, NaN) changes neither value nor gradient, and the gradient there is
   exactly 0. Nothing labelled: value 0, gradient 0.
 - Finite values and gradients for finite logits, up to ±1e4 and beyond.
-- Hyper-parameters are numbers or tensors without axes (`TensorSettings`): of tensors every part is computed, so that
-  one program serves any values (`sweeper.losses.reloadable`).
 - No waiting for a device: no `.item()` there, no boolean indexing, no shape that depends on data. Hence label values
   are not checked here (`sweeper.data` does). A part with weight 0 is not computed.
 - Sums are deterministic on every device.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,26 +35,12 @@ NEARLY_NOTHING = 1e-12
 """Divisors in pixels are no smaller; far enough from float32's limits for slopes to be multiplied."""
 
 
-class TensorSettings(NamedTuple):
-    """`KernelSettings` whose hyper-parameters are tensors without axes, or numbers without influence; class weights are
-    given beside them."""
-
-    mix: Tensor | float
-    gamma: Tensor | float
-    fp_weight: Tensor
-    fn_weight: Tensor
-    overlap_exponent: Tensor | float
-    hard_fraction: float
-    boundary_weight: float
-    weigh_overlap: bool
-
-
 def sigmoid_loss(
     logits: Tensor,
     target: Tensor,
-    settings: KernelSettings | TensorSettings,
+    settings: KernelSettings,
     ignore_index: int,
-    class_weights: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
+    class_weights: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
     """Loss of a binary segmentation.
 
@@ -67,7 +49,7 @@ def sigmoid_loss(
         target: (N, H, W), integer, 1 = foreground, `ignore_index` = no label, else background.
         settings: the point of the kernel.
         ignore_index: label of pixels that do not count.
-        class_weights: of background and foreground: numbers, or tensors without axes on the logits' device.
+        class_weights: of background and foreground.
 
     Returns:
         Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -80,15 +62,15 @@ def sigmoid_loss(
     # Everything follows from the logit of being right: p_t = σ(u), 1 − p_t = σ(−u).
     u = z * (foreground - background)
     parts = []
-    if _matters(settings.mix, 0):
+    if settings.mix != 0:
         low, high = class_weights
         log_right = F.logsigmoid(u)
         loss = -log_right
-        if _matters(settings.gamma, 0):
+        if settings.gamma != 0:
             loss = loss * torch.exp(settings.gamma * (log_right - u))  # log σ(−u) = log σ(u) − u
         loss = loss * (background * low + foreground * high)
         parts.append(settings.mix * _average(loss, labels, labelled, settings))
-    if _matters(settings.mix, 1):
+    if settings.mix != 1:
         wrong = torch.sigmoid(-u)
         false_positives, others = _mass(wrong * background), _mass(background)
         mean = false_positives / others.clamp(min=NEARLY_NOTHING)
@@ -100,7 +82,7 @@ def sigmoid_loss(
 def softmax_loss(
     logits: Tensor,
     target: Tensor,
-    settings: KernelSettings | TensorSettings,
+    settings: KernelSettings,
     ignore_index: int,
     class_weights: Tensor | None = None,
 ) -> Tensor:
@@ -123,14 +105,14 @@ def softmax_loss(
     index = torch.where(labelled, labels, 0)
     log_p = F.log_softmax(z, dim=1)
     parts = []
-    if _matters(settings.mix, 0):
+    if settings.mix != 0:
         loss = -own_class(log_p, index)
-        if _matters(settings.gamma, 0):
+        if settings.gamma != 0:
             loss = loss * focal_factor(loss, settings.gamma)
         if class_weights is not None:
             loss = loss * class_weights[index]
         parts.append(settings.mix * _average(loss, labels, labelled, settings))
-    if _matters(settings.mix, 1):
+    if settings.mix != 1:
         p, mask = log_p.exp(), labelled.to(z.dtype).unsqueeze(1)
         own = placed(p, index.unsqueeze(1), mask)  # 1 at the own class, 0 under ignore
         actual, true_positives = _mass(own), _mass(p * own)
@@ -143,16 +125,11 @@ def softmax_loss(
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def _average(loss: Tensor, labels: Tensor, labelled: Tensor, settings: KernelSettings | TensorSettings) -> Tensor:
+def _average(loss: Tensor, labels: Tensor, labelled: Tensor, settings: KernelSettings) -> Tensor:
     """The cross-entropy part from the loss of each pixel; all of one shape."""
     if settings.boundary_weight > 0:
         loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
     return averaged(loss, labelled, settings.hard_fraction)
-
-
-def _matters(value: float | Tensor, neutral: float) -> bool:
-    """Whether a hyper-parameter can change the loss: a tensor can, as nobody waits for its value."""
-    return isinstance(value, Tensor) or value != neutral
 
 
 def own_class(values: Tensor, index: Tensor) -> Tensor:
@@ -170,7 +147,7 @@ def class_cost(
     false_negatives: Tensor,
     actual: Tensor,
     mean_probability: Tensor,
-    settings: KernelSettings | TensorSettings,
+    settings: KernelSettings,
 ) -> Tensor:
     """(1 − TI)^κ of each class from soft counts in pixels; all of one shape, `actual` = pixels of the class."""
     errors = settings.fp_weight * false_positives + settings.fn_weight * false_negatives
@@ -178,6 +155,6 @@ def class_cost(
     return raised(torch.where(actual > 0, lost, mean_probability), settings.overlap_exponent)
 
 
-def raised(values: Tensor, exponent: float | Tensor) -> Tensor:
+def raised(values: Tensor, exponent: float) -> Tensor:
     """Values ≥ 0, any shape, to a power above 0; below `LINEAR_BELOW` a straight line to 0."""
-    return values * values.clamp(min=LINEAR_BELOW).pow(exponent - 1) if _matters(exponent, 1) else values
+    return values * values.clamp(min=LINEAR_BELOW).pow(exponent - 1) if exponent != 1 else values

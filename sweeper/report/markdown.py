@@ -276,7 +276,7 @@ def _version_text(versions: Mapping[str, str]) -> str:
 
 
 def _device(sweep: SweepRecord) -> str:
-    """What trained: `cpu, 2 trainings at a time, 1 thread a worker; exact repetition needs --workers 1 --slots 1`."""
+    """What trained: `cpu, 2 trainings at a time, 1 thread a worker; exact repetition needs --workers 1`."""
     devices = sorted({t.device for t in trainings(sweep) if t.device})
     text = "; ".join(escape_md(d) for d in devices) or MISSING
     if sweep.workers is None or sweep.workers == 1:
@@ -286,7 +286,7 @@ def _device(sweep: SweepRecord) -> str:
         f"cpu, {sweep.workers} trainings at a time, {one[1]} a worker" if one else f"{text}; {sweep.workers} at a time"
     )
     # Which trial ends first decides what is known when the next is asked for, or let go on.
-    return f"{text}; exact repetition needs `--workers 1 --slots 1`"
+    return f"{text}; exact repetition needs `--workers 1`"
 
 
 def _recipe(facts: Facts) -> str:

@@ -21,7 +21,7 @@ PLAN = "plan"
 OPTIONS = "options"
 """Study attribute: what was asked for on the command line, over all sessions."""
 MACHINE = "machine"
-"""Study attribute: how the machine is used: device, executor, workers, threads, slots, as the last session had them."""
+"""Study attribute: how the machine is used: device, executor, workers and threads, as the last session had them."""
 CONCLUDED = "looks"
 """Study attribute: from how many confirmations, with which interim analyses and ROPE it was concluded, where these
 changed."""

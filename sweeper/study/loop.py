@@ -100,7 +100,7 @@ def _drive(
                 case OutOfMemory(spec, reason) | WorkerLost(spec, reason):
                     running.remove(spec)
                     work.died(spec, reason)
-        failures.check(executor.slots)
+        failures.check(executor.workers)
 
 
 def _leave(executor: Executor, work: Work, running: list[TrialSpec], reason: str) -> None:

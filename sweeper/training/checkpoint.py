@@ -46,7 +46,7 @@ class Checkpoint(Record):
 def key_of(conditions: Conditions) -> str:
     """What a training depends on besides its spec: data, recipe, test split."""
     # One by one or recorded, the steps are the same but for rounding: a worker may have to go on the other way.
-    recipe = conditions.recipe.model_copy(update={"engine": "auto"})
+    recipe = conditions.recipe.model_copy(update={"engine": "eager"})
     # What is not used is left out, as before it was there; a folder may be elsewhere.
     own: dict[str, Any] = {
         name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")

@@ -40,12 +40,10 @@ from sweeper.system.clocks import running_seconds
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator, log_prior_of
+from sweeper.training.graph_steps import make_steps
 from sweeper.training.hardware import device_name
-from sweeper.training.idle_steps import IdleSteps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore
-from sweeper.training.step_choice import make_steps
-from sweeper.training.stepwise import Stepwise, at_once
 from sweeper.training.write_weights import save_weights, weights_record
 from sweeper.version import versions
 
@@ -82,7 +80,6 @@ class Training:
         checkpoint: Path | None = None,
         starts: Starts | None = None,
         resident: ResidentStore | None = None,
-        idle: IdleSteps | None = None,
         clock: Callable[[], float] = running_seconds,
     ) -> None:
         """Begin a training, or go on with one that was saved.
@@ -95,8 +92,6 @@ class Training:
             checkpoint: of this training, by `save`.
             starts: initial networks that this process has made already; None = makes its own.
             resident: the same pixels on the device; None = images are cut by the processor.
-            idle: recorded steps of the process's trainings that ended, which this one may take over; None = it makes
-                its own.
             clock: for the durations in the result, and nothing else; stops of this process are left out.
 
         Raises:
@@ -107,11 +102,9 @@ class Training:
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._task, self._split = conditions.dataset.task, split_of(conditions, spec.seed, spec.fold)
         train = self._split.train
-        # Before anything is taken over: a checkpoint that cannot be read costs nothing.
         saved = None if checkpoint is None else load_checkpoint(checkpoint, spec, conditions, self._device)
-        self._idle = idle
         self._steps = make_steps(
-            spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident, idle=idle
+            spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident
         )
         self._log_prior = log_prior_of(self._dataset.class_pixels(train))
         self._evaluator = Evaluator(
@@ -170,12 +163,6 @@ class Training:
         )
         save_weights(path, self._steps.average.model, record)
 
-    def close(self) -> None:
-        """Leave what was recorded to the process's next training; this one is not used any more."""
-        if self._idle is not None:
-            self._idle.give(self._steps)
-        self._idle = None
-
     def _restore(self, found: tuple[Checkpoint, dict[str, Any]]) -> None:
         state, tensors = found
         self._steps.restore(tensors, state.averaged)
@@ -188,31 +175,16 @@ class Training:
             self._progress.earlier = (*state.earlier, now)
 
     @property
-    def not_recorded(self) -> str | None:
-        """Why the steps are taken one by one, on a GPU where they might be recorded; None where they are, or on a CPU.
-
-        Known after the first `advance`.
-        """
-        return self._steps.fault
-
-    @property
-    def checked(self) -> str | None:
-        """How far a recorded step was from a plain one; None where the two were not compared in this training."""
-        return self._steps.checked
-
-    @property
     def finished(self) -> bool:
         """Whether the last rung was evaluated, or the training diverged."""
         return self._progress.diverged or self._progress.step >= self._spec.steps
 
     def advance(self) -> Evaluation:
         """Train to the next rung and evaluate there: on a fixed subset, at the last rung on all of validation."""
-        return at_once(self.advancing())
-
-    def advancing(self) -> Stepwise[Evaluation]:
-        """`advance`, to be left after each step."""
         target = next(rung for rung in self._rungs if rung > self._progress.step)
-        loss, rate = yield from self._timed(self._steps.running(self._progress.step, target))
+        began = self._clock()
+        loss, rate = self._steps.run(self._progress.step, target)
+        self._progress.training_seconds += self._clock() - began
         self._progress.step = target
         images = self._split.val if target == self._rungs[-1] else self._rung_images
         counts, finite = self._evaluator.count(self._steps.average.model, images)
@@ -238,19 +210,6 @@ class Training:
         )
         self._progress.evaluations.append(evaluation)
         return evaluation
-
-    def _timed(self, steps: Stepwise[tuple[float, float]]) -> Stepwise[tuple[float, float]]:
-        """The same, with the time that it takes itself: other trainings of the process may step in between."""
-        while True:
-            began = self._clock()
-            try:
-                next(steps)
-            except StopIteration as end:
-                found: tuple[float, float] = end.value
-                return found
-            finally:
-                self._progress.training_seconds += self._clock() - began
-            yield
 
     def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
         """What the training gave so far; a finished confirmation is scored on the test split here, once."""

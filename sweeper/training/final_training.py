@@ -24,10 +24,10 @@ from sweeper.data.store import PixelStore
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge
 from sweeper.training.evaluation import Evaluator, log_prior_of
+from sweeper.training.graph_steps import make_steps
 from sweeper.training.hardware import device_name
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import resident
-from sweeper.training.step_choice import make_steps
 from sweeper.training.write_weights import save_weights, weights_record
 from sweeper.version import versions
 

@@ -26,12 +26,9 @@ from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
 from sweeper.training.engine import Training
 from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
-from sweeper.training.graph_steps import cannot_record
-from sweeper.training.idle_steps import IdleSteps
+from sweeper.training.graph_steps import cannot_record, why_not
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, resident
-from sweeper.training.step_choice import slower, why_not
-from sweeper.training.stepwise import Stepwise, at_once
 from sweeper.version import versions
 
 
@@ -47,10 +44,6 @@ class WorkerContext:
     starts: Starts = field(default_factory=Starts)
     resident: ResidentStore | None = None
     """The store's pixels on the device, if they are there."""
-    idle: IdleSteps = field(default_factory=IdleSteps)
-    """Recorded steps of the trainings that ended."""
-    said: set[str] = field(default_factory=set)
-    """What was noted once, and need not be again."""
 
 
 def worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
@@ -78,10 +71,6 @@ class Job:
 
     def proceed(self, answer: Answer = "go") -> TrainingEvent:
         """Do what is answered to the last `Evaluated`, up to the next thing to tell; not after an end."""
-        return at_once(self.proceeding(answer))
-
-    def proceeding(self, answer: Answer = "go") -> Stepwise[TrainingEvent]:
-        """`proceed`, to be left after each training step."""
         try:
             training = self._training = self._training or self._begin()
             if answer == "stop":
@@ -96,28 +85,14 @@ class Job:
                     path = weights_path(weights_beside(self._context.checkpoints), self.spec)
                     _try(lambda: training.save_weights(path))  # the result is what matters
                 return Finished(self.spec, result)
-            self._seen.append((yield from training.advancing()))
-            note, self._note = self._note or self._engine_note(training), ""
+            self._seen.append(training.advance())
+            note, self._note = self._note, ""
             return Evaluated(self.spec, self._seen[-1], training.finished, note)
         except Exception as error:
             return self._ended_by(error)
 
-    def _engine_note(self, training: Training) -> str:
-        """Said once per process and reason: what makes the trainings slower than they might be; else, once per family,
-        how exact their recorded steps are."""
-        family, checked = self.spec.family, training.checked
-        key, text = family, "" if checked is None else f"{family}: {checked}"
-        if (reason := training.not_recorded) is not None:
-            key, text = reason, slower(reason)
-        if not text or key in self._context.said:
-            return ""
-        self._context.said.add(key)
-        return text
-
     def free(self) -> None:
-        """Give the networks' memory back, but for what the next training takes over."""
-        if self._training is not None:
-            self._training.close()
+        """Give the networks' memory back."""
         self._training = None
         gc.collect()
 
@@ -134,7 +109,7 @@ class Job:
     def _begin(self) -> Training:
         work = self._context
         given = (self.spec, work.conditions, work.store, work.device)
-        shared: dict[str, Any] = {"starts": work.starts, "resident": work.resident, "idle": work.idle}
+        shared: dict[str, Any] = {"starts": work.starts, "resident": work.resident}
         if self._path.exists():
             try:
                 return Training(*given, checkpoint=self._path, **shared)

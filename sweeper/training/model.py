@@ -250,15 +250,11 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, horizon: float) -> None:
         self.model = copy.deepcopy(model).eval()
-        self.restart(horizon)
-        self._live: list[Tensor] = []
-        self._averaged: list[Tensor] = []
-
-    def restart(self, horizon: float) -> None:
-        """Forget how often it was updated; the weights are the caller's."""
         self._limit = 1 - 1 / max(1.0, horizon)
         self.updates = 0
         """How often `update` was called."""
+        self._live: list[Tensor] = []
+        self._averaged: list[Tensor] = []
 
     def weight(self, update: int) -> float:
         """What the new weights have in the average at this update (from 0); the average so far has the rest."""

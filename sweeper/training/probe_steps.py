@@ -6,8 +6,8 @@ import torch
 
 from sweeper.core.records import TrialSpec
 from sweeper.data.folds import split_of
+from sweeper.training.graph_steps import make_steps
 from sweeper.training.job import WorkerContext
-from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
 
 

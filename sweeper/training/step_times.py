@@ -56,15 +56,14 @@ def _timed(conditions: Conditions, precisions: Sequence[Precision]) -> dict[Prec
     for precision in precisions:
         recipe = conditions.recipe.model_copy(update={"precision": precision, **PLAIN})
         own = conditions.model_copy(update={"recipe": recipe})
-        steps = probe_steps(worker_context(own, store, "cpu", Path()), MOST + 2)
-        work[precision] = steps.running(0, MOST + 1)
-        next(work[precision])  # the first step chooses kernels
+        work[precision] = probe_steps(worker_context(own, store, "cpu", Path()), MOST + 2)
+        work[precision].run(0, 1)  # the first step chooses kernels
     found: dict[Precision, list[float]] = {precision: [] for precision in precisions}
     began = perf_counter()
     for done in range(1, MOST + 1):
         for precision, steps_of_it in work.items():
             start = perf_counter()
-            next(steps_of_it)
+            steps_of_it.run(done, done + 1)
             found[precision].append(perf_counter() - start)
         gone = perf_counter() - began
         if gone > LONG or (gone > SECONDS * len(precisions) and done >= FEWEST):

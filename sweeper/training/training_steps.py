@@ -25,7 +25,6 @@ from sweeper.training.hardware import fastest_kernels
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, normaliser
 from sweeper.training.resident_store import ResidentStore, as_tensor
-from sweeper.training.stepwise import Stepwise, at_once, until_done
 from sweeper.training.transfer import to_device
 
 
@@ -42,11 +41,6 @@ class TrainingSteps:
     Batches and all draws are keyed by seed and step: a step depends on the weights, the optimiser's state and its own
     number, and on nothing that came before.
     """
-
-    fault: str | None = None
-    """Why steps that were to be recorded are not, after all."""
-    checked: str | None = None
-    """How far a recorded step was from a plain one, where these were compared in this training."""
 
     def __init__(
         self,
@@ -84,7 +78,8 @@ class TrainingSteps:
         if recipe.compiled:  # not by `model.compile()`, which leaves an nn.Sequential as it is
             self._network = torch.compile(self.model, dynamic=False)
         self.criterion = training_loss(spec, conditions, images).to(device)
-        self._find_maps()
+        self._map_kind = FAMILIES[spec.family].needs_map
+        self._maps = None if self._map_kind is None else label_maps(self._map_kind, dataset, store)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=spec.lr,
@@ -105,19 +100,12 @@ class TrainingSteps:
 
     def run(self, first: int, target: int) -> tuple[float, float]:
         """Take the steps from `first` up to `target`; their mean loss (NaN and inf kept) and the last rate."""
-        return at_once(self.running(first, target))
-
-    def running(self, first: int, target: int) -> Stepwise[tuple[float, float]]:
-        """`run`, to be left after each step: other trainings of the process may go on meanwhile."""
         total, rate = torch.zeros((), device=self._device), self._spec.lr
         for step in range(first, target):
             with self._own_draws():
                 self._seed(step)
                 rate = self._set_rate(step)
-                total += self._update(*self._batch(step))
-            self.average.update(self.model)
-            yield
-        yield from until_done(self._device)
+                total += self._take(step)
         return float(total) / max(1, target - first), rate
 
     def state(self) -> dict[str, Any]:
@@ -135,6 +123,12 @@ class TrainingSteps:
         self.average.updates = averaged
         self.optimizer.load_state_dict(state["optimizer"])
 
+    def _take(self, step: int) -> Tensor:
+        """Take a step; the loss before it."""
+        loss = self._update(*self._batch(step))
+        self.average.update(self.model)
+        return loss
+
     def _update(self, inputs: Tensor, labels: Tensor, more: dict[str, Tensor]) -> Tensor:
         """One step of the optimiser; the loss before it."""
         with fastest_kernels(self._device):
@@ -145,11 +139,6 @@ class TrainingSteps:
             loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
-
-    def _find_maps(self) -> None:
-        """The maps of the labels that the loss wants."""
-        self._map_kind = FAMILIES[self._spec.family].needs_map
-        self._maps = None if self._map_kind is None else label_maps(self._map_kind, self._dataset, self._store)
 
     def _own_draws(self) -> AbstractContextManager[None]:
         """Dropout of some architectures draws from the global state: that is forked, and keyed like all else."""

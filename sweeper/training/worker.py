@@ -1,15 +1,14 @@
 """A worker process: trains what it is told and reports each evaluation, over one pipe, until the parent is gone.
 
 Parent → worker: ("weights", encoder), answered by ("weights", bool); ("time", Conditions, precisions, threads),
-answered by ("time", seconds of a step in each); ("configure", Conditions, device, threads, folder
-of the checkpoints, slots or None); then any number of ("train", TrialSpec), no more at a time than there are slots, and
-one ("answer", TrialSpec, Answer) per evaluation that is not the last. Closing the pipe ends it.
+answered by ("time", seconds of a step in each); ("configure", Conditions, device, threads, folder of the checkpoints);
+then any number of ("train", TrialSpec), one at a time, and one ("answer", Answer) per evaluation that is not the last.
+Closing the pipe ends it.
 
-Worker → parent: ("hardware", Hardware) once; ("ready", slots, what is said of their number) when configured; per
-training its events (core/events.py): `Evaluated` for each evaluation, then one that ends it or lets it wait. A training
-that raises gives a result in state `failed`; a configuration that is wrong gives ("refused", text), one that this
-process cannot be given ("broken", text); so does, later, whatever goes wrong between its trainings. Either ends the
-process.
+Worker → parent: ("hardware", Hardware) once; ("ready", None) when configured; per training its events
+(core/events.py): `Evaluated` for each evaluation, then one that ends it or lets it wait. A training that raises gives a
+result in state `failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given
+("broken", text); so does, later, whatever goes wrong between its trainings. Either ends the process.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.events import Evaluated
 from sweeper.core.own_metric import check_metric, register_metric
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
@@ -33,11 +33,9 @@ from sweeper.system.streams import steady_streams
 from sweeper.training.compiled_network import compile_first, leave_no_traces
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import choose_gpu, probe, settle_numerics, settle_process
-from sweeper.training.job import worker_context
+from sweeper.training.job import Job, worker_context
 from sweeper.training.model import build_model, imagenet_cached, outputs_of, require_answer
 from sweeper.training.own_model import check_own
-from sweeper.training.slot_count import SlotCount, slots_that_pay
-from sweeper.training.slots import SlotEngine
 from sweeper.training.step_times import step_seconds
 
 
@@ -68,7 +66,7 @@ def serve(pipe: Connection, device: str) -> None:
         answers: dict[str, Callable[..., object]] = {"weights": imagenet_cached, "time": step_seconds}
         while (order := pipe.recv())[0] in answers:
             pipe.send((order[0], answers[order[0]](*order[1:])))
-        _, conditions, place, threads, checkpoints, asked = order
+        _, conditions, place, threads, checkpoints = order
         settle_process(threads)
         settle_numerics(conditions.recipe.deterministic)
         choose_gpu(place)
@@ -79,15 +77,9 @@ def serve(pipe: Connection, device: str) -> None:
             leave_no_traces()
             compile_first(context)
             gc.freeze()  # what the compiler made is alive until the end, too
-        count = slots_that_pay(context) if asked is None else SlotCount(asked, "")
-        engine = SlotEngine(context, count.slots)
-        pipe.send(("ready", count.slots, count.reason))
+        pipe.send(("ready", None))
         while True:
-            while not engine.ready() or pipe.poll(0):
-                kind, *given = pipe.recv()
-                (engine.begin if kind == "train" else engine.answer)(*given)
-            if (event := engine.advance()) is not None:
-                pipe.send(event)
+            _train(Job(pipe.recv()[1], context), pipe)
     except SweeperError as error:
         pipe.send(("refused", str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -96,6 +88,16 @@ def serve(pipe: Connection, device: str) -> None:
         if not not_its_own(error):
             raise
         pipe.send(("broken", explain(error)))
+
+
+def _train(job: Job, pipe: Connection) -> None:
+    """One training, to its end or until it waits in its checkpoint."""
+    told = job.proceed()
+    while isinstance(told, Evaluated):
+        pipe.send(told)
+        told = job.proceed("go" if told.last else pipe.recv()[1])
+    pipe.send(told)
+    job.free()  # the networks, before the next ones are made
 
 
 def check_model(conditions: Conditions) -> None:

@@ -128,9 +128,8 @@ def preview(
             else:
                 asked = asked_of(given_options(settings))
             trainings = trainings_left(plan, asked, there)
-            workers = prepared.executor.slots
-            each = _slots_each(settings, workers, 0 if prepared.on_cpu else place.hardware().devices)
-            pace = measured_pace(prepared.executor, plan, speaker.warn, each) if trainings else None
+            workers = prepared.executor.workers
+            pace = measured_pace(prepared.executor, plan, speaker.warn) if trainings else None
     conditions = plan.conditions
     split = split_of(conditions, conditions.seed)
     left = None if pace is None else seconds_left(trainings, pace, workers)
@@ -151,15 +150,6 @@ def preview(
         seconds_per_step=pace,
         workers=workers,
     )
-
-
-def _slots_each(settings: Settings, slots: int, gpus: int) -> int:
-    """Trainings at a time in each worker, of so many in all."""
-    if isinstance(settings.slots, int):
-        return settings.slots
-    if settings.executor != "processes" or not gpus:
-        return 1
-    return max(1, slots // (settings.workers or gpus))
 
 
 def _storage(settings: Settings) -> RDBStorage | None:

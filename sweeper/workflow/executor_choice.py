@@ -15,16 +15,13 @@ from sweeper.executors.separate_process import ApartBackend
 from sweeper.workflow.settings import Settings
 
 
-def make_backend(
-    settings: Settings, cores: int, warn: Callable[[str], None], say: Callable[[str], None] | None = None
-) -> Backend:
+def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     """The backend that was asked for; its workers begin to load what they need at once.
 
     Args:
         settings: what was asked for.
         cores: processor cores that the workers share.
         warn: is told of workers that died.
-        say: is told what was found of their slots; None = `warn`.
 
     Raises:
         UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
@@ -33,16 +30,14 @@ def make_backend(
         return InlineBackend(settings.device, warn, threads=settings.threads)
     if settings.executor == "ray":
         return _ray_backend(settings, cores, warn)
-    return ProcessBackend(
-        settings.device, settings.workers, cores, warn, slots=settings.slots, threads=settings.threads, say=say
-    )
+    return ProcessBackend(settings.device, settings.workers, cores, warn, threads=settings.threads)
 
 
 def early_backend(
-    settings: Settings, cores: int, warn: Callable[[str], None], say: Callable[[str], None] | None = None
+    settings: Settings, cores: int, warn: Callable[[str], None]
 ) -> AbstractContextManager[Backend | None]:
     """The backend, to be closed; for a resume None: it takes the study's own workers, once they are read."""
-    return nullcontext() if settings.resume else closing(make_backend(settings, cores, warn, say))
+    return nullcontext() if settings.resume else closing(make_backend(settings, cores, warn))
 
 
 def _ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:

@@ -82,16 +82,13 @@ def plan_text(trainings: Mapping[str, Trainings]) -> str:
     return listed(parts)
 
 
-def measured_pace(
-    executor: Executor, plan: studies.Plan, warn: Callable[[str], None], slots_each: int = 1
-) -> float | None:
+def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], None]) -> float | None:
     """Seconds of a training by the step, evaluations and all, from a short one on each worker.
 
     Args:
         executor: open, with nothing to train.
         plan: what would be trained.
         warn: is told why there is none.
-        slots_each: trainings at a time in each worker.
 
     Returns:
         The mean of the workers; None where a training failed or took too long.
@@ -121,17 +118,14 @@ def measured_pace(
             f"a training of {short} steps took more than {MEASURING_SECONDS:.0f} s; how long a sweep takes is not known"
         )
         return None
-    return sum(_pace(result, steps, slots_each) for result in results) / len(results)
+    return sum(_pace(result, steps) for result in results) / len(results)
 
 
-def _pace(result: TrialResult, steps: int, slots_each: int) -> float:
-    """The pace of a training of `steps` steps, by a shorter one: what it did besides steps it does as often.
-
-    Beside each of its steps stands one of every other slot's training.
-    """
+def _pace(result: TrialResult, steps: int) -> float:
+    """The pace of a training of `steps` steps, by a shorter one: what it did besides steps it does as often."""
     if result.seconds_per_step is None:
         return result.seconds / result.spec.steps
-    step = result.seconds_per_step * slots_each
+    step = result.seconds_per_step
     return step + max(0.0, result.seconds - step * result.spec.steps) / steps
 
 
@@ -141,7 +135,7 @@ class Forecast:
     def __init__(
         self,
         trainings: Mapping[str, Trainings],
-        slots: Callable[[], int],
+        workers: Callable[[], int],
         left: Callable[[], float | None] = lambda: None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -149,11 +143,11 @@ class Forecast:
 
         Args:
             trainings: what is to come, by phase.
-            slots: trainings that run at a time, on all machines.
+            workers: trainings that run at a time, on all machines.
             left: seconds up to the time limit; None = none.
             say: is told the whole time once it is known.
         """
-        self.trainings, self._slots, self._limit, self._say = dict(trainings), slots, left, say
+        self.trainings, self._workers, self._limit, self._say = dict(trainings), workers, left, say
         self._trained: dict[str, int] = {}
         self._steps: dict[Key, int] = {}
         """Where each training is that was heard of in this session."""
@@ -165,7 +159,7 @@ class Forecast:
         if (pace := self.pace) is None:
             return None
         to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
-        left, limit = seconds_left(to_come, pace, self._slots(), self._trained), self._limit()
+        left, limit = seconds_left(to_come, pace, self._workers(), self._trained), self._limit()
         return left if limit is None else Left(*(min(seconds, limit) for seconds in left))
 
     def text(self) -> str:
@@ -190,7 +184,7 @@ class Forecast:
         if first and (found := self.left()) is not None and self.pace is not None:
             self._say(
                 f"time: {answers_text(found)}, as a step takes {time_text(self.pace)}, evaluations included, and "
-                f"{at_a_time(self._slots())}"
+                f"{at_a_time(self._workers())}"
             )
 
     def _count(self, event: SweepEvent) -> None:

@@ -114,7 +114,7 @@ def _queue(session: Session) -> Asked:
     _replan(session.storage, study, session.prepared)
     source = session.prepared.plan.conditions.dataset.source
     settings, prepared = session.settings, session.prepared
-    asked = _remember(study, settings, prepared.executor.slots, source)
+    asked = _remember(study, settings, prepared.executor.workers, source)
     study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
     studies.note_unchanged(study)  # they were checked when they were opened
     if left := studies.reconcile(study):
@@ -146,7 +146,7 @@ def _forecast(session: Session, asked: Asked) -> Forecast:
     if to_come:
         display.say(f"plan: {plan_text(to_come)}")
     left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
-    forecast = Forecast(to_come, lambda: session.prepared.executor.slots, left, display.say)
+    forecast = Forecast(to_come, lambda: session.prepared.executor.workers, left, display.say)
     display.expect(forecast.text)
     return forecast
 
@@ -181,7 +181,7 @@ def _stage(
     keeper = Timekeeper(
         asked.timeout,
         session.gone,
-        workers=lambda: executor.slots,
+        workers=lambda: executor.workers,
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )

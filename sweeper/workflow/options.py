@@ -22,7 +22,6 @@ ELSEWHERE = {
     "resume",
     "workers",
     "threads",
-    "slots",
     "executor",
     "ray_address",
 }
@@ -49,17 +48,17 @@ class Asked(NamedTuple):
     """Whether the search ends by itself before its total, once trials bring no gain: where none was given."""
 
 
-MACHINE = ("device", "executor", "ray_address", "workers", "threads", "slots")
+MACHINE = ("device", "executor", "ray_address", "workers", "threads")
 """Settings that say how a machine is used; a resume takes those of the study's sessions before."""
 
 
 def as_before(settings: Settings, stored: Mapping[str, Any]) -> Settings:
     """The settings of a resume: how the machine is used is as it was, but for what is given now.
 
-    On another device as many workers, threads and slots as pay there; with another executor its own address and slots.
+    On another device as many workers and threads as pay there; with another executor its own address.
     """
     given, left = settings.model_fields_set, dict(stored)
-    for option, others in (("device", ("workers", "threads", "slots")), ("executor", ("ray_address", "slots"))):
+    for option, others in (("device", ("workers", "threads")), ("executor", ("ray_address",))):
         if option in given and getattr(settings, option) not in ("auto", stored.get(option)):
             left = {name: value for name, value in left.items() if name not in others}
     return settings.model_copy(update={name: value for name, value in left.items() if name not in given})

@@ -150,7 +150,7 @@ def prepare(
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     announce(plan.conditions, speaker.say)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
-    machine = _machine(settings, hardware.device, layout, executor.slots)
+    machine = _machine(settings, hardware.device, layout)
     return Prepared(name, plan, old, executor, hardware.device == "cpu", machine, hold(Path(dataset.store)))
 
 
@@ -163,10 +163,9 @@ def _crop_pixels(dataset: Dataset, recipe: Recipe, old: studies.Plan | None) -> 
     return pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
 
 
-def _machine(settings: Settings, device: str, layout: Layout, slots: int) -> dict[str, Any]:
+def _machine(settings: Settings, device: str, layout: Layout) -> dict[str, Any]:
     """`MACHINE`, as a study keeps it."""
-    each = max(1, slots // layout.workers) if settings.executor == "processes" else 1
-    known = {**layout._asdict(), "slots": each, "device": device}
+    known = {**layout._asdict(), "device": device}
     return {name: known.get(name, getattr(settings, name)) for name in MACHINE}
 
 

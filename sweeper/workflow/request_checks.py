@@ -68,7 +68,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
             f"tables under one name; got {shown_address(settings.storage)} for both: create another one for MLflow"
         )
-    check_slots(settings)
     if settings.ray_address is not None and settings.executor != "ray":
         raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
     if settings.resume:
@@ -81,19 +80,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     elif settings.study in names:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
-        )
-
-
-def check_slots(settings: Settings) -> None:
-    """Refuse several trainings at a time where an executor has no such thing.
-
-    Raises:
-        UsageError: if so.
-    """
-    if settings.slots != 1 and settings.executor != "processes":
-        raise UsageError(
-            f"--slots {settings.slots} is for worker processes; --executor {settings.executor} trains one at a time in "
-            "each place: leave one of them out"
         )
 
 

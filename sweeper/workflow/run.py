@@ -84,7 +84,7 @@ def _run_sweep(
     if storage is not None:
         settings = resumed(settings, storage)
     check_request(storage, settings)
-    backend = backend or make_backend(settings, cores, display.warn, display.say)
+    backend = backend or make_backend(settings, cores, display.warn)
     with (
         closing(backend),
         told_when_full(settings.study, written_places(settings), storage=settings.storage) as named,

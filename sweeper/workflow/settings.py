@@ -238,8 +238,7 @@ class Settings(Record):
     precision: Precision | None = _setting("Machine", auto=True)
     """Of the forward pass. auto: on a CPU what is measured to be quicker, on a GPU bfloat16 where it has that."""
     engine: Engine | None = _setting("Machine", default="eager")
-    """How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph (not tried on a GPU yet); auto
-    records them where it can."""
+    """How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph (not tried on a GPU yet)."""
     compile: bool | None = _setting("Machine")
     """Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU."""
     deterministic: bool | None = _setting("Machine")
@@ -249,8 +248,6 @@ class Settings(Record):
     threads: int | None = _setting("Machine", auto=True, ge=1, le=MOST_WORKERS)
     """Of each worker on a CPU. auto: one for each core; half the workers with twice the threads where that is measured
     to be quicker."""
-    slots: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | Literal["auto"] = _setting("Machine", 1)
-    """Trainings at a time in each worker; auto measures on a GPU how many pay, with --engine auto or graph."""
     executor: Literal["processes", "inline", "ray"] = _setting("Machine", "processes")
     """Where trainings run: worker processes, this process, or a Ray cluster."""
     ray_address: str | None = _setting("Machine", default="one on this machine")

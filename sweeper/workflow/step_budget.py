@@ -54,7 +54,7 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
             break
         # As many as there are workers: what one of them shows need not be shown by the others.
         batch = Batch(
-            study, specs[: stage.executor.slots], recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE)
+            study, specs[: stage.executor.workers], recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE)
         )
         in_time = stage.time.fits(batch.steps, PROBE_SHARE, longest=steps)
         if in_time:
@@ -90,7 +90,7 @@ def _estimate(stage: Stage, results: Sequence[TrialResult], steps: int) -> float
     """Seconds that search and confirmation will take, roughly: half of the trials' steps are trained."""
     paces = [r.seconds / r.spec.steps for r in results if r.seconds > 0]
     trained = stage.asked.trials / 2 + 16 + 2 * 4 * stage.asked.analyses[0].seeds
-    return trained * steps * (sum(paces) / len(paces) if paces else 0.0) / max(1, stage.executor.slots)
+    return trained * steps * (sum(paces) / len(paces) if paces else 0.0) / max(1, stage.executor.workers)
 
 
 def _where_the_ranking_holds(stage: Stage, first: int) -> Probed:

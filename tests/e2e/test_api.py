@@ -36,7 +36,7 @@ def test_what_is_wrong_with_the_options_is_said_at_once() -> None:
 
 def test_values_of_any_type_are_told_apart_from_words_for_defaults() -> None:
     with pytest.raises(RequestError, match="exclude"):
-        sweeper.run("cracks", exclude=["a", "b"], workers="auto", slots="auto", trails=3)
+        sweeper.run("cracks", exclude=["a", "b"], workers="auto", threads="auto", trails=3)
 
 
 def test_an_error_before_the_first_training_leaves_nothing_behind(tmp_path: Path, monkeypatch: Any) -> None:

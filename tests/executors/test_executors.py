@@ -7,23 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sweeper.core.errors import SweeperError
-from sweeper.core.events import Answer, Evaluated, Finished, Hardware, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.executors import worker_process
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
-from sweeper.executors.protocol import Backend, Executor, without_recordings
+from sweeper.executors.protocol import Backend, Executor
 from sweeper.executors.separate_process import ApartBackend
 from sweeper.executors.watchdog import Watchdog
-from sweeper.executors.worker_process import Setup, WorkerProcess
-from sweeper.training import job, step_choice
-from sweeper.workflow.executor_choice import make_backend
-from sweeper.workflow.settings import Settings
+from sweeper.training import job
 from tests.support import faulty
 from tests.training.test_training import SMALL
 from tests.training.test_training import spec as spec_with
@@ -51,19 +46,13 @@ def of_processes(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20))
 
 
-def two_slots(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
-    """One worker process that trains two specs in turn."""
-    patch.setattr(worker_process, "_serve", faulty.serve)
-    return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20), slots=2)
-
-
 def ray(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     return ApartBackend(faulty.ray_with_faults, lambda line: None)
 
 
-EXECUTORS = [inline, of_processes, two_slots]
+EXECUTORS = [inline, of_processes]
 """Ray's actors keep the same rules in tests/executors/test_ray.py: two clusters at a time disturb each other."""
-SEPARATE = [of_processes, two_slots]
+SEPARATE = [of_processes]
 """Those whose workers may die without ending the sweep."""
 
 
@@ -190,265 +179,11 @@ def test_out_of_memory_costs_one_training(kind: object, made: Callable[..., Exec
     assert isinstance(end_of(events, 1), Finished)
 
 
-def test_how_many_slots_there_are_is_news_and_no_warning(tiny: Dataset, tmp_path: Path) -> None:
-    said, warned = list[str](), list[str]()
-    with closing(ProcessBackend("cpu", 1, 1, warned.append, slots="auto", say=said.append)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        assert executor.slots == 1
-    assert len(said) == 1 and "one training at a time" in said[0] and warned == []
-
-
-@pytest.fixture
-def slots_of(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int | None, list[str]]]:
-    """What workers are told of their slots on a device that is not there, and what is said of it."""
-    told = list[int | None]()
-
-    def make_ready(setup: Setup, workers: list[WorkerProcess]) -> None:
-        told.append(setup.slots)
-        raise SweeperError("far enough")
-
-    monkeypatch.setattr(Setup, "make_ready", make_ready)
-    monkeypatch.setattr(WorkerProcess, "__init__", lambda *_: None)
-    monkeypatch.setattr(WorkerProcess, "end", lambda _: None)
-
-    def find(device: str, *, gpus: int = 1, workers: int | None = None, **asked: Any) -> tuple[int | None, list[str]]:
-        hardware = Hardware(device=device, devices=gpus, name="a device", precision="float32")
-        monkeypatch.setattr(ProcessBackend, "_first", lambda *_: hardware)
-        conditions, said = Conditions(dataset=tiny, recipe=SMALL, seed=0), list[str]()
-        settings = Settings(workers=workers, **asked)
-        backend = make_backend(settings, 8, said.append)
-        with closing(backend), pytest.raises(SweeperError, match="far enough"):
-            backend.open(conditions, tmp_path)
-        return told.pop(), said
-
-    return find
-
-
-def test_slots_are_measured_where_that_is_asked_for_on_a_gpu_of_one_worker_alone(
-    slots_of: Callable[..., tuple[int | None, list[str]]],
-) -> None:
-    measured = None
-    assert slots_of("cuda") == slots_of("cuda", workers=2) == slots_of("mps") == slots_of("cpu") == (1, [])
-    assert slots_of("cuda", slots="auto") == slots_of("cuda", gpus=2, slots="auto") == (measured, [])
-    for slots, said in (slots_of(device, workers=2, slots="auto") for device in ("cuda", "mps", "cpu")):
-        assert slots == 1 and len(said) == 1 and "on a GPU of one worker alone" in said[0]
-    assert slots_of("cuda", workers=2, slots=3) == slots_of("cpu", slots=3) == (3, [])
-
-
-def test_a_measurement_that_hangs_costs_the_slots_and_no_sweep(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.measures_for_ever)
-    monkeypatch.setattr(ProcessBackend, "_slots_of_each", lambda _: None)
-    limits = iter([0.5, 120.0])
-    monkeypatch.setattr(Setup, "_ready_seconds", property(lambda _: next(limits)))
-    said = list[str]()
-    with closing(ProcessBackend("cpu", 1, 1, said.append)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        assert executor.slots == 1
-        assert isinstance(end_of(run(executor, spec(0)), 0), Finished)
-    assert any("cannot be made ready: measuring its slots took more than" in line for line in said)
-
-
-def test_trainings_that_crowd_each_other_out_go_on_with_half_the_slots(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(worker_process, "_serve", faulty.crowded_once)
-    conditions, said = Conditions(dataset=tiny, recipe=SMALL, seed=0), list[str]()
-    with closing(ProcessBackend("cpu", 1, 1, said.append, slots=4)) as backend:
-        executor = backend.open(conditions, tmp_path)
-        assert executor.slots == executor.free() == 4
-        specs = [spec(number) for number in range(4)]
-        events = run(executor, *specs)
-        assert executor.slots == executor.free() == 2
-    assert not [event for event in events if isinstance(event, OutOfMemory)]
-    assert any("out of memory" in line and "with 2 slots in place of 4" in line for line in said)
-    with closing(InlineBackend("cpu")) as backend:
-        alone = run(backend.open(conditions, tmp_path), specs[0])
-    for number in range(4):
-        assert isinstance(end_of(events, number), Finished)
-        assert values(events, number) == values(alone, 0), number
-
-
-def test_a_training_that_ends_its_process_costs_its_neighbours_nothing(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
-    conditions, said = Conditions(dataset=tiny, recipe=SMALL, seed=0), list[str]()
-    with closing(ProcessBackend("cpu", 1, 1, said.append, slots=4)) as backend:
-        executor = backend.open(conditions, tmp_path)
-        events = run(executor, spec(0), spec(1, "segfault"), spec(2), spec(3))
-        assert executor.slots == 1  # nobody knew which one it was
-    assert [event.spec.number for event in events if isinstance(event, WorkerLost)] == [1]
-    assert any("with 1 slot in place of 4" in line for line in said)
-    with closing(InlineBackend("cpu")) as backend:
-        alone = run(backend.open(conditions, tmp_path), spec(0))
-    for number in (0, 2, 3):
-        assert isinstance(end_of(events, number), Finished)
-        assert values(events, number) == values(alone, 0), number
-
-
-def test_what_may_have_ended_its_process_is_tried_alone_and_never_beside_others(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
-    with closing(ProcessBackend("cpu", 2, 2, lambda line: None, slots=2)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        events = run(executor, spec(0, "segfault"), spec(1), spec(2))  # 0 and 2 in the first worker; one place is free
-        assert executor.slots == 3  # the second worker has all of its own
-    assert [event.spec.number for event in events if isinstance(event, WorkerLost)] == [0]
-    assert isinstance(end_of(events, 1), Finished) and isinstance(end_of(events, 2), Finished)
-
-
-def test_what_waits_to_begin_again_is_lost_with_the_last_worker(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: object) -> None:
-        raise SweeperError("no more processes")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(worker_process, "_serve", faulty.crowded_once)
-    monkeypatch.setattr(worker_process.Setup, "in_place_of", fails)
-    with closing(ProcessBackend("cpu", 1, 1, lambda line: None, slots=2)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        events = run(executor, spec(0), spec(1))
-    assert isinstance(end_of(events, 0), Finished)
-    lost = end_of(events, 1)
-    assert isinstance(lost, WorkerLost) and "none could be started" in lost.reason
-
-
-RECORDED = SMALL.model_copy(update={"engine": "auto", "steps": 12, "evaluations": 2})
-
-
-@pytest.fixture
-def recording(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[TrainingEvent]]:
-    """Train in workers whose recorded steps go wrong; what they told, and into `said` what was logged."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(worker_process, "_serve", faulty.ends_with_its_recordings)
-    monkeypatch.setattr(Setup, "_on_gpu", True)
-
-    def train(want: str, said: list[str], *specs: TrialSpec, **options: Any) -> list[TrainingEvent]:
-        Path("want").write_text(want)
-        recipe = RECORDED.model_copy(update={"engine": options.pop("engine", "auto")})
-        workers = options.pop("workers", 1)
-        with closing(ProcessBackend("cpu", workers, workers, said.append, **options)) as backend:
-            executor = backend.open(Conditions(dataset=tiny, recipe=recipe, seed=0), tmp_path)
-            events = run(executor, *specs)
-            assert executor.free() == executor.slots
-        return events
-
-    return train
-
-
-@pytest.mark.parametrize(("want", "slots"), [("failed", 1), ("killed", 2)])
-def test_recorded_steps_that_go_wrong_cost_no_training_and_are_not_taken_again(
-    recording: Callable[..., list[TrainingEvent]], tiny: Dataset, tmp_path: Path, want: str, slots: int
-) -> None:
-    """The worker is replaced once, by one that records nothing; no attempt is counted."""
-    said, specs = list[str](), [long(number) for number in range(2)]
-    events = recording(want, said, *specs, slots=slots)
-    assert not [event for event in events if isinstance(event, WorkerLost)]
-    (line,) = (line for line in said if "starting another" in line)
-    assert "which takes steps one by one, as recorded ones may have ended it" in line
-    assert ("signal 11" if want == "killed" else "could not be recorded") in line
-    with closing(InlineBackend("cpu")) as backend:
-        alone = run(backend.open(Conditions(dataset=tiny, recipe=RECORDED, seed=0), tmp_path), specs[0])
-    for number in range(2):
-        end = end_of(events, number)
-        assert isinstance(end, Finished) and "recorded" not in end.result.device
-        assert values(events, number)[-2:] == values(alone, 0)
-
-
-def long(number: int) -> TrialSpec:
-    """A training with a rung of six steps: the fourth is recorded, the fifth played."""
-    return spec_with(number=number, lr=0.003, steps=12)
-
-
-@pytest.mark.slow
-def test_recorded_steps_that_go_wrong_everywhere_end_no_sweep(recording: Callable[..., list[TrainingEvent]]) -> None:
-    said = list[str]()
-    events = recording("killed", said, *(long(number) for number in range(4)), workers=2)
-    assert all(isinstance(end_of(events, number), Finished) for number in range(4))
-    assert len([line for line in said if "takes steps one by one" in line]) <= 2  # once for each place
-
-
-def test_who_insists_on_recorded_steps_is_told_that_they_fail(recording: Callable[..., list[TrainingEvent]]) -> None:
-    said = list[str]()
-    (lost,) = recording("failed", said, long(0), engine="graph")
-    assert isinstance(lost, WorkerLost) and "could not be recorded" in lost.reason
-    assert not [line for line in said if "takes steps one by one, as" in line]
-
-
-def test_a_measurement_of_slots_that_ends_its_worker_costs_the_recordings_too(
-    recording: Callable[..., list[TrainingEvent]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What ended it were recorded steps."""
-    monkeypatch.setattr(worker_process, "_serve", faulty.dies_while_it_measures)
-    monkeypatch.setattr(ProcessBackend, "_slots_of_each", lambda _: None)
-    said = list[str]()
-    events = recording("killed", said, long(0))
-    assert isinstance(end_of(events, 0), Finished)
-    assert len([line for line in said if "takes steps one by one, as" in line]) == 1
-
-
-def test_a_process_that_nobody_replaces_records_nothing(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(step_choice, "why_not", lambda _: None)
-    monkeypatch.setattr(step_choice, "one_by_one", lambda recipe, _: recipe.engine == "eager")
-    monkeypatch.setattr(step_choice, "record_graph", lambda *_: pytest.fail("recorded"))
-    with closing(InlineBackend("cpu")) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=RECORDED, seed=0), tmp_path)
-        assert isinstance(end_of(run(executor, long(0)), 0), Finished)
-    for engine, taken in (("auto", "eager"), ("eager", "eager"), ("graph", "graph")):
-        conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"engine": engine}), seed=0)
-        assert without_recordings(conditions).recipe.engine == taken
-
-
-RECIPES: list[tuple[str, dict[str, object], bool]] = [
-    ("cuda", {"engine": "auto"}, True),
-    ("cuda", {"engine": "auto", "deterministic": True}, False),
-    ("cuda", {"engine": "graph"}, False),
-    ("cuda", {"engine": "eager"}, False),
-    ("cpu", {"engine": "auto"}, False),
-]
-
-
-def test_a_worker_that_is_lost_may_have_played_recordings_where_it_records_and_need_not(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(WorkerProcess, "__init__", lambda *_: None)
-    worker = WorkerProcess("auto", "spawn")
-    for device, recipe, records in RECIPES:
-        hardware = Hardware(device=device, devices=1, name="a device", precision="float32")
-        conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update=recipe), seed=0)
-        setup = Setup(lambda: worker, conditions, tmp_path, hardware, 1, print, print)
-        worker.may_record = True
-        assert setup.records(worker) is records
-        worker.may_record = False
-        assert not setup.records(worker)
-
-
-def test_want_of_memory_of_a_training_alone_is_its_own(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
-    with closing(ProcessBackend("cpu", 1, 1, lambda line: None, slots=4)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        (event,) = [e for e in run(executor, spec(0, "full")) if not isinstance(e, Evaluated)]
-        assert isinstance(event, OutOfMemory) and executor.slots == 4
-
-
 @pytest.mark.parametrize("kind", SEPARATE)
 def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
     executor = made(kind)
     events = run(executor, spec(0, "segfault"), spec(1))
     assert isinstance(end_of(events, 0), WorkerLost)
-    if isinstance(end_of(events, 1), WorkerLost):  # it shared the worker
-        events = run(executor, spec(1))
     assert isinstance(end_of(events, 1), Finished)
 
 

@@ -119,7 +119,7 @@ def test_the_command_that_goes_on_is_named_and_reaches_the_total(
         raise FileNotFoundError("images.bin")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "advancing", gone)
+        patch.setattr(Training, "advance", gone)
         with pytest.raises(ExecutorError, match=r"images\.bin.*sweeper run --study study --resume") as caught:
             sweep_in(tmp_path, trials=12)
     assert caught.value.exit_status == 1

@@ -92,43 +92,6 @@ def test_a_wait_of_another_kind_has_time_until_it_is_known() -> None:
     assert dog.limit("search", "next") == 200
 
 
-def test_a_process_of_several_trainings_hangs_when_all_that_are_waited_for_are_overdue() -> None:
-    """One thread serves them: while one is scored on the test split, the others wait."""
-    clock = Clock()
-    dog = Watchdog(clock=clock)
-    waited(dog, clock, 2, "confirm", "first")
-    dog.wait("scored", "confirm", "result")
-    dog.wait("begun", "confirm", "first")
-    clock.now += 90
-    assert dog.hangs("begun") is not None and dog.all_hang(["scored", "begun", "answered"]) is None
-    dog.again(["scored", "begun", "answered"])
-    clock.now += 599
-    assert dog.all_hang(["scored", "begun"]) is None
-    clock.now += 2
-    assert dog.all_hang(["scored", "begun", "answered"]) is not None
-    assert dog.all_hang(["answered"]) is None and dog.all_hang([]) is None
-
-
-@pytest.mark.parametrize("slots", [1, 2, 3, 8])
-def test_trainings_that_take_turns_are_no_hang_however_close_their_evaluations_are(slots: int) -> None:
-    """Rungs of all slots end together: one after the other is evaluated, a second each, after 100 s of steps."""
-    clock = Clock()
-    dog = Watchdog(clock=clock)
-    workers = list(range(slots))
-    for worker in workers:
-        dog.wait(worker, "search", "first")
-    for _ in range(4):
-        clock.now += 100
-        assert dog.all_hang(workers) is None
-        for worker in workers:
-            clock.now += 1
-            assert dog.all_hang(workers) is None
-            dog.answered(worker)
-            dog.again(workers)
-            dog.wait(worker, "search", "next")
-    assert dog.limit("search", "next") >= 20 * 100
-
-
 def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
     """As on a laptop that sleeps: parent and workers are stopped together, and go on together."""
     clock = Clock()
@@ -265,7 +228,7 @@ def test_want_of_memory_in_this_process_is_a_death_too(
         raise MemoryError("no room")
 
     executor = inline(tiny, tmp_path)
-    monkeypatch.setattr("sweeper.training.engine.Training.advancing", full)
+    monkeypatch.setattr("sweeper.training.engine.Training.advance", full)
     executor.submit(spec())
     events: list[TrainingEvent] = executor.poll(1)
     assert len(events) == 1 and isinstance(events[0], OutOfMemory) and "no room" in events[0].reason
@@ -276,7 +239,7 @@ def test_a_process_that_lost_its_device_begins_nothing_more(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = inline(tiny, tmp_path)
-    monkeypatch.setattr("sweeper.training.engine.Training.advancing", launch_fails)
+    monkeypatch.setattr("sweeper.training.engine.Training.advance", launch_fails)
     executor.submit(spec())
     (event,) = executor.poll(1)
     assert isinstance(event, WorkerLost)

@@ -116,7 +116,7 @@ def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path:
     with closing(ApartBackend(faulty.ray_with_faults, log.append)) as backend:
         executor = ready(backend, plan, tmp_path / "checkpoints")
         assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
-        assert executor.slots == 2
+        assert executor.workers == 2
     trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if studies.counted(t)}
     assert {rate: t.state for rate, t in trials.items() if rate in {0.002, 0.003}} == dict.fromkeys(
         (0.002, 0.003), TrialState.COMPLETE
@@ -173,7 +173,7 @@ def test_more_workers_than_gpus_share_them(tmp_path: Path, tiny: Dataset, cluste
     _, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     make = partial(joined_to_ray, Settings(workers=2, ray_address=cluster.address), 1)
     with closing(ApartBackend(make, print)) as backend:
-        assert ready(backend, plan, tmp_path / "checkpoints", actors=2).slots == 2
+        assert ready(backend, plan, tmp_path / "checkpoints", actors=2).workers == 2
 
 
 def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: Path, tiny: Dataset) -> None:

@@ -158,7 +158,7 @@ def test_one_that_was_cut_off_ends_where_it_would_have_ended(after: int) -> None
 def test_finalists_and_baseline_have_three_complete_trials(workers: int) -> None:
     study = new_study()
     executor = levels()
-    executor.slots = workers
+    executor.workers = workers
     train(study, executor, trials=50, settles=True)
     complete = Counter(r.spec.family for r in searched(study) if r.state == "complete")
     entered = [f.family for f in entrants(searched(study))]

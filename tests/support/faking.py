@@ -92,7 +92,7 @@ class FakeExecutor:
         crash_after: int | None = None,
         began: Callable[[TrialSpec], None] = lambda _: None,
     ) -> None:
-        self._train, self.slots, self._backwards, self._left = train, workers, backwards, crash_after
+        self._train, self.workers, self._backwards, self._left = train, workers, backwards, crash_after
         self._began = began
         self._running: list[tuple[TrialSpec, list[TrainingEvent]]] = []
         self._paused: dict[tuple[str, int], list[TrainingEvent]] = {}
@@ -100,7 +100,7 @@ class FakeExecutor:
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
-        return self.slots - len(self._running)
+        return self.workers - len(self._running)
 
     def submit(self, spec: TrialSpec) -> None:
         if (spec.purpose, spec.number) in self._paused:  # all of its time was counted when it began
@@ -212,7 +212,7 @@ def train(
     studies.reconcile(study)
     studies.retry_failed(study)
     enqueue_defaults(study, plan.space, trials)
-    time = Timekeeper(timeout, clock, workers=lambda: executor.slots, before=studies.all_results(study))
+    time = Timekeeper(timeout, clock, workers=lambda: executor.workers, before=studies.all_results(study))
     budget: Budget = "ranking" if probe else "given"
     asked = Asked(
         trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None, until=until, settles=settles

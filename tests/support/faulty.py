@@ -19,10 +19,8 @@ from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.executors.protocol import Backend
 from sweeper.executors.watchdog import Watchdog
-from sweeper.training import job, step_choice, worker
+from sweeper.training import job, worker
 from sweeper.training.engine import Training
-from sweeper.training.slot_count import SlotCount
-from sweeper.training.stepwise import Stepwise
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
 
@@ -43,7 +41,7 @@ class FaultyTraining(Training):
             factor = float(self._fault or "nan")
             self._steps.criterion = lambda *given, **more: own(*given, **more) * factor  # type: ignore[assignment]
 
-    def advancing(self) -> Stepwise[Evaluation]:
+    def advance(self) -> Evaluation:
         match self._fault:
             case "raises":
                 raise ValueError("a fault of the loss")
@@ -58,7 +56,7 @@ class FaultyTraining(Training):
                     time.sleep(1)
             case "segfault":
                 os.kill(os.getpid(), signal.SIGSEGV)
-        return (yield from super().advancing())
+        return super().advance()
 
     def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
         found = super().result(state)
@@ -68,21 +66,6 @@ class FaultyTraining(Training):
 def serve(pipe: Connection, device: str) -> None:
     """What a worker process runs in place of `sweeper.executors.worker_process._serve`."""
     job.Training = FaultyTraining  # type: ignore[misc]
-    worker.serve(pipe, device)
-
-
-def crowded_once(pipe: Connection, device: str) -> None:
-    """A worker of which the first one, by a file in the current folder, has no room for its second training."""
-    own = job.Training
-
-    class Crowded(own):  # type: ignore[misc, valid-type]
-        def advancing(self) -> Stepwise[Evaluation]:
-            if self._spec.number == 1 and not Path("crowded").exists():
-                Path("crowded").touch()
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-            return (yield from super().advancing())
-
-    job.Training = Crowded  # type: ignore[misc]
     worker.serve(pipe, device)
 
 
@@ -102,53 +85,6 @@ def dies_when_configured(pipe: Connection, device: str) -> None:
 
     worker.open_store = opened
     worker.serve(pipe, device)
-
-
-def measures_for_ever(pipe: Connection, device: str) -> None:
-    """A worker that hangs where it is to find how many slots pay."""
-
-    def hang(context: job.WorkerContext) -> SlotCount:
-        while True:
-            time.sleep(1)
-
-    worker.slots_that_pay = hang
-    worker.serve(pipe, device)
-
-
-def ends_with_its_recordings(pipe: Connection, device: str) -> None:
-    """A worker whose recorded steps go wrong as `want` in the current folder says: `killed`, or `failed` to be made.
-
-    Steps are "recorded" on a processor.
-    """
-    want = Path("want").read_text()
-
-    class Recorded:
-        def __init__(self, step: Callable[[], None], earlier: object) -> None:
-            self._step, self._times = step, 0
-            if want == "failed":
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-        def replay(self) -> None:
-            self._times += 1
-            if self._times > 1:  # the first one was compared with a plain step
-                os.kill(os.getpid(), signal.SIGSEGV)
-            self._step()
-
-    step_choice.record_graph = Recorded  # type: ignore[assignment]
-    step_choice.why_not = job.why_not = lambda _: None  # type: ignore[assignment]
-    step_choice.one_by_one = lambda recipe, _: recipe.engine == "eager"
-    worker.serve(pipe, device)
-
-
-def dies_while_it_measures(pipe: Connection, device: str) -> None:
-    """The same; it ends where it is to find how many slots pay."""
-
-    def die(context: job.WorkerContext) -> SlotCount:
-        os.kill(os.getpid(), signal.SIGSEGV)
-        raise AssertionError
-
-    worker.slots_that_pay = die
-    ends_with_its_recordings(pipe, device)
 
 
 def never_starts(pipe: Connection, device: str) -> None:
@@ -211,10 +147,10 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
         taken = True
 
     class Broken(own):  # type: ignore[misc, valid-type]
-        def advancing(self) -> Stepwise[Evaluation]:
+        def advance(self) -> Evaluation:
             if taken:
                 raise torch.AcceleratorError("CUDA error: unspecified launch failure")
-            return (yield from super().advancing())
+            return super().advance()
 
     job.Training = Broken  # type: ignore[misc]
     worker.serve(pipe, device)

@@ -29,12 +29,10 @@ from sweeper.executors.inline import InlineBackend
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import compiled_network
 from sweeper.training.compiled_network import compile_first
-from sweeper.training.graph_steps import GraphSteps
+from sweeper.training.graph_steps import change_apart, make_steps
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext, worker_context
-from sweeper.training.step_choice import make_steps
 from sweeper.training.training_steps import TrainingSteps
-from sweeper.training.weight_change import change_apart
 from tests.cli.test_run import SHORT, start, sweeper, wait_for
 from tests.support.own_modules import own_module
 from tests.training.test_own_code import NETS
@@ -82,25 +80,6 @@ def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(
     assert compiled == [steps.model]
     steps_of(plain(context))
     compile_first(plain(context))
-    assert compiled == [steps.model]
-
-
-def test_recorded_steps_that_are_taken_over_stay_those_of_a_compiled_network(
-    context: WorkerContext, compiled: list[nn.Module]
-) -> None:
-    conditions = context.conditions
-    images = split_of(conditions, 0, None).train
-    steps = GraphSteps(
-        spec(steps=4),
-        conditions,
-        context.store,
-        images,
-        device=CPU,
-        starts=Starts(),
-        resident=None,
-        record=lambda step, _: pytest.fail("no step is taken here"),
-    )
-    steps.renew(spec(steps=4, seed=1), images, Starts())
     assert compiled == [steps.model]
 
 

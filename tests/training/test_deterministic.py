@@ -24,7 +24,6 @@ from sweeper.training.engine import Training
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import resident
-from sweeper.training.step_choice import one_by_one
 from sweeper.training.training_steps import TrainingSteps
 from tests.training.test_numerics import results
 from tests.training.test_training import SMALL, spec
@@ -127,8 +126,7 @@ def test_a_process_that_could_not_begin_computes_as_before(
 
 def test_a_checkpoint_from_before_there_were_the_options_is_of_the_same_training(tiny: Dataset) -> None:
     usual = conditions_of(tiny, None, False)
-    before = usual.recipe.model_copy(update={"engine": "auto"})  # the default, then
-    text = before.model_dump_json(exclude={"model", "own_metric", "deterministic", "compiled", "crops"})
+    text = usual.recipe.model_dump_json(exclude={"model", "own_metric", "deterministic", "compiled", "crops"})
     assert key_of(usual) == hashlib.sha256(f"{tiny.digest} {text} 0".encode()).hexdigest()
     assert key_of(conditions_of(tiny, None, True)) != key_of(usual)
     compiled = usual.recipe.model_copy(update={"compiled": True})
@@ -163,14 +161,6 @@ def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
     steps._update(*batch)
     restore()
     assert seen == [tried, tried] and not torch.backends.cudnn.benchmark
-
-
-def test_steps_are_recorded_only_where_that_is_insisted_on() -> None:
-    """Whether they can be depends on the memory that is free."""
-    gpu, recorded = torch.device("cuda"), {"engine": "auto"}
-    assert one_by_one(SAME.model_copy(update=recorded), gpu)
-    assert one_by_one(SMALL, gpu) and not one_by_one(SMALL.model_copy(update=recorded), gpu)
-    assert not one_by_one(SAME.model_copy(update={"engine": "graph"}), gpu)
 
 
 @pytest.mark.cuda

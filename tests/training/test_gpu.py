@@ -1,4 +1,4 @@
-"""What only a GPU can show of whole trainings: streams, pixels in its memory, want of memory, low precision.
+"""What only a GPU can show of whole trainings: recordings, pixels in its memory, low precision.
 
 Everything here has a test on a processor beside it, with stand-ins for what a GPU does.
 """
@@ -6,7 +6,6 @@ Everything here has a test on a processor beside it, with stand-ins for what a G
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -14,22 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper.core.events import Finished, OutOfMemory
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
-from sweeper.executors.processes import ProcessBackend
 from sweeper.training.compiled_network import compile_first
 from sweeper.training.engine import Training
+from sweeper.training.graph_steps import change_apart, make_steps
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext
 from sweeper.training.resident_store import resident
-from sweeper.training.slots import SlotEngine
-from sweeper.training.step_choice import make_steps
-from sweeper.training.weight_change import change_apart
-from tests.executors.test_executors import end_of, run, values
-from tests.training.test_slots import alone, of, to_the_end
 from tests.training.test_training import SMALL, spec
 
 pytestmark = pytest.mark.cuda
@@ -55,24 +48,22 @@ def context_of(dataset: Dataset, folder: Path, **changes: Any) -> WorkerContext:
 @pytest.mark.usefixtures("same_bits")
 @pytest.mark.parametrize("engine", ["eager", "graph"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_trainings_on_streams_of_their_own_give_what_each_gives_alone(
+def test_trainings_one_after_the_other_give_what_each_gives_alone(
     tiny: Dataset, tmp_path: Path, engine: str, precision: str
 ) -> None:
-    """To the last bit; more of them than there are slots, so that each slot is filled again."""
+    """To the last bit: what a recording leaves behind changes nothing."""
     families = ("cross_entropy", "dice", "focal", "boundary", "dice_ce", "tversky")
     specs = [spec(number=n, seed=n % 3, family=family, steps=12) for n, family in enumerate(families)]
-    expected = {}
+    shared, found = context_of(tiny, tmp_path, engine=engine, precision=precision), []
     for one in specs:
-        context = context_of(tiny, tmp_path, engine=engine, precision=precision)
-        expected[one.number] = alone(context, one)
-    slots = SlotEngine(context_of(tiny, tmp_path, engine=engine, precision=precision), slots=4)
-    waiting, events = list(specs), []
-    while waiting or slots.free() < 4:
-        while waiting and slots.free():
-            slots.begin(waiting.pop(0))
-        events += to_the_end(slots)
-    for one in specs:
-        assert of(events, one.number) == expected[one.number], one.family
+        alone = context_of(tiny, tmp_path, engine=engine, precision=precision)
+        for context in (alone, shared):
+            given = (one, context.conditions, context.store, DEVICE)
+            training = Training(*given, starts=context.starts, resident=context.resident, clock=lambda: 0.0)
+            while not training.finished:
+                training.advance()
+            found.append(training.result("complete").model_dump_json())
+    assert found[::2] == found[1::2]
 
 
 @pytest.mark.usefixtures("same_bits")
@@ -122,30 +113,3 @@ def test_the_steps_of_a_compiled_network_are_recorded_and_those_of_the_plain_one
         assert steps.recorded
         found.append([parameter.detach().clone() for parameter in steps.model.parameters()])
     assert change_apart(begin, *found) < 0.5  # Adam makes much of the rounding of gradients that are nearly 0
-
-
-def test_trainings_that_do_not_fit_beside_each_other_are_trained_with_half_the_slots(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Memory is left for one training: two begin, one goes on, and each gives what it gives alone."""
-    monkeypatch.chdir(tmp_path)
-    large = {"size": 512, "batch_size": 16, "steps": 4, "engine": "eager"}
-    conditions, specs = Conditions(dataset=tiny, recipe=TWELVE.model_copy(update=large), seed=0), [spec(0), spec(1)]
-    with closing(ProcessBackend(DEVICE, 1, 1, lambda line: None)) as backend:
-        executor = backend.open(conditions, tmp_path)
-        before, _ = torch.cuda.mem_get_info()
-        expected = values(run(executor, specs[0]), 0)
-        one = before - torch.cuda.mem_get_info()[0]  # torch keeps what it had at most
-    free, _ = torch.cuda.mem_get_info()
-    taken, said = torch.empty(free - int(1.5 * one), dtype=torch.uint8, device=DEVICE), list[str]()
-    with closing(ProcessBackend(DEVICE, 1, 1, said.append, slots=2)) as backend:
-        executor = backend.open(conditions, tmp_path)
-        events = run(executor, *specs)
-        assert executor.slots == 1
-    del taken
-    torch.cuda.empty_cache()
-    assert any("out of memory" in line for line in said)
-    assert not [event for event in events if isinstance(event, OutOfMemory)]
-    for number in range(2):
-        assert isinstance(end_of(events, number), Finished)
-        assert values(events, number) == expected

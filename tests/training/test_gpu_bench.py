@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import gpu
+from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.training.failure_causes import RecordingError
 
-ASKED = argparse.Namespace(device="cuda", steps=2, repetitions=1, together=2)
+ASKED = argparse.Namespace(device="cuda", steps=2, repetitions=1)
 RECIPE = Recipe()
 WHY = "the network draws random numbers"
 
 
 class Plain:
-    """A training whose steps are taken one by one, though they were to be recorded."""
+    """A training, which is refused where its steps are to be recorded."""
 
-    not_recorded = WHY
-
-    def __init__(self) -> None:
+    def __init__(self, engine: str) -> None:
+        if engine == "graph":
+            raise UsageError(WHY)
         self._steps = self
 
     def advance(self) -> None: ...
@@ -31,21 +31,14 @@ class Plain:
     def run(self, first: int, target: int) -> None: ...
 
 
-@pytest.fixture(autouse=True)
-def made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_training", lambda *_, **__: Plain())
-    monkeypatch.setattr(gpu, "own_stream", lambda _: None)
-    monkeypatch.setattr(gpu.torch.cuda, "stream", lambda _: nullcontext())
-
-
-def test_steps_that_were_not_recorded_are_marked_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_cannot_be_recorded_are_marked_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "_training", lambda _, __, engine, *___, **____: Plain(engine))
     monkeypatch.setattr(gpu, "plain", lambda *_, **__: 1.0)
     row: dict[str, Any] = {}
-    for part in (gpu.ways, gpu.together, gpu.compiled):
+    for part in (gpu.ways, gpu.compiled):
         part(None, RECIPE, ASKED, row)  # type: ignore[arg-type]
     assert isinstance(row["eager"], float)
-    marked = [row["graph"], row["staged"], row["compiled"], *row["together"].values()]
-    assert marked == [WHY] * 5
+    assert [row[name] for name in ("graph", "not_resident", "compiled")] == [WHY] * 3
 
 
 def test_a_recording_that_failed_ends_the_table_and_leaves_what_was_measured(

@@ -11,7 +11,7 @@ from sweeper.core.errors import UsageError
 from sweeper.doctor.machine import check_machine
 from sweeper.executors import processes
 from sweeper.training import hardware
-from sweeper.training.hardware import probe
+from sweeper.training.hardware import choose_gpu, probe
 
 BUILT = ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100", "sm_120", "compute_120"]
 """What torch's usual build has kernels for."""
@@ -105,3 +105,12 @@ def test_on_windows_the_driver_says_whether_there_may_be_a_gpu(tmp_path: Path, m
     (tmp_path / "System32").mkdir()
     (tmp_path / "System32" / "nvcuda.dll").touch()
     assert processes._may_have_gpu()
+
+
+def test_a_worker_of_the_second_gpu_records_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph is captured on a stream of the current device."""
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(str(device)))
+    for place in ("cpu", "mps", "cuda", "cuda:1"):
+        choose_gpu(place)
+    assert chosen == ["cuda:1"]

@@ -94,20 +94,6 @@ def test_one_training_runs_and_two_run_at_a_time() -> None:
     assert [at_a_time(n) for n in (1, 2)] == ["1 training runs at a time", "2 trainings run at a time"]
 
 
-@pytest.mark.parametrize(
-    ("own", "pace"),
-    [
-        (0.1, 0.4 + 1.2 / 100),  # 12 steps of each of four: 4.8 s, and 1.2 s of all else
-        (None, 0.5),  # streams of a GPU: whose time a wait was is not known
-    ],
-)
-def test_a_pace_in_slots_is_that_of_all_who_take_turns(own: float | None, pace: float) -> None:
-    def train(spec: Any) -> Any:
-        return fake_result(spec).model_copy(update={"seconds": 6.0, "seconds_per_step": own})
-
-    assert measured_pace(FakeExecutor(train, workers=4), new_plan(), print, slots_each=4) == pytest.approx(pace)
-
-
 def test_a_pace_is_measured_on_all_workers() -> None:
     def train(spec: Any) -> Any:  # 12 steps: 1.2 s of steps, 0.8 s of all else
         return fake_result(spec).model_copy(update={"seconds": 2.0, "seconds_per_step": 0.1})

@@ -178,7 +178,7 @@ def test_worker_processes_measure_and_then_train(
         assert len(kept) == 2 and layout in {TWO, ONE}
         backend.use(ONE)
         assert (backend.workers, backend.threads) == (1, 2)
-        assert backend.open(found, tmp_path / "checkpoints").slots == 1
+        assert backend.open(found, tmp_path / "checkpoints").workers == 1
     finally:
         backend.close()
 
@@ -204,7 +204,7 @@ def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
     assert processor_name(tmp_path / "none")
 
 
-STORED = {"device": "cpu", "executor": "processes", "workers": 2, "threads": 1, "slots": 1}
+STORED = {"device": "cpu", "executor": "processes", "workers": 2, "threads": 1}
 
 
 def test_a_resume_takes_workers_and_threads_of_before() -> None:

@@ -15,7 +15,6 @@ from sweeper.core.recipe import Recipe
 from sweeper.report.card import recipe_text
 from sweeper.workflow.options import asked_of, given_options
 from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe, make_recipe, resumed_recipe
-from sweeper.workflow.request_checks import check_request
 from sweeper.workflow.settings import ROPE, TRIALS, Settings, duration, seed_range
 from tests.support import builders
 
@@ -153,7 +152,7 @@ OTHER = {
     "arch": "linknet", "encoder": "resnet50", "encoder_depth": 5, "decoder_width": 24,
     "augment": "full", "size": 64, "batch_size": 4, "crops": "balanced",
     "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
-    "encoder_weights": "imagenet", "engine": "auto", "deterministic": True, "compile": True,
+    "encoder_weights": "imagenet", "engine": "graph", "deterministic": True, "compile": True,
     "precision": "bfloat16",
 }  # fmt: skip
 """A value of each option of the recipe that differs from every default."""
@@ -161,8 +160,9 @@ OTHER = {
 
 @pytest.mark.parametrize("option", OTHER)
 def test_each_option_of_the_recipe_is_heeded_by_a_new_study_and_by_a_resume(option: str) -> None:
-    plain, asked = recipe_of(), recipe_of(**{option: OTHER[option]})
-    resumed = resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, CPU, 30)  # type: ignore[arg-type]
+    hardware = GPU if option == "engine" else CPU  # a processor records nothing
+    plain, asked = recipe_of(hardware), recipe_of(hardware, **{option: OTHER[option]})
+    resumed = resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, hardware, 30)  # type: ignore[arg-type]
     field = RECIPE_OPTIONS.get(option, option)
     assert getattr(plain, field) != getattr(asked, field) == getattr(resumed, field) == OTHER[option]
 
@@ -205,11 +205,3 @@ def test_what_was_given_before_stands_until_it_is_given_again() -> None:
 
 def test_nothing_that_was_not_tried_on_a_gpu_is_its_default() -> None:
     assert recipe_of(GPU).engine == "eager" and not recipe_of(GPU).compiled
-    assert Settings().slots == 1
-
-
-def test_slots_are_for_worker_processes() -> None:
-    for executor in ("inline", "ray"):
-        with pytest.raises(UsageError, match=f"--slots 2 is for worker processes; --executor {executor} trains one"):
-            check_request(None, Settings(executor=executor, slots=2))
-        check_request(None, Settings(executor=executor, slots=1))
