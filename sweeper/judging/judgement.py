@@ -128,8 +128,12 @@ class Judgement:
         """What was found, in one or two sentences; names as they are."""
         if self.networks is None:
             return _headline(self.contest, self.decision, "method")
-        few = min(len(runs) for runs in self.table.runs)
-        once = "one training each" if few == 1 else f"only {few} trainings of some"
+        few, most = (of(len(runs) for runs in self.table.runs) for of in (min, max))
+        once = (
+            "one training each"
+            if most == 1
+            else f"only {count(few, 'training')} of {'each' if few == most else 'some'}"
+        )
         contest, decision = self.networks
         return f"{_headline(contest, decision, 'network')} Of the methods nothing is shown: {once}."
 

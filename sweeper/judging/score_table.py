@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ Ints = npt.NDArray[np.intp]
 class ScoresError(ProblemListError):
     """The scores cannot be judged as they are. `problems` names every fault that was found."""
 
-    heading = "{problems} in the scores {where}; nothing was judged:"
+    heading = "{problems} in the scores of {where}; nothing was judged:"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
     if problems:
         raise ScoresError(source, problems)
     values = cells.table()
+    alone = cells.alone()
     margin, problem = _margin(rows, values, asked)
     problems += [problem] if problem else []
     problems += _constant(values, cells)
@@ -137,11 +139,11 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
         margin_given=asked.margin is not None,
         higher_is_better=not asked.lower_is_better,
         bound=1.0 if rows.of_counts else math.inf,
-        images=cells.images if rows.has("image") else 0,
-        groups=cells.groups,
-        few_groups=cells.few_groups,
+        images=cells.images if rows.has("image") and not alone else 0,
+        groups=None if alone else cells.groups,
+        few_groups=None if alone else cells.few_groups,
         left_out=cells.left_out,
-        notes=scores.notes,
+        notes=(*alone, *scores.notes),
     )
 
 
@@ -220,6 +222,8 @@ class _Cells:
             near = suggestion(asked.baseline, self.methods) or f"; the methods are {listed(self.methods)}"
             self.problems.append(f"--baseline must be one of the methods, got {asked.baseline!r}{near}")
         self.runs, run = self._runs(rows, method)
+        if asked.paired_seeds:
+            self._paired()
         self.image_names, image = _codes(rows.keys["image"]) if rows.has("image") else ([""], np.zeros(size, np.intp))
         self.classes, kind = _codes(rows.keys["class"]) if rows.has("class") else ([""], np.zeros(size, np.intp))
         shape = (len(self.runs), len(self.image_names), len(self.classes))
@@ -263,6 +267,20 @@ class _Cells:
         seeds, seed = _codes(names)
         both, run = _codes_of(method * len(seeds) + seed)
         return [(int(b) // len(seeds), seeds[int(b) % len(seeds)]) for b in both], run
+
+    def _paired(self) -> None:
+        """Methods whose seeds are paired share some."""
+        seeds = [{name for m, name in self.runs if m == own} for own in range(len(self.methods))]
+        apart = [
+            f"{self.methods[i]} and {self.methods[j]}"
+            for i, j in combinations(range(len(seeds)), 2)
+            if not seeds[i] & seeds[j]
+        ]
+        if apart:
+            self.problems.append(
+                f"--paired-seeds compares runs of one seed, got no seed in common of {some(apart)}; name shared seeds "
+                "alike, or leave the option out"
+            )
 
     def _repeated(self, times: npt.NDArray[np.int64], place: Ints, shape: tuple[int, ...]) -> None:
         again = np.flatnonzero(times[np.unravel_index(place, shape)] > 1)
@@ -351,7 +369,15 @@ class _Cells:
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
             found = image_table(self.data, lambda summed: metrics.mean_over(_means(summed), held))
-        return found if self.rows.has("image") else ImageTable(found.scores, np.zeros((len(found.scores), 0)))
+        told_apart = self.rows.has("image") and found.pictures > 1
+        return found if told_apart else ImageTable(found.scores, np.zeros((len(found.scores), 0)))
+
+    def alone(self) -> list[str]:
+        """That there is a single image, or group of them, which tells nothing of others."""
+        if not self.rows.has("image") or self.data.shape[1] > 1:
+            return []
+        what = "image" if self.images == 1 else "group of images"
+        return [f"All scores are of one {what}: nothing tells how others would rank the methods."]
 
 
 def _margin(rows: _Rows, values: ImageTable, asked: Asked) -> tuple[float, str | None]:

@@ -31,8 +31,8 @@ HEADINGS = [
     ),
     (
         ScoresError,
-        "1 problem in the scores a; nothing was judged:",
-        "2 problems in the scores a; nothing was judged:",
+        "1 problem in the scores of a; nothing was judged:",
+        "2 problems in the scores of a; nothing was judged:",
     ),
 ]
 

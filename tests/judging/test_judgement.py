@@ -21,6 +21,7 @@ from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import difference
 from sweeper.judging.judgement import TUNING, Judgement
 from sweeper.judging.score_table import ScoresError
+from sweeper.judging.text import answer_text
 
 Floats = npt.NDArray[np.float64]
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-judged"
@@ -284,3 +285,36 @@ def test_the_committed_example_gives_its_committed_answer() -> None:
     for mine, theirs in zip(document["comparisons"], stored["comparisons"], strict=True):
         assert mine == pytest.approx(theirs)
     assert metrics.METRICS["miou"].title == document["metric"]
+
+
+def test_a_single_image_or_group_is_no_sample_of_images() -> None:
+    """Nothing infinite is told of it, and the claim is about trainings alone."""
+    one = sweeper.judge(table(drawn(images=1, gap=0.05)))
+    groups = sweeper.judge(table(drawn(gap=0.05)).assign(group="patient"))
+    for found, what in ((one, "image"), (groups, "group of images")):
+        assert (found.document.scope, found.document.images, found.document.groups) == ("trainings", 0, None)
+        assert any(f"All scores are of one {what}:" in caveat for caveat in found.caveats)
+        assert "inf" not in answer_text(found)
+    assert "one number for each method tells nothing of chance" in problems(table(drawn(images=1, runs=1)))[0]
+
+
+def test_what_is_told_of_runs_that_differ_in_number() -> None:
+    frame = table(drawn(methods=3, runs=5, gap=0.05), list("abc"))
+    few = frame[(frame["method"] != "c") | (frame["seed"] < 1)]
+    assert sweeper.judge(few).headline.endswith("Of the methods nothing is shown: only 1 training of some.")
+    two = frame[frame["seed"] < 2]
+    assert sweeper.judge(two).headline.endswith("nothing is shown: only 2 trainings of each.")
+
+
+def test_paired_methods_share_seeds() -> None:
+    frame = table(drawn())
+    frame.loc[frame["method"] == "b", "seed"] += 3
+    found = problems(frame, paired_seeds=True)
+    assert len(found) == 1 and "got no seed in common of a and b" in found[0]
+    assert sweeper.judge(frame).document.paired_seeds is False
+
+
+def test_many_methods_make_a_short_answer() -> None:
+    found = sweeper.judge(table(drawn(methods=15, seed=0.02), list("abcdefghijklmno")))
+    text = answer_text(found)
+    assert f"{len(found.reasons) - 6} more stand in the report (--out)." in text and text.count(" against ") < 12
