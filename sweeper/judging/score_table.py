@@ -157,6 +157,8 @@ class _Rows:
         for key, name in names.items():
             if (key == "method" or key in asked.columns) and name not in columns:
                 near = suggestion(name, columns) or f"; the columns are {listed(list(columns))}"
+                if key == "method" and "?" not in near:
+                    near += "; of a column for each method, pandas.melt makes a row for each score"
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
         score = self._score(columns, asked, scores)
         self.keys: dict[str, npt.NDArray[np.str_]] = {}
@@ -199,11 +201,15 @@ class _Rows:
             self.problems.append("at least one row is needed, got none")
         elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
             self.problems.append(
-                f"{_in_rows(wrong)}: no finite number; a class that an image does not have has no row, and a run that "
-                "diverged gets the score that it is worth"
+                f"{_in_rows(wrong)}: no finite number, got {self._first(columns, of, int(wrong[0]))}; a class that an "
+                "image does not have has no row, and a run that diverged gets the score that it is worth"
             )
         elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
             self.problems.append(f"{_in_rows(wrong)}: tp, fp and fn must be ≥ 0")
+
+    def _first(self, columns: Columns, of: Sequence[str], row: int) -> str:
+        name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))
+        return repr(columns[name][row])
 
     def has(self, key: str) -> bool:
         return key in self.keys

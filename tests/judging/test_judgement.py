@@ -213,7 +213,9 @@ def test_all_problems_come_in_one_list() -> None:
     frame.loc[7, "method"] = ""
     found = problems(frame)
     assert len(found) == 2
-    assert found[0].startswith("row 8: the method is empty") and found[1].startswith("rows 3 and 6: no finite number")
+    assert found[0].startswith("row 8: the method is empty") and found[1].startswith(
+        "rows 3 and 6: no finite number, got nan;"
+    )
 
 
 @pytest.mark.parametrize(
@@ -230,6 +232,8 @@ def test_all_problems_come_in_one_list() -> None:
         (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
         (lambda f: f.rename(columns={"method": "model"}), {}, "a column 'method' must say the method of each row"),
+        (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "pandas.melt makes a row"),
+        (lambda f: f.assign(score=f["score"].map("{:.3f}".format).str.replace(".", ",")), {}, "finite number, got '0,"),
         (lambda f: f.assign(group=range(len(f))), {}, "an image must be in one group"),
         (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method tells nothing"),
         (lambda f: f.drop(columns="score").assign(tp=range(24), fp=1, fn=1), {}, "tp + fn, the pixels of the labels"),
