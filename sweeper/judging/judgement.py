@@ -15,7 +15,8 @@ from sweeper.evidence.caveats import caveats
 from sweeper.evidence.decision_rule import beats, difference, measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.verdict import Decision, judged
-from sweeper.judging.score_table import Asked, Scores, ScoreTable, table_of
+from sweeper.judging.rows import Asked, Scores
+from sweeper.judging.score_table import ScoreTable, table_of
 from sweeper.judging.weighing import MethodContest, MethodEvidence, own_interval, weigh_table
 
 TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning reads higher for that alone."

@@ -15,7 +15,7 @@ from sweeper.core.redact import shown_address
 from sweeper.core.text import count, listed, suggestion
 from sweeper.judging.mlflow_store import Run, artifact, runs_of
 from sweeper.judging.read import Runs, read_table
-from sweeper.judging.score_table import Asked, Columns, Scores, ScoresError, some
+from sweeper.judging.rows import Asked, Columns, Scores, ScoresError, some
 
 STATUS = "status"
 """What `where` calls MLflow's own status of a run."""

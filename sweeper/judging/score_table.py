@@ -12,72 +12,20 @@ and each image (or group of images) has its influence on it (`sweeper.evidence.i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.errors import ProblemListError
 from sweeper.core.records import Scale
 from sweeper.core.text import count, listed, suggestion
 from sweeper.evidence.intervals import Floats, ImageTable, image_table
 from sweeper.evidence.replicates import few_groups
+from sweeper.judging.rows import SHOWN, Asked, Rows, Scores, ScoresError, in_rows, some
 
-KEYS = ("method", "seed", "image", "group", "class")
-"""Columns that say what a score is of; `method` alone must be there."""
-COUNTS = ("tp", "fp", "fn")
-OF_COUNTS = {"miou": "mIoU", "dice": "mean Dice"}
-"""What can be made of tp, fp and fn (`--metric`)."""
-SHOWN = 3
-"""Rows, images or runs that a problem names."""
-
-Columns = Mapping[str, Sequence[Any]]
 Ints = npt.NDArray[np.intp]
-
-
-class ScoresError(ProblemListError):
-    """The scores cannot be judged as they are. `problems` names every fault that was found."""
-
-    heading = "{problems} in the scores of {where}; nothing was judged:"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What was read."""
-
-    columns: Columns
-    """Name → one entry per row, all of one length; None and empty texts are missing values."""
-    source: str
-    """Where it comes from, for people."""
-    notes: tuple[str, ...] = ()
-    """What the reader has to say of it."""
-    metric: str | None = None
-    """What is judged where nothing else is asked for."""
-    undefined: bool = False
-    """Whether a NaN is a class that is left out of its image, and no mistake."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of a table, beside its rows."""
-
-    metric: str | None = None
-    """Column of the scores, or what is made of tp, fp and fn."""
-    baseline: str | None = None
-    margin: float | None = None
-    """In the metric's own unit; None = 0.01 where all scores lie in 0–1."""
-    lower_is_better: bool = False
-    paired_seeds: bool = False
-    """Whether seeds of one name are one condition for all methods."""
-    common: bool = False
-    """Whether images that some run has no score of are left out, in place of a problem."""
-    level: float = 0.95
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Key → name of the column that has it, where that is another."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +62,7 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
         ScoresError: with all that is wrong with them.
     """
     source = scores.source
-    rows = _Rows(scores, asked)
+    rows = Rows(scores, asked)
     if rows.problems:
         raise ScoresError(source, rows.problems)
     cells = _Cells(rows, asked)
@@ -147,78 +95,10 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
     )
 
 
-class _Rows:
-    """The columns as arrays, and what is wrong with single rows."""
-
-    def __init__(self, scores: Scores, asked: Asked) -> None:
-        columns = scores.columns
-        self.problems: list[str] = []
-        names = {key: asked.columns.get(key, key) for key in KEYS}
-        for key, name in names.items():
-            if (key == "method" or key in asked.columns) and name not in columns:
-                near = suggestion(name, columns) or f"; the columns are {listed(list(columns))}"
-                if key == "method" and "?" not in near:
-                    near += "; of a column for each method, pandas.melt makes a row for each score"
-                self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
-        score = self._score(columns, asked, scores)
-        self.keys: dict[str, npt.NDArray[np.str_]] = {}
-        self.numbers = np.zeros((0, 0))
-        if not self.problems:
-            self._read(scores, names, COUNTS if self.of_counts else (score,))
-
-    def _score(self, columns: Columns, asked: Asked, scores: Scores) -> str:
-        """The column of the scores; of none where they are made of counts."""
-        score = asked.metric or scores.metric or "score"
-        self.of_counts = score not in columns and all(c in columns for c in COUNTS)
-        if self.of_counts:
-            self.metric = asked.metric or "miou"
-            self.title = OF_COUNTS.get(self.metric, self.metric)
-            if self.metric not in OF_COUNTS:
-                self.problems.append(
-                    f"--metric must be a column, or {' or '.join(OF_COUNTS)} of tp, fp and fn, got {self.metric!r}"
-                )
-            if asked.lower_is_better:
-                self.problems.append(f"of {self.title}, higher is better; leave --lower-is-better out")
-        elif score not in columns:
-            near = suggestion(score, columns) or f"; the columns are {listed(list(columns))}"
-            self.problems.append(
-                f"a column {score!r} must hold the scores (--metric names another), or tp, fp and fn, got none{near}"
-            )
-        else:
-            self.metric = self.title = score
-        return score
-
-    def _read(self, scores: Scores, names: Mapping[str, str], of: Sequence[str]) -> None:
-        columns = scores.columns
-        for key, name in names.items():
-            if name in columns:
-                self.keys[key] = np.array([_text(value) for value in columns[name]], dtype=np.str_)
-        for key in ("method", "seed", "image", "class"):
-            if key in self.keys and len(empty := np.flatnonzero(self.keys[key] == "")):
-                self.problems.append(f"{_in_rows(empty)}: the {key} is empty; name it, or leave the column out")
-        self.numbers = np.array([_numbers(columns[name]) for name in of])
-        if not self.numbers.shape[1]:
-            self.problems.append("at least one row is needed, got none")
-        elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
-            self.problems.append(
-                f"{_in_rows(wrong)}: no finite number, got {self._first(columns, of, int(wrong[0]))}; a class that an "
-                "image does not have has no row, and a run that diverged gets the score that it is worth"
-            )
-        elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
-            self.problems.append(f"{_in_rows(wrong)}: tp, fp and fn must be ≥ 0")
-
-    def _first(self, columns: Columns, of: Sequence[str], row: int) -> str:
-        name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))
-        return repr(columns[name][row])
-
-    def has(self, key: str) -> bool:
-        return key in self.keys
-
-
 class _Cells:
     """Runs × images × classes: which there are, and what is wrong with their being there."""
 
-    def __init__(self, rows: _Rows, asked: Asked) -> None:
+    def __init__(self, rows: Rows, asked: Asked) -> None:
         self.rows, self.problems = rows, list[str]()
         size = rows.numbers.shape[1]
         self.methods, method = _codes(rows.keys["method"])
@@ -257,7 +137,7 @@ class _Cells:
     def images(self) -> int:
         return len(self.image_names)
 
-    def _runs(self, rows: _Rows, method: Ints) -> tuple[list[tuple[int, str]], Ints]:
+    def _runs(self, rows: Rows, method: Ints) -> tuple[list[tuple[int, str]], Ints]:
         """(method, name) of each run, and the run of each row. Without seeds and images every row is a run."""
         if rows.has("seed"):
             names = rows.keys["seed"]
@@ -295,7 +175,7 @@ class _Cells:
             hint = (
                 "" if self.rows.has("seed") else "; where they are several trainings, a column `seed` tells them apart"
             )
-            self.problems.append(f"{_in_rows(again)}: several rows for the same {listed(keys)}{hint}")
+            self.problems.append(f"{in_rows(again)}: several rows for the same {listed(keys)}{hint}")
 
     def _missing(self, there: npt.NDArray[np.bool_], method_of: list[int], *, leave_out: bool) -> None:
         """Every run must have what any run has."""
@@ -346,7 +226,7 @@ class _Cells:
         first[image[::-1]] = np.arange(len(image))[::-1]
         changing = np.flatnonzero(code != code[first[image]])
         if len(changing):
-            self.problems.append(f"{_in_rows(changing)}: an image must be in one group, got another than before")
+            self.problems.append(f"{in_rows(changing)}: an image must be in one group, got another than before")
             return
         kept = getattr(self, "kept", np.arange(len(first)))
         groups = [str(names[first[i]]) or None for i in kept]
@@ -386,7 +266,7 @@ class _Cells:
         return [f"All scores are of one {what}: nothing tells how others would rank the methods."]
 
 
-def _margin(rows: _Rows, values: ImageTable, asked: Asked) -> tuple[float, str | None]:
+def _margin(rows: Rows, values: ImageTable, asked: Asked) -> tuple[float, str | None]:
     if asked.margin is not None:
         sound = asked.margin > 0 and math.isfinite(asked.margin)
         return (asked.margin, None) if sound else (0.01, f"--margin must be above 0, got {asked.margin:g}")
@@ -424,23 +304,6 @@ def _means(summed: Floats) -> Floats:
     return np.divide(summed[..., 0], summed[..., 1], out=np.zeros(summed.shape[:-1]), where=summed[..., 1] != 0)
 
 
-def _text(value: Any) -> str:
-    """A key as text; 1.0 and "1" are one."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def _numbers(values: Sequence[Any]) -> Floats:
-    def number(value: Any) -> float:
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            return math.nan
-
-    return np.array([number(value) for value in values], dtype=np.float64)
-
-
 def _codes(values: npt.NDArray[np.str_]) -> tuple[list[str], Ints]:
     """Distinct values in the order in which they come, and the place of each entry among them."""
     found, first, codes = np.unique(values, return_index=True, return_inverse=True)
@@ -456,15 +319,3 @@ def _codes_of(values: Ints) -> tuple[list[int], Ints]:
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
     return [int(found[i]) for i in order], rank[codes]
-
-
-def _in_rows(which: npt.NDArray[np.int64]) -> str:
-    """`rows 2, 5 and 7`, counted from 1 without the header."""
-    shown = some([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
-    return f"{'row' if len(which) == 1 else 'rows'} {shown}"
-
-
-def some(names: Sequence[str], of: int | None = None, most: int = SHOWN) -> str:
-    """`a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
-    total = len(names) if of is None else of
-    return listed(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"

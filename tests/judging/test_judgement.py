@@ -20,7 +20,7 @@ from sweeper.core import metrics
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import difference
 from sweeper.judging.judgement import TUNING, Judgement
-from sweeper.judging.score_table import ScoresError
+from sweeper.judging.rows import ScoresError
 from sweeper.judging.text import answer_text
 
 Floats = npt.NDArray[np.float64]

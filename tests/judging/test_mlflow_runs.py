@@ -16,7 +16,7 @@ import sweeper as package
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import TRACKING
 from sweeper.judging import mlflow_store
-from sweeper.judging.score_table import ScoresError
+from sweeper.judging.rows import ScoresError
 from sweeper.tracking import connect
 from tests.judging.test_judgement import drawn
 from tests.support.mlflow_server import Server
