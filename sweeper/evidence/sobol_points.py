@@ -38,8 +38,8 @@ def sobol_points(dimensions: int, count: int) -> Floats:
     if dimensions > len(DIRECTIONS):
         from scipy.stats import qmc
 
-        points: Floats = qmc.Sobol(dimensions, seed=SEED).random(count)
-        return points
+        found: Floats = qmc.Sobol(dimensions, seed=SEED).random(count)
+        return found
     directions = np.ones((dimensions, BITS), dtype=np.int64)
     for own, (polynomial, start) in zip(directions[1:], DIRECTIONS[1:dimensions], strict=True):
         degree = len(start)
@@ -58,5 +58,5 @@ def sobol_points(dimensions: int, count: int) -> Floats:
     scrambled = digits @ scramble.transpose(0, 2, 1) % 2 @ (1 << high_first)
     index = np.arange(count)
     chosen = ((index ^ index >> 1)[:, None] >> np.arange(BITS) & 1).astype(bool)  # by Gray's code
-    whole = np.bitwise_xor.reduce(np.where(chosen[:, None], scrambled, 0), axis=2) ^ shift
-    return whole * 2.0**-BITS
+    points: Floats = (np.bitwise_xor.reduce(np.where(chosen[:, None], scrambled, 0), axis=2) ^ shift) * 2.0**-BITS
+    return points
