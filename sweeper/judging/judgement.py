@@ -263,8 +263,8 @@ def _caveats(table: ScoreTable, contest: Contest) -> list[str]:
         )
     if table.left_out:
         found.append(
-            f"{count(table.left_out, 'image')} that some run had no score of were left out: where they are missing "
-            "because a method failed on them, it reads too high."
+            f"{count(table.left_out, 'image was', 'images were')} left out, of which some run had no score: where that "
+            "is because a method failed on them, it reads too high."
         )
     uneven = sorted({len(runs) for runs in table.runs})
     if len(uneven) > 1:

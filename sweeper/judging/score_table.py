@@ -26,6 +26,8 @@ from sweeper.evidence.replicates import few_groups
 from sweeper.judging.rows import SHOWN, Asked, Rows, Scores, ScoresError, in_rows, some
 
 Ints = npt.NDArray[np.intp]
+RUNS_SHOWN = 6
+"""Runs whose missing scores are told."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
     """
     source = scores.source
     rows = Rows(scores, asked)
+    if not 0.5 <= asked.level < 1:
+        rows.problems.append(f"the level must be at least 0.5 and below 1, got {asked.level:g}")
     if rows.problems:
         raise ScoresError(source, rows.problems)
     cells = _Cells(rows, asked)
@@ -200,14 +204,17 @@ class _Cells:
             if len(which):
                 shown = some([repr(self.image_names[i]) for i in which])
                 self.problems.append(f"{count(len(which), 'image')} that only {self.methods[m]} has ({shown}); {hint}")
-        for r, (m, name) in enumerate(self.runs):
+                lacking[:, which] = False
+        bad_runs = np.flatnonzero(lacking.any(axis=(1, 2)))
+        for r in bad_runs[:RUNS_SHOWN].tolist():
             cells = np.argwhere(lacking[r])
-            if len(cells):
-                shown = some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
-                self.problems.append(
-                    f"{count(len(cells), 'score is', 'scores are')} missing of {self._run(m, name)} that others have "
-                    f"({shown}); {hint}"
-                )
+            shown = some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
+            self.problems.append(
+                f"{count(len(cells), 'score is', 'scores are')} missing of {self._run(*self.runs[r])} that others have "
+                f"({shown}); {hint}"
+            )
+        if len(bad_runs) > RUNS_SHOWN:
+            self.problems.append(f"scores are missing of {count(len(bad_runs) - RUNS_SHOWN, 'run')} more")
 
     def _labels(self) -> None:
         """tp + fn are the labels' pixels, and the labels are the same for all."""
@@ -267,11 +274,18 @@ class _Cells:
 
 
 def _margin(rows: Rows, values: ImageTable, asked: Asked) -> tuple[float, str | None]:
-    if asked.margin is not None:
-        sound = asked.margin > 0 and math.isfinite(asked.margin)
-        return (asked.margin, None) if sound else (0.01, f"--margin must be above 0, got {asked.margin:g}")
     found = np.zeros(1) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
-    if not len(found) or (found.min() >= 0 and found.max() <= 1):
+    share = not len(found) or (found.min() >= 0 and found.max() <= 1)
+    if asked.margin is not None:
+        if not 0 < asked.margin < math.inf:
+            return 0.01, f"--margin must be above 0, got {asked.margin:g}"
+        if share and asked.margin >= 1:
+            return 0.01, (
+                f"--margin must be below 1 where scores lie within 0 to 1, got {asked.margin:g}; it is in the score's "
+                f"own unit: {asked.margin:g} per cent is {asked.margin / 100:g}"
+            )
+        return asked.margin, None
+    if share:
         return 0.01, None
     return 0.01, (
         f"the scores reach from {found.min():g} to {found.max():g}, so that the usual margin of 0.01 may not be one; "

@@ -229,6 +229,8 @@ def test_all_problems_come_in_one_list() -> None:
         (lambda f: f[f["method"] == "a"], {}, "at least 2 methods must be compared, got a"),
         (lambda f: f.assign(score=100 * f["score"]), {}, "so that the usual margin of 0.01 may not be one"),
         (lambda f: f, {"margin": 0}, "--margin must be above 0, got 0"),
+        (lambda f: f, {"margin": 2}, "--margin must be below 1 where scores lie within 0 to 1, got 2; it is in"),
+        (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
         (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
         (lambda f: f.rename(columns={"method": "model"}), {}, "a column 'method' must say the method of each row"),
@@ -245,11 +247,20 @@ def test_a_table_that_cannot_be_judged_says_why(change: Any, asked: dict[str, An
     assert any(words in problem for problem in found), found
 
 
+def test_what_is_missing_is_told_once() -> None:
+    frame = table(drawn(methods=3, images=6, runs=4), list("abc"))
+    assert problems(frame[(frame["method"] == "a") | (frame["image"] != 3)]) == [
+        "1 image that only a has ('3'); score it, or leave such images out with --common"
+    ]
+    found = problems(frame[(frame["method"] == "a") | (frame["image"] != frame["seed"])])
+    assert len(found) == 7 and found[-1] == "scores are missing of 2 runs more"
+
+
 def test_images_that_some_run_lacks_are_left_out_on_request_and_said() -> None:
     frame = table(drawn(images=10))
     found = sweeper.judge(frame[(frame["method"] == "a") | (frame["image"] > 1)], common=True)
     assert (found.document.images, found.document.left_out) == (8, 2)
-    assert any("2 images that some run had no score of" in caveat for caveat in found.caveats)
+    assert any("2 images were left out" in caveat for caveat in found.caveats)
     whole = sweeper.judge(frame[frame["image"] > 1])
     assert difference(found.contest, 0, 1) == difference(whole.contest, 0, 1)
 
