@@ -1,4 +1,5 @@
-"""What the site shows of files outside docs/: the example reports, the spaces' page, changelog, how to contribute.
+"""What the site shows of files outside docs/: the example reports, the spaces' page, changelog, how to
+contribute, the verdict's proof.
 
 Links are written as they are in the repository, so that they work there; here they become those of the site.
 """
@@ -16,6 +17,8 @@ PAGES = {
     "reference/spaces.md": ROOT / "search_spaces/README.md",
     "reference/changelog.md": ROOT / "CHANGELOG.md",
     "reference/contributing.md": ROOT / "CONTRIBUTING.md",
+    "verdict-proof.md": ROOT / "bench/verdict.md",
+    "verdict-tables.md": ROOT / "bench/verdict_tables.md",
     **{f"{name}/report.md": ROOT / f"reports/{name}/report.md" for name in EXAMPLES},
 }
 """Page of the site: file of the repository."""

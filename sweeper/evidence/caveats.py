@@ -8,7 +8,7 @@ from sweeper.evidence.decision_rule import units
 
 FEW_IMAGES = 40
 """Fewer test images (or groups) than this, and the intervals were seen to cover less than they say
-(docs/verdict.md)."""
+(bench/verdict.md)."""
 
 
 def caveats(evidence: Contest) -> tuple[str, ...]:
@@ -29,13 +29,8 @@ def caveats(evidence: Contest) -> tuple[str, ...]:
         groups = count(evidence.few_groups, "group")
         found.append(
             f"The {evidence.test_pictures:,} test images come in only {groups} of related ones. The intervals take a "
-            "group as one image, so that they are wide"
-            + (
-                "; the sentence about these groups alone takes the images as the sample, and says nothing of other "
-                "groups (another video, another patient)."
-                if isinstance(evidence, Evidence)
-                else "."
-            )
+            "group as one image, so that they are wide; the sentence about these groups alone takes the images as "
+            "the sample, and says nothing of other groups (another video, another patient)."
         )
     if not isinstance(evidence, Evidence):
         return tuple(found)

@@ -7,7 +7,7 @@ proportion 10 : 5 : 4 : 3 : 3 …, as most confirmations end early: 0.02, 0.01, 
 and 8. What one spends is the chance that it lets a zero difference through which none before it did (Lan & DeMets
 1983). So the intervals of all of them hold together with 95 %, whenever and why ever the confirmation ends (repeated
 confidence intervals: Jennison & Turnbull 1989). The published boundaries are for known variances, and let more through
-on Student's t; ours are made for t on S − 1 degrees of freedom, by simulation (docs/verdict.md).
+on Student's t; ours are made for t on S − 1 degrees of freedom, by simulation (bench/verdict.md).
 """
 
 from __future__ import annotations

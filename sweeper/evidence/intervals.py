@@ -23,7 +23,7 @@ v₁ + max(0, v₂ − v₃), the interaction staying in the part with the fewes
 
     t = (t_{S−1} v₁ + t_{n−1} (v₂ − v₃)) / (v₁ + v₂ − v₃),      interval = estimate ± t √(v₁ + v₂ − v₃)
 
-which is exact when one part is alone and errs on the wide side between. docs/verdict.md has its calibration.
+which is exact when one part is alone and errs on the wide side between. bench/verdict.md has its calibration.
 
 Sources: Cochran & Cox, *Experimental Designs* (1957), 4.14; Jaeckel, *The infinitesimal jackknife* (Bell Laboratories
 1972); Efron, *The jackknife, the bootstrap and other resampling plans* (1982), 6; Cornfield & Tukey, *Average values of

@@ -85,5 +85,5 @@ def _pairs(judgement: Judgement) -> str:
                     interval_text(gap.model_copy(update={"estimate": gap.se_image, "low": float("-inf")}), digits),
                 ]
             )
-    header = ["reads better", "than", f"by, {level(judgement.level)} interval", "error from seeds", "error from images"]
+    header = ["better", "worse", f"by, {level(judgement.level)} interval", "error from seeds", "error from images"]
     return table(header, rows, left=2)

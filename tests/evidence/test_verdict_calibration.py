@@ -1,6 +1,6 @@
 """A quick run of bench/verdict_calibration.py: the procedure keeps its error, and a broken one is caught.
 
-The true rates of clear winners are below 5 % (docs/verdict.md has them from simulations), so that the limits here
+The true rates of clear winners are below 5 % (bench/verdict.md has them from simulations), so that the limits here
 are passed with overwhelming probability; the mutations go far beyond them.
 """
 
