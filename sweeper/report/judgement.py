@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,8 +82,10 @@ def _pairs(judgement: Judgement) -> str:
                     code(one.family),
                     code(contest.finalists[j].family),
                     interval_text(gap, digits),
-                    interval_text(gap.model_copy(update={"estimate": gap.se_seed, "low": float("-inf")}), digits),
-                    interval_text(gap.model_copy(update={"estimate": gap.se_image, "low": float("-inf")}), digits),
+                    *(
+                        f"{error:.{digits}f}" if math.isfinite(error) else MISSING
+                        for error in (gap.se_seed, gap.se_image)
+                    ),
                 ]
             )
     header = ["better", "worse", f"by, {level(judgement.level)} interval", "error from seeds", "error from images"]

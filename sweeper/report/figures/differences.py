@@ -36,5 +36,7 @@ def differences(judgement: Judgement) -> Drawn:
         f"Dots: differences to {code(names[to])}, above 0 better; lines: {level(judgement.level)} intervals. Within "
         f"the grey band (± {table.margin:g}) a difference does not matter. Blue is shown to be better, red to be worse."
     )
+    if not all(math.isfinite(difference(contest, i, to).low) for i in rows):
+        text += " A dot without a line: nothing is known of its error."
     other = "baseline" if contest.baseline is not None else "named method"
     return Drawn(figure, text, f"What each method gains over the {other}")
