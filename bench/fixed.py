@@ -11,10 +11,11 @@ import json
 import statistics
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.core.events import Evaluated, Started
+from sweeper.core.events import Stored
 from sweeper.executors.processes import ProcessBackend
 
 # As `sweeper run`: what is imported here the workers import too, and they start before the rest is.
@@ -32,6 +33,7 @@ class Fixed:
     """A list of trainings as work; every one goes on to its end."""
 
     results: list[TrialResult]
+    over = False
 
     def __init__(self, specs: list[TrialSpec], tracker: Tracker) -> None:
         self.queue, self.tracker, self.results = specs, tracker, []
@@ -39,16 +41,14 @@ class Fixed:
     def next(self) -> TrialSpec | None:
         if not self.queue:
             return None
-        spec = self.queue.pop(0)
-        self.tracker.notify(Started(spec))
-        return spec
+        return self.queue.pop(0)
 
     def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
-        self.tracker.notify(Evaluated(spec, evaluation, last))
         return "go"
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
-        self.results.append(self.tracker.record(result))
+        self.results.append(result)
+        self.tracker.notify(Stored(result))
 
     def paused(self, spec: TrialSpec, result: TrialResult) -> None:
         raise SystemExit("paused")
@@ -80,9 +80,12 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
     from sweeper.core.recipe import Recipe
     from sweeper.core.records import Conditions
     from sweeper.data import divide, load_dataset
-    from sweeper.fingerprint.imbalance import imbalance_of
+    from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
+    from sweeper.space import default_space_name, load_space
+    from sweeper.storage import Plan, create_study, open_storage
     from sweeper.study.loop import drive
     from sweeper.tracking import Tracker
+    from sweeper.version import versions
 
     # In the order of `sweeper run`, whose workers load meanwhile.
     tracker = Tracker("sqlite:///mlflow.db", warn=print)
@@ -92,7 +95,15 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
     recipe = Recipe(steps=steps, precision=backend.hardware().precision)
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     executor = backend.open(conditions, Path(".sweeper/checkpoints"))
-    tracker.start_sweep("fixed", conditions, parent_run_id=None, settings={})
+    plan = Plan(
+        created=datetime.now(UTC).isoformat(),
+        conditions=conditions,
+        profile=profile_dataset(dataset),
+        space=load_space(default_space_name(dataset.task)),
+        imbalance=imbalance,
+        versions=versions(),
+    )
+    tracker.begin(create_study(open_storage("sqlite:///sweeper.db"), "fixed", plan), plan)
     work = Fixed(specs, tracker)
     drive(executor, work, lambda: None)
     tracker.end_sweep("FINISHED")

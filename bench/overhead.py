@@ -63,14 +63,14 @@ def main() -> None:
         tracker = None
         if not given.no_mlflow:
             tracker = Tracker(uri, warn=print)
-            tracker.start_sweep("bench", plan.conditions, parent_run_id=None, settings={})
+            tracker.begin(study, plan)
         work = Search(
             study,
             SPACE,
             plan.conditions,
             imbalance=60.0,
             trials=given.trials,
-            recorder=Observers((display,), tracker),
+            recorder=Observers((display,) if tracker is None else (tracker, display)),
             checkpoints=folder,
         )
         profile = cProfile.Profile()
@@ -81,6 +81,10 @@ def main() -> None:
         profile.disable()
         if given.profile:
             pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
+        if tracker is not None:
+            began = time.perf_counter()
+            tracker.end_sweep("FINISHED")
+            print(f"the end waited {time.perf_counter() - began:.2f} s for MLflow")
         memory = np.array(display.memory)
         for what, marks in (("by the clock", display.times), ("of the processor", display.processor)):
             each = 1000 * np.diff(marks)

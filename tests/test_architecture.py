@@ -125,11 +125,11 @@ def loaded_by(statement: str) -> set[str]:
     return set(run.stdout.split())
 
 
-def test_the_parent_process_never_loads_torch() -> None:
-    """Torch takes half a gigabyte; only the workers need it."""
+def test_the_parent_process_never_loads_torch_nor_mlflow_before_it_is_used() -> None:
+    """Torch takes half a gigabyte, and only the workers need it; MLflow takes seconds, also of a request refused."""
     loaded = loaded_by("import sweeper.workflow.run, sweeper.cli.run")
     assert "optuna" in loaded
-    assert not loaded & {"torch", "segmentation_models_pytorch", "timm"}
+    assert not loaded & {"torch", "segmentation_models_pytorch", "timm", "mlflow"}
 
 
 def test_what_workers_tell_does_not_load_torch_either() -> None:

@@ -123,8 +123,7 @@ class Dropped:
 
 
 SweepEvent = Started | Evaluated | Paused | Resumed | Finished | Stored | Dropped
-"""What the tracker, the display, the timekeeper and the status file are told by `notify`. A recorder learns of
-`Finished` by its `record` instead."""
+"""What the tracker, the display, the timekeeper and the status file are told by `notify`."""
 
 
 class Observer(Protocol):
@@ -134,31 +133,13 @@ class Observer(Protocol):
         """Take an event; those that mean nothing to it are passed over."""
 
 
-class Recorder(Observer, Protocol):
-    """An observer that makes a result complete before it is stored."""
-
-    def record(self, result: TrialResult) -> TrialResult:
-        """A training gave its result; what is returned is stored (the tracker adds its run)."""
-
-
 @dataclass(frozen=True)
 class Observers:
-    """Tells each in turn; one of them may complete the results, so that the others and the storage see the run's id."""
+    """Tells each in turn."""
 
     observers: tuple[Observer, ...]
-    recorder: Recorder | None = None
 
     def notify(self, event: SweepEvent) -> None:
-        """Tell the recorder, then the others."""
-        if self.recorder is not None:
-            self.recorder.notify(event)
+        """Tell each of them."""
         for observer in self.observers:
             observer.notify(event)
-
-    def record(self, result: TrialResult) -> TrialResult:
-        """Complete a result and tell the others that its training has finished."""
-        if self.recorder is not None:
-            result = self.recorder.record(result)
-        for observer in self.observers:
-            observer.notify(Finished(result.spec, result))
-        return result

@@ -31,7 +31,7 @@ from sweeper.storage.interim_analyses import (
     note_session,
     plans_of_analyses,
 )
-from sweeper.storage.mlflow_runs import linked, note_parent, note_runs, parents
+from sweeper.storage.mlflow_runs import linked, note_parent, note_runs
 from sweeper.storage.plan import (
     Plan,
     check_name,
@@ -105,7 +105,6 @@ __all__ = [
     "open_storage",
     "pack",
     "pack_value",
-    "parents",
     "plans_of_analyses",
     "present_trials",
     "read_machine",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import optuna
 
-from sweeper.core.events import NOT_NEEDED, Answer, Dropped, Evaluated, Recorder
+from sweeper.core.events import NOT_NEEDED, Answer, Dropped, Evaluated, Observer
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.storage.results import extra_results
 from sweeper.study.training_list import Batch, Key, completed, key_of
@@ -46,7 +46,7 @@ class Race(Batch):
         rounds: Rounds,
         places: Sequence[TrialSpec],
         *,
-        recorder: Recorder,
+        recorder: Observer,
         admit: Callable[[int], bool],
         begun: Callable[[Round, int], None],
     ) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from sweeper.core.events import Answer, Dropped, Evaluated, Paused, Recorder, Resumed, Started, Stored
+from sweeper.core.events import Answer, Dropped, Evaluated, Finished, Observer, Paused, Resumed, Started, Stored
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, defaults, floor_of, suggest
@@ -85,7 +85,7 @@ class Search:
         *,
         imbalance: float,
         trials: int,
-        recorder: Recorder,
+        recorder: Observer,
         checkpoints: Path,
         admit: Callable[[int], bool] = always,
         known: Iterable[TrialResult] = (),
@@ -100,7 +100,7 @@ class Search:
             conditions: the study's.
             imbalance: as `suggest` takes it.
             trials: how many counted trials there are to be.
-            recorder: is told what happens, and completes results.
+            recorder: is told what happens.
             checkpoints: folder of the trials that wait.
             admit: whether a training of so many steps may still begin.
             known: trainings made before the search; a trial that is the same one is not trained again.
@@ -324,7 +324,7 @@ class Search:
 
     def _end(self, result: TrialResult) -> None:
         """Store it, then tell everyone."""
-        result = self._recorder.record(result)
+        self._recorder.notify(Finished(result.spec, result))
         end(self._study, result)
         self._drop_checkpoint(result.spec)
         self._done += 1

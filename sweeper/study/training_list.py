@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 
-from sweeper.core.events import Answer, Dropped, Evaluated, Recorder, Started, Stored
+from sweeper.core.events import Answer, Dropped, Evaluated, Finished, Observer, Started, Stored
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.storage.results import extra_results, store_extra
 
@@ -42,7 +42,7 @@ class Batch:
         study: optuna.Study,
         specs: Sequence[TrialSpec],
         *,
-        recorder: Recorder,
+        recorder: Observer,
         admit: Callable[[int], bool] = always,
     ) -> None:
         """`specs` are of one purpose, their numbers do not matter; `admit(steps)` = a training may still begin."""
@@ -95,7 +95,7 @@ class Batch:
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""
-        result = self._recorder.record(result)
+        self._recorder.notify(Finished(result.spec, result))
         store_extra(self._study, result)
         self._running.pop(spec.number, None)
         self._recorder.notify(Stored(result))

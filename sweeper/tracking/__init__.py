@@ -1,8 +1,8 @@
 """MLflow: a projection of the study for people; no conclusion is read back from it.
 
-the study, or what happens to it → tracker.py → desired_runs.py (what is to be there; names and numbers: values.py)
-                                                      ↓ compared by projection.py and run_writes.py
-                                                   MLflow, in the thread of background.py
+the study, then each result → tracker.py → runs.py (what is to be there; names and numbers: values.py)
+                                               ↓ compared with what is there by mirror.py
+                                            MLflow, in the tracker's thread
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Requests to MLflow's server that end: the timeout of `requests` is one between two bytes, and never of the whole.
 
-MLflow makes its sessions with one adapter class. Ours takes its place, and its connections have a clock: a request,
-from its first byte to the last of its answer, may take its timeout, and as long as what it moves takes on a slow line.
+MLflow makes its sessions with one adapter class. Ours takes its place: the answer to a request, from the moment it is
+waited for, may take the timeout, and as long as its bytes take on a slow line. What is sent has no such trouble: a
+socket's timeout is that of a whole block.
 """
 
 from __future__ import annotations
@@ -18,52 +19,32 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 SLOWEST_LINE = 16 * 1024
 """Bytes per second."""
-BLOCK = 16 * 1024
-"""Bytes that are sent at a time."""
-
-
-class _Clock:
-    """Of one request."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self._timeout = float("inf") if timeout is None else timeout
-        self._began = self._heard = time.monotonic()
-        self._bytes = 0
-
-    def moved(self, size: int) -> None:
-        """So many bytes were sent or received."""
-        self._bytes += size
-        self._heard = time.monotonic()
-
-    def left(self) -> float:
-        """Seconds that it may still take.
-
-        Raises:
-            TimeoutError: if there are none left.
-        """
-        end = min(self._heard, self._began + self._bytes / SLOWEST_LINE) + self._timeout
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(f"timed out after {self._bytes} bytes")
-        return left
 
 
 class _Answer(io.RawIOBase):
-    """What comes from a socket, for so long as its clock allows."""
+    """What comes from a socket, until its time is over."""
 
-    def __init__(self, sock: socket.socket, own: io.RawIOBase, clock: _Clock) -> None:
-        """`own` is the socket's own file, which keeps it open."""
-        self._sock, self._own, self._clock = sock, own, clock
+    def __init__(self, sock: socket.socket, own: io.RawIOBase, timeout: float) -> None:
+        """`own` is the socket's own file, which keeps it open; `timeout` in seconds."""
+        self._sock, self._own, self._silence = sock, own, timeout
+        self._until = time.monotonic() + timeout
 
     def readable(self) -> bool:
         """Yes."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """As a socket's file."""
-        self._sock.settimeout(self._clock.left())
+        """As a socket's file.
+
+        Raises:
+            TimeoutError: if its time is over.
+        """
+        left = min(self._silence, self._until - time.monotonic())
+        if left <= 0:
+            raise TimeoutError("timed out, though bytes keep coming")
+        self._sock.settimeout(left)  # the next request sets it anew
         size = self._sock.recv_into(buffer)
-        self._clock.moved(size)
+        self._until += size / SLOWEST_LINE
         return size
 
     def close(self) -> None:
@@ -73,33 +54,13 @@ class _Answer(io.RawIOBase):
 
 
 class _Bounded(HTTPConnection):
-    """A connection whose requests have a clock each."""
-
-    _clock: _Clock
-
-    def connect(self) -> None:
-        """As urllib3's; an encrypted one, or one through a proxy, talks before its first request."""
-        self._clock = _Clock(self.timeout)
-        super().connect()
-
-    def putrequest(self, *given: Any, **more: Any) -> None:
-        """Begin a request."""
-        self._clock = _Clock(self.timeout)
-        super().putrequest(*given, **more)
-
-    def send(self, data: Any) -> None:
-        """Send bytes, block by block."""
-        for start in range(0, len(data), BLOCK):
-            if self.sock is not None:  # else this connects
-                self.sock.settimeout(self._clock.left())
-            block = data[start : start + BLOCK]
-            super().send(block)
-            self._clock.moved(len(block))
+    """A connection whose answers have an end."""
 
     def response_class(self, sock: socket.socket, *given: Any, **more: Any) -> http.client.HTTPResponse:  # type: ignore[override]
-        """An answer that is read by the clock."""
+        """An answer, also of a proxy on the way."""
         response = http.client.HTTPResponse(sock, *given, **more)
-        response.fp = io.BufferedReader(_Answer(sock, response.fp.detach(), self._clock))
+        if self.timeout is not None:
+            response.fp = io.BufferedReader(_Answer(sock, response.fp.detach(), self.timeout))
         return response
 
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow.entities import LoggedModelOutput
-from mlflow.environment_variables import MLFLOW_TRACKING_URI
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
-from sweeper.system.locks import sqlite_path
-from sweeper.system.postgres import is_postgres, named_url
 from sweeper.tracking.mlflow_connection import connect, no_store
 
 if TYPE_CHECKING:
@@ -64,34 +58,33 @@ def register_network(
         from mlflow.models import Model, ModelSignature
         from mlflow.types.schema import Schema, TensorSpec
 
-    experiment_id, run_id = _sweep_run(uri, study)
+    client, experiment_id, run_id = _sweep_run(uri, study)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(client.tracking_uri)  # the flavour knows no client; the command ends after this
     try:
-        with _tracking_to(_resolved(uri)):  # the flavour knows no client
-            client = MlflowClient()
-            model = client.create_logged_model(
-                experiment_id, name=study, source_run_id=run_id, params=text.params, model_type="segmentation"
+        model = client.create_logged_model(
+            experiment_id, name=study, source_run_id=run_id, params=text.params, model_type="segmentation"
+        )
+        shape = (-1, example.shape[1], -1, -1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of mlflow and torch about each other
+            info = Model.log(
+                None,
+                mlflow.pytorch,
+                model_id=model.model_id,
+                registered_model_name=name,
+                pytorch_model=network,
+                signature=ModelSignature(
+                    inputs=Schema([TensorSpec(example.dtype, shape)]),
+                    outputs=Schema([TensorSpec(example.dtype, (-1, -1, -1, -1))]),
+                ),
+                input_example=example,
+                serialization_format="pt2",
+                pip_requirements=list(text.requirements),
             )
-            shape = (-1, example.shape[1], -1, -1)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of mlflow and torch about each other
-                info = Model.log(
-                    None,
-                    mlflow.pytorch,
-                    model_id=model.model_id,
-                    registered_model_name=name,
-                    pytorch_model=network,
-                    signature=ModelSignature(
-                        inputs=Schema([TensorSpec(example.dtype, shape)]),
-                        outputs=Schema([TensorSpec(example.dtype, (-1, -1, -1, -1))]),
-                    ),
-                    input_example=example,
-                    serialization_format="pt2",
-                    pip_requirements=list(text.requirements),
-                )
-            client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-            version: Any = info.registered_model_version
-            client.update_model_version(name, str(version), description=text.description)
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        version: Any = info.registered_model_version
+        client.update_model_version(name, str(version), description=text.description)
     except MlflowException as error:
         raise UsageError(
             f"--register {name}: MLflow at {shown_address(uri)} does not take the model: {cause(error)}"
@@ -99,28 +92,8 @@ def register_network(
     return f"models:/{name}/{version}"
 
 
-@contextmanager
-def _tracking_to(uri: str) -> Iterator[None]:
-    """MLflow's fluent functions write to this address, and afterwards to where they did before.
-
-    MLflow keeps the address in the environment, too, and cannot tell one that was set from its default: restoring
-    what `get_tracking_uri` says would give every later process of this one the default of this folder.
-    """
-    import mlflow
-
-    variable = os.environ.get(MLFLOW_TRACKING_URI.name)
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None  # type: ignore[no-untyped-call]
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None: nothing was set
-        if variable is not None:
-            os.environ[MLFLOW_TRACKING_URI.name] = variable
-
-
-def _sweep_run(uri: str, study: str) -> tuple[str, str]:
-    """Ids of a study's experiment and of its sweep's run, the newest."""
+def _sweep_run(uri: str, study: str) -> tuple[MlflowClient, str, str]:
+    """A client of the store, and the ids there of a study's experiment and of its sweep's run, the newest."""
     try:
         client = connect(uri)
         experiment = client.get_experiment_by_name(study)
@@ -135,12 +108,4 @@ def _sweep_run(uri: str, study: str) -> tuple[str, str]:
             "write it "
             f"there: sweeper mlflow {study}"
         )
-    return str(experiment.experiment_id), str(runs[0].info.run_id)
-
-
-def _resolved(uri: str) -> str:
-    """The address as `connect` opens it."""
-    if is_postgres(uri):
-        return named_url(uri, "mlflow")
-    path = sqlite_path(uri)
-    return uri if path is None else f"sqlite:///{path.absolute()}"
+    return client, str(experiment.experiment_id), str(runs[0].info.run_id)

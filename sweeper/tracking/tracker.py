@@ -1,4 +1,7 @@
-"""A study in MLflow: what its storage holds, and then what happens to its trainings, changes the runs that are wanted.
+"""A study in MLflow: what its storage holds, and then each result, is written by a thread beside the training loop.
+
+The loop never waits for MLflow before its end. While MLflow is away what it lacks is kept in memory; what a process
+that is killed did not write follows from the study.
 
 Experiment = study. Tags: `sweeper.kind` (sweep, trial, confirm, recheck, probe), `sweeper.family`, `sweeper.trial`,
 `sweeper.state`, `sweeper.collapse`, and `mlflow.parentRunId`, which makes the tree.
@@ -6,36 +9,47 @@ Experiment = study. Tags: `sweeper.kind` (sweep, trial, confirm, recheck, probe)
 
 from __future__ import annotations
 
+import math
+import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started, SweepEvent
+from sweeper.core.events import Paused, Stored, SweepEvent
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import Conditions, TrialResult, TrialSpec
+from sweeper.core.records import Conditions
 from sweeper.core.redact import shown_address
-from sweeper.core.text import mlflow_command, resume_command
-from sweeper.tracking import desired_runs as runs
-from sweeper.tracking.background import LAST_SECONDS, Background
-from sweeper.tracking.desired_runs import DesiredRun, Point, name_of
+from sweeper.core.text import count, mlflow_command, resume_command
+from sweeper.tracking.mirror import SWEEP, LostStoreError, Mirror
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.prepared_views import prepared_views
-from sweeper.tracking.projection import SWEEP, Projection
-from sweeper.tracking.stored_trainings import trainings_of
-from sweeper.tracking.values import BEST, EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, BestSoFar, Values
+from sweeper.tracking.runs import DesiredRun, Point, Training, name_of, run_of, trainings_of
+from sweeper.tracking.values import BEST, EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
 
 if TYPE_CHECKING:
     import optuna
 
+PASS_EVERY = 1.0
+"""Seconds between two passes while trainings run."""
+PAUSE_AFTER_FAILURE = 10.0
+"""The same after one that failed."""
+PAUSE_AT_END = 0.5
+"""The same while somebody waits."""
 PATIENCE = 15.0
 """Seconds that the report waits for a server that takes nothing; it links to the runs."""
 END_PATIENCE = 30.0
 """The same at the end: long enough for a server that is being started again."""
+MOST_SECONDS = 300.0
+"""How long somebody waits for a store that takes something now and then."""
+LAST_SECONDS = 2.0
+"""How long somebody waits who was asked to stop."""
 
 
 class Summary(NamedTuple):
@@ -53,7 +67,7 @@ class Summary(NamedTuple):
 
 
 class Tracker:
-    """Keeps one study in MLflow as it is, by a thread beside its trainings."""
+    """Writes to MLflow what it lacks of one study. What is said to people is said by the loop's thread alone."""
 
     def __init__(
         self,
@@ -69,18 +83,26 @@ class Tracker:
         Args:
             uri: MLflow's tracking address.
             warn: is told when the store goes away and comes back, and at the end what it lacks.
-            say: is told how far it is where the end takes long.
+            say: is told what the end waits for.
             stopped: whether somebody asked not to wait any longer.
             clock: seconds since 1970, for the runs' times.
 
         Raises:
             UsageError: if the store cannot be reached.
         """
-        self._uri, self._warn, self._say, self._stopped, self._clock = uri, warn, say, stopped, clock
-        self.projection = Projection(connect(uri), uri)
-        self._background: Background | None = None
+        self._warn, self._say, self._stopped, self._clock = warn, say, stopped, clock
+        self._place, self.mirror = shown_address(uri), Mirror(connect(uri), uri)
+        self._lock = threading.Lock()
+        self._lacking: dict[tuple[str, str], Callable[[], None]] = {}
+        """What is to be written, by what it is (run, tag, file) and its name."""
+        self._written = 0
+        self._told = deque[str]()
+        self.failure: Exception | None = None
+        """Why the last pass was cut off; None = it was not."""
+        self._closed = False
+        self._woken, self._awaited = threading.Event(), threading.Event()
 
-    # --- The sweep ------------------------------------------------------------------------------------------
+    # --- The study --------------------------------------------------------------------------------------------
 
     def begin(
         self,
@@ -92,8 +114,6 @@ class Tracker:
         undecided: Collection[str] = (),
     ) -> None:
         """Find or make the sweep's run, note it with the study, and begin to write what MLflow lacks of the study.
-
-        Runs of trainings that a crash left RUNNING become KILLED.
 
         Args:
             study: it.
@@ -109,59 +129,56 @@ class Tracker:
         """
         created = datetime.fromisoformat(plan.created).timestamp()
         trainings = trainings_of(study, created)
-        results = [training.result for training in trainings if not training.paused]
-        self._study, self._values = study, Values(plan.conditions, plan.profile)
-        self._unnoted = {name_of(result.spec): result.run_id for result in results}
-        self._best = BestSoFar()
+        self._study, self._plan, self._values = study, plan, Values(plan.conditions, plan.profile)
+        self._command = mlflow_command(study.study_name, storage)
         recipe = {key: text for key, text in self._values.recipe().items() if key.split(".")[1] not in undecided}
         asked = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
-        sweep = DesiredRun(
+        self._sweep = DesiredRun(
             name=SWEEP,
             tags={"sweeper.kind": SWEEP, **self._values.class_tags(), **self._values.fold_tags()},
             params={**recipe, "seed": str(plan.conditions.seed), **asked},
             dataset=self._values.dataset(SWEEP),
             start=int(created * 1000),
-            marker=BEST,
             status=status,
             end=int(max([created, *(training.ended for training in trainings)]) * 1000),
+            marker=BEST,
         )
+        self._best, self._ended = -math.inf, 0
         try:
-            self.projection.begin(study.study_name, sweep, mark=plan.created, parents=studies.parents(study))
+            self.mirror.begin(study.study_name, self._sweep, plan.created)
         except SweeperError:
             raise
         except Exception as error:
             raise UsageError(
-                f"--tracking-uri {shown_address(self._uri)} must be an MLflow store that can be written, got: "
-                f"{cause(error)}. "
+                f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {cause(error)}. "
                 f"Nothing was trained; mend it, and go on with: {resume_command(study.study_name, storage)}"
             ) from error
-        parent = self.projection.parent_run_id
-        studies.note_parent(study, self.projection.experiment_id, parent)
+        studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
         views = {"mlflow.experimentKind": "custom_model_development", **prepared_views(plan.space)}
-        self.projection.experiment_tags = views
+        for key, text in views.items():
+            self._put("tag", key, partial(self.mirror.tag, key, text))
         for training in trainings:
-            self.projection.put(name_of(training.result.spec), runs.run_of(training, self._values, parent))
-            if not training.paused:
-                self._add_best(training.result, training.ended)
-        self._background = Background(
-            self.projection,
-            self._uri,
-            warn=self._warn,
-            say=self._say,
-            stopped=self._stopped,
-            command=mlflow_command(study.study_name, storage),
-        )
+            self._put_training(training)
+        threading.Thread(target=self._run, name="MLflow", daemon=True).start()
 
     def decide(self, conditions: Conditions) -> None:
         """Take the recipe that a probe decided on; what the sweep's run lacks of it is written there."""
-        self._values = self._values.under(conditions)
-        sweep = self._sweep()
-        self._put(SWEEP, sweep._replace(params=self._values.recipe() | sweep.params))
+        self._values = Values(conditions, self._plan.profile)
+        self._change_sweep(params=self._values.recipe() | self._sweep.params)
 
     def describe(self, note: str) -> None:
         """Make `note`, in markdown, the description of the sweep's run."""
-        sweep = self._sweep()
-        self._put(SWEEP, sweep._replace(tags=sweep.tags | {NOTE: _cut(note)}))
+        self._change_sweep(tags=self._sweep.tags | {NOTE: _cut(note)})
+        self._note()
+        self._tell()
+
+    def notify(self, event: SweepEvent) -> None:
+        """Write a training that has a result, or waits at a rung with what it gave so far."""
+        match event:
+            case Paused(_, result) | Stored(result):
+                now = self._clock()
+                self._put_training(Training(result, now - result.seconds, now, isinstance(event, Paused)))
+        self._tell()
 
     def catch_up(self, beat: Callable[[], None] = lambda: None) -> str | None:
         """Wait a little until everything is written; `beat` is called meanwhile, as a sign of life.
@@ -169,115 +186,163 @@ class Tracker:
         Returns:
             What the store does not have then, with the command that writes it; None where it has everything.
         """
-        lacks = self._wait(PATIENCE, beat)
+        self._wait(PATIENCE, beat)
         self._note()
-        return lacks
+        return self._lacks()
 
     def conclude(self, status: str, summary: Summary | None = None) -> None:
-        """The sweep ends with MLflow's status `status`, and whatever still runs below it is killed.
-
-        Paused runs stay paused when the sweep is to be resumed (`status` KILLED).
-        """
-        now, over = self._clock(), status != "KILLED"
-        self.projection.kill(("RUNNING", runs.PAUSED) if over else ("RUNNING",), int(now * 1000))
-        sweep = self._sweep()
-        if sweep.status != status:
-            sweep = sweep._replace(status=status, end=int(now * 1000))
+        """The sweep ends with MLflow's status `status`."""
+        now = int(self._clock() * 1000)
         if summary is not None:
             note = _cut(summary.note)
-            last = Point(dict(summary.values), 0, int(now * 1000))
-            sweep = sweep._replace(tags={**sweep.tags, **summary.tags, NOTE: note}, last=last)
-            self.projection.experiment_tags = {**self.projection.experiment_tags, NOTE: note[:EXPERIMENT_NOTE_LIMIT]}
-            self.projection.add_files(self.projection.parent_run_id, summary.folder.resolve())
-            for run_id, folder in summary.finalists.items():
-                self.projection.add_files(run_id, folder.resolve())
-        self._put(SWEEP, sweep)
+            self._change_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})
+            self._change_sweep(last=Point(dict(summary.values), 0, now))
+            self._put("tag", NOTE, partial(self.mirror.tag, NOTE, note[:EXPERIMENT_NOTE_LIMIT]))
+            for run_id, folder in {self.mirror.parent_run_id: summary.folder, **summary.finalists}.items():
+                for path in sorted(path for path in folder.resolve().rglob("*") if path.is_file()):
+                    self._put("file", f"{run_id} {path}", partial(self.mirror.send, run_id, folder.resolve(), path))
+        if self._sweep.status != status:
+            self._change_sweep(status=status, end=now)
 
     def end_sweep(
         self, status: str, summary: Summary | None = None, *, beat: Callable[[], None] = lambda: None
     ) -> None:
         """`conclude`, wait a little for a store that is away, and say what it lacks then, and what writes that."""
         self.conclude(status, summary)
-        lacks = self._wait(LAST_SECONDS if status == "KILLED" else END_PATIENCE, beat)
+        self._wait(LAST_SECONDS if status == "KILLED" else END_PATIENCE, beat)
         self.close()
         if status != "FAILED":  # else the study's storage may be what failed
             self._note()
-        if lacks is not None:
+        if (lacks := self._lacks()) is not None:
             self._warn(lacks)
 
     def close(self) -> None:
         """Write nothing more: what is left follows from the study, which another process may be running by now."""
-        self.projection.closed = True
-        if self._background is not None:
-            self._background.wake()
+        self._closed = True
+        self._woken.set()
 
-    # --- The trainings --------------------------------------------------------------------------------------
+    # --- What is lacking --------------------------------------------------------------------------------------
 
-    def notify(self, event: SweepEvent) -> None:
-        """Have the training's run as it is from now on."""
-        match event:
-            case Started(spec):
-                self._put(name_of(spec), self._begun(spec))
-            case Evaluated(spec, evaluation):
-                self._put(name_of(spec), runs.evaluated(self._run(spec), [evaluation], self._values))
-            case Paused(spec):
-                self._put(name_of(spec), runs.waiting(self._run(spec)))
-            case Resumed(spec, result):
-                run = runs.evaluated(self._run(spec), result.evaluations, self._values)
-                self._put(name_of(spec), runs.running(run))
-            case Dropped(spec, reason):
-                self._put(name_of(spec), runs.cut_off(self._run(spec), reason, self._clock()))
-        self._note()
+    @property
+    def left(self) -> str:
+        """What is not yet written: `3 runs and 1 file`; "" where that is nothing, or the store is lost."""
+        if isinstance(self.failure, LostStoreError):
+            return ""
+        with self._lock:
+            amounts = Counter(what for what, _ in self._lacking)
+        return " and ".join(count(amount, what) for what, amount in amounts.items())
 
-    def record(self, result: TrialResult) -> TrialResult:
-        """Have the training's run end; the result with the run's id in it, where that is known."""
-        name = name_of(result.spec)
-        self._add_best(result, self._clock())
-        self._put(name, runs.ended(self._run(result.spec), result, self._values))
-        run_id = self.projection.run_ids.get(name)
-        if run_id is None:
-            self._unnoted[name] = None
-            return result
-        return result.model_copy(update={"run_id": run_id})
+    def _put(self, what: str, name: str, write: Callable[[], None]) -> None:
+        with self._lock:
+            self._lacking[what, name] = write
+        self._woken.set()
 
-    # --- Inside ---------------------------------------------------------------------------------------------
+    def _put_training(self, training: Training) -> None:
+        """Its run, and the search's course as a metric of the sweep's run; failed trials do not count there."""
+        result, name = training.result, name_of(training.result.spec)
+        run = run_of(training, self._values, self.mirror.parent_run_id)
+        self._put("run", name, partial(self.mirror.write, name, run))
+        if training.paused or result.spec.purpose != "search" or result.state == "failed":
+            return
+        self._ended += 1
+        if result.state == "complete" and result.value is not None:
+            self._best = max(self._best, result.value)
+        if math.isfinite(self._best):
+            point = Point({BEST: self._best}, self._ended, int(training.ended * 1000))
+            self._change_sweep(points=(*self._sweep.points, point))
 
-    def _wait(self, patience: float, beat: Callable[[], None]) -> str | None:
-        if self._background is None:
-            return None
-        self._background.wait(patience, beat)
-        return self._background.lacks()
-
-    def _begun(self, spec: TrialSpec) -> DesiredRun:
-        return runs.begun(spec, self._clock(), self._values, self.projection.parent_run_id)
-
-    def _run(self, spec: TrialSpec) -> DesiredRun:
-        """The run as it was wanted before; that of a training that begins, where none was."""
-        return self.projection.wanted(name_of(spec)) or self._begun(spec)
-
-    def _sweep(self) -> DesiredRun:
-        run = self.projection.wanted(SWEEP)
-        assert run is not None
-        return run
-
-    def _put(self, name: str, run: DesiredRun) -> None:
-        self.projection.put(name, run)
-        if self._background is not None:
-            self._background.wake()
-            self._background.tell()
-
-    def _add_best(self, result: TrialResult, at: float) -> None:
-        """The search's course, as a metric of the sweep's run."""
-        if (best := self._best.after(result)) is not None:
-            sweep, point = self._sweep(), Point(best, self._best.ended, int(at * 1000))
-            self.projection.put(SWEEP, sweep._replace(points=(*sweep.points, point)))
+    def _change_sweep(self, **changes: object) -> None:
+        self._sweep = self._sweep._replace(**changes)  # type: ignore[arg-type]
+        self._put("run", SWEEP, partial(self.mirror.write, SWEEP, self._sweep))
 
     def _note(self) -> None:
-        """Tell the study the runs of its results that it does not know yet."""
-        ids = self.projection.run_ids
-        here = {name: ids[name] for name in self._unnoted if name in ids}
-        studies.note_runs(self._study, {name: run for name, run in here.items() if self._unnoted[name] != run})
-        self._unnoted = {name: run for name, run in self._unnoted.items() if name not in here}
+        """Tell the study the runs of its trainings."""
+        studies.note_runs(self._study, self.mirror.run_ids)
+
+    # --- Waiting ----------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        while self._told:
+            self._warn(self._told.popleft())
+
+    def _wait(self, patience: float, beat: Callable[[], None]) -> None:
+        """Wait until everything is written, or the store took nothing for `patience` seconds."""
+        began = progress = time.monotonic()
+        written, told = self._written, False
+        self._awaited.set()
+        while self.left:
+            self._woken.set()
+            time.sleep(0.05)
+            beat()
+            self._tell()
+            now = time.monotonic()
+            if self._written > written:
+                written, progress = self._written, now
+            if now >= (began + LAST_SECONDS if self._stopped() else min(progress + patience, began + MOST_SECONDS)):
+                break
+            if now - began > LAST_SECONDS and not told:
+                told = True
+                self._say(f"waiting for MLflow at {self._place}: {self.left} to be written")
+        self._awaited.clear()
+        self._tell()
+
+    def _lacks(self) -> str | None:
+        """What the store lacks, and the command that writes it; None = nothing."""
+        if not (left := self.left):
+            return None
+        why = "" if self.failure is None else f" ({cause(self.failure)})"
+        return (
+            f"MLflow at {self._place} did not take everything: {left} left{why}. The study is whole; when "
+            f"MLflow answers, this writes what it lacks: {self._command}"
+        )
+
+    # --- In the thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed and not isinstance(self.failure, LostStoreError):
+            self._woken.wait()
+            self._woken.clear()
+            before, self.failure = self.failure, self._pass()
+            if self.failure is not None and before is None:
+                self._told.append(self._away(self.failure))
+            elif self.failure is None and before is not None:
+                self._told.append(f"MLflow at {self._place} answers again, and has everything")
+            if self.failure is None:
+                self._awaited.wait(PASS_EVERY)
+            else:
+                self._awaited.wait(PAUSE_AFTER_FAILURE)
+                time.sleep(PAUSE_AT_END)
+                self._woken.set()
+
+    def _pass(self) -> Exception | None:
+        """Write everything that is lacking: runs and tags, then files, which a server may not take; what failed."""
+        while True:
+            with self._lock:
+                keys = sorted(self._lacking, key=lambda key: key[0] == "file")
+                if self._closed or not keys:
+                    return None
+                key, write = keys[0], self._lacking[keys[0]]
+            try:
+                write()
+            except Exception as error:
+                with self._lock:  # the others have their turn first
+                    self._lacking[key] = self._lacking.pop(key)
+                return error
+            self._written += 1
+            with self._lock:
+                if self._lacking[key] is write:
+                    del self._lacking[key]
+
+    def _away(self, failure: Exception) -> str:
+        if isinstance(failure, LostStoreError):
+            return (
+                f"{failure}: it is told nothing more. The sweep goes on, its storage and the report have everything. "
+                f"Afterwards, to write its runs again: {self._command}"
+            )
+        return (
+            f"MLflow at {self._place} fails: {cause(failure)}. The sweep goes on; what MLflow lacks is written when it "
+            "answers again"
+        )
 
 
 def _cut(note: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sweeper.core import metrics
 from sweeper.core.base import Record
@@ -73,10 +72,6 @@ class Values:
         self._point = "threshold" if binary else "tau"
         self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
 
-    def under(self, conditions: Conditions) -> Values:
-        """The same for other conditions."""
-        return Values(conditions, self._profile)
-
     def dataset(self, used_for: str) -> DatasetUsed:
         """The data set with its profile, as MLflow's panel shows it."""
         dataset = self.conditions.dataset
@@ -117,12 +112,12 @@ class Values:
         }[spec.purpose]
 
     def tags(self, spec: TrialSpec) -> dict[str, str]:
-        """Of a training's run at its start."""
+        """Of a training's run before it has a result."""
         return {
             "sweeper.kind": "trial" if spec.purpose == "search" else spec.purpose,
             "sweeper.family": spec.family,
             "sweeper.trial": str(spec.number),
-            "sweeper.state": "running",
+            "sweeper.state": "waiting",
             **self.class_tags(),
         }
 
@@ -212,25 +207,6 @@ def profile_text(profile: ImbalanceProfile, task: Task) -> str:
         share, images = f"{100 * found.pixel_share:.3g} % of pixels", f"in {100 * found.picture_share:.3g} % of images"
         lines[f"class {found.name}"] = f"{share}, {images}"
     return json.dumps(lines, ensure_ascii=False)
-
-
-class BestSoFar:
-    """The search's best objective after each trial that ended, in the order they ended; failed ones do not count."""
-
-    def __init__(self, before: Iterable[TrialResult] = ()) -> None:
-        """`before` are the trials that ended in earlier sessions."""
-        self.ended, self._value = 0, -math.inf
-        for result in before:
-            self.after(result)
-
-    def after(self, result: TrialResult) -> dict[str, float] | None:
-        """The metric after one more training; None where that is no trial that counts, or none was completed yet."""
-        if result.spec.purpose != "search" or result.state == "failed":
-            return None
-        self.ended += 1
-        if result.state == "complete" and result.value is not None:
-            self._value = max(self._value, result.value)
-        return {BEST: self._value} if math.isfinite(self._value) else None
 
 
 def version_text(versions: Mapping[str, str]) -> str:

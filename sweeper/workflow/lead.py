@@ -29,7 +29,6 @@ from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
 from sweeper.system.file_systems import unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, written_whole
-from sweeper.tracking import Tracker
 from sweeper.version import versions
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.conclude import Outcome, card_so_far, report_study
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     import optuna
 
     from sweeper.storage.resilient_storage import SteadyStorage
+    from sweeper.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _stage(
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )
-    told = Observers((keeper, signs, forecast, _Provenance(study, plan, display), display, so_far), session.tracker)
+    told = Observers((session.tracker, keeper, signs, forecast, _Provenance(study, plan, display), display, so_far))
     return Stage(
         study,
         plan,

@@ -111,4 +111,4 @@ def sync_mlflow(storage_url: str, name: str, *, tracking_uri: str, out: Path, wa
     if lacks is not None:
         raise SweeperError(lacks)
     trainings = len(studies.all_results(study)) + len(studies.waiting_results(study))
-    return Synced(trainings, len(tracker.projection.made), len(tracker.projection.completed))
+    return Synced(trainings, len(tracker.mirror.made), len(tracker.mirror.completed))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
-from sweeper.core.events import Observer, Recorder
+from sweeper.core.events import Observer
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, SameLosses, TrialResult
 from sweeper.core.text import count, resume_command
@@ -80,7 +80,7 @@ class Stage:
     executor: Executor
     checkpoints: Path
     """Folder of the trials that wait."""
-    recorder: Recorder
+    recorder: Observer
     display: Display
     stop: Stop
     time: Timekeeper

@@ -13,7 +13,6 @@ from sweeper import storage as studies
 from sweeper.core.errors import StudyError
 from sweeper.executors.protocol import Backend
 from sweeper.system.disk_space import told_when_full
-from sweeper.tracking import Tracker
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import Session, lead
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import optuna
 
     from sweeper.storage.resilient_storage import SteadyStorage
+    from sweeper.tracking import Tracker
 
 Clock = Callable[[], datetime]
 
@@ -114,6 +114,8 @@ def _run_sweep(
 
 
 def _tracker(settings: Settings, display: Display, stop: Stop) -> Tracker:
+    from sweeper.tracking import Tracker  # MLflow takes seconds, which a request that was refused need not wait for
+
     return Tracker(
         settings.tracking_uri,
         warn=display.warn,

@@ -11,11 +11,11 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
-from sweeper.core.events import Evaluated, Started
+from sweeper.core.events import Stored
 from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.storage import results
 from sweeper.tracking import Tracker
-from sweeper.tracking.desired_runs import name_of
+from sweeper.tracking.runs import name_of
 from tests.support import builders
 from tests.support.faking import SPACE, new_plan
 
@@ -64,18 +64,16 @@ def waits(study: optuna.Study, result: TrialResult) -> None:
 
 
 def train(tracker: Tracker, result: TrialResult) -> TrialResult:
-    """A training from its start to its end."""
-    tracker.notify(Started(result.spec))
-    for evaluation in result.evaluations:
-        tracker.notify(Evaluated(result.spec, evaluation, last=False))
-    return tracker.record(result.model_copy(update={"run_id": None}))
+    """A training that has ended; its result."""
+    tracker.notify(Stored(result))
+    return result
 
 
 def run_of(tracker: Tracker, spec: TrialSpec | None = None) -> Run:
     """What MLflow has of a training, or of the sweep, once it has everything."""
     assert tracker.catch_up() is None
-    run_ids = tracker.projection.run_ids
-    return tracker.projection.client.get_run(run_ids["sweep" if spec is None else name_of(spec)])
+    mirror = tracker.mirror
+    return mirror.client.get_run(mirror.parent_run_id if spec is None else mirror.run_ids[name_of(spec)])
 
 
 def points_of(uri: str, experiment: str) -> dict[str, list[int]]:

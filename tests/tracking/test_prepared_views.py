@@ -70,7 +70,7 @@ def swept(uri: str, study: str) -> str:
     for result in (*trials, builders.confirmation("dice", 101, val=0.65625)):
         train(tracker, result)
     tracker.end_sweep("FINISHED")
-    return tracker.projection.experiment_id
+    return tracker.mirror.experiment_id
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from mlflow.tracking import MlflowClient
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import Dataset
-from sweeper.tracking.logged_model import _tracking_to
 from sweeper.training.weights_file import kept_weights
 from sweeper.workflow.export import Exported
 from sweeper.workflow.export_code import model_code
@@ -28,29 +26,14 @@ NOTHING: dict[str, Any] = dict.fromkeys(Exported._fields)
 MADE = Exported(**{**NOTHING, "study": "registered", "family": "dice", "verdict": "clear_winner"})
 
 
-@pytest.mark.parametrize("how", ["nowhere", "environment", "function"])
-def test_where_mlflow_writes_is_left_as_it_was(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for processes started later, which inherit the environment."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    if how == "environment":
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///theirs.db")
-    elif how == "function":
-        mlflow.set_tracking_uri("sqlite:///theirs.db")
-    before = mlflow.is_tracking_uri_set(), os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
-    with pytest.raises(ZeroDivisionError), _tracking_to("sqlite:///ours.db"):
-        assert mlflow.get_tracking_uri() == "sqlite:///ours.db"
-        raise ZeroDivisionError
-    assert (mlflow.is_tracking_uri_set(), os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()) == before
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("task", ["binary", pytest.param("multiclass", marks=pytest.mark.exhaustive)])
 def test_a_registered_network_is_loaded_and_served_and_answers_as_the_exported_one(
-    task: str, tmp_path: Path, tiny: Dataset, tiny_street: Dataset
+    task: str, tmp_path: Path, tiny: Dataset, tiny_street: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///none.db")  # the command sets it, and ends
     trained(tiny if task == "binary" else tiny_street, tmp_path)
     ((weights, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
     weights = weights.rename(tmp_path / "model.safetensors")
@@ -60,10 +43,8 @@ def test_a_registered_network_is_loaded_and_served_and_answers_as_the_exported_o
     sweep = run_of(begun(uri, "registered")).info
     assert register_export(MADE._replace(weights=weights, model=code), "cracks", uri) == "models:/cracks/1"
 
-    assert not mlflow.is_tracking_uri_set() and "MLFLOW_TRACKING_URI" not in os.environ  # as before
-
-    with _tracking_to(uri):
-        loaded, served = mlflow.pytorch.load_model("models:/cracks/1"), mlflow.pyfunc.load_model("models:/cracks/1")
+    loaded, served = mlflow.pytorch.load_model("models:/cracks/1"), mlflow.pyfunc.load_model("models:/cracks/1")
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
     specification = importlib.util.spec_from_file_location("exported", code)
     assert specification is not None and specification.loader is not None
     exported = importlib.util.module_from_spec(specification)

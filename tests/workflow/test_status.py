@@ -18,7 +18,7 @@ from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, Us
 from sweeper.core.events import Dropped, Evaluated, Stored, WorkerLost
 from sweeper.report import figures
 from sweeper.report.facts import Facts
-from sweeper.tracking.background import Background
+from sweeper.tracking import Tracker
 from sweeper.workflow import status as life
 from sweeper.workflow.status import (
     BEAT_SECONDS,
@@ -189,7 +189,7 @@ def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
     path = status_file(f"sqlite:///{tmp_path}/sweeper.db", "study")
     seen, drawn = list[Life](), list[Life]()
 
-    def wait(_: Background, patience: float, beat: Callable[[], None]) -> None:
+    def wait(_: Tracker, patience: float, beat: Callable[[], None]) -> None:
         for _ in range(3):
             beat()
             seen.append(life_at(path))
@@ -200,7 +200,7 @@ def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
 
     for name, figure in figures.FIGURES.items():
         monkeypatch.setitem(figures.FIGURES, name, figure._replace(draw=draw))
-    monkeypatch.setattr(Background, "wait", wait)
+    monkeypatch.setattr(Tracker, "_wait", wait)
     sweep_in(tmp_path, trials=1, confirm_seeds="1", figures=True)
     assert [found.phase for found in seen] == ["report"] * 6
     written = [found.written for found in seen]

@@ -15,13 +15,14 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Started
+from sweeper.core.events import Paused
 from sweeper.core.records import TrialResult
-from sweeper.tracking import Summary, Tracker, background
-from sweeper.tracking.desired_runs import DesiredRun, ended, name_of
-from sweeper.tracking.desired_runs import begun as begun_run
+from sweeper.tracking import Summary, Tracker
+from sweeper.tracking import tracker as tracker_module
+from sweeper.tracking.mirror import SWEEP, Mirror
 from sweeper.tracking.mlflow_connection import connect
-from sweeper.tracking.projection import SWEEP, Projection
+from sweeper.tracking.runs import DesiredRun, Training, name_of
+from sweeper.tracking.runs import run_of as desired_run
 from sweeper.tracking.values import BEST, Values
 from tests.support import builders
 from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits
@@ -67,8 +68,8 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes follow each other quickly."""
-    for name, seconds in {"PASS_EVERY": 0.02, "FIRST_PAUSE": 0.05, "LONGEST_PAUSE": 0.2, "PAUSE_AT_END": 0.02}.items():
-        monkeypatch.setattr(background, name, seconds)
+    for name, seconds in {"PASS_EVERY": 0.02, "PAUSE_AFTER_FAILURE": 0.2, "PAUSE_AT_END": 0.02}.items():
+        monkeypatch.setattr(tracker_module, name, seconds)
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 def statuses(uri: str, tracker: Tracker) -> dict[str, str]:
     """Of all runs, by kind and number."""
-    found = MlflowClient(uri).search_runs([tracker.projection.experiment_id])
+    found = MlflowClient(uri).search_runs([tracker.mirror.experiment_id])
     named = {run.data.tags["sweeper.kind"] + run.data.tags.get("sweeper.trial", ""): run.info.status for run in found}
     assert len(named) == len(found)
     return named
@@ -106,36 +107,40 @@ def statuses(uri: str, tracker: Tracker) -> dict[str, str]:
 # --- One pass ---
 
 
-def tree(line: Line, uri: str, study: str) -> Projection:
-    """A sweep and one trial that has ended, nothing of which was written."""
-    values = Values(builders.conditions(), builders.profile())
-    sweep = DesiredRun("sweep", {"sweeper.kind": SWEEP}, {}, values.dataset(SWEEP), 0, BEST)
-    projection = Projection(line, uri)  # type: ignore[arg-type]
-    projection.begin(study, sweep, mark="m", parents=[])
-    trial = builders.trial("dice", 0.5, 1)
-    run = ended(begun_run(trial.spec, 0.0, values, projection.parent_run_id), trial, values)
-    projection.put(name_of(trial.spec), run)
-    return projection
+class Tree:
+    """A sweep and one trial that has ended, of which the trial is not written."""
+
+    def __init__(self, line: Line, uri: str, study: str) -> None:
+        values = Values(builders.conditions(), builders.profile())
+        sweep = DesiredRun(
+            "sweep", {"sweeper.kind": SWEEP}, {}, values.dataset(SWEEP), start=0, status="RUNNING", end=0, marker=BEST
+        )
+        self.mirror = Mirror(line, uri)  # type: ignore[arg-type]
+        self.mirror.begin(study, sweep, mark="m")
+        trial = builders.trial("dice", 0.5, 1)
+        self._name = name_of(trial.spec)
+        self._run = desired_run(Training(trial, 0.0, 1.0), values, self.mirror.parent_run_id)
+
+    def sync(self) -> None:
+        self.mirror.write(self._name, self._run)
 
 
-def test_whichever_request_of_a_pass_is_lost_the_next_pass_makes_it_whole_and_nothing_twice(uri: str) -> None:
-    whole = tree(line := Line(connect(uri)), uri, "whole")
+def test_whichever_request_is_lost_the_next_pass_makes_it_whole_and_nothing_twice(uri: str) -> None:
+    whole = Tree(line := Line(connect(uri)), uri, "whole")
     before = line.requests
     whole.sync()
     requests = line.requests - before
-    assert requests >= 5 and points_of(uri, whole.experiment_id) == {"trial/00001": STEPS}
+    assert requests >= 3 and points_of(uri, whole.mirror.experiment_id) == {"trial/00001": STEPS}
     for how in ("request", "answer"):
         for lost in range(requests):
-            projection = tree(line := Line(connect(uri)), uri, f"{how}-{lost}")
+            tree = Tree(line := Line(connect(uri)), uri, f"{how}-{lost}")
             last = line.requests + lost + 1
             line.cuts = lambda line=line, last=last, how=how: how if line.requests == last else None  # type: ignore[misc]
             with pytest.raises(ConnectionError):
-                projection.sync()
-            assert projection.left
-            projection.sync()
-            assert not projection.left
-            assert points_of(uri, projection.experiment_id) == {"trial/00001": STEPS}
-            [run] = line.search_runs([projection.experiment_id], "tags.sweeper.kind = 'trial'")
+                tree.sync()
+            tree.sync()
+            assert points_of(uri, tree.mirror.experiment_id) == {"trial/00001": STEPS}
+            [run] = line.search_runs([tree.mirror.experiment_id], "tags.sweeper.kind = 'trial'")
             assert run.info.status == "FINISHED" and run.data.metrics["seconds"] and run.inputs.dataset_inputs
             assert run.data.params["loss.family"] == "dice" and run.data.tags["sweeper.state"] == "complete"
 
@@ -162,22 +167,22 @@ def test_a_creation_whose_answer_was_lost_in_another_session_is_found_again(uri:
             return call
 
     with pytest.raises(ConnectionError):
-        tree(Dies(connect(uri)), uri, study).sync()
+        Tree(Dies(connect(uri)), uri, study).sync()
     assert tuple(made) == creations[: lost + 1]
-    again = tree(line, uri, study)
+    again = Tree(line, uri, study)
     again.sync()
-    runs = line.search_runs([again.experiment_id])
+    runs = line.search_runs([again.mirror.experiment_id])
     assert sorted(run.data.tags["sweeper.kind"] for run in runs) == ["sweep", "trial"]
-    assert points_of(uri, again.experiment_id) == {"trial/00001": STEPS}
+    assert points_of(uri, again.mirror.experiment_id) == {"trial/00001": STEPS}
 
 
 def test_what_is_whole_is_asked_for_once_and_not_written(uri: str) -> None:
-    tree(Line(connect(uri)), uri, "again").sync()
+    Tree(Line(connect(uri)), uri, "again").sync()
     line = Line(connect(uri))
-    projection = tree(line, uri, "again")
+    tree = Tree(line, uri, "again")
     before = line.requests
-    projection.sync()
-    assert line.requests == before and not projection.made | projection.completed
+    tree.sync()
+    assert line.requests == before and not tree.mirror.made | tree.mirror.completed
 
 
 # --- Beside the training loop ---
@@ -194,29 +199,18 @@ def test_a_server_that_hangs_holds_no_training(uri: str, line: Line) -> None:
     assert line.requests == before + 1  # it hangs in the thread
     line.open.set()
     assert tracker.catch_up() is None
-    assert points_of(uri, tracker.projection.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(20)}
+    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(20)}
 
 
-def test_what_happens_between_two_passes_is_one_batch_of_each_run(uri: str, line: Line) -> None:
+def test_a_training_is_made_with_few_requests_however_many_its_evaluations(uri: str, line: Line) -> None:
     tracker = begun(uri, "batches")
     assert tracker.catch_up() is None
-    line.open.clear()
     before = line.requests
     evaluations = tuple(builders.evaluation(step, 0.5) for step in range(1, 31))
     train(tracker, builders.trial("dice", 0.5, 0, evaluations=evaluations))
-    line.open.set()
     assert tracker.catch_up() is None
-    assert line.requests - before < len(evaluations) / 2
-    assert points_of(uri, tracker.projection.experiment_id) == {"trial/00000": list(range(1, 31))}
-
-
-def test_the_page_shows_a_training_at_work(uri: str) -> None:
-    tracker, trial = begun(uri, "live"), builders.trial("dice", 0.5, 0)
-    tracker.notify(Started(trial.spec))
-    tracker.notify(Evaluated(trial.spec, trial.evaluations[0], last=False))
-    run = run_of(tracker, trial.spec)
-    assert run.info.status == "RUNNING" and run.data.tags["sweeper.state"] == "running"
-    assert run.data.metrics["val/miou"] == trial.evaluations[0].chosen.miou
+    assert line.requests - before <= 5  # its own four, and one for the search's course
+    assert points_of(uri, tracker.mirror.experiment_id) == {"trial/00000": list(range(1, 31))}
 
 
 def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_is_back(uri: str, line: Line) -> None:
@@ -225,21 +219,21 @@ def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_i
     assert tracker.catch_up() is None
     line.cut = "request"
     before = line.requests
-    results = [train(tracker, builders.trial("dice", 0.5, number)) for number in range(5)]
+    for number in range(5):
+        train(tracker, builders.trial("dice", 0.5, number))
     wait_until(lambda: line.requests >= before + 3)
     began, asked = time.monotonic(), line.requests
     while time.monotonic() < began + 1:
         tracker.describe("nothing new")
         time.sleep(0.01)
-    assert line.requests - asked <= 1 / background.LONGEST_PAUSE + 1  # however much happens
+    assert line.requests - asked <= 1 / tracker_module.PAUSE_AFTER_FAILURE + 1  # however much happens
     assert len(warnings) == 1 and "fails: cut" in warnings[0] and "sweep goes on" in warnings[0]
-    assert {result.run_id for result in results} == {None}
     line.cut = None
     assert tracker.catch_up() is None
     assert len(warnings) == 2 and "answers again" in warnings[1]
-    assert points_of(uri, tracker.projection.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(5)}
-    noted = {name: study.user_attrs[f"run/search/{name:05d}"] for name in range(5)}
-    assert {MlflowClient(uri).get_run(noted[n]).data.tags["sweeper.trial"] for n in noted} == set("01234")
+    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(5)}
+    noted = study.user_attrs["mlflow_runs"].values()
+    assert {MlflowClient(uri).get_run(run_id).data.tags["sweeper.trial"] for run_id in noted} == set("01234")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -258,9 +252,9 @@ def test_a_store_that_fails_now_and_then_has_everything_in_the_end(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(number))
     tracker.end_sweep("FINISHED", Summary("", {}, {"test/miou": 0.5}, tmp_path, {}))
-    assert points_of(uri, tracker.projection.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(8)}
+    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(8)}
     assert set(statuses(uri, tracker).values()) == {"FINISHED"}
-    history = MlflowClient(uri).get_metric_history(tracker.projection.parent_run_id, BEST)
+    history = MlflowClient(uri).get_metric_history(tracker.mirror.parent_run_id, BEST)
     assert [point.step for point in history] == list(range(1, 9))
     sent = artifacts(uri, tracker)
     assert sent == {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*.md")}
@@ -268,26 +262,45 @@ def test_a_store_that_fails_now_and_then_has_everything_in_the_end(
 
 def artifacts(uri: str, tracker: Tracker) -> dict[str, str]:
     """The report's files in MLflow."""
-    place = MlflowClient(uri).get_run(tracker.projection.parent_run_id).info.artifact_uri
+    place = MlflowClient(uri).get_run(tracker.mirror.parent_run_id).info.artifact_uri
     folder = Path(unquote(urlsplit(place).path)) / "report"
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.*")}
 
 
-def test_what_mlflow_refuses_is_left_out_and_the_rest_is_written(uri: str, line: Line) -> None:
-    """Here because a person deleted a run amid the sweep."""
+def test_a_run_that_somebody_deleted_is_made_again_and_the_others_are_written(uri: str, line: Line) -> None:
     study, warnings = study_named("refused"), Warnings()
     tracker = begun(uri, study, warn=warnings)
     trial = builders.trial("dice", 0.5, 0)
-    tracker.notify(Started(trial.spec))
+    tracker.notify(Paused(trial.spec, so_far(trial, 1)))
     deleted = run_of(tracker, trial.spec).info.run_id
     MlflowClient(uri).delete_run(deleted)
     for number in range(3):
         keep(study, train(tracker, builders.trial("dice", 0.5, number)))
     tracker.end_sweep("KILLED")
-    assert sum("refuses what" in text for text in warnings) == len(warnings) == 1
-    again = begun(uri, study)  # and the next session makes it again
-    assert run_of(again, trial.spec).info.run_id != deleted
-    assert points_of(uri, tracker.projection.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(3)}
+    assert run_of(tracker, trial.spec).info.run_id != deleted
+    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(3)}
+
+
+def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
+    uri: str, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracker_module, "END_PATIENCE", 1.0)
+    study, warnings = study_named("never"), Warnings()
+    tracker = begun(uri, study, warn=warnings)
+    assert tracker.catch_up() is None
+    create = line.create_run
+
+    def refuses(*given: Any, **more: Any) -> Any:
+        if more["tags"].get("sweeper.trial") == "1":
+            raise MlflowException("no such runs here")
+        return create(*given, **more)
+
+    line.create_run = refuses  # type: ignore[attr-defined]
+    for number in range(4):
+        keep(study, train(tracker, builders.trial("dice", 0.5, number)))
+    tracker.end_sweep("KILLED")
+    assert "1 run left (no such runs here)" in warnings[-1]
+    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in (0, 2, 3)}
 
 
 # --- The end ---
@@ -308,24 +321,23 @@ def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, l
     again = begun(uri, study, status="KILLED")
     assert again.catch_up() is None
     assert statuses(uri, again) == {"sweep": "KILLED", "trial0": "FINISHED"}
-    assert points_of(uri, again.projection.experiment_id) == {"trial/00000": STEPS}
+    assert points_of(uri, again.mirror.experiment_id) == {"trial/00000": STEPS}
 
 
 def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     said, stopped = Warnings(), threading.Event()
     tracker = begun(uri, "bounded", say=said, stopped=stopped.is_set)
     assert tracker.catch_up() is None
-    monkeypatch.setattr(background, "MOST_SECONDS", 1.0)
-    monkeypatch.setattr(background, "TOLD_EVERY", 0.2)
+    monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1.0)
+    monkeypatch.setattr(tracker_module, "LAST_SECONDS", 0.1)
     line.cuts = lambda: time.sleep(0.05)
     for number in range(200):
         train(tracker, builders.trial("dice", 0.5, number))
     lacks = tracker.catch_up()  # it takes something all the time
-    assert lacks is not None and said and "runs still to be written" in said[0]
+    assert lacks is not None and "waiting for MLflow" in said[0] and "runs to be written" in said[0]
     line.open.clear()
     stopped.set()
-    monkeypatch.setattr(background, "MOST_SECONDS", 1000.0)
-    monkeypatch.setattr(background, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1000.0)
     beats: list[int] = []
     assert tracker.catch_up(lambda: beats.append(1)) is not None and beats
     tracker.close()
@@ -375,107 +387,55 @@ def test_once_it_is_closed_no_other_run_is_written(uri: str, line: Line) -> None
 def test_what_a_killed_session_did_not_write_is_written_by_the_next_one(uri: str, line: Line) -> None:
     study = study_named("next")
     tracker = begun(uri, study, warn=Warnings())
-    tracker.notify(Started(builders.spec("dice", 1)))
-    first = run_of(tracker, builders.spec("dice", 1)).info.run_id
+    assert tracker.catch_up() is None
     line.cut = "request"
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))  # amid this one the power goes
     tracker.close()
     line.cut = None
     again = begun(uri, study)
     assert again.catch_up() is None
-    assert statuses(uri, again) == {"sweep": "RUNNING", "trial0": "FINISHED", "trial1": "KILLED"}
-    train(again, builders.trial("dice", 0.5, 1))
-    assert run_of(again, builders.spec("dice", 1)).info.run_id == first  # it begins again, in the same run
-    assert points_of(uri, again.projection.experiment_id) == {"trial/00000": STEPS, "trial/00001": STEPS}
-
-
-def test_an_attempt_that_was_cut_off_and_the_next_one_share_a_run(uri: str) -> None:
-    tracker, trial = begun(uri, "dropped"), builders.trial("dice", 0.5, 0)
-    tracker.notify(Started(trial.spec))
-    tracker.notify(Evaluated(trial.spec, trial.evaluations[0], last=False))
-    tracker.notify(Dropped(trial.spec, "worker killed by signal 9", died=True))
-    run = run_of(tracker, trial.spec)
-    assert run.info.status == "KILLED" and run.data.tags["sweeper.state"] == "abandoned"
-    assert run.data.tags["sweeper.reason"] == "worker killed by signal 9"
-    train(tracker, trial)
-    whole = run_of(tracker, trial.spec)
-    assert whole.info.run_id == run.info.run_id and whole.info.status == "FINISHED"
-    assert whole.data.tags["sweeper.state"] == "complete" and "sweeper.reason" not in whole.data.tags
-    assert points_of(uri, tracker.projection.experiment_id) == {"trial/00000": STEPS}
+    assert statuses(uri, again) == {"sweep": "RUNNING", "trial0": "FINISHED"}
+    assert points_of(uri, again.mirror.experiment_id) == {"trial/00000": STEPS}
 
 
 def so_far(result: TrialResult, evaluations: int) -> TrialResult:
     return result.model_copy(update={"evaluations": result.evaluations[:evaluations], "run_id": None})
 
 
-def pause(tracker: Tracker, study: optuna.Study, trial: TrialResult) -> str:
-    """It waits after its first evaluation."""
-    waits(study, so_far(trial, 1))
-    tracker.notify(Started(trial.spec))
-    tracker.notify(Evaluated(trial.spec, trial.evaluations[0], last=False))
-    tracker.notify(Paused(trial.spec, so_far(trial, 1)))
+def pause(tracker: Tracker, study: optuna.Study, trial: TrialResult, evaluations: int = 1) -> str:
+    """It waits at a rung; the id of its run."""
+    waits(study, so_far(trial, evaluations))
+    tracker.notify(Paused(trial.spec, so_far(trial, evaluations)))
     run = run_of(tracker, trial.spec)
     assert run.info.status == "SCHEDULED" and run.data.tags["sweeper.state"] == "waiting"
+    assert run.data.metrics["val/miou"] == trial.evaluations[evaluations - 1].chosen.miou
     return str(run.info.run_id)
-
-
-def go_on(tracker: Tracker, trial: TrialResult) -> None:
-    tracker.notify(Resumed(trial.spec, so_far(trial, 1)))
-    for evaluation in trial.evaluations[1:]:
-        tracker.notify(Evaluated(trial.spec, evaluation, last=False))
-    tracker.record(trial)
 
 
 def test_a_paused_training_goes_on_in_its_own_run(uri: str) -> None:
     study = study_named("pause")
     tracker = begun(uri, study)
-    trials = [builders.trial("dice", 0.5, number) for number in range(4)]
+    trials = [builders.trial("dice", 0.5, number) for number in range(3)]
     ids = [pause(tracker, study, trial) for trial in trials]
-    tracker.notify(Resumed(trials[0].spec, so_far(trials[0], 1)))  # in the same session
-    assert run_of(tracker, trials[0].spec).info.status == "RUNNING"
-    go_on(tracker, trials[0])
-    keep(study, trials[0])
+    pause(tracker, study, trials[0], 2)  # at the next rung
+    keep(study, train(tracker, trials[0]))  # in the same session
     tracker.end_sweep("KILLED")
     assert statuses(uri, tracker) == {
         "sweep": "KILLED",
         "trial0": "FINISHED",
-        **{f"trial{number}": "SCHEDULED" for number in (1, 2, 3)},
+        **{f"trial{number}": "SCHEDULED" for number in (1, 2)},
     }
     again = begun(uri, study)
-    go_on(again, trials[1])
-    again.record(so_far(trials[2], 1).model_copy(update={"state": "pruned"}))  # it was not gone on with
+    train(again, trials[1])
+    train(again, so_far(trials[2], 1).model_copy(update={"state": "pruned"}))  # it was not gone on with
     again.end_sweep("FINISHED")
-    ended = dict.fromkeys(("sweep", "trial0", "trial1", "trial2"), "FINISHED")
-    assert statuses(uri, again) == {**ended, "trial3": "KILLED"}  # nobody went on with the last
+    assert statuses(uri, again) == dict.fromkeys(("sweep", "trial0", "trial1", "trial2"), "FINISHED")
     assert [run_of(again, trial.spec).info.run_id for trial in trials] == ids
-    assert points_of(uri, again.projection.experiment_id) == {
+    assert points_of(uri, again.mirror.experiment_id) == {
         "trial/00000": STEPS,
         "trial/00001": STEPS,
         "trial/00002": STEPS[:1],
-        "trial/00003": STEPS[:1],
     }
-
-
-@pytest.mark.parametrize("sent", range(1, len(STEPS)))
-def test_whatever_a_crash_kept_from_a_run_is_written_when_its_training_goes_on(uri: str, line: Line, sent: int) -> None:
-    """The trial waited after its first evaluation, went on, and the power went when `sent` of them were written."""
-    study, trial = study_named(f"crashed-{sent}"), builders.trial("dice", 0.5, 0)
-    tracker = begun(uri, study, warn=Warnings())
-    own = pause(tracker, study, trial)
-    tracker.notify(Resumed(trial.spec, so_far(trial, 1)))
-    for evaluation in trial.evaluations[1:sent]:
-        tracker.notify(Evaluated(trial.spec, evaluation, last=False))
-    assert run_of(tracker, trial.spec).info.status == "RUNNING"
-    line.cut = "request"
-    for evaluation in trial.evaluations[sent:]:
-        tracker.notify(Evaluated(trial.spec, evaluation, last=False))
-    tracker.close()
-    line.cut = None
-    again = begun(uri, study)
-    assert run_of(again, trial.spec).info.status == "SCHEDULED"  # as the study has it
-    go_on(again, trial)
-    assert run_of(again, trial.spec).info.run_id == own
-    assert points_of(uri, again.projection.experiment_id) == {"trial/00000": STEPS}
 
 
 # --- The begin ---

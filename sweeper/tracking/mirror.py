@@ -1,0 +1,213 @@
+"""One study in one MLflow store: what it has of a run, compared with what it is to have, and the difference written.
+
+The sweep's run is found by the study's mark, a training's by its parent and the tags `sweeper.kind` and
+`sweeper.trial`. So a run whose creation was never answered is found again, and nothing is there twice. A run's end is
+written last: one that has its end and its values is whole.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.tracking import MlflowClient
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.redact import shown_address
+from sweeper.system.locks import sqlite_path
+from sweeper.system.same_file import SameFile
+from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
+from sweeper.tracking.runs import PAUSED, DesiredRun, Point
+from sweeper.tracking.values import DatasetUsed
+
+SWEEP = "sweep"
+"""Name of the sweep's run here; those of trainings are `search/00012` and the like."""
+MARK = "sweeper.key"
+"""Tag of the sweep's run that tells its study from others of the name."""
+IDENTITY = ("sweeper.kind", "sweeper.trial")
+"""Tags by which a training's run is found below the sweep's."""
+PURPOSE = {"trial": "search"}
+"""Of a training, by the tag `sweeper.kind`, where these differ."""
+MOST_RUNS = 50_000
+"""MLflow tells so many at a time."""
+OF_RESULT = ("sweeper.reason", "sweeper.collapse", "sweeper.never_predicted", "sweeper.earlier")
+"""Tags that a run loses where it is not to have them: an earlier attempt failed, say, and this one does not."""
+
+
+class LostStoreError(SweeperError):
+    """The store's file was deleted or replaced: what is written there is gone when this process ends."""
+
+
+@dataclass
+class ActualRun:
+    """What MLflow has of a run."""
+
+    run_id: str
+    status: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+    """The latest value of each."""
+    has_dataset: bool = False
+    steps: set[int] | None = None
+    """Steps of its points; None = MLflow was not asked for them."""
+
+    @classmethod
+    def of(cls, run: Run) -> ActualRun:
+        """As MLflow tells it."""
+        used = run.inputs is not None and bool(run.inputs.dataset_inputs)
+        return cls(run.info.run_id, run.info.status, run.data.tags, run.data.params, run.data.metrics, used)
+
+
+class Mirror:
+    """Writes runs and files of a study; whatever fails raises, and is right when it is repeated."""
+
+    def __init__(self, client: MlflowClient, uri: str) -> None:
+        """`client` is of the store at the address `uri`."""
+        self.client, self._uri = client, uri
+        self._path = sqlite_path(uri)
+        self._file = None if self._path is None else SameFile(self._path)
+        self.experiment_id = self.parent_run_id = ""
+        self.run_ids: dict[str, str] = {}
+        """Of the trainings' runs that are whole, by name."""
+        self.made, self.completed = set[str](), set[str]()
+        """Names of the trainings' runs that were missing, and of those that lacked something."""
+        self._actual: dict[str, ActualRun] | None = None
+        """None = what of the last request arrived is not known."""
+
+    def begin(self, study: str, sweep: DesiredRun, mark: str) -> None:
+        """Find or make the experiment and the sweep's run, and write that.
+
+        Args:
+            study: its name, which is the experiment's.
+            sweep: its run.
+            mark: tells this study from others of its name.
+
+        Raises:
+            SweeperError: if the experiment was deleted, or its store was moved.
+            Exception: whatever MLflow raises.
+        """
+        experiment = self.client.get_experiment_by_name(study)
+        if experiment is None:  # a server decides for itself where files lie
+            place = None if self._path is None else artifacts_of(self._path, study)
+            self.experiment_id = self.client.create_experiment(study, artifact_location=place)
+        elif experiment.lifecycle_stage != "active":
+            raise SweeperError(
+                f"MLflow at {shown_address(self._uri)}: the experiment {study!r} was deleted there, and its name is "
+                f"still taken; restore it (mlflow experiments restore --experiment-id {experiment.experiment_id}), or "
+                "delete it for good (mlflow gc), and repeat the command"
+            )
+        else:
+            self.experiment_id, location = experiment.experiment_id, str(experiment.artifact_location)
+            if self._path is not None and files_elsewhere(self._path, study, location):
+                raise UsageError(
+                    f"--tracking-uri {shown_address(self._uri)} must be where it was made, as MLflow keeps absolute "
+                    f"addresses, and it was moved or copied: it would write the files of study {study!r} to "
+                    f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper mlflow` writes any "
+                    "study there"
+                )
+        mine = f"tags.`{MARK}` = '{mark}' and tags.`sweeper.kind` = 'sweep'"
+        found = self.client.search_runs([self.experiment_id], mine, max_results=1)
+        own = ActualRun.of(found[0]) if found else self._create(sweep._replace(tags=sweep.tags | {MARK: mark}))
+        self.parent_run_id = own.run_id
+        self.write(SWEEP, sweep)
+
+    def write(self, name: str, wanted: DesiredRun) -> None:
+        """Write what MLflow lacks of a run."""
+        self._check_file()
+        there, self._actual = self._actual or self._find(), None
+        has = there.get(name)
+        if has is None:
+            has = there[name] = self._create(wanted)
+            self.made.add(name)
+        lacked = self._complete(wanted, has)
+        self._actual = there
+        if name == SWEEP:
+            return
+        self.run_ids[name] = has.run_id
+        if lacked and name not in self.made:
+            self.completed.add(name)
+
+    def send(self, run_id: str, folder: Path, path: Path) -> None:
+        """Send a file below `folder`, as it is now, to a run's artifacts."""
+        self._check_file()
+        self.client.log_artifact(run_id, str(path), Path("report", path.parent.relative_to(folder)).as_posix())
+
+    def tag(self, key: str, value: str) -> None:
+        """Set a tag of the experiment."""
+        self._check_file()
+        self.client.set_experiment_tag(self.experiment_id, key, value)
+
+    def _check_file(self) -> None:
+        if self._file is not None and (fault := self._file.fault()) is not None:
+            raise LostStoreError(f"{self._file.path}, MLflow's store, {fault}")
+
+    def _find(self) -> dict[str, ActualRun]:
+        """The runs of this sweep that are there: others may share the experiment's name."""
+        found = {SWEEP: ActualRun.of(self.client.get_run(self.parent_run_id))}
+        mine = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}'"
+        for run in self.client.search_runs([self.experiment_id], mine, max_results=MOST_RUNS):
+            if run.data.tags.keys() >= set(IDENTITY):
+                kind, number = (run.data.tags[tag] for tag in IDENTITY)
+                found[f"{PURPOSE.get(kind, kind)}/{int(number):05d}"] = ActualRun.of(run)
+        return found
+
+    def _create(self, wanted: DesiredRun) -> ActualRun:
+        run = self.client.create_run(
+            self.experiment_id, start_time=wanted.start, tags=wanted.tags, run_name=wanted.name
+        )
+        return ActualRun(run.info.run_id, "RUNNING", dict(wanted.tags), {}, {}, steps=set())
+
+    def _complete(self, wanted: DesiredRun, has: ActualRun) -> bool:
+        """Write what a run lacks, and note it in `has`; whether it lacked anything."""
+        client, run_id = self.client, has.run_id
+        params = [Param(key, value) for key, value in wanted.params.items() if key not in has.params]
+        tags = [RunTag(key, value) for key, value in wanted.tags.items() if has.tags.get(key) != value]
+        gone = [key for key in OF_RESULT if key in has.tags and key not in wanted.tags]
+        last = [m for m in _metrics(wanted.last) if has.metrics.get(m.key) != m.value]
+        whole = has.has_dataset and has.status == wanted.status and not (params or tags or gone or last)
+        if whole and wanted.last is not None:
+            return False
+        metrics = [*self._points(wanted, has), *last]
+        if not has.has_dataset:
+            client.log_inputs(run_id, [_input(wanted.dataset)])
+        if params or tags or metrics:  # the client sends a large batch in parts, the metrics in their order
+            client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+        for key in gone:
+            client.delete_tag(run_id, key)
+        if wanted.status in {"RUNNING", PAUSED} and wanted.status != has.status:
+            client.update_run(run_id, status=wanted.status)
+        elif wanted.status != has.status:
+            client.set_terminated(run_id, wanted.status, end_time=wanted.end)
+        has.status, has.has_dataset = wanted.status, True
+        has.params = has.params | wanted.params
+        has.tags = {key: value for key, value in has.tags.items() if key not in gone} | wanted.tags
+        has.metrics = has.metrics | {metric.key: metric.value for metric in metrics}
+        has.steps = (has.steps or set()) | {point.step for point in wanted.points}
+        return bool(metrics) or not whole
+
+    def _points(self, wanted: DesiredRun, has: ActualRun) -> list[Metric]:
+        """The points that MLflow lacks. A history takes every point again, so that it is asked which it has.
+
+        The marker comes last in its point, which is whole where that is.
+        """
+        if has.steps is None:
+            known = wanted.marker in has.metrics
+            history = self.client.get_metric_history(has.run_id, wanted.marker) if known else []
+            has.steps = {point.step for point in history}
+        return [metric for point in wanted.points if point.step not in has.steps for metric in _metrics(point)]
+
+
+def _input(used: DatasetUsed) -> DatasetInput:
+    entity = Dataset(used.name, used.digest, used.source_type, used.source, profile=used.profile)
+    return DatasetInput(entity, [InputTag("mlflow.data.context", used.context)])
+
+
+def _metrics(point: Point | None) -> list[Metric]:
+    if point is None:
+        return []
+    # MLflow turns infinity into 1.8e308; such values are left out and the collapse tag says why.
+    finite = {name: value for name, value in point.metrics.items() if math.isfinite(value)}
+    return [Metric(name, value, point.at, point.step) for name, value in finite.items()]
