@@ -144,7 +144,7 @@ def judge(
     """
     from sweeper.judging.judgement import judge_scores
     from sweeper.judging.read import Runs, read_scores
-    from sweeper.judging.score_table import Asked, Scores
+    from sweeper.judging.rows import Asked, Scores
 
     asked = Asked(
         metric=metric,

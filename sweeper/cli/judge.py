@@ -75,7 +75,7 @@ def command(
     from sweeper.cli.verdict_codes import VERDICT_CODES
     from sweeper.judging.judgement import judge_scores
     from sweeper.judging.read import Runs, read_scores
-    from sweeper.judging.score_table import Asked
+    from sweeper.judging.rows import Asked
     from sweeper.judging.text import answer_text
 
     asked = Asked(
@@ -101,7 +101,7 @@ def command(
 
 
 def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
-    from sweeper.judging.score_table import KEYS
+    from sweeper.judging.rows import KEYS
 
     found = dict(_pair(text, "--column") for text in columns)
     for key in found:

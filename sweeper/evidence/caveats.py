@@ -29,8 +29,13 @@ def caveats(evidence: Contest) -> tuple[str, ...]:
         groups = count(evidence.few_groups, "group")
         found.append(
             f"The {evidence.test_pictures:,} test images come in only {groups} of related ones. The intervals take a "
-            "group as one image, so that they are wide; the sentence about these groups alone takes the images as "
-            "the sample, and says nothing of other groups (another video, another patient)."
+            "group as one image, so that they are wide"
+            + (
+                "; the sentence about these groups alone takes the images as the sample, and says nothing of other "
+                "groups (another video, another patient)."
+                if isinstance(evidence, Evidence)
+                else "."
+            )
         )
     if not isinstance(evidence, Evidence):
         return tuple(found)

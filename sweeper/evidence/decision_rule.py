@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
@@ -31,7 +32,8 @@ def comparison(evidence: Contest, first: int, second: int) -> Comparison:
     Raises:
         ValueError: if the evidence does not hold that pair.
     """
-    for found in evidence.comparisons:
+    usual = first * (len(evidence.finalists) - 1) + second - (second > first)  # where all pairs come sorted
+    for found in chain(evidence.comparisons[usual : usual + 1], evidence.comparisons):
         if (found.first, found.second) == (first, second):
             return found
     raise ValueError(f"evidence must hold all ordered pairs of finalists, got none for ({first}, {second})")

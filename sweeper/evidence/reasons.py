@@ -64,7 +64,7 @@ def beating(evidence: Contest, best: int, rival: int) -> str:
     """That best beats this rival, and by how much."""
     return (
         f"{name(evidence, best)} is better than {name(evidence, rival)} by {_in_words(evidence, best, rival)}: the "
-        f"interval lies above 0 and the estimate is at least the region of practical equivalence, {evidence.rope:g}."
+        f"interval lies above 0 and the estimate is at least {_margin(evidence)}, {evidence.rope:g}."
     )
 
 
@@ -116,6 +116,10 @@ def _one(evidence: Contest) -> str:
     if isinstance(evidence, Evidence):
         return "finalist"
     return "network" if evidence.scope == "images" else "method"
+
+
+def _margin(evidence: Contest) -> str:
+    return "the region of practical equivalence" if isinstance(evidence, Evidence) else "the margin"
 
 
 def one_function(evidence: Evidence) -> str:
@@ -182,7 +186,8 @@ def doubt(evidence: Contest, best: int, rival: int) -> str:
     gap, rope = difference(evidence, best, rival), evidence.rope
     pair = f"{name(evidence, best)} against {name(evidence, rival)}: {_in_words(evidence, best, rival)}"
     common = common_seeds(evidence, best, rival)
-    seeds = count(int(common), "common seed") if evidence.paired and common < SHOWING else f"{common:g} seeds of one"
+    seeds = count(int(common), "common seed" if evidence.paired else "seed") if common < SHOWING else ""
+    seeds += "" if evidence.paired else " of one"
     if common < 2:
         return (
             f"{name(evidence, best)} against {name(evidence, rival)}: {signed(evidence, gap.estimate)} "
@@ -196,7 +201,7 @@ def doubt(evidence: Contest, best: int, rival: int) -> str:
             f"{pair}: with {count(int(units(evidence)), 'independent test image')}, chance cannot be told from merit."
         )
     if gap.low > 0:
-        return f"{pair}: better, but by less than the region of practical equivalence, {rope:g}."
+        return f"{pair}: better, but by less than {_margin(evidence)}, {rope:g}."
     if same(evidence, best, rival):
         return f"{pair}: equivalent within ± {rope:g}, but not all that are left are equivalent to each other."
     return (

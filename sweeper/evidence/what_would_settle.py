@@ -163,7 +163,8 @@ def _sentence(evidence: Contest, plans: Sequence[_Plan], resume: str | None) -> 
         asked = f"{max(SHOWING, least)}..{most}" if most > SHOWING else str(SHOWING)
         how = "" if resume is None else f" (`{resume} --confirm-seeds {asked}`)"
         which = "common seeds" if evidence.paired else "seeds of each"
-        return f"{against}confirm on at least {SHOWING} {which}{how}, got {plans[0].seeds}."
+        train = "train" if resume is None else "confirm"
+        return f"{against}{train} on at least {SHOWING} {which}{how}, got {plans[0].seeds}."
     if kind == "label":
         return f"{against}label more {_unit(evidence)}; {units(evidence):g} cannot show a difference."
     now = min(common_seeds(evidence, first, p.rival) for p in plans)

@@ -15,7 +15,8 @@ from sweeper.evidence.caveats import caveats
 from sweeper.evidence.decision_rule import beats, difference, measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.verdict import Decision, judged
-from sweeper.judging.score_table import Asked, Scores, ScoreTable, table_of
+from sweeper.judging.rows import Asked, Scores
+from sweeper.judging.score_table import ScoreTable, table_of
 from sweeper.judging.weighing import MethodContest, MethodEvidence, own_interval, weigh_table
 
 TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning reads higher for that alone."
@@ -128,8 +129,12 @@ class Judgement:
         """What was found, in one or two sentences; names as they are."""
         if self.networks is None:
             return _headline(self.contest, self.decision, "method")
-        few = min(len(runs) for runs in self.table.runs)
-        once = "one training each" if few == 1 else f"only {few} trainings of some"
+        few, most = (of(len(runs) for runs in self.table.runs) for of in (min, max))
+        once = (
+            "one training each"
+            if most == 1
+            else f"only {count(few, 'training')} of {'each' if few == most else 'some'}"
+        )
         contest, decision = self.networks
         return f"{_headline(contest, decision, 'network')} Of the methods nothing is shown: {once}."
 
@@ -258,8 +263,8 @@ def _caveats(table: ScoreTable, contest: Contest) -> list[str]:
         )
     if table.left_out:
         found.append(
-            f"{count(table.left_out, 'image')} that some run had no score of were left out: where they are missing "
-            "because a method failed on them, it reads too high."
+            f"{count(table.left_out, 'image was', 'images were')} left out, of which some run had no score: where that "
+            "is because a method failed on them, it reads too high."
         )
     uneven = sorted({len(runs) for runs in table.runs})
     if len(uneven) > 1:

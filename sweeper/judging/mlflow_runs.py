@@ -15,7 +15,7 @@ from sweeper.core.redact import shown_address
 from sweeper.core.text import count, listed, suggestion
 from sweeper.judging.mlflow_store import Run, artifact, runs_of
 from sweeper.judging.read import Runs, read_table
-from sweeper.judging.score_table import Asked, Columns, Scores, ScoresError, some
+from sweeper.judging.rows import Asked, Columns, Scores, ScoresError, some
 
 STATUS = "status"
 """What `where` calls MLflow's own status of a run."""
@@ -31,7 +31,7 @@ def read_runs(experiment: str, which: Runs, asked: Asked) -> Scores:
         ScoresError: with all that is wrong with them.
         UsageError: if the store does not answer, or has no such experiment.
     """
-    source = f"of MLflow's experiment {experiment!r} ({shown_address(which.tracking_uri)})"
+    source = f"MLflow's experiment {experiment!r} ({shown_address(which.tracking_uri)})"
     reader = _Reader(runs_of(experiment, which.tracking_uri), which, asked)
     columns = reader.columns()
     if reader.problems:
@@ -59,8 +59,8 @@ class _Reader:
         parents = {run.fields.get(PARENT) for run in runs}
         found = [run for run in asked if run.id not in parents or self.method in run.fields]
         for left, why in (
-            (len(runs) - len(asked), "other than --where asks for"),
-            (len(asked) - len(found), "that only hold others together"),
+            (len(runs) - len(asked), "that --where does not ask for"),
+            (len(asked) - len(found), "with children and without a method of its own"),
         ):
             self.notes += [f"{count(left, 'run')} {why}: left out."] if left else []
         if not found and not unknown:

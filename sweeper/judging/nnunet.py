@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper.core.text import count
-from sweeper.judging.score_table import Scores, ScoresError
+from sweeper.judging.rows import Scores, ScoresError
 
 METRICS = ("Dice", "IoU")
 _FOLD = re.compile(r"fold_(\d+|all)")

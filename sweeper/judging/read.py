@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
-from sweeper.judging.score_table import Asked, Columns, Scores, ScoresError
+from sweeper.judging.rows import Asked, Columns, Scores, ScoresError
 
 MLFLOW = "mlflow:"
 """What is put before the name of an experiment."""

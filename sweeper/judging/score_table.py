@@ -12,71 +12,22 @@ and each image (or group of images) has its influence on it (`sweeper.evidence.i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.errors import ProblemListError
 from sweeper.core.records import Scale
 from sweeper.core.text import count, listed, suggestion
 from sweeper.evidence.intervals import Floats, ImageTable, image_table
 from sweeper.evidence.replicates import few_groups
+from sweeper.judging.rows import SHOWN, Asked, Rows, Scores, ScoresError, in_rows, some
 
-KEYS = ("method", "seed", "image", "group", "class")
-"""Columns that say what a score is of; `method` alone must be there."""
-COUNTS = ("tp", "fp", "fn")
-OF_COUNTS = {"miou": "mIoU", "dice": "mean Dice"}
-"""What can be made of tp, fp and fn (`--metric`)."""
-SHOWN = 3
-"""Rows, images or runs that a problem names."""
-
-Columns = Mapping[str, Sequence[Any]]
 Ints = npt.NDArray[np.intp]
-
-
-class ScoresError(ProblemListError):
-    """The scores cannot be judged as they are. `problems` names every fault that was found."""
-
-    heading = "{problems} in the scores {where}; nothing was judged:"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What was read."""
-
-    columns: Columns
-    """Name → one entry per row, all of one length; None and empty texts are missing values."""
-    source: str
-    """Where it comes from, for people."""
-    notes: tuple[str, ...] = ()
-    """What the reader has to say of it."""
-    metric: str | None = None
-    """What is judged where nothing else is asked for."""
-    undefined: bool = False
-    """Whether a NaN is a class that is left out of its image, and no mistake."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of a table, beside its rows."""
-
-    metric: str | None = None
-    """Column of the scores, or what is made of tp, fp and fn."""
-    baseline: str | None = None
-    margin: float | None = None
-    """In the metric's own unit; None = 0.01 where all scores lie in 0–1."""
-    lower_is_better: bool = False
-    paired_seeds: bool = False
-    """Whether seeds of one name are one condition for all methods."""
-    common: bool = False
-    """Whether images that some run has no score of are left out, in place of a problem."""
-    level: float = 0.95
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Key → name of the column that has it, where that is another."""
+RUNS_SHOWN = 6
+"""Runs whose missing scores are told."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +64,9 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
         ScoresError: with all that is wrong with them.
     """
     source = scores.source
-    rows = _Rows(scores, asked)
+    rows = Rows(scores, asked)
+    if not 0.5 <= asked.level < 1:
+        rows.problems.append(f"the level must be at least 0.5 and below 1, got {asked.level:g}")
     if rows.problems:
         raise ScoresError(source, rows.problems)
     cells = _Cells(rows, asked)
@@ -121,6 +74,7 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
     if problems:
         raise ScoresError(source, problems)
     values = cells.table()
+    alone = cells.alone()
     margin, problem = _margin(rows, values, asked)
     problems += [problem] if problem else []
     problems += _constant(values, cells)
@@ -137,80 +91,18 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
         margin_given=asked.margin is not None,
         higher_is_better=not asked.lower_is_better,
         bound=1.0 if rows.of_counts else math.inf,
-        images=cells.images if rows.has("image") else 0,
-        groups=cells.groups,
-        few_groups=cells.few_groups,
+        images=cells.images if rows.has("image") and not alone else 0,
+        groups=None if alone else cells.groups,
+        few_groups=None if alone else cells.few_groups,
         left_out=cells.left_out,
-        notes=scores.notes,
+        notes=(*alone, *scores.notes),
     )
-
-
-class _Rows:
-    """The columns as arrays, and what is wrong with single rows."""
-
-    def __init__(self, scores: Scores, asked: Asked) -> None:
-        columns = scores.columns
-        self.problems: list[str] = []
-        names = {key: asked.columns.get(key, key) for key in KEYS}
-        for key, name in names.items():
-            if (key == "method" or key in asked.columns) and name not in columns:
-                near = suggestion(name, columns) or f"; the columns are {listed(list(columns))}"
-                self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
-        score = self._score(columns, asked, scores)
-        self.keys: dict[str, npt.NDArray[np.str_]] = {}
-        self.numbers = np.zeros((0, 0))
-        if not self.problems:
-            self._read(scores, names, COUNTS if self.of_counts else (score,))
-
-    def _score(self, columns: Columns, asked: Asked, scores: Scores) -> str:
-        """The column of the scores; of none where they are made of counts."""
-        score = asked.metric or scores.metric or "score"
-        self.of_counts = score not in columns and all(c in columns for c in COUNTS)
-        if self.of_counts:
-            self.metric = asked.metric or "miou"
-            self.title = OF_COUNTS.get(self.metric, self.metric)
-            if self.metric not in OF_COUNTS:
-                self.problems.append(
-                    f"--metric must be a column, or {' or '.join(OF_COUNTS)} of tp, fp and fn, got {self.metric!r}"
-                )
-            if asked.lower_is_better:
-                self.problems.append(f"of {self.title}, higher is better; leave --lower-is-better out")
-        elif score not in columns:
-            near = suggestion(score, columns) or f"; the columns are {listed(list(columns))}"
-            self.problems.append(
-                f"a column {score!r} must hold the scores (--metric names another), or tp, fp and fn, got none{near}"
-            )
-        else:
-            self.metric = self.title = score
-        return score
-
-    def _read(self, scores: Scores, names: Mapping[str, str], of: Sequence[str]) -> None:
-        columns = scores.columns
-        for key, name in names.items():
-            if name in columns:
-                self.keys[key] = np.array([_text(value) for value in columns[name]], dtype=np.str_)
-        for key in ("method", "seed", "image", "class"):
-            if key in self.keys and len(empty := np.flatnonzero(self.keys[key] == "")):
-                self.problems.append(f"{_in_rows(empty)}: the {key} is empty; name it, or leave the column out")
-        self.numbers = np.array([_numbers(columns[name]) for name in of])
-        if not self.numbers.shape[1]:
-            self.problems.append("at least one row is needed, got none")
-        elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
-            self.problems.append(
-                f"{_in_rows(wrong)}: no finite number; a class that an image does not have has no row, and a run that "
-                "diverged gets the score that it is worth"
-            )
-        elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
-            self.problems.append(f"{_in_rows(wrong)}: tp, fp and fn must be ≥ 0")
-
-    def has(self, key: str) -> bool:
-        return key in self.keys
 
 
 class _Cells:
     """Runs × images × classes: which there are, and what is wrong with their being there."""
 
-    def __init__(self, rows: _Rows, asked: Asked) -> None:
+    def __init__(self, rows: Rows, asked: Asked) -> None:
         self.rows, self.problems = rows, list[str]()
         size = rows.numbers.shape[1]
         self.methods, method = _codes(rows.keys["method"])
@@ -220,6 +112,8 @@ class _Cells:
             near = suggestion(asked.baseline, self.methods) or f"; the methods are {listed(self.methods)}"
             self.problems.append(f"--baseline must be one of the methods, got {asked.baseline!r}{near}")
         self.runs, run = self._runs(rows, method)
+        if asked.paired_seeds:
+            self._paired()
         self.image_names, image = _codes(rows.keys["image"]) if rows.has("image") else ([""], np.zeros(size, np.intp))
         self.classes, kind = _codes(rows.keys["class"]) if rows.has("class") else ([""], np.zeros(size, np.intp))
         shape = (len(self.runs), len(self.image_names), len(self.classes))
@@ -247,7 +141,7 @@ class _Cells:
     def images(self) -> int:
         return len(self.image_names)
 
-    def _runs(self, rows: _Rows, method: Ints) -> tuple[list[tuple[int, str]], Ints]:
+    def _runs(self, rows: Rows, method: Ints) -> tuple[list[tuple[int, str]], Ints]:
         """(method, name) of each run, and the run of each row. Without seeds and images every row is a run."""
         if rows.has("seed"):
             names = rows.keys["seed"]
@@ -264,6 +158,20 @@ class _Cells:
         both, run = _codes_of(method * len(seeds) + seed)
         return [(int(b) // len(seeds), seeds[int(b) % len(seeds)]) for b in both], run
 
+    def _paired(self) -> None:
+        """Methods whose seeds are paired share some."""
+        seeds = [{name for m, name in self.runs if m == own} for own in range(len(self.methods))]
+        apart = [
+            f"{self.methods[i]} and {self.methods[j]}"
+            for i, j in combinations(range(len(seeds)), 2)
+            if not seeds[i] & seeds[j]
+        ]
+        if apart:
+            self.problems.append(
+                f"--paired-seeds compares runs of one seed, got no seed in common of {some(apart)}; name shared seeds "
+                "alike, or leave the option out"
+            )
+
     def _repeated(self, times: npt.NDArray[np.int64], place: Ints, shape: tuple[int, ...]) -> None:
         again = np.flatnonzero(times[np.unravel_index(place, shape)] > 1)
         if len(again):
@@ -271,7 +179,7 @@ class _Cells:
             hint = (
                 "" if self.rows.has("seed") else "; where they are several trainings, a column `seed` tells them apart"
             )
-            self.problems.append(f"{_in_rows(again)}: several rows for the same {listed(keys)}{hint}")
+            self.problems.append(f"{in_rows(again)}: several rows for the same {listed(keys)}{hint}")
 
     def _missing(self, there: npt.NDArray[np.bool_], method_of: list[int], *, leave_out: bool) -> None:
         """Every run must have what any run has."""
@@ -296,14 +204,17 @@ class _Cells:
             if len(which):
                 shown = some([repr(self.image_names[i]) for i in which])
                 self.problems.append(f"{count(len(which), 'image')} that only {self.methods[m]} has ({shown}); {hint}")
-        for r, (m, name) in enumerate(self.runs):
+                lacking[:, which] = False
+        bad_runs = np.flatnonzero(lacking.any(axis=(1, 2)))
+        for r in bad_runs[:RUNS_SHOWN].tolist():
             cells = np.argwhere(lacking[r])
-            if len(cells):
-                shown = some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
-                self.problems.append(
-                    f"{count(len(cells), 'score is', 'scores are')} missing of {self._run(m, name)} that others have "
-                    f"({shown}); {hint}"
-                )
+            shown = some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
+            self.problems.append(
+                f"{count(len(cells), 'score is', 'scores are')} missing of {self._run(*self.runs[r])} that others have "
+                f"({shown}); {hint}"
+            )
+        if len(bad_runs) > RUNS_SHOWN:
+            self.problems.append(f"scores are missing of {count(len(bad_runs) - RUNS_SHOWN, 'run')} more")
 
     def _labels(self) -> None:
         """tp + fn are the labels' pixels, and the labels are the same for all."""
@@ -322,7 +233,7 @@ class _Cells:
         first[image[::-1]] = np.arange(len(image))[::-1]
         changing = np.flatnonzero(code != code[first[image]])
         if len(changing):
-            self.problems.append(f"{_in_rows(changing)}: an image must be in one group, got another than before")
+            self.problems.append(f"{in_rows(changing)}: an image must be in one group, got another than before")
             return
         kept = getattr(self, "kept", np.arange(len(first)))
         groups = [str(names[first[i]]) or None for i in kept]
@@ -351,15 +262,30 @@ class _Cells:
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
             found = image_table(self.data, lambda summed: metrics.mean_over(_means(summed), held))
-        return found if self.rows.has("image") else ImageTable(found.scores, np.zeros((len(found.scores), 0)))
+        told_apart = self.rows.has("image") and found.pictures > 1
+        return found if told_apart else ImageTable(found.scores, np.zeros((len(found.scores), 0)))
+
+    def alone(self) -> list[str]:
+        """That there is a single image, or group of them, which tells nothing of others."""
+        if not self.rows.has("image") or self.data.shape[1] > 1:
+            return []
+        what = "image" if self.images == 1 else "group of images"
+        return [f"All scores are of one {what}: nothing tells how others would rank the methods."]
 
 
-def _margin(rows: _Rows, values: ImageTable, asked: Asked) -> tuple[float, str | None]:
-    if asked.margin is not None:
-        sound = asked.margin > 0 and math.isfinite(asked.margin)
-        return (asked.margin, None) if sound else (0.01, f"--margin must be above 0, got {asked.margin:g}")
+def _margin(rows: Rows, values: ImageTable, asked: Asked) -> tuple[float, str | None]:
     found = np.zeros(1) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
-    if not len(found) or (found.min() >= 0 and found.max() <= 1):
+    share = not len(found) or (found.min() >= 0 and found.max() <= 1)
+    if asked.margin is not None:
+        if not 0 < asked.margin < math.inf:
+            return 0.01, f"--margin must be above 0, got {asked.margin:g}"
+        if share and asked.margin >= 1:
+            return 0.01, (
+                f"--margin must be below 1 where scores lie within 0 to 1, got {asked.margin:g}; it is in the score's "
+                f"own unit: {asked.margin:g} per cent is {asked.margin / 100:g}"
+            )
+        return asked.margin, None
+    if share:
         return 0.01, None
     return 0.01, (
         f"the scores reach from {found.min():g} to {found.max():g}, so that the usual margin of 0.01 may not be one; "
@@ -392,23 +318,6 @@ def _means(summed: Floats) -> Floats:
     return np.divide(summed[..., 0], summed[..., 1], out=np.zeros(summed.shape[:-1]), where=summed[..., 1] != 0)
 
 
-def _text(value: Any) -> str:
-    """A key as text; 1.0 and "1" are one."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def _numbers(values: Sequence[Any]) -> Floats:
-    def number(value: Any) -> float:
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            return math.nan
-
-    return np.array([number(value) for value in values], dtype=np.float64)
-
-
 def _codes(values: npt.NDArray[np.str_]) -> tuple[list[str], Ints]:
     """Distinct values in the order in which they come, and the place of each entry among them."""
     found, first, codes = np.unique(values, return_index=True, return_inverse=True)
@@ -424,15 +333,3 @@ def _codes_of(values: Ints) -> tuple[list[int], Ints]:
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
     return [int(found[i]) for i in order], rank[codes]
-
-
-def _in_rows(which: npt.NDArray[np.int64]) -> str:
-    """`rows 2, 5 and 7`, counted from 1 without the header."""
-    shown = some([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
-    return f"{'row' if len(which) == 1 else 'rows'} {shown}"
-
-
-def some(names: Sequence[str], of: int | None = None, most: int = SHOWN) -> str:
-    """`a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
-    total = len(names) if of is None else of
-    return listed(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"

@@ -11,6 +11,9 @@ from sweeper.core.text import count, minus
 from sweeper.judging.judgement import Judgement
 from sweeper.judging.weighing import own_interval
 
+REASONS = 6
+"""So many are printed; of many methods there is one for each."""
+
 
 def answer_text(judgement: Judgement, width: int | None = None) -> str:
     """Verdict, methods, why, what would settle it, and what limits it; wrapped at `width` columns."""
@@ -23,8 +26,11 @@ def answer_text(judgement: Judgement, width: int | None = None) -> str:
         score = interval_text(own_interval(table, each), table.scale.digits)
         lines.append(f"{mark} {each.family:{longest}}  {score}  ({count(len(each.runs), 'run')})")
     lines.append("")
+    reasons = judgement.reasons if judgement.networks is None else judgement.networks[1].reasons
+    if len(reasons) > REASONS:
+        reasons = (*reasons[:REASONS], f"{len(reasons) - REASONS} more stand in the report (--out).")
     for heading, sentences in (
-        ("", judgement.reasons if judgement.networks is None else judgement.networks[1].reasons),
+        ("", reasons),
         ("What would settle it:", judgement.next_steps),
         ("Mind:", judgement.caveats),
     ):

@@ -14,7 +14,8 @@ from sweeper.evidence.decision_rule import wins
 from sweeper.evidence.intervals import ImageTable, interval_within, negated, nested_interval, paired_interval
 from sweeper.evidence.paired_comparisons import compare_pairs, levels_of
 from sweeper.evidence.regret import with_regrets
-from sweeper.judging.score_table import Asked, ScoreTable
+from sweeper.judging.rows import Asked
+from sweeper.judging.score_table import ScoreTable
 
 
 class MethodEvidence(Contender):

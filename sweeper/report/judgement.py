@@ -88,5 +88,5 @@ def _pairs(judgement: Judgement) -> str:
                     ),
                 ]
             )
-    header = ["better", "worse", f"by, {level(judgement.level)} interval", "error from seeds", "error from images"]
+    header = ["reads better", "than", f"by, {level(judgement.level)} interval", "error from seeds", "error from images"]
     return table(header, rows, left=2)

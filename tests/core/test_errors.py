@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeper.core.errors import ClassMapError, DataError, ProblemListError, RequestError, SpaceError
-from sweeper.judging.score_table import ScoresError
+from sweeper.judging.rows import ScoresError
 
 HEADINGS = [
     (ProblemListError, "1 problem:", "2 problems:"),
@@ -31,8 +31,8 @@ HEADINGS = [
     ),
     (
         ScoresError,
-        "1 problem in the scores a; nothing was judged:",
-        "2 problems in the scores a; nothing was judged:",
+        "1 problem in the scores of a; nothing was judged:",
+        "2 problems in the scores of a; nothing was judged:",
     ),
 ]
 

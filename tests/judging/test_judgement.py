@@ -20,7 +20,8 @@ from sweeper.core import metrics
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import difference
 from sweeper.judging.judgement import TUNING, Judgement
-from sweeper.judging.score_table import ScoresError
+from sweeper.judging.rows import ScoresError
+from sweeper.judging.text import answer_text
 
 Floats = npt.NDArray[np.float64]
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-judged"
@@ -82,12 +83,16 @@ def test_fewer_than_three_runs_are_judged_as_networks_and_never_name_a_winner(ru
     assert "3 seeds or more" in found.next_steps[0]
 
 
-def test_one_run_each_gives_the_interval_of_scipys_paired_t_test() -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_one_run_each_gives_the_interval_of_scipys_paired_t_test(grouped: bool) -> None:
     for key in range(20):
         scores = drawn(runs=1, images=25, gap=0.01, key=key)
-        test = stats.ttest_rel(scores[0, 0], scores[1, 0])
+        frame, units = table(scores), scores[:, 0]
+        if grouped:  # five images each, which are one unit
+            frame, units = frame.assign(group=frame["image"] // 5), units.reshape(2, 5, 5).mean(axis=2)
+        test = stats.ttest_rel(units[0], units[1])
         low, high = test.confidence_interval(0.95)
-        found = sweeper.judge(table(scores)).networks
+        found = sweeper.judge(frame).networks
         assert found is not None
         names = [each.family for each in found[0].finalists]
         gap = difference(found[0], names.index("a"), names.index("b"))
@@ -212,7 +217,9 @@ def test_all_problems_come_in_one_list() -> None:
     frame.loc[7, "method"] = ""
     found = problems(frame)
     assert len(found) == 2
-    assert found[0].startswith("row 8: the method is empty") and found[1].startswith("rows 3 and 6: no finite number")
+    assert found[0].startswith("row 8: the method is empty") and found[1].startswith(
+        "rows 3 and 6: no finite number, got nan;"
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,9 +233,13 @@ def test_all_problems_come_in_one_list() -> None:
         (lambda f: f[f["method"] == "a"], {}, "at least 2 methods must be compared, got a"),
         (lambda f: f.assign(score=100 * f["score"]), {}, "so that the usual margin of 0.01 may not be one"),
         (lambda f: f, {"margin": 0}, "--margin must be above 0, got 0"),
+        (lambda f: f, {"margin": 2}, "--margin must be below 1 where scores lie within 0 to 1, got 2; it is in"),
+        (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
         (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
         (lambda f: f.rename(columns={"method": "model"}), {}, "a column 'method' must say the method of each row"),
+        (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "pandas.melt makes a row"),
+        (lambda f: f.assign(score=f["score"].map("{:.3f}".format).str.replace(".", ",")), {}, "finite number, got '0,"),
         (lambda f: f.assign(group=range(len(f))), {}, "an image must be in one group"),
         (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method tells nothing"),
         (lambda f: f.drop(columns="score").assign(tp=range(24), fp=1, fn=1), {}, "tp + fn, the pixels of the labels"),
@@ -240,11 +251,20 @@ def test_a_table_that_cannot_be_judged_says_why(change: Any, asked: dict[str, An
     assert any(words in problem for problem in found), found
 
 
+def test_what_is_missing_is_told_once() -> None:
+    frame = table(drawn(methods=3, images=6, runs=4), list("abc"))
+    assert problems(frame[(frame["method"] == "a") | (frame["image"] != 3)]) == [
+        "1 image that only a has ('3'); score it, or leave such images out with --common"
+    ]
+    found = problems(frame[(frame["method"] == "a") | (frame["image"] != frame["seed"])])
+    assert len(found) == 7 and found[-1] == "scores are missing of 2 runs more"
+
+
 def test_images_that_some_run_lacks_are_left_out_on_request_and_said() -> None:
     frame = table(drawn(images=10))
     found = sweeper.judge(frame[(frame["method"] == "a") | (frame["image"] > 1)], common=True)
     assert (found.document.images, found.document.left_out) == (8, 2)
-    assert any("2 images that some run had no score of" in caveat for caveat in found.caveats)
+    assert any("2 images were left out" in caveat for caveat in found.caveats)
     whole = sweeper.judge(frame[frame["image"] > 1])
     assert difference(found.contest, 0, 1) == difference(whole.contest, 0, 1)
 
@@ -284,3 +304,36 @@ def test_the_committed_example_gives_its_committed_answer() -> None:
     for mine, theirs in zip(document["comparisons"], stored["comparisons"], strict=True):
         assert mine == pytest.approx(theirs)
     assert metrics.METRICS["miou"].title == document["metric"]
+
+
+def test_a_single_image_or_group_is_no_sample_of_images() -> None:
+    """Nothing infinite is told of it, and the claim is about trainings alone."""
+    one = sweeper.judge(table(drawn(images=1, gap=0.05)))
+    groups = sweeper.judge(table(drawn(gap=0.05)).assign(group="patient"))
+    for found, what in ((one, "image"), (groups, "group of images")):
+        assert (found.document.scope, found.document.images, found.document.groups) == ("trainings", 0, None)
+        assert any(f"All scores are of one {what}:" in caveat for caveat in found.caveats)
+        assert "inf" not in answer_text(found)
+    assert "one number for each method tells nothing of chance" in problems(table(drawn(images=1, runs=1)))[0]
+
+
+def test_what_is_told_of_runs_that_differ_in_number() -> None:
+    frame = table(drawn(methods=3, runs=5, gap=0.05), list("abc"))
+    few = frame[(frame["method"] != "c") | (frame["seed"] < 1)]
+    assert sweeper.judge(few).headline.endswith("Of the methods nothing is shown: only 1 training of some.")
+    two = frame[frame["seed"] < 2]
+    assert sweeper.judge(two).headline.endswith("nothing is shown: only 2 trainings of each.")
+
+
+def test_paired_methods_share_seeds() -> None:
+    frame = table(drawn())
+    frame.loc[frame["method"] == "b", "seed"] += 3
+    found = problems(frame, paired_seeds=True)
+    assert len(found) == 1 and "got no seed in common of a and b" in found[0]
+    assert sweeper.judge(frame).document.paired_seeds is False
+
+
+def test_many_methods_make_a_short_answer() -> None:
+    found = sweeper.judge(table(drawn(methods=15, seed=0.02), list("abcdefghijklmno")))
+    text = answer_text(found)
+    assert f"{len(found.reasons) - 6} more stand in the report (--out)." in text and text.count(" against ") < 12

@@ -16,7 +16,7 @@ import sweeper as package
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import TRACKING
 from sweeper.judging import mlflow_store
-from sweeper.judging.score_table import ScoresError
+from sweeper.judging.rows import ScoresError
 from sweeper.tracking import connect
 from tests.judging.test_judgement import drawn
 from tests.support.mlflow_server import Server
@@ -75,7 +75,7 @@ def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str) -> None:
     assert (found.document.metric, found.document.scope, found.verdict) == ("dice", "trainings", "clear_winner")
     rows = {row.name: row for row in found.document.methods}
     assert rows["a"].runs == ("0", "1", "2") and rows["a"].score == pytest.approx(scores[0].mean())
-    assert "1 run that only hold others together: left out." in found.caveats
+    assert "1 run with children and without a method of its own: left out." in found.caveats
 
 
 def test_a_table_of_each_run_gives_what_the_whole_table_gives(uri: str) -> None:
@@ -167,7 +167,7 @@ def test_the_command_takes_runs_and_says_what_it_left_out(uri: str, sweeper: Swe
     client = connect(uri)
     client.set_terminated(run_named("b2"), status="KILLED")
     status, text, _ = sweeper(*words, "--exit-code-by-verdict")
-    assert status == 12 and any(c.startswith("1 run other than --where") for c in json.loads(text)["caveats"])
+    assert status == 12 and any(c.startswith("1 run that --where does not") for c in json.loads(text)["caveats"])
     status, text, error = sweeper("judge", "mlflow:lossses")
     assert status == 2 and not text and "has no experiment 'lossses', did you mean `losses`?" in error
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sweeper
-from sweeper.judging.score_table import ScoresError
+from sweeper.judging.rows import ScoresError
 
 MODELS = ("nnUNetTrainer__nnUNetPlans__2d", "nnUNetTrainerDiceCELoss__nnUNetPlans__2d")
 

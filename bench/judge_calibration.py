@@ -1,0 +1,184 @@
+"""How often `sweeper judge` names a winner where there is none: tables of equal methods, judged by the product's code.
+
+    python bench/judge_calibration.py [--tables 2000] [--seed 0] [--processes 2] [--first 1]
+
+A row of the table is a kind of input, a column a kind of noise, a cell so many simulated tables of two methods of
+equal true score (the hardest case: of several, a winner must beat every other). The margin is as good as 0, so that
+nothing but the intervals keeps a winner from being named. With one run each the claim is about the networks, and runs
+do not vary in that simulation. Where one source of noise is alone, the interval is Student's, and the rate 5 % but
+for chance. Limit: the upper end of the 95 % interval (Clopper–Pearson) of a row's whole rate at most 6 %.
+
+The same arguments print the same table, whatever the number of processes; each row is printed when it is done, and
+`--first 4` goes on with the fourth. Takes some 20 minutes of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.verdict_calibration import LIMIT, upper_limit
+from sweeper.core.records import Verdict
+from sweeper.judging.judgement import judge_scores
+from sweeper.judging.rows import Asked, Scores
+
+Floats = npt.NDArray[np.float64]
+BATCH = 250
+"""Tables drawn from one stream: what a process gets at a time."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviations of a score's parts, in the unit of the score."""
+
+    name: str
+    seed: float
+    """A training of a method, on all images alike."""
+    liking: float
+    """An image, or group of images, suits a method."""
+    own: float
+    """What a training does to an image."""
+    worse: float = 1.0
+    """The second method's `seed` and `own`, as a multiple of the first's."""
+    distance: bool = False
+    """Whether scores are distances, e to the power of normal numbers, of which lower is better."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a table holds."""
+
+    runs: tuple[int, int]
+    paired: bool = False
+    groups: int | None = None
+    images: int = 60
+
+    @property
+    def name(self) -> str:
+        one, other = self.runs
+        if one == other == 1:
+            seeds = "one run each"
+        else:
+            seeds = f"{one if one == other else f'{one} and {other}'} seeds, {'paired' if self.paired else 'unpaired'}"
+        if not self.images:
+            return f"{seeds}, no images"
+        return f"{seeds}, {self.images} images" + (f" in {self.groups} groups" if self.groups else "")
+
+
+NOISES = (
+    Noise("of seeds", seed=0.02, liking=0.01, own=0.02),
+    Noise("of images", seed=0.001, liking=0.05, own=0.03),
+    Noise("unequal", seed=0.004, liking=0.02, own=0.02, worse=5.0),
+    Noise("distances", seed=0.1, liking=0.5, own=0.5, distance=True),
+)
+KINDS = (
+    *(Kind((s, s), paired, groups) for paired in (False, True) for s in (3, 5) for groups in (None, 15)),
+    Kind((3, 10)),
+    Kind((3, 3), images=0),
+    Kind((5, 5), paired=True, images=0),
+    Kind((1, 1)),
+    Kind((1, 1), groups=15),
+)
+
+
+def drawn(kind: Kind, noise: Noise, rng: np.random.Generator) -> dict[str, list[Any]]:
+    """The columns of a table of two methods that are equally good."""
+    runs, n = max(kind.runs), kind.images or 60
+    worse = np.array([1.0, noise.worse])[:, None, None]
+    level = rng.standard_normal(n)
+    # Where images are not told apart, the methods are to be equal on these very ones.
+    liking = noise.liking * rng.standard_normal((2, 1, n)) if kind.images else np.zeros((2, 1, n))
+    if kind.groups:
+        of = np.arange(n) * kind.groups // n
+        level = level + rng.standard_normal(kind.groups)[of]
+        liking = liking + noise.liking * rng.standard_normal((2, 1, kind.groups))[..., of]
+    shift = worse * noise.seed * rng.standard_normal((2, runs, 1)) if runs > 1 else 0.0
+    if kind.paired:
+        shift = shift + 2 * noise.seed * rng.standard_normal((runs, 1))  # what a seed does to both alike
+    score: Floats = liking + shift + worse * noise.own * rng.standard_normal((2, runs, n))
+    # The mean of a log-normal number depends on its variance, which is the same for both methods.
+    score = np.exp(score + 0.5 * level) if noise.distance else 0.7 + 0.08 * level + score
+    if not kind.images:
+        score = score.mean(axis=2, keepdims=True)
+    method, run, image = (index.ravel() for index in np.indices(score.shape))
+    there = run < np.array(kind.runs)[method]
+    columns: dict[str, list[Any]] = {
+        "method": ["ab"[m] for m in method[there].tolist()],
+        "seed": run[there].tolist(),
+        "score": score.ravel()[there].tolist(),
+    }
+    columns |= {"image": image[there].tolist()} if kind.images else {}
+    columns |= {"group": (image[there] * kind.groups // n).tolist()} if kind.groups else {}
+    return columns
+
+
+@dataclass(frozen=True)
+class Task:
+    """Tables of one kind."""
+
+    kind: Kind
+    noise: Noise
+    tables: int
+    stream: tuple[int, ...]
+
+
+def winners(task: Task) -> int:
+    """How many of these tables have a winner; with one run each, a network that is named the better one."""
+    rng = np.random.default_rng(task.stream)
+    asked = Asked(margin=1e-9, paired_seeds=task.kind.paired, lower_is_better=task.noise.distance)
+    found = 0
+    for _ in range(task.tables):
+        judgement = judge_scores(Scores(drawn(task.kind, task.noise, rng), "a simulation"), asked)
+        decision = judgement.decision if judgement.networks is None else judgement.networks[1]
+        found += decision.verdict is Verdict.CLEAR_WINNER
+        assert judgement.networks is None or judgement.verdict is not Verdict.CLEAR_WINNER
+    return found
+
+
+def table(pool: ProcessPoolExecutor, tables: int, seed: int, first: int) -> Iterator[str]:
+    """The rows, from the `first` on, as they are done."""
+    yield f"| noise | {' | '.join(noise.name for noise in NOISES)} | all | upper limit |"
+    yield f"| --- |{' --: |' * (len(NOISES) + 2)}"
+    sizes = [min(BATCH, tables - start) for start in range(0, tables, BATCH)]
+    streams = [(k, n) for k in range(first - 1, len(KINDS)) for n in range(len(NOISES))]
+    counts = pool.map(
+        winners,
+        [Task(KINDS[k], NOISES[n], size, (seed, k, n, b)) for k, n in streams for b, size in enumerate(sizes)],
+    )
+    for kind in KINDS[first - 1 :]:
+        false = [sum(next(counts) for _ in sizes) for _ in NOISES]
+        of = tables * len(NOISES)
+        limit = upper_limit(sum(false), of)
+        cells = [f"{100 * each / tables:.1f} %" for each in false]
+        cells += [f"{100 * sum(false) / of:.2f} %", f"{100 * limit:.2f} %{' **too many**' if limit > LIMIT else ''}"]
+        yield f"| {kind.name} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, default=2000, help="of each cell")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--first", type=int, default=1, help="row to begin with")
+    asked = parser.parse_args()
+    start = time.perf_counter()
+    with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as pool:
+        for row in table(pool, asked.tables, asked.seed, asked.first):
+            print(row, flush=True)
+    print(f"\n({time.perf_counter() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""How long `sweeper judge` takes, start included, and the most memory that it holds (Linux).
+
+    python bench/judge_speed.py [--repetitions 5]
+
+The committed example, a tree of nnU-Net (2 trainers, 5 folds, 200 images, 3 classes), 12 runs of MLflow in
+a SQLite store, with a metric and with a table of 50 images each, and a CSV of 50,000 rows (5 methods, 5 seeds, 500
+images, 4 classes). Medians; on a machine that does other things too, the seconds of the processor say more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "reports" / "example-judged" / "scores.csv"
+
+
+def nnunet_tree(folder: Path, rng: np.random.Generator) -> list[str]:
+    """Two trainers, which differ by 0.02 Dice."""
+    for better, trainer in enumerate(("nnUNetTrainer", "nnUNetTrainerDiceCELoss")):
+        for fold in range(5):
+            cases = [
+                {
+                    "reference_file": f"/raw/case_{40 * fold + k:03}.nii.gz",
+                    "prediction_file": "",
+                    "metrics": {
+                        str(label): {"Dice": value, "IoU": value / (2 - value), "TP": 1, "FP": 1, "FN": 1}
+                        for label, value in enumerate(rng.uniform(0.6, 0.9, 3) + 0.02 * better, start=1)
+                    },
+                }
+                for k in range(40)
+            ]
+            path = folder / "Dataset001_X" / f"{trainer}__nnUNetPlans__2d" / f"fold_{fold}" / "validation"
+            path.mkdir(parents=True)
+            (path / "summary.json").write_text(json.dumps({"metric_per_case": cases}))
+    return [str(folder)]
+
+
+def mlflow_store(folder: Path) -> None:
+    """Four losses on three seeds."""
+    from mlflow.tracking import MlflowClient
+
+    rng, uri = np.random.default_rng(1), f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("losses", artifact_location=(folder / "artifacts").as_uri())
+    for loss in range(4):
+        for seed in range(3):
+            run = client.create_run(experiment).info.run_id
+            client.log_param(run, "loss", f"loss {loss}")
+            client.log_param(run, "seed", seed)
+            scores = rng.uniform(0.6, 0.9, 50)
+            client.log_metric(run, "dice", float(scores.mean()))
+            table = "\n".join(["image,score", *(f"{i},{score}" for i, score in enumerate(scores))])
+            client.log_text(run, table, "scores.csv")
+            client.set_terminated(run)
+
+
+def large_table(path: Path, rng: np.random.Generator) -> list[str]:
+    """50,000 rows."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["method", "seed", "image", "class", "score"])
+        for method in range(5):
+            for seed in range(5):
+                for image, scores in enumerate(rng.uniform(0.6, 0.9, (500, 4))):
+                    rows.writerows((f"m{method}", seed, image, c, score) for c, score in enumerate(scores))
+    return [str(path)]
+
+
+def measured(words: list[str]) -> tuple[float, float, float]:
+    """Seconds, seconds of the processor, and MiB of one command."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "sweeper", "judge", *words], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"sweeper judge {' '.join(words)} failed")
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=5)
+    asked = parser.parse_args()
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # By a process of its own: Linux counts the memory of whoever starts a command as the command's.
+        making = get_context("spawn").Process(target=mlflow_store, args=(folder,))
+        making.start()
+        making.join()
+        runs = ["mlflow:losses", "--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--column", "method=loss"]
+        cases = {
+            "the committed example": [str(EXAMPLE), "--paired-seeds"],
+            "nnU-Net": nnunet_tree(folder / "results", rng),
+            "MLflow, a metric": runs,
+            "MLflow, tables": [*runs, "--artifact", "scores.csv"],
+            "50,000 rows": large_table(folder / "scores.csv", rng),
+        }
+        print("| | seconds | of the processor | MiB |\n| --- | --: | --: | --: |")
+        for case, words in cases.items():
+            seconds, processor, memory = zip(*(measured(words) for _ in range(asked.repetitions)), strict=True)
+            figures = f"{statistics.median(seconds):.1f} | {statistics.median(processor):.1f} | {max(memory):.0f}"
+            print(f"| {case} | {figures} |", flush=True)
+        print(f"\n(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The rows of a table of scores: what is asked of them, the columns as arrays, and what is wrong with single rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core.errors import ProblemListError
+from sweeper.core.text import listed, suggestion
+from sweeper.evidence.intervals import Floats
+
+KEYS = ("method", "seed", "image", "group", "class")
+"""Columns that say what a score is of; `method` alone must be there."""
+COUNTS = ("tp", "fp", "fn")
+OF_COUNTS = {"miou": "mIoU", "dice": "mean Dice"}
+"""What can be made of tp, fp and fn (`--metric`)."""
+SHOWN = 3
+"""Rows, images or runs that a problem names."""
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+class ScoresError(ProblemListError):
+    """The scores cannot be judged as they are. `problems` names every fault that was found."""
+
+    heading = "{problems} in the scores of {where}; nothing was judged:"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was read."""
+
+    columns: Columns
+    """Name → one entry per row, all of one length; None and empty texts are missing values."""
+    source: str
+    """Where it comes from, for people."""
+    notes: tuple[str, ...] = ()
+    """What the reader has to say of it."""
+    metric: str | None = None
+    """What is judged where nothing else is asked for."""
+    undefined: bool = False
+    """Whether a NaN is a class that is left out of its image, and no mistake."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a table, beside its rows."""
+
+    metric: str | None = None
+    """Column of the scores, or what is made of tp, fp and fn."""
+    baseline: str | None = None
+    margin: float | None = None
+    """In the metric's own unit; None = 0.01 where all scores lie in 0–1."""
+    lower_is_better: bool = False
+    paired_seeds: bool = False
+    """Whether seeds of one name are one condition for all methods."""
+    common: bool = False
+    """Whether images that some run has no score of are left out, in place of a problem."""
+    level: float = 0.95
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Key → name of the column that has it, where that is another."""
+
+
+class Rows:
+    """The columns as arrays, and what is wrong with single rows."""
+
+    def __init__(self, scores: Scores, asked: Asked) -> None:
+        columns = scores.columns
+        self.problems: list[str] = []
+        self.keys: dict[str, npt.NDArray[np.str_]] = {}
+        """Key → (rows,) texts, of those that there are."""
+        self.numbers = np.zeros((0, 0))
+        """(1, rows) scores, or (3, rows) tp, fp and fn; empty where `problems` says why."""
+        names = {key: asked.columns.get(key, key) for key in KEYS}
+        for key, name in names.items():
+            if (key == "method" or key in asked.columns) and name not in columns:
+                near = suggestion(name, columns) or f"; the columns are {listed(list(columns))}"
+                if key == "method" and "?" not in near:
+                    near += "; of a column for each method, pandas.melt makes a row for each score"
+                self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
+        score = self._score(columns, asked, scores)
+        if not self.problems:
+            self._read(scores, names, COUNTS if self.of_counts else (score,))
+
+    def _score(self, columns: Columns, asked: Asked, scores: Scores) -> str:
+        """The column of the scores; of none where they are made of counts."""
+        score = asked.metric or scores.metric or "score"
+        self.of_counts = score not in columns and all(c in columns for c in COUNTS)
+        if self.of_counts:
+            self.metric = asked.metric or "miou"
+            self.title = OF_COUNTS.get(self.metric, self.metric)
+            if self.metric not in OF_COUNTS:
+                self.problems.append(
+                    f"--metric must be a column, or {' or '.join(OF_COUNTS)} of tp, fp and fn, got {self.metric!r}"
+                )
+            if asked.lower_is_better:
+                self.problems.append(f"of {self.title}, higher is better; leave --lower-is-better out")
+        elif score not in columns:
+            near = suggestion(score, columns) or f"; the columns are {listed(list(columns))}"
+            self.problems.append(
+                f"a column {score!r} must hold the scores (--metric names another), or tp, fp and fn, got none{near}"
+            )
+        else:
+            self.metric = self.title = score
+        return score
+
+    def _read(self, scores: Scores, names: Mapping[str, str], of: Sequence[str]) -> None:
+        columns = scores.columns
+        for key, name in names.items():
+            if name in columns:
+                self.keys[key] = np.array([_text(value) for value in columns[name]], dtype=np.str_)
+        for key in ("method", "seed", "image", "class"):
+            if key in self.keys and len(empty := np.flatnonzero(self.keys[key] == "")):
+                self.problems.append(f"{in_rows(empty)}: the {key} is empty; name it, or leave the column out")
+        self.numbers = np.array([_numbers(columns[name]) for name in of])
+        if not self.numbers.shape[1]:
+            self.problems.append("at least one row is needed, got none")
+        elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
+            self.problems.append(
+                f"{in_rows(wrong)}: no finite number, got {self._first(columns, of, int(wrong[0]))}; a class that an "
+                "image does not have has no row, and a run that diverged gets the score that it is worth"
+            )
+        elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
+            self.problems.append(f"{in_rows(wrong)}: tp, fp and fn must be ≥ 0")
+
+    def _first(self, columns: Columns, of: Sequence[str], row: int) -> str:
+        name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))
+        return repr(columns[name][row])
+
+    def has(self, key: str) -> bool:
+        """Whether there is a column of this key."""
+        return key in self.keys
+
+
+def _text(value: Any) -> str:
+    """A key as text; 1.0 and "1" are one."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _numbers(values: Sequence[Any]) -> Floats:
+    def number(value: Any) -> float:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return math.nan
+
+    return np.array([number(value) for value in values], dtype=np.float64)
+
+
+def in_rows(which: npt.NDArray[np.int64]) -> str:
+    """`rows 2, 5 and 7`, counted from 1 without the header."""
+    shown = some([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
+    return f"{'row' if len(which) == 1 else 'rows'} {shown}"
+
+
+def some(names: Sequence[str], of: int | None = None, most: int = SHOWN) -> str:
+    """`a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
+    total = len(names) if of is None else of
+    return listed(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"

@@ -1,0 +1,101 @@
+"""The metric for MMSegmentation that docs/judge.md has, with a stand-in for what it extends."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+import sweeper
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "judge.md"
+CLASSES = ("road", "car", "sky")
+Labels = npt.NDArray[np.int64]
+
+
+class IoUMetric:
+    """What MMSegmentation 1.2.2's does: four areas of each class for each image, summed at the end."""
+
+    def __init__(self, ignore_index: int = 255) -> None:
+        self.ignore_index = ignore_index
+        self.results: list[Any] = []
+        self.dataset_meta: dict[str, Any] = {}
+
+    def process(self, data_batch: Any, data_samples: list[dict[str, Any]]) -> None:
+        for sample in data_samples:
+            answer, label = (sample[key]["data"].squeeze() for key in ("pred_sem_seg", "gt_sem_seg"))
+            self.results.append(self.intersect_and_union(answer, label, len(self.dataset_meta["classes"])))
+
+    def intersect_and_union(self, answer: Labels, label: Labels, classes: int) -> tuple[Labels, ...]:
+        known = label != self.ignore_index
+        both, answered, labelled = (
+            np.bincount(found, minlength=classes)
+            for found in (answer[known & (answer == label)], answer[known], label[known])
+        )
+        return both, answered + labelled - both, answered, labelled
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        both, union, _, _ = (sum(areas) for areas in zip(*results, strict=True))
+        return {"mIoU": float((both / union).mean())}
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        return self.compute_metrics(self.results[:size])
+
+
+class Registry:
+    def register_module(self) -> Any:
+        return lambda own: own
+
+
+@pytest.fixture
+def metric(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
+    """`CountsPerImage`, as the page has it."""
+    for name, holds in (
+        ("mmseg", {}),
+        ("mmseg.evaluation", {"IoUMetric": IoUMetric}),
+        ("mmseg.registry", {"METRICS": Registry()}),
+    ):
+        module = ModuleType(name)
+        vars(module).update(holds)
+        monkeypatch.setitem(sys.modules, name, module)
+    (code,) = [block for block in re.findall(r"```py\n(.*?)```", PAGE.read_text("utf-8"), re.S) if "mmseg" in block]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    found: type[Any] = names["CountsPerImage"]
+    return found
+
+
+def test_the_pages_metric_writes_a_table_that_judge_scores_alike(metric: type[Any], tmp_path: Path) -> None:
+    rng, scores, tables = np.random.default_rng(0), {}, []
+    labels = rng.integers(0, len(CLASSES), (8, 1, 20, 20))
+    labels[:, :, 0] = 255
+    for method, wrong in (("a", 0.1), ("b", 0.2)):
+        for seed in range(2):
+            one = metric(out=str(tmp_path / f"{method}-{seed}.csv"), method=method, seed=seed)
+            one.dataset_meta = {"classes": CLASSES}
+            answers = np.where(
+                rng.random(labels.shape) < wrong, rng.integers(0, 3, labels.shape), np.minimum(labels, 2)
+            )
+            for batch in (range(5), range(5, 8)):
+                samples = [
+                    {
+                        "img_path": f"/data/{i}.png",
+                        "pred_sem_seg": {"data": answers[i]},
+                        "gt_sem_seg": {"data": labels[i]},
+                    }
+                    for i in batch
+                ]
+                one.process({}, samples)
+            scores[method, seed] = one.evaluate(len(labels))["mIoU"]
+            tables.append(pd.read_csv(tmp_path / f"{method}-{seed}.csv"))
+    found = sweeper.judge(pd.concat(tables))
+    assert found.document.images == len(labels) and found.named == "a"
+    for row in found.document.methods:
+        assert row.score == pytest.approx(np.mean([scores[row.name, seed] for seed in range(2)]))
