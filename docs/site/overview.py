@@ -1,4 +1,4 @@
-"""README's picture, from the committed example: what each loss gains, beside what two of them answer.
+"""README's image, from the committed example: what each loss gains, beside what two of them answer.
 
 python docs/site/overview.py        # writes reports/overview.svg; part of `make docs`
 """
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sweeper.report.figures.style import CHOSEN, FONT, GREY, LIGHT, RIVAL, Drawn, clean, new_figure, save_themed
+from sweeper.report.figures.style import BAND, CHOSEN, FONT, INK, RIVAL, Drawn, clean, new_figure, save
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example"
 SHOWN = 2
@@ -34,14 +34,14 @@ def main() -> None:
         width_ratios=[2, 1, 1, 1, 1],
     ).values()
     axes = clean(left)
-    axes.axvspan(-document["rope"], document["rope"], color=LIGHT, alpha=0.6, lw=0, zorder=0)
-    axes.axvline(0, color=GREY, lw=1, zorder=1)
+    axes.axvspan(-document["rope"], document["rope"], color=INK, alpha=BAND, lw=0, zorder=0)
+    axes.axvline(0, color=INK, lw=1, zorder=1)
     for row, gap in enumerate(gaps):
         colour = CHOSEN if gap["first"] == named else RIVAL
         axes.plot([gap["ci_low"], gap["ci_high"]], [row, row], color=colour, lw=2.4, solid_capstyle="butt")
         axes.plot(gap["difference"], row, "o", color=colour, ms=7)
         axes.annotate(f"+{gap['difference']:.3f}", (gap["difference"], row), xytext=(0, 7), ha="center",
-                      textcoords="offset points", fontsize=FONT)  # fmt: skip
+                      textcoords="offset points", fontsize=FONT, color=INK)  # fmt: skip
     axes.set_yticks(range(len(gaps)), labels=[gap["first"] for gap in gaps])
     axes.set_ylim(len(gaps) - 0.5, -0.7)
     axes.set_xlabel("gain over tuned cross-entropy, test mIoU")
@@ -51,10 +51,11 @@ def main() -> None:
         place.imshow(panel, interpolation="nearest")
         place.set_axis_off()
         if place in others[:4]:
-            place.set_title(title, fontsize=FONT, pad=4)
+            place.set_title(title, fontsize=FONT, pad=4, color=INK)
     rarest = min(document["dataset"]["profile"]["classes"], key=lambda found: found["pixel_share"])
     title = f"Which loss, where a {rarest['name']} is {100 * rarest['pixel_share']:.2g} % of the pixels?"
-    save_themed(Drawn(figure, "", title, photographs=True), EXAMPLE.parent / "overview.svg")
+    figure.suptitle(title, fontsize=FONT + 1, color=INK)
+    save(Drawn(figure, "", title), EXAMPLE.parent / "overview.svg")
 
 
 def predictions() -> list[npt.NDArray[np.uint8]]:
