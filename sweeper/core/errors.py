@@ -10,7 +10,6 @@ SweeperError
 │   └── StudyError      the study exists, does not exist, or was made under other conditions
 │       └── MissingStudyError   it does not exist, or not yet
 ├── DamagedError        a stored record was changed by something else than sweeper (exit status 1)
-├── ChangedImagesError  the decoded images changed while a study was trained: nothing is concluded from it
 ├── CheckpointError     a paused training's file cannot be read, or is another training's
 ├── ExecutorError       trainings cannot go on: failures in a row, no worker left; the study can be resumed
 ├── LostStudyError      another process runs the study by now
@@ -102,18 +101,6 @@ class DamagedError(SweeperError):
         super().__init__(
             f"{what} is damaged: {why}. A disk, a copy or a hand changed it. Restore a backup (`sweeper backup` makes "
             "them), or begin another study with --study"
-        )
-
-
-class ChangedImagesError(SweeperError):
-    """The decoded images changed while a study was trained: some of its trainings may have seen other pixels."""
-
-    def __init__(self, study: str, why: str) -> None:
-        super().__init__(
-            "the decoded images must stay what they are while a study is trained, and those of study "
-            f"{study!r} did not: {why}. A disk, or another program, changed them, and nothing is concluded from this "
-            "study. Find the cause; then run the sweep again under another name (--study): the images are decoded anew "
-            "by then"
         )
 
 

@@ -13,7 +13,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +21,7 @@ from filelock import FileLock, Timeout
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
-from sweeper.data.label_maps import changed_maps
-from sweeper.data.store import StoreFiles, is_complete, is_intact, new_name
+from sweeper.data.store import is_complete, is_intact, new_name
 from sweeper.system.whole_files import DAY, remove_left, written_whole
 
 NOTES = "sources"
@@ -48,25 +47,14 @@ class Entry(NamedTuple):
 
 
 class Held:
-    """A store in use: nobody clears it, and whether it changed meanwhile can be asked. A context manager."""
+    """A store in use, which nobody clears. A context manager."""
 
     def __init__(self, folder: Path, lock: FileLock) -> None:
         """Made by `hold`."""
-        self.folder, self._lock, self._files = folder, lock, StoreFiles(folder)
-
-    def changed(self, beat: Callable[[], None] = lambda: None) -> list[str]:
-        """Names of files that are not what was decoded, or made of it: reads them all.
-
-        `beat` is called now and then.
-
-        Raises:
-            SweeperError: if one cannot be read.
-        """
-        return _changed(self.folder, self._files, beat)
+        self.folder, self._lock = folder, lock
 
     def release(self) -> None:
         """Let the store be cleared."""
-        self._files.close()
         self._lock.release()
 
     def __enter__(self) -> Held:
@@ -74,30 +62,6 @@ class Held:
 
     def __exit__(self, *_: object) -> None:
         self.release()
-
-
-def changed_since(folder: Path, beat: Callable[[], None] = lambda: None) -> list[str]:
-    """The same of a store that nobody held; one that is not there is not changed.
-
-    Raises:
-        SweeperError: if a file cannot be read.
-    """
-    if not folder.exists():
-        return []
-    if not is_complete(folder):
-        return ["index.json or a file's size"]
-    with closing(StoreFiles(folder)) as files:
-        return _changed(folder, files, beat)
-
-
-def _changed(folder: Path, files: StoreFiles, beat: Callable[[], None]) -> list[str]:
-    try:
-        return [*files.changed(beat), *changed_maps(folder, beat)]
-    except OSError as error:
-        raise SweeperError(
-            f"the decoded images in {folder} must be readable, to see whether they changed, and are not: "
-            f"{error.strerror or error}; check the disk, then repeat the command"
-        ) from error
 
 
 def hold(folder: Path) -> Held:

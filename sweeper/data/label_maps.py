@@ -13,7 +13,6 @@ one thing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +95,6 @@ class MapStore:
                 f"and that failed: {error}; make room, choose another --cache, or leave out the families that "
                 "`sweeper losses NAME` says need them"
             ) from error
-
-
-def changed_maps(folder: Path, beat: Callable[[], None] = lambda: None) -> list[str]:
-    """Files of maps in the store `folder` that are not what was written; `beat` is called after each."""
-    found = []
-    for path in sorted(folder.glob(f"*-{MapStore.number}-*/*.npy")):
-        if not _is_whole(path):
-            found.append(path.relative_to(folder).as_posix())
-        beat()
-    return found
 
 
 def _is_whole(path: Path) -> bool:

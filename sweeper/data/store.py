@@ -19,8 +19,8 @@ import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -224,38 +224,6 @@ def open_store(folder: str | Path) -> PixelStore:
     return PixelStore(folder, channels, sizes, dtype)
 
 
-class StoreFiles:
-    """The files of a store, kept open: what is checked is what was opened, whatever is put in its place meanwhile."""
-
-    def __init__(self, folder: Path) -> None:
-        """Open them; of a store of format 1, which has no checksums, these are made now.
-
-        Raises:
-            SweeperError: if the folder is not a complete store.
-            OSError: if a file cannot be read.
-        """
-        found = _layout(folder)
-        if found is None:
-            raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
-        self._files = {name: (folder / name).open("rb", buffering=0) for name in _FILES}
-        self._known = found[3] or {name: sum_of(file) for name, file in self._files.items()}
-
-    def changed(self, beat: Callable[[], None] = lambda: None) -> list[str]:
-        """Names of the files that are not what they were when they were written: reads them all.
-
-        `beat` is called now and then.
-
-        Raises:
-            OSError: if a file cannot be read.
-        """
-        return [name for name, file in self._files.items() if sum_of(file, beat) != self._known[name]]
-
-    def close(self) -> None:
-        """Close the files; nothing can be checked any more. Safe to call twice."""
-        for file in self._files.values():
-            file.close()
-
-
 def is_complete(folder: Path) -> bool:
     """Whether `folder` holds a store whose files have the sizes that its index promises."""
     return _layout(folder) is not None
@@ -270,19 +238,22 @@ def is_intact(folder: Path, *, old: bool = True) -> bool:
     if found is None or not (found[3] or old):
         return False
     try:
-        with closing(StoreFiles(folder)) as files:
-            return not files.changed()
-    except (OSError, SweeperError):
+        return all(_sum_below(folder / name) == known for name, known in found[3].items())
+    except OSError:
         return False
 
 
-def sum_of(file: BinaryIO | FileIO, beat: Callable[[], None] = lambda: None) -> int:
-    """CRC-32 of a whole file; `beat` is called after each part."""
+def _sum_below(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum_of(file)
+
+
+def sum_of(file: BinaryIO | FileIO) -> int:
+    """CRC-32 of a whole file."""
     file.seek(0)
     found = 0
     while part := file.read(_CHUNK):
         found = zlib.crc32(part, found)
-        beat()
     return found
 
 

@@ -22,7 +22,6 @@ from sweeper.storage.attributes import (
     TAKEN,
     WAITS,
 )
-from sweeper.storage.changed_images import judge_change, note_unchanged, refuse_changed
 from sweeper.storage.database import open_storage, sole_use
 from sweeper.storage.interim_analyses import (
     analyses_taken,
@@ -93,7 +92,6 @@ __all__ = [
     "failed_trials",
     "held",
     "is_concluded",
-    "judge_change",
     "linked",
     "load_study",
     "load_sweep",
@@ -101,7 +99,6 @@ __all__ = [
     "note_parent",
     "note_runs",
     "note_session",
-    "note_unchanged",
     "open_storage",
     "pack",
     "pack_value",
@@ -111,7 +108,6 @@ __all__ = [
     "read_options",
     "read_plan",
     "reconcile",
-    "refuse_changed",
     "replace_plan",
     "result_of",
     "retry_failed",

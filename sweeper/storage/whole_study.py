@@ -10,7 +10,6 @@ from optuna.storages import RDBStorage
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Probed, RateFit, SameLoss, SameLosses, SweepRecord
 from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, RATES, SAME, SETTLES
-from sweeper.storage.changed_images import refuse_changed
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.storage.mlflow_runs import linked
 from sweeper.storage.plan import load_study, read_plan
@@ -24,11 +23,9 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
 
     Raises:
         StudyError: as `read_plan`.
-        ChangedImagesError: as `refuse_changed`.
     """
     plan = read_plan(storage, name)
     study = load_study(storage, name)
-    refuse_changed(study)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
     planned = plans_of_analyses(attributes)

@@ -21,7 +21,6 @@ from sweeper.core.records import (
 )
 from sweeper.core.text import capitalised, resume_command
 from sweeper.data import open_store
-from sweeper.data.cache import changed_since
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete
 from sweeper.evidence.preferences import preferences, recommended_index
@@ -248,16 +247,13 @@ def report_study(
     out: Path,
     ui_url: str | None = None,
     beat: Callable[[], None] = lambda: None,
-    unchanged: bool = False,
 ) -> Outcome:
     """Write (again) the report of a study, from its storage and the decoded images alone.
 
-    `beat` is called meanwhile, as a sign of life; `unchanged`: the images were checked a moment ago. Images that
-    changed after all that was trained on them are not shown.
+    `beat` is called meanwhile, as a sign of life.
 
     Raises:
         StudyError: if there is no such study.
-        ChangedImagesError: if its images changed while it was trained.
     """
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 
@@ -265,9 +261,7 @@ def report_study(
     recommendation = conclude(sweep)
     beat()
     folder = Path(sweep.conditions.dataset.store)
-    changed = [] if unchanged else changed_since(folder, beat)
-    studies.judge_change(studies.load_study(storage, name), folder, changed)
-    store = open_store(folder) if is_complete(folder) and not changed else None
+    store = open_store(folder) if is_complete(folder) else None
     pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
     settings = {} if ui_url is None else {"ui_url": ui_url}
     try:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper import storage as studies
 from sweeper.core.errors import (
-    ChangedImagesError,
     InterruptedSweepError,
     LostStudyError,
     NothingCompletedError,
@@ -91,7 +90,6 @@ def lead(session: Session) -> Outcome:
             with suppress(SweeperError):  # a database that is away is told by what asks it next
                 _add_seconds(study, session.gone())
         signs.phase(REPORT, 0, 0)
-        _check_images(session, signs)
         session.tracker.catch_up(beat=signs.beat)
         executor.close()  # the report needs no workers, and they need memory
         return _conclude(session.storage, session.name, study, settings, session.tracker, beat=signs.beat)
@@ -116,7 +114,6 @@ def _queue(session: Session) -> Asked:
     settings, prepared = session.settings, session.prepared
     asked = _remember(study, settings, prepared.executor.workers, source)
     study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
-    studies.note_unchanged(study)  # they were checked when they were opened
     if left := studies.reconcile(study):
         display.say(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
     if failed := studies.retry_failed(study):
@@ -227,25 +224,6 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
         raise
 
 
-def _check_images(session: Session, signs: Signs) -> None:
-    """Whether all was trained on the same images. If not, the answer so far is taken back.
-
-    Raises:
-        ChangedImagesError: if they changed meanwhile.
-    """
-    study, held = session.study, session.prepared.held
-    paths = ReportPaths(session.settings.out, session.name)
-    try:
-        studies.judge_change(study, held.folder, held.changed(signs.beat))
-    except BaseException as error:
-        session.tracker.end_sweep("FAILED")
-        if isinstance(error, ChangedImagesError) and not paths.recommendation.exists():
-            with suppress(OSError):
-                paths.markdown.unlink(missing_ok=True)
-        raise
-    studies.note_unchanged(study)
-
-
 def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> None:
     """Store the plan of a resume, now that nobody else runs the study.
 
@@ -275,7 +253,7 @@ def _conclude(
     """Evidence, recommendation, report; copies to MLflow."""
     studies.note_conclusion(study)
     try:
-        outcome = report_study(storage, name, out=settings.out, beat=beat, unchanged=True)
+        outcome = report_study(storage, name, out=settings.out, beat=beat)
     except BaseException:
         tracker.end_sweep("FAILED")
         raise

@@ -70,7 +70,7 @@ class Prepared(NamedTuple):
     machine: dict[str, Any]
     """How the machine is used, with what `auto` came to: what a resume takes."""
     held: Held
-    """Keeps the decoded images from being cleared while the sweep lives, and tells whether they changed."""
+    """Keeps the decoded images from being cleared while the sweep lives."""
 
 
 def prepare(

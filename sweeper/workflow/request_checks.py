@@ -19,7 +19,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions
 from sweeper.core.redact import shown_address
 from sweeper.core.text import suggestion
-from sweeper.data.cache import NOTES, changed_since
+from sweeper.data.cache import NOTES
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
 from sweeper.system.locks import sqlite_file, sqlite_path, sqlite_uri
@@ -50,7 +50,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
 
     Raises:
         StudyError, UsageError: with the remedy.
-        ChangedImagesError: if the images changed while the study was trained that is to be resumed.
     """
     names = studies.study_names(storage) if storage is not None else []
     if settings.study is not None:
@@ -74,9 +73,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
         if settings.study is None:
             known = ", ".join(names[-5:]) or "none"
             raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
-        assert storage is not None
-        store = Path(studies.read_plan(storage, settings.study).conditions.dataset.store)
-        studies.judge_change(studies.load_study(storage, settings.study), store, changed_since(store))
     elif settings.study in names:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"

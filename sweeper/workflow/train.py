@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,7 @@ from sweeper.core.paths import CACHE, STORAGE, checkpoint_path, checkpoints_dir,
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, Scores, Split, Task, TrainedOn, TrialSpec
 from sweeper.core.text import count
-from sweeper.data.cache import Held, hold
+from sweeper.data.cache import hold
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_intact, open_store
 from sweeper.system.clocks import running_seconds
@@ -153,11 +152,9 @@ def train_recommended(
             f"confirmation had {recipe.confirm_steps:,} steps), seed {spec.seed}, {training.device_name}"
         )
         stop.defer()
-        save = partial(_save, training, checkpoint, held)
-        _run(training, spec, checkpoint, save=save, stop=stop, progress=progress)
+        _run(training, spec, checkpoint, stop=stop, progress=progress)
         found = _scored(training, answer, conditions, options.on, split)
         collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
-        _check_images(held)
         training.save_weights(target, found.point, options.on, collapse)
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
@@ -291,7 +288,6 @@ def _run(
     spec: TrialSpec,
     checkpoint: Path,
     *,
-    save: Callable[[], None],
     stop: Stop,
     progress: Callable[[int, int], None],
 ) -> None:
@@ -308,35 +304,15 @@ def _run(
         if not math.isfinite(loss):
             raise _diverged(spec, training.step)
         if stop.status is not None and training.step < spec.steps:
-            save()
+            training.save(checkpoint)
             raise InterruptedSweepError(
                 f"stopped at step {training.step:,} of {spec.steps:,}; the checkpoint is {checkpoint}, and the same "
                 "command goes on from there",
                 stop.status,
             )
         if now - saved > SAVE_SECONDS:
-            save()
+            training.save(checkpoint)
             saved = now
-
-
-def _save(training: FinalTraining, checkpoint: Path, held: Held) -> None:
-    """Write a checkpoint, of a training on images that are as they were decoded."""
-    _check_images(held)
-    training.save(checkpoint)
-
-
-def _check_images(held: Held) -> None:
-    """Whether all steps so far saw the images that were decoded.
-
-    Raises:
-        SweeperError: if not.
-    """
-    if changed := held.changed():
-        raise SweeperError(
-            f"the decoded images in {held.folder} must stay what they are while a network is trained on them, and "
-            f"{', '.join(changed[:5])} changed: a disk, or another program, did that. No weights were written. Find "
-            "the cause; the same command decodes the images anew and goes on from its last checkpoint, if there is one"
-        )
 
 
 class _Found(NamedTuple):
