@@ -15,15 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.core.events import Stored
+from sweeper.core.events import Advanced, Job, Stored
 from sweeper.executors.processes import ProcessBackend
 
 # As `sweeper run`: what is imported here the workers import too, and they start before the rest is.
 from sweeper.system.cores import available_cores
 
 if TYPE_CHECKING:
-    from sweeper.core.events import Answer
-    from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+    from sweeper.core.records import TrialResult, TrialSpec
     from sweeper.tracking import Tracker
 
 NAMES = {"ce": "cross_entropy"}
@@ -38,25 +37,18 @@ class Fixed:
     def __init__(self, specs: list[TrialSpec], tracker: Tracker) -> None:
         self.queue, self.tracker, self.results = specs, tracker, []
 
-    def next(self) -> TrialSpec | None:
-        if not self.queue:
-            return None
-        return self.queue.pop(0)
+    def next(self) -> Job | None:
+        return Job(self.queue[0], self.queue.pop(0).steps) if self.queue else None
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
-        return "go"
-
-    def finished(self, spec: TrialSpec, result: TrialResult) -> None:
-        self.results.append(result)
-        self.tracker.notify(Stored(result))
-
-    def paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        raise SystemExit("paused")
+    def advanced(self, told: Advanced) -> bool:
+        self.results.append(told.result)
+        self.tracker.notify(Stored(told.result))
+        return True
 
     def died(self, spec: TrialSpec, reason: str) -> None:
         raise SystemExit(f"{spec.family}: {reason}")
 
-    def interrupted(self, spec: TrialSpec, reason: str) -> None:
+    def interrupted(self, reason: str) -> None:
         raise SystemExit("interrupted")
 
 

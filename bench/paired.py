@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fixed import Fixed, spec
 
+from sweeper.core.events import Advanced
 from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import available_cores
 
@@ -29,14 +30,9 @@ class Untracked(Fixed):
     def __init__(self, specs: list[TrialSpec]) -> None:
         self.queue, self.results = specs, []
 
-    def next(self) -> TrialSpec | None:
-        return self.queue.pop(0) if self.queue else None
-
-    def reported(self, spec: TrialSpec, evaluation: Any, last: bool) -> Any:
-        return "go"
-
-    def finished(self, spec: TrialSpec, result: TrialResult) -> None:
-        self.results.append(result)
+    def advanced(self, told: Advanced) -> bool:
+        self.results.append(told.result)
+        return True
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ def test_what_workers_tell_does_not_load_torch_either() -> None:
     assert "torch" not in loaded_by(f"from sweeper.executors.processes import ProcessBackend; {start}")
     told = "sweeper.core.events, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
     assert not loaded_by(f"import {told}") & {"torch", "segmentation_models_pytorch", "timm"}
-    names = {"Hardware", "Evaluated", "Paused", "Finished", "OutOfMemory", "WorkerLost"}
+    names = {"Hardware", "Advanced", "Lost"}
     sent = {
         node.func.id
         for path in (PACKAGE / "training").glob("*.py")

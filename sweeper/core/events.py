@@ -1,20 +1,16 @@
-"""What happens to a training, told the same way by a job, a worker process and a Ray actor.
+"""A job, what a worker answers to it, and what observers are told of trainings.
 
-Each event carries the spec of its training, so that one process may train several. No torch here: the parent process
-takes these apart, and must not load it.
+No torch here: the parent process takes these apart, and must not load it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from sweeper.core.base import Record
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
-
-Answer = Literal["go", "stop", "pause"]
-"""What becomes of a training that was evaluated: it goes on, ends here, or is kept for going on later."""
 
 
 class Hardware(Record):
@@ -41,19 +37,55 @@ class Layout(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Job:
+    """Train this until it was evaluated at this step, or at the first rung after it.
+
+    To do a job again changes nothing: a training that is there already says what it gave so far.
+    """
+
+    spec: TrialSpec
+    until: int
+    """≥ 1."""
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """A job was done."""
+
+    result: TrialResult
+    """With all evaluations so far. In state `pruned` as long as it could go on."""
+    note: str = ""
+    """What people should know of how the training began."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training is over: complete, or failed."""
+        return self.result.state != "pruned"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker died, hung, ran out of memory or lost its device; nothing is known of the training but the reason."""
+
+    spec: TrialSpec
+    reason: str
+
+
+Answer = Advanced | Lost
+"""What an executor tells of a job."""
+
+
+@dataclass(frozen=True)
 class Evaluated:
-    """A training was evaluated on validation images; it waits for an answer, unless this is its `last` evaluation."""
+    """A training was evaluated on validation images."""
 
     spec: TrialSpec
     evaluation: Evaluation
-    last: bool
-    note: str = ""
-    """What people should know of how the training began."""
 
 
 @dataclass(frozen=True)
 class Paused:
-    """A training was told to pause and waits in its checkpoint; `result` is what it gave if it never goes on."""
+    """A training waits at a rung, in its checkpoint; `result` is what it gave if it never goes on."""
 
     spec: TrialSpec
     result: TrialResult
@@ -65,26 +97,6 @@ class Finished:
 
     spec: TrialSpec
     result: TrialResult
-
-
-@dataclass(frozen=True)
-class OutOfMemory:
-    """Memory ran out. What the process holds besides is unknown, so that another should go on."""
-
-    spec: TrialSpec
-    reason: str
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    """The worker died, hung, or lost its device; nothing is known of the training but the reason."""
-
-    spec: TrialSpec
-    reason: str
-
-
-TrainingEvent = Evaluated | Paused | Finished | OutOfMemory | WorkerLost
-"""What an executor tells."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.records import TrialResult
 
 IN_A_ROW = 8
 """So many failures in a row, beyond one for each worker, and nothing more is begun: what fails everything (a full
@@ -20,14 +20,16 @@ class Failures:
         self._count = 0
         self._reason = ""
 
-    def see(self, event: TrainingEvent) -> None:
-        """Take an event into account."""
-        if isinstance(event, OutOfMemory | WorkerLost):
-            self._count, self._reason = self._count + 1, event.reason
-        elif isinstance(event, Finished) and event.result.state == "failed":
-            self._count, self._reason = self._count + 1, event.result.reason or "no reason is known"
-        elif isinstance(event, Finished | Paused):
+    def see(self, result: TrialResult) -> None:
+        """A training ended, or waits, with this result."""
+        if result.state == "failed":
+            self.lost(result.reason or "no reason is known")
+        else:
             self._count = 0
+
+    def lost(self, reason: str) -> None:
+        """A worker was lost."""
+        self._count, self._reason = self._count + 1, reason
 
     def check(self, workers: int) -> None:
         """Stop if there were too many for so many workers.

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import Answer, Evaluated, Hardware, Layout, TrainingEvent, WorkerLost
+from sweeper.core.events import Advanced, Answer, Hardware, Job, Layout
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Conditions, TrialSpec
+from sweeper.core.records import Conditions
 
 if TYPE_CHECKING:
-    from sweeper.training.job import Job, WorkerContext
+    from sweeper.training.job import Trainings
 
 
 class InlineBackend:
@@ -68,7 +68,7 @@ class InlineBackend:
         from sweeper.training.compiled_network import compile_first
         from sweeper.training.failure_causes import explain, not_its_own
         from sweeper.training.hardware import settle_numerics, settle_process
-        from sweeper.training.job import leave_to_the_end, worker_context
+        from sweeper.training.job import Trainings, leave_to_the_end, worker_context
         from sweeper.training.worker import check_model
 
         unsettle = settle_numerics(conditions.recipe.deterministic)
@@ -85,7 +85,7 @@ class InlineBackend:
             if isinstance(error, Exception) and not_its_own(error):
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
-        self._opened = InlineExecutor(context, self._log, unsettle)
+        self._opened = InlineExecutor(Trainings(context), self._log, unsettle)
         return self._opened
 
     def close(self) -> None:
@@ -97,13 +97,10 @@ class InlineBackend:
 class InlineExecutor:
     """Trains in this process; an exception in a training is a failed result."""
 
-    def __init__(self, context: WorkerContext, log: Callable[[str], None], unsettle: Callable[[], None]) -> None:
+    def __init__(self, trainings: Trainings, log: Callable[[str], None], unsettle: Callable[[], None]) -> None:
         """Made by `InlineBackend.open`; `unsettle` makes this process compute as it did before."""
-        self._context, self._log, self._unsettle = context, log, unsettle
+        self._trainings, self._log, self._unsettle = trainings, log, unsettle
         self._job: Job | None = None
-        self._answer: Answer | None = None
-        """To its last evaluation; None while it waits for one."""
-        self._lost: str | None = None
 
     @property
     def workers(self) -> int:
@@ -116,37 +113,25 @@ class InlineExecutor:
         Raises:
             ExecutorError: if this process lost its device.
         """
-        if self._lost is not None:
-            raise ExecutorError(f"this process can use its device no more: {self._lost}")
+        if self._trainings.broken is not None:
+            raise ExecutorError(f"this process can use its device no more: {self._trainings.broken}")
         return int(self._job is None)
 
-    def submit(self, spec: TrialSpec) -> None:
-        """Take the training; it is begun at the next poll."""
-        from sweeper.training.job import Job
+    def submit(self, job: Job) -> None:
+        """Take the job; it is done at the next poll."""
+        self._job = job
 
-        self._job, self._answer = Job(spec, self._context), "go"
-
-    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        """Train to the next evaluation, or to the result; nothing where there is no time, or nothing to train."""
-        if self._job is None or self._answer is None or not timeout_seconds:
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        """Do the job; nothing where there is no time, or no job."""
+        if self._job is None or not timeout_seconds:
+            self._trainings.keep()
             time.sleep(timeout_seconds)
             return []
-        event = self._job.proceed(self._answer)
-        if isinstance(event, Evaluated):
-            self._answer = "go" if event.last else None
-            if event.note:
-                self._log(event.note)
-        else:
-            self._job.free()
-            self._job = None
-        if isinstance(event, WorkerLost):
-            self._lost = event.reason
-        return [event]
-
-    def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """Let a training go on, stop or pause; an answer to one that is gone comes too late."""
-        if self._job is not None and self._job.spec == spec:
-            self._answer = answer
+        job, self._job = self._job, None
+        told = self._trainings.advance(job)
+        if isinstance(told, Advanced) and told.note:
+            self._log(told.note)
+        return [told]
 
     def close(self) -> None:
         """Forget what is trained, and let what was left out of collections be collected again."""

@@ -1,4 +1,4 @@
-"""Trainings in worker processes that are ready: handed out, heard, and taken up again where a worker dies."""
+"""Jobs for worker processes that are ready: handed out, heard, and told to be lost where a worker dies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
 from sweeper.core.errors import ExecutorError, SweeperError
-from sweeper.core.events import Answer, Evaluated, OutOfMemory, TrainingEvent, WorkerLost
-from sweeper.core.records import TrialSpec
+from sweeper.core.events import Answer, Job, Lost
 from sweeper.core.text import count
+from sweeper.executors.protocol import stage_of
 from sweeper.executors.watchdog import Watchdog
 from sweeper.executors.worker_process import Setup, WorkerProcess
 
@@ -22,7 +22,7 @@ what fails fast would get most of the trainings."""
 class ProcessExecutor:
     """Supervised worker processes that share the decoded store through the page cache.
 
-    A worker that dies costs its training (`WorkerLost`) and is replaced; the parent's death ends the workers. One in
+    A worker that dies costs its job (`Lost`) and is replaced; the parent's death ends the workers. One in
     which a training failed is replaced, too: what a failure leaves behind in a process is unknown.
     """
 
@@ -48,69 +48,59 @@ class ProcessExecutor:
         """
         if not self._workers:
             raise ExecutorError("every worker died and none could be started again; see the warnings above")
-        return sum(worker.spec is None for worker in self._workers)
+        return sum(worker.job is None for worker in self._workers)
 
-    def submit(self, spec: TrialSpec) -> None:
-        """Hand the training to an idle worker."""
-        worker = next(worker for worker in self._workers if worker.spec is None)
-        worker.spec = spec
-        self._watchdog.wait(worker, spec.purpose, "first")
+    def submit(self, job: Job) -> None:
+        """To an idle worker: the one that has the training in memory, else one that has none."""
+        idle = [worker for worker in self._workers if worker.job is None]
+        worker = min(idle, key=lambda w: (w.holds != job.spec, w.holds is not None))
+        worker.job, worker.holds = job, job.spec
+        self._watchdog.wait(worker, job.spec.purpose, stage_of(job, self._setup.conditions.recipe))
         with suppress(OSError):  # it died while idle: the next poll finds its pipe at the end and replaces it
-            worker.pipe.send(("train", spec))
+            worker.pipe.send(job)
 
-    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        """Messages of the workers, and the deaths among them."""
-        events: list[TrainingEvent] = []
-        busy = {worker.pipe: worker for worker in self._workers if worker.spec is not None}
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        """Answers of the workers, and the deaths among them."""
+        answers: list[Answer] = []
+        busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
         for pipe in wait(list(busy), timeout_seconds):
             assert isinstance(pipe, Connection)
-            events += self._told(busy[pipe])
-        return events + self._hung()
+            answers.append(self._told(busy[pipe]))
+        return answers + self._hung()
 
-    def _told(self, worker: WorkerProcess) -> list[TrainingEvent]:
+    def _told(self, worker: WorkerProcess) -> Answer:
         """What a worker's next message says."""
         try:
-            told: TrainingEvent | tuple[str, str] = worker.pipe.recv()
+            told: Answer | tuple[str, str] = worker.pipe.recv()
         except (EOFError, OSError):
             return self._lost(worker)
         if isinstance(told, tuple):  # "refused" or "broken": it ends, though it had been ready
             return self._lost(worker, str(told[1]))
         self._watchdog.answered(worker)
-        if isinstance(told, Evaluated):
-            if told.note:
-                self._log(told.note)
-            if told.last:
-                self._watchdog.wait(worker, told.spec.purpose, "result")
-            return [told]
-        if isinstance(told, OutOfMemory | WorkerLost):
-            self._replace(worker, told.reason)
-        elif told.result.state == "failed":
+        if isinstance(told, Lost):
+            return self._lost(worker, told.reason)
+        if told.note:
+            self._log(told.note)
+        if told.result.state == "failed":
             self._replace(worker, "a training failed in a worker")
-        else:
-            self._failures[worker.number], worker.spec = 0, None
-        return [told]
+            return told
+        worker.job, self._failures[worker.number] = None, 0
+        if told.finished:
+            worker.holds = None
+        return told
 
-    def _lost(self, worker: WorkerProcess, reason: str | None = None) -> list[TrainingEvent]:
-        """Replace a worker; what it trained is lost."""
-        spec = worker.spec
-        assert spec is not None
-        return [WorkerLost(spec, self._replace(worker, reason))]
+    def _lost(self, worker: WorkerProcess, reason: str | None = None) -> Lost:
+        """Replace a worker; its job is lost."""
+        assert worker.job is not None
+        return Lost(worker.job.spec, self._replace(worker, reason))
 
-    def _hung(self) -> list[TrainingEvent]:
+    def _hung(self) -> list[Answer]:
         """Deaths of the workers that say nothing any more: they are killed."""
-        found: list[TrainingEvent] = []
+        found: list[Answer] = []
         for worker in list(self._workers):
             if (reason := self._watchdog.hangs(worker)) is not None and not worker.pipe.poll():
-                found += self._lost(worker, reason)
+                found.append(self._lost(worker, reason))
         return found
-
-    def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """Tell the worker of this training; nothing where that one died meanwhile."""
-        for worker in self._workers:
-            if worker.spec == spec:
-                self._watchdog.wait(worker, spec.purpose, "next" if answer == "go" else "result")
-                with suppress(OSError):  # it died; the next poll says so
-                    worker.pipe.send(("answer", answer))
 
     def _replace(self, worker: WorkerProcess, reason: str | None = None) -> str:
         """Start another worker in its place, unless that is of no use; why, for people."""

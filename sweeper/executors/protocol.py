@@ -1,8 +1,7 @@
 """Where trainings run: a backend is asked what it offers, then opened; the executor that it gives trains.
 
-`poll` returns events (`sweeper.core.events`); after each `Evaluated` that is not the training's last, `answer` must
-say what becomes of it. A training that was told to pause is begun again, in any worker, by submitting the same spec
-once more.
+There is no dialogue (`sweeper.core.events`): each job that is submitted is answered once, by `poll`. A training goes on
+with the next job for it, in any worker, and a job whose worker was lost can be submitted again.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sweeper.core.events import Answer, Hardware, Layout, TrainingEvent
-from sweeper.core.recipe import Precision
-from sweeper.core.records import Conditions, TrialSpec
+from sweeper.core.events import Answer, Hardware, Job, Layout
+from sweeper.core.recipe import Precision, Recipe
+from sweeper.core.records import Conditions
+from sweeper.executors.watchdog import Stage
 
 
 class Executor(Protocol):
@@ -30,17 +30,14 @@ class Executor(Protocol):
             ExecutorError: if none can be any more.
         """
 
-    def submit(self, spec: TrialSpec) -> None:
-        """Start a training, or go on with a paused one. Only when `free() > 0`."""
+    def submit(self, job: Job) -> None:
+        """Have a job done. Only when `free() > 0`."""
 
-    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        """Events since the last call, waiting for the first at most this long.
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        """Answers since the last call, waiting for the first at most this long.
 
         To be called although nothing is trained: workers that became ready, or were lost, are seen here.
         """
-
-    def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """What becomes of a training that reported; nothing where that one is gone."""
 
     def close(self) -> None:
         """End everything, running trainings included. Safe to call twice."""
@@ -92,3 +89,8 @@ class Backend(Protocol):
 def compile_seconds(conditions: Conditions) -> float:
     """The most that a worker may take to compile the network; on a slow processor a large one takes many minutes."""
     return 1800.0 if conditions.recipe.compiled else 0.0
+
+
+def stage_of(job: Job, recipe: Recipe) -> Stage:
+    """What is waited for: the last rung, after which a confirmation is scored on the test split, or one before it."""
+    return "last" if job.until > (0, *recipe.rungs(job.spec.steps))[-2] else "rung"

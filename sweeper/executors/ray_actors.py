@@ -10,8 +10,10 @@ from typing import Any
 import ray
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import Answer, Evaluated, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.events import Answer, Job, Lost
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import TrialSpec
+from sweeper.executors.protocol import stage_of
 from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
 
@@ -31,9 +33,11 @@ class Actor:
     handle: Any
     pending: Any
     """What it is doing: a reference to come."""
-    spec: TrialSpec | None = None
-    waits: bool = False
-    """Whether it was evaluated, and has no answer yet."""
+    job: Job | None = None
+    holds: TrialSpec | None = None
+    """The training that it has in memory."""
+    kept: bool = True
+    """Whether it was told to write that to its checkpoint."""
     ready: bool = False
     node: str = ""
     starts: int = 1
@@ -49,7 +53,7 @@ class Actor:
 class RayExecutor:
     """Actors on the nodes of a Ray cluster.
 
-    A node or actor that is lost costs its training (`WorkerLost`), and Ray starts another actor where there is room.
+    A node or actor that is lost costs its job (`Lost`), and Ray starts another actor where there is room.
     One that hangs, or in which a training failed, is replaced, too.
     """
 
@@ -59,14 +63,16 @@ class RayExecutor:
         start: Callable[[], Actor],
         log: Callable[[str], None],
         watchdog: Watchdog,
+        recipe: Recipe,
         *,
         start_seconds: float = START_SECONDS,
     ) -> None:
         """Made by `RayBackend.open`: `start` asks Ray for an actor and configures it, which takes so long at most."""
         self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
-        self._start_seconds = start_seconds
+        self._recipe, self._start_seconds = recipe, start_seconds
         self._count = len(actors)
-        self._paused_on: dict[tuple[str, int], str] = {}
+        self._nodes: dict[tuple[str, int], str] = {}
+        """Where the checkpoints of trainings are, by purpose and number."""
         own = ray.get_runtime_context().get_node_id()
         self._node = own if own in _nodes() else None
         """This machine's, where it is one of the cluster's."""
@@ -96,23 +102,31 @@ class RayExecutor:
                 f"all Ray actors were lost, and none came back within {self._start_seconds:.0f} s; see `ray status` "
                 "for what the cluster has room for"
             )
-        return sum(actor.ready and actor.spec is None for actor in self._actors)
+        return len(self._idle)
 
-    def submit(self, spec: TrialSpec) -> None:
-        """To an idle actor; one that was paused goes to the node of its checkpoint, if it can."""
-        node = self._paused_on.pop((spec.purpose, spec.number), None)
-        idle = [actor for actor in self._actors if actor.ready and actor.spec is None]
-        actor = min(idle, key=lambda a: a.node != node)
-        actor.spec, actor.pending = spec, actor.handle.begin.remote(spec)
-        self._watchdog.wait(actor, spec.purpose, "first")
+    @property
+    def _idle(self) -> list[Actor]:
+        return [actor for actor in self._actors if actor.ready and actor.job is None]
 
-    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        """What the actors told, and which were lost.
+    def submit(self, job: Job) -> None:
+        """To an idle actor: the one that has the training in memory, else one on the node of its checkpoint."""
+        spec = job.spec
+        node = self._nodes.get((spec.purpose, spec.number))
+        actor = min(self._idle, key=lambda a: (a.holds != spec, a.node != node, a.holds is not None))
+        actor.job, actor.holds, actor.pending = job, spec, actor.handle.advance.remote(job)
+        self._watchdog.wait(actor, spec.purpose, stage_of(job, self._recipe))
+
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        """What the actors answered, and which were lost.
 
         Raises:
             ExecutorError: if this machine is no part of the cluster any more.
         """
         self._look_at_node()
+        for actor in self._idle:
+            if not actor.kept:
+                actor.handle.keep.remote()
+                actor.kept = True
         waiting = {actor.pending: actor for actor in self._actors if actor.pending is not None}
         if not waiting:
             time.sleep(timeout_seconds)
@@ -120,8 +134,8 @@ class RayExecutor:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
         if ready:  # and whatever else is there
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        events = [event for reference in ready if (event := self._event(waiting[reference], reference)) is not None]
-        return events + self._hung()
+        answers = [told for reference in ready if (told := self._told(waiting[reference], reference)) is not None]
+        return answers + self._hung()
 
     def _look_at_node(self) -> None:
         """Without its raylet this machine gets no new actors and no large results, and Ray does not say so."""
@@ -132,50 +146,47 @@ class RayExecutor:
         if self._node not in _nodes():
             raise ExecutorError("this machine is no part of the Ray cluster any more: its raylet is gone")
 
-    def _hung(self) -> list[TrainingEvent]:
+    def _hung(self) -> list[Answer]:
         """Deaths of the actors that say nothing any more: they are killed."""
-        found: list[TrainingEvent] = []
-        for actor in [a for a in self._actors if a.spec is not None and a.pending is not None]:
+        found: list[Answer] = []
+        for actor in list(self._actors):
             reason = self._watchdog.hangs(actor)
-            if reason is not None and actor.spec is not None and not ray.wait([actor.pending], timeout=0)[0]:
-                found.append(WorkerLost(actor.spec, reason))
+            if reason is not None and actor.job is not None and not ray.wait([actor.pending], timeout=0)[0]:
+                found.append(Lost(actor.job.spec, reason))
                 self._replace(actor, reason)
         return found
 
-    def _event(self, actor: Actor, reference: Any) -> TrainingEvent | None:
+    def _told(self, actor: Actor, reference: Any) -> Answer | None:
         try:
             told: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
             reason = f"Ray lost the actor or its node ({line(error)})"
             self._replace(actor, reason)
-            return None if actor.spec is None else WorkerLost(actor.spec, reason)
+            return None if actor.job is None else Lost(actor.job.spec, reason)
         actor.pending = None
         self._watchdog.answered(actor)
-        spec = actor.spec
-        if spec is None:
+        if actor.job is None:
             if (refusal := actor.settle(told)) is not None:
                 self._log(f"a Ray actor cannot take part: {refusal}")
                 self._actors.remove(actor)
                 ray.kill(actor.handle)
             return None
-        event: TrainingEvent = told
-        if isinstance(event, Evaluated):
-            if event.note:
-                self._log(event.note)
-            actor.waits = not event.last
-            if event.last:
-                actor.pending = actor.handle.proceed.remote("go")
-                self._watchdog.wait(actor, spec.purpose, "result")
-            return event
-        if isinstance(event, OutOfMemory | WorkerLost):
-            self._replace(actor, event.reason)
-            return event
-        actor.spec = None
-        if event.result.state == "failed":
+        answer: Answer = told
+        if isinstance(answer, Lost):
+            self._replace(actor, answer.reason)
+            return answer
+        if answer.note:
+            self._log(answer.note)
+        spec, actor.job = actor.job.spec, None
+        if answer.result.state == "failed":
             self._replace(actor, "a training failed in a Ray actor")
-        if isinstance(event, Paused):
-            self._paused_on[spec.purpose, spec.number] = actor.node
-        return event
+        elif answer.finished:
+            actor.holds, actor.kept = None, True
+            self._nodes.pop((spec.purpose, spec.number), None)
+        else:
+            actor.kept = False
+            self._nodes[spec.purpose, spec.number] = actor.node
+        return answer
 
     def _replace(self, actor: Actor, reason: str) -> None:
         """Ask Ray for another in its place, unless that is of no use."""
@@ -189,14 +200,6 @@ class RayExecutor:
         another = self._start()
         another.starts = 1 if actor.ready else actor.starts + 1
         self._actors.append(another)
-
-    def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """Tell the actor of this training."""
-        for actor in self._actors:
-            if actor.spec == spec and actor.waits:
-                actor.waits = False
-                self._watchdog.wait(actor, spec.purpose, "next" if answer == "go" else "result")
-                actor.pending = actor.handle.proceed.remote(answer)
 
     def close(self) -> None:
         """End the actors."""

@@ -170,7 +170,7 @@ class RayBackend:
         if (refusal := first.settle(_ask(first.handle.configure.remote(*given), seconds))) is not None:
             raise UsageError(refusal)
         actors = [first, *(start() for _ in range(self.layouts[0].workers - 1))]
-        self._opened = RayExecutor(actors, start, self._log, self._watchdog, start_seconds=seconds)
+        self._opened = RayExecutor(actors, start, self._log, self._watchdog, conditions.recipe, start_seconds=seconds)
         return self._opened
 
     def close(self) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import ray
 
 from sweeper.core.errors import SweeperError
-from sweeper.core.events import Answer, Evaluated, Hardware, TrainingEvent
+from sweeper.core.events import Answer, Hardware, Job
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Conditions, TrialSpec
+from sweeper.core.records import Conditions
 
 
 class Trainer:
@@ -46,7 +46,7 @@ class Trainer:
         from sweeper.data.store import open_store
         from sweeper.training.compiled_network import compile_first, leave_no_traces
         from sweeper.training.hardware import probe, settle_numerics, settle_process
-        from sweeper.training.job import leave_to_the_end, worker_context
+        from sweeper.training.job import Trainings, leave_to_the_end, worker_context
         from sweeper.training.worker import check_model
 
         node = ray.get_runtime_context().get_node_id()
@@ -59,25 +59,20 @@ class Trainer:
             settle_numerics(conditions.recipe.deterministic)
             check_model(conditions)
             store = open_store(str(store_here(conditions.dataset)))
-            self._context = worker_context(conditions, store, device, checkpoints)
+            context = worker_context(conditions, store, device, checkpoints)
             if conditions.recipe.compiled:
                 leave_no_traces()
-                compile_first(self._context)
+                compile_first(context)
+            self._trainings = Trainings(context)
             leave_to_the_end()
         except SweeperError as error:
             return node, str(error)
         return node, None
 
-    def begin(self, spec: TrialSpec) -> TrainingEvent:
-        """Train to the first evaluation."""
-        from sweeper.training.job import Job
+    def advance(self, job: Job) -> Answer:
+        """Do a job."""
+        return self._trainings.advance(job)
 
-        self._job = Job(spec, self._context)
-        return self.proceed("go")
-
-    def proceed(self, answer: Answer) -> TrainingEvent:
-        """Train on to the next."""
-        told = self._job.proceed(answer)
-        if not isinstance(told, Evaluated):
-            self._job.free()
-        return told
+    def keep(self) -> None:
+        """Write the training that is in memory to its checkpoint."""
+        self._trainings.keep()

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
-from sweeper.core.events import Answer, Hardware, Layout, TrainingEvent
+from sweeper.core.events import Answer, Hardware, Job, Layout
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Conditions, TrialSpec
+from sweeper.core.records import Conditions
 from sweeper.executors.protocol import Backend, Executor, compile_seconds
 from sweeper.executors.start_process import Launched
 from sweeper.system.clocks import running_seconds
@@ -164,19 +164,15 @@ class ApartExecutor:
         """As there."""
         return int(self._remote.call("free"))
 
-    def submit(self, spec: TrialSpec) -> None:
+    def submit(self, job: Job) -> None:
         """As there."""
-        self._remote.call("submit", spec)
+        self._remote.call("submit", job)
 
-    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+    def poll(self, timeout_seconds: float) -> list[Answer]:
         """As there."""
         seconds = timeout_seconds + CALL_SECONDS
-        events: list[TrainingEvent] = self._remote.call("poll", timeout_seconds, seconds=seconds)
-        return events
-
-    def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        """As there."""
-        self._remote.call("answer", spec, answer)
+        answers: list[Answer] = self._remote.call("poll", timeout_seconds, seconds=seconds)
+        return answers
 
     def close(self) -> None:
         """End everything there, then the process."""

@@ -9,8 +9,8 @@ from typing import Literal
 
 from sweeper.system.clocks import running_seconds
 
-Stage = Literal["first", "next", "result"]
-"""What a training is waited for: its first evaluation, a later one, or its result."""
+Stage = Literal["rung", "last"]
+"""What a training is waited for: an evaluation at a rung, or its last one with its result."""
 
 LEAST_SECONDS = 60.0
 FACTOR = 20.0
@@ -25,7 +25,7 @@ UNKNOWN_SECONDS = 3600.0
 class Watchdog:
     """Knows since when each worker is waited for, and how long such waits usually take.
 
-    A worker that waits itself, for an answer, is not watched; nor is one that starts (that has a limit of its own).
+    A worker without a job is not watched; nor is one that starts (that has a limit of its own).
     Seconds are those that this process itself ran: where all are stopped, as on a laptop that sleeps, no worker hangs.
     """
 

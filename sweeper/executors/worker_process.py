@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Hardware
+from sweeper.core.events import Hardware, Job
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.executors.protocol import compile_seconds
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError
@@ -30,8 +30,10 @@ class WorkerProcess(Launched):
 
     def __init__(self, device: str, method: Method) -> None:
         super().__init__(_serve, (device,), method)
-        self.spec: TrialSpec | None = None
-        """What it trains."""
+        self.job: Job | None = None
+        """What it does."""
+        self.holds: TrialSpec | None = None
+        """The training that it has in memory."""
         self.begun = False
         """Whether it told its hardware."""
         self.number = 0

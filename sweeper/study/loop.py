@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import NOT_NEEDED, Answer, Evaluated, Finished, OutOfMemory, Paused, WorkerLost
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.events import NOT_NEEDED, Advanced, Job, Lost
+from sweeper.core.records import TrialSpec
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
 
@@ -15,29 +15,23 @@ POLL_SECONDS = 0.5
 
 
 class Work(Protocol):
-    """Where specs come from and where results go."""
+    """Where jobs come from and where results go."""
 
     @property
     def over(self) -> bool:
         """Whether what still runs is not needed any more."""
 
-    def next(self) -> TrialSpec | None:
-        """The next training to start; None when there is none now (it is asked again after each event)."""
+    def next(self) -> Job | None:
+        """The next job; None when there is none now (it is asked again after each answer)."""
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
-        """Take an evaluation; what becomes of the training (ignored when it is the last)."""
-
-    def paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        """A training was told to pause, and did; `next` may give it again."""
-
-    def finished(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Take a result."""
+    def advanced(self, told: Advanced) -> bool:
+        """Take what a job gave; whether its training ended, or waits, by that. If not, `next` gives the next job."""
 
     def died(self, spec: TrialSpec, reason: str) -> None:
         """A worker died under this training."""
 
-    def interrupted(self, spec: TrialSpec, reason: str) -> None:
-        """The sweep is being stopped, or its time is up, with this training unfinished."""
+    def interrupted(self, reason: str) -> None:
+        """The sweep is being stopped, or its time is up, with what runs unfinished."""
 
 
 def drive(executor: Executor, work: Work, stopping: Callable[[], str | None], failures: Failures | None = None) -> bool:
@@ -49,65 +43,49 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], str | None], fa
     Args:
         executor: where the trainings run.
         work: what is trained.
-        stopping: a reason to stop, looked at between events.
+        stopping: a reason to stop, looked at between answers.
         failures: those in a row so far; None = none.
 
     Raises:
         ExecutorError: if nothing can be trained any more, or too many trainings in a row failed; what was running is
             left to a resume.
     """
-    running: list[TrialSpec] = []
     try:
-        return _drive(executor, work, stopping, running, failures or Failures())
+        return _drive(executor, work, stopping, failures or Failures())
     except ExecutorError as error:
-        for spec in running:
-            work.interrupted(spec, str(error))
+        work.interrupted(str(error))
         raise
 
 
-def _drive(
-    executor: Executor,
-    work: Work,
-    stopping: Callable[[], str | None],
-    running: list[TrialSpec],
-    failures: Failures,
-) -> bool:
+def _drive(executor: Executor, work: Work, stopping: Callable[[], str | None], failures: Failures) -> bool:
+    jobs = 0
     while True:
         if (reason := stopping()) is not None:
-            _leave(executor, work, running, reason)
+            _leave(executor, work, reason)
             return False
         if work.over:
-            _leave(executor, work, running, NOT_NEEDED)
+            _leave(executor, work, NOT_NEEDED)
             return True
-        while (room := executor.free()) and (begun := work.next()) is not None:
-            running.append(begun)
-            executor.submit(begun)
-        if not running and room:  # without room it is waited for: a cluster may have lost its nodes
+        while (room := executor.free()) and (job := work.next()) is not None:
+            executor.submit(job)
+            jobs += 1
+        if not jobs and room:  # without room it is waited for: a cluster may have lost its nodes
             return True
-        for event in executor.poll(POLL_SECONDS):
-            failures.see(event)
-            match event:
-                case Evaluated(spec, evaluation, last):
-                    answer = work.reported(spec, evaluation, last)
-                    if not last:
-                        executor.answer(spec, answer)
-                case Paused(spec, result):
-                    running.remove(spec)
-                    work.paused(spec, result)
-                case Finished(spec, result):
-                    running.remove(spec)
-                    work.finished(spec, result)
-                case OutOfMemory(spec, reason) | WorkerLost(spec, reason):
-                    running.remove(spec)
+        for answer in executor.poll(POLL_SECONDS):
+            jobs -= 1
+            match answer:
+                case Advanced(result):
+                    if work.advanced(answer):
+                        failures.see(result)
+                case Lost(spec, reason):
                     work.died(spec, reason)
+                    failures.lost(reason)
         failures.check(executor.workers)
 
 
-def _leave(executor: Executor, work: Work, running: list[TrialSpec], reason: str) -> None:
-    """Keep what is finished and still on its way; the rest is interrupted."""
-    for event in executor.poll(0):
-        if isinstance(event, Finished | Paused):
-            running.remove(event.spec)
-            (work.finished if isinstance(event, Finished) else work.paused)(event.spec, event.result)
-    for spec in running:
-        work.interrupted(spec, reason)
+def _leave(executor: Executor, work: Work, reason: str) -> None:
+    """Keep what is there and still on its way; the rest is interrupted."""
+    for answer in executor.poll(0):
+        if isinstance(answer, Advanced):
+            work.advanced(answer)
+    work.interrupted(reason)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import optuna
 
-from sweeper.core.events import NOT_NEEDED, Answer, Dropped, Evaluated, Observer
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.events import NOT_NEEDED, Advanced, Dropped, Job, Observer
+from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.storage.results import extra_results
 from sweeper.study.training_list import Batch, Key, completed, key_of
 
@@ -79,29 +79,30 @@ class Race(Batch):
         """Whether every training of the round has ended."""
         return not any(key_of(spec) in self._wanted for spec in (*self._queue, *self._running.values()))
 
-    def next(self) -> TrialSpec | None:
+    def next(self) -> Job | None:
         """The next training of the round; where all of them run, the first of the next seed."""
-        if not self._queue and self._running and self._next_seed:
+        if not self._going and not self._queue and self._running and self._next_seed:
             self._queue = self._next_seed[:1]
-        spec = super().next()
-        if spec is not None:
-            self._tried.add(key_of(spec))
-            self._next_seed = [other for other in self._next_seed if key_of(other) != key_of(spec)]
-        return spec
+        job = super().next()
+        if job is not None:
+            self._tried.add(key_of(job.spec))
+            self._next_seed = [other for other in self._next_seed if key_of(other) != key_of(job.spec)]
+        return job
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
+    def advanced(self, told: Advanced) -> bool:
         """What an idle worker began ends where its finalist was dropped."""
-        self._recorder.notify(Evaluated(spec, evaluation, last))
-        return "go" if key_of(spec) in self._wanted | self._likely else "stop"
+        ended, spec = super().advanced(told), told.result.spec
+        if ended or key_of(spec) in self._wanted | self._likely:
+            return ended
+        self._going.remove(spec)
+        self._running.pop(spec.number, None)
+        self._tried.discard(key_of(spec))
+        self._recorder.notify(Dropped(spec, NOT_NEEDED, died=False))
+        return True
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it; after the last of a round go on to the next."""
-        if result.state == "pruned":
-            self._running.pop(spec.number, None)
-            self._tried.discard(key_of(spec))
-            self._recorder.notify(Dropped(spec, NOT_NEEDED, died=False))
-        else:
-            super().finished(spec, result)
+        super().finished(spec, result)
         if not self._over and self.complete:
             self._take(lambda: self._rounds.send(True))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from sweeper.core.events import Answer, Dropped, Evaluated, Finished, Observer, Paused, Resumed, Started, Stored
+from sweeper.core.events import Advanced, Dropped, Evaluated, Finished, Job, Observer, Paused, Resumed, Started, Stored
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, defaults, floor_of, suggest
@@ -122,6 +122,8 @@ class Search:
             self._keep(result)
         study.sampler.guide = self
         self._running: dict[int, TrialSpec] = {}
+        self._going: list[TrialSpec] = []
+        """Those of them that are between two rungs."""
         self._waiting = {result.spec.number: result for result in waiting_results(study)}
         self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
         self._told: dict[int, set[int]] = {}  # of each training in progress, the steps that were told
@@ -139,12 +141,17 @@ class Search:
         """Never: what runs is wanted."""
         return False
 
-    def next(self) -> TrialSpec | None:
-        """What was cut off, else a trial that may go on from its rung, else a new one while there is room and time.
+    def next(self) -> Job | None:
+        """The next rung of a trial that goes on; else what was cut off, a trial that may go on from where it waits, or
+        a new one while there is room and time.
 
         A trial that was cut off was begun before any that waits could be let go: by this order a search that was
         interrupted goes on as it would have gone on.
         """
+        spec = self._going.pop(0) if self._going else self._begin()
+        return None if spec is None else Job(spec, until=1 + max(self._told[spec.number], default=0))
+
+    def _begin(self) -> TrialSpec | None:
         self._end_hopeless()
         more = self._more()
         ready = [number for number, result in self._waiting.items() if self._admit(_left(result))]
@@ -167,7 +174,7 @@ class Search:
             self._recorder.notify(Started(spec))
             if (known := self._known.pop(key_of(spec), None)) is not None:
                 self._take(spec, known)
-                return self.next()
+                return self._begin()
         else:
             if not self._running:  # nothing is to come that could let one go on
                 self.give_up()
@@ -265,7 +272,7 @@ class Search:
         self._running[spec.number] = spec
         for evaluation in known.evaluations:
             self._see(spec, evaluation)
-            self._recorder.notify(Evaluated(spec, evaluation, last=evaluation is known.evaluations[-1]))
+            self._recorder.notify(Evaluated(spec, evaluation))
         self.finished(spec, known.model_copy(update={"spec": spec, "run_id": None}))
 
     def _see(self, spec: TrialSpec, evaluation: Evaluation) -> None:
@@ -273,20 +280,29 @@ class Search:
             report(self._study, spec.number, evaluation.step, evaluation.part_value)
             self._field.see(spec.number, spec.family, evaluation.step, evaluation.part_value)
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
-        """Note the value; a trial that is not among the best at its rung waits there, or ends if it never can be."""
-        self._see(spec, evaluation)
-        if evaluation.step not in self._told[spec.number]:
-            self._told[spec.number].add(evaluation.step)
-            self._recorder.notify(Evaluated(spec, evaluation, last))
+    def advanced(self, told: Advanced) -> bool:
+        """Note the values; a trial that is not among the best at its rung waits there, or ends if it never can be."""
+        result, spec = told.result, told.result.spec
+        for evaluation in result.evaluations:
+            self._see(spec, evaluation)
+            if evaluation.step not in self._told[spec.number]:
+                self._told[spec.number].add(evaluation.step)
+                self._recorder.notify(Evaluated(spec, evaluation))
+        if told.finished:
+            self.finished(spec, result)
+            return True
         decided = max(self._promoted.get(spec.number, 0), *self._field.steps(spec.number)[:-1], 0)
-        if last or evaluation.step <= decided:  # it was let go there, and is on its way there again
-            return "go"
-        if self._field.goes_on(spec.number, more=self._room() > 0):
-            return "go"
-        return "stop" if self._field.hopeless(spec.number, self._trials) else "pause"
+        on_its_way = result.evaluations[-1].step <= decided  # it was let go there before
+        if on_its_way or self._field.goes_on(spec.number, more=self._room() > 0):
+            self._going.append(spec)
+            return False
+        if self._field.hopeless(spec.number, self._trials):
+            self.finished(spec, result)
+        else:
+            self._pause(spec, result)
+        return True
 
-    def paused(self, spec: TrialSpec, result: TrialResult) -> None:
+    def _pause(self, spec: TrialSpec, result: TrialResult) -> None:
         """Let it wait, and end those that can go on no more."""
         wait(self._study, result)
         del self._running[spec.number]
@@ -326,7 +342,7 @@ class Search:
         """Store it, then tell everyone."""
         self._recorder.notify(Finished(result.spec, result))
         end(self._study, result)
-        self._drop_checkpoint(result.spec)
+        self._drop_old_checkpoints()
         self._done += 1
         self._keep(result)
         self._recorder.notify(Stored(result))
@@ -341,12 +357,14 @@ class Search:
         abandon(self._study, spec.number, reason)
         self._put_back(spec, reason, died=True)
 
-    def interrupted(self, spec: TrialSpec, reason: str) -> None:
-        """Leave the training to be begun again: first in the queue, or at its rung where it waited before.
+    def interrupted(self, reason: str) -> None:
+        """Leave what runs to be begun again: first in the queue, or at its rung where it waited before.
 
         What it reported stands: the same configuration gives the same values again.
         """
-        self._put_back(spec, reason, died=False)
+        self._going = []
+        for spec in list(self._running.values()):
+            self._put_back(spec, reason, died=False)
 
     def _put_back(self, spec: TrialSpec, reason: str, *, died: bool) -> None:
         del self._running[spec.number]
@@ -357,6 +375,14 @@ class Search:
             requeue(self._study, spec.number)
             self._cut.add(spec.number)
         self._recorder.notify(Dropped(spec, reason, died))
+
+    def _drop_old_checkpoints(self) -> None:
+        """Of trials that ended: a worker may write one once it is idle, or asked for another training."""
+        there = (*self._running.values(), *(result.spec for result in self._waiting.values()))
+        kept = {checkpoint_path(self._checkpoints, spec) for spec in there}
+        for path in self._checkpoints.glob("search-*.pt"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
     def _drop_checkpoint(self, spec: TrialSpec) -> None:
         checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 
-from sweeper.core.events import Answer, Dropped, Evaluated, Finished, Observer, Started, Stored
-from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.core.events import Advanced, Dropped, Evaluated, Finished, Job, Observer, Started, Stored
+from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.storage.results import extra_results, store_extra
 
 Key = tuple[object, ...]
@@ -55,6 +55,10 @@ class Batch:
             self._queue = [spec.model_copy(update={"number": next(free)}) for spec in specs if key_of(spec) not in have]
         self._deaths: dict[int, int] = {}
         self._running: dict[int, TrialSpec] = {}
+        self._going: list[TrialSpec] = []
+        """Those that are between two rungs."""
+        self._told: dict[int, int] = {}
+        """The last step that was told of each."""
 
     @property
     def over(self) -> bool:
@@ -75,23 +79,31 @@ class Batch:
         """Steps of all trainings that have not begun."""
         return sum(spec.steps for spec in self._queue)
 
-    def next(self) -> TrialSpec | None:
-        """The next training, in order; None where none is left, or none may begin any more."""
-        if not self._queue or not self._admit(self._queue[0].steps):
+    def next(self) -> Job | None:
+        """The next rung of a training that goes on, else the next training, in order; None where none is left, or none
+        may begin any more."""
+        if self._going:
+            spec = self._going.pop(0)
+        elif not self._queue or not self._admit(self._queue[0].steps):
             return None
-        spec = self._queue.pop(0)
-        self._running[spec.number] = spec
-        self._recorder.notify(Started(spec))
-        return spec
+        else:
+            spec = self._queue.pop(0)
+            self._running[spec.number], self._told[spec.number] = spec, 0
+            self._recorder.notify(Started(spec))
+        return Job(spec, until=self._told[spec.number] + 1)
 
-    def reported(self, spec: TrialSpec, evaluation: Evaluation, last: bool) -> Answer:
-        """These always go on to the end."""
-        self._recorder.notify(Evaluated(spec, evaluation, last))
-        return "go"
-
-    def paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Never told to."""
-        raise AssertionError(f"{key_of(spec)} was not to pause")
+    def advanced(self, told: Advanced) -> bool:
+        """Tell the evaluations that are new; store a result, else go on to the next rung."""
+        spec = told.result.spec
+        for evaluation in told.result.evaluations:
+            if evaluation.step > self._told[spec.number]:
+                self._told[spec.number] = evaluation.step
+                self._recorder.notify(Evaluated(spec, evaluation))
+        if told.finished:
+            self.finished(spec, told.result)
+        else:
+            self._going.append(spec)
+        return told.finished
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""
@@ -111,9 +123,10 @@ class Batch:
             attempts = f"{reason}, on each of {self._deaths[spec.number]} attempts"
             self.finished(spec, dead(spec, attempts))
 
-    def interrupted(self, spec: TrialSpec, reason: str) -> None:
+    def interrupted(self, reason: str) -> None:
         """Nothing to keep: a resume trains it again."""
-        self._recorder.notify(Dropped(spec, reason, died=False))
+        for spec in self._running.values():
+            self._recorder.notify(Dropped(spec, reason, died=False))
 
 
 def dead(spec: TrialSpec, reason: str) -> TrialResult:

@@ -99,6 +99,7 @@ class Training:
         """
         self._spec, self._conditions, self._store = spec, conditions, store
         self._device, self._clock, self._started = torch.device(place), clock, clock()
+        """The last one is later by all the time that it waited."""
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._task, self._split = conditions.dataset.task, split_of(conditions, spec.seed, spec.fold)
         train = self._split.train
@@ -123,9 +124,11 @@ class Training:
         self._progress = _Progress()
         if saved is not None:
             self._restore(saved)
+        self._left = clock()
+        """When something was last asked of it."""
 
     def save(self, path: Path) -> None:
-        """Write everything that a training which goes on from here needs; only right after `advance`.
+        """Write everything that a training which goes on from here needs; only after `advance`.
 
         The batches and all draws are keyed by seed and step, so that weights, their average, the optimiser's state and
         the numbers so far are all there is.
@@ -138,7 +141,7 @@ class Training:
             spec=self._spec,
             step=self._progress.step,
             evaluations=tuple(self._progress.evaluations),
-            seconds=self._clock() - self._started,
+            seconds=self._left - self._started,
             training_seconds=self._progress.training_seconds,
             averaged=self._steps.average.updates,
             device=self._device_name(),
@@ -168,11 +171,26 @@ class Training:
         self._steps.restore(tensors, state.averaged)
         self._progress.step, self._progress.evaluations = state.step, list(state.evaluations)
         self._progress.training_seconds = state.training_seconds
-        self._started = self._clock() - state.seconds
+        self._started -= state.seconds
         self._progress.earlier = state.earlier
         if state.versions and (state.device, state.versions) != (self._device_name(), versions()):
             now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
             self._progress.earlier = (*state.earlier, now)
+
+    @property
+    def step(self) -> int:
+        """The last rung that was evaluated; 0 before the first."""
+        return self._progress.step
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """So far."""
+        return tuple(self._progress.evaluations)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began, but for the time that it waited; in the midst of what it is asked for."""
+        return self._clock() - self._started
 
     @property
     def finished(self) -> bool:
@@ -181,6 +199,7 @@ class Training:
 
     def advance(self) -> Evaluation:
         """Train to the next rung and evaluate there: on a fixed subset, at the last rung on all of validation."""
+        self._go_on()
         target = next(rung for rung in self._rungs if rung > self._progress.step)
         began = self._clock()
         loss, rate = self._steps.run(self._progress.step, target)
@@ -209,14 +228,21 @@ class Training:
             seconds=self._clock() - self._started,
         )
         self._progress.evaluations.append(evaluation)
+        self._left = self._clock()
         return evaluation
 
+    def _go_on(self) -> None:
+        """Leave out the time since something was last asked of it."""
+        self._started += self._clock() - self._left
+
     def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
-        """What the training gave so far; a finished confirmation is scored on the test split here, once."""
+        """What the training gave so far, at a rung; a finished confirmation is scored on the test split here."""
+        self._go_on()
         last = self._progress.evaluations[-1]
+        if self._progress.last is None:  # that evaluation is in a checkpoint, its counts are not
+            self._progress.last = self._evaluator.count(self._steps.average.model, self._rung_images)[0]
         collapse = at_default = Collapse.DIVERGED
         absent: tuple[str, ...] = ()
-        assert self._progress.last is not None
         if not self._progress.diverged:
             chosen = metrics.at_point(self._progress.last, last.point)
             collapse = judge(chosen)
@@ -225,6 +251,7 @@ class Training:
         test, detail, predictions = None, None, None
         if self._spec.purpose == "confirm" and state == "complete" and not self._progress.diverged:
             test, detail, predictions = self._score_test(last.point)
+        self._left = self._clock()
         return TrialResult(
             spec=self._spec,
             state=state,
@@ -237,7 +264,7 @@ class Training:
             test=test,
             detail=detail,
             predictions=predictions,
-            seconds=self._clock() - self._started,
+            seconds=self._left - self._started,
             seconds_per_step=self._progress.training_seconds / self._progress.step,
             device=self._device_name() + (", recorded steps" if self._steps.recorded else ""),
             versions=dict(versions()),

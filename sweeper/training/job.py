@@ -1,10 +1,10 @@
-"""One training as an executor sees it: it goes from one thing to tell to the next, and never raises.
+"""What an executor asks of a process: to advance a training up to a rung.
+
+A training goes on from memory, from its checkpoint, or from its start: a spec determines the result, so that it gives
+the same, to the last digit, wherever it is cut and whichever process goes on with it.
 
 What ends a training is its own fault (a failed result), or its process's: memory ran out, or the device is lost. That
 is told apart wherever it is raised: while the network is built, a checkpoint is read, or an evaluation is made.
-
-A job that was paused goes on from its checkpoint, in whichever process it is begun again. Where that cannot be read it
-is trained from its start once more: a spec determines the result, so that the same evaluations are told again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 
 from sweeper.core.errors import CheckpointError
-from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.events import Advanced, Job, Lost
 from sweeper.core.paths import checkpoint_path, weights_beside, weights_path
 from sweeper.core.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
@@ -58,66 +58,91 @@ def worker_context(conditions: Conditions, store: PixelStore, device: str, check
     return WorkerContext(conditions, store, device, checkpoints, resident=resident(store, place))
 
 
-class Job:
-    """A training in this process."""
+class Trainings:
+    """The trainings of this process; the network of the last one stays in memory, so that its next rung begins at once.
 
-    def __init__(self, spec: TrialSpec, context: WorkerContext) -> None:
-        self.spec, self._context = spec, context
-        self._path = checkpoint_path(context.checkpoints, spec)
-        self._training: Training | None = None
-        self._seen: list[Evaluation] = []
-        self._note = ""
-        self._began = running_seconds()
+    Any other that is not finished lies in its checkpoint.
+    """
 
-    def proceed(self, answer: Answer = "go") -> TrainingEvent:
-        """Do what is answered to the last `Evaluated`, up to the next thing to tell; not after an end."""
+    def __init__(self, context: WorkerContext) -> None:
+        """`context`: what they share."""
+        self._context = context
+        self._last: tuple[TrialSpec, Training] | None = None
+        self._kept = 0
+        """The step of its checkpoint."""
+        self.broken: str | None = None
+        """Why this process can use its device no more; None while it can."""
+
+    def advance(self, job: Job) -> Advanced | Lost:
+        """Do a job; never raises."""
+        began, note = running_seconds(), ""
+        training: Training | None = None
         try:
-            training = self._training = self._training or self._begin()
-            if answer == "stop":
-                return Finished(self.spec, training.result("pruned"))
-            if answer == "pause":
-                result = training.result("pruned")
-                _try(lambda: training.save(self._path))  # without it: should it go on, it is trained from its start
-                return Paused(self.spec, result)
-            if training.finished:
-                result = training.result("complete")
-                if self.spec.keep_predictions and not self.spec.fold and result.collapse != Collapse.DIVERGED:
-                    path = weights_path(weights_beside(self._context.checkpoints), self.spec)
-                    _try(lambda: training.save_weights(path))  # the result is what matters
-                return Finished(self.spec, result)
-            self._seen.append(training.advance())
-            note, self._note = self._note, ""
-            return Evaluated(self.spec, self._seen[-1], training.finished, note)
+            if self._last is None or self._last[0] != job.spec:
+                self._leave()
+                note = self._begin(job.spec)
+            assert self._last is not None
+            _, training = self._last
+            while training.step < job.until and not training.finished:
+                training.advance()
+            if not training.finished:
+                return Advanced(training.result("pruned"), note)
+            result = training.result("complete")
+            self._finish(job.spec, training, result)
+            return Advanced(result, note)
         except Exception as error:
-            return self._ended_by(error)
+            self._last = None  # nobody knows what state it is in
+            if out_of_memory(error):
+                return Lost(job.spec, explain(error))
+            if device_lost(error):
+                self.broken = explain(error)
+                return Lost(job.spec, self.broken)
+            seen = () if training is None else training.evaluations
+            seconds = running_seconds() - began if training is None else training.seconds
+            return Advanced(failed(job.spec, seen, explain(error), seconds, self._context.device), note)
 
-    def free(self) -> None:
-        """Give the networks' memory back."""
-        self._training = None
+    def keep(self) -> None:
+        """Write the last training to its checkpoint, unless it lies there: it may go on in another process, or session.
+
+        Without the file it is trained from its start.
+        """
+        if self._last is not None and self._last[1].step > self._kept:
+            spec, training = self._last
+            _try(lambda: training.save(self._path(spec)))
+            self._kept = training.step
+
+    def _leave(self) -> None:
+        """Keep the last training, and give its memory back."""
+        self.keep()
+        self._last = None
         gc.collect()
 
-    def _ended_by(self, error: Exception) -> TrainingEvent:
-        self._training = None  # nobody knows what state it is in
-        if out_of_memory(error):
-            return OutOfMemory(self.spec, explain(error))
-        if device_lost(error):
-            return WorkerLost(self.spec, explain(error))
-        seconds = running_seconds() - self._began
-        result = failed(self.spec, tuple(self._seen), explain(error), seconds, self._context.device)
-        return Finished(self.spec, result)
-
-    def _begin(self) -> Training:
-        work = self._context
-        given = (self.spec, work.conditions, work.store, work.device)
+    def _begin(self, spec: TrialSpec) -> str:
+        """Make a training, from its checkpoint where there is one; what people should know of that."""
+        work, path, note = self._context, self._path(spec), ""
+        given = (spec, work.conditions, work.store, work.device)
         shared: dict[str, Any] = {"starts": work.starts, "resident": work.resident}
-        if self._path.exists():
+        training = None
+        if path.exists():
             try:
-                return Training(*given, checkpoint=self._path, **shared)
+                training = Training(*given, checkpoint=path, **shared)
             except CheckpointError as error:
-                self._path.unlink(missing_ok=True)
-                told = " ".join(str(error).split())[:300]
-                self._note = f"{told}; the training begins anew, and gives the same numbers"
-        return Training(*given, **shared)
+                path.unlink(missing_ok=True)
+                note = f"{' '.join(str(error).split())[:300]}; the training begins anew, and gives the same numbers"
+        training = training or Training(*given, **shared)
+        self._last, self._kept = (spec, training), training.step
+        return note
+
+    def _finish(self, spec: TrialSpec, training: Training, result: TrialResult) -> None:
+        """Keep what others may want of a training that is complete, and give its memory back."""
+        if spec.keep_predictions and not spec.fold and result.collapse != Collapse.DIVERGED:
+            path = weights_path(weights_beside(self._context.checkpoints), spec)
+            _try(lambda: training.save_weights(path))  # the result is what matters
+        _try(lambda: self._path(spec).unlink(missing_ok=True))
+        self._last = None
+
+    def _path(self, spec: TrialSpec) -> Path:
+        return checkpoint_path(self._context.checkpoints, spec)
 
 
 def leave_to_the_end() -> None:

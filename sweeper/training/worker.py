@@ -1,14 +1,12 @@
-"""A worker process: trains what it is told and reports each evaluation, over one pipe, until the parent is gone.
+"""A worker process: trains what it is told and reports each rung, over one pipe, until the parent is gone.
 
 Parent → worker: ("weights", encoder), answered by ("weights", bool); ("time", Conditions, precisions, threads),
 answered by ("time", seconds of a step in each); ("configure", Conditions, device, threads, folder of the checkpoints);
-then any number of ("train", TrialSpec), one at a time, and one ("answer", Answer) per evaluation that is not the last.
-Closing the pipe ends it.
+then any number of `Job`s, one at a time. Closing the pipe ends it.
 
-Worker → parent: ("hardware", Hardware) once; ("ready", None) when configured; per training its events
-(core/events.py): `Evaluated` for each evaluation, then one that ends it or lets it wait. A training that raises gives a
-result in state `failed`; a configuration that is wrong gives ("refused", text), one that this process cannot be given
-("broken", text); so does, later, whatever goes wrong between its trainings. Either ends the process.
+Worker → parent: ("hardware", Hardware) once; ("ready", None) when configured; an answer to each job (core/events.py). A
+configuration that is wrong gives ("refused", text), one that this process cannot be given ("broken", text); so does,
+later, whatever goes wrong between its jobs. Either ends the process.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Evaluated
 from sweeper.core.own_metric import check_metric, register_metric
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
@@ -33,10 +30,13 @@ from sweeper.system.streams import steady_streams
 from sweeper.training.compiled_network import compile_first, leave_no_traces
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import choose_gpu, probe, settle_numerics, settle_process
-from sweeper.training.job import Job, worker_context
+from sweeper.training.job import Trainings, worker_context
 from sweeper.training.model import build_model, imagenet_cached, outputs_of, require_answer
 from sweeper.training.own_model import check_own
 from sweeper.training.step_times import step_seconds
+
+IDLE_SECONDS = 0.2
+"""Without a job for so long, the training in memory is written to its checkpoint: it may be the last thing to do."""
 
 
 def _die_with_parent() -> None:
@@ -78,8 +78,11 @@ def serve(pipe: Connection, device: str) -> None:
             compile_first(context)
             gc.freeze()  # what the compiler made is alive until the end, too
         pipe.send(("ready", None))
+        trainings = Trainings(context)
         while True:
-            _train(Job(pipe.recv()[1], context), pipe)
+            if not pipe.poll(IDLE_SECONDS):
+                trainings.keep()
+            pipe.send(trainings.advance(pipe.recv()))
     except SweeperError as error:
         pipe.send(("refused", str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -88,16 +91,6 @@ def serve(pipe: Connection, device: str) -> None:
         if not not_its_own(error):
             raise
         pipe.send(("broken", explain(error)))
-
-
-def _train(job: Job, pipe: Connection) -> None:
-    """One training, to its end or until it waits in its checkpoint."""
-    told = job.proceed()
-    while isinstance(told, Evaluated):
-        pipe.send(told)
-        told = job.proceed("go" if told.last else pipe.recv()[1])
-    pipe.send(told)
-    job.free()  # the networks, before the next ones are made
 
 
 def check_model(conditions: Conditions) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
-from sweeper.core.events import Dropped, Evaluated, Finished, Paused, Resumed, Stored, SweepEvent
+from sweeper.core.events import Dropped, Evaluated, Job, Lost, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import TrialResult
 from sweeper.core.text import at_a_time, count, listed, time_range, time_text
 from sweeper.study.budget_probe import probes
@@ -100,19 +100,15 @@ def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], 
     while not (free := executor.free()) and time.monotonic() < end:
         executor.poll(0.1)
     for number in range(free):
-        executor.submit(spec.model_copy(update={"number": number}))
+        executor.submit(Job(spec.model_copy(update={"number": number}), until=short))
     results: list[TrialResult] = []
     while len(results) < free and time.monotonic() < end:
-        for event in executor.poll(0.1):
-            if isinstance(event, Evaluated):
-                if not event.last:
-                    executor.answer(event.spec, "go")
-            elif isinstance(event, Finished) and event.result.state == "complete":
-                results.append(event.result)
-            else:
-                reason = event.result.reason if isinstance(event, Finished | Paused) else event.reason
+        for told in executor.poll(0.1):
+            if isinstance(told, Lost) or told.result.state == "failed":
+                reason = told.reason if isinstance(told, Lost) else told.result.reason
                 warn(f"a training of {short} steps, to measure their time, failed: {reason}")
                 return None
+            results.append(told.result)
     if not results:
         warn(
             f"a training of {short} steps took more than {MEASURING_SECONDS:.0f} s; how long a sweep takes is not known"

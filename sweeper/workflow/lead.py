@@ -92,6 +92,7 @@ def lead(session: Session) -> Outcome:
         signs.phase(REPORT, 0, 0)
         session.tracker.catch_up(beat=signs.beat)
         executor.close()  # the report needs no workers, and they need memory
+        _drop_checkpoints(session.checkpoints)
         return _conclude(session.storage, session.name, study, settings, session.tracker, beat=signs.beat)
 
 
@@ -104,6 +105,12 @@ def _without_parts(checkpoints: Path) -> Iterator[None]:
         yield
     finally:
         remove_left(checkpoints, seconds=0)
+
+
+def _drop_checkpoints(folder: Path) -> None:
+    """Of the study's trainings, once none of them waits; those of `sweeper train` stay."""
+    for purpose in ("probe", "search", "recheck", "confirm"):
+        remove_left(folder, f"{purpose}-*.pt", seconds=0)
 
 
 def _queue(session: Session) -> Asked:

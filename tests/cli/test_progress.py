@@ -126,7 +126,7 @@ def test_values_from_a_part_of_the_images_say_so(capsys: pytest.CaptureFixture[s
     display = PlainDisplay(1, clock=lambda: 0.0)
     display.phase("search", 0, 2)
     for evaluation in done.evaluations:
-        display.notify(Evaluated(done.spec, evaluation, last=False))
+        display.notify(Evaluated(done.spec, evaluation))
     display.notify(Paused(stopped.spec, stopped))
     keep(display, done, stopped)  # type: ignore[arg-type]
     lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
@@ -190,7 +190,7 @@ def test_a_running_training_shows_where_it_is() -> None:
         display.phase("search", 0, 2)
         result = builders.trial("dice", 0.6, 7)
         display.notify(Started(result.spec))
-        display.notify(Evaluated(result.spec, result.evaluations[0], last=False))
+        display.notify(Evaluated(result.spec, result.evaluations[0]))
         text = shown(display)
     finally:
         display.close()

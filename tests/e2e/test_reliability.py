@@ -213,7 +213,7 @@ from contextlib import closing
 from pathlib import Path
 from sweeper.data.load import load_dataset
 from sweeper.core.records import Conditions
-from sweeper.core.events import Evaluated, Finished, WorkerLost
+from sweeper.core.events import Job
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.watchdog import Watchdog
 from tests.cli.test_run import DATA
@@ -221,20 +221,16 @@ from tests.training.test_training import SMALL, spec
 
 if __name__ == "__main__":
     dog = Watchdog(least_seconds=15)
-    for stage in ("first", "next", "result"):
+    for stage in ("rung", "last"):
         dog._known["search", stage].append(0.1)
     conditions = Conditions(dataset=load_dataset(DATA, Path("cache")), recipe=SMALL, seed=0)
     with closing(ProcessBackend("cpu", 1, 1, print, dog)) as backend:
         executor = backend.open(conditions, Path("checkpoints"))
-        executor.submit(spec())
+        executor.submit(Job(spec(), spec().steps))
         print("submitted", flush=True)
         ended = []
         while not ended:
-            events = executor.poll(0.5)
-            for event in events:
-                if isinstance(event, Evaluated) and not event.last:
-                    executor.answer(event.spec, "go")
-            ended = [event for event in events if isinstance(event, WorkerLost | Finished)]
+            ended = executor.poll(0.5)
         print(type(ended[0]).__name__, getattr(ended[0], "reason", ""))
 """
 
@@ -250,7 +246,7 @@ def test_a_sweep_that_was_suspended_takes_no_training_for_hung(tmp_path: Path) -
     time.sleep(20)  # longer than anything may take here, which is 15 s
     os.killpg(process.pid, signal.SIGCONT)
     assert process.wait(100) == 0, (tmp_path / "err.txt").read_text()
-    assert "Finished" in (tmp_path / "err.txt").read_text()
+    assert "Advanced" in (tmp_path / "err.txt").read_text()
 
 
 def test_sigterm_ends_within_10_seconds_with_143_and_the_command_that_goes_on(tmp_path: Path) -> None:

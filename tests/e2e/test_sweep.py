@@ -60,6 +60,7 @@ def test_the_study_has_its_trials_and_nothing_running(outcome: Outcome, folder: 
     assert {t.state.name for t in study.trials} <= {"COMPLETE", "PRUNED"}
     assert [t.params["loss"] for t in study.trials[:7]] == SEARCHED
     assert 0 < study.best_value <= 1
+    assert not list(folder.rglob("*.pt"))  # no training waits
 
 
 @pytest.mark.slow

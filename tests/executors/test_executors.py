@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.events import Answer, Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
-from sweeper.core.records import Conditions, Dataset, TrialSpec
+from sweeper.core.events import Advanced, Answer, Job, Lost
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.executors import worker_process
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
@@ -79,112 +80,112 @@ def wait_for_room(executor: Executor) -> None:
         assert executor.poll(0.1) == []
 
 
-def run(executor: Executor, *specs: TrialSpec, answers: Mapping[int, Answer] | None = None) -> list[TrainingEvent]:
-    """All events of these trainings, each begun as soon as there is room.
+def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None = None) -> list[Answer]:
+    """All answers to the jobs of these trainings, each begun as soon as there is room, and told to go on rung by rung.
 
     Args:
         executor: made ready.
         specs: in their order.
-        answers: by number, to the first evaluation of a training; else it goes on.
+        until: by number, the step at which a training is left; else it goes on to its end.
     """
-    events: list[TrainingEvent] = []
-    queue, running, end = list(specs), set[int](), time.monotonic() + LONGEST
+    answers: list[Answer] = []
+    queue, running, end = [Job(spec, 1) for spec in specs], 0, time.monotonic() + LONGEST
     while queue or running:
-        assert time.monotonic() < end, events
+        assert time.monotonic() < end, answers
         while queue and executor.free():
-            running.add(queue[0].number)
             executor.submit(queue.pop(0))
-        for event in executor.poll(0.5):
-            first = not any(isinstance(e, Evaluated) and e.spec == event.spec for e in events)
-            events.append(event)
-            if isinstance(event, Evaluated):
-                if not event.last:
-                    executor.answer(event.spec, (answers or {}).get(event.spec.number, "go") if first else "go")
-            else:
-                running.remove(event.spec.number)
-    return events
+            running += 1
+        for told in executor.poll(0.5):
+            answers.append(told)
+            running -= 1
+            if isinstance(told, Advanced) and not told.finished:
+                spec, step = told.result.spec, told.result.evaluations[-1].step
+                if step < (until or {}).get(spec.number, spec.steps):
+                    queue.insert(0, Job(spec, step + 1))
+    return answers
 
 
-def values(events: list[TrainingEvent], number: int) -> list[tuple[int, float]]:
+def of(answers: list[Answer], number: int) -> list[Answer]:
+    """Those about one training."""
+    return [a for a in answers if (a.spec if isinstance(a, Lost) else a.result.spec).number == number]
+
+
+def end_of(answers: list[Answer], number: int) -> Answer:
+    """The last one about a training."""
+    return of(answers, number)[-1]
+
+
+def result_of(answers: list[Answer], number: int) -> TrialResult:
+    """What a training gave so far."""
+    told = end_of(answers, number)
+    assert isinstance(told, Advanced)
+    return told.result
+
+
+def values(answers: list[Answer], number: int) -> list[tuple[int, float]]:
     """(step, value) of a training's evaluations."""
-    return [
-        (e.evaluation.step, e.evaluation.value) for e in events if isinstance(e, Evaluated) and e.spec.number == number
-    ]
+    return [(e.step, e.value) for e in result_of(answers, number).evaluations]
 
 
-def end_of(events: list[TrainingEvent], number: int) -> TrainingEvent:
-    """The one event that ends a training, which must be its last."""
-    own = [event for event in events if event.spec.number == number]
-    assert sum(not isinstance(event, Evaluated) for event in own) == 1
-    return own[-1]
+RUNGS = SMALL.rungs(SMALL.steps)
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_evaluations_come_in_order_then_the_result(kind: object, made: Callable[..., Executor]) -> None:
+def test_each_job_is_answered_with_all_evaluations_so_far(kind: object, made: Callable[..., Executor]) -> None:
     executor = made(kind)
     room = executor.free()
-    events = run(executor, spec(0), spec(1))
+    answers = run(executor, spec(0), spec(1))
     for number in (0, 1):
-        own = [e for e in events if e.spec == spec(number)]
-        seen = [e for e in own if isinstance(e, Evaluated)]
-        assert [e.evaluation.step for e in seen] == list(SMALL.rungs(SMALL.steps))
-        assert [e.last for e in seen] == [False] * (len(seen) - 1) + [True]
-        done = own[-1]
-        assert isinstance(done, Finished) and done.result.state == "complete"
-        assert done.result.spec == spec(number)
-        assert [e.step for e in done.result.evaluations] == [e.evaluation.step for e in seen]
-    assert values(events, 0) == values(events, 1)  # one configuration, one seed: the same numbers
+        own = [told.result for told in of(answers, number) if isinstance(told, Advanced)]
+        assert [[e.step for e in r.evaluations] for r in own] == [list(RUNGS[: n + 1]) for n in range(len(RUNGS))]
+        assert [r.state for r in own] == ["pruned"] * (len(RUNGS) - 1) + ["complete"]
+        assert all(r.spec == spec(number) for r in own)
+    assert values(answers, 0) == values(answers, 1)  # one configuration, one seed: the same numbers
     wait_for_room(executor)
     assert executor.free() == room
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_an_answer_reaches_the_training_that_it_is_for(kind: object, made: Callable[..., Executor]) -> None:
-    events = run(made(kind), spec(0), spec(1), answers={0: "stop"})
-    stopped, whole = end_of(events, 0), end_of(events, 1)
-    assert isinstance(stopped, Finished) and stopped.result.state == "pruned"
-    assert len(values(events, 0)) == len(stopped.result.evaluations) == 1
-    assert isinstance(whole, Finished) and whole.result.state == "complete"
+def test_a_training_that_is_left_goes_on_where_it_was(kind: object, made: Callable[..., Executor]) -> None:
+    executor = made(kind)
+    before = run(executor, spec(0), until={0: 1})
+    assert result_of(before, 0).state == "pruned" and len(values(before, 0)) == 1
+    between = run(executor, spec(1))
+    after = run(executor, spec(0))
+    assert result_of(after, 0).state == result_of(between, 1).state == "complete"
+    assert values(after, 0) == values(between, 1)
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_a_paused_training_goes_on_where_it_stopped(kind: object, made: Callable[..., Executor]) -> None:
+def test_a_job_that_is_done_again_changes_nothing(kind: object, made: Callable[..., Executor]) -> None:
     executor = made(kind)
-    before = run(executor, spec(0), answers={0: "pause"})
-    paused = end_of(before, 0)
-    assert isinstance(paused, Paused) and len(paused.result.evaluations) == 1
-    between = run(executor, spec(1))
-    after = run(executor, spec(0))
-    done, whole = end_of(after, 0), end_of(between, 1)
-    assert isinstance(done, Finished) and isinstance(whole, Finished) and done.result.state == "complete"
-    # Some tell the first evaluation again, to be answered as before. The numbers are those of an uninterrupted one.
-    assert values(after, 0)[-len(values(between, 1)) + 1 :] == values(between, 1)[1:]
-    assert done.result.value == whole.result.value
+    first, again = (run(executor, spec(0), until={0: 1}) for _ in range(2))
+    assert values(first, 0) == values(again, 0)
+    whole, again = (run(executor, spec(0)) for _ in range(2))
+    assert values(whole, 0) == values(again, 0) and result_of(again, 0).state == "complete"
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
 def test_a_training_that_raises_gives_a_failed_result(kind: object, made: Callable[..., Executor]) -> None:
-    events = run(made(kind), spec(0, "raises"), spec(1))
-    failed = end_of(events, 0)
-    assert isinstance(failed, Finished) and failed.result.state == "failed"
-    assert "a fault of the loss" in (failed.result.reason or "")
-    assert isinstance(end_of(events, 1), Finished)
+    answers = run(made(kind), spec(0, "raises"), spec(1))
+    failed = result_of(answers, 0)
+    assert failed.state == "failed" and "a fault of the loss" in (failed.reason or "")
+    assert result_of(answers, 1).state == "complete"
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
 def test_out_of_memory_costs_one_training(kind: object, made: Callable[..., Executor]) -> None:
-    events = run(made(kind), spec(0, "full"), spec(1))
-    lost = end_of(events, 0)
-    assert isinstance(lost, OutOfMemory) and "no room" in lost.reason
-    assert isinstance(end_of(events, 1), Finished)
+    answers = run(made(kind), spec(0, "full"), spec(1))
+    lost = end_of(answers, 0)
+    assert isinstance(lost, Lost) and "no room" in lost.reason
+    assert result_of(answers, 1).state == "complete"
 
 
 @pytest.mark.parametrize("kind", SEPARATE)
 def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
-    executor = made(kind)
-    events = run(executor, spec(0, "segfault"), spec(1))
-    assert isinstance(end_of(events, 0), WorkerLost)
-    assert isinstance(end_of(events, 1), Finished)
+    answers = run(made(kind), spec(0, "segfault"), spec(1))
+    assert isinstance(end_of(answers, 0), Lost)
+    assert result_of(answers, 1).state == "complete"
 
 
 @pytest.mark.slow
@@ -192,16 +193,43 @@ def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Execut
 def test_a_worker_that_hangs_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
     executor = made(kind)
     run(executor, spec(3))  # of the first training of a session nobody knows how long it takes
-    events = run(executor, spec(0), spec(1, "hangs"), spec(2))
-    hung = end_of(events, 1)
-    assert isinstance(hung, WorkerLost) and "hung" in hung.reason
-    assert isinstance(end_of(events, 2), Finished)
+    answers = run(executor, spec(0), spec(1, "hangs"), spec(2))
+    hung = end_of(answers, 1)
+    assert isinstance(hung, Lost) and "hung" in hung.reason
+    assert result_of(answers, 2).state == "complete"
+
+
+def test_an_idle_worker_writes_the_training_in_memory_to_its_checkpoint(
+    made: Callable[..., Executor], tmp_path: Path
+) -> None:
+    """It may be killed, as at the end of a session. A training that is complete leaves none."""
+    executor, path = made(of_processes), checkpoint_path(tmp_path / "checkpoints", spec(0))
+    run(executor, spec(0), until={0: 1})
+    end = time.monotonic() + LONGEST
+    while not path.exists() and time.monotonic() < end:
+        executor.poll(0.1)
+    assert path.exists()
+    run(executor, spec(0))
+    assert not path.exists()
+
+
+def test_a_training_goes_on_where_it_is_in_memory(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    with closing(ProcessBackend("cpu", 2, 2, lambda line: None)) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        run(executor, spec(0), spec(1), until={0: 1, 1: 1})
+        for number in (1, 0):
+            (holder,) = (worker for worker in executor._workers if worker.holds == spec(number))
+            executor.submit(Job(spec(number), RUNGS[1]))
+            assert holder.job is not None
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
 def test_closing_twice_ends_what_runs_and_raises_nothing(kind: object, made: Callable[..., Executor]) -> None:
     executor = made(kind)
-    executor.submit(spec(0))
+    executor.submit(Job(spec(0), 1))
     executor.close()
     executor.close()
 
@@ -210,7 +238,7 @@ def test_a_backend_closes_what_it_opened(tiny: Dataset, tmp_path: Path) -> None:
     gc.unfreeze()
     with closing(InlineBackend("cpu")) as backend:
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        executor.submit(spec(0))
+        executor.submit(Job(spec(0), 1))
         assert executor.free() == 0 and gc.get_freeze_count() > 0
     assert executor.free() == 1 and gc.get_freeze_count() == 0
 
@@ -225,9 +253,9 @@ def test_an_idle_executor_waits_and_tells_nothing(kind: object, made: Callable[.
 
 
 RULES = [
-    test_evaluations_come_in_order_then_the_result,
-    test_an_answer_reaches_the_training_that_it_is_for,
-    test_a_paused_training_goes_on_where_it_stopped,
+    test_each_job_is_answered_with_all_evaluations_so_far,
+    test_a_training_that_is_left_goes_on_where_it_was,
+    test_a_job_that_is_done_again_changes_nothing,
     test_a_training_that_raises_gives_a_failed_result,
     test_out_of_memory_costs_one_training,
     test_a_worker_that_dies_is_replaced,

@@ -10,52 +10,62 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, UsageError
-from sweeper.core.events import Evaluated, Finished, Paused, TrainingEvent, WorkerLost
-from sweeper.core.records import Conditions, Dataset, TrialSpec
+from sweeper.core.events import Answer, Lost
+from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.executors.failure_limit import IN_A_ROW, Failures
-from sweeper.executors.inline import InlineBackend
 from sweeper.study.loop import drive
 from sweeper.study.search import enqueue_defaults
+from sweeper.study.training_list import Batch
 from sweeper.training.engine import Training
 from sweeper.workflow.run import run_sweep
 from tests.support import builders
-from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, train
+from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, so_far, train
 from tests.support.sweeping import Recorder, settings_in, seven_oclock, sweep_in
-from tests.training.test_training import SMALL, spec
+from tests.training.test_training import spec
 
-FAILED = Finished(spec(), builders.failed_trial("dice", 0))
-GOOD = Finished(spec(), fake_result(spec()))
+FAILED = builders.failed_trial("dice", 0)
+GOOD = fake_result(spec())
+LOST = "worker killed by signal 9"
 
 
-def seen(*events: TrainingEvent) -> Failures:
+def seen(*ends: TrialResult | str) -> Failures:
+    """Results, and reasons why a worker was lost."""
     failures = Failures()
-    for event in events:
-        failures.see(event)
+    for end in ends:
+        (failures.lost if isinstance(end, str) else failures.see)(end)  # type: ignore[arg-type]
     return failures
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_failures_and_deaths_in_a_row_count_alike(workers: int) -> None:
     most = IN_A_ROW + workers - 1
-    events = ([FAILED, WorkerLost(spec(), "worker killed by signal 9")] * most)[:most]
-    seen(*events).check(workers)
+    ends = ([FAILED, LOST] * most)[:most]
+    seen(*ends).check(workers)
     with pytest.raises(ExecutorError, match=rf"{most + 1} trainings in a row failed, and at most {most} may"):
-        seen(*events, FAILED).check(workers)
+        seen(*ends, FAILED).check(workers)
 
 
-@pytest.mark.parametrize("good", [GOOD, Paused(spec(), fake_result(spec()))])
-def test_a_training_that_gives_a_result_ends_the_row(good: TrainingEvent) -> None:
+@pytest.mark.parametrize("good", [GOOD, so_far(GOOD, 1)])
+def test_a_training_that_gives_a_result_ends_the_row(good: TrialResult) -> None:
     seen(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check(1)
 
 
-def test_an_answer_to_another_training_comes_too_late(tiny: Dataset, tmp_path: Path) -> None:
-    executor = InlineBackend("cpu").open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-    executor.submit(spec(number=1))
-    assert isinstance(executor.poll(1)[0], Evaluated)
-    executor.answer(spec(number=0), "stop")
-    assert executor.poll(1) == []  # it waits for its own
-    executor.answer(spec(number=1), "go")
-    assert isinstance(executor.poll(1)[0], Evaluated)
+def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> None:
+    """A rung that a training goes on from ends no row: all may fail at the next one."""
+
+    class Frail(FakeExecutor):
+        def poll(self, timeout_seconds: float) -> list[Answer]:
+            return [
+                told if isinstance(told, Lost) or not told.finished else Lost(told.result.spec, LOST)
+                for told in super().poll(timeout_seconds)
+            ]
+
+    study = new_study()
+    specs = [builders.spec("dice", n, seed=n, steps=100, purpose="confirm") for n in range(20)]
+    batch = Batch(study, specs, recorder=Recorder())
+    with pytest.raises(ExecutorError, match=rf"{IN_A_ROW + 1} trainings in a row failed"):
+        drive(Frail(), batch, lambda: None)
+    assert all(r.state == "failed" for r in studies.extra_results(study, "confirm"))
 
 
 def test_a_backend_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
@@ -75,7 +85,7 @@ def test_a_backend_is_closed_where_the_request_is_refused(tmp_path: Path) -> Non
 def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resume() -> None:
     study = new_study()
     enqueue_defaults(study, SPACE, 40)
-    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"), workers=3)
+    dies = FakeExecutor(lambda spec: Lost(spec, "worker killed by signal 9"), workers=3)
     with pytest.raises(ExecutorError, match="worker killed by signal 9"):
         drive(dies, new_search(study, 40), lambda: None)
     assert not study.get_trials(states=(TrialState.RUNNING,))
@@ -86,7 +96,7 @@ def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resum
 
 def test_an_executor_without_workers_leaves_nothing_running() -> None:
     class Gone(FakeExecutor):
-        def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+        def poll(self, timeout_seconds: float) -> list[Answer]:
             raise ExecutorError("the cluster is gone")
 
     study, recorder = new_study(), Recorder()
@@ -102,8 +112,8 @@ def test_an_executor_without_workers_leaves_nothing_running() -> None:
 def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
     """The seven probes are too few: they alone would not reach the limit."""
 
-    def fails(spec: TrialSpec) -> TrainingEvent:
-        return Finished(spec, builders.failed_trial(spec.family, spec.number, spec=spec))
+    def fails(spec: TrialSpec) -> TrialResult:
+        return builders.failed_trial(spec.family, spec.number, spec=spec)
 
     study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
     with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):

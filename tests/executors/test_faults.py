@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, SweeperError
-from sweeper.core.events import Evaluated, Finished, OutOfMemory, Paused, TrainingEvent, WorkerLost
+from sweeper.core.events import Advanced, Job, Lost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.data import open_store
@@ -35,7 +35,7 @@ from sweeper.study.loop import drive
 from sweeper.study.search import Search
 from sweeper.system.clocks import RunningClock, running_seconds
 from sweeper.training.failure_causes import device_lost, out_of_memory
-from sweeper.training.job import Job, WorkerContext
+from sweeper.training.job import Trainings, WorkerContext
 from sweeper.workflow.conclude import report_study
 from tests.support import builders, faulty
 from tests.support.faking import new_plan
@@ -56,7 +56,7 @@ class Clock:
         return self.now
 
 
-def waited(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "next") -> None:
+def waited(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "rung") -> None:
     dog.wait("w", purpose, stage)  # type: ignore[arg-type]
     clock.now += seconds
     dog.answered("w")
@@ -67,7 +67,7 @@ def test_a_wait_of_twenty_times_the_usual_is_a_hang() -> None:
     dog = Watchdog(clock=clock)
     for seconds in (8.0, 10.0, 500.0):
         waited(dog, clock, seconds)
-    dog.wait("w", "search", "next")
+    dog.wait("w", "search", "rung")
     clock.now += 200
     assert dog.hangs("w") is None
     clock.now += 1
@@ -78,18 +78,18 @@ def test_no_wait_below_a_minute_is_a_hang() -> None:
     clock = Clock()
     dog = Watchdog(clock=clock)
     waited(dog, clock, 0.01)
-    assert dog.limit("search", "next") == 60
+    assert dog.limit("search", "rung") == 60
 
 
 def test_a_wait_of_another_kind_has_time_until_it_is_known() -> None:
     clock = Clock()
     dog = Watchdog(clock=clock)
-    assert dog.limit("search", "first") == 3600
+    assert dog.limit("search", "rung") == 3600
     waited(dog, clock, 10)
-    assert dog.limit("confirm", "result") == 1000
-    waited(dog, clock, 30, "confirm", "result")
-    assert dog.limit("confirm", "result") == 600
-    assert dog.limit("search", "next") == 200
+    assert dog.limit("confirm", "last") == 1000
+    waited(dog, clock, 30, "confirm", "last")
+    assert dog.limit("confirm", "last") == 600
+    assert dog.limit("search", "rung") == 200
 
 
 def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
@@ -98,7 +98,7 @@ def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
     ran = RunningClock(clock)
     dog = Watchdog(clock=ran)
     waited(dog, clock, 1)
-    dog.wait("w", "search", "next")
+    dog.wait("w", "search", "rung")
     for _ in range(4):
         clock.now += 8 * 3600
         assert dog.hangs("w") is None
@@ -124,11 +124,11 @@ def test_who_waits_itself_or_is_gone_is_not_watched() -> None:
     waited(dog, clock, 1)
     clock.now += 1e6
     assert dog.hangs("w") is None
-    dog.wait("w", "search", "next")
+    dog.wait("w", "search", "rung")
     dog.forget("w")
     clock.now += 1e6
     assert dog.hangs("w") is None
-    assert dog.limit("search", "next") == 60  # what became of it is no usual wait
+    assert dog.limit("search", "rung") == 60  # what became of it is no usual wait
 
 
 def test_what_is_want_of_memory() -> None:
@@ -189,22 +189,18 @@ def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
     context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path)
     asked = spec(purpose="confirm") if where == "scoring" else spec()
     if where == "restoring":
-        paused = Job(asked, context)
-        assert isinstance(paused.proceed(), Evaluated) and isinstance(paused.proceed("pause"), Paused)
+        left = Trainings(context)
+        assert isinstance(left.advance(Job(asked, 1)), Advanced)
+        left.keep()
     context.starts._models.clear()
     with monkeypatch.context() as patch:
         patch.setattr(FAULTY_CALLS[where], fails)
-        assert isinstance(ended(Job(asked, context)), OutOfMemory if fails is no_memory else WorkerLost)
+        trainings = Trainings(context)
+        assert isinstance(trainings.advance(Job(asked, asked.steps)), Lost)
+        assert (trainings.broken is None) == (fails is no_memory)
     assert checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
-    again = ended(Job(asked, context))
-    assert isinstance(again, Finished) and again.result.state == "complete"
-
-
-def ended(job: Job) -> TrainingEvent:
-    told: TrainingEvent = job.proceed()
-    while isinstance(told, Evaluated):
-        told = job.proceed()
-    return told
+    again = Trainings(context).advance(Job(asked, asked.steps))
+    assert isinstance(again, Advanced) and again.result.state == "complete"
 
 
 @pytest.mark.parametrize("fails", [no_memory, launch_fails])
@@ -214,11 +210,10 @@ def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
     context = WorkerContext(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
     monkeypatch.setattr("torch.save", fails)
     monkeypatch.setattr("sweeper.training.engine.save_weights", fails)
-    job = Job(spec(), context)
-    assert isinstance(job.proceed(), Evaluated)
-    assert isinstance(job.proceed("pause"), Paused)
-    done = ended(Job(spec(purpose="confirm", keep_predictions=3), context))
-    assert isinstance(done, Finished) and done.result.state == "complete"
+    trainings, last = Trainings(context), spec(purpose="confirm", keep_predictions=3)
+    assert isinstance(trainings.advance(Job(spec(), 1)), Advanced)
+    done = trainings.advance(Job(last, last.steps))  # the first one cannot be kept
+    assert isinstance(done, Advanced) and done.result.state == "complete"
 
 
 def test_want_of_memory_in_this_process_is_a_death_too(
@@ -229,9 +224,9 @@ def test_want_of_memory_in_this_process_is_a_death_too(
 
     executor = inline(tiny, tmp_path)
     monkeypatch.setattr("sweeper.training.engine.Training.advance", full)
-    executor.submit(spec())
-    events: list[TrainingEvent] = executor.poll(1)
-    assert len(events) == 1 and isinstance(events[0], OutOfMemory) and "no room" in events[0].reason
+    executor.submit(Job(spec(), 1))
+    (told,) = executor.poll(1)
+    assert isinstance(told, Lost) and "no room" in told.reason
     assert executor.free() == 1
 
 
@@ -240,9 +235,9 @@ def test_a_process_that_lost_its_device_begins_nothing_more(
 ) -> None:
     executor = inline(tiny, tmp_path)
     monkeypatch.setattr("sweeper.training.engine.Training.advance", launch_fails)
-    executor.submit(spec())
-    (event,) = executor.poll(1)
-    assert isinstance(event, WorkerLost)
+    executor.submit(Job(spec(), 1))
+    (told,) = executor.poll(1)
+    assert isinstance(told, Lost)
     with pytest.raises(ExecutorError, match=r"can use its device no more: .*launch failure"):
         executor.free()
 
@@ -295,8 +290,8 @@ def test_a_worker_that_dies_while_starting_is_started_once_more(
         assert not backend.has_weights("resnet18")
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.free() == 2
-        executor.submit(spec())
-        assert isinstance(executor.poll(60)[0], Evaluated)
+        executor.submit(Job(spec(), 1))
+        assert isinstance(executor.poll(60)[0], Advanced)
     assert log == ["worker killed by signal 9 (out of memory?); starting another"]
 
 
@@ -311,8 +306,8 @@ def test_without_a_fork_server_each_worker_is_started_anew(
     with closing(ProcessBackend("cpu", 2, 2, print)) as backend:
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.free() == 2
-        executor.submit(spec())
-        assert isinstance(executor.poll(60)[0], Evaluated)
+        executor.submit(Job(spec(), 1))
+        assert isinstance(executor.poll(60)[0], Advanced)
 
 
 def server_of_forks() -> int:
@@ -341,12 +336,12 @@ def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
-        executor.submit(spec())
+        executor.submit(Job(spec(), 1))
         executor._workers[0].process.kill()
-        assert [type(event) for event in executor.poll(60)] == [WorkerLost]
+        assert [type(event) for event in executor.poll(60)] == [Lost]
         assert executor.free() == 1, log
-        executor.submit(spec())
-        assert isinstance(executor.poll(60)[0], Evaluated)
+        executor.submit(Job(spec(), 1))
+        assert isinstance(executor.poll(60)[0], Advanced)
     assert len(victims) == 1 and log == ["worker killed by signal 9 (out of memory?); starting another"]
 
 
@@ -358,8 +353,8 @@ def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_al
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         worker = psutil.Process(executor._workers[0].process.pid)
         os.kill(server_of_forks(), signal.SIGKILL)
-        executor.submit(spec())
-        assert isinstance(executor.poll(60)[0], Evaluated)
+        executor.submit(Job(spec(), 1))
+        assert isinstance(executor.poll(60)[0], Advanced)
         worker.suspend()  # as one that hangs: it does not find its pipe closed
     assert psutil.wait_procs([worker], timeout=60)[1] == []
 
@@ -500,7 +495,7 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
     study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
     display, log = Recorder(), list[str]()
     watch = Watchdog(least_seconds=20)
-    watch._known["search", "first"].append(0.5)  # as after a night of trainings
+    watch._known["search", "rung"].append(0.5)  # as after a night of trainings
     backend = ProcessBackend("cpu", 2, 2, log.append, watch)
     try:
         executor = backend.open(plan.conditions, tmp_path / "checkpoints")

@@ -244,7 +244,7 @@ made_ready = conformance.made
 """A fixture of the rules."""
 
 
-OFTEN = (conformance.test_an_answer_reaches_the_training_that_it_is_for,)
+OFTEN = (conformance.test_a_training_that_is_left_goes_on_where_it_was,)
 """Tried by every `.ci/run`: each rule needs a cluster of its own."""
 
 

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.events import TrainingEvent, WorkerLost
+from sweeper.core.events import Answer, Lost
 from sweeper.core.records import (
     Conditions,
     Coordinate,
@@ -139,9 +139,9 @@ def test_a_rate_that_reads_better_by_luck_alone_is_given_up() -> None:
 
 
 def test_a_recheck_that_fails_is_given_up_and_the_common_rate_is_used() -> None:
-    def given(spec: TrialSpec) -> TrialResult | TrainingEvent:
+    def given(spec: TrialSpec) -> TrialResult | Answer:
         if spec.purpose == "recheck":
-            return WorkerLost(spec, "worker killed by signal 9")
+            return Lost(spec, "worker killed by signal 9")
         return peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
 
     study, plan = new_study(), plan_with()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
-from sweeper.core.events import Finished, TrainingEvent, WorkerLost
+from sweeper.core.events import Advanced, Evaluated, Job, Lost, Resumed, SweepEvent
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.study.loop import drive
@@ -217,23 +217,20 @@ def test_a_crash_among_waiting_trials_loses_none_of_them(after: int, workers: in
 
 def test_a_crash_between_the_last_rung_and_the_result_of_a_promoted_trial_is_resumed() -> None:
     """A trial that was promoted, reported its last rung and lost its leader before its result was stored."""
-    study, promoted = new_study(), dict[int, bool]()
+    study, promoted = new_study(), set[int]()
 
-    class Cut(FakeExecutor):
-        def submit(self, spec: TrialSpec) -> None:
-            promoted[spec.number] = (spec.purpose, spec.number) in self._paused
-            super().submit(spec)
-
-        def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-            events = super().poll(timeout_seconds)
-            if events and isinstance(events[0], Finished) and promoted[events[0].spec.number]:
-                lost.append(events[0].spec)
+    class Cut(Recorder):
+        def notify(self, event: SweepEvent) -> None:
+            super().notify(event)
+            if isinstance(event, Resumed):
+                promoted.add(event.spec.number)
+            if isinstance(event, Evaluated) and event.evaluation.step == RUNGS[-1] and event.spec.number in promoted:
+                lost.append(event.spec)
                 raise CrashError
-            return events
 
     lost: list[TrialSpec] = []
     with pytest.raises(CrashError):
-        drive(Cut(learning), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+        drive(FakeExecutor(learning), searching(study, 30, Cut()), lambda: None)  # type: ignore[arg-type]
     number, family = lost[0].number, lost[0].family
     assert studies.WAITS in study.trials[number].user_attrs and RUNGS[-1] in study.trials[number].intermediate_values
     better = study.ask()  # another worker's trial, which leads the family by now
@@ -252,12 +249,26 @@ def test_a_checkpoint_that_is_ahead_of_the_study_does_not_skip_a_decision(tmp_pa
     """A worker saves before the study knows that the trial waits: a kill in between leaves an open decision."""
     study = new_study()
     enqueue_defaults(study, SPACE, 30)
-    spec = new_search(study, 30, checkpoints=tmp_path).next()
-    assert spec is not None
-    checkpoint_path(tmp_path, spec).write_bytes(b"of the first rung")
+    job = new_search(study, 30, checkpoints=tmp_path).next()
+    assert job is not None
+    checkpoint_path(tmp_path, job.spec).write_bytes(b"of the first rung")
     studies.reconcile(study)
-    assert new_search(study, 30, checkpoints=tmp_path).next() == spec
-    assert not checkpoint_path(tmp_path, spec).exists()
+    assert new_search(study, 30, checkpoints=tmp_path).next() == job
+    assert not checkpoint_path(tmp_path, job.spec).exists()
+
+
+def test_a_checkpoint_that_was_written_after_its_trial_ended_goes_with_the_next_end(tmp_path: Path) -> None:
+    """A worker writes one once it is asked for another training, and does not know that this one was stopped."""
+    study = new_study()
+    enqueue_defaults(study, SPACE, 30)
+    work = new_search(study, 30, checkpoints=tmp_path)
+    late, running = tmp_path / "search-09999.pt", tmp_path / "search-00000.pt"
+    for path in (late, running, tmp_path / "final-00000.pt"):
+        path.write_bytes(b"a network")
+    first, second = work.next(), work.next()
+    assert first is not None and second is not None
+    assert work.advanced(Advanced(learning(second.spec)))
+    assert {path.name for path in tmp_path.iterdir()} == {running.name, "final-00000.pt"}
 
 
 def test_giving_up_tells_what_waits(tmp_path: Path) -> None:
@@ -275,12 +286,12 @@ def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
     died: list[int] = []
 
     class Frail(FakeExecutor):
-        def submit(self, spec: TrialSpec) -> None:
-            promoted = (spec.purpose, spec.number) in self._paused
-            super().submit(spec)
+        def submit(self, job: Job) -> None:
+            promoted = job.until > 1 and (job.spec.purpose, job.spec.number) not in self._between
+            super().submit(job)
             if promoted and not died:
-                died.append(spec.number)
-                self._running[-1] = (spec, [WorkerLost(spec, "worker killed by signal 9")])
+                died.append(job.spec.number)
+                self._made[job.spec.purpose, job.spec.number] = Lost(job.spec, "worker killed by signal 9")
 
     study, recorder = new_study(), Recorder()
     assert drive(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, LostStudyError, NothingConfirmedError
-from sweeper.core.events import TrainingEvent, WorkerLost
+from sweeper.core.events import Answer, Lost
 from sweeper.core.records import (
     Collapse,
     InterimAnalysis,
@@ -391,9 +391,9 @@ def test_after_an_interim_analysis_that_ended_it_more_seeds_that_lie_there_are_n
 
 
 def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analysed_anew() -> None:
-    def broken(spec: TrialSpec) -> TrialResult | TrainingEvent:
+    def broken(spec: TrialSpec) -> TrialResult | Answer:
         fails = spec.purpose == "confirm" and spec.family == "dice"
-        return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)
+        return Lost(spec, "worker killed by signal 9") if fails else fake_result(spec)
 
     study, first = new_study(), FakeExecutor(broken)
     train(study, first, trials=7)

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
-from sweeper.core.events import Finished, Started, TrainingEvent, WorkerLost
+from sweeper.core.events import Answer, Finished, Lost, Started
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
 from sweeper.storage.attributes import PARAMETERS
@@ -163,8 +163,8 @@ def test_results_are_stored_with_their_trials() -> None:
 def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
     left = [1]
 
-    def dies(spec: TrialSpec) -> TrainingEvent | TrialResult:
-        return WorkerLost(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
+    def dies(spec: TrialSpec) -> Answer | TrialResult:
+        return Lost(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
 
     study = new_study()
     recorder = run(study, 4, {1: dies})
@@ -177,7 +177,7 @@ def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
     assert [t.params for t in studies.present_trials(study)] == [t.params for t in whole.trials]
 
     study = new_study()
-    run(study, 4, {1: lambda spec: WorkerLost(spec, "worker killed by signal 9")})
+    run(study, 4, {1: lambda spec: Lost(spec, "worker killed by signal 9")})
     assert abandoned(study) == {4: 1}
     failed = [t for t in study.trials if t.state == TrialState.FAIL and studies.counted(t)]
     assert [t.number for t in failed] == [1]
@@ -261,7 +261,7 @@ def test_work_waits_for_room_where_there_is_none_yet() -> None:
         def free(self) -> int:
             return super().free() if self.polls > 3 else 0
 
-        def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
+        def poll(self, timeout_seconds: float) -> list[Answer]:
             self.polls += 1
             return super().poll(timeout_seconds)
 
@@ -329,9 +329,9 @@ def test_differences_name_what_changed() -> None:
 def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> None:
     study = new_study()
     work = new_search(study, 3)
-    spec = work.next()
-    assert spec is not None
-    study._storage.set_trial_user_attr(study.trials[0]._trial_id, studies.RESULT, studies.pack(fake_result(spec)))
+    job = work.next()
+    assert job is not None
+    study._storage.set_trial_user_attr(study.trials[0]._trial_id, studies.RESULT, studies.pack(fake_result(job.spec)))
     other = work.next()
     assert other is not None
     assert studies.reconcile(study) == 2
@@ -390,7 +390,7 @@ def batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: Recor
 
 
 def drained(work: Batch) -> list[TrialSpec]:
-    return list(iter(work.next, None))
+    return [job.spec for job in iter(work.next, None)]
 
 
 def test_what_was_confirmed_is_not_repeated() -> None:
@@ -422,7 +422,7 @@ def test_a_batch_fills_the_numbers_that_were_left_open() -> None:
 
 def test_a_batch_dead_twice_is_a_failed_training_that_is_kept() -> None:
     study, recorder = new_study(), Recorder()
-    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"))
+    dies = FakeExecutor(lambda spec: Lost(spec, "worker killed by signal 9"))
     work = batch(study, complete(0, "dice", 0.9), seeds=1, recorder=recorder)
     assert drive(dies, work, going_on)  # type: ignore[arg-type]
     (result,) = studies.extra_results(study, "confirm")
@@ -532,6 +532,6 @@ def test_a_trial_shows_the_numbers_it_is_trained_with() -> None:
     """Optuna's own parameter of the weight is an exponent of the imbalance."""
     study = new_study()
     study.enqueue_trial({"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5, "weighted_ce.lr": 0.003})
-    spec = new_search(study, 9).next()
-    assert spec is not None and spec.params["pos_weight"] == pytest.approx(60**0.5)
+    job = new_search(study, 9).next()
+    assert job is not None and job.spec.params["pos_weight"] == pytest.approx(60**0.5)
     assert study.trials[0].user_attrs[PARAMETERS] == "pos_weight 7.75, lr 0.003"

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 
 from sweeper import storage as studies
-from sweeper.core.events import Answer, Evaluated, Finished, Observers, Paused, TrainingEvent
+from sweeper.core.events import Advanced, Answer, Job, Lost, Observers
 from sweeper.core.records import (
     Collapse,
     Conditions,
@@ -77,15 +77,15 @@ def fake_result(spec: TrialSpec) -> TrialResult:
 
 
 class FakeExecutor:
-    """Trains `workers` specs at a time, one in each; they end in the order they began, or `backwards`.
+    """Does `workers` jobs at a time; they end in the order they began, or `backwards`.
 
-    `train` says what a spec gives (a result, or an event such as WorkerLost). After `crash_after` results it fails.
-    As with real ones, a training that was evaluated waits for its answer.
+    `train` says what a spec gives (a result, or that its worker is lost). After `crash_after` trainings that ended, or
+    were left at a rung, it fails with the next one that does.
     """
 
     def __init__(
         self,
-        train: Callable[[TrialSpec], TrialResult | TrainingEvent] = fake_result,
+        train: Callable[[TrialSpec], TrialResult | Lost] = fake_result,
         *,
         workers: int = 1,
         backwards: bool = False,
@@ -93,62 +93,55 @@ class FakeExecutor:
         began: Callable[[TrialSpec], None] = lambda _: None,
     ) -> None:
         self._train, self.workers, self._backwards, self._left = train, workers, backwards, crash_after
-        self._began = began
-        self._running: list[tuple[TrialSpec, list[TrainingEvent]]] = []
-        self._paused: dict[tuple[str, int], list[TrainingEvent]] = {}
-        self._waiting: list[TrialSpec] = []
+        self._tell = began
+        self._jobs: list[Job] = []
+        self._between: set[tuple[str, int]] = set()
+        """Those that have a next rung, and no job."""
+        self._made: dict[tuple[str, int], TrialResult | Lost] = {}
+        """What each training gives, of those that can go on."""
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
-        return self.workers - len(self._running)
+        return self.workers - len(self._jobs)
 
-    def submit(self, spec: TrialSpec) -> None:
-        if (spec.purpose, spec.number) in self._paused:  # all of its time was counted when it began
-            self._running.append((spec, self._paused.pop((spec.purpose, spec.number))))
-            return
-        self._began(spec)
-        self.specs.append(spec)
-        made = self._train(spec)
-        events: list[TrainingEvent] = []
-        if isinstance(made, TrialResult):
-            events += [Evaluated(spec, e, last=e is made.evaluations[-1]) for e in made.evaluations]
-            events.append(Finished(spec, made))
-        else:
-            events.append(made)
-        self._running.append((spec, events))
+    def submit(self, job: Job) -> None:
+        spec = job.spec
+        self._between.discard((spec.purpose, spec.number))
+        if (spec.purpose, spec.number) not in self._made:  # all of its time is counted when it begins
+            self._tell(spec)
+            self.specs.append(spec)
+            self._made[spec.purpose, spec.number] = self._train(spec)
+        self._jobs.append(job)
 
-    def poll(self, timeout_seconds: float) -> list[TrainingEvent]:
-        going = [i for i, (spec, _) in enumerate(self._running) if spec not in self._waiting]
-        if not going or timeout_seconds == 0:
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        if not self._jobs or timeout_seconds == 0:
             time.sleep(min(timeout_seconds, 0.01))
             return []
-        place = going[-1 if self._backwards else 0]
-        events = self._running[place][1]
-        event = events.pop(0)
-        if isinstance(event, Evaluated) and not event.last:
-            self._waiting.append(event.spec)
-        if not events or isinstance(event, Paused):
-            if self._left is not None:
-                if self._left == 0:
-                    raise CrashError
-                self._left -= 1
-            del self._running[place]
-        return [event]
-
-    def answer(self, spec: TrialSpec, answer: Answer) -> None:
-        self._waiting = [waiting for waiting in self._waiting if waiting != spec]
-        if answer == "go":
-            return
-        events = next(events for own, events in self._running if own == spec)
-        done = events[-1]
-        assert isinstance(done, Finished)
-        seen = done.result.evaluations[: len(done.result.evaluations) - len(events) + 1]
-        result = done.result.model_copy(update={"state": "pruned", "evaluations": seen, "value": seen[-1].value})
-        if answer == "pause":
-            self._paused[spec.purpose, spec.number] = list(events)
-            events[:] = [Paused(spec, result)]
+        job = self._jobs.pop(-1 if self._backwards else 0)
+        key = job.spec.purpose, job.spec.number
+        made = self._made[key]
+        told = made if isinstance(made, Lost) else Advanced(so_far(made, job.until))
+        ended = len(self._between)
+        self._between.clear()
+        if isinstance(told, Lost) or told.finished:
+            del self._made[key]
+            ended += 1
         else:
-            events[:] = [Finished(spec, result)]
+            self._between.add(key)
+        if self._left is not None:
+            self._left -= ended
+            if self._left < 0:
+                raise CrashError
+        return [told]
+
+
+def so_far(result: TrialResult, until: int) -> TrialResult:
+    """What a training gives at the first evaluation from this step on."""
+    seen = [e.step < until for e in result.evaluations].count(True) + 1
+    if seen >= len(result.evaluations):
+        return result
+    evaluations = result.evaluations[:seen]
+    return result.model_copy(update={"state": "pruned", "evaluations": evaluations, "value": evaluations[-1].value})
 
 
 def new_study(seed: int = 0) -> optuna.Study:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 
 from sweeper.core.errors import DataError
-from sweeper.core.events import TrainingEvent
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.events import Advanced, Answer, Job
+from sweeper.core.records import Evaluation, TrialResult
 from sweeper.data.store import PixelStore
 from sweeper.executors.protocol import Backend
 from sweeper.executors.watchdog import Watchdog
@@ -126,15 +126,16 @@ def breaks_with_its_second_training(pipe: Connection, device: str) -> None:
 def ends_between_two_trainings(pipe: Connection, device: str) -> None:
     """A worker whose first process cannot go on after its first training, as `want` in the current folder says."""
     want = Path("want").read_text()
-    own = job.Job.free
+    own = job.Trainings.advance
 
-    def free(self: job.Job) -> None:
-        own(self)
-        if not Path("ended").exists():
+    def advance(self: job.Trainings, asked: Job) -> Answer:
+        told = own(self, asked)
+        if isinstance(told, Advanced) and told.finished and not Path("ended").exists():
             Path("ended").touch()
             raise MemoryError("no room for the answer") if want == "broken" else DataError("s", ["it is gone"])
+        return told
 
-    job.Job.free = free  # type: ignore[method-assign]
+    job.Trainings.advance = advance  # type: ignore[method-assign]
     worker.serve(pipe, device)
 
 
@@ -161,13 +162,13 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
     from sweeper.executors import ray_cluster
 
     class FaultyTrainer(ray_cluster.Trainer):
-        def begin(self, spec: TrialSpec) -> TrainingEvent:
+        def advance(self, asked: Job) -> Answer:
             job.Training = FaultyTraining  # type: ignore[misc]
-            return super().begin(spec)
+            return super().advance(asked)
 
     ray_cluster.Trainer = FaultyTrainer  # type: ignore[misc]
     watchdog = Watchdog(least_seconds=10)
-    watchdog._known["search", "first"].append(0.5)  # as after a night of trainings
+    watchdog._known["search", "rung"].append(0.5)  # as after a night of trainings
     return ray_cluster.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.events import Hardware, WorkerLost
+from sweeper.core.events import Hardware, Job, Lost
 from sweeper.core.recipe import Augmentation, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.balanced_crops import pixels_in_crops
@@ -27,7 +27,7 @@ from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
 from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, change_apart, evaluated, make_steps
 from sweeper.training.initial_networks import Starts
-from sweeper.training.job import Job, WorkerContext
+from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.transfer import to_device
@@ -258,10 +258,10 @@ def test_a_recording_that_fails_costs_its_process_and_the_cause_is_told(
     """Whatever it was, want of memory too: what torch's allocator is left in serves no training."""
     monkeypatch.setattr(graph_steps, "record_graph", fails)
     context = WorkerContext(Conditions(dataset=tiny, recipe=GRAPH, seed=0), open_store(tiny.store), "cpu", tmp_path)
-    event = Job(spec(steps=12), context).proceed()
-    assert isinstance(event, WorkerLost)
-    assert "previous error during capture" in event.reason and "CUDA out of memory" in event.reason
-    assert "--engine eager" in event.reason
+    told = Trainings(context).advance(Job(spec(steps=12), 12))
+    assert isinstance(told, Lost)
+    assert "previous error during capture" in told.reason and "CUDA out of memory" in told.reason
+    assert "--engine eager" in told.reason
 
 
 def test_a_network_that_draws_is_refused(tiny: Dataset, recordings: list[Replayed]) -> None:

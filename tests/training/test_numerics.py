@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweeper.core.events import Evaluated, Finished
+from sweeper.core.events import Advanced, Job
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
@@ -133,14 +133,13 @@ def results(backend: Backend, conditions: Conditions, specs: list[TrialSpec], fo
         queue, running = list(specs), 0
         while queue or running:
             while queue and executor.free():
-                executor.submit(queue.pop(0))
+                next_spec = queue.pop(0)
+                executor.submit(Job(next_spec, next_spec.steps))
                 running += 1
-            for event in executor.poll(5.0):
-                if isinstance(event, Evaluated) and not event.last:
-                    executor.answer(event.spec, "go")
-                elif isinstance(event, Finished):
-                    running -= 1
-                    found[key_of(event.spec)] = timeless(event.result)
+            for told in executor.poll(5.0):
+                assert isinstance(told, Advanced) and told.finished
+                running -= 1
+                found[key_of(told.result.spec)] = timeless(told.result)
     return found
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sweeper.core import metrics
 from sweeper.core.contours import boundary_counts
 from sweeper.core.errors import CheckpointError, UsageError
-from sweeper.core.events import Evaluated, Finished, Paused
+from sweeper.core.events import Advanced, Job
 from sweeper.core.operating_points import TAUS
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.recipe import Architecture, Recipe
@@ -29,7 +29,7 @@ from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.engine import Training
 from sweeper.training.evaluation import Evaluator
 from sweeper.training.initial_networks import Starts
-from sweeper.training.job import Job, WorkerContext
+from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.model import WeightAverage, build_model, normaliser
 from sweeper.training.training_steps import schedule
 from tests.support.batches import training_batch
@@ -581,16 +581,17 @@ def numbers(result: TrialResult) -> list[tuple[int, float, float | None]]:
 
 @pytest.mark.parametrize("harm", rest_slow(["none", "bit", "truncated", "gone", "pickle"], 2))
 def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
-    tiny: Dataset, tmp_path: Path, harm: str
+    tiny: Dataset, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = timeless(tiny)
     while not whole.finished:
         whole.advance()
     shop = context(tiny, tmp_path)
-    job = Job(spec(steps=8), shop)
-    assert isinstance(job.proceed(), Evaluated)
-    waits = job.proceed("pause")
-    assert isinstance(waits, Paused) and waits.result.state == "pruned"
+    asked = spec(steps=8)
+    first = Trainings(shop)
+    told = first.advance(Job(asked, 1))
+    assert isinstance(told, Advanced) and told.result.state == "pruned"
+    first.keep()
     path = checkpoint_path(tmp_path, spec(steps=8))
     if harm == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
@@ -602,14 +603,16 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
         turned = bytearray(path.read_bytes())
         turned[len(turned) // 2] ^= 4
         path.write_bytes(turned)
-    again, evaluated = Job(spec(steps=8), shop), []
-    told, notes = again.proceed(), ""
-    while isinstance(told, Evaluated):
-        evaluated.append(told.evaluation.step)
+    begun: list[int] = []
+    own = Training.advance
+    monkeypatch.setattr(Training, "advance", lambda self: begun.append(self.step) or own(self))  # type: ignore[func-returns-value]
+    again, notes = Trainings(shop), ""
+    told = again.advance(Job(asked, 3))
+    while isinstance(told, Advanced) and not told.finished:
         notes += told.note
-        told = again.proceed()
-    assert isinstance(told, Finished) and told.result.state == "complete"
-    assert evaluated == ([4, 6, 8] if harm == "none" else [2, 4, 6, 8])
+        told = again.advance(Job(asked, told.result.evaluations[-1].step + 1))
+    assert isinstance(told, Advanced) and told.result.state == "complete"
+    assert begun == ([2, 4, 6] if harm == "none" else [0, 2, 4, 6])
     assert numbers(told.result) == numbers(whole.result("complete"))
     assert not Canary.sung
     assert ("the training begins anew" in notes and str(path) in notes) == (harm in {"truncated", "pickle", "bit"})
@@ -643,11 +646,55 @@ class Canary:
         return Canary.sung.append, (1,)
 
 
-def test_a_full_disk_costs_the_pause_and_not_the_training(tiny: Dataset, tmp_path: Path) -> None:
+def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tiny: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    job = Job(spec(steps=8), context(tiny, tmp_path / "file"))
-    job.proceed()
-    assert isinstance(job.proceed("pause"), Paused)
+    trainings = Trainings(context(tiny, tmp_path / "file"))
+    trainings.advance(Job(spec(steps=8), 1))
+    trainings.keep()
+    assert isinstance(trainings.advance(Job(spec(steps=8), 3)), Advanced)
+
+
+def timed_out(result: TrialResult) -> TrialResult:
+    """Without its durations."""
+    evaluations = tuple(e.model_copy(update={"seconds": 0.0}) for e in result.evaluations)
+    return result.model_copy(update={"evaluations": evaluations, "seconds": 0.0, "seconds_per_step": None})
+
+
+@pytest.mark.parametrize("between", ["nothing", "another training", "another process", "a job done again"])
+def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
+    tiny: Dataset, tmp_path: Path, between: str
+) -> None:
+    """All that each rung tells, to the last digit."""
+    asked, other = spec(steps=8, number=0), spec(steps=8, number=1, family="focal")
+    whole = Trainings(context(tiny, tmp_path / "whole")).advance(Job(asked, 8))
+    shop, told = context(tiny, tmp_path / "cut"), []
+    trainings = Trainings(shop)
+    for until in (1, 3, 5, 7):
+        answer = trainings.advance(Job(asked, until))
+        assert isinstance(answer, Advanced)
+        told.append(answer)
+        if between == "another training":
+            trainings.advance(Job(other, until))
+        elif between == "another process":
+            trainings.keep()
+            trainings = Trainings(shop)
+        elif between == "a job done again" and not answer.finished:
+            trainings.keep()
+            for doing in (trainings, Trainings(shop)):
+                again = doing.advance(Job(asked, until))
+                assert isinstance(again, Advanced) and timed_out(again.result) == timed_out(answer.result)
+    assert isinstance(whole, Advanced) and timed_out(told[-1].result) == timed_out(whole.result)
+    assert [len(answer.result.evaluations) for answer in told] == [1, 2, 3, 4]
+    assert not checkpoint_path(shop.checkpoints, asked).exists()
+
+
+def test_the_time_that_a_training_waits_in_memory_is_not_its_own(tiny: Dataset) -> None:
+    now = [0.0]
+    given = (spec(steps=8), Conditions(dataset=tiny, recipe=FOUR, seed=0), open_store(tiny.store), "cpu")
+    training = Training(*given, clock=lambda: now[0])
+    training.advance()
+    now[0] += 1000
+    assert training.advance().seconds == training.result("pruned").seconds == 0
 
 
 def test_trainings_of_one_seed_share_their_initial_network_and_nothing_else(tiny: Dataset) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from sweeper import storage as studies
 from sweeper.cli.export import command
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Evaluated, Finished
+from sweeper.core.events import Advanced, Job
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
@@ -26,7 +26,7 @@ from sweeper.losses import snippet
 from sweeper.space import load_space
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.training import onnx_file
-from sweeper.training.job import Job, WorkerContext
+from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.onnx_file import write_onnx
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
@@ -45,11 +45,9 @@ def trained(dataset: Dataset, folder: Path, **changes: object) -> TrialResult:
     """A confirmation in this process, whose weights are kept."""
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
     context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
-    job = Job(spec(purpose="confirm", keep_predictions=48, **changes), context)
-    told = job.proceed()
-    while isinstance(told, Evaluated):
-        told = job.proceed()
-    assert isinstance(told, Finished) and told.result.state == "complete", told
+    asked = spec(purpose="confirm", keep_predictions=48, **changes)
+    told = Trainings(context).advance(Job(asked, asked.steps))
+    assert isinstance(told, Advanced) and told.result.state == "complete", told
     return told.result
 
 
@@ -110,9 +108,7 @@ def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dat
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
     context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path / "checkpoints" / "s")
     for other in (spec(), spec(purpose="confirm", seed=1001)):
-        job = Job(other, context)
-        while isinstance(job.proceed(), Evaluated):
-            pass
+        assert isinstance(Trainings(context).advance(Job(other, other.steps)), Advanced)
     assert not weights_beside(context.checkpoints).exists()
 
 

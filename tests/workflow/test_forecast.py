@@ -60,7 +60,7 @@ def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
     forecast = Forecast(TO_COME, lambda: 2, say=said.append)
     assert forecast.left() is None and forecast.text() == ""
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
-    forecast.notify(Evaluated(one.spec, one.evaluations[0], last=False))
+    forecast.notify(Evaluated(one.spec, one.evaluations[0]))
     search = 400 * SEARCH_SHARE - 25
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (200 + 800, 400 + 1600)]
     left = forecast.left()

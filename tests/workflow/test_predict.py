@@ -17,7 +17,7 @@ from torch import nn
 
 from sweeper.cli.signals import StopRequest
 from sweeper.core.errors import InterruptedSweepError, UsageError
-from sweeper.core.events import Evaluated, Finished
+from sweeper.core.events import Advanced, Job
 from sweeper.core.paths import checkpoints_dir, weights_dir
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, TrialResult
@@ -28,7 +28,7 @@ from sweeper.data.variants import resized
 from sweeper.training import hardware
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe
-from sweeper.training.job import Job, WorkerContext
+from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
 from sweeper.workflow.predict import PredictOptions, from_file, predict_images
@@ -44,11 +44,9 @@ def confirmed(
     recipe = SMALL.model_copy(update={"precision": precision, "steps": steps, "confirm_steps": steps})
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
-    job = Job(spec(purpose="confirm", keep_predictions=48, steps=steps, lr=0.01), context)
-    told = job.proceed()
-    while isinstance(told, Evaluated):
-        told = job.proceed()
-    assert isinstance(told, Finished) and told.result.predictions is not None, told
+    asked = spec(purpose="confirm", keep_predictions=48, steps=steps, lr=0.01)
+    told = Trainings(context).advance(Job(asked, asked.steps))
+    assert isinstance(told, Advanced) and told.result.predictions is not None, told
     ((path, _),) = kept_weights(weights_dir(folder / "cache", "s"))
     return path, told.result
 

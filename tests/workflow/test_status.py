@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from sweeper.cli.main import cli
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
-from sweeper.core.events import Dropped, Evaluated, Stored, WorkerLost
+from sweeper.core.events import Dropped, Evaluated, Lost, Stored
 from sweeper.report import figures
 from sweeper.report.facts import Facts
 from sweeper.tracking import Tracker
@@ -62,7 +62,7 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         signs.beat()
         assert life_at(path).written == clock.now and life_at(path).progress == 1_000_000.0
         spec = builders.spec()
-        signs.notify(Evaluated(spec, builders.evaluation(4, 0.5), last=False))
+        signs.notify(Evaluated(spec, builders.evaluation(4, 0.5)))
         assert life_at(path).progress == clock.now
         for number in range(2):
             clock.now += 1
@@ -174,7 +174,7 @@ def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> 
 
     def dies(spec: Any) -> Any:
         seen.append(life_at(path))
-        return WorkerLost(spec, "worker killed by signal 9")
+        return Lost(spec, "worker killed by signal 9")
 
     train(new_study(), FakeExecutor(dies), trials=4, signs=Signs(path, "s"))
     assert max(life.dropped for life in seen) >= FAILURES
