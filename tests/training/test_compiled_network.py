@@ -223,7 +223,7 @@ def test_an_actor_in_place_of_another_has_time_to_compile(monkeypatch: pytest.Mo
     monkeypatch.setattr(ray_actors, "_nodes", lambda: {"here"})
     monkeypatch.setattr(ray_actors, "running_seconds", lambda: now[0])
     actor = ray_actors.Actor(handle=None, pending=object())
-    executor = ray_actors.RayExecutor([actor], lambda: actor, pytest.fail, Watchdog(), start_seconds=2100.0)
+    executor = ray_actors.RayExecutor([actor], lambda: actor, pytest.fail, Watchdog(), SMALL, start_seconds=2100.0)
     for now[0] in (0.0, 2099.0):
         assert executor.free() == 0
     now[0] = 2101.0
