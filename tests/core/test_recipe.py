@@ -8,7 +8,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.training import checkpoint
 from tests.support import builders
 
-FROZEN = "e2056ea0c418b4536ec7bf6213bc7d2eea1f760c9946b2b13280701200732116"
+FROZEN = "df72d53f0222765d7fc3a5cd3ea94779be8bbd50a747e51cb5c545b95772b674"
 """Of paused checkpoints under a recipe of nothing but defaults, on a data set of this digest, with seed 0."""
 
 
