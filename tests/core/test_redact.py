@@ -132,7 +132,7 @@ COMMANDS = [
     ["status", "--json", "--storage={}"],
     ["studies", "--storage", "{}"],
     ["report", "x", "--storage", "{}"],
-    ["run", "--dry-run", "--json", "--tracking-uri", "{}"],
+    pytest.param(["run", "--dry-run", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
     ["run", "--no-such-option", "--storage", "{}"],
     ["run", "--steps", "{}"],
     ["backup", "x", "--storage", "{}"],

@@ -95,6 +95,7 @@ def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
     assert wrong(scenario, losses, played(scenario, losses, SWEEPS, 7)) <= LIMIT
 
 
+@pytest.mark.slow
 def test_a_better_loss_is_found_nearly_as_often_as_by_an_oracle() -> None:
     sweeps = 150
     gap = gap_for(0.95, simulation.STREET, 2, (3,), sweeps=300)
@@ -114,6 +115,7 @@ def test_a_confirmation_ends_early_once_it_is_known_what_the_named_loss_costs() 
     assert np.mean([p.trainings for p in endings]) < 5 * 4
 
 
+@pytest.mark.slow
 def test_losses_that_differ_get_an_answer_that_holds() -> None:
     tally = chosen(Task(simulation.TAILS, 4, 60, (9,), gap=0.01))
     assert tally.share("open") <= 0.15

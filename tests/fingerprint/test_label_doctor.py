@@ -463,6 +463,7 @@ def test_a_finding_round_trips_through_json():
 # --- Real images --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_known_fault_of_cracks_cfd_is_found(tmp_path, real_data):
     findings = examine(load_dataset(str(real_data / "cracks_cfd"), tmp_path))
@@ -473,6 +474,7 @@ def test_the_known_fault_of_cracks_cfd_is_found(tmp_path, real_data):
     assert len(others) <= 5, others
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["camvid", "facade_coco", "fruits_both"])
 def test_sound_real_sets_raise_few_alarms(tmp_path, real_data, name):

@@ -79,6 +79,7 @@ def test_a_silent_server_is_an_error_and_the_connection_is_closed(through: tuple
         assert connection.closed
 
 
+@pytest.mark.slow
 def test_a_long_answer_that_comes_is_waited_for(
     through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_long_answer_that_comes_is_waited_for(
         assert row is not None and len(row[0]) == 8_000_000
 
 
+@pytest.mark.slow
 def test_a_server_that_drips_is_an_error_though_something_always_comes(through: tuple[Proxy, str, str]) -> None:
     proxy, url, _ = through
     with closing(server_side.connect(url, "sweeper test")) as connection:

@@ -77,6 +77,7 @@ def test_a_request_to_mlflow_ends_though_bytes_keep_coming(proxy: Proxy, at_once
         MlflowClient(uri).get_experiment_by_name("study")
 
 
+@pytest.mark.slow
 def test_an_answer_that_keeps_coming_at_the_pace_of_a_slow_line_is_read_to_its_end(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

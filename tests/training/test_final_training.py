@@ -126,6 +126,7 @@ def test_what_torch_has_in_no_deterministic_form_is_told_in_its_words(
         trained(study, tmp_path, steps=4)
 
 
+@pytest.mark.slow
 def test_nothing_is_recorded_where_a_recording_that_goes_wrong_would_end_the_command(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -505,6 +505,7 @@ def test_classes_that_are_never_predicted_are_named() -> None:
     assert never_predicted(counts, ("ground", "road", "sign", "absent")) == ("sign",)
 
 
+@pytest.mark.slow
 def test_training_learns_cracks(tiny: Dataset) -> None:
     """Not a smoke test: after 60 steps the answer beats every constant one by far."""
     recipe = Recipe(size=64, batch_size=4, steps=60)
