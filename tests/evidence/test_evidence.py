@@ -130,6 +130,7 @@ def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
     assert str(mirror.estimate) == "0.0"
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     # Images are drawn from a population of known mIoU; seeds add their own level to each training.
     rng, covered, repeats = np.random.default_rng(11), 0, 250

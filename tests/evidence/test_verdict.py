@@ -527,6 +527,7 @@ def test_a_loss_that_diverges_every_time_is_never_recommended() -> None:
     assert verdict_of(runs[6:]) == (NONE, None)
 
 
+@pytest.mark.slow
 def test_equal_losses_seldom_give_a_clear_winner() -> None:
     # Four losses of the same true quality, seed noise 0.01 mIoU, 24 test images, 3 seeds.
     rng, found = np.random.default_rng(17), Counter[Verdict]()

@@ -28,6 +28,8 @@ from tests.support.postgres_server import Server
 from tests.support.proxy import Proxy, proxied
 from tests.support.sweeping import Recorder, sweep_in
 
+pytestmark = pytest.mark.slow  # each waits for what does not come
+
 
 @pytest.fixture
 def through(postgres: Server) -> Iterator[tuple[Proxy, str, str]]:
@@ -79,7 +81,6 @@ def test_a_silent_server_is_an_error_and_the_connection_is_closed(through: tuple
         assert connection.closed
 
 
-@pytest.mark.slow
 def test_a_long_answer_that_comes_is_waited_for(
     through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +93,6 @@ def test_a_long_answer_that_comes_is_waited_for(
         assert row is not None and len(row[0]) == 8_000_000
 
 
-@pytest.mark.slow
 def test_a_server_that_drips_is_an_error_though_something_always_comes(through: tuple[Proxy, str, str]) -> None:
     proxy, url, _ = through
     with closing(server_side.connect(url, "sweeper test")) as connection:
@@ -190,7 +190,6 @@ def test_a_study_goes_on_when_a_firewall_forgets_its_connections(through: tuple[
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy, str, str], tmp_path: Path) -> None:
     proxy, url, direct = through
     # In the process itself: workers may take minutes to start on a busy machine.
@@ -224,7 +223,6 @@ def test_sigterm_ends_a_real_sweep_whose_database_is_silent(through: tuple[Proxy
 # --- A leader that lost the study ---
 
 
-@pytest.mark.slow
 def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_run_to_the_other(
     postgres: Server, tmp_path: Path
 ) -> None:

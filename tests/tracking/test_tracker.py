@@ -464,6 +464,7 @@ def test_a_server_that_is_slow_at_the_begin_is_asked_again(monkeypatch: pytest.M
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_given_up_in_seconds() -> None:
     """It takes connections and says nothing."""
     import socket
