@@ -203,6 +203,7 @@ def test_spread_is_about_the_images_not_the_set():
     assert np.mean(wide) == pytest.approx(0.05, rel=0.12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diameter", [6, 40])
 def test_objects_have_the_size_that_was_asked_for(diameter):
     sizes = []
@@ -224,6 +225,7 @@ def test_thinness_is_width_at_the_same_area(elongation):
     assert np.median(areas) == pytest.approx(np.pi / 4 * 24**2, rel=0.12)
 
 
+@pytest.mark.slow
 def test_cracks_have_the_width_and_length_that_were_asked_for():
     def depth(text: str) -> float:
         return float(np.mean([ndimage.distance_transform_edt(m > 0).max() for m in masks_of(text)]))

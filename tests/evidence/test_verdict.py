@@ -538,6 +538,7 @@ def test_equal_losses_seldom_give_a_clear_winner() -> None:
     assert sum(found.values()) == 200
 
 
+@pytest.mark.slow
 def test_two_equal_losses_seldom_give_a_clear_winner_even_when_one_is_six_times_as_noisy() -> None:
     rng, clear = np.random.default_rng(23), 0
     for _ in range(200):

@@ -84,6 +84,7 @@ def test_what_a_seed_does_to_all_losses_alike_does_not_reach_their_differences()
 # --- The product's rule -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scenario", "losses"),
     rest_slow([(simulation.COLLAPSING, 2), (simulation.BINARY, 4), (simulation.STREET, 2), (simulation.UNEQUAL, 2)]),

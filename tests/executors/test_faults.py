@@ -393,6 +393,7 @@ def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: p
         backend.hardware()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("want", ["memory", "device"])
 def test_a_worker_that_is_broken_fails_one_training_and_not_the_study(
     want: str, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch

@@ -25,6 +25,7 @@ from sweeper.tracking.runs import DesiredRun, Training, name_of
 from sweeper.tracking.runs import run_of as desired_run
 from sweeper.tracking.values import BEST, Values
 from tests.support import builders
+from tests.support.marks import rest_slow
 from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits
 
 STEPS = [e.step for e in builders.trial("dice", 0.5, 0).evaluations]
@@ -236,7 +237,7 @@ def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_i
     assert {MlflowClient(uri).get_run(run_id).data.tags["sweeper.trial"] for run_id in noted} == set("01234")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", rest_slow(range(3)))
 def test_a_store_that_fails_now_and_then_has_everything_in_the_end(
     uri: str, line: Line, tmp_path: Path, seed: int
 ) -> None:

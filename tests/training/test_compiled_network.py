@@ -204,6 +204,7 @@ def with_model(context: WorkerContext, function: str) -> WorkerContext:
     return replace(context, conditions=context.conditions.model_copy(update={"recipe": recipe}))
 
 
+@pytest.mark.slow
 def test_a_later_training_that_would_not_be_compiled_fails(
     context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

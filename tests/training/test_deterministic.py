@@ -81,6 +81,7 @@ def test_it_trains_where_any_order_of_sums_will_do(varies: str, tiny: Dataset, t
         backend.open(conditions_of(tiny, varies, False), tmp_path)
 
 
+@pytest.mark.slow
 def test_on_a_cpu_nothing_changes(tiny: Dataset, tmp_path: Path) -> None:
     specs = [spec(number=0, family="dice_ce"), spec(number=1, family="lovasz")]
     found = [

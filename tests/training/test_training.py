@@ -661,7 +661,7 @@ def timed_out(result: TrialResult) -> TrialResult:
     return result.model_copy(update={"evaluations": evaluations, "seconds": 0.0, "seconds_per_step": None})
 
 
-@pytest.mark.parametrize("between", ["nothing", "another training", "another process", "a job done again"])
+@pytest.mark.parametrize("between", rest_slow(["another process", "nothing", "another training", "a job done again"]))
 def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
     tiny: Dataset, tmp_path: Path, between: str
 ) -> None:

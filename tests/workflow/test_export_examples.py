@@ -75,6 +75,7 @@ def expected(task: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_the_plain_loop_runs_and_learns(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = texts(task)["train_plain.py"]

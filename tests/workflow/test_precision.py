@@ -157,6 +157,7 @@ def test_the_study_keeps_its_precision_on_another_processor() -> None:
     assert precision_here(Settings(), "float32", CPU.model_copy(update={"device": "cuda"})) == "bfloat16"
 
 
+@pytest.mark.slow
 def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset) -> None:
     found = step_seconds(conditions, ("float32", "bfloat16"), 1)
     assert found.keys() == {"float32", "bfloat16"} and all(time > 0 for time in found.values())

@@ -104,6 +104,7 @@ def test_a_dry_run_makes_no_tables_of_optuna_in_a_database_of_other_things(
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_dry_run_makes_no_tables_of_mlflow(
     postgres: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
