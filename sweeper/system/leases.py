@@ -69,7 +69,9 @@ class Lease:
         import psycopg
 
         self._connection = connect(self._url, f"{NAME} lease")
-        with suppress(psycopg.errors.UniqueViolation):  # another process made the table at the same time
+        errors = psycopg.errors
+        # Another process made the table at the same time. Which of the three is raised depends on how far that was.
+        with suppress(errors.UniqueViolation, errors.DuplicateObject, errors.DuplicateTable):
             self._connection.execute(_MAKE)
         first: tuple[str, object] | None = None
         began, told = time.monotonic(), False
