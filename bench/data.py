@@ -96,7 +96,7 @@ def sparse_store(folder: Path, count: int, size: int) -> Dataset:
     )
     return Dataset(
         name="sparse", source="sparse", digest="sha256:0", task="binary", classes=("background", "line"), channels=3,
-        synthetic=True, store=str(store), pictures=images,
+        synthetic=True, store=str(store), images=images,
     )  # fmt: skip
 
 

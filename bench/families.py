@@ -103,7 +103,7 @@ def collect(arguments: argparse.Namespace) -> None:
             data = drawn(scene, arguments.images, arguments.image_size, Path(".sweeper/families"))
             dataset = load_dataset(str(data), cache, lambda line: None)
             space = load_space(SPACES[dataset.task], dataset.task)
-            train = [at for at, image in enumerate(dataset.pictures) if image.split == "train"]
+            train = [at for at, image in enumerate(dataset.images) if image.split == "train"]
             imbalance = imbalance_of(dataset.class_pixels(train))
             here = [own.family for own in space.families]
             for family in [name for name in arguments.family or here if name in here][part - 1 :: parts]:

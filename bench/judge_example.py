@@ -29,7 +29,7 @@ def rows(results: list[TrialResult], images: list[str], classes: list[str]) -> I
     for run in results:
         assert run.test is not None
         counts = metrics.at_point(run.test, own_point(run))
-        for place, image in enumerate(run.test.pictures):
+        for place, image in enumerate(run.test.images):
             for number, name in enumerate(classes):
                 yield run.spec.family, run.spec.seed, images[image], name, *counts[place, number].tolist()
 
@@ -46,7 +46,7 @@ def main() -> None:
     with asked.out.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
-        writer.writerows(rows(runs, [image.stem for image in data.pictures], list(data.classes)))
+        writer.writerows(rows(runs, [image.stem for image in data.images], list(data.classes)))
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
 
 
 def read(root: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
-    picture = next((root / "images").glob(f"{stem}.*"))
-    image = np.asarray(Image.open(picture).convert("RGB"))
+    path = next((root / "images").glob(f"{stem}.*"))
+    image = np.asarray(Image.open(path).convert("RGB"))
     mask = np.asarray(Image.open(root / "masks" / f"{stem}.png"))
     return image, (mask > 0).astype(np.uint8)
 

@@ -42,7 +42,7 @@ def scenes(folder: Path, images: int) -> Path:
     with (data / "split.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["stem", "split"])
-        writer.writerows([p.stem, sides[i]] for i, p in enumerate(dataset.pictures))
+        writer.writerows([p.stem, sides[i]] for i, p in enumerate(dataset.images))
     return data
 
 

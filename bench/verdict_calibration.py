@@ -154,7 +154,7 @@ class Task:
     """Key of its random numbers."""
     gap: float = 0.0
     untiring: bool = False
-    pictures: int | None = None
+    images: int | None = None
 
 
 @dataclass
@@ -190,7 +190,7 @@ def confirm(task: Task) -> Tally:
     rng, tally = np.random.default_rng(task.stream), Tally()
     search = simulation.searched(task.losses)
     for _ in range(task.sweeps):
-        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.pictures)
+        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.images)
         runs = simulation.trainings(counts, collapsed)
         played = play(runs, search, scenario=task.scenario, untiring=task.untiring)
         tally.winners[played.winner] += 1
@@ -326,7 +326,7 @@ def false_winner_table(
         false = false_winners(task.scenario, task.losses, tally.winners)
         limit = upper_limit(false, tally.sweeps)
         yield (
-            f"| {task.scenario.name} | {task.scenario.pictures} | {task.losses} | {false / tally.sweeps:.2%} | "
+            f"| {task.scenario.name} | {task.scenario.images} | {task.losses} | {false / tally.sweeps:.2%} | "
             f"{limit:.2%}{'' if limit <= LIMIT else ' **too many**'} | "
             f"{tally.share('safe_choice', 'equivalent'):.0%} | {tally.share('probable'):.0%} | "
             f"{tally.share('open'):.0%} | {tally.trainings / tally.sweeps / task.losses:.1f} |"
@@ -378,7 +378,7 @@ def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: in
     )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: |"
     tasks = [
-        Task(scenario, 2, simulations, (seed, 4, k, n), pictures=n) for k, scenario in scenarios.items() for n in IMAGES
+        Task(scenario, 2, simulations, (seed, 4, k, n), images=n) for k, scenario in scenarios.items() for n in IMAGES
     ]
     for task, tally in zip(tasks, run(covered, tasks), strict=True):
         of = {"own 3": 2, "own 8": 2}
@@ -386,7 +386,7 @@ def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: in
             tally.winners[name] / (of.get(name, 1) * task.sweeps)
             for name in ("own 3", "own 8", "gap 3", "gap 8", "end", "all")
         ]
-        yield f"| {task.scenario.name} | {task.pictures} | " + " | ".join(f"{s:.1%}" for s in shares) + " |"
+        yield f"| {task.scenario.name} | {task.images} | " + " | ".join(f"{s:.1%}" for s in shares) + " |"
 
 
 def covered(task: Task) -> Tally:
@@ -394,7 +394,7 @@ def covered(task: Task) -> Tally:
     rng, tally = np.random.default_rng(task.stream), Tally()
     search, truth = simulation.searched(2), simulation.population(task.scenario, 2)
     for _ in range(task.sweeps):
-        counts, collapsed = simulation.draw(task.scenario, 2, rng, images=task.pictures)
+        counts, collapsed = simulation.draw(task.scenario, 2, rng, images=task.images)
         runs = simulation.trainings(counts, collapsed)
         held = []
         for analysis in ANALYSES:
@@ -419,7 +419,7 @@ def _weighed(
 ) -> Evidence:
     test = taken[0].test
     assert test is not None
-    groups = scenario.groups_of(len(test.pictures))
+    groups = scenario.groups_of(len(test.images))
     return weigh(taken, search, classes=scenario.classes, rope=ROPE, analyses=analyses, groups=groups)
 
 
@@ -438,7 +438,7 @@ def _gap_held(evidence: Evidence, truth: Floats, level: float | None = None) -> 
     if level is None:
         return _holds(found, gap)
     seeds = min(len(f.seeds) for f in evidence.finalists)
-    half = half_width(found.se_seed**2, seeds, found.se_image**2, evidence.test_pictures, level, lent=found.lent)
+    half = half_width(found.se_seed**2, seeds, found.se_image**2, evidence.test_images, level, borrowed=found.borrowed)
     return abs(found.estimate - gap) <= half
 
 
@@ -469,7 +469,7 @@ def choice_table(
         cost, held = np.concatenate(tally.mious).mean(axis=0)
         wrong = [f"{tally.winners[kind] / tally.sweeps:.1%}" for kind in ("clear_winner", "safe", "probable")]
         yield (
-            f"| {task.scenario.name} | {task.scenario.pictures} | {task.losses} | {task.gap:g} | "
+            f"| {task.scenario.name} | {task.scenario.images} | {task.losses} | {task.gap:g} | "
             f"{tally.share('clear_winner'):.0%} | {tally.share('safe_choice', 'equivalent'):.0%} | "
             f"{tally.share('probable'):.0%} | {tally.share('open'):.0%} | {cost:.4f} | {' | '.join(wrong)} | "
             f"{tally.endings['first wrong'] / max(1, tally.endings['first']):.1%} | "
@@ -521,17 +521,17 @@ def safe_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -
     yield "| scenario | images | finalists | wrongly safe or equivalent | upper limit |"
     yield "| --- | --: | --: | --: | --: |"
     tasks = [
-        Task(scenario, n, simulations, (seed, 5, k, n, j), gap=_asked(scenario, 1.01 * ROPE), pictures=images)
+        Task(scenario, n, simulations, (seed, 5, k, n, j), gap=_asked(scenario, 1.01 * ROPE), images=images)
         for k, scenario in scenarios.items()
         if not (scenario.collapse or scenario.last_collapse)
         for n in (2, 4)
-        for j, images in enumerate((scenario.pictures, 160))
+        for j, images in enumerate((scenario.images, 160))
     ]
     for task, tally in zip(tasks, run(unsafe, tasks), strict=True):
         wrong = tally.winners["safe"]
         limit = upper_limit(wrong, tally.sweeps)
         yield (
-            f"| {task.scenario.name} | {task.pictures} | {task.losses} | {wrong / tally.sweeps:.2%} | {limit:.2%}"
+            f"| {task.scenario.name} | {task.images} | {task.losses} | {wrong / tally.sweeps:.2%} | {limit:.2%}"
             f"{'' if limit <= SAFE_LIMIT else ' **too many**'} |"
         )
 
@@ -547,7 +547,7 @@ def unsafe(task: Task) -> Tally:
     rng, tally = np.random.default_rng(task.stream), Tally()
     search = simulation.searched(task.losses)
     for _ in range(task.sweeps):
-        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.pictures)
+        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.images)
         played = play(simulation.trainings(counts, collapsed), search, scenario=task.scenario)
         said, named = _said(played.decision), played.decision.recommended
         wrong = named is not None and played.evidence.finalists[named].family != ORDER[0]

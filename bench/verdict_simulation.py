@@ -59,10 +59,10 @@ class Scenario:
 
     name: str
     words: str
-    pictures: int
+    images: int
     level: float = 0.5
     """Foreground IoU of every loss, where they are equal."""
-    picture: float = 0.08
+    image: float = 0.08
     liking: float = 0.009
     own: float = 0.019
     seed: float = 0.003
@@ -102,10 +102,10 @@ class Scenario:
 
 BINARY = Scenario("binary", "as measured on cracks: interaction, hardly any seed noise", 32)
 STREET = Scenario(
-    "street", "as measured on camvid: seed noise above all", 45, picture=0.03, liking=0.014, own=0.018, seed=0.017
+    "street", "as measured on camvid: seed noise above all", 45, image=0.03, liking=0.014, own=0.018, seed=0.017
 )
 UNEQUAL = Scenario("6:1", "the last loss has six times the others' seed noise", 32, seed=0.005, last_seed=0.03)
-BOUNDED = Scenario("bounded", "scores pressed against 1", 32, level=0.93, picture=0.04, seed=0.006, shared=0.01)
+BOUNDED = Scenario("bounded", "scores pressed against 1", 32, level=0.93, image=0.04, seed=0.006, shared=0.01)
 COLLAPSING = Scenario("collapse", "every loss collapses in 15 % of seeds", 32, collapse=0.15)
 ONE_COLLAPSES = Scenario("one collapses", "the last loss collapses in 15 % of seeds", 32, last_collapse=0.15)
 TAILS = Scenario("tails", "heavy-tailed images of unequal size", 40, seed=0.005, tails=4.0, sizes=0.7, liking=0.012)
@@ -135,7 +135,7 @@ def draw(
 
     The first loss is better than the others by `gap` mIoU; or each than the scenario's level by its own of `gaps`.
     """
-    n = scenario.pictures if images is None else images
+    n = scenario.images if images is None else images
     sd_seed = 2 * scenario.of_losses(scenario.seed, scenario.last_seed, losses)
     rate = scenario.of_losses(scenario.collapse, scenario.last_collapse, losses)
     level = np.full((losses, seeds, 1), scenario.level)
@@ -172,7 +172,7 @@ def draw(
 def _of_images(scenario: Scenario, rng: np.random.Generator, losses: int, seeds: int, n: int) -> Floats:
     """What images do to a class's IoU, (losses, seeds, images)."""
     iou = np.zeros((losses, seeds, n))
-    iou += 2 * scenario.picture * _noise(scenario, rng, (n,))
+    iou += 2 * scenario.image * _noise(scenario, rng, (n,))
     iou += 2 * scenario.liking * _noise(scenario, rng, (losses, 1, n))
     iou += 2 * scenario.own * _noise(scenario, rng, (losses, seeds, n))
     return iou
@@ -204,7 +204,7 @@ def trainings(counts: Counts, collapsed: npt.NDArray[np.bool_]) -> list[list[Tri
         spec = TrialSpec.model_construct(
             purpose="confirm", number=f * seeds + s, family=FAMILIES[f], params={}, lr=1e-3, seed=s, steps=200
         )
-        test = ImageCounts.model_construct(kind="points", pictures=images, points=(0.0,), data=counts[f, s, :, None])
+        test = ImageCounts.model_construct(kind="points", images=images, points=(0.0,), data=counts[f, s, :, None])
         kind = Collapse.NO_BETTER_THAN_CONSTANT if collapsed[f, s] else Collapse.NONE
         return TrialResult.model_construct(
             spec=spec,

@@ -46,7 +46,7 @@ class Sweep:
 
     def _repr_markdown_(self) -> str:
         """The report up to its first figure."""
-        return re.split(r"\n(?:!\[|<picture|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
+        return re.split(r"\n(?:!\[|<image|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
 
 
 AS_DEFAULT = tuple((name, "auto") for name in ("workers", "threads", "precision"))

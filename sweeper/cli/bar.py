@@ -17,8 +17,8 @@ EVERY = 10.0
 class Paced:
     """Says how far a step is, at most every `EVERY` seconds."""
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._say, self._clock = say, clock
+    def __init__(self, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._clock = log, clock
         self._what, self._last = "", 0.0
 
     def update(self, what: str, done: int, total: int) -> None:
@@ -28,7 +28,7 @@ class Paced:
             self._what, self._last = what, now
         elif now - self._last >= EVERY:
             self._last = now
-            self._say(f"{what}: {done:,} of {total:,}")
+            self._log(f"{what}: {done:,} of {total:,}")
 
 
 class Bar:

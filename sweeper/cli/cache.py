@@ -69,7 +69,7 @@ def _row(entry: Entry) -> CachedRow:
     return CachedRow(
         folder=str(entry.folder),
         sources=entry.names,
-        pictures=entry.pictures,
+        images=entry.images,
         bytes=entry.size,
         last_use=datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
         in_use=entry.in_use,
@@ -79,7 +79,7 @@ def _row(entry: Entry) -> CachedRow:
 
 def _text(entry: Entry, now: float) -> str:
     what = ", ".join(shown(name) for name in entry.names) or ("unknown source" if entry.complete else "unfinished")
-    images = f", {entry.pictures:,} images" if entry.pictures is not None else ""
+    images = f", {entry.images:,} images" if entry.images is not None else ""
     state = ", in use" if entry.in_use else ""
     return f"{entry.folder.name[:12]}  {_size(entry.size):>9}  used {_ago(now - entry.used)}{state}{images}  {what}"
 

@@ -112,7 +112,7 @@ class CachedRow(Record):
 
     folder: str
     sources: tuple[str, ...]
-    pictures: int | None
+    images: int | None
     bytes: int
     last_use: str
     """UTC, ISO 8601."""

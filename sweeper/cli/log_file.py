@@ -36,7 +36,7 @@ class FileDisplay(PlainDisplay):
         """Opened each time: a file that is moved away to be kept is begun anew."""
         append_regular(self._path, text)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line for each line of it."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with suppress(OSError):
@@ -44,11 +44,11 @@ class FileDisplay(PlainDisplay):
 
     def warn(self, text: str) -> None:
         """The same."""
-        self.say(f"warning: {text}")
+        self.log(f"warning: {text}")
 
     def note(self, text: str) -> None:
         """The result, or the error that ended the sweep."""
-        self.say(text)
+        self.log(text)
 
     def close(self) -> None:
         """Nothing: the result comes after the display is closed, and each line is written at once."""
@@ -61,10 +61,10 @@ class Displays(PlainDisplay):
         super().__init__()
         self._each = each
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """On each."""
         for display in self._each:
-            display.say(text)
+            display.log(text)
 
     def warn(self, text: str) -> None:
         """On each."""

@@ -76,7 +76,7 @@ def next_steps_text(outcome: Outcome, settings: Settings) -> str:
 def _more_seeds(recommendation: Recommendation) -> str:
     """A range of seeds with neither end below those that the study had."""
     evidence = recommendation.evidence
-    planned = [analysis.seeds for analysis in evidence.looks] if evidence is not None else []
+    planned = [analysis.seeds for analysis in evidence.analyses] if evidence is not None else []
     had = max((len(finalist.seeds) for finalist in evidence.finalists), default=2) if evidence is not None else 2
     least = max([LEAST_SEEDS, *planned[:1]])
     most = min(MOST_SEEDS, max(MORE_SEEDS * had, *planned[-1:], MORE_SEEDS * LEAST_SEEDS))

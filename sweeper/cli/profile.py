@@ -191,8 +191,8 @@ def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Findi
     # A pipe or a file has no width: rows stay whole there.
     console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
     console.print(
-        f"{dataset.name}: {dataset.task}, {profile.pictures} images, {len(dataset.classes)} classes, "
-        f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_pictures} images with nothing "
+        f"{dataset.name}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
+        f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
         f"but {dataset.classes[0]}"
     )
     if dataset.read_as is not None:
@@ -232,7 +232,7 @@ def _cells(row: ClassProfile, weight: float) -> list[Text]:
     cells = [
         shortened(row.name, 40),
         f"{100 * row.pixel_share:.3f}",
-        f"{100 * row.picture_share:.1f}",
+        f"{100 * row.image_share:.1f}",
         str(row.components),
         sizes,
         "–" if row.thinness is None else f"{100 * row.thinness:.1f}",

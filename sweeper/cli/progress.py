@@ -38,9 +38,9 @@ def value_text(evaluation: Evaluation) -> str:
     """The objective, and on which part of the validation images: values on different images do not compare."""
     text = f"{evaluation.value:.3f}"
     if not evaluation.complete:
-        text += f" on {evaluation.pictures} of {evaluation.val_images} images"
+        text += f" on {evaluation.images} of {evaluation.val_images} images"
     elif evaluation.part is not None:
-        text += f" ({evaluation.part.value:.3f} on the {evaluation.part.pictures} images of the steps before)"
+        text += f" ({evaluation.part.value:.3f} on the {evaluation.part.images} images of the steps before)"
     return text
 
 
@@ -62,11 +62,11 @@ class PlainDisplay:
 
     def __init__(self, level: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._level, self._clock, self._state = level, clock, PhaseProgress()
-        self._paced = Paced(self.say, clock)
+        self._paced = Paced(self.log, clock)
         self._began = clock()
         self._left: Left = _unknown
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line, unless quiet."""
         if self._level >= 0:
             click.echo(redact(text), err=True)
@@ -82,7 +82,7 @@ class PlainDisplay:
     def phase(self, name: str, done: int, total: int) -> None:
         """Begin a phase."""
         self._state.begin(name, done, total)
-        self.say(f"{name}: {count(total, 'training')}" + (f", {done} done" if done else ""))
+        self.log(f"{name}: {count(total, 'training')}" + (f", {done} done" if done else ""))
 
     def expect(self, left: Left) -> None:
         """Show from now on when the answers come."""
@@ -110,7 +110,7 @@ class PlainDisplay:
     def _evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """A line when verbose."""
         if self._level > 0:
-            self.say(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
+            self.log(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
 
     def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """A line the first time."""
@@ -118,20 +118,20 @@ class PlainDisplay:
         self._state.wait(spec, result.evaluations[-1].value)
         if first:
             at = f"{value_text(result.evaluations[-1])} at step {result.evaluations[-1].step}, waits"
-            self.say(self._line(f"{spec_text(spec)}: {at}"))
+            self.log(self._line(f"{spec_text(spec)}: {at}"))
 
     def _resumed(self, spec: TrialSpec) -> None:
         """Counted, should it have come to its rung in an earlier session."""
         self._state.wait(spec)
         if self._level > 0:
-            self.say(f"  {spec_text(spec)} goes on")
+            self.log(f"  {spec_text(spec)} goes on")
 
     def _stored(self, result: TrialResult) -> None:
         """A line."""
         waited = result.spec.purpose == "search" and result.spec.number in self._state.waiting
         self._state.add(result)
         if not waited or result.state != "pruned" or self._level > 0:  # that it stopped there was told when it came
-            self.say(self._line(f"{spec_text(result.spec)}: {outcome_text(result)}"))
+            self.log(self._line(f"{spec_text(result.spec)}: {outcome_text(result)}"))
 
     def _line(self, text: str) -> str:
         left = self._left()
@@ -143,7 +143,7 @@ class PlainDisplay:
         if reason != NOT_NEEDED:
             self.warn(text)
         elif self._level > 0:
-            self.say(f"  {text}")
+            self.log(f"  {text}")
 
     def note(self, text: str) -> None:
         """Nothing: results and errors have their own way to the screen."""
@@ -165,7 +165,7 @@ class LiveDisplay(PlainDisplay):
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self._live.start()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Above the live part."""
         self._console.print(redact(text), highlight=False, markup=False)
 
@@ -183,7 +183,7 @@ class LiveDisplay(PlainDisplay):
             best = {f: s.best for f, s in self._state.families.items() if s.best is not None}
             if best:
                 top = max(best, key=lambda f: best[f] or 0.0)
-                self.say(f"{self._state.name}: {count(self._state.done, 'training')}, best {top} {best[top]:.3f}")
+                self.log(f"{self._state.name}: {count(self._state.done, 'training')}, best {top} {best[top]:.3f}")
         self._state.begin(name, done, total)
 
     def _started(self, spec: TrialSpec) -> None:

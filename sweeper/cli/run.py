@@ -93,7 +93,7 @@ def command(
         return 0
     display = _display(verbose, quiet, log_file)
     if told is not None:
-        display.say(told)
+        display.log(told)
     try:
         cores = available_cores()
         with (
@@ -131,7 +131,7 @@ def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
 
     speaker = PlainDisplay(-1 if as_json else 0)
     if told is not None:
-        speaker.say(told)
+        speaker.log(told)
     found = preview(
         settings,
         speaker,

@@ -31,18 +31,18 @@ class StopRequest:
     Before `defer` was called nothing was trained and nothing can be lost: a signal ends the program at once.
     """
 
-    def __init__(self, say: Callable[[str], None], doing: str = "trained", *, whole: bool = False) -> None:
+    def __init__(self, log: Callable[[str], None], doing: str = "trained", *, whole: bool = False) -> None:
         """Not installed yet.
 
         Args:
-            say: is told that the stop was heard, by another thread.
+            log: is told that the stop was heard, by another thread.
             doing: what the command does with its images, as a participle.
             whole: the process is this command's alone, and hangs where it does not end after the block either.
         """
         self.status: int | None = None
         self._doing = doing
         self._deferred = False
-        self._say, self._whole = say, whole
+        self._log, self._whole = log, whole
         self._before: dict[signal.Signals, object] = {}
         self._end: threading.Timer | None = None
 
@@ -90,17 +90,17 @@ class StopRequest:
 
     def _watch(self, heard: socket.socket) -> None:
         """Take the numbers of signals until the other end is closed."""
-        told = False
+        warned = False
         with heard:
             while got := heard.recv(1):
                 if got[0] in ENDING and self._end is None:
                     self._end = threading.Timer(END_SECONDS, os._exit, (128 + got[0],))
                     self._end.daemon = True
                     self._end.start()
-                if got[0] in STOPPING and self._deferred and not told:
-                    told = True
+                if got[0] in STOPPING and self._deferred and not warned:
+                    warned = True
                     with suppress(Exception):  # a stream of the caller's own may be closed
-                        self._say("stopping: what is finished is kept (Ctrl-C again to abort at once)")
+                        self._log("stopping: what is finished is kept (Ctrl-C again to abort at once)")
         self._leave_alone()
 
     def _leave_alone(self) -> None:

@@ -291,20 +291,20 @@ def detail_scores(detail: TestDetail) -> dict[str, float]:
 
 def pooled(counts: ImageCounts, groups: int = POOL) -> ImageCounts:
     """Counts of at most `groups` groups of images (image i goes to group i mod `groups`)."""
-    n = len(counts.pictures)
+    n = len(counts.images)
     if n <= groups:
         return counts
     data = _grouped(counts.data, groups)
-    return counts.model_copy(update={"pictures": tuple(range(groups)), "pooled_from": n, "data": data})
+    return counts.model_copy(update={"images": tuple(range(groups)), "pooled_from": n, "data": data})
 
 
 def pooled_detail(detail: TestDetail, groups: int = POOL) -> TestDetail:
     """The same for what confusion counts do not hold; the groups are those of `pooled`."""
-    n = len(detail.pictures)
+    n = len(detail.images)
     if n <= groups:
         return detail
     arrays = {name: _grouped(getattr(detail, name), groups) for name in ("boundary", "centreline", "confidence")}
-    return detail.model_copy(update={"pictures": tuple(range(groups)), "pooled_from": n, **arrays})
+    return detail.model_copy(update={"images": tuple(range(groups)), "pooled_from": n, **arrays})
 
 
 def _grouped(data: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:

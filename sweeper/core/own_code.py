@@ -111,7 +111,7 @@ def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
             found = getattr(importlib.import_module(code.module), code.function, None)
     except (Exception, SystemExit) as error:  # a script ends where it is imported
         raise UsageError(
-            f"{what} {code.name} must be importable: importing {code.module} failed: {told(error)}"
+            f"{what} {code.name} must be importable: importing {code.module} failed: {error_line(error)}"
         ) from error
     _LOADED[source] = code.digest
     if not callable(found):
@@ -139,7 +139,7 @@ def refuse(problems: Sequence[str], option: str, code: OwnCode, use: str) -> Non
         raise UsageError("\n".join(rows))
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An error of the user's code on one line, with where it happened."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

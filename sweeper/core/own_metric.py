@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import METRICS, Counts, Floats, Objective, none_right
-from sweeper.core.own_code import OwnCode, load_code, refuse, told
+from sweeper.core.own_code import OwnCode, error_line, load_code, refuse
 
 OPTION = "--metric"
 
@@ -64,7 +64,7 @@ class _Measure:
         except Exception as error:
             if isinstance(error, MemoryError):
                 raise
-            raise UsageError(f"{where} must give an array of numbers, and failed: {told(error)}") from error
+            raise UsageError(f"{where} must give an array of numbers, and failed: {error_line(error)}") from error
         if found.shape != tp.shape[:-1]:
             raise UsageError(
                 f"{where} must give one number for each sum, an array of shape {tp.shape[:-1]}, got {found.shape}; "

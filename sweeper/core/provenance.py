@@ -35,7 +35,7 @@ def trained_by(sweep: SweepRecord) -> list[Trainer]:
     found: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
     for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations):
         name = f"{result.spec.purpose}/{result.spec.number:05d}"
-        for device, versions in _stints(result):
+        for device, versions in _devices_and_versions(result):
             if not device:  # no worker lived to tell
                 continue
             key = device, tuple((versions or sweep.versions).items())
@@ -46,7 +46,7 @@ def trained_by(sweep: SweepRecord) -> list[Trainer]:
     return [Trainer(d, dict(v), tuple(whole), tuple(part)) for (d, v), (whole, part) in found.items()]
 
 
-def _stints(result: TrialResult) -> list[tuple[str, Mapping[str, str]]]:
+def _devices_and_versions(result: TrialResult) -> list[tuple[str, Mapping[str, str]]]:
     return [*((e.device, e.versions) for e in result.earlier), (result.device, result.versions)]
 
 
@@ -56,12 +56,12 @@ def describe_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return listed([f"{n} {before.get(n, 'none')} → {now.get(n, 'none')}" for n in names if before.get(n) != now.get(n)])
 
 
-class Newcomers:
+class ProvenanceChanges:
     """Notices versions and devices that trained nothing of a study before."""
 
     def __init__(self, before: Sequence[TrialResult], versions: Mapping[str, str]) -> None:
         """`before`: results of earlier sessions; `versions`: the study's, for results without their own."""
-        stints = [stint for result in before for stint in _stints(result) if stint[0]]
+        stints = [stint for result in before for stint in _devices_and_versions(result) if stint[0]]
         self._devices = {device for device, _ in stints}
         self._versions = [dict(found or versions) for _, found in stints]
 
@@ -71,14 +71,14 @@ class Newcomers:
             return None
         change = describe_change(self._versions[-1], versions)
         self._versions.append(dict(versions))
-        return f"this session goes on under other versions than before ({change}); {_SO}"
+        return f"this session goes on under other versions than before ({change}); {_CONSEQUENCE}"
 
     def of_result(self, result: TrialResult) -> str | None:
         """What to tell of a training: of its device (threads, too), and of another machine's versions."""
         found = [] if not result.versions else [self.of_session(result.versions)]
         if result.device and self._devices and result.device not in self._devices:
             before = listed(sorted(self._devices))
-            found.append(f"trainings go on on {result.device} (before: {before}); {_SO}")
+            found.append(f"trainings go on on {result.device} (before: {before}); {_CONSEQUENCE}")
         if result.device:
             self._devices.add(result.device)
             if result.versions and dict(result.versions) not in self._versions:
@@ -86,4 +86,6 @@ class Newcomers:
         return " ".join(text for text in found if text) or None
 
 
-_SO = "numbers may differ for that reason alone. Each training keeps what trained it: see trials.csv and the report"
+_CONSEQUENCE = (
+    "numbers may differ for that reason alone. Each training keeps what trained it: see trials.csv and the report"
+)

@@ -26,7 +26,7 @@ DRAWN = 1000
 
 def larger_than(size: int, dataset: Dataset) -> bool:
     """Whether any image is: where none is, a crop is its whole image wherever it is centred."""
-    return any(max(picture.height, picture.width) > size for picture in dataset.pictures)
+    return any(max(image.height, image.width) > size for image in dataset.images)
 
 
 def balanced_of(batch_size: int) -> int:
@@ -38,8 +38,8 @@ def central_classes(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
     """The classes that a crop of each image can be centred on, ascending; none where there is background alone."""
     background = 0 if dataset.task == "binary" else int(dataset.class_pixels().argmax())
     return tuple(
-        tuple(label for label, pixels in enumerate(picture.pixels) if pixels and label != background)
-        for picture in dataset.pictures
+        tuple(label for label, pixels in enumerate(image.pixels) if pixels and label != background)
+        for image in dataset.images
     )
 
 

@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     folder: Path
     names: tuple[str, ...]
     """What was read into it, as far as is remembered."""
-    pictures: int | None
+    images: int | None
     size: int
     """Bytes on disk, with what is kept beside the pixels."""
     used: float
@@ -99,7 +99,7 @@ def entries(cache: Path) -> list[Entry]:
             Entry(
                 folder=folder,
                 names=tuple(sorted(names.get(folder.name, ()))),
-                pictures=images.get(folder.name),
+                images=images.get(folder.name),
                 size=sum(stat.st_size for stat in files),
                 used=_last_use(folder),
                 in_use=_in_use(folder),
@@ -226,7 +226,7 @@ def noted_stores(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
             dataset = json.loads(path.read_text(encoding="utf-8"))["dataset"]
             digest = str(dataset["digest"]).removeprefix("sha256:")
             names.setdefault(digest, set()).add(str(dataset["source"]))
-            images[digest] = len(dataset["pictures"])
+            images[digest] = len(dataset["images"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a note of another version: its store is listed without a name
     return names, images

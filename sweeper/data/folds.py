@@ -42,7 +42,7 @@ def scored_images(conditions: Conditions) -> tuple[int, ...]:
     """Indices of the images that each confirmation seed is scored on, ascending: with folds all of them."""
     if conditions.folds is None:
         return split_of(conditions, conditions.seed).test
-    return tuple(range(len(conditions.dataset.pictures)))
+    return tuple(range(len(conditions.dataset.images)))
 
 
 def untested(dataset: Dataset, seed: int) -> Split:
@@ -67,7 +67,7 @@ def check_folds(dataset: Dataset, folds: int) -> None:
         DataError: splits are given, there are fewer groups than folds (4 for 2 folds), or so many images that folds
             make no sense.
     """
-    given = sum(image.split is not None for image in dataset.pictures)
+    given = sum(image.split is not None for image in dataset.images)
     units, problems = len(units_of(dataset)), []
     if given:
         problems.append(
@@ -80,10 +80,10 @@ def check_folds(dataset: Dataset, folds: int) -> None:
             f"--folds {folds} needs {least} groups of images at least, found {units}; take fewer folds, make the "
             "groups smaller, or add images"
         )
-    if len(dataset.pictures) > POOL:
+    if len(dataset.images) > POOL:
         problems.append(
             f"--folds is for sets too small for a test split, at most {POOL:,} images, found "
-            f"{len(dataset.pictures):,}; leave it out"
+            f"{len(dataset.images):,}; leave it out"
         )
     if problems:
         raise DataError(dataset.name, problems)

@@ -84,7 +84,7 @@ def assemble(
         channels=store.channels,
         synthetic=about.synthetic,
         store=str(folder),
-        pictures=images,
+        images=images,
         warnings=(*warnings, *_warnings(images, classes, hashes)),
         notes=tuple(warnings),
     )

@@ -30,7 +30,7 @@ Strata = npt.NDArray[np.bool_]
 class Unit(NamedTuple):
     """Images that stay together."""
 
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
     fixed: SplitName | None
     """The side that is given for them."""
 
@@ -38,14 +38,14 @@ class Unit(NamedTuple):
 def units_of(dataset: Dataset) -> list[Unit]:
     """Groups, and images without one; a group whose given members lie on two sides is cut between these."""
     groups: dict[object, list[int]] = defaultdict(list)
-    for index, image in enumerate(dataset.pictures):
+    for index, image in enumerate(dataset.images):
         groups[index if image.group is None else image.group].append(index)
     units = []
     for members in groups.values():
         sides: dict[SplitName, list[int]] = {}
         loose = []
         for index in members:
-            side = dataset.pictures[index].split
+            side = dataset.images[index].split
             if side is None:
                 loose.append(index)
             else:
@@ -61,7 +61,7 @@ def units_of(dataset: Dataset) -> list[Unit]:
 
 def strata_of(dataset: Dataset) -> Strata:
     """What is shared out evenly, (images, L) bool: presence of each class, or bins of the foreground's share."""
-    pixels = np.array([image.pixels for image in dataset.pictures], dtype=np.float64)
+    pixels = np.array([image.pixels for image in dataset.images], dtype=np.float64)
     if dataset.task == "multiclass":
         return pixels > 0
     share = pixels[:, 1] / np.maximum(1, pixels.sum(axis=1))
@@ -89,9 +89,9 @@ def take(
     if not pool or (wanted < 0.5 and not least):
         return []
     units = [pool[i] for i in rng.permutation(len(pool))]
-    units.sort(key=lambda unit: -len(unit.pictures))  # the large ones while there is still room on both sides
-    sizes = np.array([len(unit.pictures) for unit in units], dtype=np.float64)
-    inside = np.array([strata[list(unit.pictures)].sum(axis=0) for unit in units], dtype=np.float64)  # (units, L)
+    units.sort(key=lambda unit: -len(unit.images))  # the large ones while there is still room on both sides
+    sizes = np.array([len(unit.images) for unit in units], dtype=np.float64)
+    inside = np.array([strata[list(unit.images)].sum(axis=0) for unit in units], dtype=np.float64)  # (units, L)
     share = min(1.0, max(wanted, 1.0) / sizes.sum())
     demand = np.array([[share], [1 - share]]) * inside.sum(axis=0)  # (2, L): taken, left
     room = np.array([share, 1 - share]) * sizes.sum()
@@ -133,7 +133,7 @@ def keyed(seed: int, purpose: int) -> np.random.Generator:
 
 def size_of(units: Iterable[Unit]) -> int:
     """How many images there are in these units."""
-    return sum(len(unit.pictures) for unit in units)
+    return sum(len(unit.images) for unit in units)
 
 
 def without(units: Sequence[Unit], taken: Sequence[Unit]) -> list[Unit]:
@@ -144,7 +144,7 @@ def without(units: Sequence[Unit], taken: Sequence[Unit]) -> list[Unit]:
 
 def indices_of(units: Iterable[Unit]) -> tuple[int, ...]:
     """Their images, ascending."""
-    return tuple(sorted(index for unit in units for index in unit.pictures))
+    return tuple(sorted(index for unit in units for index in unit.images))
 
 
 def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
@@ -201,7 +201,7 @@ def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> t
     order = sorted(set(indices))
     if len(order) <= count:
         return tuple(order)
-    pixels = np.array([dataset.pictures[i].pixels for i in order], dtype=np.int64)
+    pixels = np.array([dataset.images[i].pixels for i in order], dtype=np.int64)
     chosen: list[int] = []
     occurs = pixels > 0
     for label in np.argsort(occurs.sum(axis=0), kind="stable"):
@@ -223,7 +223,7 @@ def _pool(free: list[Unit], train: list[Unit], wanted: float, *, needed: bool) -
 
 
 def _too_few(dataset: Dataset, units: int) -> DataError:
-    counts = {side: sum(p.split == side for p in dataset.pictures) for side in ("train", "val", "test")}
+    counts = {side: sum(p.split == side for p in dataset.images) for side in ("train", "val", "test")}
     given = ", ".join(f"{side} {number}" for side, number in counts.items())
     return DataError(
         dataset.name,

@@ -34,7 +34,7 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     }
     notes, missing = [], defaultdict(list)
     for label, name in enumerate(dataset.classes):
-        holders = [i for i, image in enumerate(dataset.pictures) if image.pixels[label]]
+        holders = [i for i, image in enumerate(dataset.images) if image.pixels[label]]
         units = _units(dataset, holders)
         if len(units) in (1, 2):
             notes.append(_rare(dataset, name, holders, units, side_of))
@@ -49,11 +49,11 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
         for side in _SIDES
         if missing[side]
     ]
-    whole = len(_units(dataset, range(len(dataset.pictures))))
-    given = any(image.split == "test" for image in dataset.pictures)
+    whole = len(_units(dataset, range(len(dataset.images))))
+    given = any(image.split == "test" for image in dataset.images)
     if (sizes["test"] < SMALL // 5) if given else (whole < SMALL):
-        kind = "images" if whole == len(dataset.pictures) else "groups of images"
-        free = all(image.split is None for image in dataset.pictures)
+        kind = "images" if whole == len(dataset.images) else "groups of images"
+        free = all(image.split is None for image in dataset.images)
         tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""
         notes.append(
             f"{whole} {kind} leave {count(sizes['test'], 'image')} to test on: intervals will be wide, and one odd "
@@ -74,7 +74,7 @@ def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
     ]
     missing = defaultdict(list)
     for label, name in enumerate(dataset.classes):
-        holders = [i for i, image in enumerate(dataset.pictures) if image.pixels[label]]
+        holders = [i for i, image in enumerate(dataset.images) if image.pixels[label]]
         units = _units(dataset, holders)
         if len(units) == 1:
             kind = "image" if len(holders) == 1 else "group"
@@ -106,7 +106,7 @@ def _units(dataset: Dataset, indices: Sequence[int] | range) -> list[str]:
     """Names of the groups, or images without one, that these images belong to."""
     found = {}
     for index in indices:
-        image = dataset.pictures[index]
+        image = dataset.images[index]
         found[(image.group is not None, image.group or image.stem)] = image.group or image.stem
     return list(found.values())
 
@@ -117,7 +117,7 @@ def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
         split = divide(dataset, test_seed=seed, seed=seed)
     except DataError as error:
         return error.problems
-    given = sum(image.split is not None for image in dataset.pictures)
-    how = "as given" if given == len(dataset.pictures) else f"{given} of them given" if given else "stratified"
+    given = sum(image.split is not None for image in dataset.images)
+    how = "as given" if given == len(dataset.images) else f"{given} of them given" if given else "stratified"
     sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
     return (sizes, *split_notes(dataset, split))

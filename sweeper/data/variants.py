@@ -89,8 +89,8 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None
         UsageError: the cache cannot be written.
     """
     gone = set(stems)
-    unknown = sorted(gone - {image.stem for image in dataset.pictures})
-    kept = [i for i, image in enumerate(dataset.pictures) if image.stem not in gone]
+    unknown = sorted(gone - {image.stem for image in dataset.images})
+    kept = [i for i, image in enumerate(dataset.images) if image.stem not in gone]
     problems = [f"--exclude: no image has the stem {shown(s)!r}; write stems without extension" for s in unknown]
     if len(kept) < FEWEST:
         problems.append(f"--exclude: at least {FEWEST} images must be left, found {len(kept)}; leave fewer out")
@@ -105,7 +105,7 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None
         update={
             "digest": known.digest,
             "store": known.store,
-            "pictures": known.pictures,
+            "images": known.images,
             "warnings": (*dataset.notes, *known.warnings, note),
             "excluded": tuple(sorted(gone)),
         }
@@ -117,7 +117,7 @@ def _copied(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
     counts = np.zeros((len(kept), 256), dtype=np.int64)
     with StoreWriter(cache, source.channels, source.dtype) as writer:
         for row, index in enumerate(kept):
-            image = dataset.pictures[index]
+            image = dataset.images[index]
             writer.append(source.image(index), source.mask(index))
             counts[row, : len(image.pixels)] = image.pixels
             counts[row, IGNORE] = image.ignored
@@ -125,9 +125,9 @@ def _copied(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
             writer,
             writer.finish(),
             About.of(dataset),
-            stems=[dataset.pictures[i].stem for i in kept],
+            stems=[dataset.images[i].stem for i in kept],
             counts=counts,
-            sides=[Side(dataset.pictures[i].split, dataset.pictures[i].group) for i in kept],
+            sides=[Side(dataset.images[i].split, dataset.images[i].group) for i in kept],
         )
 
 
@@ -160,8 +160,8 @@ def resized(
         DataError: fewer than two classes are left.
         UsageError: the cache cannot be written.
     """
-    sizes = [shrunk_size(image.height, image.width, short_side) for image in dataset.pictures]
-    larger = [(p.height, p.width) != size for p, size in zip(dataset.pictures, sizes, strict=True)]
+    sizes = [shrunk_size(image.height, image.width, short_side) for image in dataset.images]
+    larger = [(p.height, p.width) != size for p, size in zip(dataset.images, sizes, strict=True)]
     if not any(larger):
         note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
@@ -171,7 +171,7 @@ def resized(
         update={
             "digest": known.digest,
             "store": known.store,
-            "pictures": known.pictures,
+            "images": known.images,
             "warnings": (*dataset.warnings, *(line for line in known.warnings if line not in dataset.warnings)),
             "resized": short_side,
         }
@@ -210,9 +210,9 @@ def _shrunk_set(
             writer,
             writer.finish(),
             About.of(dataset),
-            stems=[image.stem for image in dataset.pictures],
+            stems=[image.stem for image in dataset.images],
             counts=counts,
-            sides=[Side(image.split, image.group) for image in dataset.pictures],
+            sides=[Side(image.split, image.group) for image in dataset.images],
             warnings=_sentences(dataset, short_side, counts[:, :classes], components),
         )
 
@@ -249,11 +249,11 @@ def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Cou
     Each image counts by its new area, before and after, so that a class's share does not change for its images
     having been larger than others.
     """
-    sizes = [shrunk_size(p.height, p.width, short_side) for p in dataset.pictures]
-    ratios = np.array([h * w / (p.height * p.width) for (h, w), p in zip(sizes, dataset.pictures, strict=True)])
+    sizes = [shrunk_size(p.height, p.width, short_side) for p in dataset.images]
+    ratios = np.array([h * w / (p.height * p.width) for (h, w), p in zip(sizes, dataset.images, strict=True)])
     shrunk = ratios < 1
     area = sum(height * width for (height, width), is_shrunk in zip(sizes, shrunk, strict=True) if is_shrunk)
-    pixels = np.array([image.pixels for image in dataset.pictures], dtype=np.float64)
+    pixels = np.array([image.pixels for image in dataset.images], dtype=np.float64)
     before, left = (pixels * ratios[:, None])[shrunk].sum(axis=0), after[shrunk].sum(axis=0)
     lines = [
         f"--resize shrank {np.count_nonzero(shrunk)} of {count(len(sizes), 'image')} to a shorter side of {short_side} "

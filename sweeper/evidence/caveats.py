@@ -22,13 +22,13 @@ def caveats(evidence: Contest) -> tuple[str, ...]:
         )
     if evidence.test_groups is not None and evidence.few_groups is None:
         found.append(
-            f"The {evidence.test_pictures:,} test images come in {evidence.test_groups:,} groups of related ones. "
+            f"The {evidence.test_images:,} test images come in {evidence.test_groups:,} groups of related ones. "
             "The intervals take a group as one image."
         )
     if evidence.few_groups is not None:
         groups = count(evidence.few_groups, "group")
         found.append(
-            f"The {evidence.test_pictures:,} test images come in only {groups} of related ones. The intervals take a "
+            f"The {evidence.test_images:,} test images come in only {groups} of related ones. The intervals take a "
             "group as one image, so that they are wide"
             + (
                 "; the sentence about these groups alone takes the images as the sample, and says nothing of other "

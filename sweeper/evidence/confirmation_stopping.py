@@ -59,7 +59,7 @@ def next_step(evidence: Evidence, decision: Decision, until: Until = "settled") 
     if why := _over(evidence, decision):
         return NextStep(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
     assert decision.best is not None and decision.recommended is not None  # else it is over
-    to_come = evidence.looks[evidence.look + 1 :]
+    to_come = evidence.analyses[evidence.analysis_index + 1 :]
     win = _chance_of_a_winner(evidence, decision, to_come)
     enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
     named = evidence.finalists[decision.recommended].family
@@ -100,7 +100,7 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
         return "a clear winner is shown" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence is shown"
     if units(evidence) < 2:
         return f"with {units(evidence)} test image, no number of seeds can settle it"
-    if evidence.look >= len(evidence.looks) - 1:
+    if evidence.analysis_index >= len(evidence.analyses) - 1:
         return "these were all that were planned, and the verdict is still open"
     return None
 

@@ -181,4 +181,4 @@ def units(evidence: Contest) -> float:
     """
     if evidence.scope == "trainings":
         return math.inf
-    return evidence.test_pictures if evidence.test_groups is None else evidence.test_groups
+    return evidence.test_images if evidence.test_groups is None else evidence.test_groups

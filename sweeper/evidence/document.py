@@ -31,7 +31,7 @@ class DatasetRow(Record):
     """SHA-256 of pixels, labels, names and split."""
     task: Task
     classes: tuple[str, ...]
-    pictures: int
+    images: int
     """How many images."""
     profile: ImbalanceProfile
 
@@ -231,12 +231,12 @@ class RecommendationDocument(Document):
     """What the search itself says of its result."""
     rope: float
     """Region of practical equivalence in mIoU."""
-    looks: AnalysesRow
+    analyses: AnalysesRow
     timeout: float | None
     """Seconds that the sweep was given."""
     cut: tuple[str, ...]
     """What the time limit cut short, in sentences."""
-    test_pictures: int | None
+    test_images: int | None
     test_groups: int | None
     few_test_groups: int | None
     constant_miou: float | None

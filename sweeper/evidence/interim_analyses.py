@@ -125,4 +125,4 @@ def common_seeds(evidence: Contest, first: int, second: int) -> float:
 
 def level_of(evidence: Contest, first: int, second: int) -> float:
     """Level of the interval that compares two finalists (indices)."""
-    return level_at(evidence.looks, common_seeds(evidence, first, second))
+    return level_at(evidence.analyses, common_seeds(evidence, first, second))

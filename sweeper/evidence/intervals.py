@@ -61,11 +61,11 @@ Floats = npt.NDArray[np.float64]
 
 
 def critical_value(
-    v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, lent: float = 0.0
+    v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, borrowed: float = 0.0
 ) -> float:
     """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `images` − 1 d.o.f.
 
-    For a two-sided interval at `level` in (0, 1); `lent` ≥ 0 degrees of freedom come to those of the seeds
+    For a two-sided interval at `level` in (0, 1); `borrowed` ≥ 0 degrees of freedom come to those of the seeds
     (`sweeper.evidence.moderated_variance`). Both variances ≥ 0; `seeds` and `images` ≥ 2, infinite where those that
     were measured are all that there are. With both variances 0 it is the larger of the two quantiles (what it
     multiplies is 0 anyway).
@@ -79,7 +79,7 @@ def critical_value(
             "ask `mean_interval`, which widens to the score's whole range"
         )
     upper = (1 + level) / 2
-    t_seed, t_image = float(stdtrit(seeds - 1 + lent, upper)), float(stdtrit(images - 1, upper))
+    t_seed, t_image = float(stdtrit(seeds - 1 + borrowed, upper)), float(stdtrit(images - 1, upper))
     total = v_seed + v_image
     return max(t_seed, t_image) if total <= 0 else (t_seed * v_seed + t_image * v_image) / total
 
@@ -89,10 +89,10 @@ def _counted(n: float, one: str) -> str:
 
 
 def half_width(
-    v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, lent: float = 0.0
+    v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, borrowed: float = 0.0
 ) -> float:
     """Half the width of the interval that these variances of the mean give; arguments as in `critical_value`."""
-    return critical_value(v_seed, seeds, v_image, images, level, lent=lent) * float(np.sqrt(v_seed + v_image))
+    return critical_value(v_seed, seeds, v_image, images, level, borrowed=borrowed) * float(np.sqrt(v_seed + v_image))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class ImageTable:
     """(R, n) influences: each row sums to 0, and its variance / n is the score's."""
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """Number n of images (or groups of images)."""
         return int(self.shares.shape[1])
 
@@ -163,7 +163,7 @@ def paired_interval(
     level: float = LEVEL,
     *,
     moderated: float | None = None,
-    lent: float = 0.0,
+    borrowed: float = 0.0,
 ) -> Interval:
     """Interval of the mean over seeds of a score, or of a paired difference of scores.
 
@@ -172,9 +172,9 @@ def paired_interval(
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
         level: coverage of the interval, two-sided.
-        moderated: variance of a single seed's score to take in place of the table's own, on `lent` more degrees of
+        moderated: variance of a single seed's score to take in place of the table's own, on `borrowed` more degrees of
             freedom (`sweeper.evidence.moderated_variance`); None = the table's own.
-        lent: see there.
+        borrowed: see there.
 
     With fewer than two seeds, or two images, that source of variance cannot be estimated from the data. The
     interval is then the whole range `bounds`, and the standard error of each unknown source is the largest possible
@@ -188,7 +188,7 @@ def paired_interval(
         if moderated is not None:
             v_seed = moderated / seeds
             parts = Parts(v_seed=v_seed, v_image=parts.v_image, v_both=min(parts.v_both, v_seed))
-        half = half_width(parts.v_seed, seeds, parts.v_image, images, level, lent=lent)
+        half = half_width(parts.v_seed, seeds, parts.v_image, images, level, borrowed=borrowed)
         low, high = max(low, estimate - half), min(high, estimate + half)
     else:
         v_seed = v_image = ((high - low) / 2) ** 2
@@ -204,7 +204,7 @@ def paired_interval(
         se_seed=float(np.sqrt(parts.v_seed)),
         se_image=float(np.sqrt(parts.v_image)),
         se_both=float(np.sqrt(parts.v_both)),
-        lent=lent,
+        borrowed=borrowed,
     )
 
 
@@ -254,7 +254,7 @@ def nested_interval(
     )
     if scope == "images":
         return interval_within(means, "images", level)
-    images: float = means.pictures if scope == "both" else math.inf
+    images: float = means.images if scope == "both" else math.inf
     least = min(len(first.scores), len(second.scores))
     estimate = float(means.scores[0])
     if least < 2 or images < 2:
@@ -271,7 +271,13 @@ def nested_interval(
     half = weighted / math.sqrt(total) if total > 0 else 0.0
     freedom = sum((n - 1) * v for n, v in zip(runs, v_seeds, strict=True)) / v_seed if v_seed > 0 else least - 1
     return _around(
-        estimate, half, v_seed=v_seed, v_image=v_image, v_both=both, lent=max(0.0, freedom - (least - 1)), bound=bound
+        estimate,
+        half,
+        v_seed=v_seed,
+        v_image=v_image,
+        v_both=both,
+        borrowed=max(0.0, freedom - (least - 1)),
+        bound=bound,
     )
 
 
@@ -286,7 +292,7 @@ def _around(
     v_seed: float,
     v_image: float,
     v_both: float = 0.0,
-    lent: float = 0.0,
+    borrowed: float = 0.0,
     bound: float = math.inf,
 ) -> Interval:
     return Interval(
@@ -296,7 +302,7 @@ def _around(
         se_seed=math.sqrt(v_seed),
         se_image=math.sqrt(v_image),
         se_both=math.sqrt(min(v_both, v_seed)),
-        lent=lent,
+        borrowed=borrowed,
     )
 
 

@@ -35,27 +35,27 @@ MOST = 4.0
 
 
 def moderated(variances: Floats, seeds: npt.NDArray[np.intp], finalists: int) -> tuple[Floats, float]:
-    """The variances of a single seed's difference, drawn towards their mean, and the degrees of freedom lent to each.
+    """The variances of a single seed's difference, drawn towards their mean, and the degrees of freedom each borrows.
 
     Args:
         variances: (P,) s² ≥ 0 of each pair, from `seeds` seeds.
         seeds: (P,) common seeds of each pair, ≥ 2.
-        finalists: K of whom the pairs are; with fewer than 3 nothing is lent.
+        finalists: K of whom the pairs are; with fewer than 3 nothing is borrowed.
     """
-    lent = _lent(variances, seeds - 1, finalists)
+    borrowed = _borrowed(variances, seeds - 1, finalists)
     own = seeds - 1
     mean = variances.mean() if len(variances) else 0.0
-    return (own * variances + lent * mean) / (own + lent), lent
+    return (own * variances + borrowed * mean) / (own + borrowed), borrowed
 
 
-def _lent(variances: Floats, own: npt.NDArray[np.intp], finalists: int) -> float:
+def _borrowed(variances: Floats, own: npt.NDArray[np.intp], finalists: int) -> float:
     known = variances > 0
     if finalists < 3 or known.sum() < 2:
         return 0.0
     logs = np.log(variances[known])
     beyond_chance = float(logs.var(ddof=1) - polygamma(1, own[known] / 2).mean())
-    lent = min(MOST, float((finalists - 2) * own.min()))
-    return min(lent, 2 * _inverse_trigamma(beyond_chance)) if beyond_chance > 0 else lent
+    borrowed = min(MOST, float((finalists - 2) * own.min()))
+    return min(borrowed, 2 * _inverse_trigamma(beyond_chance)) if beyond_chance > 0 else borrowed
 
 
 def _inverse_trigamma(value: float) -> float:

@@ -84,7 +84,7 @@ def _detailed(
 ) -> list[Measure]:
     """What needs `TestDetail`, of every run that has an answer at all."""
     answered = [run for replicate in replicates for run in replicate.answered]
-    if any(run.detail is None or run.test is None or run.detail.pictures != run.test.pictures for run in answered):
+    if any(run.detail is None or run.test is None or run.detail.images != run.test.images for run in answered):
         return []
     width = next(run.detail.boundary_pixels for run in answered if run.detail is not None)
     found = []
@@ -191,7 +191,7 @@ def _stacked(
         if run.detail is None:
             return None
         values = getattr(run.detail, name)
-        return run.detail.pictures, np.rint(values.astype(np.float64) * unit) if unit > 1 else values
+        return run.detail.images, np.rint(values.astype(np.float64) * unit) if unit > 1 else values
 
     return stacked(replicates, images, read, unanswered)
 

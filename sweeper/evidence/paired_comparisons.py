@@ -102,10 +102,10 @@ def weigh(
         comparisons=tuple(compare_pairs([at[family] for family in order], bench.miou, analyses, rope)),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
-        looks=tuple(analyses),
-        look=analysis_at(analyses, max((len(f.seeds) for f in rows), default=0)),
-        test_pictures=_test_images(replicates),
-        test_groups=None if units is None or not replicates else bench.pictures,
+        analyses=tuple(analyses),
+        analysis_index=analysis_at(analyses, max((len(f.seeds) for f in rows), default=0)),
+        test_images=_test_images(replicates),
+        test_groups=None if units is None or not replicates else bench.images,
         few_groups=few_groups(groups),
         scarce=_scarce(bench, classes),
         folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
@@ -268,18 +268,18 @@ def compare_pairs(
         }
         several = [pair for pair, seeds in common.items() if len(seeds) >= 2]
         variances = np.array([tables[pair].scores.var(ddof=1) for pair in several])
-        drawn, lent = moderated(variances, np.array([len(common[pair]) for pair in several]), len(finalists))
+        drawn, borrowed = moderated(variances, np.array([len(common[pair]) for pair in several]), len(finalists))
         of = dict(zip(several, drawn.tolist(), strict=True))
         for pair, gaps in tables.items():
             if len(gaps.scores) > known.get(pair, 0):
                 known[pair] = len(gaps.scores)
-                given = {"moderated": of[pair], "lent": lent} if pair in of else {}
+                given = {"moderated": of[pair], "borrowed": borrowed} if pair in of else {}
                 level = level_at(analyses, len(gaps.scores))
                 found[pair] = gap = paired_interval(gaps, (-bound, bound), level, **given)
                 found[pair[::-1]] = negated(gap)
-                if len(gaps.scores) >= SHOWING and table.pictures >= 2:
+                if len(gaps.scores) >= SHOWING and table.images >= 2:
                     v_seed, v_image, once = gap.se_seed**2, gap.se_image**2, 2 * level - 1
-                    half = half_width(v_seed, len(gaps.scores), v_image, table.pictures, once, lent=lent)
+                    half = half_width(v_seed, len(gaps.scores), v_image, table.images, once, borrowed=borrowed)
                     for way in (pair, pair[::-1]):
                         ends[way] = min(ends.get(way, bound), found[way].high)
                         one_sided[way] = min(one_sided.get(way, bound), found[way].estimate + half)

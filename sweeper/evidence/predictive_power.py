@@ -53,12 +53,12 @@ def chance_of_a_winner(
 
     estimate = np.array([gap.estimate for gap, _ in gaps])
     so_far = np.array([seeds for _, seeds in gaps], dtype=np.float64)
-    lent = np.array([gap.lent for gap, _ in gaps])  # the variance is moderated: so many degrees of freedom more
-    squares = np.array([gap.se_seed for gap, _ in gaps]) ** 2 * so_far * (so_far - 1 + lent)
+    borrowed = np.array([gap.borrowed for gap, _ in gaps])  # the variance is moderated: so many degrees of freedom more
+    squares = np.array([gap.se_seed for gap, _ in gaps]) ** 2 * so_far * (so_far - 1 + borrowed)
     squares = np.broadcast_to(squares, shape)
     floor = np.array([gap.se_both for gap, _ in gaps]) ** 2 * so_far
     v_image = np.array([gap.se_image for gap, _ in gaps]) ** 2
-    truth_variance = np.maximum(squares / squared(so_far - 1 + lent), floor)  # of a single seed's difference
+    truth_variance = np.maximum(squares / squared(so_far - 1 + borrowed), floor)  # of a single seed's difference
     truth = estimate + np.sqrt(truth_variance / so_far) * normal()
     mean = np.broadcast_to(estimate, shape)
     won = np.zeros(shape, dtype=np.bool_)  # who was beaten stays so
@@ -73,7 +73,7 @@ def chance_of_a_winner(
         squares = squares + truth_variance * within + (new_mean - mean) ** 2 * so_far * more / total
         mean = mean + (new_mean - mean) * more / total
         so_far = total
-        freedom = so_far - 1 + lent
+        freedom = so_far - 1 + borrowed
         half = _half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - analysis.error)
         won |= (mean >= max(rope, 1e-12)) & (mean > half)
     return float(won.all(axis=1).mean())

@@ -47,15 +47,15 @@ def _in_words(evidence: Contest, first: int, second: int) -> str:
 
 def analysis_taken(evidence: Contest) -> list[str]:
     """Which of several planned interim analyses this is, and what its intervals promise."""
-    if len(evidence.looks) < 2:
+    if len(evidence.analyses) < 2:
         return []
-    spending = [analysis for analysis in evidence.looks if analysis.spends]
-    from_on = f"from {SHOWING} seeds on, " if len(spending) < len(evidence.looks) else ""
+    spending = [analysis for analysis in evidence.analyses if analysis.spends]
+    from_on = f"from {SHOWING} seeds on, " if len(spending) < len(evidence.analyses) else ""
     levels = listed([percent(1 - analysis.error) for analysis in spending])
     return [
-        f"This is interim analysis {evidence.look + 1} of at most {len(evidence.looks)}, at "
-        f"{evidence.looks[evidence.look].seeds} seeds. Differences are judged {from_on}at {levels}, one after the "
-        "other, so that all interim analyses together err in at most "
+        f"This is interim analysis {evidence.analysis_index + 1} of at most {len(evidence.analyses)}, at "
+        f"{evidence.analyses[evidence.analysis_index].seeds} seeds. Differences are judged {from_on}at {levels}, one "
+        "after the other, so that all interim analyses together err in at most "
         f"{percent(sum(analysis.spends for analysis in spending))} of sweeps."
     ]
 

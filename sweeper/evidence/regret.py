@@ -103,7 +103,7 @@ def posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
         v_image[i, j] = v_image[j, i] = gap.se_image**2
         if math.isinf(seeds):
             continue  # these very networks: their variance over seeds is no part of the question
-        own = seeds - 1 + gap.lent
+        own = seeds - 1 + gap.borrowed
         known = (own * gap.se_seed**2 + KNOWN * (USUAL * evidence.rope) ** 2 / seeds) / (own + KNOWN)
         v_seed[i, j] = v_seed[j, i] = known
         freedom[i, j] = freedom[j, i] = own + KNOWN

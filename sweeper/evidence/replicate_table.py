@@ -25,7 +25,7 @@ class Bench:
     lost: np.ndarray  # (R,) bool: diverged and left no counts; scores 0
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """Test images (or groups)."""
         return int(self.counts.shape[1])
 

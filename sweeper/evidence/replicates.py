@@ -69,7 +69,7 @@ def by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
 
 def scored_images(replicates: Iterable[Replicate]) -> tuple[int, ...]:
     """The images (or cells of pooled ones) that were scored in any replicate, ascending."""
-    found = (run.test.pictures for replicate in replicates for run in replicate.runs if run.test is not None)
+    found = (run.test.images for replicate in replicates for run in replicate.runs if run.test is not None)
     return tuple(sorted(set().union(*found)))
 
 
@@ -91,7 +91,7 @@ def class_counts(
     """(R, n, C, 3) true positives, false positives and false negatives at each run's `point`; all 0 for a lost one."""
 
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
-        return None if run.test is None else (run.test.pictures, metrics.at_point(run.test, point(run)))
+        return None if run.test is None else (run.test.images, metrics.at_point(run.test, point(run)))
 
     return stacked(replicates, images, read, all_missed)
 

@@ -208,7 +208,7 @@ def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
         ]
     else:
         everyone = names(evidence, range(len(evidence.finalists)))
-        constant = f", which reads {evidence.constant_miou:.3f} mIoU" if evidence.test_pictures else ""
+        constant = f", which reads {evidence.constant_miou:.3f} mIoU" if evidence.test_images else ""
         reasons = [
             f"Every confirmation training of {everyone} collapsed (diverged, or no better than a constant answer"
             f"{constant}), so that nothing can be recommended."

@@ -36,10 +36,10 @@ class _Plan:
 
     first: int
     rival: int
-    kind: Literal["common_seeds", "label", "seeds", "pictures", "both", "near", "noisy"]
+    kind: Literal["common_seeds", "label", "seeds", "images", "both", "near", "noisy"]
     goal: str = ""
     seeds: int = 0
-    pictures: int | None = None
+    images: int | None = None
     gap: Interval | None = None
 
 
@@ -77,7 +77,7 @@ def planned_half_width(
     """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
     more_seeds, more_images = (b / a if isfinite(a) else 1.0 for a, b in zip(now, then, strict=True))
     v_seed, v_image = scaled_variances(gap, seeds=more_seeds, images=more_images)
-    return half_width(v_seed, then[0], v_image, then[1], level_at(analyses, then[0]), lent=gap.lent)
+    return half_width(v_seed, then[0], v_image, then[1], level_at(analyses, then[0]), borrowed=gap.borrowed)
 
 
 def seeds_needed(
@@ -128,8 +128,8 @@ def _plan(evidence: Contest, first: int, rival: int, gap: Interval) -> _Plan:
         return _Plan(first, rival, "common_seeds", seeds=int(seeds))
     if images < 2:
         return _Plan(first, rival, "label")
-    more_seeds = partial(seeds_needed, gap, seeds, images, analyses=evidence.looks)
-    more_images = partial(images_needed, gap, seeds, images, analyses=evidence.looks)
+    more_seeds = partial(seeds_needed, gap, seeds, images, analyses=evidence.analyses)
+    more_images = partial(images_needed, gap, seeds, images, analyses=evidence.analyses)
     plan = partial(_Plan, first, rival, gap=gap, goal=_goal(gap, rope))
     target = needed_half_width(gap, rope)
 
@@ -138,12 +138,12 @@ def _plan(evidence: Contest, first: int, rival: int, gap: Interval) -> _Plan:
 
     enough_seeds, enough_images = more_seeds(target), more_images(target, seeds)
     if enough_seeds is not None:
-        return plan("seeds", seeds=enough_seeds, pictures=enough_images)
+        return plan("seeds", seeds=enough_seeds, images=enough_images)
     if enough_images is not None:
-        return plan("pictures", pictures=enough_images)
+        return plan("images", images=enough_images)
     together = both(target)
     if together is not None:
-        return plan("both", seeds=ENOUGH_SEEDS, pictures=together)
+        return plan("both", seeds=ENOUGH_SEEDS, images=together)
     # Would the same noise allow a verdict on a difference of 0? Then it is the estimate that stands in the way.
     without = more_images(rope, seeds) or both(rope) or more_seeds(rope)
     return plan("near" if abs(gap.estimate) < rope and without is not None else "noisy")
@@ -159,7 +159,9 @@ def _sentence(evidence: Contest, plans: Sequence[_Plan], resume: str | None) -> 
     names, digits = [evidence.finalists[plan.rival].family for plan in plans], evidence.scale.digits
     against = f"{evidence.finalists[first].family} against {listed(names)}: "
     if kind == "common_seeds":
-        least, most = (evidence.looks[0].seeds, evidence.looks[-1].seeds) if evidence.looks else (SHOWING, SHOWING)
+        least, most = (
+            (evidence.analyses[0].seeds, evidence.analyses[-1].seeds) if evidence.analyses else (SHOWING, SHOWING)
+        )
         asked = f"{max(SHOWING, least)}..{most}" if most > SHOWING else str(SHOWING)
         how = "" if resume is None else f" (`{resume} --confirm-seeds {asked}`)"
         which = "common seeds" if evidence.paired else "seeds of each"
@@ -168,7 +170,7 @@ def _sentence(evidence: Contest, plans: Sequence[_Plan], resume: str | None) -> 
     if kind == "label":
         return f"{against}label more {_unit(evidence)}; {units(evidence):g} cannot show a difference."
     now = min(common_seeds(evidence, first, p.rival) for p in plans)
-    seeds, wanted = max(p.seeds for p in plans), [p.pictures for p in plans]
+    seeds, wanted = max(p.seeds for p in plans), [p.images for p in plans]
     images = None if None in wanted else max(n for n in wanted if n is not None)
     shots = f"some {_rounded(images):,} {_unit(evidence)}" if images is not None else ""
     in_place = f"{shots} in place of {units(evidence):g}"
@@ -179,7 +181,7 @@ def _sentence(evidence: Contest, plans: Sequence[_Plan], resume: str | None) -> 
         how = f"some {seeds} seeds in place of {now:g}"
         how += "" if resume is None else f" (`{resume} --confirm-seeds {asked}`{goes_on})"
         return f"{against}{how}{also} would show {_goals(plans, names)}, if estimate and noise stay as they are."
-    if kind == "pictures":
+    if kind == "images":
         error = max(p.gap.se_image for p in plans if p.gap is not None)
         alone = (
             f"the choice of test images alone forbids a verdict (standard error {error:.{digits}f}), whatever the "
@@ -224,8 +226,8 @@ def _asked(evidence: Contest, seeds: int) -> tuple[str, int]:
     Up to as many seeds as are needed, with interim analyses on the way. Where the plan had as many and ended before
     them as futile: all of them and a single analysis, as a resume with the same plan would only end again.
     """
-    most = evidence.looks[-1].seeds if evidence.looks else seeds
-    return (f"{evidence.looks[0].seeds}..{seeds}", seeds) if seeds > most else (str(most), most)
+    most = evidence.analyses[-1].seeds if evidence.analyses else seeds
+    return (f"{evidence.analyses[0].seeds}..{seeds}", seeds) if seeds > most else (str(most), most)
 
 
 def _unit(evidence: Contest) -> str:

@@ -24,7 +24,7 @@ class InlineBackend:
     def __init__(
         self, device: str, log: Callable[[str], None] = lambda line: None, *, threads: int | None = None
     ) -> None:
-        """`log` is told what people should know of a training; `threads` None = as many as torch has."""
+        """`log` is answer what people should know of a training; `threads` None = as many as torch has."""
         self._asked, self._log, self._threads = device, log, threads
         self._opened: InlineExecutor | None = None
 
@@ -128,10 +128,10 @@ class InlineExecutor:
             time.sleep(timeout_seconds)
             return []
         job, self._job = self._job, None
-        told = self._trainings.advance(job)
-        if isinstance(told, Advanced) and told.note:
-            self._log(told.note)
-        return [told]
+        answer = self._trainings.advance(job)
+        if isinstance(answer, Advanced) and answer.note:
+            self._log(answer.note)
+        return [answer]
 
     def close(self) -> None:
         """Forget what is trained, and let what was left out of collections be collected again."""

@@ -65,10 +65,10 @@ class ProcessExecutor:
         busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
         for pipe in wait(list(busy), timeout_seconds):
             assert isinstance(pipe, Connection)
-            answers.append(self._told(busy[pipe]))
+            answers.append(self._answer(busy[pipe]))
         return answers + self._hung()
 
-    def _told(self, worker: WorkerProcess) -> Answer:
+    def _answer(self, worker: WorkerProcess) -> Answer:
         """What a worker's next message says."""
         try:
             told: Answer | tuple[str, str] = worker.pipe.recv()

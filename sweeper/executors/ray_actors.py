@@ -134,7 +134,7 @@ class RayExecutor:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
         if ready:  # and whatever else is there
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        answers = [told for reference in ready if (told := self._told(waiting[reference], reference)) is not None]
+        answers = [told for reference in ready if (told := self._answer(waiting[reference], reference)) is not None]
         return answers + self._hung()
 
     def _look_at_node(self) -> None:
@@ -156,7 +156,7 @@ class RayExecutor:
                 self._replace(actor, reason)
         return found
 
-    def _told(self, actor: Actor, reference: Any) -> Answer | None:
+    def _answer(self, actor: Actor, reference: Any) -> Answer | None:
         try:
             told: Any = ray.get(reference)
         except ray.exceptions.RayError as error:

@@ -98,7 +98,7 @@ class _Remote:
                 raise {"usage": UsageError, "executor": ExecutorError, "other": SweeperError}[kind](found)
 
 
-class ApartBackend:
+class SubprocessBackend:
     """A backend in another process."""
 
     def __init__(self, make: Make, log: Callable[[str], None]) -> None:
@@ -152,7 +152,7 @@ class ApartExecutor:
     """Hands every call on to the executor in another process."""
 
     def __init__(self, remote: _Remote) -> None:
-        """Made by `ApartBackend.open`."""
+        """Made by `SubprocessBackend.open`."""
         self._remote = remote
 
     @property

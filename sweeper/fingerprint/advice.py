@@ -45,7 +45,7 @@ class Difficulty(Record):
     thin: float
     small: float
     pixel_share: float
-    pictures: int
+    images: int
     thinness: float
     large_pixels: float
     """90th percentile of its pieces: specks, which many labels are full of, do not decide it."""
@@ -133,7 +133,7 @@ def suggestions(profile: ImbalanceProfile) -> tuple[Suggestion, ...]:
 def difficulty(profile: ImbalanceProfile) -> tuple[Difficulty, ...]:
     """Classes that occur, the hardest first.
 
-    Four signs on fixed scales: rare (10 % of the pixels or more = 0, 0.01 % = 1, logarithmic), few (in 100 images or
+    Four features on fixed scales: rare (10 % of the pixels or more = 0, 0.01 % = 1, logarithmic), few (in 100 images or
     more = 0, in 3 = 1, logarithmic), thin (share of its pixels within 2 pixels of its boundary), small (90th
     percentile of its components at 16,384 pixels or more = 0, at 64 = 1, logarithmic).
     """
@@ -141,8 +141,8 @@ def difficulty(profile: ImbalanceProfile) -> tuple[Difficulty, ...]:
     for row in profile.classes:
         if row.pixel_share <= 0:
             continue
-        images = round(row.picture_share * profile.pictures)
-        signs = {
+        images = round(row.image_share * profile.images)
+        features = {
             "rare": _scale(row.pixel_share, 0.1, 1e-4),
             "few": _scale(images, 100, 3),
             "thin": row.thinness or 0.0,
@@ -150,8 +150,8 @@ def difficulty(profile: ImbalanceProfile) -> tuple[Difficulty, ...]:
         }
         found.append(
             Difficulty(
-                name=row.name, score=sum(signs.values()) / len(signs), **signs, pixel_share=row.pixel_share,
-                pictures=images, thinness=row.thinness or 0.0, large_pixels=_large(row),
+                name=row.name, score=sum(features.values()) / len(features), **features, pixel_share=row.pixel_share,
+                images=images, thinness=row.thinness or 0.0, large_pixels=_large(row),
             )
         )  # fmt: skip
     return tuple(sorted(found, key=lambda row: -row.score))

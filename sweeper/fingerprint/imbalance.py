@@ -73,15 +73,15 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
     imbalance = imbalance_of(pixels)
     binary = count == 2
     return ImbalanceProfile(
-        pictures=images,
+        images=images,
         labelled_pixels=labelled,
         ignored_share=ignored / (labelled + ignored),
-        empty_pictures=empty,
+        empty_images=empty,
         classes=tuple(
             ClassProfile(
                 name=name,
                 pixel_share=int(pixels[i]) / labelled,
-                picture_share=int(occurs[i]) / images,
+                image_share=int(occurs[i]) / images,
                 components=sum(len(part) for part in sizes[i]),
                 component_pixels=_percentiles(sizes[i]),
                 thinness=int(thin[i]) / int(pixels[i]) if pixels[i] else None,

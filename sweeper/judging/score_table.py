@@ -262,7 +262,7 @@ class _Cells:
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
             found = image_table(self.data, lambda summed: metrics.mean_over(_means(summed), held))
-        told_apart = self.rows.has("image") and found.pictures > 1
+        told_apart = self.rows.has("image") and found.images > 1
         return found if told_apart else ImageTable(found.scores, np.zeros((len(found.scores), 0)))
 
     def alone(self) -> list[str]:
@@ -295,7 +295,7 @@ def _margin(rows: Rows, values: ImageTable, asked: Asked) -> tuple[float, str | 
 
 def _constant(values: ImageTable, cells: _Cells) -> list[str]:
     problems = []
-    shares = values.shares if values.pictures else np.zeros((len(values.scores), 1))
+    shares = values.shares if values.images else np.zeros((len(values.scores), 1))
     for m, method in enumerate(cells.methods):
         own = [r for r, (of, _) in enumerate(cells.runs) if of == m]
         if len(own) > 1 and np.ptp(values.scores[own]) == 0 and np.ptp(shares[own], axis=0).max() < 1e-12:
@@ -303,9 +303,9 @@ def _constant(values: ImageTable, cells: _Cells) -> list[str]:
                 f"the {len(own)} runs of {method} have the same scores: are they copies of one run, or rounded? Give "
                 "each training's own scores, with all digits"
             )
-    if values.pictures > 1 and np.abs(values.shares).max() < 1e-12:
+    if values.images > 1 and np.abs(values.shares).max() < 1e-12:
         problems.append("every image has the same score in each run: a mean over images is no image's own score")
-    if not values.pictures and all(sum(of == m for of, _ in cells.runs) < 2 for m in range(len(cells.methods))):
+    if not values.images and all(sum(of == m for of, _ in cells.runs) < 2 for m in range(len(cells.methods))):
         problems.append(
             "one number for each method tells nothing of chance, got no column `image` and one run each; give the "
             "score of each image, or of several trainings (`seed`)"

@@ -70,10 +70,10 @@ def weigh_table(table: ScoreTable, asked: Asked, scope: Scope) -> MethodContest:
             scale=table.scale,
             scope=scope,
             paired=asked.paired_seeds,
-            test_pictures=table.images,
+            test_images=table.images,
             test_groups=table.groups,
             few_groups=table.few_groups,
-            looks=analyses,
+            analyses=analyses,
         )
     )
 

@@ -67,14 +67,14 @@ def _profile_in_words(profile: ImbalanceProfile) -> str:
     if len(profile.classes) == 2:
         return (
             f"{rare.name} takes {_percent(rare.pixel_share)} of the labelled pixels (1 to {profile.imbalance:.3g}) and "
-            f"occurs in {_percent(rare.picture_share)} of the images{thin}."
+            f"occurs in {_percent(rare.image_share)} of the images{thin}."
         )
     common = max(profile.classes, key=lambda c: c.pixel_share)
     return (
         f"The rarest class, {rare.name}, takes {_percent(rare.pixel_share)} of the labelled pixels, the commonest, "
         f"{common.name}, {_percent(common.pixel_share)} (1 to {common.pixel_share / rare.pixel_share:.3g}); "
         f"{rare.name} "
-        f"occurs in {_percent(rare.picture_share)} of the images{thin}."
+        f"occurs in {_percent(rare.image_share)} of the images{thin}."
     )
 
 

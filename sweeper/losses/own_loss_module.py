@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.own_code import refuse, told
+from sweeper.core.own_code import error_line, refuse
 from sweeper.core.records import IGNORE, OwnLoss, Task
 from sweeper.losses.own_losses import OPTION, build_own_loss
 
@@ -83,7 +83,7 @@ def _problems(own: OwnLoss, params: dict[str, float], task: Task, classes: int) 
         except Exception as error:
             if isinstance(error, MemoryError):
                 raise
-            yield f"{words} it must give a number, and failed: {told(error)}"
+            yield f"{words} it must give a number, and failed: {error_line(error)}"
             continue
         yield from (f"{words} {text}" for text in _value_problems(value, logits, target, usual=scale == 1.0))
 
@@ -102,7 +102,7 @@ def _value_problems(value: object, logits: Tensor, target: Tensor, *, usual: boo
     try:
         (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
     except Exception as error:
-        yield f"its gradient must be computable, and failed: {told(error)}"
+        yield f"its gradient must be computable, and failed: {error_line(error)}"
         return
     if gradient is None or not bool(torch.isfinite(gradient).all()):
         yield "its gradient must be finite, " + ("and there is none" if gradient is None else "got NaN or infinity")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sweeper.core.own_code import load_code, told
+from sweeper.core.own_code import error_line, load_code
 from sweeper.core.records import IGNORE, OwnLoss, Task
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.family_records import TASKS, Family, Limits, LossCoordinate
@@ -83,7 +83,9 @@ def build_own_loss(own: OwnLoss, params: Mapping[str, Any], *, task: str, ignore
         if isinstance(error, MemoryError):
             raise
         shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise UsageError(f"{OPTION} {own.code.name}({shown}) must give a loss, and failed: {told(error)}") from error
+        raise UsageError(
+            f"{OPTION} {own.code.name}({shown}) must give a loss, and failed: {error_line(error)}"
+        ) from error
     if not callable(loss):
         raise UsageError(
             f"{OPTION} {own.code.name} must give what can be called as loss(logits, target), got {type(loss).__name__}"

@@ -257,9 +257,9 @@ def _holds_for(facts: Facts) -> str:
     if facts.chosen is None or evidence is None:
         return text
     made = "synthetic " if facts.sweep.conditions.dataset.synthetic else ""
-    seen = count(evidence.test_pictures, f"unseen {made}test image")
+    seen = count(evidence.test_images, f"unseen {made}test image")
     if evidence.folds is not None:
-        seen = f"{count(evidence.test_pictures, f'{made}image')} in {evidence.folds} folds"
+        seen = f"{count(evidence.test_images, f'{made}image')} in {evidence.folds} folds"
     seeds = sorted({len(finalist.seeds) for finalist in facts.finalists})
     of_each = count(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     return f"{text}; {seen}, {of_each}"

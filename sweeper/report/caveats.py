@@ -81,9 +81,9 @@ def _confirmation(facts: Facts) -> Iterator[str]:
         )
     for sentence in evidence_caveats(evidence):
         yield prose(sentence)
-    if facts.sweep.looks > 1:
+    if facts.sweep.conclusions > 1:
         yield (
-            f"This study was concluded {facts.sweep.looks} times from different confirmations, or with other "
+            f"This study was concluded {facts.sweep.conclusions} times from different confirmations, or with other "
             "interim analyses or another margin; the intervals are corrected for the planned interim analyses of one "
             "conclusion, not for that."
         )

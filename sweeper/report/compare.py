@@ -41,7 +41,7 @@ class ComparedStudy(Record):
     verdict: Verdict
     provisional: bool
     recommended: ComparedLoss | None
-    test_pictures: int | None
+    test_images: int | None
     level: float
     """Of the intervals, where none of their own is told."""
     gain_over_cross_entropy: dict[str, LevelDifferenceRow]
@@ -113,7 +113,7 @@ def _side(side: Side) -> ComparedStudy:
         verdict=side.recommendation.verdict,
         provisional=side.recommendation.provisional,
         recommended=None if answer is None else ComparedLoss(family=answer.family, params=answer.params, lr=answer.lr),
-        test_pictures=evidence.test_pictures if evidence else None,
+        test_images=evidence.test_images if evidence else None,
         level=side.facts.level,
         gain_over_cross_entropy=gains,
     )

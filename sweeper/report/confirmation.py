@@ -102,9 +102,9 @@ def rates_text(finalist: FinalistEvidence) -> str:
 
 def analyses_table(facts: Facts) -> str:
     """One row per planned interim analysis: what it found and led to, what error it may spend; empty without a plan."""
-    taken = {analysis.seeds: analysis for analysis in facts.sweep.looks_taken}
+    taken = {analysis.seeds: analysis for analysis in facts.sweep.analyses_taken}
     errors = {seeds: (analysis.error, analysis.error) for seeds, analysis in taken.items()}
-    errors |= {plan.seeds: (plan.error, plan.spends) for plan in facts.sweep.looks_planned}
+    errors |= {plan.seeds: (plan.error, plan.spends) for plan in facts.sweep.analyses_planned}
     rows = []
     for seeds, (error, spent) in sorted(errors.items()):
         made = taken.get(seeds)
@@ -119,7 +119,7 @@ def analyses_table(facts: Facts) -> str:
 
 def analyses_text(facts: Facts) -> str:
     """Why several interim analyses cost something; empty for a single one."""
-    planned = facts.sweep.looks_planned
+    planned = facts.sweep.analyses_planned
     if len(planned) < 2:
         return ""
     return (

@@ -152,7 +152,9 @@ class Facts:
         """Confidence of the intervals of paired differences at this interim analysis: 0.95, or more where there may be
         several, so that the intervals of all of them hold together at 0.95."""
         evidence = self.recommendation.evidence
-        return LEVEL if evidence is None or not evidence.looks else 1 - evidence.looks[evidence.look].error
+        return (
+            LEVEL if evidence is None or not evidence.analyses else 1 - evidence.analyses[evidence.analysis_index].error
+        )
 
     @property
     def search(self) -> pd.DataFrame:

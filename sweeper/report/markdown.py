@@ -197,7 +197,7 @@ def _levels(facts: Facts) -> str:
 def _profile_head(facts: Facts) -> str:
     p, data = facts.sweep.profile, facts.sweep.conditions.dataset
     kind = "synthetic " if data.synthetic else ""
-    text = f"{p.pictures:,} {kind}images, {p.labelled_pixels:,} labelled pixels, {count(len(data.classes), 'class')}"
+    text = f"{p.images:,} {kind}images, {p.labelled_pixels:,} labelled pixels, {count(len(data.classes), 'class')}"
     return f"{text}; {percent(p.ignored_share)} of all pixels have no label." if p.ignored_share else f"{text}."
 
 

@@ -128,14 +128,14 @@ def _page(
 
 
 def _head(dataset: Dataset, profile: ImbalanceProfile) -> str:
-    sizes = sorted({(p.width, p.height) for p in dataset.pictures}, key=lambda s: s[0] * s[1])
+    sizes = sorted({(p.width, p.height) for p in dataset.images}, key=lambda s: s[0] * s[1])
     extent = f"{sizes[0][0]}×{sizes[0][1]}"
     if len(sizes) > 1:
         extent += f" to {sizes[-1][0]}×{sizes[-1][1]}"
     ignored = f", {percent(profile.ignored_share)} of the pixels without a label" if profile.ignored_share else ""
     kind = "binary" if dataset.task == "binary" else f"{len(dataset.classes)} classes"
     return (
-        f"{count(profile.pictures, 'image')} of {extent} pixels, {kind}{ignored}. "
+        f"{count(profile.images, 'image')} of {extent} pixels, {kind}{ignored}. "
         f"Imbalance **{significant(profile.imbalance)}:1**"
         + (" (background to foreground)." if profile.pos_weight is not None else " (commonest to rarest class).")
     )
@@ -164,13 +164,11 @@ def _repeats(warning: str) -> bool:
 
 def _stems(finding: Finding) -> str:
     """All suspects of an error or a warning, where the text names fewer."""
-    missing = [stem for stem in finding.pictures if stem not in finding.text]
+    missing = [stem for stem in finding.images if stem not in finding.text]
     if not missing or finding.severity == Severity.NOTE:
         return ""
-    named = ", ".join(escape_md(stem) for stem in finding.pictures[:MOST_NAMED])
-    more = (
-        f" and {len(finding.pictures) - MOST_NAMED} more (profile.json)" if len(finding.pictures) > MOST_NAMED else ""
-    )
+    named = ", ".join(escape_md(stem) for stem in finding.images[:MOST_NAMED])
+    more = f" and {len(finding.images) - MOST_NAMED} more (profile.json)" if len(finding.images) > MOST_NAMED else ""
     return f" All: {named}{more}."
 
 
@@ -182,7 +180,7 @@ def _classes(profile: ImbalanceProfile) -> str:
             [
                 escape_md(row.name),
                 percent(row.pixel_share),
-                percent(row.picture_share),
+                percent(row.image_share),
                 f"{row.components:,}",
                 "–" if parts is None else " / ".join(f"{v:,.0f}" for v in parts),
                 percent(row.thinness),
@@ -225,7 +223,7 @@ def _difficulty(profile: ImbalanceProfile) -> str:
             escape_md(row.name),
             number(row.score, 2),
             f"{number(row.rare, 2)} ({percent(row.pixel_share)})",
-            f"{number(row.few, 2)} ({row.pictures:,})",
+            f"{number(row.few, 2)} ({row.images:,})",
             f"{number(row.thin, 2)} ({percent(row.thinness)})",
             f"{number(row.small, 2)} ({row.large_pixels:,.0f} px)",
         ]

@@ -36,7 +36,7 @@ def profile_table(facts: Facts) -> str:
     for i, c in enumerate(facts.sweep.profile.classes):
         sizes = " / ".join(f"{v:,.0f}" for v in c.component_pixels) if c.component_pixels else MISSING
         weight = significant(weights[i] if i < len(weights) else None)
-        cells = [escape_md(c.name), percent(c.pixel_share), percent(c.picture_share), f"{c.components:,}", sizes]
+        cells = [escape_md(c.name), percent(c.pixel_share), percent(c.image_share), f"{c.components:,}", sizes]
         rows.append([*cells, percent(c.thinness), weight])
     header = [
         "class",
@@ -68,13 +68,13 @@ def profile_text(facts: Facts) -> list[str]:
             f"{escape_md(common.name)} has {significant(p.imbalance)} times as many pixels as {escape_md(rare.name)}. "
             "mIoU counts both alike."
         )
-        scarce = [escape_md(c.name) for c in occurring if c.picture_share < 0.1]
+        scarce = [escape_md(c.name) for c in occurring if c.image_share < 0.1]
         if scarce:
             lines.append(f"In fewer than a tenth of the images: {listed(scarce)}. Their scores rest on few images.")
     lines += _crops_text(facts)
-    if p.empty_pictures:
+    if p.empty_images:
         lines.append(
-            f"{count(p.empty_pictures, 'image')} of {p.pictures:,} hold nothing but {escape_md(p.classes[0].name)}; "
+            f"{count(p.empty_images, 'image')} of {p.images:,} hold nothing but {escape_md(p.classes[0].name)}; "
             "on them an overlap loss has only false positives to learn from."
         )
     return lines

@@ -89,7 +89,7 @@ def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[
             if run.test.pooled_from is not None:
                 return None
             mious = image_mious(at_point(run.test, run.evaluations[-1].point))
-            for image, value in zip(run.test.pictures, mious, strict=True):
+            for image, value in zip(run.test.images, mious, strict=True):
                 values.setdefault(image, []).append(float(value))
         found.append(values)
     images = set.intersection(*(set(values) for values in found)) if found else set()

@@ -116,7 +116,7 @@ def stems_of(dataset: Dataset, split: Split) -> dict[str, list[str]]:
     The test images are those of the confirmation, too; its seeds divide the others anew where no division is given.
     """
     sides = {"train": split.train, "val": split.val, "test": split.test}
-    return {side: [dataset.pictures[i].stem for i in indices] for side, indices in sides.items()}
+    return {side: [dataset.images[i].stem for i in indices] for side, indices in sides.items()}
 
 
 def write_split(dataset: Dataset, split: Split, path: Path) -> None:
@@ -133,7 +133,7 @@ def write_split(dataset: Dataset, split: Split, path: Path) -> None:
     tested = set(split.test)
     rows = [
         [image.stem, image.split or ("test" if i in tested else ""), image.group or ""]
-        for i, image in enumerate(dataset.pictures)
+        for i, image in enumerate(dataset.images)
     ]
     rows += [[stem, "", ""] for stem in dataset.excluded]
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -165,7 +165,7 @@ def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "fg_iou_part": part.chosen.fg_iou if part else None,
         "dice_part": part.chosen.dice if part else None,
         "point_part": part.point if part else None,
-        "part": part.pictures if part else None,
+        "part": part.images if part else None,
         "val_images": last.val_images if last else None,
         "test_miou": tested.miou if tested else None,
         "test_fg_iou": tested.fg_iou if tested else None,

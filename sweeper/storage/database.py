@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from sweeper.core.causes import cause
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.redact import check_address, shown_address
-from sweeper.storage.resilient_storage import SteadyStorage, damaged
+from sweeper.storage.resilient_storage import RetryingStorage, damaged
 from sweeper.system.leases import TakenError, leased
 from sweeper.system.locks import created_once, lock_beside, sqlite_file, sqlite_path
 from sweeper.system.postgres import engine_options, is_postgres, sqlalchemy_url, when_it_takes_connections
@@ -24,7 +24,7 @@ from sweeper.system.postgres import engine_options, is_postgres, sqlalchemy_url,
 TIMEOUT_SECONDS = 60
 
 
-def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> SteadyStorage:
+def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> RetryingStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
     With `create` what is missing is made, once, whatever else starts at the same time. `warn` is told when the database
@@ -53,7 +53,7 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
         ) from error
 
 
-def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> SteadyStorage:
+def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
     path = _file(url)
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
@@ -65,7 +65,7 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> SteadyS
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
         options = {"connect_args": {"timeout": TIMEOUT_SECONDS}}
-        return SteadyStorage(url, warn=warn, engine_kwargs=options, file=path)
+        return RetryingStorage(url, warn=warn, engine_kwargs=options, file=path)
 
 
 def _check_holds_studies(path: Path) -> None:
@@ -76,14 +76,14 @@ def _check_holds_studies(path: Path) -> None:
         raise MissingStudyError(f"--storage: {path} holds no studies; name the file that the study was made in")
 
 
-def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> SteadyStorage:
+def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
     address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
     if not create and not _holds_studies(address):
         raise MissingStudyError(
             f"--storage {shown_address(url)} holds no studies; name the database that the study was made in"
         )
     with leased(url, "create", wait=True, warn=warn):
-        return SteadyStorage(address, warn=warn, engine_kwargs=engine_options())
+        return RetryingStorage(address, warn=warn, engine_kwargs=engine_options())
 
 
 def _holds_studies(address: str) -> bool:

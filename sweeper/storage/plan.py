@@ -16,7 +16,7 @@ from sweeper.core.text import suggestion
 from sweeper.losses.own_losses import register
 from sweeper.storage.attributes import MACHINE, OPTIONS, PLAN
 from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
-from sweeper.storage.resilient_storage import SteadyStorage
+from sweeper.storage.resilient_storage import RetryingStorage
 
 NAME_LIMIT = 200
 
@@ -95,7 +95,7 @@ def delete_study(storage: RDBStorage, name: str) -> None:
 
 
 def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
-    if isinstance(storage, SteadyStorage):
+    if isinstance(storage, RetryingStorage):
         storage.study = name
     return optuna.create_study(
         storage=storage,
@@ -156,8 +156,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
     if old.conditions.dataset.digest != new.conditions.dataset.digest:
         before, after = old.conditions.dataset, new.conditions.dataset
         found.append(
-            f"data set: {before.name} ({len(before.pictures)} images, {before.digest[:19]}…) → "
-            f"{after.name} ({len(after.pictures)} images, {after.digest[:19]}…)"
+            f"data set: {before.name} ({len(before.images)} images, {before.digest[:19]}…) → "
+            f"{after.name} ({len(after.images)} images, {after.digest[:19]}…)"
         )
         if before.class_map != after.class_map:
             found.append(f"class map: {_classes(before)} → {_classes(after)}")

@@ -86,7 +86,7 @@ def is_away(error: BaseException) -> bool:
     return "disk" not in words and "no space" not in words and "password" not in words
 
 
-class SteadyStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """RDBStorage that waits, for a bounded time, for a database that went away."""
 
     def __init__(
@@ -142,7 +142,7 @@ class SteadyStorage(RDBStorage):
                 damaged.
         """
         self.check_file()
-        began, (pause, longest), told = running_seconds(), PAUSE_SECONDS, False
+        began, (pause, longest), warned = running_seconds(), PAUSE_SECONDS, False
         while True:
             try:
                 found = call()
@@ -157,8 +157,8 @@ class SteadyStorage(RDBStorage):
                         f"the study's database did not answer for {gone:.0f} s ({reason}); everything "
                         f"finished is kept. When it is back: {resume_command(self.named, self.address)}"
                     ) from error
-                if gone >= TOLD_SECONDS and not told:
-                    told = True
+                if gone >= TOLD_SECONDS and not warned:
+                    warned = True
                     self._warn(
                         f"the study's database does not answer ({reason}); waiting for it, up to "
                         f"{PATIENCE_SECONDS:.0f} s. Workers finish what they are at"
@@ -166,7 +166,7 @@ class SteadyStorage(RDBStorage):
                 time.sleep(pause)
                 pause = min(2 * pause, longest)
             else:
-                if told:
+                if warned:
                     self._warn(f"the study's database answers again, after {running_seconds() - began:.0f} s")
                 return found
 
@@ -178,12 +178,12 @@ class SteadyStorage(RDBStorage):
             nonlocal tries
             tries += 1
             try:
-                changed = super(SteadyStorage, self).set_trial_state_values(trial_id, state, values)
+                changed = super(RetryingStorage, self).set_trial_state_values(trial_id, state, values)
             except UpdateFinishedTrialError:
                 if tries == 1:
                     raise
                 changed = False
-            return changed or (tries > 1 and super(SteadyStorage, self).get_trial(trial_id).state == state)
+            return changed or (tries > 1 and super(RetryingStorage, self).get_trial(trial_id).state == state)
 
         return bool(self.patiently(change))
 
@@ -192,11 +192,11 @@ def _repeated(name: str) -> Callable[..., Any]:
     original = getattr(RDBStorage, name)
 
     @functools.wraps(original)
-    def call(self: SteadyStorage, *args: Any, **kwargs: Any) -> Any:
+    def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
         return self.patiently(lambda: original(self, *args, **kwargs))
 
     return call
 
 
 for _name in REPEATED:
-    setattr(SteadyStorage, _name, _repeated(_name))
+    setattr(RetryingStorage, _name, _repeated(_name))

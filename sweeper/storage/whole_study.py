@@ -14,7 +14,7 @@ from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.storage.mlflow_runs import linked
 from sweeper.storage.plan import load_study, read_plan
 from sweeper.storage.record_format import unpack, unpack_value
-from sweeper.storage.resilient_storage import SteadyStorage
+from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.storage.results import results_in, search_results
 
 
@@ -32,7 +32,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     found = _found_budget(attributes)
     return SweepRecord(
         study=name,
-        storage=storage.address if isinstance(storage, SteadyStorage) else STORAGE,
+        storage=storage.address if isinstance(storage, RetryingStorage) else STORAGE,
         created=plan.created,
         conditions=plan.conditions,
         profile=plan.profile,
@@ -51,15 +51,15 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         learned=found is None or found.learned,
         rate_fit=stored_rates(attributes),
         same_losses=_same_losses(attributes),
-        looks_planned=planned[-1] if planned else (),
-        looks_taken=analyses_taken(attributes).analyses,
+        analyses_planned=planned[-1] if planned else (),
+        analyses_taken=analyses_taken(attributes).analyses,
         timeout=attributes.get("timeout"),
         cut=tuple(attributes.get(CUT, [])),
         experiment_id=attributes.get("experiment_id"),
         parent_run_id=attributes.get("parent_run_id"),
         seconds=float(attributes.get("seconds", 0.0)),
         command=str(attributes.get("command", "")),
-        looks=max(1, len(unpack_value(attributes, CONCLUDED, []))),
+        conclusions=max(1, len(unpack_value(attributes, CONCLUDED, []))),
         workers=attributes.get("workers"),
         versions=plan.versions,
     )

@@ -38,7 +38,7 @@ class Judgement(NamedTuple):
 
 
 Judge = Callable[[Sequence[TrialResult]], Judgement]
-Tell = Callable[[int, AnalysisTaken, bool], None]
+Report = Callable[[int, AnalysisTaken, bool], None]
 """(number of the interim analysis, what it found, whether the confirmation goes on)."""
 
 
@@ -62,7 +62,7 @@ def rounds(
     *,
     until: Until,
     judge: Judge,
-    tell: Tell,
+    report: Report,
 ) -> Rounds:
     """What to train next, until an interim analysis says that it is enough, the last was made, or the time is up.
 
@@ -73,7 +73,7 @@ def rounds(
         analyses: the planned interim analyses, in ascending order of seeds.
         until: `settled`, or `probable`: when `judge` ends it.
         judge: weighs completed confirmations.
-        tell: is told each interim analysis, replayed ones too.
+        report: is told each interim analysis, replayed ones too.
     """
     before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, analyses, until)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
@@ -94,7 +94,7 @@ def rounds(
         if not complete:
             cut = _cut(results, active, kept, analysis, planned=planned, judge=judge)
             _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
-            tell(number, cut, False)
+            report(number, cut, False)
             return
         stored = memory.stored[len(kept)] if len(kept) < len(memory.stored) else None
         if stored is None or stored.used != used:
@@ -105,7 +105,7 @@ def rounds(
         # Of all finalists: one that was dropped goes on again where another leads that does not beat it.
         active = [finalist for finalist in finalists if finalist.family in stored.families]
         goes_on = stored.go_on and bool(active) and number + 1 < len(analyses)
-        tell(number, stored.found, goes_on)
+        report(number, stored.found, goes_on)
         if not goes_on:
             return
 

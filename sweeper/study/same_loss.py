@@ -161,12 +161,12 @@ def _labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uint8]:
     not occur, its weight cannot be seen.
     """
     store = open_store(dataset.store)
-    pixels = np.array([dataset.pictures[i].pixels for i in train])
+    pixels = np.array([dataset.images[i].pixels for i in train])
     rarest = np.argsort(pixels.sum(axis=0))
     rich = [(train[int(pixels[:, c].argmax())], int(c)) for c in np.resize(rarest, IMAGES // 2)]
     spread = [(train[i], 0) for i in np.linspace(0, len(train) - 1, IMAGES // 2).round().astype(int)]
     chosen = list(dict.fromkeys([*rich, *spread]))
-    sides = [dataset.pictures[i] for i, _ in chosen]
+    sides = [dataset.images[i] for i, _ in chosen]
     height, width = (min(SIDE, max(getattr(p, side) for p in sides)) for side in ("height", "width"))
     batch = np.full((len(chosen), height, width), IGNORE, dtype=np.uint8)
     for row, (index, label) in zip(batch, chosen, strict=True):

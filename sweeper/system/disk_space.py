@@ -114,7 +114,7 @@ def _cannot_write(places: Mapping[str, Path], text: str) -> str:
 
 
 @contextmanager
-def told_when_full(
+def full_disk_explained(
     study: str | None, places: Mapping[str, Path], *, storage: str = STORAGE
 ) -> Iterator[Callable[[str], None]]:
     """Turn what a full disk, or a file that cannot be written, raises within the block into one message.

@@ -74,7 +74,7 @@ class Lease:
         with suppress(errors.UniqueViolation, errors.DuplicateObject, errors.DuplicateTable):
             self._connection.execute(_MAKE)
         first: tuple[str, object] | None = None
-        began, told = time.monotonic(), False
+        began, warned = time.monotonic(), False
         while not self._take(self._connection):
             found: tuple[str, object] = self._connection.execute(_HOLDER, [self._purpose]).fetchone() or (
                 "nobody",
@@ -84,8 +84,8 @@ class Lease:
             if not wait and found != first:  # it was renewed
                 self._connection.close()
                 raise TakenError(found[0])
-            if not told and time.monotonic() - began > 2 * RENEW_SECONDS:
-                told = True
+            if not warned and time.monotonic() - began > 2 * RENEW_SECONDS:
+                warned = True
                 warn(f"{found[0]} has the lease and gives no sign of life; waiting up to {LEASE_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
         self._renewing.start()

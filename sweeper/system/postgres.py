@@ -137,7 +137,7 @@ def when_it_takes_connections(url: str, call: Callable[[], Found], *, warn: Call
     Raises:
         Exception: whatever the call raises, after `START_SECONDS` of such errors, or at once for any other.
     """
-    began, told = time.monotonic(), False
+    began, warned = time.monotonic(), False
     while True:
         try:
             return call()
@@ -145,8 +145,8 @@ def when_it_takes_connections(url: str, call: Callable[[], Found], *, warn: Call
             passes = _is_full(error) or any(words in str(error) for words in _STARTING)
             if not passes or time.monotonic() - began >= START_SECONDS:
                 raise
-            if not told:
-                told = True
+            if not warned:
+                warned = True
                 more = f". {_ADVICE}" if _is_full(error) else ""
                 warn(
                     f"{shown_address(url)} takes no connection now ({cause(error)}); waiting up to "

@@ -74,7 +74,7 @@ class Tracker:
         uri: str,
         *,
         warn: Callable[[str], None],
-        say: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -83,14 +83,14 @@ class Tracker:
         Args:
             uri: MLflow's tracking address.
             warn: is told when the store goes away and comes back, and at the end what it lacks.
-            say: is told what the end waits for.
+            log: is told what the end waits for.
             stopped: whether somebody asked not to wait any longer.
             clock: seconds since 1970, for the runs' times.
 
         Raises:
             UsageError: if the store cannot be reached.
         """
-        self._warn, self._say, self._stopped, self._clock = warn, say, stopped, clock
+        self._warn, self._log, self._stopped, self._clock = warn, log, stopped, clock
         self._place, self.mirror = shown_address(uri), Mirror(connect(uri), uri)
         self._lock = threading.Lock()
         self._lacking: dict[tuple[str, str], Callable[[], None]] = {}
@@ -265,10 +265,10 @@ class Tracker:
         while self._told:
             self._warn(self._told.popleft())
 
-    def _wait(self, patience: float, beat: Callable[[], None]) -> None:
-        """Wait until everything is written, or the store took nothing for `patience` seconds."""
+    def _wait(self, timeout: float, beat: Callable[[], None]) -> None:
+        """Wait until everything is written, or the store took nothing for `timeout` seconds."""
         began = progress = time.monotonic()
-        written, told = self._written, False
+        written, warned = self._written, False
         self._awaited.set()
         while self.left:
             self._woken.set()
@@ -278,11 +278,11 @@ class Tracker:
             now = time.monotonic()
             if self._written > written:
                 written, progress = self._written, now
-            if now >= (began + LAST_SECONDS if self._stopped() else min(progress + patience, began + MOST_SECONDS)):
+            if now >= (began + LAST_SECONDS if self._stopped() else min(progress + timeout, began + MOST_SECONDS)):
                 break
-            if now - began > LAST_SECONDS and not told:
-                told = True
-                self._say(f"waiting for MLflow at {self._place}: {self.left} to be written")
+            if now - began > LAST_SECONDS and not warned:
+                warned = True
+                self._log(f"waiting for MLflow at {self._place}: {self.left} to be written")
         self._awaited.clear()
         self._tell()
 

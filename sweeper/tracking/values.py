@@ -192,19 +192,19 @@ class Values:
 def profile_text(profile: ImbalanceProfile, task: Task) -> str:
     """A profile as JSON of short texts, a line of MLflow's panel each: the rarest classes first."""
     lines = {
-        "images": f"{profile.pictures:,}",
+        "images": f"{profile.images:,}",
         "labelled_pixels": f"{profile.labelled_pixels:,}",
         "task": f"{task}, {len(profile.classes)} classes",
         "imbalance": f"{profile.imbalance:,.3g} : 1" if profile.imbalance < 1000 else f"{profile.imbalance:,.0f} : 1",
     }
     if profile.pos_weight is not None:
         lines["pos_weight_that_balances"] = number(profile.pos_weight)
-    if profile.empty_pictures:
-        lines["images_without_foreground"] = f"{profile.empty_pictures:,}"
+    if profile.empty_images:
+        lines["images_without_foreground"] = f"{profile.empty_images:,}"
     if profile.ignored_share:
         lines["pixels_without_a_label"] = f"{100 * profile.ignored_share:.3g} %"
     for found in sorted(profile.classes, key=lambda c: c.pixel_share)[:MOST_CLASSES]:
-        share, images = f"{100 * found.pixel_share:.3g} % of pixels", f"in {100 * found.picture_share:.3g} % of images"
+        share, images = f"{100 * found.pixel_share:.3g} % of pixels", f"in {100 * found.image_share:.3g} % of images"
         lines[f"class {found.name}"] = f"{share}, {images}"
     return json.dumps(lines, ensure_ascii=False)
 

@@ -211,8 +211,8 @@ class Training:
         self._progress.last = counts
         on_part = None
         if len(images) > len(self._rung_images) and not self._progress.diverged:
-            rows = [counts.pictures.index(i) for i in self._rung_images]
-            on_part = counts.model_copy(update={"pictures": self._rung_images, "data": counts.data[rows]})
+            rows = [counts.images.index(i) for i in self._rung_images]
+            on_part = counts.model_copy(update={"images": self._rung_images, "data": counts.data[rows]})
         scored = self._scores(counts)
         evaluation = Evaluation(
             step=self._progress.step,
@@ -222,7 +222,7 @@ class Training:
             default=scored.default,
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
-            pictures=len(images),
+            images=len(images),
             val_images=len(self._split.val),
             part=None if on_part is None else self._scores(on_part),
             seconds=self._clock() - self._started,
@@ -286,7 +286,7 @@ class Training:
             point=point,
             chosen=score(at_chosen),
             default=score(metrics.at_point(counts, default)),
-            pictures=len(counts.pictures),
+            images=len(counts.images),
         )
 
     def _score_test(self, point: float) -> tuple[ImageCounts, TestDetail, Predictions | None]:
@@ -299,12 +299,12 @@ class Training:
             labels=scored_images(self._conditions),
         )
         shown = self._split.test[: len(found.maps)]
-        predictions = Predictions(pictures=shown, masks=found.maps) if shown else None
+        predictions = Predictions(images=shown, masks=found.maps) if shown else None
         return metrics.pooled(found.counts), metrics.pooled_detail(found.detail), predictions
 
     def _affordable(self) -> int:
         """Validation images that a rung may look at without costing more than `RUNG_COST` of the trial."""
-        sizes = [self._dataset.pictures[i].height * self._dataset.pictures[i].width for i in self._split.val]
+        sizes = [self._dataset.images[i].height * self._dataset.images[i].width for i in self._split.val]
         work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2
         return max(RUNG_IMAGES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))
 

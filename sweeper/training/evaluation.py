@@ -95,7 +95,7 @@ class Evaluator:
             counts.add(positions, torch.nan_to_num(logits), masks)
         data = counts.total.cpu().numpy()
         points = THRESHOLDS if self._task == "binary" else TAUS
-        return ImageCounts(kind=counts.kind, pictures=images, points=points, data=counts.arrange(data)), bool(finite)
+        return ImageCounts(kind=counts.kind, images=images, points=points, data=counts.arrange(data)), bool(finite)
 
     def examine(
         self,
@@ -134,9 +134,9 @@ class Evaluator:
         points = THRESHOLDS if self._task == "binary" else TAUS
         data = counts.arrange(counts.total.cpu().numpy())
         return Examination(
-            counts=ImageCounts(kind=counts.kind, pictures=images, points=points, data=data),
+            counts=ImageCounts(kind=counts.kind, images=images, points=points, data=data),
             detail=TestDetail(
-                pictures=images,
+                images=images,
                 boundary_pixels=boundary_pixels,
                 boundary=boundary,
                 centreline=centreline,
@@ -157,28 +157,28 @@ class Evaluator:
         return maps
 
     @torch.no_grad()
-    def _predict(self, model: nn.Module, pictures: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _predict(self, model: nn.Module, indices: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches of (positions (N,), float32 logits (N, K, H, W), masks (N, H, W) int64) of one padded size each."""
         by_size: dict[tuple[int, int], list[int]] = {}
-        for position, index in enumerate(pictures):
+        for position, index in enumerate(indices):
             height, width = self._store.mask(index).shape
             by_size.setdefault((self._up(height), self._up(width)), []).append(position)
         for (height, width), positions in by_size.items():
             at_once = max(1, self._pixels_at_once // (height * width))
             for start in range(0, len(positions), at_once):
                 batch = positions[start : start + at_once]
-                images, masks = self._whole([pictures[position] for position in batch], height, width)
+                images, masks = self._whole([indices[position] for position in batch], height, width)
                 logits = self._tiled(model, to_inputs(images, self._mean, self._std))
                 yield torch.tensor(batch, device=self._device), logits, masks.long()
 
-    def _whole(self, pictures: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
+    def _whole(self, indices: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
         """Images (N, height, width, channels) and masks (N, height, width) on the device, padded to this size."""
         if self._resident is not None:
-            places = as_tensor([Crop(i, 0, 0, *self._store.sizes[i]) for i in pictures]).to(self._device)
+            places = as_tensor([Crop(i, 0, 0, *self._store.sizes[i]) for i in indices]).to(self._device)
             return self._resident.cut(places, height, width)
-        images = np.zeros((len(pictures), height, width, self._store.channels), dtype=self._store.dtype)
-        masks = np.full((len(pictures), height, width), IGNORE, dtype=np.uint8)
-        for n, index in enumerate(pictures):
+        images = np.zeros((len(indices), height, width, self._store.channels), dtype=self._store.dtype)
+        masks = np.full((len(indices), height, width), IGNORE, dtype=np.uint8)
+        for n, index in enumerate(indices):
             mask = self._store.mask(index)
             images[n, : mask.shape[0], : mask.shape[1]] = self._store.image(index)
             masks[n, : mask.shape[0], : mask.shape[1]] = mask

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.own_code import OwnCode, load_code, refuse, told
+from sweeper.core.own_code import OwnCode, error_line, load_code, refuse
 from sweeper.training.failure_causes import not_its_own
 
 OPTION = "--model"
@@ -34,7 +34,7 @@ def build_own(code: OwnCode, *, channels: int, outputs: int) -> nn.Module:
             raise
         raise UsageError(
             f"{OPTION} {code.name}(in_channels={channels}, classes={outputs}) must give a network, and failed: "
-            f"{told(error)}"
+            f"{error_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise UsageError(
@@ -86,7 +86,8 @@ def _weight_problems(model: nn.Module, again: nn.Module) -> Iterator[str]:
         other = model.state_dict()
         again.load_state_dict(other)
     except Exception as error:
-        yield f"it must be possible to copy it, and to load its state_dict() into another of its kind: {told(error)}"
+        rule = "it must be possible to copy it, and to load its state_dict() into another of its kind"
+        yield f"{rule}: {error_line(error)}"
         return
     if odd := [name for name, value in other.items() if not isinstance(value, Tensor)]:
         yield f"its state_dict() must hold tensors alone, as files of weights do, found others at {', '.join(odd[:5])}"
@@ -108,7 +109,7 @@ def _answer_problems(model: nn.Module, channels: int, outputs: int, sizes: list[
             except Exception as error:
                 if not_its_own(error):
                     raise
-                yield f"{mode} it must answer images of {height}×{width}, and failed: {told(error)}"
+                yield f"{mode} it must answer images of {height}×{width}, and failed: {error_line(error)}"
                 continue
             wrong = _shape_problem(found, (len(images), outputs, height, width))
             if wrong is not None:
@@ -139,7 +140,7 @@ def _gradient_problems(model: nn.Module, logits: Tensor) -> Iterator[str]:
     except Exception as error:
         if not_its_own(error):
             raise
-        yield f"its gradients must be computable, and failed: {told(error)}"
+        yield f"its gradients must be computable, and failed: {error_line(error)}"
         return
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     if not any(bool(g.any()) for g in gradients.values()):

@@ -122,8 +122,7 @@ def _check_network(conditions: Conditions) -> None:
     dataset, recipe = conditions.dataset, conditions.recipe
     stride = recipe.stride
     height, width = (
-        -(-min(sides) // stride) * stride
-        for sides in zip(*((p.height, p.width) for p in dataset.pictures), strict=True)
+        -(-min(sides) // stride) * stride for sides in zip(*((p.height, p.width) for p in dataset.images), strict=True)
     )
     if recipe.model is not None:
         check_own(

@@ -12,7 +12,7 @@ from sweeper.study.learning_rates import NOISE
 IMPRESSION = 4
 """Complete trials after which there is a first impression."""
 
-Tell = Callable[[str, str], None]
+Publish = Callable[[str, str], None]
 """(sentence without a full stop, the card in markdown or ""): what is told of an answer so far."""
 Card = Callable[[], tuple[str, str]]
 """Headline and whole card of what is stored by now."""
@@ -21,16 +21,16 @@ Card = Callable[[], tuple[str, str]]
 class AnswerSoFar:
     """An observer that tells it: a few trials in, after the search, after one seed, and at each interim analysis."""
 
-    def __init__(self, losses: int, tell: Tell, card: Card, before: Sequence[TrialResult] = ()) -> None:
+    def __init__(self, losses: int, publish: Publish, card: Card, before: Sequence[TrialResult] = ()) -> None:
         """Make one for a session.
 
         Args:
             losses: how many the search space has.
-            tell: is given each answer.
+            publish: is given each answer.
             card: makes the card at an interim analysis.
             before: results that the search has already.
         """
-        self._losses, self._tell, self._card = losses, tell, card
+        self._losses, self._publish, self._card = losses, publish, card
         self._searched = [result for result in before if result.state == "complete"]
         self._finalists = 0
         self._first_seed: dict[str, TrialResult] = {}
@@ -43,14 +43,14 @@ class AnswerSoFar:
         if result.spec.purpose == "search":
             self._searched.append(result)
             if len(self._searched) == IMPRESSION:
-                self._tell(first_impression(self._searched, self._losses), "")
+                self._publish(first_impression(self._searched, self._losses), "")
         elif result.spec.purpose == "confirm":
             self._confirmed(result)
 
     def searched(self) -> None:
         """The search is over."""
         if self._searched:
-            self._tell(best_so_far(self._searched), "")
+            self._publish(best_so_far(self._searched), "")
 
     def confirming(self, finalists: int, *, folds: bool) -> None:
         """The confirmation begins; with `folds` a first seed is many trainings, and is not told."""
@@ -59,7 +59,7 @@ class AnswerSoFar:
     def analysed(self, seeds: int) -> None:
         """An interim analysis was made after so many seeds."""
         headline, card = self._card()
-        self._tell(f"after {count(seeds, 'seed')}: {headline.rstrip('.')}", card)
+        self._publish(f"after {count(seeds, 'seed')}: {headline.rstrip('.')}", card)
 
     def _confirmed(self, result: TrialResult) -> None:
         others = {other.spec.seed for other in self._first_seed.values()}
@@ -67,7 +67,7 @@ class AnswerSoFar:
             return
         self._first_seed[result.spec.family] = result
         if 1 < len(self._first_seed) == self._finalists:
-            self._tell(after_one_seed(list(self._first_seed.values())), "")
+            self._publish(after_one_seed(list(self._first_seed.values())), "")
             self._finalists = 0
 
 

@@ -69,7 +69,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
 def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]) -> Evidence | None:
     """What the confirmations show, by mIoU and by what else people may care about."""
     conditions = sweep.conditions
-    evidence = weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned)
+    evidence = weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned)
     if evidence is None:
         return None
     evidence = _with_other_names(evidence, sweep)
@@ -140,7 +140,7 @@ def _with_few_groups(
     if evidence.few_groups is None:
         return found
     alone = weighed(
-        usable, finalists, sweep.conditions, sweep.space, rope=sweep.rope, analyses=sweep.looks_planned, alone=True
+        usable, finalists, sweep.conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned, alone=True
     )
     return found.model_copy(update={"reasons": (_on_these_groups(evidence, alone), *found.reasons)})
 
@@ -200,9 +200,9 @@ def _seeds_seen(sweep: SweepRecord) -> dict[str, int] | int | None:
 
     There may be more: begun by idle workers, of a plan that had another maximum, or of a round that was cut off.
     """
-    if sweep.looks_taken and sweep.looks_taken[-1].within is not None:
-        return sweep.looks_taken[-1].within
-    return sweep.looks_planned[-1].seeds if sweep.looks_planned else None
+    if sweep.analyses_taken and sweep.analyses_taken[-1].within is not None:
+        return sweep.analyses_taken[-1].within
+    return sweep.analyses_planned[-1].seeds if sweep.analyses_planned else None
 
 
 def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:

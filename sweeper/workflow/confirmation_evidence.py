@@ -34,7 +34,7 @@ def judge(
             return Judgement(decision.verdict, analyses[0].error, False, (), decision.reasons[0])
         step = next_step(evidence, decision, until)
         families = tuple(evidence.finalists[i].family for i in step.finalists)
-        return Judgement(decision.verdict, analyses[evidence.look].error, step.go_on, families, step.reason)
+        return Judgement(decision.verdict, analyses[evidence.analysis_index].error, step.go_on, families, step.reason)
 
     return judged
 
@@ -88,5 +88,5 @@ def groups_of_test_images(conditions: Conditions, results: Sequence[TrialResult]
     """Group of each test image, by ascending index; with folds, of those that any training gave an answer for."""
     images = set(scored_images(conditions))
     if conditions.folds is not None:
-        images &= {i for result in results if result.test is not None for i in result.test.pictures}
-    return [conditions.dataset.pictures[i].group for i in sorted(images)]
+        images &= {i for result in results if result.test is not None for i in result.test.images}
+    return [conditions.dataset.images[i].group for i in sorted(images)]

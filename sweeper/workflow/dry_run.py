@@ -38,7 +38,7 @@ MADE_BY_MLFLOW = {"sqlite", "mysql", "mssql"}
 """Schemes of the databases whose tables MLflow makes when it opens them; PostgreSQL's are others."""
 
 
-class PicturesRow(Record):
+class ImagesRow(Record):
     """How many images train, validate and test."""
 
     train: int
@@ -62,7 +62,7 @@ class PreviewDocument(Document):
     SCHEMA: ClassVar[str] = "sweeper.preview/1"
 
     dataset: DatasetSummary
-    pictures: PicturesRow
+    images: ImagesRow
     profile: ImbalanceProfile
     imbalance: float
     """Of the training images, or of balanced crops of them: what `pos_weight` is a power of (two classes); commonest to
@@ -72,7 +72,7 @@ class PreviewDocument(Document):
     seed: int
     folds: int | None
     held_out: bool
-    looks: tuple[InterimAnalysis, ...]
+    analyses: tuple[InterimAnalysis, ...]
     """The interim analyses that are planned."""
     trials_done: int
     """Trials that a resume finds."""
@@ -135,7 +135,7 @@ def preview(
     left = None if pace is None else seconds_left(trainings, pace, workers)
     return PreviewDocument(
         dataset=DatasetSummary.of(conditions.dataset),
-        pictures=PicturesRow(train=len(split.train), val=len(split.val), test=len(scored_images(conditions))),
+        images=ImagesRow(train=len(split.train), val=len(split.val), test=len(scored_images(conditions))),
         profile=plan.profile,
         imbalance=plan.imbalance,
         space=plan.space,
@@ -143,7 +143,7 @@ def preview(
         seed=conditions.seed,
         folds=conditions.folds,
         held_out=conditions.folds is None,
-        looks=asked.analyses,
+        analyses=asked.analyses,
         trials_done=there.trials,
         trainings=trainings,
         seconds=left and SecondsRow(least=left.least, first_answer=left.first, most=left.most),
@@ -189,10 +189,10 @@ def _check_tracking(settings: Settings) -> None:
 
 def preview_text(found: PreviewDocument) -> str:
     """The same for people, a few lines."""
-    dataset, images, folds = found.dataset, found.pictures, found.folds
-    seeds = ", ".join(str(analysis.seeds) for analysis in found.looks)
+    dataset, images, folds = found.dataset, found.images, found.folds
+    seeds = ", ".join(str(analysis.seeds) for analysis in found.analyses)
     lines = [
-        f"data: {dataset.name}, {dataset.task}, {found.profile.pictures} images ({images.train} to train, {images.val} "
+        f"data: {dataset.name}, {dataset.task}, {found.profile.images} images ({images.train} to train, {images.val} "
         f"to validate, {images.test} to test), classes {', '.join(dataset.classes)}",
         f"imbalance: {to_one(found.imbalance)} in the training images"
         + ", as balanced crops show them" * (found.recipe.crops == "balanced"),

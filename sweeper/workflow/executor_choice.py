@@ -11,7 +11,7 @@ from sweeper.core.errors import UsageError
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
-from sweeper.executors.separate_process import ApartBackend
+from sweeper.executors.separate_process import SubprocessBackend
 from sweeper.workflow.settings import Settings
 
 
@@ -45,7 +45,7 @@ def _ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
         # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     make = partial(joined_to_ray, settings, cores)
-    return ApartBackend(make, warn)
+    return SubprocessBackend(make, warn)
 
 
 def joined_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:

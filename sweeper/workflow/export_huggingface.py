@@ -88,7 +88,7 @@ def model_card(answer: Answer, record: WeightsRecord, *, whole: bool) -> str:
         ),
         "## Training",
         f"{_trained(record)} Recipe: {recipe_text(sweep.conditions.recipe)}. Data: {escape_md(dataset.name)}, "
-        f"{count(len(dataset.pictures), 'image')}.",
+        f"{count(len(dataset.images), 'image')}.",
         fence(chosen.snippet, "python"),
         "## Evaluation",
         *([] if finalist is None else [_measured(finalist, record)]),

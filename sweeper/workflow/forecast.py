@@ -133,7 +133,7 @@ class Forecast:
         trainings: Mapping[str, Trainings],
         workers: Callable[[], int],
         left: Callable[[], float | None] = lambda: None,
-        say: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Make one for a session.
 
@@ -141,9 +141,9 @@ class Forecast:
             trainings: what is to come, by phase.
             workers: trainings that run at a time, on all machines.
             left: seconds up to the time limit; None = none.
-            say: is told the whole time once it is known.
+            log: is told the whole time once it is known.
         """
-        self.trainings, self._workers, self._limit, self._say = dict(trainings), workers, left, say
+        self.trainings, self._workers, self._limit, self._log = dict(trainings), workers, left, log
         self._trained: dict[str, int] = {}
         self._steps: dict[Key, int] = {}
         """Where each training is that was heard of in this session."""
@@ -178,7 +178,7 @@ class Forecast:
         first = self.pace is None
         self._count(event)
         if first and (found := self.left()) is not None and self.pace is not None:
-            self._say(
+            self._log(
                 f"time: {answers_text(found)}, as a step takes {time_text(self.pace)}, evaluations included, and "
                 f"{at_a_time(self._workers())}"
             )

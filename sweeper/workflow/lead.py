@@ -20,7 +20,7 @@ from sweeper.core.errors import (
 )
 from sweeper.core.events import Observers, Stored, SweepEvent
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
-from sweeper.core.provenance import Newcomers
+from sweeper.core.provenance import ProvenanceChanges
 from sweeper.core.redact import shown_address, shown_command
 from sweeper.core.text import count, resume_command
 from sweeper.study.search import enqueue_defaults
@@ -38,12 +38,12 @@ from sweeper.workflow.phases import Display, Stage, Stop, train_all
 from sweeper.workflow.planned_trainings import there_of, trainings_left
 from sweeper.workflow.prepare import Prepared
 from sweeper.workflow.settings import TRIALS, Settings
-from sweeper.workflow.status import REPORT, Signs, status_file
+from sweeper.workflow.status import REPORT, Heartbeat, status_file
 
 if TYPE_CHECKING:
     import optuna
 
-    from sweeper.storage.resilient_storage import SteadyStorage
+    from sweeper.storage.resilient_storage import RetryingStorage
     from sweeper.tracking import Tracker
 
 
@@ -56,7 +56,7 @@ class Session:
     stop: Stop
     gone: Callable[[], float]
     """Seconds since the session began."""
-    storage: SteadyStorage
+    storage: RetryingStorage
     tracker: Tracker
     prepared: Prepared
     name: str
@@ -74,7 +74,7 @@ def lead(session: Session) -> Outcome:
     executor = session.prepared.executor
     with (
         studies.sole_use(settings.storage, session.name, warn=display.warn) as lost,
-        Signs(status_file(settings.storage, session.name), session.name) as signs,
+        Heartbeat(status_file(settings.storage, session.name), session.name) as heartbeat,
         _without_parts(session.checkpoints),
         closing(session.tracker),
         closing(executor),
@@ -82,18 +82,18 @@ def lead(session: Session) -> Outcome:
         asked = _queue(session)
         _begin_tracking(session, asked)
         forecast = _forecast(session, asked)
-        so_far = _answer_so_far(session, signs)
-        stage = _stage(session, asked, lost, signs, forecast, so_far=so_far)
+        so_far = _answer_so_far(session, heartbeat)
+        stage = _stage(session, asked, lost, heartbeat, forecast, so_far=so_far)
         try:
             _train(stage, session.tracker, forecast)
         finally:
             with suppress(SweeperError):  # a database that is away is told by what asks it next
                 _add_seconds(study, session.gone())
-        signs.phase(REPORT, 0, 0)
-        session.tracker.catch_up(beat=signs.beat)
+        heartbeat.phase(REPORT, 0, 0)
+        session.tracker.catch_up(beat=heartbeat.beat)
         executor.close()  # the report needs no workers, and they need memory
         _drop_checkpoints(session.checkpoints)
-        return _conclude(session.storage, session.name, study, settings, session.tracker, beat=signs.beat)
+        return _conclude(session.storage, session.name, study, settings, session.tracker, beat=heartbeat.beat)
 
 
 @contextmanager
@@ -122,10 +122,10 @@ def _queue(session: Session) -> Asked:
     asked = _remember(study, settings, prepared.executor.workers, source)
     study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
     if left := studies.reconcile(study):
-        display.say(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
+        display.log(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
     if failed := studies.retry_failed(study):
         reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
-        display.say(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
+        display.log(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
     enqueue_defaults(study, session.prepared.plan.space, asked.trials)
     return asked
 
@@ -138,7 +138,7 @@ def _begin_tracking(session: Session, asked: Asked) -> None:
     studies.note_session(study)
     if (warning := unsafe_for_sqlite(settings.storage)) is not None:
         display.warn(warning)
-    display.say(
+    display.log(
         f"study {session.name}: {shown_address(settings.storage)}; MLflow: {shown_address(settings.tracking_uri)}"
     )
 
@@ -148,21 +148,21 @@ def _forecast(session: Session, asked: Asked) -> Forecast:
     study, plan, display = session.study, session.prepared.plan, session.display
     to_come = trainings_left(plan, asked, there_of(study, plan, asked))
     if to_come:
-        display.say(f"plan: {plan_text(to_come)}")
+        display.log(f"plan: {plan_text(to_come)}")
     left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
-    forecast = Forecast(to_come, lambda: session.prepared.executor.workers, left, display.say)
+    forecast = Forecast(to_come, lambda: session.prepared.executor.workers, left, display.log)
     display.expect(forecast.text)
     return forecast
 
 
-def _answer_so_far(session: Session, signs: Signs) -> AnswerSoFar:
+def _answer_so_far(session: Session, heartbeat: Heartbeat) -> AnswerSoFar:
     """Who is told of the answer so far: the terminal, the status file, MLflow, and whoever opens the report."""
     name, storage = session.name, session.settings.storage
     paths = ReportPaths(session.settings.out, name)
 
     def tell(sentence: str, card: str) -> None:
-        session.display.say(f"so far: {sentence}")
-        signs.answer(sentence)
+        session.display.log(f"so far: {sentence}")
+        heartbeat.answer(sentence)
         text = f"**Not finished.** So far: {sentence}.\n\n{card}"
         session.tracker.describe(text)
         if not paths.recommendation.exists():  # an earlier report stays until the next one is whole
@@ -177,7 +177,13 @@ def _answer_so_far(session: Session, signs: Signs) -> AnswerSoFar:
 
 
 def _stage(
-    session: Session, asked: Asked, lost: Callable[[], bool], signs: Signs, forecast: Forecast, *, so_far: AnswerSoFar
+    session: Session,
+    asked: Asked,
+    lost: Callable[[], bool],
+    heartbeat: Heartbeat,
+    forecast: Forecast,
+    *,
+    so_far: AnswerSoFar,
 ) -> Stage:
     """What the phases train by, and who is told of it."""
     study, plan, display = session.study, session.prepared.plan, session.display
@@ -189,19 +195,21 @@ def _stage(
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )
-    told = Observers((session.tracker, keeper, signs, forecast, _Provenance(study, plan, display), display, so_far))
+    observers = Observers(
+        (session.tracker, keeper, heartbeat, forecast, _Provenance(study, plan, display), display, so_far)
+    )
     return Stage(
         study,
         plan,
         asked,
         executor,
         session.checkpoints,
-        told,
+        observers,
         display,
         session.stop,
         keeper,
         lost=lost,
-        signs=signs,
+        heartbeat=heartbeat,
         so_far=so_far,
         storage=session.settings.storage,
     )
@@ -231,7 +239,7 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
         raise
 
 
-def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> None:
+def _replan(storage: RetryingStorage, study: optuna.Study, prepared: Prepared) -> None:
     """Store the plan of a resume, now that nobody else runs the study.
 
     Raises:
@@ -249,7 +257,7 @@ def _replan(storage: SteadyStorage, study: optuna.Study, prepared: Prepared) -> 
 
 
 def _conclude(
-    storage: SteadyStorage,
+    storage: RetryingStorage,
     name: str,
     study: optuna.Study,
     settings: Settings,
@@ -318,10 +326,10 @@ class _Provenance:
     """Tells when a training was done by what trained nothing before."""
 
     def __init__(self, study: optuna.Study, plan: studies.Plan, display: Display) -> None:
-        self._newcomers, self._display = Newcomers(studies.all_results(study), plan.versions), display
-        if (other := self._newcomers.of_session(versions())) is not None:
+        self._changes, self._display = ProvenanceChanges(studies.all_results(study), plan.versions), display
+        if (other := self._changes.of_session(versions())) is not None:
             display.warn(other)
 
     def notify(self, event: SweepEvent) -> None:
-        if isinstance(event, Stored) and (text := self._newcomers.of_result(event.result)) is not None:
+        if isinstance(event, Stored) and (text := self._changes.of_result(event.result)) is not None:
             self._display.warn(text)

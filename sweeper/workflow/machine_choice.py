@@ -49,7 +49,7 @@ def precision_here(settings: Settings, stored: Precision, hardware: Hardware) ->
 
 
 def settle(
-    conditions: Conditions, backend: Backend, file: Path, say: Callable[[str], None], *, any_precision: bool
+    conditions: Conditions, backend: Backend, file: Path, log: Callable[[str], None], *, any_precision: bool
 ) -> tuple[Conditions, Layout]:
     """Choose precision, workers and threads by what was measured on this machine, now or before, where that is open.
 
@@ -59,7 +59,7 @@ def settle(
         conditions: of the trainings.
         backend: where they will run; it is told to use the layout.
         file: of the times that were measured here; what is measured now is added.
-        say: is told what was found.
+        log: is told what was found.
         any_precision: whether the precision is open.
     """
     layouts = backend.layouts
@@ -68,7 +68,7 @@ def settle(
     if any_precision and (times := _measured(conditions, backend, file, usual, PRECISIONS)):
         precision = chosen_precision(times)
         shown = " and ".join(f"{1000 * times[p]:.0f} ms in {p}" for p in PRECISIONS)
-        say(f"a step takes {shown} on this processor ({_words(usual)}): trained in {precision} (--precision)")
+        log(f"a step takes {shown} on this processor ({_words(usual)}): trained in {precision} (--precision)")
         recipe = conditions.recipe.model_copy(update={"precision": precision})
         conditions = conditions.model_copy(update={"recipe": recipe})
     layout = usual
@@ -79,7 +79,7 @@ def settle(
     if len(found) > 1:
         layout = chosen_layout(found)
         shown = " and ".join(f"{one.workers / time:.3g} with {_words(one)}" for one, time in found.items())
-        say(f"steps a second: {shown}: {_words(layout)} train (--workers, --threads)")
+        log(f"steps a second: {shown}: {_words(layout)} train (--workers, --threads)")
     backend.use(layout)
     return conditions, layout
 

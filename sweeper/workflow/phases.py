@@ -30,7 +30,7 @@ from sweeper.study.training_list import Batch
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
-from sweeper.workflow.status import Signs
+from sweeper.workflow.status import Heartbeat
 from sweeper.workflow.step_budget import find_budget
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Display(Observer, Protocol):
     """What shows the sweep to the person who waits for it."""
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line for people."""
 
     def warn(self, text: str) -> None:
@@ -88,7 +88,7 @@ class Stage:
     """Whether another process runs the study by now."""
     failures: Failures = field(default_factory=Failures)
     """Trainings that failed in a row, over all phases."""
-    signs: Signs | None = None
+    heartbeat: Heartbeat | None = None
     """The status file; None = none is written."""
     so_far: AnswerSoFar | None = None
     """Tells the answer so far; None = nobody is told."""
@@ -130,8 +130,8 @@ class Stage:
     def show(self, name: str, done: int, total: int) -> None:
         """Show a phase to people and monitors."""
         self.display.phase(name, done, total)
-        if self.signs is not None:
-            self.signs.phase(name, done, total)
+        if self.heartbeat is not None:
+            self.heartbeat.phase(name, done, total)
 
     def cut(self, sentence: str) -> None:
         """Note, and tell, what the time limit cut short."""
@@ -142,8 +142,8 @@ class Stage:
     def _reason_to_stop(self) -> str | None:
         if self.lost():
             raise LostStudyError(self.study.study_name, self.storage)
-        if self.signs is not None:
-            self.signs.beat()
+        if self.heartbeat is not None:
+            self.heartbeat.beat()
         if self.stop.status is not None:
             return "the sweep was stopped"
         return "the time was up" if self.time.over() else None
@@ -199,7 +199,7 @@ def search(stage: Stage) -> bool:
         elif not in_time:
             stage.cut(f"the search ended after {done} of {total} trials, as all of the time was gone")
         elif work.settled:
-            stage.display.say(
+            stage.display.log(
                 f"the search ended after {done} trials: the last {PATIENCE} raised the best value by no more than "
                 f"{stage.asked.rope:g}"
             )
@@ -234,7 +234,7 @@ def finalists(stage: Stage) -> list[Finalist]:
     if need is not None:
         batch = Batch(study, need.specs, recorder=stage.recorder, admit=stage.time.admits(RECHECK_SHARE))
         if len(batch):
-            stage.display.say(need.why)
+            stage.display.log(need.why)
         stage.begin("recheck", batch, len(need.specs))
         stage.go(batch)
         if not batch.complete:
@@ -269,7 +269,7 @@ def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialRes
         study.set_user_attr(studies.SAME, studies.pack(known))
     for same in known.found:
         params = ", ".join(f"{name} {value:.3g}" for name, value in same.params.items())
-        stage.display.say(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
+        stage.display.log(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
     return as_they_are(trials, known.found)
 
 
@@ -283,9 +283,9 @@ def _stored_names(stage: Stage) -> SameLosses | None:
 
 def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     """Train the finalists on fresh seeds, from one interim analysis to the next, until one says that it is enough."""
-    study, analyses, say = stage.study, stage.asked.analyses, stage.display.say
+    study, analyses, log = stage.study, stage.asked.analyses, stage.display.log
     if (before := plan_analyses(study, analyses)) is not None and _seeds(analyses) != _seeds(before):
-        say(f"the confirmation is analysed after {_seeds(analyses)} seeds from now on (before: {_seeds(before)})")
+        log(f"the confirmation is analysed after {_seeds(analyses)} seeds from now on (before: {_seeds(before)})")
     if not finalists:
         return
     conditions, folds = stage.plan.conditions, stage.plan.conditions.folds
@@ -297,11 +297,11 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
             names = ", ".join(dict.fromkeys(spec.family for spec in found.specs))
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
             seeds = count(analyses[found.number].seeds, "seed")
-            say(f"{_place(found.number)}: {seeds} of {names}{rotation}")
+            log(f"{_place(found.number)}: {seeds} of {names}{rotation}")
             stage.show("confirm", len(found.specs) - missing, len(found.specs))
 
     def tell(number: int, found: AnalysisTaken, goes_on: bool) -> None:
-        say(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
+        log(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
         if number < len(analyses) and found.seeds < analyses[number].seeds:
             stage.cut(f"the confirmation ended before the interim analysis at {analyses[number].seeds} seeds")
         elif goes_on and stage.so_far is not None:
@@ -314,7 +314,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     judged = judge(finalists, conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses, until=until)
     race = Race(
         study,
-        rounds(study, finalists, conditions, analyses, until=until, judge=judged, tell=tell),
+        rounds(study, finalists, conditions, analyses, until=until, judge=judged, report=tell),
         confirmations(finalists, conditions, analyses[-1].seeds),
         recorder=stage.recorder,
         admit=stage.time.admits(1.0),

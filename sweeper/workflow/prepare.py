@@ -47,7 +47,7 @@ ENOUGH_CLASSES = 2
 class Speaker(Protocol):
     """What tells people."""
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line."""
 
     def warn(self, text: str) -> None:
@@ -111,7 +111,7 @@ def prepare(
             hardware,
             training_images=len(split.train),
             has_weights=backend.has_weights,
-            say=speaker.say,
+            log=speaker.log,
         )
     else:
         recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
@@ -127,12 +127,12 @@ def prepare(
         ),
         backend,
         step_times_file(settings.cache),
-        speaker.say,
+        speaker.log,
         any_precision=old is None and settings.precision is None,
     )
     if old is None:
         probed = " (to begin with: a probe decides)" * (settings.steps == "auto")
-        speaker.say(f"{hardware.name}: {describe(conditions.recipe)}{probed}")
+        speaker.log(f"{hardware.name}: {describe(conditions.recipe)}{probed}")
     plan = studies.Plan(
         created=old.created if old else now.isoformat(timespec="seconds"),
         conditions=conditions,
@@ -148,7 +148,7 @@ def prepare(
             + f"\nLeave these options out, put changed files back, or start another study: --study {settings.study}-2"
         )
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
-    announce(plan.conditions, speaker.say)
+    announce(plan.conditions, speaker.log)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
     machine = _machine(settings, hardware.device, layout)
     return Prepared(name, plan, old, executor, hardware.device == "cpu", machine, hold(Path(dataset.store)))
@@ -169,10 +169,10 @@ def _machine(settings: Settings, device: str, layout: Layout) -> dict[str, Any]:
     return {name: known.get(name, getattr(settings, name)) for name in MACHINE}
 
 
-def announce(conditions: Conditions, say: Callable[[str], None]) -> None:
+def announce(conditions: Conditions, log: Callable[[str], None]) -> None:
     """Say what takes long before the first training."""
     if conditions.recipe.compiled:
-        say("compiling the network before the first training: a minute or more, less where it was compiled before")
+        log("compiling the network before the first training: a minute or more, less where it was compiled before")
 
 
 def _own_losses(settings: Settings, old: studies.Plan | None) -> tuple[OwnLoss, ...]:
@@ -208,7 +208,7 @@ def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dat
     dataset = load_dataset(
         source,
         settings.cache,
-        speaker.say,
+        speaker.log,
         format=format_,
         patterns=patterns,
         class_map=class_map,
@@ -218,12 +218,12 @@ def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dat
     if settings.exclude is not None:
         excluded = read_exclusions(settings.exclude)
     if excluded:
-        dataset = without(dataset, excluded, settings.cache, speaker.say)
+        dataset = without(dataset, excluded, settings.cache, speaker.log)
     short_side = settings.resize or (old.resized if old else None)
     return (
         dataset
         if short_side is None
-        else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"), speaker.say)
+        else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"), speaker.log)
     )
 
 

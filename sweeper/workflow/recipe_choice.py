@@ -29,7 +29,7 @@ def make_recipe(
     *,
     training_images: int,
     has_weights: Callable[[str], bool],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Recipe:
     """The recipe of a new study: what was asked for, else the defaults of this device; its precision may be measured.
 
@@ -45,7 +45,7 @@ def make_recipe(
     depth = settings.encoder_depth or (FULL_DEPTH if gpu or own is not None else LEAST_DEPTH)
     encoder = settings.encoder or ("resnet34" if gpu else "resnet18")
     batch_size = settings.batch_size or (16 if gpu else 8)
-    largest = max(max(p.height, p.width) for p in dataset.pictures)
+    largest = max(max(p.height, p.width) for p in dataset.images)
     # A crop larger than every image would train on padding.
     size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
@@ -64,10 +64,10 @@ def make_recipe(
             f"use --metric {others}"
         )
     if settings.crops == "balanced" and not larger_than(size, dataset):
-        say(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
+        log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     _check_engine(settings, None, hardware)
     if own is None:
-        weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, say)
+        weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, log)
     else:
         encoder, weights = "", "none"
     defaults = {
@@ -194,7 +194,7 @@ def _steps(settings: Settings, training_images: int, batch_size: int) -> int | N
 
 
 def _weights(
-    asked: str, encoder: str, dataset: Dataset, has_weights: Callable[[str], bool], say: Callable[[str], None]
+    asked: str, encoder: str, dataset: Dataset, has_weights: Callable[[str], bool], log: Callable[[str], None]
 ) -> str:
     if asked in {"none", "imagenet"}:
         return asked
@@ -206,9 +206,9 @@ def _weights(
     if dataset.synthetic:
         return "none"  # drawn scenes are not ImageNet's kind of images
     if has_weights(encoder):
-        say(f"encoder weights: ImageNet, from the local cache ({encoder})")
+        log(f"encoder weights: ImageNet, from the local cache ({encoder})")
         return "imagenet"
-    say(
+    log(
         f"encoder weights: none (random), as {encoder}'s ImageNet weights are not in the local cache; "
         "--encoder-weights imagenet downloads them"
     )

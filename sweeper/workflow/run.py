@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
 from sweeper.executors.protocol import Backend
-from sweeper.system.disk_space import told_when_full
+from sweeper.system.disk_space import full_disk_explained
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import Session, lead
@@ -25,7 +25,7 @@ from sweeper.workflow.settings import Settings
 if TYPE_CHECKING:
     import optuna
 
-    from sweeper.storage.resilient_storage import SteadyStorage
+    from sweeper.storage.resilient_storage import RetryingStorage
     from sweeper.tracking import Tracker
 
 Clock = Callable[[], datetime]
@@ -87,7 +87,7 @@ def _run_sweep(
     backend = backend or make_backend(settings, cores, display.warn)
     with (
         closing(backend),
-        told_when_full(settings.study, written_places(settings), storage=settings.storage) as named,
+        full_disk_explained(settings.study, written_places(settings), storage=settings.storage) as named,
     ):
         tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
         prepared = prepare(settings, storage, backend, display, now)
@@ -119,16 +119,16 @@ def _tracker(settings: Settings, display: Display, stop: Stop) -> Tracker:
     return Tracker(
         settings.tracking_uri,
         warn=display.warn,
-        say=display.say,
+        log=display.log,
         stopped=lambda: stop.status is not None,
     )
 
 
-def _opened(settings: Settings, display: Display) -> SteadyStorage:
+def _opened(settings: Settings, display: Display) -> RetryingStorage:
     return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn)
 
 
-def _study(storage: SteadyStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
+def _study(storage: RetryingStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
     """Open the study of a resume, in which nothing is written yet, as another process may be running it; or make a new
     one: a name of our own choice gives way to one that exists."""
     if prepared.old is not None:

@@ -78,7 +78,7 @@ def status_file(storage: str, study: str) -> Path:
     return status_folder(storage) / f"{folder_name(study)}.json"
 
 
-class Signs:
+class Heartbeat:
     """Writes the status file of one sweep; a full disk or a folder that cannot be written never ends a sweep."""
 
     def __init__(self, path: Path, study: str, clock: Callable[[], float] = time.time) -> None:
@@ -106,7 +106,7 @@ class Signs:
         """The sweep is over."""
         self._change(state=state)
 
-    def __enter__(self) -> Signs:
+    def __enter__(self) -> Heartbeat:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

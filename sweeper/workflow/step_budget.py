@@ -31,7 +31,7 @@ def find_budget(stage: Stage) -> bool:
         probed = find(stage, probed.first)
         study.set_user_attr(studies.PROBED, studies.pack(probed))
     if probed.sentence:
-        (stage.display.say if probed.learned else stage.display.warn)(probed.sentence)
+        (stage.display.log if probed.learned else stage.display.warn)(probed.sentence)
     assert probed.steps is not None
     if not probed.learned:
         return False
@@ -114,6 +114,6 @@ def _where_the_ranking_holds(stage: Stage, first: int) -> Probed:
         text = agreement.text
         if agreement.agrees:
             return Probed(first=first, steps=small, sentence=f"{text}: searching at {small} steps")
-        stage.display.say(text)
+        stage.display.log(text)
     sentence = f"{text}, and more was not tried: searching at {small} steps, where the ranking had not settled"
     return Probed(first=first, steps=small, sentence=sentence)

@@ -13,7 +13,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
 from sweeper.core.records import SweepRecord
-from sweeper.storage.resilient_storage import SteadyStorage
+from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.status import diagnose, read_life, status_file
@@ -52,7 +52,7 @@ class StudiesDocument(Document):
     studies: tuple[StudyRow, ...]
 
 
-def overview(storage: SteadyStorage, url: str) -> list[StudyRow]:
+def overview(storage: RetryingStorage, url: str) -> list[StudyRow]:
     """How each study of a storage stands, the newest last; nothing is written.
 
     Args:
@@ -62,7 +62,7 @@ def overview(storage: SteadyStorage, url: str) -> list[StudyRow]:
     return [_row(storage, url, name) for name in studies.study_names(storage)]
 
 
-def _row(storage: SteadyStorage, url: str, name: str) -> StudyRow:
+def _row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     try:
         sweep = studies.load_sweep(storage, name)
         answer = _answer(sweep)
@@ -120,7 +120,7 @@ class Deletion(NamedTuple):
     """Folders of its name that stay: they hold networks of other data, or nothing says whose they are."""
 
 
-def what_goes(storage: SteadyStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
+def what_goes(storage: RetryingStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
     """What `delete` would take away and leave.
 
     Args:
@@ -162,7 +162,7 @@ def _of(weights: Path, digest: str) -> bool:
         return False
 
 
-def delete(storage: SteadyStorage, url: str, name: str, found: Deletion) -> None:
+def delete(storage: RetryingStorage, url: str, name: str, found: Deletion) -> None:
     """Delete a study: its records, then its files.
 
     Raises:

@@ -146,7 +146,7 @@ def train_recommended(
         began = running_seconds()
         training = _begun(spec, conditions, hardware.device, images, checkpoint=checkpoint, speaker=speaker)
         passes = spec.steps * recipe.batch_size / len(images)
-        speaker.say(
+        speaker.log(
             f"{spec.family} (learning rate {spec.lr:.3g}) on {count(len(images), 'image')} ({options.on}), "
             f"{spec.steps:,} steps of {recipe.batch_size} crops (each image is drawn about {passes:.0f} times; the "
             f"confirmation had {recipe.confirm_steps:,} steps), seed {spec.seed}, {training.device_name}"
@@ -217,10 +217,10 @@ def _conditions(answer: Answer, options: TrainOptions, speaker: Speaker) -> tupl
     images = {
         "train": split.train,
         "train+val": tuple(sorted((*split.train, *split.val))),
-        "all": tuple(range(len(dataset.pictures))),
+        "all": tuple(range(len(dataset.images))),
     }[options.on]
     if options.on != "all" and not split.test:
-        speaker.say(f"the study has {conditions.folds} folds and no test split: nothing is left out to be scored")
+        speaker.log(f"the study has {conditions.folds} folds and no test split: nothing is left out to be scored")
     return conditions, images, split
 
 
@@ -278,7 +278,7 @@ def _begun(
         except CheckpointError as error:
             speaker.warn(f"{' '.join(str(error).split())[:300]}; the training begins anew")
         else:
-            speaker.say(f"going on at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
+            speaker.log(f"going on at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
             return training
     return FinalTraining(*given, images=images)
 

@@ -43,7 +43,7 @@ def test_profile_json_is_one_document_and_nothing_else(sweeper, tmp_path):
     assert document["dataset"]["classes"] == ["ground", "road", "animal", "person", "sign"]
     assert document["dataset"]["digest"].startswith("sha256:")
     profile = ImbalanceProfile.model_validate(document["profile"])
-    assert profile.pictures == 5
+    assert profile.images == 5
     assert document["consequences"] and isinstance(document["warnings"], list)
     assert (tmp_path / "c").is_dir() and not (tmp_path / ".sweeper").exists()
 
@@ -170,7 +170,7 @@ def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
     status, out, err = sweeper("profile", tmp_path / "d", "--exclude", tmp_path / "out.txt", "--json")
     second = json.loads(out)
     assert status == 0 and second["findings"] == [] and second["excluded"] == ["00003"]
-    assert second["profile"]["pictures"] == 5 and second["dataset"]["digest"] != first["dataset"]["digest"]
+    assert second["profile"]["images"] == 5 and second["dataset"]["digest"] != first["dataset"]["digest"]
     assert "1 image was left out as asked: 00003" in err
     assert (tmp_path / "d" / "images" / "00003.png").exists()
 

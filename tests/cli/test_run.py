@@ -293,7 +293,7 @@ def test_a_dry_run_is_a_document_and_refuses_what_the_run_would(tmp_path: Path, 
     )
     document = json.loads(out)
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
-    assert [analysis["seeds"] for analysis in document["looks"]] == [2, 3, 4, 5]
+    assert [analysis["seeds"] for analysis in document["analyses"]] == [2, 3, 4, 5]
     assert document["trainings"]["probe"]["least"] == 7  # at twice the steps; at the first they are trials
     for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
         status, out, err = here("run", *QUICK, *wrong, "--dry-run")

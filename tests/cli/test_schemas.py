@@ -17,7 +17,7 @@ from sweeper.core.document import Document
 from sweeper.evidence.recommendation import recommend, recommendation_json
 from sweeper.report.compare import comparison_json
 from sweeper.report.compare_text import sides
-from sweeper.workflow.status import Signs, status_file
+from sweeper.workflow.status import Heartbeat, status_file
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.folders import folder, mask
@@ -73,7 +73,7 @@ def test_what_commands_print_is_as_their_schemas_say(sweeper: Sweeper, tmp_path:
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     plan = new_plan()
     train(studies.create_study(storage, "s", plan), FakeExecutor(fake_result), plan=plan)
-    with Signs(status_file(f"sqlite:///{tmp_path}/sweeper.db", "s"), "s"):
+    with Heartbeat(status_file(f"sqlite:///{tmp_path}/sweeper.db", "s"), "s"):
         pass
     database = ("--storage", f"sqlite:///{tmp_path}/sweeper.db")
     for words, schema in (

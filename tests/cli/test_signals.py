@@ -27,9 +27,9 @@ PROGRAM = """
 import os, signal, sqlite3, sys, threading, time
 from sweeper.cli import signals
 signals.END_SECONDS = 0.5
-def say(text):
+def log(text):
     sys.stdout.write(text)
-with signals.StopRequest(say, whole=True) as stop:
+with signals.StopRequest(log, whole=True) as stop:
     stop.defer()
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
     {}
@@ -52,11 +52,11 @@ def test_the_handler_says_nothing_itself() -> None:
     """It runs amid anything: a write of its own could wait for what it interrupted."""
     heard, go_on = list[threading.Thread](), threading.Event()
 
-    def say(_: str) -> None:
+    def log(_: str) -> None:
         heard.append(threading.current_thread())
         go_on.wait(60)
 
-    with StopRequest(say) as stop:
+    with StopRequest(log) as stop:
         stop.defer()
         signal.raise_signal(signal.SIGTERM)
         assert stop.status == 143

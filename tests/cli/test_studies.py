@@ -15,7 +15,7 @@ from sweeper import storage as studies
 from sweeper.cli.main import cli
 from sweeper.core.encoders import ENCODERS
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
-from sweeper.workflow.status import Signs, status_file
+from sweeper.workflow.status import Heartbeat, status_file
 from tests.support.faking import new_plan, train
 
 URL = "sqlite:///sweeper.db"
@@ -38,7 +38,7 @@ def here(made: Path) -> Path:
     for key, value in (("trials", 9), ("confirm_seeds", 3)):
         done.set_user_attr(key, studies.pack_value(value))
     train(done)
-    with Signs(status_file(URL, "done"), "done"):
+    with Heartbeat(status_file(URL, "done"), "done"):
         pass
     for folder in (checkpoints_dir(Path(".sweeper/cache"), "done"), ReportPaths(Path("reports"), "done").folder):
         folder.mkdir(parents=True)

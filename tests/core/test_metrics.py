@@ -52,7 +52,7 @@ def binary_counts(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
     for i, (z, t) in enumerate(zip(logits, target, strict=True)):
         for c in (0, 1):
             data[i, c] = np.histogram(np.clip(z[t == c], EDGES[0], EDGES[-1]), EDGES)[0]
-    return ImageCounts(kind="histogram", pictures=tuple(range(len(logits))), points=THRESHOLDS, data=data)
+    return ImageCounts(kind="histogram", images=tuple(range(len(logits))), points=THRESHOLDS, data=data)
 
 
 def random_images(seed: int, images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +67,7 @@ def random_images(seed: int, images: int, classes: int) -> tuple[np.ndarray, np.
 @pytest.mark.parametrize("points", [THRESHOLDS, TAUS, (0.25, 0.5)])
 def test_points_that_all_counts_share_are_stored_by_name(points: tuple[float, ...]) -> None:
     data = np.zeros((1, len(points), 2, 3), dtype=np.uint32)
-    counts = ImageCounts(kind="points", pictures=(0,), points=points, data=data)
+    counts = ImageCounts(kind="points", images=(0,), points=points, data=data)
     text = counts.model_dump_json()
     assert ImageCounts.model_validate_json(text) == counts
     assert len(text) < 300
@@ -256,7 +256,7 @@ def test_the_constant_answer_on_no_labelled_pixels_is_zero() -> None:
 def test_pooling_keeps_totals_and_so_every_score(images: int, groups: int, seed: int) -> None:
     counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, images))
     small = metrics.pooled(counts, groups)
-    assert len(small.pictures) == len(small.data) == min(images, groups)
+    assert len(small.images) == len(small.data) == min(images, groups)
     np.testing.assert_array_equal(small.data.sum(axis=0), counts.data.sum(axis=0))
     assert metrics.scores(metrics.at_point(small, 0.5)) == metrics.scores(metrics.at_point(counts, 0.5))
     assert metrics.best_point(small) == metrics.best_point(counts)
@@ -317,7 +317,7 @@ def detail(images: int = 3, classes: int = 2, seed: int = 0) -> TestDetail:
     confidence = np.zeros((images, 30, 3))
     confidence[:, 20] = 100, 80, 70
     return TestDetail(
-        pictures=tuple(range(images)), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence
+        images=tuple(range(images)), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence
     )
 
 

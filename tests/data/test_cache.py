@@ -40,7 +40,7 @@ def test_what_is_there_is_listed_with_its_size_and_last_use(two):
     cache, first, second = two
     found = entries(cache)
     assert [entry.folder for entry in found] == [second, first]
-    assert found[1].names == (ONE,) and found[1].pictures == 3 and found[1].complete and not found[1].in_use
+    assert found[1].names == (ONE,) and found[1].images == 3 and found[1].complete and not found[1].in_use
     assert found[1].size == 3 * 64 * 64 * 4 + (first / "index.json").stat().st_size
     assert found[0].used - found[1].used == pytest.approx(10 * DAY)
     assert entries(cache / "nothing") == []
@@ -127,7 +127,7 @@ def test_the_command_lists_and_clears(two, monkeypatch, capfd):
 
     listed = run()
     assert "2 data sets" in listed and f"3 images  {ONE}" in listed and "10 days ago" in listed
-    assert [row["pictures"] for row in json.loads(run("--json"))["entries"]] == [4, 3]
+    assert [row["images"] for row in json.loads(run("--json"))["entries"]] == [4, 3]
     lock = hold(first)
     cleared = run("--clear")
     lock.release()

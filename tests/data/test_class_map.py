@@ -47,7 +47,7 @@ def test_labels_are_merged_renamed_and_ignored_everywhere(tmp_path):
     assert dataset.classes == ("road", "vehicle") and dataset.task == "binary"
     assert dataset.class_map == {"vehicle": ("car", "3"), "ignore": ("sky", "255")}
     assert labels(dataset) == [0, 1, 255]
-    assert all((p.pixels, p.ignored) == ((16, 32), 192 - 48) for p in dataset.pictures)
+    assert all((p.pixels, p.ignored) == ((16, 32), 192 - 48) for p in dataset.images)
     assert any("vehicle = 2 + 3, ignore = 0 + 255; as they were: road." in warning for warning in dataset.warnings)
     plain = load_dataset(str(root), tmp_path / "cache")
     assert (

@@ -19,8 +19,8 @@ def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
     masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
     dataset = load_dataset(str(folder(tmp_path / "whole", masks, split=SPLIT)), tmp_path / "cache")
     smaller = without(dataset, ["b"], tmp_path / "cache")
-    assert [p.stem for p in smaller.pictures] == list("acde") and smaller.excluded == ("b",)
-    assert [(p.split, p.group) for p in smaller.pictures] == [
+    assert [p.stem for p in smaller.images] == list("acde") and smaller.excluded == ("b",)
+    assert [(p.split, p.group) for p in smaller.images] == [
         ("train", "g"),
         ("val", None),
         ("test", None),
@@ -77,7 +77,7 @@ def test_a_study_remembers_what_was_left_out(tmp_path):
     path.write_text("00003\n00007\n")
     first = sweep_in(tmp_path, trials=2, confirm_seeds=1, exclude=path)
     dataset = first.sweep.conditions.dataset
-    assert dataset.excluded == ("00003", "00007") and len(dataset.pictures) == 13
+    assert dataset.excluded == ("00003", "00007") and len(dataset.images) == 13
     resumed = sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, data=None)
     assert resumed.sweep.conditions.dataset.digest == dataset.digest
     assert "--exclude" in resumed.sweep.command
@@ -89,6 +89,6 @@ def test_a_study_remembers_what_was_left_out(tmp_path):
 def test_deep_images_keep_their_bits_and_channels(tmp_path):
     annotated.deep(tmp_path / "data", 12, np.uint16)
     dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache")
-    smaller = without(dataset, [dataset.pictures[0].stem], tmp_path / "cache")
+    smaller = without(dataset, [dataset.images[0].stem], tmp_path / "cache")
     whole, part = open_store(dataset.store), open_store(smaller.store)
     assert part.image(0).dtype == np.uint16 and np.array_equal(part.image(0), whole.image(1))

@@ -48,8 +48,8 @@ def test_reads_images_masks_and_names(tmp_path):
     assert dataset.task == "binary"
     assert dataset.classes == ("background", "crack")
     assert dataset.channels == 3
-    assert [p.stem for p in dataset.pictures] == list("abcd")
-    assert dataset.pictures[0].pixels == (12 * 16 - 16, 16)
+    assert [p.stem for p in dataset.images] == list("abcd")
+    assert dataset.images[0].pixels == (12 * 16 - 16, 16)
     store = open_store(dataset.store)
     assert len(store) == 4
     assert np.array_equal(store.image(2), np.array(image(2)))
@@ -63,7 +63,7 @@ def test_folders_of_splits_are_called_otherwise_too(tmp_path):
             (root / split / name).mkdir(parents=True, exist_ok=True)
             shutil.copy(usual / kind / f"{stem}.png", root / split / name)
     dataset = load(root)
-    assert [(p.stem, p.split) for p in dataset.pictures] == [
+    assert [(p.stem, p.split) for p in dataset.images] == [
         ("a", "train"),
         ("b", "train"),
         ("c", "val"),
@@ -126,8 +126,8 @@ def five(images: str, masks: str, stems: str = "abcde") -> list[tuple[str, str]]
 def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_path, pairs, said, stem):
     dataset = load(laid_out(tmp_path / "data", *pairs))
     assert dataset.read_as is not None and said in dataset.read_as
-    assert len(dataset.pictures) == len(pairs) and dataset.pictures[0].stem == stem
-    assert [p.pixels[1] for p in dataset.pictures] == [16] * len(pairs) and dataset.name == "data"
+    assert len(dataset.images) == len(pairs) and dataset.images[0].stem == stem
+    assert [p.pixels[1] for p in dataset.images] == [16] * len(pairs) and dataset.name == "data"
     store = open_store(dataset.store)
     assert all(store.mask(i)[i % 5, 0] == 1 for i in range(5))
 
@@ -136,7 +136,7 @@ def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_
 def test_folders_of_splits_may_be_called_so_on_both_sides_or_hold_both(tmp_path, mask):
     sides = ("train", "train", "train", "val", "test")
     pairs = [(f"{side}/{i}.png", mask.format(side, i)) for i, side in enumerate(sides)]
-    assert [p.split for p in load(laid_out(tmp_path / "data", *pairs)).pictures] == [*sides]
+    assert [p.split for p in load(laid_out(tmp_path / "data", *pairs)).images] == [*sides]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_folder_without_its_counterpart_is_named(tmp_path):
 def test_links_to_folders_in_nested_sets_are_followed_once_and_not_outwards(tmp_path):
     root = laid_out(tmp_path / "data", *five("images/x/{}.jpg", "masks/x/{}.png"))
     (root / "images" / "x" / "loop").symlink_to(root / "images")
-    assert len(load(root).pictures) == 5
+    assert len(load(root).images) == 5
     away = laid_out(tmp_path / "away", ("z.jpg", ""))
     (root / "images" / "y").symlink_to(away)
     only(problems(root), "images/y: must lie inside the data folder, found a link to")
@@ -263,8 +263,8 @@ def test_masks_called_otherwise_find_their_images_and_that_is_said(tmp_path, ima
         for stem in "abcd":
             shutil.copy(usual / kind / f"{stem}.png", root / kind / f"{form.format(stem)}.png")
     dataset = load(root)
-    assert [p.pixels for p in dataset.pictures] == [p.pixels for p in load(usual).pictures]
-    assert [p.stem for p in dataset.pictures] == sorted(image_form.format(stem) for stem in "abcd")
+    assert [p.pixels for p in dataset.images] == [p.pixels for p in load(usual).images]
+    assert [p.stem for p in dataset.images] == sorted(image_form.format(stem) for stem in "abcd")
     said = f"masks/{mask_form.format('a')}.png is the mask of images/{image_form.format('a')}.png."
     assert sum(said in line for line in dataset.warnings) == 1
 
@@ -312,7 +312,7 @@ def test_an_address_is_called_one(tmp_path, address, words):
 def test_a_folder_called_like_an_address_is_a_folder(tmp_path, monkeypatch):
     folder(tmp_path / "s3:" / "bucket")
     monkeypatch.chdir(tmp_path)
-    assert len(load_dataset("s3://bucket", tmp_path / "cache").pictures) == 4
+    assert len(load_dataset("s3://bucket", tmp_path / "cache").images) == 4
 
 
 def test_an_archive_that_is_no_zip_is_to_be_unpacked(tmp_path):
@@ -325,7 +325,7 @@ def test_every_image_format_in_any_case_is_read(tmp_path, suffix):
     root = folder(tmp_path / "data")
     (root / "images" / "a.png").unlink()
     image(0).save(root / "images" / f"a.{suffix}")
-    assert load(root).pictures[0].stem == "a"
+    assert load(root).images[0].stem == "a"
 
 
 def test_labels_survive_every_mask_kind(tmp_path):
@@ -347,9 +347,9 @@ def test_labels_survive_every_mask_kind(tmp_path):
         image(9).save(root / "images" / f"{stem}.png")
     dataset = load(root)
     store = open_store(dataset.store)
-    assert len(dataset.pictures) == 7
+    assert len(dataset.images) == 7
     for index in range(7):
-        assert np.array_equal(store.mask(index), array), dataset.pictures[index].stem
+        assert np.array_equal(store.mask(index), array), dataset.images[index].stem
 
 
 def test_one_bit_masks_are_zero_and_one(tmp_path):
@@ -361,14 +361,14 @@ def test_255_is_foreground_where_it_is_the_only_other_value(tmp_path):
     dataset = load(folder(tmp_path / "data", {"a": mask(0, 255), "b": mask(0), "c": mask(255)}))
     assert dataset.classes == ("background", "foreground")
     assert labels(dataset) == [0, 1]
-    assert [p.pixels for p in dataset.pictures] == [(176, 16), (192, 0), (0, 192)]
-    assert all(p.ignored == 0 for p in dataset.pictures)
+    assert [p.pixels for p in dataset.images] == [(176, 16), (192, 0), (0, 192)]
+    assert all(p.ignored == 0 for p in dataset.images)
 
 
 def test_255_is_ignore_where_another_label_occurs(tmp_path):
     dataset = load(folder(tmp_path / "data", {"a": mask(0, 1, 255), "b": mask(0, 1), "c": mask(0, 255)}))
     assert labels(dataset) == [0, 1, 255]
-    assert [p.ignored for p in dataset.pictures] == [16, 0, 16]
+    assert [p.ignored for p in dataset.images] == [16, 0, 16]
 
 
 def test_names_are_made_where_classes_txt_is_missing(tmp_path):
@@ -416,10 +416,10 @@ def test_other_image_modes_become_rgb(tmp_path, mode):
     root = folder(tmp_path / "data")
     (root / "images" / "a.png").unlink()
     if mode == "I;16":
-        picture = Image.fromarray(np.array(image(0, mode="L")).astype(np.uint16) << 8)
+        source = Image.fromarray(np.array(image(0, mode="L")).astype(np.uint16) << 8)
     else:
-        picture = image(0).convert(mode)
-    picture.save(root / "images" / "a.tif")
+        source = image(0).convert(mode)
+    source.save(root / "images" / "a.tif")
     dataset = load(root)
     stored = open_store(dataset.store).image(0)
     assert stored.shape == (12, 16, 3)
@@ -427,7 +427,7 @@ def test_other_image_modes_become_rgb(tmp_path, mode):
         assert np.array_equal(stored[:, :, 0], np.array(image(0, mode="L")))
         assert any("16 bits" in warning for warning in dataset.warnings)
     else:
-        assert np.array_equal(stored, np.array(picture.convert("L" if mode == "LA" else "RGB").convert("RGB")))
+        assert np.array_equal(stored, np.array(source.convert("L" if mode == "LA" else "RGB").convert("RGB")))
 
 
 def test_exif_orientation_is_applied_to_images_alone(tmp_path):
@@ -437,7 +437,7 @@ def test_exif_orientation_is_applied_to_images_alone(tmp_path):
     (root / "images" / "a.png").unlink()
     image(0, height=16, width=12).save(root / "images" / "a.tif", exif=exif)
     dataset = load(root)
-    assert (dataset.pictures[0].height, dataset.pictures[0].width) == (12, 16)
+    assert (dataset.images[0].height, dataset.images[0].width) == (12, 16)
     upright = np.rot90(np.array(image(0, height=16, width=12)), -1)
     assert np.array_equal(open_store(dataset.store).image(0), upright)
     image(0).save(root / "images" / "a.tif", exif=exif)
@@ -522,7 +522,7 @@ def test_links_inside_the_data_folder_are_followed(tmp_path):
     root = folder(tmp_path / "data")
     (root / "images" / "e.png").symlink_to(root / "images" / "a.png")
     mask(0, 0, 1).save(root / "masks" / "e.png")
-    assert len(load(root).pictures) == 5
+    assert len(load(root).images) == 5
 
 
 @pytest.mark.parametrize("kind", ["other names", "splits", "a linked folder", "a hidden folder"])
@@ -546,7 +546,7 @@ def test_a_changed_mask_is_seen_wherever_it_lies(tmp_path, kind):
     before = load(root)
     mask(0, 1, 1).save(masks_at / "a.png")
     after = load(root)
-    assert after.digest != before.digest and after.pictures[0].pixels == (160, 32)
+    assert after.digest != before.digest and after.images[0].pixels == (160, 32)
 
 
 @pytest.mark.parametrize("made", ["nothing", "file", "empty"])
@@ -569,7 +569,7 @@ def test_unprintable_names_are_escaped_in_messages(tmp_path):
 def test_splits_and_groups_are_read(tmp_path):
     split = "note,group,stem,split\nx,g,a,train\n,,b,val\n,g,c, Train\n,h,d,\n"
     dataset = load(folder(tmp_path / "data", split=split))
-    assert [(p.split, p.group) for p in dataset.pictures] == [
+    assert [(p.split, p.group) for p in dataset.images] == [
         ("train", "g"),
         ("val", None),
         ("train", "g"),
@@ -675,10 +675,10 @@ def test_real_sets_are_read(  # noqa: PLR0917
     tmp_path, real_data, name, sizes, ignored, words
 ):
     dataset = load_dataset(str(real_data / name), tmp_path)
-    assert (dataset.name, len(dataset.pictures), len(dataset.classes)) == (name, *sizes)
-    assert any(p.ignored for p in dataset.pictures) == ignored
+    assert (dataset.name, len(dataset.images), len(dataset.classes)) == (name, *sizes)
+    assert any(p.ignored for p in dataset.images) == ignored
     for word in words:
         assert any(word in warning for warning in dataset.warnings)
-    first = dataset.pictures[0]
+    first = dataset.images[0]
     truth = np.array(Image.open(real_data / name / "masks" / f"{first.stem}.png"))
     assert np.array_equal(open_store(dataset.store).mask(0), truth)

@@ -43,7 +43,7 @@ def load(root: Path, **options: Any) -> Dataset:
 
 def masks(dataset: Dataset) -> dict[str, np.ndarray]:
     store = open_store(dataset.store)
-    return {image.stem: store.mask(i) for i, image in enumerate(dataset.pictures)}
+    return {image.stem: store.mask(i) for i, image in enumerate(dataset.images)}
 
 
 def problems(root: Path, **options: Any) -> str:
@@ -90,12 +90,12 @@ def test_every_format_gives_the_same_set(tmp_path, name):
     assert dataset.format == name
     assert len(lines) == 1 and f"format {name}: " in lines[0]
     assert dataset.classes == CLASSES
-    assert [image.stem for image in dataset.pictures] == [*STEMS]
+    assert [image.stem for image in dataset.images] == [*STEMS]
     store = open_store(dataset.store)
     for index in range(len(STEMS)):
         assert np.array_equal(store.mask(index), truth(index)), STEMS[index]
         assert np.array_equal(store.image(index), np.array(photo(index)))
-    given = [image.split for image in dataset.pictures]
+    given = [image.split for image in dataset.images]
     if name in ("voc", "yolo", "cityscapes", "manifest"):
         assert given == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
         split = divide(dataset, test_seed=3, seed=4)
@@ -103,7 +103,7 @@ def test_every_format_gives_the_same_set(tmp_path, name):
     else:
         assert given == [None] * 8
     if name == "manifest":
-        assert [image.group for image in dataset.pictures] == [f"g{i}" for i in range(8)]
+        assert [image.group for image in dataset.images] == [f"g{i}" for i in range(8)]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -114,8 +114,8 @@ def test_split_csv_and_classes_txt_count_beside_every_format(tmp_path, name):
     if name != "nnunet":  # its dataset.json numbers the labels
         (root / "classes.txt").write_text("background\ncat\ndog\nhorse\n")
     dataset = load(root)
-    assert [image.split for image in dataset.pictures] == [None] * 8
-    assert {image.group for image in dataset.pictures} == {"g"}
+    assert [image.split for image in dataset.images] == [None] * 8
+    assert {image.group for image in dataset.images} == {"g"}
     assert dataset.classes[:3] == CLASSES and (name == "nnunet" or dataset.classes[3] == "horse")
     assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
 
@@ -181,7 +181,7 @@ def test_the_annotation_file_can_be_named(tmp_path, name, file):
         (root / "annotations" / "instances_default.json").rename(root / "all.json")
         file = "all.json"
     dataset = load_dataset(str(root / file), tmp_path / "cache")
-    assert dataset.format == name and len(dataset.pictures) == 8
+    assert dataset.format == name and len(dataset.images) == 8
 
 
 @pytest.mark.parametrize("source", ["n" * 300, "n" * 300 + ".json", "a\0b", "nothing.yaml"])
@@ -207,7 +207,7 @@ def test_images_that_no_annotation_speaks_of_are_counted(tmp_path, name):
     annotated.FORMATS[name](root)
     photo(77).save(next(root.rglob("p0.png")).with_name("spare.png"))
     dataset = load(root)
-    assert len(dataset.pictures) == 8
+    assert len(dataset.images) == 8
     assert warned(dataset, "1 image without an annotation was passed over", "spare.png")
 
 
@@ -277,8 +277,8 @@ def test_folders_of_splits_give_the_split(tmp_path, split_first):
         photo(index).save(places[0] / f"{stem if index != 5 else 'p0'}.png")
         Image.fromarray(truth(index)).save(places[1] / f"{stem if index != 5 else 'p0'}.png")
     dataset = load(root)
-    assert [p.split for p in dataset.pictures].count("val") == 2
-    assert {p.stem for p in dataset.pictures} >= {
+    assert [p.split for p in dataset.images].count("val") == 2
+    assert {p.stem for p in dataset.images} >= {
         "train/p0",
         "valid/p0",
     }  # stems repeat, so the folder tells them apart
@@ -463,7 +463,7 @@ def test_several_coco_files_give_the_split(tmp_path):
         part = {key: [e for e in data[key] if e.get("image_id", e["id"]) in ids] for key in ("images", "annotations")}
         (root / side / "_annotations.coco.json").write_text(json.dumps(data | part))
     dataset = load(root)
-    assert [p.split for p in dataset.pictures] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    assert [p.split for p in dataset.images] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
     assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
 
 
@@ -654,7 +654,7 @@ def test_a_yolo_image_without_text_file_is_background(tmp_path):
     dataset = load(root)
     assert not masks(dataset)["p0"].any()
     assert np.array_equal(masks(dataset)["p1"], truth(1))
-    assert [p.split for p in dataset.pictures] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    assert [p.split for p in dataset.images] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
     assert warned(dataset, "1 image without a text file of labels, taken as background: train/images/p0.png.")
 
 
@@ -690,7 +690,7 @@ def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):
     dataset = load(root)
     assert dataset.classes == ("background", "cat")
     assert np.array_equal(masks(dataset)["p0"], np.array([0, 1, 255], dtype=np.uint8)[truth(0)])
-    assert [p.split for p in dataset.pictures] == [None] * 7 + ["test"]
+    assert [p.split for p in dataset.images] == [None] * 7 + ["test"]
 
 
 # --- Images ----------------------------------------------------------------------------------------------------
@@ -855,6 +855,6 @@ def test_labelmes_reference_masks_are_reproduced(tmp_path, real_data):
 def test_all_kinds_of_shapes_of_labelmes_example_are_drawn(tmp_path, real_data):
     source = real_data / "labelme_voc" / "examples"
     dataset = load_dataset(str(source), tmp_path, format="labelme")
-    index = next(i for i, image in enumerate(dataset.pictures) if "primitives" in image.stem)
+    index = next(i for i, image in enumerate(dataset.images) if "primitives" in image.stem)
     drawn = {dataset.classes[label] for label in np.unique(open_store(dataset.store).mask(index))}
     assert drawn == {"background", "rectangle", "circle", "polygon", "line", "point", "line_strip", "octagon"}

@@ -57,9 +57,9 @@ def refused(root: Path | None, images: str | None, masks: str | None, *words: st
 )
 def test_patterns_find_images_and_their_masks(tmp_path, files, patterns):
     dataset = load(laid_out(tmp_path / "data", *files), *patterns)
-    assert [p.pixels[1] for p in dataset.pictures] == [16] * 5
+    assert [p.pixels[1] for p in dataset.images] == [16] * 5
     assert dataset.format == "patterns" and dataset.read_as == f"--images {patterns[0]} --masks {patterns[1]}"
-    assert dataset.pictures[0].stem in {"a", "a ø", "img_a", "casea/image"} and dataset.warnings == ()
+    assert dataset.images[0].stem in {"a", "a ø", "img_a", "casea/image"} and dataset.warnings == ()
 
 
 def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch):
@@ -77,13 +77,13 @@ def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch)
 def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
     root = laid_out(tmp_path / "data", "i/x/{}.png", "m/x/{}.png")
     laid_out(root, "i/y/{}.png", "m/y/{}.png")
-    assert len(load(root, "i/**/*.png", "m/**/{stem}.png").pictures) == 10
+    assert len(load(root, "i/**/*.png", "m/**/{stem}.png").images) == 10
     refused(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
     (root / "m" / "x" / "a.png").unlink()
     refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add one that is called as")
     refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; remove one, or narrow --masks")
     side = laid_out(tmp_path / "split", "i/{0}/train/{0}.png", "m/{0}/{0}.png")
-    assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").pictures] == ["train"] * 5
+    assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").images] == ["train"] * 5
 
 
 def test_every_file_that_is_read_is_watched(tmp_path):

@@ -116,7 +116,7 @@ def scenes(root: Path, size: tuple[int, int] = (48, 72), crack: int = 1) -> Path
 def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
     dataset = load_dataset(str(scenes(tmp_path / "d")), tmp_path / "cache")
     small = resized(dataset, 16, tmp_path / "cache")
-    assert small.resized == 16 and {(p.height, p.width) for p in small.pictures} == {(16, 24)}
+    assert small.resized == 16 and {(p.height, p.width) for p in small.images} == {(16, 24)}
     assert small.digest != dataset.digest and len(open_store(small.store)) == 4
     (line,) = [line for line in small.warnings if "erases" in line]
     assert "class crack: it has 0 % of the pixels instead of 2.08 % (100 % of its share lost)" in line
@@ -158,7 +158,7 @@ def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
     assert new.sizes == ((20, 40), (24, 36), (24, 36), (24, 36))
     assert np.array_equal(old.image(0), new.image(0)) and np.array_equal(old.mask(0), new.mask(0))
     assert np.array_equal(new.image(2), shrink_image(old.image(2), (24, 36)))
-    assert [p.pixels for p in small.pictures] == [
+    assert [p.pixels for p in small.images] == [
         tuple(np.bincount(new.mask(i).ravel(), minlength=3)[:3]) for i in range(4)
     ]
     untouched = resized(dataset, 48, tmp_path / "cache")
@@ -169,7 +169,7 @@ def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
 def test_deep_images_keep_their_bits_and_channels(tmp_path):
     annotated.deep(tmp_path / "d", 12, np.uint16)
     dataset = load_dataset(str(tmp_path / "d"), tmp_path / "cache")
-    side = min(dataset.pictures[0].height, dataset.pictures[0].width) // 2
+    side = min(dataset.images[0].height, dataset.images[0].width) // 2
     old, new = open_store(dataset.store), open_store(resized(dataset, side, tmp_path / "cache").store)
     assert (new.dtype, new.channels) == (np.uint16, 12)
     assert np.array_equal(new.image(1), shrink_image(old.image(1), new.sizes[1]))
@@ -180,7 +180,7 @@ def test_nothing_is_shrunk_twice_and_splits_notes_and_exclusions_stay(tmp_path, 
     (root / "split.csv").write_text("stem,split,group\n0,train,a\n1,val,\n2,test,\n3,train,a\n")
     dataset = without(load_dataset(str(root), tmp_path / "cache"), ["3"], tmp_path / "cache")
     first = resized(dataset, 24, tmp_path / "cache")
-    assert [(p.split, p.group) for p in first.pictures] == [("train", "a"), ("val", None), ("test", None)]
+    assert [(p.split, p.group) for p in first.images] == [("train", "a"), ("val", None), ("test", None)]
     assert first.excluded == ("3",) and set(dataset.warnings) < set(first.warnings)
     assert first.format == dataset.format == "folder"
     monkeypatch.setattr("sweeper.data.variants._shrunk_set", lambda *args: pytest.fail("shrunk again"))
@@ -217,7 +217,7 @@ def test_a_study_remembers_the_size_and_refuses_another(tmp_path):
     native = load_dataset("synthetic:cracks?images=15&size=64&foreground=0.05", tmp_path / "cache")
     dataset = first.sweep.conditions.dataset
     assert dataset.resized == 32 and dataset.digest != native.digest
-    assert {(p.height, p.width) for p in dataset.pictures} == {(32, 32)}
+    assert {(p.height, p.width) for p in dataset.images} == {(32, 32)}
     assert "--resize 32" in first.sweep.command
     assert "hold at that resolution" in first.paths.markdown.read_text("utf-8")
     display = Recorder()

@@ -39,7 +39,7 @@ def dataset(
         channels=3,
         synthetic=False,
         store="none",
-        pictures=tuple(images),
+        images=tuple(images),
     )
 
 
@@ -314,7 +314,7 @@ def test_real_given_and_ungiven_splits(tmp_path, real_data):
     assert (len(split.train), len(split.val), len(split.test)) == (90, 25, 45)
     cracks = load_dataset(str(real_data / "cracks_cfd"), tmp_path)
     split = divide(cracks, test_seed=1, seed=2)
-    stems = [image.stem for image in cracks.pictures]
+    stems = [image.stem for image in cracks.images]
     assert side_of(split, stems.index("001")) == side_of(split, stems.index("095"))
     shares = [cracks.class_pixels(side) for side in (split.train, split.val, split.test)]
     assert all(0.01 < counts[1] / counts.sum() < 0.023 for counts in shares)

@@ -21,7 +21,7 @@ def named(**changes: object) -> Dataset:
         ImageInfo(stem=stem, height=10, width=10, pixels=(90, 10), group="-g" if stem in STEMS[:3] else None)
         for stem in STEMS
     )
-    return builders.dataset(pictures=tuple(images), **changes)
+    return builders.dataset(images=tuple(images), **changes)
 
 
 @pytest.mark.parametrize("folds", [None, 3])
@@ -43,8 +43,8 @@ def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, fol
 def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
     """What it leaves open stays open, so that seeds go on dividing it anew."""
     given = named()
-    images = [given.pictures[0].model_copy(update={"split": "val"}), *given.pictures[1:]]
-    dataset = given.model_copy(update={"pictures": tuple(images)})
+    images = [given.images[0].model_copy(update={"split": "val"}), *given.images[1:]]
+    dataset = given.model_copy(update={"images": tuple(images)})
     write_split(dataset, split_for(dataset, study_seed=0, folds=None, seed=0), tmp_path / "split.csv")
     sides = read_sides(tmp_path / "split.csv", STEMS, [])
     assert sides[STEMS[0]].split == "val"

@@ -308,7 +308,7 @@ def test_derived_stores_are_checked_too(tmp_path):
     dataset = load_dataset("synthetic:cracks?images=5&size=64", tmp_path)
     lines = []
     for made in (
-        lambda: without(dataset, [dataset.pictures[0].stem], tmp_path, lines.append),
+        lambda: without(dataset, [dataset.images[0].stem], tmp_path, lines.append),
         lambda: resized(dataset, 32, tmp_path, log=lines.append),
     ):
         first = made()

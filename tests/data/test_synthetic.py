@@ -42,7 +42,7 @@ def test_a_set_is_what_was_drawn_in_its_store_and_as_files(tmp_path, name):
     assert dataset.classes == SCENES[name].classes
     assert dataset.task == ("multiclass" if name == "street" else "binary")
     store, scenes = open_store(dataset.store), parse_scene(source)
-    for index, image in enumerate(dataset.pictures):
+    for index, image in enumerate(dataset.images):
         drawn = draw(scenes, index)
         assert np.array_equal(store.image(index), drawn.image)
         assert np.array_equal(store.mask(index), drawn.mask)
@@ -107,7 +107,7 @@ def test_noise_is_the_cameras():
 @pytest.mark.slow
 def test_cracks_without_parameters_have_the_share_that_they_say(tmp_path):
     dataset = load_dataset("synthetic:cracks", tmp_path)
-    assert (len(dataset.pictures), dataset.pictures[0].height) == (160, 128)
+    assert (len(dataset.images), dataset.images[0].height) == (160, 128)
     assert dataset.class_pixels()[1] / dataset.class_pixels().sum() == pytest.approx(0.01, rel=0.1)
 
 

@@ -78,12 +78,12 @@ def test_a_pipe_or_a_device_that_an_option_names_is_refused_at_once(
 def test_a_log_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "log"
     display = FileDisplay(path)
-    display.say("one")
+    display.log("one")
     path.unlink()
     os.mkfifo(path)
-    display.say("two")
+    display.log("two")
     path.unlink()
-    display.say("three")
+    display.log("three")
     assert path.read_text("utf-8").split()[1:] == ["three"]
 
 
@@ -151,7 +151,7 @@ def test_two_users_share_a_cache(shared: Path) -> None:
     databases = {"storage": f"sqlite:///{cache}/a.db", "tracking_uri": f"sqlite:///{cache}/b.db"}
 
     def other() -> object:
-        found = [(entry.complete, entry.in_use, entry.pictures) for entry in entries(cache)]
+        found = [(entry.complete, entry.in_use, entry.images) for entry in entries(cache)]
         check_places(Settings(cache=cache, out=cache, **databases))
         hold(Path(dataset.store)).release()
         return found

@@ -118,9 +118,9 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     )
     kept = outcome.sweep.confirmations[0].predictions
     assert kept is not None
-    assert split["test"] == [outcome.sweep.conditions.dataset.pictures[i].stem for i in kept.pictures]
-    assert [analysis["seeds"] for analysis in document["looks"]["planned"]] == [2]
-    assert document["looks"]["taken"][-1]["verdict"] == document["verdict"]
+    assert split["test"] == [outcome.sweep.conditions.dataset.images[i].stem for i in kept.images]
+    assert [analysis["seeds"] for analysis in document["analyses"]["planned"]] == [2]
+    assert document["analyses"]["taken"][-1]["verdict"] == document["verdict"]
     table = pd.read_csv(outcome.paths.trials)
     assert len(table) == 8 + len(outcome.sweep.confirmations) + len(outcome.sweep.rechecks)
     assert (outcome.paths.figures / "predictions.svg").stat().st_size > 5000
@@ -162,15 +162,15 @@ def test_the_test_split_is_seen_by_no_search_trial(outcome: Outcome) -> None:
     locked = set(divide(dataset, test_seed=0, seed=0).test)
     for trial in (*outcome.sweep.trials, *outcome.sweep.rechecks):
         assert trial.test is None and trial.predictions is None
-        assert trial.val is None or not locked & set(trial.val.pictures)
+        assert trial.val is None or not locked & set(trial.val.images)
     for result in outcome.sweep.confirmations:
-        assert result.test is not None and set(result.test.pictures) == locked
-        assert result.val is not None and not locked & set(result.val.pictures)
+        assert result.test is not None and set(result.test.images) == locked
+        assert result.val is not None and not locked & set(result.val.images)
 
 
 @pytest.mark.slow
 def test_confirmations_redivide_what_was_not_given(outcome: Outcome) -> None:
-    validation = {r.spec.seed: r.val.pictures for r in outcome.sweep.confirmations if r.val is not None}
+    validation = {r.spec.seed: r.val.images for r in outcome.sweep.confirmations if r.val is not None}
     assert len(validation) == 2
     assert len(set(validation.values())) == 2
 
@@ -182,7 +182,7 @@ def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(tmp_path: Path) ->
         ours, theirs = getattr(one_sweep, name), getattr(again, name)
         assert [(t.spec, t.value) for t in theirs] == [(t.spec, t.value) for t in ours]
     assert len(one_sweep.trials) == 9 and one_sweep.confirmations
-    assert again.looks_taken == one_sweep.looks_taken
+    assert again.analyses_taken == one_sweep.analyses_taken
     for one, two in zip(again.confirmations, one_sweep.confirmations, strict=True):
         assert one.test is not None and two.test is not None
         assert np.array_equal(one.test.data, two.test.data)
@@ -330,7 +330,7 @@ def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path)
     last = next(t for t in outcome.sweep.trials if t.spec.family == "dice_focal")
     assert last.spec.params == {"mix": 0.5, "gamma": 2.0}
     assert "--trials 14" in outcome.sweep.command
-    assert outcome.sweep.looks == 2
+    assert outcome.sweep.conclusions == 2
 
 
 @pytest.mark.exhaustive
@@ -340,11 +340,14 @@ def test_a_larger_maximum_of_seeds_goes_on_with_the_same_finalists_and_says_so(t
     display = Recorder()
     more = sweep_in(tmp_path, display, resume=True, trials=2, confirm_seeds="1..2")
     assert set(map(_training, first.sweep.confirmations)) <= set(map(_training, more.sweep.confirmations))
-    assert [analysis.seeds for analysis in more.sweep.looks_planned] == [1, 2]
-    assert more.sweep.looks_taken[0].seeds == 1 and more.sweep.confirm_seeds == 2
+    assert [analysis.seeds for analysis in more.sweep.analyses_planned] == [1, 2]
+    assert more.sweep.analyses_taken[0].seeds == 1 and more.sweep.confirm_seeds == 2
     assert any("after 1, 2 seeds from now on (before: 1)" in line for line in display.lines)
     assert "--confirm-seeds 1..2" in more.sweep.command
-    assert (first.sweep.looks, more.sweep.looks) == (1, 2)  # another plan is another conclusion, whatever it trained
+    assert (first.sweep.conclusions, more.sweep.conclusions) == (
+        1,
+        2,
+    )  # another plan is another conclusion, whatever it trained
 
 
 def _training(result: TrialResult) -> tuple[str, int, float | None]:

@@ -311,7 +311,7 @@ def test_order_of_runs_and_of_images_changes_no_digit() -> None:
     turned = []
     for run in runs:
         assert run.test is not None
-        back = {"pictures": run.test.pictures[::-1], "data": run.test.data[::-1]}
+        back = {"images": run.test.images[::-1], "data": run.test.data[::-1]}
         turned.append(run.model_copy(update={"test": run.test.model_copy(update=back)}))
     assert weighed(turned) == expected
 
@@ -369,7 +369,11 @@ def test_a_missing_seed_leaves_the_comparison_on_the_common_ones() -> None:
     assert len(names["dice"].seeds) == 2
     common = [r for r in runs if r.spec.seed != runs[lost].spec.seed and r.spec.family in {"dice", "cross_entropy"}]
     left, alone = gap(evidence, "dice", "cross_entropy"), gap(weighed(common), "dice", "cross_entropy")
-    assert (left.estimate, left.se_image, left.lent) == (alone.estimate, alone.se_image, 1)  # by the other two pairs
+    assert (left.estimate, left.se_image, left.borrowed) == (
+        alone.estimate,
+        alone.se_image,
+        1,
+    )  # by the other two pairs
 
 
 def test_without_a_common_seed_nothing_is_concluded() -> None:
@@ -409,7 +413,7 @@ def test_a_diverged_training_with_counts_scores_them() -> None:
 
 def test_all_diverged_is_evidence_too() -> None:
     evidence = weighed([diverged(f, s, 3 * i + s) for i, f in enumerate(("dice", "focal")) for s in CONFIRM_SEEDS])
-    assert evidence.test_pictures == 0
+    assert evidence.test_images == 0
     assert [f.miou.estimate for f in evidence.finalists] == [0, 0]
     assert (gap(evidence, "dice", "focal").low, gap(evidence, "dice", "focal").high) == (-1, 1)
 
@@ -470,18 +474,18 @@ def test_a_large_test_split_is_weighed_whole() -> None:
         for s in CONFIRM_SEEDS
     ]
     found = weigh(runs, SEARCH, classes=[f"class {c}" for c in range(20)])
-    assert found.test_pictures == 2000 and {one.family for one in found.finalists} == set(families)
+    assert found.test_images == 2000 and {one.family for one in found.finalists} == set(families)
 
 
 def test_pooled_counts_are_groups_and_the_true_number_of_images_is_reported() -> None:
     runs = simulated()
-    assert weighed(runs).test_pictures == 24
+    assert weighed(runs).test_images == 24
     pooled = [
         r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 5000})})
         for r in runs
         if r.test is not None
     ]
-    assert weighed(pooled).test_pictures == 5000
+    assert weighed(pooled).test_images == 5000
     assert gap(weighed(pooled), "dice", "dice_ce") == gap(weighed(runs), "dice", "dice_ce")
 
 
@@ -502,7 +506,7 @@ def doubled(runs: list[TrialResult]) -> list[TrialResult]:
         r.model_copy(
             update={
                 "test": r.test.model_copy(
-                    update={"pictures": tuple(range(48)), "data": np.concatenate([r.test.data, r.test.data])}
+                    update={"images": tuple(range(48)), "data": np.concatenate([r.test.data, r.test.data])}
                 )
             }
         )
@@ -515,7 +519,7 @@ def test_images_of_a_group_count_as_one() -> None:
     runs = simulated()
     groups = [f"g{i % 24}" for i in range(48)]
     once, grouped = weighed(runs), weighed(doubled(runs), groups=groups)
-    assert (grouped.test_pictures, grouped.test_groups) == (48, 24)
+    assert (grouped.test_images, grouped.test_groups) == (48, 24)
     for one, two in zip(once.comparisons, grouped.comparisons, strict=True):
         assert two.difference.low == pytest.approx(one.difference.low)
     blind = weighed(doubled(runs))
@@ -580,7 +584,7 @@ def test_pooled_cells_that_share_a_group_go_together() -> None:
     ]
     groups = ["a"] * 12 + [None] * 24 + ["b"] * 12
     evidence = weighed(pooled, groups=groups)
-    assert (evidence.test_pictures, evidence.test_groups) == (48, 2)
+    assert (evidence.test_images, evidence.test_groups) == (48, 2)
 
 
 def test_groups_that_do_not_fit_the_images_are_refused() -> None:

@@ -25,8 +25,8 @@ def test_the_trigamma_function_is_inverted(x: float) -> None:
 
 def test_alike_variances_lend_the_most_and_the_formula_is_smyths() -> None:
     variances, seeds = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.0]), np.full(6, 3)
-    drawn, lent = moderated(variances, seeds, 4)
-    assert lent == MOST
+    drawn, borrowed = moderated(variances, seeds, 4)
+    assert borrowed == MOST
     np.testing.assert_allclose(drawn, (2 * variances + 4 * 1.0) / 6)
 
 
@@ -37,24 +37,24 @@ def test_what_is_lent_is_no_more_than_the_contrasts_know() -> None:
 
 @pytest.mark.parametrize("variances", [[1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
 def test_two_finalists_or_no_variance_change_nothing(variances: list[float]) -> None:
-    drawn, lent = moderated(np.array(variances), np.full(len(variances), 3), 2 if len(variances) == 1 else 3)
-    assert lent == 0
+    drawn, borrowed = moderated(np.array(variances), np.full(len(variances), 3), 2 if len(variances) == 1 else 3)
+    assert borrowed == 0
     np.testing.assert_array_equal(drawn, variances)
 
 
 def test_no_pairs_are_no_error() -> None:
-    drawn, lent = moderated(np.array([]), np.array([], dtype=np.intp), 4)
-    assert drawn.size == 0 and lent == 0
+    drawn, borrowed = moderated(np.array([]), np.array([], dtype=np.intp), 4)
+    assert drawn.size == 0 and borrowed == 0
 
 
 def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
     """One loss 25 times as noisy: half of the pairs are, and the quiet ones keep to themselves."""
     rng = np.random.default_rng(0)
-    lent = []
+    borrowed = []
     for _ in range(200):
         chi = rng.chisquare(7, 6) / 7
-        lent.append(moderated(chi * np.array([1, 1, 1, 625, 625, 625]), np.full(6, 8), 4)[1])
-    assert np.median(lent) < 1
+        borrowed.append(moderated(chi * np.array([1, 1, 1, 625, 625, 625]), np.full(6, 8), 4)[1])
+    assert np.median(borrowed) < 1
     alike = [moderated(rng.chisquare(7, 6) / 7, np.full(6, 8), 4)[1] for _ in range(200)]
     assert np.median(alike) == MOST
 
@@ -63,15 +63,15 @@ def test_the_comparisons_of_a_sweep_are_on_the_degrees_of_freedom_that_they_say(
     runs = simulated_confirmations(FOUR, np.random.default_rng(2))
     evidence = weigh(runs, SEARCH, classes=BINARY)
     gaps = [c.difference for c in evidence.comparisons]
-    assert {gap.lent for gap in gaps} == {gaps[0].lent} and 0 < gaps[0].lent <= MOST
+    assert {gap.borrowed for gap in gaps} == {gaps[0].borrowed} and 0 < gaps[0].borrowed <= MOST
     for gap in gaps:
-        half = half_width(gap.se_seed**2, 3, gap.se_image**2, 24, 0.95, lent=gap.lent)
+        half = half_width(gap.se_seed**2, 3, gap.se_image**2, 24, 0.95, borrowed=gap.borrowed)
         assert gap.high - gap.estimate == pytest.approx(half)
-    assert all(f.miou.lent == 0 for f in evidence.finalists)
+    assert all(f.miou.borrowed == 0 for f in evidence.finalists)
     two = [run for run in runs if run.spec.family in {"dice", "focal"}]
-    assert {c.difference.lent for c in weigh(two, SEARCH, classes=BINARY).comparisons} == {0}
+    assert {c.difference.borrowed for c in weigh(two, SEARCH, classes=BINARY).comparisons} == {0}
 
 
 def test_degrees_of_freedom_that_are_lent_narrow_the_interval_as_students_quantiles_do() -> None:
-    assert half_width(1.0, 3, 0.0, 24, lent=4.0) == pytest.approx(student.ppf(0.975, 6))
+    assert half_width(1.0, 3, 0.0, 24, borrowed=4.0) == pytest.approx(student.ppf(0.975, 6))
     assert half_width(1.0, 3, 0.0, 24) == pytest.approx(student.ppf(0.975, 2))

@@ -48,7 +48,7 @@ def detail(
     confidence = np.zeros((images, 30, 3))
     confidence[:, 27] = np.stack([10 * size, 9 * size, (9 + 10 * error) * size], axis=-1)
     return TestDetail(
-        pictures=tuple(range(images)), boundary_pixels=2, boundary=inside, centreline=lines, confidence=confidence
+        images=tuple(range(images)), boundary_pixels=2, boundary=inside, centreline=lines, confidence=confidence
     )
 
 
@@ -101,7 +101,7 @@ def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
     data[:, 0, bins[-1]], data[:, 0, bins[-3]] = 110, 9000
     one = confirmation("dice").test
     assert one is not None
-    counts = one.model_copy(update={"pictures": tuple(range(IMAGES)), "data": data})
+    counts = one.model_copy(update={"images": tuple(range(IMAGES)), "data": data})
     results = [_with_val(f, s, counts, n) for n, (f, s) in enumerate((f, s) for f in ("dice", "focal") for s in SEEDS)]
     found = judged(results)
     assert found["misses"].points[0] < 0.269 < found["false_alarms"].points[0]
@@ -236,8 +236,8 @@ def test_neither_the_order_of_the_runs_nor_of_images_matters() -> None:
         turned.append(
             r.model_copy(
                 update={
-                    "test": r.test.model_copy(update={"pictures": r.test.pictures[::-1], "data": r.test.data[::-1]}),
-                    "detail": r.detail.model_copy(update={"pictures": r.detail.pictures[::-1], **flipped}),
+                    "test": r.test.model_copy(update={"images": r.test.images[::-1], "data": r.test.data[::-1]}),
+                    "detail": r.detail.model_copy(update={"images": r.detail.images[::-1], **flipped}),
                 }
             )
         )
@@ -258,9 +258,9 @@ def test_images_of_one_group_count_as_one() -> None:
     for r in once:
         assert r.test is not None and r.detail is not None
         images = tuple(range(2 * IMAGES))
-        test = r.test.model_copy(update={"pictures": images, "data": np.repeat(r.test.data, 2, axis=0)})
+        test = r.test.model_copy(update={"images": images, "data": np.repeat(r.test.data, 2, axis=0)})
         arrays = {n: np.repeat(getattr(r.detail, n), 2, axis=0) for n in ("boundary", "centreline", "confidence")}
-        detail_ = r.detail.model_copy(update={"pictures": images, **arrays})
+        detail_ = r.detail.model_copy(update={"images": images, **arrays})
         doubled.append(r.model_copy(update={"test": test, "detail": detail_}))
     groups = [f"g{i // 2}" for i in range(2 * IMAGES)]
     single, grouped, apart = judged(once), judged(doubled, groups=groups), judged(doubled)
@@ -278,8 +278,8 @@ def study(trials: list[TrialResult], results: list[TrialResult], images: int) ->
     """A study whose test split is the first images."""
     data = builders.dataset(images=images + 4)
     places = ["test"] * images + ["train", "train", "val", "val"]
-    given = tuple(p.model_copy(update={"split": place}) for p, place in zip(data.pictures, places, strict=True))
-    return builders.sweep(trials, results, data.model_copy(update={"pictures": given}))
+    given = tuple(p.model_copy(update={"split": place}) for p, place in zip(data.images, places, strict=True))
+    return builders.sweep(trials, results, data.model_copy(update={"images": given}))
 
 
 def test_the_recommended_loss_stays_where_it_is_unbeaten() -> None:

@@ -151,7 +151,7 @@ def test_differences_are_at_the_level_of_their_interim_analysis_and_own_scores_a
     runs = simulated({"dice": 0.6, "cross_entropy": 0.55})
     for have, number in PLACE.items():
         found = weighed(runs, have)
-        assert (found.looks, found.look) == (ANALYSES, number)
+        assert (found.analyses, found.analysis_index) == (ANALYSES, number)
         for interval, seeds, level in (
             (gap(found, "dice", "cross_entropy"), have, 1 - ANALYSES[number].error),
             (found.finalists[0].miou, have, 0.95),
@@ -159,7 +159,7 @@ def test_differences_are_at_the_level_of_their_interim_analysis_and_own_scores_a
             half = half_width(interval.se_seed**2, seeds, interval.se_image**2, 24, level)
             assert interval.high - interval.estimate == pytest.approx(half)
     plain = weighed(runs, 3, analyses=())
-    assert plain.look == 0
+    assert plain.analysis_index == 0
     assert gap(plain, "dice", "cross_entropy").low > gap(weighed(runs, 3), "dice", "cross_entropy").low
 
 
@@ -167,7 +167,7 @@ def test_a_finalist_that_was_dropped_keeps_its_seeds_and_the_level_of_its_interi
     runs = simulated({"dice": 0.7, "focal": 0.69, "cross_entropy": 0.3})
     have = {"dice": 5, "focal": 5, "cross_entropy": 3}
     before, after = weighed(runs, 3), weighed(runs, have)
-    assert after.look == PLACE[5]
+    assert after.analysis_index == PLACE[5]
     assert {f.family: len(f.seeds) for f in after.finalists} == have
     assert gap(after, "dice", "cross_entropy") == gap(before, "dice", "cross_entropy")
     assert gap(after, "dice", "focal") != gap(before, "dice", "focal")
@@ -177,7 +177,10 @@ def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_does_not_lead() -> 
     # Its 3 seeds were lucky ones, for all: on common seeds it was beaten, yet its mean is above the others' 8 seeds.
     levels = {"dice": 0.72, "cross_entropy": 0.74}
     found = evidence(
-        levels, finalists={"dice": {"seeds": EIGHT}, "cross_entropy": {"seeds": EIGHT[:3]}}, looks=ANALYSES, look=2
+        levels,
+        finalists={"dice": {"seeds": EIGHT}, "cross_entropy": {"seeds": EIGHT[:3]}},
+        analyses=ANALYSES,
+        analysis_index=2,
     )
     assert found.finalists[0].family == "cross_entropy"
     won = tuple(
@@ -190,7 +193,7 @@ def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_does_not_lead() -> 
 
 # --- What follows -------------------------------------------------------------------------------------------
 
-WIDE = {"half": 0.05, "looks": ANALYSES, "look": PLACE[3]}
+WIDE = {"half": 0.05, "analyses": ANALYSES, "analysis_index": PLACE[3]}
 
 
 def three_seeds(levels: dict[str, float], se_seed: float, se_image: float, **changes: Any) -> Evidence:
@@ -240,7 +243,7 @@ def test_a_dropped_finalist_goes_on_again_when_the_new_leader_does_not_beat_it()
         0.008,
         0.002,
         finalists={"dice": more, "focal": few, "cross_entropy": more},
-        look=PLACE[5],
+        analysis_index=PLACE[5],
     )
     assert "focal" in on(found)
 
@@ -255,14 +258,14 @@ def test_a_dropped_finalist_goes_on_again_when_the_new_leader_does_not_beat_it()
     ],
 )
 def test_it_ends_when_there_is_nothing_left_to_find_out(levels: dict[str, float], half: float, said: str) -> None:
-    following = step(evidence(levels, half=half, looks=ANALYSES))
+    following = step(evidence(levels, half=half, analyses=ANALYSES))
     assert (following.go_on, following.finalists) == (False, ())
     assert following.reason.startswith("The confirmation ended after 3 seeds: ")
     assert said in following.reason
 
 
 def test_it_ends_with_the_last_interim_analysis() -> None:
-    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.01, 0.002, look=PLACE[8])
+    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.01, 0.002, analysis_index=PLACE[8])
     assert "all that were planned" in step(found).reason
     assert not step(found).go_on
     assert not step(evidence({"dice": 0.73, "cross_entropy": 0.7}, half=0.1)).go_on  # nothing was planned at all
@@ -272,10 +275,10 @@ def test_a_first_interim_analysis_of_one_seed_goes_on_and_a_single_image_ends_it
     analyses = planned_analyses(1, 5)
     levels = {"dice": 0.73, "cross_entropy": 0.7}
     alone = {f: {"seeds": (101,)} for f in levels}
-    following = step(evidence(levels, half=1.0, looks=analyses, finalists=alone))
+    following = step(evidence(levels, half=1.0, analyses=analyses, finalists=alone))
     assert following.go_on
     assert "go on to 2 seeds." in following.reason
-    one = step(evidence(levels, half=1.0, looks=ANALYSES, test_pictures=1))
+    one = step(evidence(levels, half=1.0, analyses=ANALYSES, test_images=1))
     assert not one.go_on
     assert "no number of seeds" in one.reason
 
@@ -309,8 +312,8 @@ def test_it_ends_at_probable_where_that_is_asked_for_and_not_before() -> None:
 # --- The chance of a winner ---------------------------------------------------------------------------------
 
 
-def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 0.0, lent: float = 0.0) -> Interval:
-    known = {"se_seed": se_seed, "se_image": se_image, "se_both": se_both, "lent": lent}
+def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 0.0, borrowed: float = 0.0) -> Interval:
+    known = {"se_seed": se_seed, "se_image": se_image, "se_both": se_both, "borrowed": borrowed}
     return Interval(estimate=estimate, low=-1, high=1, **known)
 
 
@@ -348,7 +351,7 @@ def test_a_seed_variance_that_is_too_small_to_be_true_is_not_believed() -> None:
 
 
 def test_degrees_of_freedom_that_are_lent_make_the_variance_surer() -> None:
-    assert chance(measured(0.02, 0.006, 0.002, lent=4.0)) > chance(measured(0.02, 0.006, 0.002))
+    assert chance(measured(0.02, 0.006, 0.002, borrowed=4.0)) > chance(measured(0.02, 0.006, 0.002))
 
 
 def test_the_chance_agrees_with_playing_it_out() -> None:
@@ -426,7 +429,7 @@ def test_fewer_seeds_than_were_planned_are_asked_for_by_the_plan_s_last_number()
 def test_seeds_that_were_planned_and_given_up_are_asked_for_with_one_interim_analysis() -> None:
     six = {family: {"seeds": EIGHT[:6]} for family in ("dice", "focal")}
     levels = {"dice": 0.7005, "focal": 0.7}
-    found = three_seeds(levels, 0.0028, 0.001, half=0.012, finalists=six, look=PLACE[6])
+    found = three_seeds(levels, 0.0028, 0.001, half=0.012, finalists=six, analysis_index=PLACE[6])
     assert not step(found).go_on
     sentences = decide(found, ORDER).next_steps
     assert any("(`--resume --confirm-seeds 8`" in sentence for sentence in sentences), sentences
@@ -471,7 +474,7 @@ def test_two_seeds_show_nothing_however_clear_they_are_and_a_third_does() -> Non
 
 def test_after_two_seeds_a_finalist_that_is_hardly_the_best_is_left_out_and_not_beaten() -> None:
     two = {key: {"seeds": EIGHT[:2]} for key in ("dice", "focal", "tversky")}
-    found = three_seeds({"dice": 0.715, "focal": 0.71, "tversky": 0.6}, 0.008, 0.002, finalists=two, look=0)
+    found = three_seeds({"dice": 0.715, "focal": 0.71, "tversky": 0.6}, 0.008, 0.002, finalists=two, analysis_index=0)
     assert on(found) == {"dice", "focal"}
     assert len(decide(found, ORDER).unbeaten) == 2
 

@@ -367,7 +367,7 @@ def test_one_common_seed_never_settles_anything_whatever_the_interval_says(half:
 
 
 def test_one_test_image_never_settles_anything() -> None:
-    decision = decide(evidence({"dice": 0.9, "cross_entropy": 0.5}, test_pictures=1), ORDER)
+    decision = decide(evidence({"dice": 0.9, "cross_entropy": 0.5}, test_images=1), ORDER)
     assert decision.verdict is OPEN
     assert "with 1 independent test image, chance cannot be told from merit" in said(decision)
     assert any("label more test images" in step for step in decision.next_steps)

@@ -128,7 +128,7 @@ def test_losses_that_differ_get_an_answer_that_holds() -> None:
 
 @pytest.mark.slow
 def test_a_loss_that_is_worse_by_more_than_the_margin_is_seldom_called_safe() -> None:
-    tally = unsafe(Task(simulation.BINARY, 2, 200, (10,), gap=0.0101, pictures=160))
+    tally = unsafe(Task(simulation.BINARY, 2, 200, (10,), gap=0.0101, images=160))
     assert tally.winners["safe"] <= LIMIT
 
 
@@ -141,7 +141,7 @@ def pooled(evidence: Evidence) -> Evidence:
     everyone = len(evidence.finalists)
     # Of a single run, from the pairs: each pair's variance is that of its two losses.
     v_seed = 2 * np.mean([c.difference.se_seed**2 for c in evidence.comparisons]) / 2
-    level = 1 - evidence.looks[evidence.look].error
+    level = 1 - evidence.analyses[evidence.analysis_index].error
     changed = []
     for c in evidence.comparisons:
         freedom = everyone * (seeds - 1)
@@ -163,7 +163,7 @@ def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
 
 @pytest.mark.slow
 def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
-    noisy = simulation.Scenario("one noisy", "", 32, picture=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
+    noisy = simulation.Scenario("one noisy", "", 32, image=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
     once = (InterimAnalysis(seeds=3, error=0.05),)
     broken = wrong(noisy, 8, played(noisy, 8, 80, 3, distort=pooled, analyses=once))
     assert broken > 0.12 * 80
@@ -173,7 +173,7 @@ def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
 @pytest.mark.slow
 def test_interim_analyses_at_the_full_level_are_caught() -> None:
     greedy = tuple(InterimAnalysis(seeds=analysis.seeds, error=0.05) for analysis in ANALYSES)
-    scenario = simulation.Scenario("seeds alone", "", 20, picture=0.02, liking=0.0, own=0.002, seed=0.04)
+    scenario = simulation.Scenario("seeds alone", "", 20, image=0.02, liking=0.0, own=0.002, seed=0.04)
     broken = wrong(scenario, 2, played(scenario, 2, 400, 11, analyses=greedy))
     honest = wrong(scenario, 2, played(scenario, 2, 400, 11))
     assert broken > 0.075 * 400

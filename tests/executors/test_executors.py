@@ -17,7 +17,7 @@ from sweeper.executors import worker_process
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend, Executor
-from sweeper.executors.separate_process import ApartBackend
+from sweeper.executors.separate_process import SubprocessBackend
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job
 from tests.support import faulty
@@ -48,7 +48,7 @@ def of_processes(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
 
 
 def ray(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
-    return ApartBackend(faulty.ray_with_faults, lambda line: None)
+    return SubprocessBackend(faulty.ray_with_faults, lambda line: None)
 
 
 EXECUTORS = [inline, of_processes]

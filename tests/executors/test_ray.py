@@ -30,7 +30,7 @@ from sweeper.core.errors import ExecutorError, UsageError  # noqa: E402
 from sweeper.core.records import Dataset, TrialResult  # noqa: E402
 from sweeper.executors.protocol import Executor  # noqa: E402
 from sweeper.executors.ray_cluster import gpu_share  # noqa: E402
-from sweeper.executors.separate_process import ApartBackend  # noqa: E402
+from sweeper.executors.separate_process import SubprocessBackend  # noqa: E402
 from sweeper.study.loop import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
 from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
@@ -91,7 +91,7 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsy
     assert sys.stdout is not sys.stderr and capsys.readouterr().out == ""  # Ray's own words went elsewhere
 
 
-def ready(backend: ApartBackend, plan: studies.Plan, folder: Path, actors: int = 2) -> Executor:
+def ready(backend: SubprocessBackend, plan: studies.Plan, folder: Path, actors: int = 2) -> Executor:
     """Wait for so many actors."""
     folder.mkdir(exist_ok=True)
     executor = backend.open(plan.conditions, folder)
@@ -113,7 +113,7 @@ def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path:
     faults = ("memory", "hangs", "segfault", "raises")
     study, plan = study_of(tmp_path, tiny, [*map(faulty.rate_of, faults), 0.002, 0.003])
     log = list[str]()
-    with closing(ApartBackend(faulty.ray_with_faults, log.append)) as backend:
+    with closing(SubprocessBackend(faulty.ray_with_faults, log.append)) as backend:
         executor = ready(backend, plan, tmp_path / "checkpoints")
         assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
         assert executor.workers == 2
@@ -141,7 +141,7 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     plan = plan.model_copy(update={"conditions": plan.conditions.model_copy(update={"recipe": long})})
     make = partial(joined_to_ray, Settings(device="cpu", workers=2), 2)
     before = set(psutil.Process().children(recursive=True))  # a fork server of earlier tests is among them
-    with closing(ApartBackend(make, print)) as backend:
+    with closing(SubprocessBackend(make, print)) as backend:
         executor = ready(backend, plan, tmp_path / "checkpoints")
         # multiprocessing's tracker belongs to this process, and ends with it.
         family = [
@@ -172,14 +172,14 @@ def test_more_workers_than_gpus_share_them(tmp_path: Path, tiny: Dataset, cluste
     cluster.wait_for_nodes()
     _, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     make = partial(joined_to_ray, Settings(workers=2, ray_address=cluster.address), 1)
-    with closing(ApartBackend(make, print)) as backend:
+    with closing(SubprocessBackend(make, print)) as backend:
         assert ready(backend, plan, tmp_path / "checkpoints", actors=2).workers == 2
 
 
 def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: Path, tiny: Dataset) -> None:
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
-    with closing(ApartBackend(faulty.ray_with_an_actor_that_cannot_be_configured, log.append)) as backend:
+    with closing(SubprocessBackend(faulty.ray_with_an_actor_that_cannot_be_configured, log.append)) as backend:
         executor = ready(backend, plan, tmp_path / "checkpoints", actors=1)
         deadline = time.monotonic() + 300
         while len(log) < 3 and time.monotonic() < deadline:

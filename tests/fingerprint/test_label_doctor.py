@@ -22,7 +22,7 @@ from sweeper.data.synthetic import draw, parse_scene
 from sweeper.fingerprint.label_checks import Finding, Severity, counts, examine
 from sweeper.fingerprint.label_checks.edges import Fit, edge_fit
 from sweeper.fingerprint.label_checks.fits import MISFIT
-from sweeper.fingerprint.label_checks.measure import Signs, measure, measure_all, thumbnail
+from sweeper.fingerprint.label_checks.measure import ImageFeatures, measure, measure_all, thumbnail
 from sweeper.fingerprint.label_checks.near_duplicates import clusters, look_alikes
 from sweeper.fingerprint.label_checks.rules import judge
 
@@ -197,7 +197,7 @@ def test_a_mask_of_another_image_is_found_and_the_wrong_one_named(planted):
     findings = planted(spoil)
     (finding,) = found(findings, "identical_masks")
     assert findings[0] is finding and finding.severity == Severity.ERROR
-    assert finding.pictures == ("00003",)
+    assert finding.images == ("00003",)
     assert "00003 carries the mask of 00008" in finding.text and "--exclude" in finding.text
     assert found(findings, "misfit") == []  # said once
 
@@ -210,7 +210,7 @@ def test_swapped_masks_are_found_without_any_copy(planted):
         second.write_bytes(one)
 
     (finding,) = found(planted(spoil), "misfit")
-    assert finding.pictures and set(finding.pictures) == {"00002", "00007"}
+    assert finding.images and set(finding.images) == {"00002", "00007"}
     assert finding.severity == Severity.WARNING
 
 
@@ -221,7 +221,7 @@ def test_labels_out_of_register_are_one_finding(planted):
 
     (finding,) = found(planted(spoil), "displaced")
     assert finding.severity == Severity.ERROR and "by the median 5 pixels up and 0 to the right" in finding.text
-    assert len(finding.pictures) == 12
+    assert len(finding.images) == 12
 
 
 def test_repeated_images_are_judged_by_labels_sides_and_groups(planted):
@@ -234,7 +234,7 @@ def test_repeated_images_are_judged_by_labels_sides_and_groups(planted):
     rows = {f"{i:05d}": ("train", "") for i in range(12)} | dict.fromkeys("bcde", ("train", ""))
     rows |= {"c": ("test", ""), "00003": ("", "g"), "d": ("", "g"), "00004": ("", ""), "e": ("", "")}
     split = "stem,split,group\n" + "".join(f"{stem},{side},{group}\n" for stem, (side, group) in rows.items())
-    findings = {f.pictures: f for f in found(planted(spoil, split), "repeated_picture")}
+    findings = {f.images: f for f in found(planted(spoil, split), "repeated_image")}
     assert {key: f.severity.value for key, f in findings.items()} == {
         ("00001", "b"): "error",
         ("00002", "c"): "error",
@@ -250,8 +250,8 @@ def test_near_duplicates_are_summarised_by_where_they_lie(planted):
         for number in range(3):
             for name, original in ((f"x{number}", "00001"), (f"y{number}", "00002")):
                 with Image.open(root / "images" / f"{original}.png") as image:
-                    picture = np.array(image)
-                Image.fromarray((picture // 2 + 40 + 9 * number).astype(np.uint8)).save(root / "images" / f"{name}.png")
+                    pixels = np.array(image)
+                Image.fromarray((pixels // 2 + 40 + 9 * number).astype(np.uint8)).save(root / "images" / f"{name}.png")
                 (root / "masks" / f"{name}.png").write_bytes((root / "masks" / f"{original}.png").read_bytes())
 
     rows = {f"{i:05d}": "train" for i in range(12)} | {f"x{i}": "test" for i in range(3)}
@@ -260,22 +260,22 @@ def test_near_duplicates_are_summarised_by_where_they_lie(planted):
     words = {"across": "different sides", "loose": "no common group", "kept": "stay on one side"}
     findings = found(planted(spoil, split), "look_alike")
     by_text = {key: next(f for f in findings if text in f.text) for key, text in words.items()}
-    assert by_text["across"].pictures == ("00001", "x0", "x1", "x2")
-    assert by_text["loose"].pictures == ("00002", "y0", "y1", "y2")
+    assert by_text["across"].images == ("00001", "x0", "x1", "x2")
+    assert by_text["loose"].images == ("00002", "y0", "y1", "y2")
     assert by_text["kept"].severity == Severity.NOTE and by_text["across"].severity == Severity.WARNING
 
 
 def test_hundreds_of_frames_make_one_short_finding():
     view = thumbnail(scene_image(0))
     rng = np.random.default_rng(0)
-    signs = []
+    features = []
     for index in range(300):
         noisy = view + rng.normal(0, 1e-3, view.shape).astype(np.float16)
-        signs.append(blank_signs(str(index))._replace(thumbnail=noisy.astype(np.float16), flat=False))
+        features.append(blank_features(str(index))._replace(thumbnail=noisy.astype(np.float16), flat=False))
     splits = ["train"] * 150 + ["test"] * 150
-    findings = found(judge(record([(90, 10)] * 300, splits), signs), "look_alike")
+    findings = found(judge(record([(90, 10)] * 300, splits), features), "look_alike")
     across = next(f for f in findings if "different sides" in f.text)
-    assert len(across.pictures) == 300 and len(across.text) < 400
+    assert len(across.images) == 300 and len(across.text) < 400
     assert len(findings) == 2
 
 
@@ -291,14 +291,14 @@ def test_blank_small_unlabelled_and_inverted_images_are_named(planted):
         (root / "classes.txt").write_text("ground\ncell\nghost\n")
 
     findings = planted(spoil)
-    assert [f.pictures for f in found(findings, "blank")] == [("00000",)]
-    assert [f.pictures for f in found(findings, "size")] == [("00001",)]
+    assert [f.images for f in found(findings, "blank")] == [("00000",)]
+    assert [f.images for f in found(findings, "size")] == [("00001",)]
     assert "40×40" in found(findings, "size")[0].text
-    assert {f.pictures: f.severity.value for f in found(findings, "unlabelled")} == {
+    assert {f.images: f.severity.value for f in found(findings, "unlabelled")} == {
         ("00003",): "warning",
         ("00004",): "note",
     }
-    assert [f.pictures for f in found(findings, "empty")] == [("00005",)]
+    assert [f.images for f in found(findings, "empty")] == [("00005",)]
     assert "ghost" in found(findings, "absent_class")[0].text
 
 
@@ -307,26 +307,26 @@ def test_an_inverted_mask_is_a_suspect(planted):
         paint(root / "masks" / "00002.png", lambda mask: (1 - mask).astype(np.uint8))
 
     (finding,) = found(planted(spoil), "inverted")
-    assert finding.pictures == ("00002",) and "cell" in finding.text
+    assert finding.images == ("00002",) and "cell" in finding.text
 
 
 @pytest.fixture
-def several() -> Callable[[np.ndarray], tuple[Dataset, list[Signs]]]:
+def several() -> Callable[[np.ndarray], tuple[Dataset, list[ImageFeatures]]]:
     """A set of four classes with these shares (N, 3 or 4) of each image, and images that look different."""
 
-    def make(shares: np.ndarray) -> tuple[Dataset, list[Signs]]:
+    def make(shares: np.ndarray) -> tuple[Dataset, list[ImageFeatures]]:
         rng = np.random.default_rng(1)
         rows = [tuple(round(10_000 * share) for share in row) for row in shares]
         names = tuple(f"class{i}" for i in range(shares.shape[1]))
         task = "multiclass"
         dataset = record(rows).model_copy(update={"classes": names, "task": task})
-        signs = []
+        features = []
         for i in range(len(rows)):
             view = rng.standard_normal((32, 32))
             view = ((view - view.mean()) / np.linalg.norm(view - view.mean())).astype(np.float16)
             none = np.zeros(len(names), int)
-            signs.append(blank_signs(str(i))._replace(thumbnail=view, flat=False, pieces=none, specks=none))
-        return dataset, signs
+            features.append(blank_features(str(i))._replace(thumbnail=view, flat=False, pieces=none, specks=none))
+        return dataset, features
 
     return make
 
@@ -342,7 +342,7 @@ def test_swapped_labels_are_suspects_among_several_classes(swapped, common, seve
     assert [f for f in judge(*several(rows)) if f.kind == "inverted"] == []
     rows[7, [0, swapped]] = rows[7, [swapped, 0]]
     (finding,) = found(judge(*several(rows)), "inverted")
-    assert finding.pictures == ("0007",) and f"class{swapped}" in finding.text
+    assert finding.images == ("0007",) and f"class{swapped}" in finding.text
 
 
 @pytest.mark.parametrize(("empty", "severity"), [(1, "warning"), (3, "warning"), (8, "note"), (20, "warning")])
@@ -351,15 +351,15 @@ def test_an_empty_mask_weighs_by_how_many_are(empty, severity, several):
     rows = np.tile([0.7, 0.2, 0.1], (30, 1))
     rows[:empty] = [1, 0, 0]
     (finding,) = found(judge(*several(rows)), "empty")
-    assert finding.severity.value == severity and len(finding.pictures) == empty
+    assert finding.severity.value == severity and len(finding.images) == empty
 
 
 def test_an_empty_mask_beside_a_look_alike_with_objects_is_a_warning(several):
     rows = np.tile([0.7, 0.2, 0.1], (30, 1))
     rows[:8] = [1, 0, 0]
-    dataset, signs = several(rows)
-    signs[3] = signs[3]._replace(thumbnail=signs[20].thumbnail)
-    (finding,) = found(judge(dataset, signs), "empty")
+    dataset, features = several(rows)
+    features[3] = features[3]._replace(thumbnail=features[20].thumbnail)
+    (finding,) = found(judge(dataset, features), "empty")
     assert finding.severity == Severity.WARNING and "0003 looks like 0020" in finding.text
 
 
@@ -372,12 +372,12 @@ def test_specks_are_counted_and_their_images_named(planted):
         paint(root / "masks" / "00006.png", sprinkle)
 
     (finding,) = found(planted(spoil), "specks")
-    assert finding.pictures == ("00006",) and finding.severity == Severity.NOTE
+    assert finding.images == ("00006",) and finding.severity == Severity.NOTE
     assert "cell" in finding.text
 
 
-def blank_signs(name: str) -> Signs:
-    return Signs(
+def blank_features(name: str) -> ImageFeatures:
+    return ImageFeatures(
         name.encode(), name.encode(), None, np.zeros((32, 32), np.float16), True, np.zeros(2, int), np.zeros(2, int)
     )
 
@@ -389,28 +389,28 @@ def record(pixels: list[tuple[int, ...]], splits: list[str] | None = None) -> Da
     ]
     return Dataset(
         name="x", source="x", digest="sha256:0", task="binary", classes=("a", "b"), channels=3, synthetic=False,
-        store="none", pictures=tuple(images),
+        store="none", images=tuple(images),
     )  # fmt: skip
 
 
 def test_a_mask_that_fits_nowhere_or_everywhere_is_left_undecided():
     dataset = record([(90, 10)] * 3)
-    signs = [blank_signs(str(i))._replace(mask_digest=b"m", flat=False) for i in range(3)]
+    features = [blank_features(str(i))._replace(mask_digest=b"m", flat=False) for i in range(3)]
     for value, words in ((9.0, "fits each"), (0.1, "fits none"), (None, "too little contour")):
         fit = None if value is None else Fit(value, None)
-        (finding,) = found(judge(dataset, [s._replace(fit=fit) for s in signs]), "identical_masks")
-        assert finding.severity == Severity.WARNING and words in finding.text and len(finding.pictures) == 3
+        (finding,) = found(judge(dataset, [s._replace(fit=fit) for s in features]), "identical_masks")
+        assert finding.severity == Severity.WARNING and words in finding.text and len(finding.images) == 3
 
 
 def test_many_identical_masks_share_a_sentence_and_name_all_suspects():
     dataset = record([(90, 10)] * 16)
-    signs = [blank_signs(str(i))._replace(mask_digest=b"%d" % (i // 2), flat=False) for i in range(16)]
+    features = [blank_features(str(i))._replace(mask_digest=b"%d" % (i // 2), flat=False) for i in range(16)]
     fits = [Fit(12.0 if i % 2 else -0.4, None) if i < 8 else None for i in range(16)]
-    marks = [s._replace(fit=fit) for s, fit in zip(signs, fits, strict=True)]
+    marks = [s._replace(fit=fit) for s, fit in zip(features, fits, strict=True)]
     wrong, doubtful = found(judge(dataset, marks), "identical_masks")
-    assert wrong.severity == Severity.ERROR and wrong.pictures == ("0000", "0002", "0004", "0006")
+    assert wrong.severity == Severity.ERROR and wrong.images == ("0000", "0002", "0004", "0006")
     assert "4 masks are carried" in wrong.text and "0000 that of 0001" in wrong.text and "and 1 more" in wrong.text
-    assert doubtful.severity == Severity.WARNING and len(doubtful.pictures) == 8
+    assert doubtful.severity == Severity.WARNING and len(doubtful.images) == 8
     assert "0008 = 0009" in doubtful.text
     (one,) = found(judge(record([(90, 10)] * 2), marks[:2]), "identical_masks")
     assert "\u22120.4; a foreign mask" in one.text  # a true minus
@@ -418,8 +418,8 @@ def test_many_identical_masks_share_a_sentence_and_name_all_suspects():
 
 def test_where_labels_do_not_follow_edges_no_image_is_accused():
     dataset = record([(90, 10)] * 4)
-    signs = [blank_signs(str(i))._replace(fit=Fit(1.0 + i / 10, None)) for i in range(4)]
-    findings = judge(dataset, signs)
+    features = [blank_features(str(i))._replace(fit=Fit(1.0 + i / 10, None)) for i in range(4)]
+    findings = judge(dataset, features)
     assert found(findings, "misfit") == []
     assert "hardly follow edges" in found(findings, "edges_not_followed")[0].text
 
@@ -432,23 +432,23 @@ def test_measurements_must_match_the_images():
 def test_pieces_and_specks_by_other_means():
     rng = np.random.default_rng(3)
     mask = (rng.random((40, 40)) < 0.2).astype(np.uint8)
-    signs = measure(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), mask, 2)
+    features = measure(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), mask, 2)
     labels, number = ndimage.label(mask, np.ones((3, 3)))
-    assert signs.pieces[1] == number
-    assert signs.specks[1] == sum((labels == i + 1).sum() <= 4 for i in range(number))
+    assert features.pieces[1] == number
+    assert features.specks[1] == sum((labels == i + 1).sum() <= 4 for i in range(number))
 
 
 def test_order_and_threads_change_nothing(tmp_path):
     dataset = load_dataset("synthetic:blobs?images=8&size=64", tmp_path)
     steps: list[tuple[int, int]] = []
-    signs = measure_all(dataset, 1, lambda done, total: steps.append((done, total)))
+    features = measure_all(dataset, 1, lambda done, total: steps.append((done, total)))
     assert steps == [(i, 8) for i in range(1, 9)]
-    assert [s.fit for s in measure_all(dataset, 3)] == [s.fit for s in signs]
+    assert [s.fit for s in measure_all(dataset, 3)] == [s.fit for s in features]
     order = list(range(8))
     random.Random(1).shuffle(order)
-    shuffled = dataset.model_copy(update={"pictures": tuple(dataset.pictures[i] for i in order)})
-    first, second = judge(dataset, signs), judge(shuffled, [signs[i] for i in order])
-    assert {(f.kind, frozenset(f.pictures)) for f in first} == {(f.kind, frozenset(f.pictures)) for f in second}
+    shuffled = dataset.model_copy(update={"images": tuple(dataset.images[i] for i in order)})
+    first, second = judge(dataset, features), judge(shuffled, [features[i] for i in order])
+    assert {(f.kind, frozenset(f.images)) for f in first} == {(f.kind, frozenset(f.images)) for f in second}
 
 
 def test_counts_name_every_severity():
@@ -456,7 +456,7 @@ def test_counts_name_every_severity():
 
 
 def test_a_finding_round_trips_through_json():
-    finding = Finding(kind="x", severity=Severity.NOTE, text="y", pictures=("a",))
+    finding = Finding(kind="x", severity=Severity.NOTE, text="y", images=("a",))
     assert Finding.model_validate_json(finding.model_dump_json()) == finding
 
 
@@ -468,9 +468,9 @@ def test_a_finding_round_trips_through_json():
 def test_the_known_fault_of_cracks_cfd_is_found(tmp_path, real_data):
     findings = examine(load_dataset(str(real_data / "cracks_cfd"), tmp_path))
     first = findings[0]
-    assert (first.kind, first.severity, first.pictures) == ("identical_masks", Severity.ERROR, ("042",))
+    assert (first.kind, first.severity, first.images) == ("identical_masks", Severity.ERROR, ("042",))
     assert "042 carries the mask of 065" in first.text
-    others = {stem for finding in findings for stem in finding.pictures} - {"042", "065"}
+    others = {stem for finding in findings for stem in finding.images} - {"042", "065"}
     assert len(others) <= 5, others
 
 

@@ -28,12 +28,12 @@ def test_shares_prevalence_and_components_by_hand():
     second[:, 5] = IGNORE
     profile = profile_masks([first, second], TWO)
     crack = profile.classes[1]
-    assert profile.pictures == 2
+    assert profile.images == 2
     assert profile.labelled_pixels == 690
     assert profile.ignored_share == 10 / 700
-    assert profile.empty_pictures == 1
+    assert profile.empty_images == 1
     assert crack.pixel_share == 12 / 690
-    assert crack.picture_share == 0.5
+    assert crack.image_share == 0.5
     assert crack.components == 2
     assert crack.component_pixels == pytest.approx((2.8, 6.0, 9.2))
     assert profile.classes[0].components == 3  # the ignored column cuts the second image in two
@@ -91,7 +91,7 @@ def test_a_class_that_never_occurs_is_listed_without_sizes():
     mask[0, 0] = 2
     profile = profile_masks([mask], ("a", "b", "c"))
     absent = profile.classes[1]
-    assert (absent.pixel_share, absent.picture_share, absent.components) == (0, 0, 0)
+    assert (absent.pixel_share, absent.image_share, absent.components) == (0, 0, 0)
     assert absent.component_pixels is None and absent.thinness is None
     assert profile.class_weights[1] == max(profile.class_weights)
     assert profile.pos_weight is None and profile.alpha is None

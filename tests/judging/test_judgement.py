@@ -144,7 +144,7 @@ def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) 
 def test_the_evidence_of_a_study_given_as_a_table_gives_the_studys_own_intervals() -> None:
     results = [run for runs in trainings(*draw(STREET, 4, np.random.default_rng(2), seeds=3)) for run in runs]
     own = weigh(results, {r.spec.family: r for r in results}, classes=STREET.classes)
-    images, classes = [str(i) for i in range(STREET.pictures)], list(STREET.classes)
+    images, classes = [str(i) for i in range(STREET.images)], list(STREET.classes)
     frame = pd.DataFrame(rows(results, images, classes), columns=list(HEADER))
     found = sweeper.judge(frame, paired_seeds=True)
     assert [f.family for f in found.contest.finalists] == [f.family for f in own.finalists]

@@ -245,7 +245,7 @@ def wordy() -> Recommendation:
         levels,
         half=0.05,
         preferences=tuple(builders.preference(n, (0.6, 0.7, 0.4, 0.3), points=(0.3, 0.2, 0.1, 0.2)) for n in names),
-        looks=builders.ANALYSES,
+        analyses=builders.ANALYSES,
         finalists={name: {**known, "still_rising": 0.03, "collapses": 1} for name in levels},
         few_groups=3,
     )

@@ -147,7 +147,7 @@ def test_a_comparison_is_written_for_people_and_programs(tmp_path: Path) -> None
 def test_a_gain_of_a_finalist_that_was_dropped_early_is_at_the_level_of_its_interim_analysis(tmp_path: Path) -> None:
     few, many = (101, 102, 103), (101, 102, 103, 104, 105)
     seeds = {"dice": {"seeds": few}, "focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
-    changes = {"looks": builders.ANALYSES, "look": 1, "finalists": seeds}
+    changes = {"analyses": builders.ANALYSES, "analysis_index": 1, "finalists": seeds}
     analysed = study("analysed", 30.0, {"focal": 0.8, "dice": 0.7, "cross_entropy": 0.6}, evidence=changes)
     document = json.loads(write_comparison((MILD, analysed), tmp_path, ui_url=UI).document.read_text("utf-8"))
     found = document["studies"][1]["gain_over_cross_entropy"]

@@ -213,7 +213,7 @@ def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int, seen: P
     for family, levels in (("dice_focal", np.asarray(first)), ("cross_entropy", np.asarray(second))):
         for seed, own in zip((101, 102, 103), levels, strict=False):
             masks = tuple(np.zeros((20, 20), np.uint8) for _ in range(kept))
-            shown = Predictions(pictures=tuple(range(kept)), masks=masks) if seed == 101 else None
+            shown = Predictions(images=tuple(range(kept)), masks=masks) if seed == 101 else None
             run = builders.confirmation(family, seed, builders.counts_from_iou(own), len(runs))
             runs.append(run.model_copy(update={"predictions": shown}))
     return literal({"dice_focal": 0.71, "cross_entropy": 0.65}, seen, confirmations=runs)
@@ -304,7 +304,7 @@ def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_cap
             [int(((answers[i] == a) & (truth[i] == t)).sum()) for i in range(4)]
             for a, t in ((1, 1), (1, 0), (0, 1), (0, 0))
         ]
-        kept = Predictions(pictures=(0, 1, 2, 3), masks=tuple(answers))
+        kept = Predictions(images=(0, 1, 2, 3), masks=tuple(answers))
         run = builders.confirmation(family, 101, builders.histogram_counts(*cells), number)
         runs.append(run.model_copy(update={"predictions": kept}))
 

@@ -36,7 +36,7 @@ def rows(table: str) -> list[list[str]]:
 
 
 def test_the_level_of_an_early_interim_analysis_is_said_wherever_its_intervals_are() -> None:
-    facts = facts_of(looks=builders.ANALYSES, look=0)  # on 3 seeds
+    facts = facts_of(analyses=builders.ANALYSES, analysis_index=0)  # on 3 seeds
     text = text_of(facts)
     assert "those of differences between finalists at 99 %" in text
     assert "vs cross-entropy [99 %]" in text and "test mIoU (99 %)" in head(text)
@@ -48,7 +48,7 @@ def test_the_level_of_an_early_interim_analysis_is_said_wherever_its_intervals_a
 def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_interim_analysis() -> None:
     few, many = (101, 102, 103), (101, 102, 103, 104, 105)
     changed = {"dice_ce": {"seeds": few}, "dice_focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
-    facts = facts_of(looks=builders.ANALYSES, look=1, finalists=changed)
+    facts = facts_of(analyses=builders.ANALYSES, analysis_index=1, finalists=changed)
     cells = {row[0]: row for row in rows(confirmation.finalists_table(facts))}
     place = cells["loss"].index("vs cross-entropy [98.5\u00a0%]")
     assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
@@ -73,7 +73,7 @@ def test_a_dropped_finalist_that_reads_high_on_its_few_seeds_is_not_in_question(
 
 
 def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
-    sweep = builders.sweep(looks_planned=builders.ANALYSES, looks_taken=builders.ANALYSES_TAKEN)
+    sweep = builders.sweep(analyses_planned=builders.ANALYSES, analyses_taken=builders.ANALYSES_TAKEN)
     text = confirmation.analyses_table(facts_of(sweep))
     assert rows(text)[2:] == [
         ["3", "undecided", "Not settled: two more seeds.", "1\u00a0%", "99\u00a0%"],
@@ -84,7 +84,7 @@ def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmati
 
 
 def test_an_interim_analysis_that_was_passed_over_is_told_from_one_that_was_not_reached() -> None:
-    sweep = builders.sweep(looks_planned=builders.ANALYSES, looks_taken=builders.ANALYSES_TAKEN[1:])
+    sweep = builders.sweep(analyses_planned=builders.ANALYSES, analyses_taken=builders.ANALYSES_TAKEN[1:])
     told = [row[2] for row in rows(confirmation.analyses_table(facts_of(sweep)))[2:]]
     assert told == ["passed over: more seeds were known when this was planned", "Settled after 5 seeds.", "not taken"]
 

@@ -177,7 +177,7 @@ def test_the_hardest_class_comes_first():
     labels[100:103, 20:24] = 2
     first, *_, last = difficulty(profile_masks([labels] * 5, ("a", "b", "c", "never")))
     assert first.name == "c" and first.score > 0.7 and last.name in "ab" and last.score < 0.3
-    assert first.few == pytest.approx(math.log(20) / math.log(100 / 3)) and first.pictures == 5
+    assert first.few == pytest.approx(math.log(20) / math.log(100 / 3)) and first.images == 5
 
 
 # --- Overlays ------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ def test_caveats_are_computed() -> None:
     assert "Predicting only background scores 0.490" in plain
     assert "synthetic" in plain
     assert "concluded" not in plain
-    assert "concluded 3 times from different confirmations" in of(builders.sweep(looks=3))
+    assert "concluded 3 times from different confirmations" in of(builders.sweep(conclusions=3))
     assert "edge" not in plain
     assert "related" not in plain
     assert "high edge" in of(builders.sweep(), dice_focal={"lr": 0.0099})
@@ -222,7 +222,7 @@ def odd_studies() -> dict[str, tuple[SweepRecord, Recommendation]]:
             "imbalance": float("inf"),
             "pos_weight": None,
             "alpha": None,
-            "empty_pictures": 10,
+            "empty_images": 10,
         }
     )
     diverged = builders.evidence(
@@ -333,8 +333,8 @@ def tags_of(text: str) -> list[str]:
 
 def named(names: tuple[str, str], text: str) -> tuple[SweepRecord, Recommendation]:
     data = builders.dataset(names, name=text, source=text, warnings=(text,))
-    images = tuple(p.model_copy(update={"stem": text}) for p in data.pictures)
-    data = data.model_copy(update={"pictures": images})
+    images = tuple(p.model_copy(update={"stem": text}) for p in data.images)
+    data = data.model_copy(update={"images": images})
     failed = builders.failed_trial("dice", 1, reason=text)
     lost = builders.trial("dice", 0.1, 2, collapse="class_never_predicted", never_predicted=(names[1],))
     sweep = builders.sweep(

@@ -87,7 +87,7 @@ def logit_counts(strength: float, shift: float, rng: np.random.Generator, images
         for true, centre, n in ((0, -strength - 2, 9000), (1, strength, 160)):
             logits = rng.normal(centre + shift - difficulty * (1 if true else 0), 1.6, n)
             data[i, true] = np.histogram(np.clip(logits, -11.99, 11.99), edges)[0]
-    return ImageCounts(kind="histogram", pictures=tuple(range(images)), points=THRESHOLDS, data=data)
+    return ImageCounts(kind="histogram", images=tuple(range(images)), points=THRESHOLDS, data=data)
 
 
 def class_counts(strength: float, rng: np.random.Generator, images: int, shift: float) -> ImageCounts:
@@ -101,7 +101,7 @@ def class_counts(strength: float, rng: np.random.Generator, images: int, shift: 
                 size = max(2, round(6144 * share))
                 tp = round(size * hit)
                 data[i, t, c] = tp, round((size - tp) * 0.8), size - tp
-    return ImageCounts(kind="points", pictures=tuple(range(images)), points=TAUS, data=data)
+    return ImageCounts(kind="points", images=tuple(range(images)), points=TAUS, data=data)
 
 
 def evaluation(step: int, steps: int, counts: ImageCounts, height: float, lr: float) -> Evaluation:
@@ -113,7 +113,7 @@ def evaluation(step: int, steps: int, counts: ImageCounts, height: float, lr: fl
         chosen = chosen.model_copy(update={"miou": chosen.miou * grown})
     return Evaluation(
         step=step, value=min(1.0, value * (grown if step < steps else 1)), point=point, chosen=chosen, default=default,
-        train_loss=1 / step, lr=lr, pictures=len(counts.pictures), val_images=len(counts.pictures),
+        train_loss=1 / step, lr=lr, images=len(counts.images), val_images=len(counts.images),
         seconds=0.12 * step,
     )  # fmt: skip
 
@@ -156,7 +156,7 @@ def study(
             spec = leader.spec.model_copy(
                 update={"purpose": "confirm", "number": len(confirmed), "seed": s, "steps": 200}
             )
-            shown = Predictions(pictures=tuple(range(6)), masks=masks)
+            shown = Predictions(images=tuple(range(6)), masks=masks)
             confirmed.append(_result(spec, steps, test=tested, run_id=f"{family}{s}", predictions=shown))
     evidence = weigh(confirmed, leaders, classes=data.classes, rope=0.01)
     recommendation = recommend(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
@@ -176,12 +176,12 @@ def _dataset(multiclass: bool, images: int, rng: np.random.Generator) -> Dataset
         sizes = rng.integers(60, 300, images)
         each = [
             p.model_copy(update={"pixels": (SIDE * SIDE - int(n), int(n))})
-            for p, n in zip(made.pictures, sizes, strict=True)
+            for p, n in zip(made.images, sizes, strict=True)
         ]
-        return made.model_copy(update={"name": "cracks", "pictures": tuple(each)})
+        return made.model_copy(update={"name": "cracks", "images": tuple(each)})
     made = builders.dataset(STREET, images, SIDE, name="street")
-    each = [p.model_copy(update={"pixels": tuple(round(SIDE * SIDE * s) for s in SHARES)}) for p in made.pictures]
-    return made.model_copy(update={"pictures": tuple(each)})
+    each = [p.model_copy(update={"pixels": tuple(round(SIDE * SIDE * s) for s in SHARES)}) for p in made.images]
+    return made.model_copy(update={"images": tuple(each)})
 
 
 def _search_trial(number, family, space, counts, rng) -> TrialResult:  # type: ignore[no-untyped-def]

@@ -23,7 +23,7 @@ from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageErr
 from sweeper.core.records import SweepRecord
 from sweeper.storage.backup import back_up
 from sweeper.system import system_errors as limits
-from sweeper.system.disk_space import told_when_full
+from sweeper.system.disk_space import full_disk_explained
 from tests.support import builders
 from tests.support.faking import fake_result, new_plan, train
 
@@ -241,7 +241,7 @@ def test_an_unexpected_error_names_the_study_in_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def fails(**_: object) -> None:
-        with told_when_full(None, {"the reports": tmp_path}) as named:
+        with full_disk_explained(None, {"the reports": tmp_path}) as named:
             named("my study")
             raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("no such table"))
 

@@ -62,8 +62,8 @@ def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
         rechecks=tuple(studies.extra_results(study, "recheck")),
         same_losses=same.found,
         rate_fit=studies.stored_rates(attributes),
-        looks_planned=studies.plans_of_analyses(attributes)[-1],
-        looks_taken=studies.analyses_taken(attributes).analyses,
+        analyses_planned=studies.plans_of_analyses(attributes)[-1],
+        analyses_taken=studies.analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
     )
 

@@ -74,7 +74,7 @@ def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
         data = np.array([[[background, foreground]]], dtype=np.uint32)
         result = fake_result(spec)
         last = result.evaluations[-1].model_copy(update={"point": 0.5})
-        counts = ImageCounts(kind="points", pictures=(0,), points=(0.5,), data=data)
+        counts = ImageCounts(kind="points", images=(0,), points=(0.5,), data=data)
         return result.model_copy(update={"val": counts, "evaluations": (*result.evaluations[:-1], last)})
 
     return given

@@ -76,8 +76,8 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         space=plan.space,
         rechecks=tuple(studies.extra_results(study, "recheck")),
         rate_fit=studies.stored_rates(attributes),
-        looks_planned=studies.plans_of_analyses(attributes)[-1],
-        looks_taken=studies.analyses_taken(attributes).analyses,
+        analyses_planned=studies.plans_of_analyses(attributes)[-1],
+        analyses_taken=studies.analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
         **changes,
     )
@@ -96,9 +96,9 @@ def test_phases_follow_each_other_and_the_report_concludes_as_the_last_interim_a
     assert purposes(executor) == ["search", "confirm"]
     assert [name for name, _, _ in display.phases][:2] == ["search", "confirm"]
     sweep = recorded(study)
-    assert sweep.looks_taken[-1].verdict == conclude(sweep).verdict
+    assert sweep.analyses_taken[-1].verdict == conclude(sweep).verdict
     evidence = conclude(sweep).evidence
-    assert evidence is not None and evidence.looks == ANALYSES
+    assert evidence is not None and evidence.analyses == ANALYSES
     assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "tversky", "cross_entropy"}
     assert any("interim analysis 1 of at most 2" in line for line in display.lines)
 
@@ -386,7 +386,7 @@ def test_after_an_interim_analysis_that_ended_it_more_seeds_that_lie_there_are_n
         train(study, trials=7, analyses=THREE)
     sweep = recorded(study)
     evidence = conclude(sweep).evidence
-    assert sweep.looks_taken[-1].seeds == 1 and evidence is not None
+    assert sweep.analyses_taken[-1].seeds == 1 and evidence is not None
     assert {len(f.seeds) for f in evidence.finalists} == {1}
 
 
@@ -489,8 +489,8 @@ def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> 
     train(study, FakeExecutor(began=time.began), display, trials=7, timeout=200, clock=time)
     cut = recorded(study)
     assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
-    assert "time was up before the interim analysis at" in cut.looks_taken[-1].reason
-    assert conclude(cut).verdict == cut.looks_taken[-1].verdict
+    assert "time was up before the interim analysis at" in cut.analyses_taken[-1].reason
+    assert conclude(cut).verdict == cut.analyses_taken[-1].verdict
     again = Time()
     train(study, FakeExecutor(began=again.began), trials=7, timeout=3600, clock=again)
     assert kept(study) == kept(WHOLE)

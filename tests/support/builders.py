@@ -70,8 +70,10 @@ LR = 0.003
 """Learning rate of all trainings."""
 
 
-def dataset(classes: Sequence[str] = BINARY, images: int = 10, side: int = 20, **changes: Any) -> Dataset:
-    """Square images, class c with a share of pixels that falls tenfold from class to class."""
+def dataset(
+    classes: Sequence[str] = BINARY, images: int | Sequence[ImageInfo] = 10, side: int = 20, **changes: Any
+) -> Dataset:
+    """These images, or so many square ones, in which the share of pixels falls tenfold from class to class."""
     total = side * side
     rare = [max(1, total // 10**c // 2) for c in range(1, len(classes))]
     pixels = (total - sum(rare), *rare)
@@ -84,7 +86,9 @@ def dataset(classes: Sequence[str] = BINARY, images: int = 10, side: int = 20, *
         "channels": 3,
         "synthetic": True,
         "store": "nowhere",
-        "pictures": tuple(ImageInfo(stem=f"p{i:03d}", height=side, width=side, pixels=pixels) for i in range(images)),
+        "images": tuple(images)
+        if isinstance(images, Sequence)
+        else tuple(ImageInfo(stem=f"p{i:03d}", height=side, width=side, pixels=pixels) for i in range(images)),
     }
     return Dataset(**values | changes)
 
@@ -102,16 +106,16 @@ def profile(data: Dataset | None = None) -> ImbalanceProfile:
     imbalance = float(pixels[0] / pixels[1]) if data.task == "binary" else float(pixels.max() / pixels.min())
     weights = 1 / share / len(share)
     return ImbalanceProfile(
-        pictures=len(data.pictures),
+        images=len(data.images),
         labelled_pixels=int(pixels.sum()),
         ignored_share=0.0,
-        empty_pictures=0,
+        empty_images=0,
         classes=tuple(
             ClassProfile(
                 name=name,
                 pixel_share=float(s),
-                picture_share=1.0,
-                components=len(data.pictures),
+                image_share=1.0,
+                components=len(data.images),
                 component_pixels=(4.0, 10.0, 20.0),
                 thinness=0.5,
             )
@@ -158,7 +162,7 @@ def histogram_counts(
     data[:, 0, high], data[:, 0, low] = fp, tn
     return ImageCounts(
         kind="histogram",
-        pictures=tuple(range(len(tp)) if images is None else images),
+        images=tuple(range(len(tp)) if images is None else images),
         points=THRESHOLDS,
         data=data,
     )
@@ -169,7 +173,7 @@ def point_counts(class_counts: npt.ArrayLike, images: Sequence[int] | None = Non
     counts = np.asarray(class_counts, dtype=np.int64)
     data = np.repeat(counts[:, None], len(TAUS), axis=1)
     n = len(counts)
-    return ImageCounts(kind="points", pictures=tuple(range(n) if images is None else images), points=TAUS, data=data)
+    return ImageCounts(kind="points", images=tuple(range(n) if images is None else images), points=TAUS, data=data)
 
 
 def counts_from_iou(fg_iou: npt.ArrayLike, foreground: npt.ArrayLike = 200, pixels: int = 10_000) -> ImageCounts:
@@ -210,7 +214,7 @@ def evaluation(step: int, value: float, point: float = 0.5, classes: int = 2, **
         "default": scores(max(0.0, value - 0.01), classes),
         "train_loss": 0.5,
         "lr": 1e-3,
-        "pictures": 4,
+        "images": 4,
         "val_images": 4,
         "seconds": step * 0.1,
     }
@@ -219,10 +223,10 @@ def evaluation(step: int, value: float, point: float = 0.5, classes: int = 2, **
 
 def curve_on_part(on_part: Sequence[float], on_all: float | None = None, steps: int = 100) -> tuple[Evaluation, ...]:
     """A training's evaluations on 8 of 20 images; with `on_all`, the last of them is the end, on all 20."""
-    found = [evaluation(steps * (i + 1) // 4, v, pictures=8, val_images=20) for i, v in enumerate(on_part)]
+    found = [evaluation(steps * (i + 1) // 4, v, images=8, val_images=20) for i, v in enumerate(on_part)]
     if on_all is not None:
         part = found[-1].part_scores
-        found[-1] = evaluation(found[-1].step, on_all, pictures=20, val_images=20, part=part)
+        found[-1] = evaluation(found[-1].step, on_all, images=20, val_images=20, part=part)
     return tuple(found)
 
 
@@ -292,7 +296,7 @@ def confirmation(
         "test": test,
         "run_id": f"run-confirm-{family}-{seed}",
         "predictions": Predictions(
-            pictures=test.pictures[:2], masks=tuple(np.eye(8, dtype=np.uint8) for _ in test.pictures[:2])
+            images=test.images[:2], masks=tuple(np.eye(8, dtype=np.uint8) for _ in test.images[:2])
         ),
     }
     return trial(family, val, number, classes, **values | changes)
@@ -397,7 +401,7 @@ def evidence(
         ),
         "baseline": names.index("cross_entropy") if "cross_entropy" in names else None,
         "rope": rope,
-        "test_pictures": 24,
+        "test_images": 24,
         "constant_miou": 0.49,
     }
     return Evidence(**values | changes)
@@ -468,7 +472,7 @@ def sweep(
     if confirmations is None:
         rng = np.random.default_rng(0)
         levels = {"dice_focal": 0.6, "dice_ce": 0.59, "tversky": 0.5, "cross_entropy": 0.45}
-        confirmations = simulated_confirmations(levels, rng, images=len(data.pictures))
+        confirmations = simulated_confirmations(levels, rng, images=len(data.images))
     values: dict[str, Any] = {
         "study": "toy-20261120T0700",
         "created": "2026-11-20T07:00:00Z",

@@ -30,7 +30,7 @@ from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.workflow.phases import Asked, Stage, train_all
 from sweeper.workflow.settings import Budget
-from sweeper.workflow.status import Signs
+from sweeper.workflow.status import Heartbeat
 from tests.support import builders
 from tests.support.sweeping import Recorder
 
@@ -192,7 +192,7 @@ def train(
     probe: bool = False,
     timeout: float | None = None,
     clock: Callable[[], float] = lambda: 0.0,
-    signs: Signs | None = None,
+    heartbeat: Heartbeat | None = None,
     measure: Measure = nothing_alike,
     learns: Budget | None = None,
     settles: bool = False,
@@ -210,8 +210,8 @@ def train(
     asked = Asked(
         trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None, until=until, settles=settles
     )
-    told = Observers((time, display) if signs is None else (time, display, signs))
-    stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, signs=signs)  # type: ignore[arg-type]
+    told = Observers((time, display) if heartbeat is None else (time, display, heartbeat))
+    stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
     stage.measure, stage.lost = measure, lost
     train_all(stage, decided=lambda _: None)
     return stage

@@ -47,7 +47,7 @@ class Recorder:
     def defer(self) -> None:
         pass
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self.lines.append(text)
 
     def warn(self, text: str) -> None:

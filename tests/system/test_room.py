@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.storage import counted
 from sweeper.system import disk_space as room
-from sweeper.system.disk_space import MB, check_room, keep_within_room, told_when_full
+from sweeper.system.disk_space import MB, check_room, full_disk_explained, keep_within_room
 from tests.cli.test_run import HURRIED, SHORT, sweeper
 from tests.support.folders import folder as write_folder
 from tests.support.sweeping import Recorder, sweep_in
@@ -99,7 +99,7 @@ def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No space left") as full:
             (tmp_path / "small" / "x").write_bytes(bytes(2_000_000))
         full.value.filename = None
-        with pytest.raises(SweeperError, match=words), told_when_full("s", places):
+        with pytest.raises(SweeperError, match=words), full_disk_explained("s", places):
             raise full.value
     with small_disk(tmp_path / "other", 1):
         with pytest.raises(sqlite3.OperationalError) as filled:
@@ -107,7 +107,7 @@ def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
         at = {"the study's storage": tmp_path / "other" / "a.db", "the reports": tmp_path}
         with (
             pytest.raises(SweeperError, match=r"the study's storage, .*other/a.db \(0 MB free\)"),
-            told_when_full("s", at),
+            full_disk_explained("s", at),
         ):
             raise raised_from(filled.value)
 
@@ -121,7 +121,7 @@ def test_a_file_that_is_protected_is_told_with_the_room_that_there_is(tmp_path: 
         with pytest.raises(sqlite3.OperationalError) as refused:
             fill(database)
         words = r"a.db \([1-9][0-9]* MB free\) cannot be written: .*readonly database.*write-protected"
-        with pytest.raises(SweeperError, match=words), told_when_full("s", {"the study's storage": database}):
+        with pytest.raises(SweeperError, match=words), full_disk_explained("s", {"the study's storage": database}):
             raise raised_from(refused.value)
     finally:
         subprocess.run(["chattr", "-i", str(database)], check=True)
@@ -131,7 +131,7 @@ def test_a_servers_own_full_disk_is_not_ours(tmp_path: Path) -> None:
     error = psycopg.errors.DiskFull('could not extend file "base/5/16400": No space left on device')
     with (
         pytest.raises(SweeperError, match=r"the database server has no room left on its own disk") as told,
-        told_when_full("s", {"the reports": tmp_path}),
+        full_disk_explained("s", {"the reports": tmp_path}),
     ):
         raise raised_from(error)
     assert "MB free" not in str(told.value)
@@ -142,7 +142,7 @@ def test_an_error_that_names_its_file_tells_that_disk(code: int, tmp_path: Path)
     places = {"the study's storage": tmp_path / "a.db"}
     with (
         pytest.raises(SweeperError, match=r"a file, /else/where \([0-9]+ MB free\) cannot be written"),
-        told_when_full("s", places),
+        full_disk_explained("s", places),
     ):
         raise OSError(code, os.strerror(code), "/else/where")
 
@@ -156,7 +156,7 @@ def test_other_errors_pass(tmp_path: Path) -> None:
         UsageError("disk is full"),
         sqlite3.Error("locked"),
     ):
-        with pytest.raises(type(error)) as caught, told_when_full(None, {"the reports": tmp_path}):
+        with pytest.raises(type(error)) as caught, full_disk_explained(None, {"the reports": tmp_path}):
             raise error
         assert caught.value is error
 

@@ -327,7 +327,7 @@ def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, l
 
 def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     said, stopped = Warnings(), threading.Event()
-    tracker = begun(uri, "bounded", say=said, stopped=stopped.is_set)
+    tracker = begun(uri, "bounded", log=said, stopped=stopped.is_set)
     assert tracker.catch_up() is None
     monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1.0)
     monkeypatch.setattr(tracker_module, "LAST_SECONDS", 0.1)

@@ -190,7 +190,7 @@ def test_every_run_shows_the_data_set_with_its_profile(uri: str) -> None:
         found[run.data.tags["sweeper.kind"]] = used.tags[0].value
         lines = json.loads(used.dataset.profile)
     assert found == {"sweep": "sweep", "trial": "search", "confirm": "confirmation"}
-    assert lines["images"] == str(profile.pictures) and lines["imbalance"].endswith(" : 1")
+    assert lines["images"] == str(profile.images) and lines["imbalance"].endswith(" : 1")
     share = 100 * profile.classes[1].pixel_share
     assert lines["class crack"].startswith(f"{share:.3g} % of pixels, in ")
 

@@ -65,11 +65,11 @@ def street(tmp_path: Path) -> Dataset:
             writer.append(np.repeat(mask[:, :, None], 3, axis=2), mask)
         writer.finish()
         folder = writer.publish("street")
-    pictures = tuple(
+    images = tuple(
         ImageInfo(stem=str(n), height=m.shape[0], width=m.shape[1], pixels=tuple(int((m == c).sum()) for c in range(4)))
         for n, m in enumerate(MASKS)
     )
-    return builders.dataset(classes=CLASSES, store=str(folder), pictures=pictures)
+    return builders.dataset(classes=CLASSES, store=str(folder), images=images)
 
 
 def balanced(dataset: Dataset, recipe: Recipe = BALANCED) -> Conditions:
@@ -88,9 +88,9 @@ def test_a_third_of_a_batch_is_balanced_and_rounded_as_nnunet_rounds_it() -> Non
 def test_no_crop_is_centred_on_background_nor_on_what_is_not_there(street: Dataset, tiny: Dataset) -> None:
     assert central_classes(street) == ((1, 2, 3), (3,), (2,), ())
     assert set(central_classes(tiny)) <= {(1,), ()}
-    flooded = street.model_copy(update={"pictures": (street.pictures[0].model_copy(update={"pixels": (9, 99, 1, 1)}),)})
+    flooded = street.model_copy(update={"images": (street.images[0].model_copy(update={"pixels": (9, 99, 1, 1)}),)})
     assert central_classes(flooded) == ((0, 2, 3),)  # the commonest of several is their background
-    inverse = tiny.model_copy(update={"pictures": (tiny.pictures[0].model_copy(update={"pixels": (9, 99)}),)})
+    inverse = tiny.model_copy(update={"images": (tiny.images[0].model_copy(update={"pixels": (9, 99)}),)})
     assert central_classes(inverse) == ((1,),)  # of two it is class 0, however rare
 
 

@@ -33,12 +33,12 @@ Sweeper = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> studies.SteadyStorage:
+def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> studies.RetryingStorage:
     """A study of real images whose trainings were invented, and which recommends `dice`."""
     return study_of(tmp_path, tiny, SMALL, monkeypatch)
 
 
-def study_of(tmp_path: Path, tiny: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> studies.SteadyStorage:
+def study_of(tmp_path: Path, tiny: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> studies.RetryingStorage:
     monkeypatch.setattr(faking, "DATA", tiny)
     plan = new_plan(conditions=Conditions(dataset=tiny, recipe=recipe, seed=0))
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
@@ -60,7 +60,7 @@ class Stops(Recorder):
 
 
 def trained(
-    study: studies.SteadyStorage,
+    study: studies.RetryingStorage,
     folder: Path,
     stop: Recorder | None = None,
     speaker: Recorder | None = None,
@@ -74,7 +74,7 @@ def trained(
 
 @pytest.mark.slow
 def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
-    study: studies.SteadyStorage, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+    study: studies.RetryingStorage, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
     scored: list[tuple[int, ...]] = []
@@ -98,7 +98,7 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     least = trained(study, tmp_path, on="train", steps=4)
     assert seen[-1] == split.train and scored[1:] == [split.val, split.test] and least.val is not None
     whole = trained(study, tmp_path, on="all", steps=4, seed=7)
-    assert seen[-1] == tuple(range(len(tiny.pictures))) and whole.test is None and len(scored) == 3
+    assert seen[-1] == tuple(range(len(tiny.images))) and whole.test is None and len(scored) == 3
     answer = answer_of(study, "s", "test")
     assert whole.point == answer.point and "recommended" in whole.point_from
     # What predicts is the last one; export takes it along.
@@ -113,7 +113,7 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
 
 
 def test_what_torch_has_in_no_deterministic_form_is_told_in_its_words(
-    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: studies.RetryingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a study that was made on a CPU, where every loss had one, and is trained on a GPU."""
 
@@ -137,7 +137,7 @@ def test_nothing_is_recorded_where_a_recording_that_goes_wrong_would_end_the_com
 
 
 @pytest.mark.slow
-def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_path: Path) -> None:
+def test_what_was_stopped_goes_on_bit_for_bit(study: studies.RetryingStorage, tmp_path: Path) -> None:
     whole = trained(study, tmp_path / "a", steps=9)
     with pytest.raises(
         InterruptedSweepError, match=r"stopped at step \d of 9; the checkpoint is .*final-00001-\w{8}.pt"
@@ -157,7 +157,7 @@ def test_what_was_stopped_goes_on_bit_for_bit(study: studies.SteadyStorage, tmp_
 
 @pytest.mark.slow
 def test_another_configuration_of_the_same_budget_is_another_network(
-    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: studies.RetryingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(final_training, "judge", lambda _: Collapse.NONE)  # what learned nothing is not taken
     first, before = trained(study, tmp_path, steps=4), answer_of(study, "s", "test")
@@ -173,7 +173,7 @@ def test_another_configuration_of_the_same_budget_is_another_network(
 
 
 def test_a_network_that_learned_nothing_is_kept_and_not_taken(
-    study: studies.SteadyStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: studies.RetryingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(final_training, "judge", lambda _: Collapse.CLASS_NEVER_PREDICTED)
     good = trained(study, tmp_path, steps=4)
@@ -189,7 +189,7 @@ def test_a_network_that_learned_nothing_is_kept_and_not_taken(
     "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), torch.OutOfMemoryError("no")]
 )
 def test_want_of_memory_is_told_with_what_helps_a_final_training(
-    study: studies.SteadyStorage, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, error: Exception
+    study: studies.RetryingStorage, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def out(*_: object) -> float:
         raise error
@@ -203,7 +203,7 @@ def test_want_of_memory_is_told_with_what_helps_a_final_training(
 
 
 def test_the_command_says_what_it_made_and_refuses_in_words(
-    study: studies.SteadyStorage, sweeper: Sweeper, tmp_path: Path
+    study: studies.RetryingStorage, sweeper: Sweeper, tmp_path: Path
 ) -> None:
     given = ("train", "s", "--steps", 4, "--device", "cpu")
     status, out, err = sweeper(*given)

@@ -247,7 +247,7 @@ def test_the_recipe_is_the_networks_and_what_belongs_to_others_is_refused(nets: 
     def asked(**options: Any) -> Any:
         settings = Settings(model="own_nets:build", **options)
         return make_recipe(
-            settings, tiny, probe("cpu"), training_images=9, has_weights=lambda name: False, say=lambda _: None
+            settings, tiny, probe("cpu"), training_images=9, has_weights=lambda name: False, log=lambda _: None
         )
 
     recipe = asked()

@@ -330,8 +330,8 @@ def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: p
     monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     result = train(tiny)
     split = divide(tiny, test_seed=0, seed=0)
-    assert [e.pictures for e in result.evaluations] == [1, 1, 1, len(split.val)]
-    assert result.val is not None and result.val.pictures == split.val
+    assert [e.images for e in result.evaluations] == [1, 1, 1, len(split.val)]
+    assert result.val is not None and result.val.images == split.val
     assert result.value == result.evaluations[-1].value
     assert result.test is None
 
@@ -355,7 +355,7 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
         value = float(metrics.objective(at.sum(axis=0), metrics.present(at), metric))
     assert [e.complete for e in (*rungs, last)] == [False, False, False, True]
     assert all(e.part is None and e.part_value == e.value for e in rungs)
-    assert last.part is not None and last.part.pictures == 1 < last.pictures == last.val_images
+    assert last.part is not None and last.part.images == 1 < last.images == last.val_images
     assert last.part_value == last.part.value == pytest.approx(value) and last.part.point == point
     assert last.part_miou == last.part.chosen.miou
     assert last.part_value != last.value
@@ -369,8 +369,8 @@ def test_nothing_is_told_apart_where_the_rungs_see_all_images(tiny: Dataset) -> 
 def test_a_confirmation_is_scored_on_the_locked_test_split(tiny: Dataset) -> None:
     split = divide(tiny, test_seed=0, seed=0)
     result = train(tiny, purpose="confirm", seed=1000, keep_predictions=2)
-    assert result.test is not None and result.test.pictures == split.test
-    assert result.predictions is not None and result.predictions.pictures == split.test[:2]
+    assert result.test is not None and result.test.images == split.test
+    assert result.predictions is not None and result.predictions.images == split.test[:2]
     point = result.evaluations[-1].point
     shown = metrics.at_point(result.test, point)[0, 1]
     assert int(result.predictions.masks[0].sum()) == shown[0] + shown[1]
@@ -380,13 +380,13 @@ def test_a_confirmation_measures_boundaries_lines_and_confidence_of_the_same_pix
     result = train(tiny, purpose="confirm", seed=1000, keep_predictions=99)
     detail, counts = result.detail, result.test
     assert detail is not None and counts is not None and result.predictions is not None
-    assert detail.pictures == counts.pictures == result.predictions.pictures
+    assert detail.images == counts.images == result.predictions.images
     at_default = metrics.at_point(counts, 0.5)
     labelled, right = detail.confidence[:, :, 0].sum(axis=1), detail.confidence[:, :, 1].sum(axis=1)
     np.testing.assert_array_equal(labelled, at_default[:, 0].sum(axis=1))
     np.testing.assert_array_equal(right, at_default[:, :, 0].sum(axis=1))
     store = open_store(tiny.store)
-    for n, index in enumerate(detail.pictures):
+    for n, index in enumerate(detail.images):
         wanted = boundary_counts(store.mask(index), result.predictions.masks[n], 2, 2)
         np.testing.assert_array_equal(detail.boundary[n], wanted)
     assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0

@@ -75,7 +75,7 @@ def test_the_exported_network_answers_as_the_confirmed_one(
         "np.save('answer.npy', predict(load(), torch.from_numpy(np.load('images.npy'))).numpy())"
     )
     subprocess.run([sys.executable, "-c", code], cwd=out, check=True, capture_output=True, text=True)
-    assert result.predictions is not None and result.predictions.pictures == test
+    assert result.predictions is not None and result.predictions.images == test
     answer = np.load(out / "answer.npy")
     assert np.mean(answer == np.stack(result.predictions.masks)) > 0.9999
 

@@ -135,9 +135,9 @@ def rotated(run: TrialResult, folds: int, first: int, points: tuple[float, ...] 
     assert run.test is not None
     found = []
     for k in range(folds):
-        rows = [i for i in range(len(run.test.pictures)) if (i + run.spec.seed) % folds == k]
+        rows = [i for i in range(len(run.test.images)) if (i + run.spec.seed) % folds == k]
         test = run.test.model_copy(
-            update={"pictures": tuple(run.test.pictures[i] for i in rows), "data": run.test.data[rows]}
+            update={"images": tuple(run.test.images[i] for i in rows), "data": run.test.data[rows]}
         )
         spec = run.spec.model_copy(update={"fold": k, "number": first + k})
         found.append(run.model_copy(update={"spec": spec, "test": test, "predictions": None}))
@@ -159,7 +159,7 @@ def test_a_rotation_is_weighed_like_one_training_scored_on_all_images() -> None:
         whole = weigh(simulated(None), SEARCH, classes=builders.BINARY, groups=grouped)
         folded = weigh(simulated(4), SEARCH, classes=builders.BINARY, groups=grouped)
         assert (whole.folds, folded.folds) == (None, 4)
-        assert folded.comparisons == whole.comparisons and folded.test_pictures == whole.test_pictures == 24
+        assert folded.comparisons == whole.comparisons and folded.test_images == whole.test_images == 24
         for one, two in zip(folded.finalists, whole.finalists, strict=True):
             assert (one.family, one.miou, one.fg_iou, one.seeds) == (two.family, two.miou, two.fg_iou, two.seeds)
             assert (one.trainings, two.trainings) == (12, 3)
@@ -189,7 +189,7 @@ def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None
     dice = next(f for f in after.finalists if f.family == "dice")
     assert target.test is not None
     missed = target.test.data.astype(np.int64)
-    assert dice.collapses == 1 and after.test_pictures == 24
+    assert dice.collapses == 1 and after.test_images == 24
 
     counts = np.zeros((2, 3), dtype=np.int64)
     for run in by_seed(r for r in runs if r.spec.family == "dice")[target.spec.seed].runs:
@@ -220,7 +220,7 @@ def test_seeds_on_different_folds_are_not_weighed_together() -> None:
 
 _TOY = builders.dataset(images=12)
 DATA = _TOY.model_copy(
-    update={"pictures": tuple(p.model_copy(update={"group": GROUPS[i // 2]}) for i, p in enumerate(_TOY.pictures))}
+    update={"images": tuple(p.model_copy(update={"group": GROUPS[i // 2]}) for i, p in enumerate(_TOY.images))}
 )
 CONDITIONS = builders.conditions(DATA).model_copy(update={"folds": 3})
 PLAN = faking.new_plan(conditions=CONDITIONS)
@@ -234,7 +234,7 @@ def fold_result(spec: TrialSpec) -> TrialResult:
     images = split_of(CONDITIONS, spec.seed, spec.fold).test
     noise = np.random.default_rng([spec.seed, 7]).normal(0, 0.1, 12)[list(images)]
     test = builders.counts_from_iou(np.clip((found.value or 0) + noise, 0.05, 0.95))
-    return found.model_copy(update={"test": test.model_copy(update={"pictures": images})})
+    return found.model_copy(update={"test": test.model_copy(update={"images": images})})
 
 
 def train(study: optuna.Study, **options: Any) -> list[TrialResult]:
@@ -248,11 +248,11 @@ def test_every_seed_of_every_finalist_scores_each_image_once_on_common_folds() -
     shared: dict[tuple[int, int | None], set[tuple[int, ...]]] = defaultdict(set)
     for run in runs:
         assert run.test is not None
-        scored[run.spec.family, run.spec.seed] += run.test.pictures
-        shared[run.spec.seed, run.spec.fold].add(run.test.pictures)
-        groups = {DATA.pictures[i].group for i in run.test.pictures}
+        scored[run.spec.family, run.spec.seed] += run.test.images
+        shared[run.spec.seed, run.spec.fold].add(run.test.images)
+        groups = {DATA.images[i].group for i in run.test.images}
         split = split_of(CONDITIONS, run.spec.seed, run.spec.fold)
-        assert not groups & {DATA.pictures[i].group for i in (*split.train, *split.val)}
+        assert not groups & {DATA.images[i].group for i in (*split.train, *split.val)}
     assert len(scored) >= 2 * 4  # four finalists, two seeds at least
     assert all(sorted(images) == list(range(12)) for images in scored.values())
     assert all(len(images) == 1 for images in shared.values())  # paired: the same for all finalists
@@ -332,9 +332,9 @@ def test_the_search_of_a_real_sweep_leaves_no_image_out_and_the_confirmation_tes
     assert sorted(search.train + search.val) == list(range(15))
     scored: dict[tuple[str, int], list[int]] = defaultdict(list)
     for run in outcome.sweep.confirmations:
-        assert run.test is not None and run.val is not None and not set(run.val.pictures) & set(run.test.pictures)
-        assert run.detail is not None and run.detail.pictures == run.test.pictures
-        scored[run.spec.family, run.spec.seed] += run.test.pictures
+        assert run.test is not None and run.val is not None and not set(run.val.images) & set(run.test.images)
+        assert run.detail is not None and run.detail.images == run.test.images
+        scored[run.spec.family, run.spec.seed] += run.test.images
     assert scored and all(sorted(images) == list(range(15)) for images in scored.values())
 
 
@@ -359,7 +359,7 @@ def test_figures_and_preferences_of_folds_are_drawn(outcome: Any) -> None:
     drawn = {path.stem for path in outcome.paths.figures.iterdir()}
     assert {"finalists", "curves", "threshold", "predictions"} <= drawn
     evidence = outcome.recommendation.evidence
-    assert evidence is not None and evidence.test_pictures == 15
+    assert evidence is not None and evidence.test_images == 15
     assert {p.name for p in evidence.preferences} >= {"misses", "boundaries", "thin_structures", "probabilities"}
 
 

@@ -57,7 +57,7 @@ def test_the_plan_is_one_sentence() -> None:
 
 def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
     said: list[str] = []
-    forecast = Forecast(TO_COME, lambda: 2, say=said.append)
+    forecast = Forecast(TO_COME, lambda: 2, log=said.append)
     assert forecast.left() is None and forecast.text() == ""
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
     forecast.notify(Evaluated(one.spec, one.evaluations[0]))
@@ -167,7 +167,7 @@ def test_the_next_commands_follow_from_the_verdict(evidence: Evidence, changes: 
 def test_more_seeds_are_a_range_that_takes_none_away(planned: tuple[int, int], had: int, expected: str) -> None:
     seeds = {name: {"seeds": tuple(range(had))} for name in ("dice", "tversky")}
     analyses = tuple(InterimAnalysis(seeds=s, error=0.05, spent=0.05) for s in planned)
-    open_ = builders.evidence({"dice": 0.71, "tversky": 0.7}, half=0.05, finalists=seeds, looks=analyses)
+    open_ = builders.evidence({"dice": 0.71, "tversky": 0.7}, half=0.05, finalists=seeds, analyses=analyses)
     found = next_steps(outcome(open_), Settings())[-1][0]
     assert found.endswith(f" --confirm-seeds {expected}") and seed_range(expected)
 

@@ -71,7 +71,7 @@ def write_images(dataset: Dataset, indices: tuple[int, ...], folder: Path) -> No
     folder.mkdir()
     store = open_store(dataset.store)
     for index in indices:
-        Image.fromarray(np.asarray(store.image(index))).save(folder / f"{dataset.pictures[index].stem}.png")
+        Image.fromarray(np.asarray(store.image(index))).save(folder / f"{dataset.images[index].stem}.png")
 
 
 @pytest.mark.parametrize("case", ["binary", "bfloat16", "multiclass", "deep", "resized"])
@@ -90,16 +90,16 @@ def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
     shown = result.predictions
     assert shown is not None and np.mean([mask.mean() for mask in shown.masks]) > 0
     if case != "deep":
-        write_images(native, shown.pictures, tmp_path / "new")
+        write_images(native, shown.images, tmp_path / "new")
     where = (
         [tmp_path / "new"]
         if case != "deep"
-        else [tmp_path / "deep" / "images" / f"{dataset.pictures[i].stem}.tif" for i in shown.pictures]
+        else [tmp_path / "deep" / "images" / f"{dataset.images[i].stem}.tif" for i in shown.images]
     )
     status, _, err = sweeper("predict", "--weights", path, *where, "--out", "answers", "--device", "cpu")
     assert status == 0, err
-    for index, mask in zip(shown.pictures, shown.masks, strict=True):
-        image = native.pictures[index]
+    for index, mask in zip(shown.images, shown.masks, strict=True):
+        image = native.images[index]
         written = np.asarray(Image.open(tmp_path / "answers" / "masks" / f"{image.stem}.png"))
         assert written.tobytes() == enlarge_mask(mask, (image.height, image.width)).tobytes()
         overlay = np.asarray(Image.open(tmp_path / "answers" / "overlays" / f"{image.stem}.png"))
@@ -141,7 +141,7 @@ def test_probabilities_and_the_operating_point(
     dataset = tiny if task == "binary" else tiny_street
     path, _ = confirmed(dataset, tmp_path)
     write_images(dataset, (0,), tmp_path / "new")
-    name = dataset.pictures[0].stem
+    name = dataset.images[0].stem
     point = 0.3 if task == "binary" else 0.0
     given = ("predict", "--weights", path, tmp_path / "new" / f"{name}.png", "--out", "a", "--probabilities")
     status, out, _ = sweeper(*given, "--point", point, "--json")

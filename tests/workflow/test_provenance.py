@@ -9,7 +9,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core import provenance
-from sweeper.core.provenance import Newcomers, trained_by
+from sweeper.core.provenance import ProvenanceChanges, trained_by
 from sweeper.core.records import Dataset, TrainedBy
 from sweeper.data import open_store
 from sweeper.evidence.recommendation import recommend, recommendation_json
@@ -87,13 +87,13 @@ def test_trainings_are_attributed_to_what_trained_them() -> None:
 def test_other_versions_and_devices_are_told_once() -> None:
     sweep = builders.sweep(trials=mixed())
     one, _, two, _ = sweep.trials
-    newcomers = Newcomers([one], OLD)
-    assert newcomers.of_session(OLD) is None
-    assert "torch 2.11 → 2.12" in str(newcomers.of_session(NEW)) and newcomers.of_session(NEW) is None
-    text = newcomers.of_result(two)
+    changes = ProvenanceChanges([one], OLD)
+    assert changes.of_session(OLD) is None
+    assert "torch 2.11 → 2.12" in str(changes.of_session(NEW)) and changes.of_session(NEW) is None
+    text = changes.of_result(two)
     assert text is not None and "on cpu, 2 threads (before: cpu, 1 thread)" in text and "versions" not in text[:40]
-    assert newcomers.of_result(two) is None
-    fresh = Newcomers([], OLD)
+    assert changes.of_result(two) is None
+    fresh = ProvenanceChanges([], OLD)
     assert fresh.of_session(NEW) is None and fresh.of_result(two) is None, "a new study has nothing before it"
     assert provenance.describe_change({"a": "1"}, {"a": "1", "b": "2"}) == "b none → 2"
 

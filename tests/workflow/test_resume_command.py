@@ -13,7 +13,7 @@ from sweeper.core.errors import LostStudyError, SweeperError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import resume_command
-from sweeper.system.disk_space import told_when_full
+from sweeper.system.disk_space import full_disk_explained
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.status import Life, diagnose
 from tests.support import builders
@@ -49,7 +49,7 @@ def test_the_command_is_read_as_the_storage_that_it_was_made_for(monkeypatch: py
 def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: str, words: str) -> None:
     shown = f"sweeper run --study s --resume {words}"
     assert shown in str(LostStudyError("s", storage))
-    with pytest.raises(SweeperError) as caught, told_when_full("s", {"the reports": tmp_path}, storage=storage):
+    with pytest.raises(SweeperError) as caught, full_disk_explained("s", {"the reports": tmp_path}, storage=storage):
         raise OSError(28, "No space left on device")
     assert shown in str(caught.value)
     life = Life(study="s", state="failed", written=1.0, progress=1.0, pid=1, host="elsewhere")

@@ -94,7 +94,7 @@ def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:
 
 def recipe_of(hardware: Hardware = CPU, **options: Any) -> Recipe:
     chosen = Settings(**options)
-    return make_recipe(chosen, DATA, hardware, training_images=30, has_weights=lambda _: False, say=lambda _: None)
+    return make_recipe(chosen, DATA, hardware, training_images=30, has_weights=lambda _: False, log=lambda _: None)
 
 
 def test_the_encoders_depth_follows_the_device_or_the_option() -> None:
@@ -113,10 +113,10 @@ def test_a_crop_must_fit_the_stride_of_the_depth_that_was_asked_for() -> None:
 
 def test_balanced_crops_are_named_and_said_to_change_nothing_where_images_fit_into_them() -> None:
     told: list[str] = []
-    side = max(max(p.height, p.width) for p in DATA.pictures)
+    side = max(max(p.height, p.width) for p in DATA.images)
     for size in (side - side % 32 - 32, side - side % 32 + 32):
         settings = Settings(crops="balanced", size=size)
-        recipe = make_recipe(settings, DATA, CPU, training_images=30, has_weights=lambda _: False, say=told.append)
+        recipe = make_recipe(settings, DATA, CPU, training_images=30, has_weights=lambda _: False, log=told.append)
         assert f"{size}² balanced crops" in describe(recipe)
     assert told == [f"--crops balanced changes nothing: every image of {DATA.name} fits into a crop of {size}²"]
     assert "balanced" not in describe(recipe_of())

@@ -25,8 +25,8 @@ from sweeper.workflow.status import (
     FAILURES,
     REPORT,
     SILENT_SECONDS,
+    Heartbeat,
     Life,
-    Signs,
     diagnose,
     read_life,
     status_file,
@@ -52,30 +52,30 @@ def life_at(path: Path) -> Life:
 
 def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "status" / "s.json"
-    with Signs(path, "s", clock) as signs:
+    with Heartbeat(path, "s", clock) as heartbeat:
         assert (life_at(path).state, life_at(path).pid) == ("running", os.getpid())
-        signs.phase("search", 1, 9)
+        heartbeat.phase("search", 1, 9)
         clock.now += 5
-        signs.beat()
+        heartbeat.beat()
         assert life_at(path).written == 1_000_000.0, "a beat is written now and then alone"
         clock.now += BEAT_SECONDS
-        signs.beat()
+        heartbeat.beat()
         assert life_at(path).written == clock.now and life_at(path).progress == 1_000_000.0
         spec = builders.spec()
-        signs.notify(Evaluated(spec, builders.evaluation(4, 0.5)))
+        heartbeat.notify(Evaluated(spec, builders.evaluation(4, 0.5)))
         assert life_at(path).progress == clock.now
         for number in range(2):
             clock.now += 1
-            signs.notify(Stored(builders.failed_trial(number=number, reason="it raised")))
+            heartbeat.notify(Stored(builders.failed_trial(number=number, reason="it raised")))
         found = life_at(path)
         assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
         assert found.progress == clock.now - 2, "a failure is no progress"
-        signs.notify(Dropped(spec, "it hung", died=True))
+        heartbeat.notify(Dropped(spec, "it hung", died=True))
         assert life_at(path).dropped == 1 and life_at(path).last_reason == "it hung"
-        signs.notify(Stored(builders.trial("dice", 0.5, 3)))
+        heartbeat.notify(Stored(builders.trial("dice", 0.5, 3)))
         assert (life_at(path).failures, life_at(path).dropped) == (0, 0)
         clock.now -= 7200  # the clock was set back
-        signs.beat()
+        heartbeat.beat()
         assert life_at(path).written == clock.now
     assert life_at(path).state == "finished"
     assert list(path.parent.iterdir()) == [path]
@@ -91,15 +91,15 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
     ],
 )
 def test_how_a_sweep_ended_is_there(tmp_path: Path, error: BaseException, state: str) -> None:
-    with pytest.raises(type(error)), Signs(tmp_path / "s.json", "s"):
+    with pytest.raises(type(error)), Heartbeat(tmp_path / "s.json", "s"):
         raise error
     assert life_at(tmp_path / "s.json").state == state
 
 
 def test_a_folder_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("a file where the folder would be")
-    with Signs(tmp_path / "status" / "s.json", "s") as signs:
-        signs.phase("search", 0, 3)
+    with Heartbeat(tmp_path / "status" / "s.json", "s") as heartbeat:
+        heartbeat.phase("search", 0, 3)
     assert read_life(tmp_path / "status" / "s.json") is None
 
 
@@ -139,7 +139,7 @@ def test_what_needs_a_hand_is_told() -> None:
 def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
     """All phases with trainings that cost nothing: the loop beats, failures in a row are counted."""
     path = tmp_path / "s.json"
-    signs = Signs(path, "s")
+    heartbeat = Heartbeat(path, "s")
     study = new_study()
     seen: list[Life] = []
 
@@ -147,11 +147,11 @@ def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
         seen.append(life_at(path))
         return builders.failed_trial(spec.family, spec.number, spec=spec)
 
-    train(study, FakeExecutor(fails), trials=4, signs=signs)
+    train(study, FakeExecutor(fails), trials=4, heartbeat=heartbeat)
     assert seen[0].phase == "search" and seen[0].total == 4
     assert [life.failures for life in seen] == [0, 1, 2, 3] and life_at(path).failures == 4
     phases: list[str] = []
-    train(new_study(), FakeExecutor(began=lambda _: phases.append(life_at(path).phase)), trials=9, signs=signs)
+    train(new_study(), FakeExecutor(began=lambda _: phases.append(life_at(path).phase)), trials=9, heartbeat=heartbeat)
     assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and life_at(path).failures == 0
 
 
@@ -165,8 +165,8 @@ def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> 
             return 1000.0 if so_far.count(of) >= 4 else 0.0
 
         executor = FakeExecutor(began=lambda spec, told=begun: told.append(spec.purpose), workers=4)  # type: ignore[misc]
-        signs = Signs(path, "s")
-        train(new_study(), executor, recorder, trials=9, timeout=1000.0, clock=gone, signs=signs)
+        heartbeat = Heartbeat(path, "s")
+        train(new_study(), executor, recorder, trials=9, timeout=1000.0, clock=gone, heartbeat=heartbeat)
         assert len(recorder.dropped) >= FAILURES and recorder.dropped[-1].purpose == purpose
         assert diagnose(life_at(path), life_at(path).written).problems == ()
         assert (life_at(path).dropped, life_at(path).last_reason) == (0, None)
@@ -176,7 +176,7 @@ def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> 
         seen.append(life_at(path))
         return Lost(spec, "worker killed by signal 9")
 
-    train(new_study(), FakeExecutor(dies), trials=4, signs=Signs(path, "s"))
+    train(new_study(), FakeExecutor(dies), trials=4, heartbeat=Heartbeat(path, "s"))
     assert max(life.dropped for life in seen) >= FAILURES
 
 
@@ -220,17 +220,17 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pyte
 
     with pytest.raises(UsageError, match="nothing is known of study 'a'"):
         asked("a")
-    with Signs(status_file(storage, "a"), "a") as signs:
-        signs.phase("confirm", 2, 6)
+    with Heartbeat(status_file(storage, "a"), "a") as heartbeat:
+        heartbeat.phase("confirm", 2, 6)
         status, text = asked("a")
         assert status == 0 and text.startswith("ok") and "confirm 2/6" in text
-        signs.phase(REPORT, 0, 0)
+        heartbeat.phase(REPORT, 0, 0)
         assert "running, report, last progress" in asked("a")[1]
         with monkeypatch.context() as patched:
             patched.setattr(life, "QUIET_SECONDS", 0.0)
             status, text = asked("a")
         assert status == 0 and text.startswith("silent") and "no sign of life for 0 s" in text
-    with pytest.raises(RuntimeError), Signs(status_file(storage, "b"), "b"):
+    with pytest.raises(RuntimeError), Heartbeat(status_file(storage, "b"), "b"):
         raise RuntimeError
     assert asked("a")[0] == 0
     status, text = asked("--json")

@@ -63,7 +63,7 @@ class Dataset(Record):
     synthetic: bool
     store: str
     """Folder of the decoded pixels (`sweeper.data.store`)."""
-    pictures: tuple[ImageInfo, ...] = Field(min_length=1)
+    images: tuple[ImageInfo, ...] = Field(min_length=1)
     warnings: tuple[str, ...] = ()
     """What is allowed but should be known, in sentences."""
     notes: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Dataset(Record):
 
     def class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class, shape (C,), over the images `indices` (None = all)."""
-        chosen = self.pictures if indices is None else [self.pictures[i] for i in indices]
+        chosen = self.images if indices is None else [self.images[i] for i in indices]
         counts: npt.NDArray[np.int64] = np.array([p.pixels for p in chosen], dtype=np.int64)
         summed: npt.NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
         return summed

@@ -24,8 +24,8 @@ class Interval(Record):
     se_both: float = 0.0
     """The part of `se_seed` that comes from what single trainings do to single images: it falls with more seeds and
     with more images."""
-    lent: float = 0.0
-    """Degrees of freedom of `se_seed` beyond seeds − 1, lent by the other pairs' variances, towards whose mean it was
+    borrowed: float = 0.0
+    """Degrees of freedom of `se_seed` beyond seeds − 1, borrowed from the other pairs, towards whose mean it was
     drawn (`sweeper.evidence.moderated_variance`)."""
 
 
@@ -226,14 +226,14 @@ class Contest(Record):
     scope: Scope = "both"
     paired: bool = True
     """Whether a seed is the same condition for all; else each has its own, and `seeds` only counts them."""
-    test_pictures: int
+    test_images: int
     test_groups: int | None = None
     """Groups of related test images, which count as one image each; None = every image is its own."""
     few_groups: int | None = None
     """How many groups of related test images there are, where they are fewer than 5; each is one unit even so."""
-    looks: tuple[InterimAnalysis, ...] = ()
+    analyses: tuple[InterimAnalysis, ...] = ()
     """The interim analyses that were planned; () = a single one."""
-    look: int = 0
+    analysis_index: int = 0
     """Which of them this is, from 0. A comparison's interval is at 1 − error of the interim analysis at which its
     common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
 

@@ -11,7 +11,7 @@ class ClassProfile(Record):
     name: str
     pixel_share: float
     """Share of the labelled pixels, 0–1."""
-    picture_share: float
+    image_share: float
     """Prevalence: share of the images in which it occurs, 0–1."""
     components: int
     """Connected components (8-neighbourhood) over all images."""
@@ -24,11 +24,11 @@ class ClassProfile(Record):
 class ImbalanceProfile(Record):
     """The imbalance fingerprint of a data set's labels."""
 
-    pictures: int
+    images: int
     labelled_pixels: int
     ignored_share: float
     """Share of all pixels without a label, 0–1."""
-    empty_pictures: int
+    empty_images: int
     """Images with nothing but class 0 (and unlabelled pixels)."""
     classes: tuple[ClassProfile, ...]
     imbalance: float

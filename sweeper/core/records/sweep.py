@@ -50,15 +50,15 @@ class SweepRecord(Record):
     rate is searched."""
     same_losses: tuple[SameLoss, ...] = ()
     """Search trials that count as a simpler loss, of which they are another name."""
-    looks_planned: tuple[InterimAnalysis, ...] = ()
-    looks_taken: tuple[AnalysisTaken, ...] = ()
+    analyses_planned: tuple[InterimAnalysis, ...] = ()
+    analyses_taken: tuple[AnalysisTaken, ...] = ()
     timeout: float | None = None
     """Seconds that the sweep was given; None = no limit."""
     cut: tuple[str, ...] = ()
     """What the time limit cut short, in sentences."""
     experiment_id: str | None
     parent_run_id: str | None
-    looks: int = 1
+    conclusions: int = 1
     """How many times it was concluded, each with other confirmations, interim analyses or ROPE than the time before."""
     workers: int | None = None
     """Processes that trained at a time; None = not known."""

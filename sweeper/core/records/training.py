@@ -39,7 +39,7 @@ class Conditions(Record):
 
     @model_validator(mode="after")
     def _says_what_crops_hold(self) -> Self:
-        images, rows = len(self.dataset.pictures), len(self.crop_pixels or ())
+        images, rows = len(self.dataset.images), len(self.crop_pixels or ())
         if self.recipe.crops == "balanced" and rows != images:
             raise ValueError(
                 f"balanced crops need crop_pixels with one row for each of {images} images, got {rows}; "
@@ -124,7 +124,7 @@ class ImageCounts(Record):
     """
 
     kind: Literal["histogram", "points"]
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
     """Indices into `Dataset.images`; of pooled counts, numbers of the groups."""
     pooled_from: int | None = None
     """How many images there were before they were pooled into groups; None = not pooled."""
@@ -183,7 +183,7 @@ class PartScores(Record):
     chosen: Scores
     default: Scores
     """At 0.5 (binary) or τ = 0 (multi-class)."""
-    pictures: int
+    images: int
 
 
 class Evaluation(Record):
@@ -204,7 +204,7 @@ class Evaluation(Record):
     train_loss: float | None
     """Mean training loss since the last evaluation; None where it was not finite."""
     lr: float
-    pictures: int
+    images: int
     """How many images it was scored on."""
     val_images: int
     """How many there are for validation."""
@@ -216,7 +216,7 @@ class Evaluation(Record):
     @property
     def complete(self) -> bool:
         """Whether it was scored on all validation images."""
-        return self.pictures == self.val_images
+        return self.images == self.val_images
 
     @property
     def part_value(self) -> float:
@@ -233,7 +233,7 @@ class Evaluation(Record):
         """All that is known on these images."""
         if self.part is not None:
             return self.part
-        known = {name: getattr(self, name) for name in ("value", "point", "chosen", "default", "pictures")}
+        known = {name: getattr(self, name) for name in ("value", "point", "chosen", "default", "images")}
         return PartScores(**known)
 
 
@@ -244,7 +244,7 @@ class TestDetail(Record):
     """
 
     __test__ = False  # not one of pytest's
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
     pooled_from: int | None = None
     boundary_pixels: int = Field(ge=1)
     """Width of the band along class boundaries, in pixels."""
@@ -262,7 +262,7 @@ class TestDetail(Record):
 class Predictions(Record):
     """Label maps of some test images at the run's operating point, for looking at."""
 
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
     masks: tuple[Array, ...]
     """(H, W) uint8 class indices, one per image."""
 

@@ -26,7 +26,7 @@ class Finding(Record):
     severity: Severity
     text: str
     """For people: what was found, with its numbers, and what to do."""
-    pictures: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     """Stems of the suspects, all of them; the text may name fewer. Empty: it is about the whole set."""
 
 

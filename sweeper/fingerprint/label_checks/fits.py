@@ -12,7 +12,7 @@ from sweeper.core.records import Dataset
 from sweeper.core.text import count, minus
 from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
-from sweeper.fingerprint.label_checks.measure import Signs
+from sweeper.fingerprint.label_checks.measure import ImageFeatures
 
 MISFIT = 2.5
 """Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks lie below, no true one."""
@@ -39,9 +39,9 @@ class _Shared(NamedTuple):
         return bool(self.fits and self.misfits)
 
 
-def identical_masks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
+def identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """One drawn mask on images that differ; where edges tell, which of them is wrong."""
-    sets = list(_shared(dataset, signs))
+    sets = list(_shared(dataset, features))
     told, untold = [s for s in sets if s.told], [s for s in sets if not s.told]
     if len(told) > ONE_BY_ONE:
         pairs = some([f"{some(s.misfits)} that of {some(s.fits)}" for s in told], ONE_BY_ONE)
@@ -52,7 +52,7 @@ def identical_masks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Findin
                 f"{len(told)} masks are carried by other images too, byte for byte, on whose edges their contours do "
                 f"not lie: {pairs}. Label these images again, or leave them out with --exclude."
             ),
-            pictures=tuple(stem for s in told for stem in s.misfits),
+            images=tuple(stem for s in told for stem in s.misfits),
         )
     else:
         yield from map(_wrong, told)
@@ -65,27 +65,27 @@ def identical_masks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Findin
                 f"{len(untold)} masks are byte-identical on different images: {named}. Some labels are probably "
                 "wrong, and edges cannot tell which; look at them."
             ),
-            pictures=tuple(stem for s in untold for stem in s.stems),
+            images=tuple(stem for s in untold for stem in s.stems),
         )
     else:
         yield from map(_doubtful, untold)
 
 
-def _shared(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[_Shared]:
+def _shared(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[_Shared]:
     same: dict[bytes, list[int]] = defaultdict(list)
-    for index, (sign, image) in enumerate(zip(signs, dataset.pictures, strict=True)):
+    for index, (one, image) in enumerate(zip(features, dataset.images, strict=True)):
         # A mask of one label repeats by nature; a drawn one does not.
         if np.count_nonzero((*image.pixels, image.ignored)) > 1:
-            same[sign.mask_digest].append(index)
+            same[one.mask_digest].append(index)
     for members in same.values():
-        if len({signs[i].image_digest for i in members}) < 2:
+        if len({features[i].image_digest for i in members}) < 2:
             continue
-        values = {i: fit.agreement for i in members if (fit := signs[i].fit) is not None}
+        values = {i: fit.agreement for i in members if (fit := features[i].fit) is not None}
         # The same contour on each image: one that is its own fits far better than one that is not.
         least = max(MISFIT, max(values.values(), default=0.0) / 2)
         fits = [i for i in members if values.get(i, 0.0) >= least]
         misfits = [i for i in members if i in values and values[i] < least]
-        stems, right, wrong = (tuple(dataset.pictures[i].stem for i in part) for part in (members, fits, misfits))
+        stems, right, wrong = (tuple(dataset.images[i].stem for i in part) for part in (members, fits, misfits))
         best, worst = (max((values[i] for i in part), default=0.0) for part in (fits, misfits))
         yield _Shared(stems, right, wrong, best, worst)
 
@@ -100,7 +100,7 @@ def _wrong(found: _Shared) -> Finding:
             f"edges of {right} (agreement {_shown(found.best)}) but not of {wrong} ({_shown(found.worst)}; a foreign "
             f"mask scores about 0). Label {wrong} again, or leave it out with --exclude."
         ),
-        pictures=found.misfits,
+        images=found.misfits,
     )
 
 
@@ -113,13 +113,13 @@ def _doubtful(found: _Shared) -> Finding:
             f"{some(found.stems)} have byte-identical masks on different images: some label is probably wrong. "
             f"The mask {why}, so edges cannot tell which; look at them."
         ),
-        pictures=found.stems,
+        images=found.stems,
     )
 
 
-def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> Iterator[Finding]:
+def misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set[str]) -> Iterator[Finding]:
     """Masks whose contours do not lie on edges, and masks that lie beside their place."""
-    fits = {image.stem: sign.fit for image, sign in zip(dataset.pictures, signs, strict=True) if sign.fit}
+    fits = {image.stem: one.fit for image, one in zip(dataset.images, features, strict=True) if one.fit}
     if not fits:
         return
     middle = float(np.median([fit.agreement for fit in fits.values()]))
@@ -134,7 +134,7 @@ def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> It
                 f"{_moved(down, right)}: labels and images are out of register "
                 f"({some(list(shifted))}). Look for a crop or a scale that one of them has and the other has not."
             ),
-            pictures=tuple(shifted),
+            images=tuple(shifted),
         )
     else:
         for stem, (down, right) in shifted.items():
@@ -145,7 +145,7 @@ def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> It
                     f"The mask of {stem} fits far better moved {_moved(down, right)}; "
                     "move it, or label the image again."
                 ),
-                pictures=(stem,),
+                images=(stem,),
             )
     if middle < FOLLOWS:
         yield Finding(
@@ -168,7 +168,7 @@ def misfits(dataset: Dataset, signs: Sequence[Signs], explained: set[str]) -> It
                 f"{count(len(found), 'mask does', 'masks do')} not fit the edges of the image: {named}; the set's "
                 f"median is {middle:.1f}, a foreign mask scores about 0. Look at them."
             ),
-            pictures=tuple(stem for _, stem in found),
+            images=tuple(stem for _, stem in found),
         )
 
 

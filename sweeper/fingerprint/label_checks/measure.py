@@ -27,7 +27,7 @@ Thumbnail = npt.NDArray[np.float16]
 """(32, 32), mean 0 and norm 1; all zero for an image of one colour."""
 
 
-class Signs(NamedTuple):
+class ImageFeatures(NamedTuple):
     """One image's measurements."""
 
     image_digest: bytes
@@ -42,7 +42,9 @@ class Signs(NamedTuple):
     """(C,) those of them that are specks."""
 
 
-def measure_all(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None) -> list[Signs]:
+def measure_all(
+    dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None
+) -> list[ImageFeatures]:
     """Measure every image on a few threads (filters, transforms and hashes run beside each other).
 
     Args:
@@ -55,24 +57,24 @@ def measure_all(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], N
     """
     store = open_store(dataset.store)
     total = len(store)
-    signs = []
-    for number, sign in enumerate(_measured(store, len(dataset.classes), workers), 1):
-        signs.append(sign)
+    features = []
+    for number, one in enumerate(_measured(store, len(dataset.classes), workers), 1):
+        features.append(one)
         if number % FORGET == 0:
             store.forget()
         if tick is not None:
             tick(number, total)
-    return signs
+    return features
 
 
-def _measured(store: PixelStore, classes: int, workers: int) -> Iterator[Signs]:
-    def one(index: int) -> Signs:
+def _measured(store: PixelStore, classes: int, workers: int) -> Iterator[ImageFeatures]:
+    def one(index: int) -> ImageFeatures:
         return measure(store.view(index), store.mask(index), classes)
 
     return in_order(one, range(len(store)), workers)
 
 
-def measure(image: Bytes, mask: Bytes, classes: int) -> Signs:
+def measure(image: Bytes, mask: Bytes, classes: int) -> ImageFeatures:
     """Measure one image.
 
     Args:
@@ -85,7 +87,7 @@ def measure(image: Bytes, mask: Bytes, classes: int) -> Signs:
         labels, found = ndimage.label(mask == label, structure=_EIGHT)
         pieces[label] = found
         specks[label] = int((np.bincount(labels.ravel())[1:] <= SPECK_PIXELS).sum())
-    return Signs(
+    return ImageFeatures(
         image_digest=_digest(image),
         mask_digest=_digest(mask),
         fit=edge_fit(image, mask),

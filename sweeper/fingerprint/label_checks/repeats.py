@@ -8,24 +8,24 @@ from collections.abc import Iterator, Sequence
 from sweeper.core.records import Dataset
 from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
-from sweeper.fingerprint.label_checks.measure import Signs
+from sweeper.fingerprint.label_checks.measure import ImageFeatures
 from sweeper.fingerprint.label_checks.near_duplicates import Pair, clusters, look_alikes
 
 SHOWN = 5
 """Sets of look-alikes that a text names."""
 
 
-def repeated_images(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
+def repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Images with the same pixels; worst where their labels differ or they lie on two sides of a given split."""
     same: dict[bytes, list[int]] = defaultdict(list)
-    for index, sign in enumerate(signs):
-        if not sign.flat:
-            same[sign.image_digest].append(index)
+    for index, one in enumerate(features):
+        if not one.flat:
+            same[one.image_digest].append(index)
     for members in same.values():
         if len(members) < 2:
             continue
-        stems = tuple(dataset.pictures[i].stem for i in members)
-        labels = len({signs[i].mask_digest for i in members})
+        stems = tuple(dataset.images[i].stem for i in members)
+        labels = len({features[i].mask_digest for i in members})
         sides = _sides(dataset, members)
         if labels > 1:
             severity, what = Severity.ERROR, f"but {labels} different masks: keep the right one"
@@ -40,24 +40,24 @@ def repeated_images(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Findin
             severity = Severity.WARNING
             what = "and may come to lie on two sides of a split: keep one, or give them one group in split.csv"
         yield Finding(
-            kind="repeated_picture",
+            kind="repeated_image",
             severity=severity,
             text=f"{some(stems)} have the same pixels {what}.",
-            pictures=stems,
+            images=stems,
         )
 
 
-def look_alike_findings(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
+def look_alike_findings(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Near-duplicates, summarised: across given sides, loose (no side, no common group), and where they do no harm."""
     pairs = [
         pair
-        for pair in look_alikes([sign.thumbnail for sign in signs])
-        if signs[pair.first].image_digest != signs[pair.second].image_digest
+        for pair in look_alikes([one.thumbnail for one in features])
+        if features[pair.first].image_digest != features[pair.second].image_digest
     ]
     kinds: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         members = (pair.first, pair.second)
-        given = [dataset.pictures[i].split for i in members]
+        given = [dataset.images[i].split for i in members]
         if None not in given and given[0] != given[1]:
             kinds["across"].append(pair)
         elif _one_group(dataset, members) or (None not in given):
@@ -93,23 +93,23 @@ def _summary(dataset: Dataset, pairs: Sequence[Pair], severity: Severity, begin:
     """One finding for any number of pairs: sets of images, the largest few by name."""
     sets = sorted(clusters(pairs), key=lambda members: -len(members))
     turned = Counter(pair.how for pair in pairs if pair.how)
-    named = "; ".join(some([dataset.pictures[i].stem for i in members], 3) for members in sets[:SHOWN])
+    named = "; ".join(some([dataset.images[i].stem for i in members], 3) for members in sets[:SHOWN])
     more = f" and {len(sets) - SHOWN} more sets" if len(sets) > SHOWN else ""
     flipped = "".join(f"; {number} of the pairs {how}" for how, number in turned.most_common())
-    stems = tuple(sorted({dataset.pictures[i].stem for members in sets for i in members}))
+    stems = tuple(sorted({dataset.images[i].stem for members in sets for i in members}))
     in_sets = "1 set" if len(sets) == 1 else f"{len(sets)} sets"
     return Finding(
         kind="look_alike",
         severity=severity,
         text=f"{len(stems)} images in {in_sets} {begin}: {named}{more}{flipped}. {end}",
-        pictures=stems,
+        images=stems,
     )
 
 
 def _sides(dataset: Dataset, members: Sequence[int]) -> list[str]:
-    return sorted({side for i in members if (side := dataset.pictures[i].split) is not None})
+    return sorted({side for i in members if (side := dataset.images[i].split) is not None})
 
 
 def _one_group(dataset: Dataset, members: Sequence[int]) -> bool:
-    groups = {dataset.pictures[i].group for i in members}
+    groups = {dataset.images[i].group for i in members}
     return len(groups) == 1 and None not in groups

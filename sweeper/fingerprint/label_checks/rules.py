@@ -12,7 +12,7 @@ from sweeper.core.text import count
 from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity, ranked
 from sweeper.fingerprint.label_checks.fits import identical_masks, misfits
-from sweeper.fingerprint.label_checks.measure import SPECK_PIXELS, Signs
+from sweeper.fingerprint.label_checks.measure import SPECK_PIXELS, ImageFeatures
 from sweeper.fingerprint.label_checks.repeats import look_alike_findings, repeated_images
 
 UNLABELLED = 0.5
@@ -39,40 +39,40 @@ ALIKE = 0.97
 Floats = npt.NDArray[np.float64]
 
 
-def judge(dataset: Dataset, signs: Sequence[Signs]) -> tuple[Finding, ...]:
+def judge(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding, ...]:
     """All findings, the weightiest first.
 
     Args:
         dataset: names, label counts, given splits and groups.
-        signs: the measurements of its images, in their order.
+        features: the measurements of its images, in their order.
 
     Raises:
         ValueError: if there is not one measurement for each image.
     """
-    if len(signs) != len(dataset.pictures):
-        raise ValueError(f"one measurement per image is needed, {len(dataset.pictures)}, got {len(signs)}")
-    foreign = list(identical_masks(dataset, signs))
-    explained = {stem for finding in foreign for stem in finding.pictures}
+    if len(features) != len(dataset.images):
+        raise ValueError(f"one measurement per image is needed, {len(dataset.images)}, got {len(features)}")
+    foreign = list(identical_masks(dataset, features))
+    explained = {stem for finding in foreign for stem in finding.images}
     return ranked(
         [
             *foreign,
-            *misfits(dataset, signs, explained),
-            *repeated_images(dataset, signs),
-            *look_alike_findings(dataset, signs),
+            *misfits(dataset, features, explained),
+            *repeated_images(dataset, features),
+            *look_alike_findings(dataset, features),
             *_inverted(dataset),
-            *_flat(dataset, signs),
+            *_flat(dataset, features),
             *_sizes(dataset),
             *_absent(dataset),
             *_unlabelled(dataset),
-            *_empty(dataset, signs),
-            *_specks(dataset, signs),
+            *_empty(dataset, features),
+            *_specks(dataset, features),
         ]
     )
 
 
 def _inverted(dataset: Dataset) -> Iterator[Finding]:
     """Images in which the set's commonest class is nearly gone and a rare one has its place: labels swapped."""
-    shown = [p for p in dataset.pictures if sum(p.pixels)]
+    shown = [p for p in dataset.images if sum(p.pixels)]
     if not shown:
         return
     shares = np.array([p.pixels for p in shown], dtype=np.float64)
@@ -100,7 +100,7 @@ def _inverted(dataset: Dataset) -> Iterator[Finding]:
                 f"median is {100 * middle[c]:.2g} %, and {dataset.classes[common]}, {100 * middle[common]:.2g} % "
                 f"by the median, is nearly gone: {some(stems)}. The two labels may be swapped there; look at them."
             ),
-            pictures=tuple(stems),
+            images=tuple(stems),
         )
 
 
@@ -112,8 +112,8 @@ def _gone(share: Floats) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _flat(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
-    found = [p.stem for p, sign in zip(dataset.pictures, signs, strict=True) if sign.flat]
+def _flat(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+    found = [p.stem for p, one in zip(dataset.images, features, strict=True) if one.flat]
     if found:
         yield Finding(
             kind="blank",
@@ -122,15 +122,15 @@ def _flat(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
                 f"{count(len(found), 'image has', 'images have')} one colour all over: {some(found)}. An export "
                 "that failed, or a blank tile; leave them out with --exclude unless they are meant."
             ),
-            pictures=tuple(found),
+            images=tuple(found),
         )
 
 
 def _sizes(dataset: Dataset) -> Iterator[Finding]:
-    areas = np.array([p.height * p.width for p in dataset.pictures], dtype=np.float64)
+    areas = np.array([p.height * p.width for p in dataset.images], dtype=np.float64)
     middle = float(np.median(areas))
     for word, odd in (("smaller", areas * ODD_SIZE <= middle), ("larger", areas >= ODD_SIZE * middle)):
-        found = [p for p, is_odd in zip(dataset.pictures, odd, strict=True) if is_odd]
+        found = [p for p, is_odd in zip(dataset.images, odd, strict=True) if is_odd]
         if found and len(found) <= FEW * len(areas):
             named = some([f"{p.stem} ({p.width}×{p.height})" for p in found])
             yield Finding(
@@ -140,7 +140,7 @@ def _sizes(dataset: Dataset) -> Iterator[Finding]:
                     f"{count(len(found), 'image is', 'images are')} much {word} than the others: {named}; the "
                     f"median has {middle:,.0f} pixels. A preview, or another scale? Things have other sizes there."
                 ),
-                pictures=tuple(p.stem for p in found),
+                images=tuple(p.stem for p in found),
             )
 
 
@@ -158,7 +158,7 @@ def _absent(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
-    bare = [p.stem for p in dataset.pictures if not any(p.pixels)]
+    bare = [p.stem for p in dataset.images if not any(p.pixels)]
     if bare:
         yield Finding(
             kind="unlabelled",
@@ -167,26 +167,26 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
                 f"{count(len(bare), 'image has', 'images have')} no labelled pixel at all (every pixel is "
                 f"{IGNORE}): {some(bare)}. They teach nothing; label them, or leave them out with --exclude."
             ),
-            pictures=tuple(bare),
+            images=tuple(bare),
         )
 
     def share(image: ImageInfo) -> float:
         return image.ignored / (image.height * image.width)
 
-    partly = sorted((p for p in dataset.pictures if any(p.pixels) and share(p) > UNLABELLED), key=lambda p: -share(p))
+    partly = sorted((p for p in dataset.images if any(p.pixels) and share(p) > UNLABELLED), key=lambda p: -share(p))
     if partly:
         named = some([f"{p.stem} ({100 * share(p):.0f} %)" for p in partly])
         yield Finding(
             kind="unlabelled",
             severity=Severity.NOTE,
             text=f"{count(len(partly), 'image is', 'images are')} unlabelled for the most part: {named}.",
-            pictures=tuple(p.stem for p in partly),
+            images=tuple(p.stem for p in partly),
         )
 
 
-def _empty(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
+def _empty(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Masks without objects: suspects where they are rare, where most are so, or beside a look-alike that has some."""
-    images = dataset.pictures
+    images = dataset.images
     empty = [i for i, p in enumerate(images) if p.pixels[0] and not any(p.pixels[1:])]
     drawn = [i for i, p in enumerate(images) if any(p.pixels[1:])]
     if not empty:
@@ -194,7 +194,7 @@ def _empty(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
     total = len(images)
     found = [images[i].stem for i in empty]
     rare, most = len(empty) <= max(1, FEW * total) and len(drawn) >= FEWEST_DRAWN, len(empty) > total / 2
-    alike = _alike(signs, empty, drawn)
+    alike = _alike(features, empty, drawn)
     text = f"{len(found)} of {total} images show nothing but {dataset.classes[0]}: {some(found)}. "
     if alike:
         pairs = some([f"{images[i].stem} looks like {images[j].stem}" for i, j in alike], 3)
@@ -210,28 +210,28 @@ def _empty(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
         kind="empty",
         severity=Severity.WARNING if rare or most or alike else Severity.NOTE,
         text=text,
-        pictures=tuple(found),
+        images=tuple(found),
     )
 
 
-def _alike(signs: Sequence[Signs], empty: Sequence[int], drawn: Sequence[int]) -> list[tuple[int, int]]:
+def _alike(features: Sequence[ImageFeatures], empty: Sequence[int], drawn: Sequence[int]) -> list[tuple[int, int]]:
     """(empty, drawn) images that look the same, the best partner of each."""
     if not drawn:
         return []
-    views = np.stack([signs[i].thumbnail.astype(np.float32).ravel() for i in drawn])
+    views = np.stack([features[i].thumbnail.astype(np.float32).ravel() for i in drawn])
     pairs = []
     for i in empty:
-        likeness = views @ signs[i].thumbnail.astype(np.float32).ravel()
+        likeness = views @ features[i].thumbnail.astype(np.float32).ravel()
         best = int(likeness.argmax())
         if likeness[best] >= ALIKE:
             pairs.append((i, drawn[best]))
     return pairs
 
 
-def _specks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
+def _specks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """One finding for all classes with many specks, and the images that have far more than the others."""
-    specks = np.array([sign.specks for sign in signs])
-    pieces = np.array([sign.pieces for sign in signs]).sum(axis=0)
+    specks = np.array([one.specks for one in features])
+    pieces = np.array([one.pieces for one in features]).sum(axis=0)
     total = specks.sum(axis=0)
     many = np.flatnonzero((total >= SPECKS) & (total >= SPECKED * pieces))
     if not many.size:
@@ -246,7 +246,7 @@ def _specks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
             for i in many[np.argsort(-total[many] / pieces[many], kind="stable")]
         ]
     )
-    named = some([f"{dataset.pictures[i].stem} ({of_image[i]})" for i in outliers], 3)
+    named = some([f"{dataset.images[i].stem} ({of_image[i]})" for i in outliers], 3)
     yield Finding(
         kind="specks",
         severity=Severity.NOTE,
@@ -254,7 +254,7 @@ def _specks(dataset: Dataset, signs: Sequence[Signs]) -> Iterator[Finding]:
             f"Specks of at most {SPECK_PIXELS} pixels, slips of the brush or of resizing: {classes}. They cost IoU "
             f"per object and fray boundaries, whatever the loss." + (f" Most in {named}." if outliers else "")
         ),
-        pictures=tuple(dataset.pictures[i].stem for i in outliers),
+        images=tuple(dataset.images[i].stem for i in outliers),
     )
 
 

@@ -197,7 +197,7 @@ def curves(facts: Facts) -> Drawn | str:
 
 def _part_text(runs: Sequence[TrialResult]) -> str:
     ends = [run.evaluations[-1] for run in runs if run.evaluations]
-    parts = sorted({(e.part.pictures, e.val_images) for e in ends if e.part is not None})
+    parts = sorted({(e.part.images, e.val_images) for e in ends if e.part is not None})
     if not parts:
         return ""
     counts = listed([f"{part} of {whole}" for part, whole in parts])

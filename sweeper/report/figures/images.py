@@ -118,7 +118,7 @@ def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
             # The file holds the pixels as they are: smaller, and classes are not blended.
             axis.imshow(panel, interpolation="none")
             axis.set(xticks=[], yticks=[], frame_on=False)
-        stem = facts.sweep.conditions.dataset.pictures[row.index].stem
+        stem = facts.sweep.conditions.dataset.images[row.index].stem
         axes[0].set_xlabel(plain(stem, 18), fontsize=SMALL, labelpad=2, color=INK)
         axes[0].set_ylabel(row.kind, fontsize=SMALL, labelpad=3, color=INK)
         for axis, value in zip(axes[2:], row.miou, strict=False):
@@ -139,7 +139,7 @@ def _kept(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
     found: dict[int, Bytes] = {}
     for run in runs:
         if run.predictions is not None:
-            for index, mask in zip(run.predictions.pictures, run.predictions.masks, strict=True):
+            for index, mask in zip(run.predictions.images, run.predictions.masks, strict=True):
                 found.setdefault(index, np.asarray(mask))
     return found
 

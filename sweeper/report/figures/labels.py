@@ -55,7 +55,7 @@ def shares(profile: ImbalanceProfile) -> Drawn:
     axes = clean(figure.add_subplot())
     floor = 10.0 ** np.floor(np.log10(min(values)) - 0.3)
     axes.barh(range(len(shown)), values, height=0.62, color=BLUE, label="share of the labelled pixels")
-    prevalence = [profile.classes[i].picture_share for i in shown]
+    prevalence = [profile.classes[i].image_share for i in shown]
     axes.plot(prevalence, range(len(shown)), "D", color=ORANGE, ms=6, label="share of the images with it")
     for row, share in enumerate(values):
         inside = share > 10 ** (np.log10(floor) * 0.55)
@@ -80,7 +80,7 @@ def shares(profile: ImbalanceProfile) -> Drawn:
 
 def samples(dataset: Dataset, read: Read) -> Drawn:
     """Images that together show every class where `SAMPLES` allows it, each next to itself with its mask."""
-    chosen = stratified_subset(dataset, range(len(dataset.pictures)), SAMPLES)
+    chosen = stratified_subset(dataset, range(len(dataset.images)), SAMPLES)
     caption = (
         f"{len(chosen)} images, chosen so that the rarest classes are shown first and the others range from little "
         f"to much besides {escape_md(_common(dataset))}; the mask is laid over each, with its outlines. "
@@ -91,11 +91,11 @@ def samples(dataset: Dataset, read: Read) -> Drawn:
 
 def suspects(dataset: Dataset, read: Read, findings: Sequence[Finding]) -> Drawn | None:
     """The images of errors and warnings, the weightiest first; None where no image is accused."""
-    index_of = {image.stem: index for index, image in enumerate(dataset.pictures)}
+    index_of = {image.stem: index for index, image in enumerate(dataset.images)}
     reasons: dict[int, str] = {}
     for finding in findings:
         if finding.severity != Severity.NOTE:
-            for stem in finding.pictures:
+            for stem in finding.images:
                 if stem in index_of:
                     reasons.setdefault(index_of[stem], finding.kind.replace("_", " "))
     if not reasons:
@@ -135,7 +135,7 @@ def _sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[in
         for axis in row:
             axis.set_axis_off()
         for place, (index, image, mask) in enumerate(pair):
-            title = plain(dataset.pictures[index].stem, 20 if index not in reasons else 12)
+            title = plain(dataset.images[index].stem, 20 if index not in reasons else 12)
             if index in reasons:
                 title += f": {reasons[index]}"
             _image(row[2 * place], image, title)

@@ -68,7 +68,7 @@ def _height(facts: Facts, finalist: FinalistEvidence) -> int:
 def _summed(counts: ImageCounts) -> ImageCounts:
     """The same as of a single image: what a curve needs, at a thousandth of the work."""
     total = counts.data.astype(np.int64).sum(axis=0, keepdims=True)
-    return counts.model_copy(update={"data": total, "pictures": (0,)})
+    return counts.model_copy(update={"data": total, "images": (0,)})
 
 
 def threshold(facts: Facts) -> Drawn | str:
