@@ -26,10 +26,11 @@ from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.fingerprint.imbalance import imbalance_of
 from sweeper.space import default_space_name, defaults, floor_of, load_space, suggest
+from sweeper.study.finalist import BASELINE
 from sweeper.study.successive_halving import SHARES, Halving
 
 RUNGS = (25, 50, 75, 100)
-RULES = sorted({SHARES, (1 / 2, 1 / 2), (1 / 3, 1 / 3), (1 / 4, 1 / 2), (0.0, 0.0)}, reverse=True)
+RULES = sorted({SHARES, (1 / 2, 1 / 2), (1 / 3, 1 / 2), (1 / 4, 1 / 2), (1 / 6, 1 / 2), (0.0, 0.0)}, reverse=True)
 """(0, 0): the best of each family alone."""
 
 
@@ -115,7 +116,7 @@ def replay(arguments: argparse.Namespace) -> None:
 
 def play(trials: list[dict[str, Any]], shares: tuple[float, ...]) -> tuple[float, float, int]:
     """One search by one worker: share of all steps that it trains, regret, trials that complete."""
-    field, todo, waiting = Halving(RUNGS, shares=shares), list(trials), set[int]()
+    field, todo, waiting = Halving(RUNGS, shares=shares, baseline=BASELINE), list(trials), set[int]()
     by_number, reached = {t["number"]: t for t in trials}, dict.fromkeys((t["number"] for t in trials), 0)
     while True:
         number = field.next(sorted(waiting), more=bool(todo))

@@ -93,7 +93,7 @@ class KeyedTPESampler(BaseSampler):
                 chosen = sampler.sample_relative(study, trial, {LOSS: loss})
                 if LOSS not in chosen:  # too few trials for the model: all is drawn at random
                     return {}
-                chosen[LOSS] = self._allowed(chosen[LOSS], trial, loss)
+                chosen[LOSS] = self._allowed(chosen[LOSS], study, trial, loss)
             family = fixed or chosen[LOSS]
             own = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
             if self.guide is not None and self.guide.rate(trial.number, family) is not None:
@@ -109,16 +109,16 @@ class KeyedTPESampler(BaseSampler):
             if rate is not None:
                 return rate
         drawn = self._samplers[trial.number].sample_independent(study, trial, param_name, param_distribution)
-        return self._allowed(drawn, trial, param_distribution) if param_name == LOSS else drawn
+        return self._allowed(drawn, study, trial, param_distribution) if param_name == LOSS else drawn
 
-    def _allowed(self, drawn: str, trial: FrozenTrial, losses: BaseDistribution) -> str:
+    def _allowed(self, drawn: str, study: optuna.Study, trial: FrozenTrial, losses: BaseDistribution) -> str:
         """The loss that was drawn; where it gets no more trials, any of those that do."""
         excluded = self.guide.excluded() if self.guide is not None else ()
         if drawn not in excluded:
             return drawn
         assert isinstance(losses, CategoricalDistribution)
         left = [str(loss) for loss in losses.choices if loss not in excluded]
-        return left[np.random.default_rng([self._seed, trial.number]).integers(len(left))]
+        return left[np.random.default_rng([self._seed, place_of(trial, known_trials(study))]).integers(len(left))]
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

@@ -40,7 +40,7 @@ from sweeper.storage.results import (
     waiting_result,
     waiting_results,
 )
-from sweeper.study.finalist import entrants
+from sweeper.study.finalist import BASELINE, entrants
 from sweeper.study.finalist_selection import fitted_rates
 from sweeper.study.learning_check import nothing_learned
 from sweeper.study.learning_rates import search_rate
@@ -49,9 +49,6 @@ from sweeper.study.search_end import settled
 from sweeper.study.successive_halving import Halving
 from sweeper.study.training_list import ATTEMPTS, always, completed, dead, key_of
 from sweeper.system.disk_space import keep_within_room
-
-BEHIND = 0.08
-"""A family whose best value at the middle rung is further below the leader's gets no trials beyond its floor."""
 
 
 def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> None:
@@ -113,7 +110,7 @@ class Search:
         self._imbalance, self._trials, self._recorder, self._admit = imbalance, trials, recorder, admit
         self._checkpoints = checkpoints
         self._rungs = conditions.recipe.rungs(conditions.recipe.steps)
-        self._field = Halving(self._rungs, least=floor_of(space, trials))
+        self._field = Halving(self._rungs, least=floor_of(space, trials), baseline=BASELINE)
         self._before, self._gain, self._strict = list(known), gain, strict
         self._known = completed(self._before)
         self._ended: list[TrialResult] = []
@@ -228,7 +225,7 @@ class Search:
 
     def excluded(self) -> set[str]:
         """As `sweeper.study.sampler.Guide` says."""
-        return self._field.behind(BEHIND)
+        return self._field.behind()
 
     def rate(self, number: int, family: str) -> float | None:
         """As `sweeper.study.sampler.Guide` says."""

@@ -2,8 +2,9 @@
 
 Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning") promotes a
 trial as soon as it is among the best share of those that reached its rung, and lets the others wait, so that no worker
-is ever idle and a late riser can still be called. Here a family's best is promoted before anything else: families are
-compared at a quarter of the budget only loosely as at its end, so that each has a say at the full budget.
+is ever idle and a late riser can still be called. Here a family's best is promoted before anything else, up to the
+middle rung: families are compared at a quarter of the budget only loosely as at its end. Beyond the middle a family far
+behind the leader has no such right.
 
 Everything is a function of the values seen so far, in whatever order they came.
 """
@@ -17,8 +18,14 @@ from collections.abc import Iterable, Sequence
 
 from sweeper.space import FLOOR
 
-SHARES: tuple[float, ...] = (1 / 3, 1 / 2)
+SHARES: tuple[float, ...] = (1 / 6, 1 / 2)
 """Of the trials that reach the first rung, and the second, how many go on beyond it; from a third on all do."""
+
+BEHIND = 0.08
+"""A family whose best value at the middle rung is further below the leader's is not pursued: it gets no trials beyond
+its floor, and its best is not trained to the end for being that."""
+PURSUED = 2
+"""The best families at the middle rung are pursued whatever their values: one alone could not be compared."""
 
 Order = tuple[float, int]
 """Minus the value, and the number: better first, earlier first among equals."""
@@ -27,15 +34,18 @@ Order = tuple[float, int]
 class Halving:
     """The field of a search."""
 
-    def __init__(self, rungs: Sequence[int], *, least: int = FLOOR, shares: Sequence[float] = SHARES) -> None:
+    def __init__(
+        self, rungs: Sequence[int], *, least: int = FLOOR, shares: Sequence[float] = SHARES, baseline: str = ""
+    ) -> None:
         """Make an empty field.
 
         Args:
             rungs: steps after which a trial is evaluated, ascending; the last is its end.
             least: so many trials of a family are seen before its best goes on as such.
             shares: of the trials that reach the first rung, the second …, how many go on beyond it; 1 for the others.
+            baseline: the family that the others are compared with: its best is trained to the end wherever it stands.
         """
-        self._rungs, self._least = tuple(rungs), least
+        self._rungs, self._least, self._baseline = tuple(rungs), least, baseline
         # The last rung has its share too: a trial that was cut off after it is looked at there by a resume.
         self._shares = (*shares[: len(rungs) - 1], *(1.0,) * max(1, len(rungs) - len(shares)))
         self._reached: dict[int, list[Order]] = {}  # of each trial, rung by rung
@@ -72,11 +82,13 @@ class Halving:
         spare = bisect_left(self._of[rung][self._families[number]], self._reached[number][rung]) < FLOOR
         return not (spare or self._ranks(number, rung, max(total, len(self._ranked[rung]))))
 
-    def behind(self, margin: float) -> set[str]:
+    def behind(self, margin: float = BEHIND) -> set[str]:
         """Families whose best value at the middle rung is more than `margin` below the best of all there."""
-        middle = (len(self._rungs) - 1) // 2
-        best = {family: -found[0][0] for family, found in self._of[middle].items() if found}
-        return {family for family, value in best.items() if value < max(best.values()) - margin}
+        found = {family: held[0] for family, held in self._of[self._middle].items() if held}
+        pursued = sorted(found, key=lambda family: found[family])[:PURSUED]
+        return {
+            family for family in found if family not in pursued and found[family][0] > found[pursued[0]][0] + margin
+        }
 
     def next(self, waiting: Iterable[int], *, more: bool) -> int | None:
         """Which of the waiting trials to promote: of the highest rung, the best; None when none may go on."""
@@ -85,6 +97,10 @@ class Halving:
     def line(self, waiting: Iterable[int]) -> list[int]:
         """Trials that wait, in the order in which they would go on: of the highest rung, the best first."""
         return sorted(waiting, key=lambda number: (-self._rung_of(number), self._reached[number][-1]))
+
+    @property
+    def _middle(self) -> int:
+        return (len(self._rungs) - 1) // 2
 
     def _rung_of(self, number: int) -> int:
         return len(self._reached[number]) - 1
@@ -99,5 +115,7 @@ class Halving:
 
     def _leads(self, number: int, rung: int, *, more: bool) -> bool:
         """Whether it is the best of its family, among the family's minimum of trials."""
-        enough = not more or rung > 0 or len(self._of[rung][self._families[number]]) >= self._least
-        return enough and self._best(number, rung)
+        family = self._families[number]
+        enough = not more or rung > 0 or len(self._of[rung][family]) >= self._least
+        pursued = rung < self._middle or family == self._baseline or family not in self.behind()
+        return enough and pursued and self._best(number, rung)

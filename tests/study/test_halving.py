@@ -19,7 +19,7 @@ from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
-from sweeper.study.successive_halving import Halving
+from sweeper.study.successive_halving import BEHIND, Halving
 from tests.support import builders
 from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study
 from tests.support.sweeping import Recorder
@@ -74,6 +74,27 @@ def test_at_the_last_rung_every_trial_goes_on_to_its_end_whichever_leads() -> No
             made.see(number, "dice", step, 0.9 - 0.1 * number)
     assert made.goes_on(2, more=True) and not made.hopeless(2, 30)
     assert made.next([2, 3], more=True) == 2
+
+
+def test_beyond_the_middle_the_best_of_a_family_far_behind_waits_unless_it_is_the_baseline() -> None:
+    made = Halving(RUNGS, least=1, shares=(0.0, 0.0), baseline="cross_entropy")
+    values = {"dice": 0.6, "tversky": 0.6 - BEHIND + 0.01, "focal": 0.6 - BEHIND - 0.01, "cross_entropy": 0.1}
+    for number, (family, value) in enumerate(values.items()):
+        made.see(number, family, 25, value)
+    assert all(made.goes_on(number, more=True) for number in range(4))
+    for number, (family, value) in enumerate(values.items()):
+        made.see(number, family, 50, value)
+    assert made.behind() == {"focal", "cross_entropy"}
+    assert [made.goes_on(number, more=True) for number in range(4)] == [True, True, False, True]
+
+
+def test_the_two_best_families_are_pursued_however_far_apart() -> None:
+    made = Halving(RUNGS, least=1, shares=(0.0, 0.0))
+    for number, (family, value) in enumerate({"dice": 0.6, "tversky": 0.3, "focal": 0.2}.items()):
+        made.see(number, family, 25, value)
+        made.see(number, family, 50, value)
+    assert made.behind() == {"focal"}
+    assert [made.goes_on(number, more=True) for number in range(3)] == [True, True, False]
 
 
 def test_the_highest_rung_is_promoted_first_then_the_better_trial() -> None:
@@ -135,16 +156,24 @@ def states(study: optuna.Study) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_every_familys_best_is_seen_at_the_second_rung_and_one_to_the_end(workers: int) -> None:
+def test_every_familys_best_is_seen_at_the_second_rung_and_that_of_those_near_the_leader_to_the_end(
+    workers: int,
+) -> None:
     study, recorder = new_study(), Recorder()
     assert drive(FakeExecutor(learning, workers=workers), searching(study, 40, recorder), lambda: None)  # type: ignore[arg-type]
     results = studies.search_results(study)
     assert len(results) == 40 and set(states(study)) == {"COMPLETE", "PRUNED"}
-    for family in {r.spec.family for r in results}:
+    names = sorted({r.spec.family for r in results})
+    for family in names:
         mine = [r for r in results if r.spec.family == family]
         best = max(mine, key=lambda r: r.evaluations[0].value)
         assert len(best.evaluations) >= 2
-        assert any(r.state == "complete" for r in mine)
+    leads = [
+        max(r.evaluations[1].value for r in results if r.spec.family == f and len(r.evaluations) > 1) for f in names
+    ]
+    near = {f for f, lead in zip(names, leads, strict=True) if lead >= max(leads) - BEHIND} | {"cross_entropy"}
+    complete = {r.spec.family for r in results if r.state == "complete"}
+    assert near <= complete
     spent = sum(r.evaluations[-1].step for r in results)
     assert spent < 0.65 * 40 * 100
     assert recorder.paused and set(recorder.resumed) <= set(recorder.paused)

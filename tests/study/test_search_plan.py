@@ -15,8 +15,9 @@ from sweeper.study.budget_probe import probes
 from sweeper.study.finalist import entrants
 from sweeper.study.learning_check import ALONE, SKILL, learned, skill, what_would_help
 from sweeper.study.loop import drive
-from sweeper.study.search import BEHIND, Search, enqueue_defaults
+from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.search_end import PATIENCE, settled
+from sweeper.study.successive_halving import BEHIND
 from tests.support import builders
 from tests.support.faking import DATA, LEVELS, SPACE, CrashError, FakeExecutor, diverges, fake_result, new_study, train
 from tests.support.sweeping import Recorder
