@@ -21,7 +21,6 @@ from pycocotools import mask as coco_masks
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data import divide, load_dataset, open_store
-from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats import manifest as manifest_format
@@ -30,7 +29,6 @@ from sweeper.data.formats.base import Place, note_passed_over
 from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco import parse_object
 from sweeper.data.formats.shapes import KINDS, Ready, Shape, outlines, point_fault
-from sweeper.data.json_file import stream_entries
 from sweeper.data.rle import checked_rle, pixels
 from sweeper.fingerprint.imbalance import profile_masks
 from tests.support import annotated
@@ -551,29 +549,6 @@ def test_any_labelme_shape_is_drawn_or_refused(tmp_path_factory, entry):
         assert "its image must" in str(error)
         return
     assert mask.shape == (20, 30) and set(np.unique(mask)) <= {0, 7}
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    st.fixed_dictionaries(
-        {"images": st.lists(JSONS, max_size=5)}, optional={"x": JSONS, "é": JSONS, "annotations": st.lists(JSONS)}
-    ),
-    st.integers(0, 400),
-)
-def test_entries_are_those_of_the_json_and_a_part_of_it_is_refused(tmp_path_factory, data, cut):
-    path = tmp_path_factory.mktemp("json") / "a.json"
-    text = json.dumps(data, ensure_ascii=False, indent=cut % 3 or None)
-    path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    wanted = [(key, entry) for key, value in data.items() if key in ("images", "annotations") for entry in value]
-    try:
-        found = [*stream_entries(path, ("images", "annotations"))]
-    except UnreadableFileError:
-        assert "\\ud" in json.dumps(data)  # half a character is no UTF-8
-        return
-    assert json.dumps(found) == json.dumps(wanted)  # as text: NaN is not itself
-    path.write_bytes(text.encode()[: min(cut, len(text.encode()) - 1)])
-    with pytest.raises(UnreadableFileError):
-        [*stream_entries(path, ("images", "annotations"))]
 
 
 @settings(deadline=None, max_examples=60)

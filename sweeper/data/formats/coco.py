@@ -11,6 +11,7 @@ import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from sweeper.data.formats.base import (
     split_of,
 )
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
-from sweeper.data.json_file import stream_entries
+from sweeper.data.json_file import load_json
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import Side, normal, shown
 
@@ -47,18 +48,19 @@ class CocoImage(NamedTuple):
     """As written there."""
 
 
-class CocoFile(NamedTuple):
+@dataclass
+class CocoFile:
     """What one JSON says."""
 
     path: Path
     split: SplitName | None
-    images: dict[Any, CocoImage]
-    categories: dict[int, str]
-    supers: set[str]
-    objects: dict[Any, list[tuple[int, Shape]]]
+    images: dict[Any, CocoImage] = field(default_factory=dict)
+    categories: dict[int, str] = field(default_factory=dict)
+    supers: set[str] = field(default_factory=set)
+    objects: dict[Any, list[tuple[int, Shape]]] = field(default_factory=lambda: defaultdict(list))
     """By their image: category and shape, whose word is not known yet."""
-    counts: Counter[str]
-    """Entries of each list that were read."""
+    boxes: int = 0
+    """Objects that have a box alone."""
 
 
 def detect(place: Place) -> str | None:
@@ -153,19 +155,15 @@ def _parse(place: Place, path: Path) -> CocoFile:
     name = place.name(path)
     split = split_of([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
     split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
-    file = CocoFile(path, split, {}, {}, set(), defaultdict(list), Counter())
-    try:
-        for key, entry in stream_entries(path, ("images", "annotations", "categories")):
-            file.counts[key] += 1
-            if place.full():
-                place.problems.append(f"{name}: so many faults are enough; the rest was not looked at")
-                break
-            try:
-                _take(key, entry, file)
-            except ValueError as error:
-                place.problems.append(f"{name}: {key}[{file.counts[key] - 1}] {error}; export it again")
-    except UnreadableFileError as error:
-        place.problems.append(f"{name}: {error}")
+    file = CocoFile(path, split)
+    for key, number, entry in _entries(place, path):
+        if place.full():
+            place.problems.append(f"{name}: so many faults are enough; the rest was not looked at")
+            break
+        try:
+            _take(key, entry, file)
+        except ValueError as error:
+            place.problems.append(f"{name}: {key}[{number}] {error}; export it again")
     shapes = [(key, *pair) for key, found in file.objects.items() for pair in found]
     lost = [shape.where.removeprefix("annotation ") for key, _, shape in shapes if key not in file.images]
     if lost and not place.full():
@@ -179,17 +177,31 @@ def _parse(place: Place, path: Path) -> CocoFile:
             f"{name}: annotations must be of one of the {len(file.categories)} categories, found category_id "
             f"{some([f'{c} ({n} times)' for c, n in unknown.most_common()])}; add it to `categories`"
         )
-    boxes = file.counts["boxes"]
-    if boxes and boxes == len(shapes):
+    if file.boxes and file.boxes == len(shapes):
         place.problems.append(
-            f"{name}: objects must have a `segmentation`, found boxes alone in all {boxes}; these are annotations "
+            f"{name}: objects must have a `segmentation`, found boxes alone in all {file.boxes}; these are annotations "
             "for detection"
         )
-    elif boxes:
+    elif file.boxes:
         place.notes.append(
-            f"{name}: {boxes} of {len(shapes)} objects have a box and no segmentation; what they cover is ignored."
+            f"{name}: {file.boxes} of {len(shapes)} objects have a box and no segmentation; what they cover is ignored."
         )
     return file
+
+
+def _entries(place: Place, path: Path) -> Iterator[tuple[str, int, Any]]:
+    """The entries of the three lists, each with its list and number; a file that is none of COCO's is a problem."""
+    try:
+        data = load_json(path)
+    except UnreadableFileError as error:
+        place.problems.append(f"{place.name(path)}: {error}")
+        return
+    for key in ("images", "annotations", "categories"):
+        listed = data.get(key, []) if isinstance(data, dict) else None
+        if not isinstance(listed, list):
+            place.problems.append(f"{place.name(path)}: {key!r} must be a list, found something else; is it COCO?")
+            return
+        yield from ((key, number, entry) for number, entry in enumerate(listed))
 
 
 def _take(key: str, entry: Any, file: CocoFile) -> None:
@@ -208,7 +220,7 @@ def _take(key: str, entry: Any, file: CocoFile) -> None:
     if key == "annotations":
         category, shape, is_box = parse_object(entry)
         file.objects[number].append((category, shape))
-        file.counts["boxes"] += is_box
+        file.boxes += is_box
         return
     name = entry.get("file_name" if key == "images" else "name")
     if not isinstance(name, str) or not name.strip():
