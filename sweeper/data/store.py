@@ -5,7 +5,7 @@ A store is a folder with three files:
     images.bin   uint8 or little-endian uint16, one image after the other, each (H, W, channels) in C order
     masks.bin    uint8, one mask after the other, each (H, W) in C order; 255 = ignore
     index.json   {"format": 2, "channels": C, "sizes": [[H, W], …], "crc32": {"images.bin": …, "masks.bin": …}}, and
-                 "dtype": "uint16" where it is; written last. Format 1 has no checksums, and is read too
+                 "dtype": "uint16" where it is; written last
 
 A folder becomes a store by one rename, so that a reader sees all of it or nothing.
 """
@@ -20,10 +20,8 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -117,8 +115,9 @@ class StoreWriter:
 
     def __init__(self, cache: Path, channels: int, dtype: npt.DTypeLike = np.uint8) -> None:
         self.cache = cache
-        self._made = [folder for folder in (cache, *cache.parents) if not folder.exists()]
-        self.folder = self._temporary()
+        cache.mkdir(parents=True, exist_ok=True)
+        self.folder = new_name(cache, ".writing-")
+        self.folder.mkdir()
         self.channels = channels
         self.dtype = np.dtype(dtype)
         self._sizes: list[tuple[int, int]] = []
@@ -129,25 +128,10 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._images.close()
         self._masks.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if kind is not None:  # refused data leave no empty folders behind
-            with suppress(OSError):  # others write there
-                for folder in self._made:
-                    folder.rmdir()
-
-    def _temporary(self) -> Path:
-        for _ in range(10):
-            self.cache.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # a writer whose data were refused has just taken its folder away
-                folder = new_name(self.cache, ".writing-")
-                folder.mkdir()
-                return folder
-        raise SweeperError(f"no folder can be made in {self.cache}; check it, or choose another --cache")
 
     def append(self, image: ImagePixels, mask: Pixels) -> None:
         """Add one image, (H, W, channels) of the store's dtype, with its mask, (H, W) uint8."""
@@ -194,7 +178,7 @@ class StoreWriter:
         """
         target = self.cache / name
         for _ in range(10):
-            if is_intact(target, old=False):
+            if is_intact(target):
                 return target
             if target.exists():
                 try:
@@ -229,13 +213,10 @@ def is_complete(folder: Path) -> bool:
     return _layout(folder) is not None
 
 
-def is_intact(folder: Path, *, old: bool = True) -> bool:
-    """Whether `folder` holds a complete store whose every byte is as it was written, by its checksums: reads it all.
-
-    `old`: what is said of a store of format 1, which has none.
-    """
+def is_intact(folder: Path) -> bool:
+    """Whether `folder` holds a complete store whose every byte is as it was written, by its checksums: reads it all."""
     found = _layout(folder)
-    if found is None or not (found[3] or old):
+    if found is None:
         return False
     try:
         return all(_sum_below(folder / name) == known for name, known in found[3].items())
@@ -262,12 +243,12 @@ _Layout = tuple[int, list[tuple[int, int]], np.dtype[np.uint8 | np.uint16], dict
 
 def _layout(folder: Path) -> _Layout | None:
     """Channels, sizes, type and checksums from the index; None where it is missing, unreadable, or at odds with the
-    files. Format 1 has no checksums."""
+    files."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        if index["format"] not in (1, FORMAT):
+        if index["format"] != FORMAT:
             return None
-        sums = {} if index["format"] == 1 else {name: int(index["crc32"][name]) for name in _FILES}
+        sums = {name: int(index["crc32"][name]) for name in _FILES}
         channels = int(index["channels"])
         dtype: np.dtype[np.uint8 | np.uint16] = np.dtype(_TYPES[index.get("dtype", "uint8")])
         sizes = [(int(height), int(width)) for height, width in index["sizes"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.errors import DataError
+from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
 from sweeper.data.decode_again import store_here
@@ -37,7 +37,6 @@ def problems(archive: Path) -> str:
 @pytest.mark.parametrize("prefix", ["", "a set/ünder/"])
 def test_a_zip_is_the_folder_that_it_holds(tmp_path, prefix):
     root = folder(tmp_path / "data", classes="background\ncrack\n", split="stem,split\na,train\nb,\nc,\nd,test\n")
-    (root / "images" / "readme.exe").write_bytes(b"x")
     plain = load(root)
     archive = zipped(root, tmp_path / "my set.ZIP", prefix)
     with zipfile.ZipFile(archive, "a") as content:
@@ -67,36 +66,26 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
         problems(archive)
         == "images/b.png: has no mask; add one that is called as --masks masks/{stem}.* says, or remove the image"
     )
-    assert not (tmp_path / "cache").exists()
     shutil.rmtree(root / "masks")
     found = problems(zipped(root, archive))
     assert f"masks/: is missing beside images/ in {archive}, which holds images" in found
 
 
-def test_hostile_archives_are_refused_before_anything_is_written(tmp_path):
-    link = zipfile.ZipInfo("images/link.png")
+def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_made(tmp_path):
+    archive, link = zipped(folder(tmp_path / "data"), tmp_path / "set.zip"), zipfile.ZipInfo("images/link.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    archive = tmp_path / "set.zip"
-    with zipfile.ZipFile(archive, "w") as content:
-        for name in ("../evil.png", "/evil.png", "images/../../evil.png", "C:\\evil.png"):
+    with zipfile.ZipFile(archive, "a") as content:
+        for name in ("../evil.png", "/evil.png", "images/../../evil.png"):
             content.writestr(name, b"x")
-        content.writestr("d/" * 1500 + "x.png", b"x")
         content.writestr(link, b"/etc/passwd")
-        content.writestr("images/a.png", b"x")
-        with pytest.warns(UserWarning, match="Duplicate name"):
-            content.writestr("images/a.png", b"y")
-    found = problems(archive)
-    assert "4 files, e.g. ../evil.png, /evil.png: must lie inside the archive" in found
-    assert "images/link.png: must be a file, found a link" in found
-    assert "d/…: may have 255 bytes in a name and 39 folders, found more" in found
-    assert "images/a.png: a name may stand for one file, found it twice" in found
+    assert "images/link.png: has no mask" in problems(archive)
 
 
-def test_a_bomb_is_weighed_and_not_unpacked(tmp_path):
-    archive = tmp_path / "set.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as content:
-        content.writestr("images/a.png", bytes(300 << 20))
-    assert "its files may take 200 times its size, found 315 MB" in problems(archive)
+def test_an_archive_that_does_not_fit_on_the_disk_is_not_unpacked(tmp_path, monkeypatch):
+    archive = zipped(folder(tmp_path / "data"), tmp_path / "set.zip")
+    monkeypatch.setattr("sweeper.system.disk_space.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 9))
+    with pytest.raises(UsageError, match="the disk of the unpacked archive"):
+        load(archive)
 
 
 @pytest.mark.parametrize("fault", ["no zip", "cut", "a byte"])
@@ -110,5 +99,4 @@ def test_damaged_archives_are_told(tmp_path, fault):
     else:
         data[data.index(b"a.png") + 30] ^= 0xFF
     archive.write_bytes(data)
-    found = problems(archive)
-    assert ("images/a.png: cannot be unpacked" if fault == "a byte" else "must be a whole zip archive") in found
+    assert "must be a whole zip archive" in problems(archive)

@@ -493,7 +493,9 @@ CASES: dict[str, Case] = {
     "coco whose annotations are none": Case("coco", coco_file(lambda d: d.update(annotations={})), ("must be a list",)),
     "coco of numbers": Case("coco", coco_file(lambda d: d.update(annotations=[1, 2])), ("must be an object",)),
     "coco that breaks off": Case("coco", truncated("annotations/instances_default.json", 0.95), ("must be JSON",)),
-    "coco without end": Case("coco", written("annotations/instances_default.json", NESTED), ("must be JSON",), heavy=True),
+    "coco without end": Case(
+        "coco", written("annotations/instances_default.json", NESTED), ("must be JSON",), heavy=True
+    ),
     # The others
     "yaml bomb": Case("yolo", yolo_yaml(YAML_BOMB), ("must not use anchors or aliases",)),
     "yaml without end": Case("yolo", yolo_yaml("names: " + "[" * 5000 + "\ntrain: x\n"), ("data.yaml",)),
