@@ -649,8 +649,30 @@ def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path)
     assert warned(own, "become its 19 train ids")
     trained = written(tmp_path / "own", "labelTrainIds", [255, 0, 13])
     assert trained.digest == own.digest
+    written(tmp_path / "own", "labelIds", [3, 7, 26])
+    (tmp_path / "own/gtFine").rename(tmp_path / "own/fine")  # folders of other names
+    assert load(tmp_path / "own").digest == own.digest
     foreign = written(tmp_path / "foreign", "labelIds", [0, 1, 2])
     assert foreign.classes == ("class_0", "class_1", "class_2")
+
+
+def test_cityscapes_fine_labels_win_over_coarse_ones_and_split_folders_tell_equal_names_apart(tmp_path):
+    root = tmp_path / "data"
+    for index, side in enumerate(("train", "train", "val", "test")):
+        annotated.made(root / "leftImg8bit" / side, root / "gtFine" / side, root / "gtCoarse" / side)
+        photo(index).save(root / "leftImg8bit" / side / f"p{index % 2}_leftImg8bit.png")
+        if side != "test":
+            for quality, mask in (("Fine", truth(index)), ("Coarse", truth(7))):
+                Image.fromarray(mask).save(root / f"gt{quality}" / side / f"p{index % 2}_gt{quality}_labelIds.png")
+    (root / "leftImg8bit/test/p1_leftImg8bit.png").rename(root / "leftImg8bit/test/p9_leftImg8bit.png")
+    dataset = load(root)
+    assert [(p.stem, p.split) for p in dataset.images] == [
+        ("train/p0", "train"),
+        ("train/p1", "train"),
+        ("val/p0", "val"),
+    ]
+    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+    assert warned(dataset, "1 test image without labels was passed over: p9.")
 
 
 def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):

@@ -181,6 +181,11 @@ def has_wildcards(text: str) -> bool:
     return _SIGN.search(text) is not None
 
 
+def plain(name: str) -> str:
+    """A name as a pattern that stands for it alone."""
+    return _SIGN.sub(r"[\g<0>]", name)
+
+
 def matches(root: Path, pattern: FilePattern) -> Iterator[Match]:
     """Files below the root that a pattern names, in order of their paths."""
     folder = root / pattern.folder

@@ -38,8 +38,8 @@ from sweeper.data.formats.file_names import (
     common_naming,
     naming_in_one_place,
 )
-from sweeper.data.formats.file_patterns import Match, file_pattern, match, matches
-from sweeper.data.formats.patterns import LOSSY, paired, usable
+from sweeper.data.formats.file_patterns import Match, file_pattern, match, matches, plain
+from sweeper.data.formats.patterns import LOSSY, listed, name_left, paired
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, shown
 
@@ -93,18 +93,13 @@ def _guess(root: Path, images: str, masks: str, cores: Sequence[str] = ("",)) ->
         or {path.name for path in subfolders(at)} & {path.name for path in subfolders(other)}
         for at, other in pairs
     )
-    same = _plain(cores[0])
+    same = plain(cores[0])
     if len(cores) > 1:
         same = "*" if any(re.search("[{},]", core) for core in cores) else f"{{{','.join(cores)}}}"
-    at, other = (same.join(map(_plain, text.split(STEM))) for text in (images, masks))
+    at, other = (same.join(map(plain, text.split(STEM))) for text in (images, masks))
     name = f"/**/{STEM}.*" if deep else f"/{STEM}.*"
     split = SPLITS.get(cores[0].lower()) if len(cores) == 1 else None
     return Guess(at + name, other + name, (shown(at), shown(other)), len(cores) > 1, split)
-
-
-def _plain(text: str) -> str:
-    """A name as a pattern that stands for it alone."""
-    return re.sub(r"[*?\[{]", r"[\g<0>]", text)
 
 
 def _holds_itself(folder: Path, suffixes: tuple[str, ...]) -> bool:
@@ -148,7 +143,7 @@ def _called(root: Path, images: str, masks: str, *, anywhere: bool) -> Guess | N
             guess = _guess(root, f"{images}/{STEM}", f"{masks}/{STEM}", inner)
             left = [f"{at}/{path.name}" for at in (images, masks) for path in subfolders(root / at)]
             left = [name for name in left if Path(name).name not in inner]
-            return guess._replace(unpaired=tuple(n for n in left if _holds(root, f"{_plain(n)}/**/*", IMAGE_SUFFIXES)))
+            return guess._replace(unpaired=tuple(n for n in left if _holds(root, f"{plain(n)}/**/*", IMAGE_SUFFIXES)))
         return _guess(root, images, masks)
     outer = [
         at.name
@@ -167,8 +162,8 @@ def _alike(root: Path) -> Guess | None:
         return None
     cores: dict[tuple[str, str], list[str]] = defaultdict(list)
     for masks, images in naming.masks.items():
-        if _holds(root, f"{_plain(images)}/**/*", IMAGE_SUFFIXES) and _holds(
-            root, f"{_plain(masks)}/**/*", MASK_SUFFIXES
+        if _holds(root, f"{plain(images)}/**/*", IMAGE_SUFFIXES) and _holds(
+            root, f"{plain(masks)}/**/*", MASK_SUFFIXES
         ):
             (image, core), (mask, _) = _taken_apart(images, naming.image), _taken_apart(masks, naming.mask)
             cores[image, mask].append(core)
@@ -251,8 +246,8 @@ def read_pairs(place: Place) -> Reading:
 def _read(place: Place, guess: Guess, naming: Ambiguous | None = None) -> Reading:
     """The images and masks of a guess, by the names that these files have; `naming`: where there are two ways."""
     others = [*guess.unpaired]
-    images = _files(place, guess.among or guess.images, IMAGE_SUFFIXES, others)
-    masks = _files(place, guess.masks, _MASKS, others)
+    images = listed(place, guess.among or guess.images, IMAGE_SUFFIXES, others)
+    masks = listed(place, guess.masks, _MASKS, others)
     found = naming if guess.folders is None else _naming(images, masks)
     if isinstance(found, Ambiguous):
         named = _named(guess, found.first)
@@ -278,7 +273,7 @@ def _read(place: Place, guess: Guess, naming: Ambiguous | None = None) -> Readin
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
         place.assumed.append(example)
-    place.problems += [f"{place.name(path)}: has no image of its name; add it, or remove the mask" for path in left]
+    name_left(place, left)
     if others and guess.folders is not None:
         note_passed_over(place, "file or folder of another kind", "files or folders of another kind", sorted(others))
     used = {sample.name for sample in samples}
@@ -292,25 +287,6 @@ def _read(place: Place, guess: Guess, naming: Ambiguous | None = None) -> Readin
         place=f"{guess.folders[0] if guess.folders else '.'}/",
         mask_place=f"{guess.folders[1] if guess.folders else '.'}/",
     )
-
-
-def _files(place: Place, text: str, suffixes: tuple[str, ...], others: list[str]) -> list[Match]:
-    """Files of these kinds that a guess's pattern names; the names of the other ones are added to `others`."""
-    pattern, found = file_pattern("", text), []
-    at = place.root / pattern.folder
-    if pattern.folder and not place.inside(at):
-        return []
-    for one in matches(place.root, file_pattern("", text.replace(f"{STEM}.*", "*"))):
-        named = match(one.path, one.below, pattern)
-        if not usable(place, one.path):
-            others += [] if one.path.is_symlink() else [place.name(one.path)]
-        elif named is None or one.path.suffix.lower() not in suffixes:
-            others.append(place.name(one.path))
-        else:
-            found.append(named)
-    if not pattern.folders:
-        others += [place.name(path) for path in subfolders(at)]
-    return found
 
 
 def _naming(images: Sequence[Match], masks: Sequence[Match]) -> Naming | Ambiguous | None:
@@ -350,7 +326,7 @@ def missing(root: Path) -> list[str]:
     images = [name for name, path in there.items() if path.name.lower() in IMAGE_WORDS]
     masks = [name for name, path in there.items() if path.name.lower() in MASK_WORDS]
     if images and masks:
-        empty = [name for name in masks if not _holds(root, f"{_plain(name)}/**/*", MASK_SUFFIXES)] or masks
+        empty = [name for name in masks if not _holds(root, f"{plain(name)}/**/*", MASK_SUFFIXES)] or masks
         return [f"{name}/: holds no masks (png, bmp, tif, gif) of the images in {images[0]}/" for name in empty]
     if images:
         return [f"{images[0].removesuffix(there[images[0]].name)}masks/: is missing beside {images[0]}/"]

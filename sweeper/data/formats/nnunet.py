@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError, read_mask
-from sweeper.data.formats.base import Format, Place, Reading, Sample, Size, drop_repeated, is_file
+from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError
+from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, walk
+from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
+from sweeper.data.formats.patterns import listed, name_left, paired
 from sweeper.data.json_file import load_json
 from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown
+from sweeper.data.text_tables import MAX_CLASSES, normal, shown
 
-_CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+_VOLUMES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _NUMBER = re.compile(r"[0-9]{1,3}")
 _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
     ("imagesTr", "labelsTr", None),
@@ -49,7 +50,7 @@ def read(place: Place) -> Reading:
     samples: list[Sample] = []
     for images, labels, split in _FOLDERS:
         if (place.root / images).is_dir() and (place.root / labels).is_dir():
-            samples += _cases(place, images, labels, table, Side(split))
+            samples += _cases(place, images, labels, table, split)
     channels = {len(sample.sources) for sample in samples}
     if len(channels) > 1:
         most = max(channels)
@@ -63,13 +64,14 @@ def read(place: Place) -> Reading:
     )
 
 
-def _labels(place: Place, path: Path) -> tuple[tuple[str, ...] | None, dict[int, int]]:
-    """Class names in order of their numbers, and the label that each number becomes."""
+def _labels(place: Place, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:
+    """Class names in order of their numbers, and the label that each number becomes, (256,)."""
+    table = np.arange(256, dtype=np.uint8)
     try:
         data: Any = load_json(path) if place.inside(path) else {}
     except UnreadableFileError as error:
         place.problems.append(f"{place.name(path)}: {error}")
-        return None, {}
+        return None, table
     raw = data.get("labels") if isinstance(data, dict) else None
     pairs: dict[int, str] = {}
     for key, value in raw.items() if isinstance(raw, dict) else ():
@@ -84,7 +86,7 @@ def _labels(place: Place, path: Path) -> tuple[tuple[str, ...] | None, dict[int,
                 f"{place.name(path)}: labels must be a name and a number each, found {shown(key)!r}: "
                 f"{shown(value)[:60]!r} (regions of several labels cannot be read); write one number each"
             )
-            return None, {}
+            return None, table
         pairs[int(number)] = normal(name.strip())
     ignored = [number for number, name in pairs.items() if name.lower() == "ignore"]
     classes = {number: name for number, name in pairs.items() if number not in ignored}
@@ -93,57 +95,31 @@ def _labels(place: Place, path: Path) -> tuple[tuple[str, ...] | None, dict[int,
             f"{place.name(path)}: labels must be numbered from 0 without gaps, 2 to {MAX_CLASSES} of them, found "
             f"{some([str(number) for number in sorted(classes)]) or 'none'}; mend it"
         )
-        return None, {}
+        return None, table
     if len(set(classes.values())) < len(classes):
         place.problems.append(f"{place.name(path)}: the names of labels must differ, found one twice; rename it")
-        return None, {}
-    return tuple(classes[number] for number in range(len(classes))), dict.fromkeys(ignored, IGNORE)
+        return None, table
+    table[[number for number in ignored if number <= IGNORE]] = IGNORE
+    return tuple(classes[number] for number in range(len(classes))), table
 
 
-def _cases(place: Place, images: str, labels: str, table: dict[int, int], side: Side) -> list[Sample]:
+def _cases(place: Place, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
     """The cases of a folder: a mask, and the files of its channels in order."""
-    files: dict[str, list[Path]] = defaultdict(list)
-    volumes = []
-    for path in sorted((place.root / images).iterdir() if place.inside(place.root / images) else []):
-        found = _CHANNEL.fullmatch(path.stem)
-        if path.name.endswith((".nii.gz", ".nii", ".mha", ".nrrd")):
-            volumes.append(place.name(path))
-        elif found and path.suffix.lower() in IMAGE_SUFFIXES and _usable(place, path):
-            files[normal(found["case"])].append(path)
+    volumes = [place.name(p) for p in walk(place.root / images, place.root) if p.name.endswith(_VOLUMES)]
     if volumes:
         place.problems.append(
             f"{images}/: images must be 2-D (png, tif, bmp), found volumes: {some(volumes)}; export their slices"
         )
-    masks: dict[str, Path] = {}
-    for path in sorted((place.root / labels).iterdir() if place.inside(place.root / labels) else []):
-        if path.suffix.lower() in MASK_SUFFIXES and not path.name.startswith(".") and _usable(place, path):
-            masks[normal(path.stem)] = path
-    for case in sorted(files.keys() - masks.keys()):
-        place.problems.append(f"{place.name(files[case][0])}: has no mask; add {labels}/{shown(case)}.png")
-    for case in sorted(masks.keys() - files.keys()):
-        place.problems.append(f"{place.name(masks[case])}: has no image; add {images}/{shown(case)}_0000.png")
-    return [
-        Sample(
-            case,
-            place.name(files[case][0]),
-            tuple(files[case]),
-            partial(_mask, masks[case], table),
-            place.name(masks[case]),
-            side,
-        )
-        for case in sorted(masks.keys() & files.keys())
-    ]
-
-
-def _usable(place: Place, path: Path) -> bool:
-    return is_file(path) and (not path.is_symlink() or place.inside(path))
-
-
-def _mask(path: Path, table: dict[int, int], size: Size | None) -> Pixels:
-    mask = read_mask(path)
-    for number, label in table.items():
-        mask[mask == np.uint8(number)] = label
-    return mask
+    texts = f"{images}/{STEM}_[0-9][0-9][0-9][0-9].*", f"{labels}/{STEM}.*"
+    files, masks = listed(place, texts[0], IMAGE_SUFFIXES), listed(place, texts[1], MASK_SUFFIXES)
+    channels: dict[str, list[Match]] = defaultdict(list)
+    for one in files:
+        channels[one.stem].append(one)
+    image, mask = (file_pattern("", text) for text in texts)
+    first = [of_case[0] for of_case in channels.values()]
+    samples, left = paired(place, (first, image), (masks, mask), lambda _: split, table=table, by_stem=True)
+    name_left(place, left)
+    return [sample._replace(sources=tuple(one.path for one in channels[sample.stem])) for sample in samples]
 
 
 FORMAT = Format("nnU-Net's dataset.json, imagesTr/ and labelsTr/ with 2-D images", detect, read)

@@ -1,4 +1,4 @@
-"""Images and masks that two patterns name: those of `--images` and `--masks`, or those that a guess gives.
+"""Images and masks that two patterns name: those of `--images` and `--masks`, of a guess, or of a format of mask files.
 
 What may stand in patterns: `file_patterns.py`.
 """
@@ -6,7 +6,7 @@ What may stand in patterns: `file_patterns.py`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +21,19 @@ from sweeper.data.formats.base import (
     drop_repeated,
     note_passed_over,
     split_of,
+    subfolders,
     walk,
 )
-from sweeper.data.formats.file_patterns import STEM, FilePattern, Match, file_pattern, has_wildcards, masks_of, matches
+from sweeper.data.formats.file_patterns import (
+    STEM,
+    FilePattern,
+    Match,
+    file_pattern,
+    has_wildcards,
+    masks_of,
+    match,
+    matches,
+)
 from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import Side, shown
@@ -104,6 +114,25 @@ def _image_files(place: Place, pattern: FilePattern) -> list[Match]:
     return []
 
 
+def listed(place: Place, text: str, suffixes: tuple[str, ...], others: list[str] | None = None) -> list[Match]:
+    """Files of these kinds that a pattern names; the names of the other ones are added to `others`."""
+    pattern, found, rest = file_pattern("", text), [], [] if others is None else others
+    at = place.root / pattern.folder
+    if pattern.folder and not place.inside(at):
+        return []
+    for one in matches(place.root, file_pattern("", text.replace(f"{STEM}.*", "*"))):
+        named = match(one.path, one.below, pattern)
+        if not usable(place, one.path):
+            rest += [] if one.path.is_symlink() else [place.name(one.path)]
+        elif named is None or one.path.suffix.lower() not in suffixes:
+            rest.append(place.name(one.path))
+        else:
+            found.append(named)
+    if not pattern.folders:
+        rest += [place.name(path) for path in subfolders(at)]
+    return found
+
+
 def usable(place: Place, path: Path) -> bool:
     """Whether it is a file that lies in the data folder; a link that leads out of it, or nowhere, is a problem."""
     if path.is_symlink():
@@ -122,6 +151,9 @@ def paired(
     images: tuple[Sequence[Match], FilePattern],
     masks: tuple[Sequence[Match], FilePattern],
     split: Callable[[Match], SplitName | None],
+    *,
+    table: Pixels | None = None,
+    by_stem: bool = False,
 ) -> tuple[list[Sample], list[Path]]:
     """Samples of the images that have one mask, and the masks that belong to no image; other images are problems.
 
@@ -130,6 +162,8 @@ def paired(
         images: the image files and the pattern that names them. Masks among them are no images.
         masks: the same of the masks.
         split: the split of an image.
+        table: (256,), the label that each number in the masks becomes.
+        by_stem: whether samples are called by what `{stem}` stands for; else by their files' names.
     """
     (image_files, image), (labels, mask) = images, masks
     found = masks_of(image_files, labels, image, mask)
@@ -146,8 +180,8 @@ def paired(
         for path in found.get(one.path, ()):
             owners[path].append(one)
     _name_bare(place, image_files, found, masks)
-    names = [one.name.rpartition("/")[2] for one in image_files]
-    repeated = len(set(names)) < len(names)
+    names = {one.path: one.stem if by_stem else one.name.rpartition("/")[2] for one in image_files}
+    repeated = len(set(names.values())) < len(names)
     samples, several = [], set()
     for one in image_files:
         own = found.get(one.path, [])
@@ -169,8 +203,9 @@ def paired(
             ending = shown(path.suffix) or "no extension"
             place.problems.append(f"{place.name(path)}: masks must be {rule}, found {ending}; save it as PNG")
         else:
-            stem = one.name if repeated else one.name.rpartition("/")[2]
-            samples.append(Sample(stem, name, (one.path,), mask_file(place, path), place.name(path), Side(split(one))))
+            stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
+            made = mask_file(place, path, table)
+            samples.append(Sample(stem, name, (one.path,), made, place.name(path), Side(split(one))))
     place.problems += sorted(several)
     place.named += taken
     return drop_repeated(place, samples), [one.path for one in labels if one.path not in taken]
@@ -198,13 +233,19 @@ def _name_bare(
     )
 
 
-def mask_file(place: Place, path: Path) -> partial[Pixels]:
-    """What makes the mask of a sample from a file of labels or colours."""
-    return partial(_mask, path, place)
+def name_left(place: Place, left: Iterable[Path]) -> None:
+    """Problems of the masks that belong to no image."""
+    place.problems += [f"{place.name(path)}: has no image of its name; add it, or remove the mask" for path in left]
 
 
-def _mask(path: Path, place: Place, size: Size | None) -> Pixels:
-    return read_mask(path, place.colours)
+def mask_file(place: Place, path: Path, table: Pixels | None = None) -> partial[Pixels]:
+    """What makes the mask of a sample from a file of labels or colours; labels become those of a table, (256,)."""
+    return partial(_mask, path, place, table)
+
+
+def _mask(path: Path, place: Place, table: Pixels | None, size: Size | None) -> Pixels:
+    labels = read_mask(path, place.colours)
+    return labels if table is None else table[labels]
 
 
 def _files(place: Place) -> Iterator[Path]:

@@ -7,15 +7,17 @@ the images are VOC's.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from sweeper.core.records import SplitName
 from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, note_passed_over
-from sweeper.data.formats.patterns import mask_file
+from sweeper.data.formats.base import Format, Place, Reading, is_file, note_passed_over
+from sweeper.data.formats.file_patterns import STEM, file_pattern, plain
+from sweeper.data.formats.patterns import listed, name_left, paired
 from sweeper.data.label_values import some
-from sweeper.data.text_tables import Side, normal, read_classes, shown, text_of
+from sweeper.data.text_tables import normal, read_classes, shown, text_of
 
 MASKS = ("SegmentationClass", "SegmentationClassPNG")
 VOC_NAMES = [
@@ -70,58 +72,26 @@ def read(place: Place) -> Reading:
     """Pair every mask with its image; images without a mask are only of use for detection and passed over."""
     base = _base(place)
     assert base is not None  # detected
-    images = _by_stem(place, base / "JPEGImages", IMAGE_SUFFIXES)
-    masks = _by_stem(place, _masks(base), MASK_SUFFIXES)
-    splits = _splits(place, base, masks)
-    for stem in sorted(masks.keys() - images.keys()):
-        place.problems.append(
-            f"{place.name(masks[stem])}: has no image; add {shown(stem)}.jpg to JPEGImages/, or remove the mask"
-        )
-    both = sorted(masks.keys() & images.keys())
-    if spare := sorted(map(shown, images.keys() - masks.keys())):
+    below = "" if base == place.root else f"{plain(base.relative_to(place.root).as_posix())}/"
+    texts = [f"{below}{name}/{STEM}.*" for name in ("JPEGImages", _masks(base).name)]
+    images, masks = listed(place, texts[0], IMAGE_SUFFIXES), listed(place, texts[1], MASK_SUFFIXES)
+    stems = {one.stem for one in masks}
+    splits = _splits(place, base, stems)
+    both = [one for one in images if one.stem in stems]
+    if spare := [shown(one.stem) for one in images if one.stem not in stems]:
         note_passed_over(place, "image without a mask", "images without a mask", spare)
-    if splits and (unlisted := [stem for stem in both if stem not in splits]):
+    if splits and (unlisted := [one.stem for one in both if one.stem not in splits]):
         number = count(len(unlisted), "image with a mask is", "images with a mask are")
         names = some([shown(stem) for stem in unlisted])
         place.notes.append(f"{number} in none of the lists, and divided by us: {names}.")
-    samples = [
-        Sample(
-            stem,
-            place.name(images[stem]),
-            (images[stem],),
-            mask_file(place, masks[stem]),
-            place.name(masks[stem]),
-            Side(splits.get(stem)),
-        )
-        for stem in both
-    ]
-    return Reading(
-        drop_repeated(place, samples),
-        _names(place, base, both),
-        indices=True,
-        place="JPEGImages/",
-        mask_place=f"{_masks(base).name}/",
-    )
+    image, mask = (file_pattern("", text) for text in texts)
+    samples, left = paired(place, (both, image), (masks, mask), lambda one: splits.get(one.stem))
+    name_left(place, left)
+    classes = _names(place, base, [one.stem for one in both])
+    return Reading(samples, classes, indices=True, place="JPEGImages/", mask_place=f"{_masks(base).name}/")
 
 
-def _by_stem(place: Place, folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Files of a folder by stem; two of one stem are a problem."""
-    found: dict[str, Path] = {}
-    if not place.inside(folder):
-        return found
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not is_file(path):
-            continue
-        if path.is_symlink() and not place.inside(path):
-            continue
-        if found.setdefault(normal(path.stem), path) != path:
-            place.problems.append(
-                f"{place.name(path)}: a stem may name one file, found {found[normal(path.stem)].name} too; remove one"
-            )
-    return found
-
-
-def _splits(place: Place, base: Path, masks: dict[str, Path]) -> dict[str, SplitName]:
+def _splits(place: Place, base: Path, masks: Collection[str]) -> dict[str, SplitName]:
     """The split of each stem, from train.txt, val.txt and test.txt."""
     splits: dict[str, SplitName] = {}
     for name, split in _LISTS.items():
