@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,12 +12,13 @@ import numpy as np
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expanded
 from sweeper.core.text import count
+from sweeper.data.addresses import address_in
 from sweeper.data.decode import IMAGE_SUFFIXES, UnreadableFileError, image_kind, read_image
+from sweeper.data.formats.base import walk
+from sweeper.data.formats.file_patterns import file_pattern, has_wildcards, matches
 from sweeper.data.shrink import shrink_image, shrunk_size
 from sweeper.data.store import ImagePixels
 from sweeper.data.text_tables import shown
-
-_PATTERN = re.compile(r"[*?\[]")
 
 
 class ImageFile(NamedTuple):
@@ -74,20 +73,20 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
 
 def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosixPath]]:
     """Path of each image that an argument means, and its place below what was named."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", argument):
+    if address_in(argument) is not None and not Path(argument).exists():
         problems.append(f"{shown(argument)} is an address, and must be a file or folder of this machine; copy it here")
         return
     path = expanded(argument)
     if path.is_file():
         yield path, PurePosixPath(path.name)
     elif path.is_dir():
-        images = list(_below(path))
+        images = [file for file in walk(path, path) if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             problems.append(f"{shown(argument)} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
         for image in images:
             yield image, PurePosixPath(image.relative_to(path).as_posix())
-    elif _PATTERN.search(argument):
-        matched = list(_matching(path))
+    elif has_wildcards(argument):
+        matched = list(_matching(str(path)))
         if not matched:
             problems.append(f"no image matches the pattern {shown(argument)}; known are {', '.join(IMAGE_SUFFIXES)}")
         yield from matched
@@ -95,23 +94,13 @@ def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosix
         problems.append(f"{shown(argument)} must be an image, a folder of images or a pattern; there is none, check it")
 
 
-def _matching(pattern: Path) -> Iterable[tuple[Path, PurePosixPath]]:
+def _matching(text: str) -> Iterable[tuple[Path, PurePosixPath]]:
     """Images that a pattern matches, each with its place below what stands before the pattern's first sign."""
-    parts = pattern.parts
-    fixed = next(i for i, part in enumerate(parts) if _PATTERN.search(part))
-    root = Path(*parts[:fixed])
-    for path in sorted(root.glob("/".join(parts[fixed:]))):
-        place = PurePosixPath(path.relative_to(root).as_posix())
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not any(p.startswith(".") for p in place.parts):
-            yield path, place
-
-
-def _below(root: Path) -> Iterable[Path]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(folder) / name
+    root = Path(Path(text).anchor)
+    pattern = file_pattern("an image", Path(text).relative_to(root).as_posix())
+    for one in matches(root, pattern):
+        if one.path.suffix.lower() in IMAGE_SUFFIXES:
+            yield one.path, PurePosixPath(one.path.relative_to(root / pattern.folder).as_posix())
 
 
 class Wanted(NamedTuple):

@@ -3,8 +3,7 @@
 For a store in the folder S the maps of a kind lie in `S/KIND-FORMAT-FIRST-LAST/` (the labels they are of), one file
 `INDEX.npy` per image: (C, H, W). A store's folder is named by the content of its masks, so that a map can never be that
 of other labels. Files are made when they are first asked for, written beside their place and renamed: readers see all
-of a file or none, and two processes that make the same one write the same bytes. The last four bytes of a file are the
-CRC-32 of all others.
+of a file or none, and two processes that make the same one write the same bytes.
 
 Distances are to the boundaries of classes. Instances are the connected components of classes: neighbours are the pixels
 that touch, at a corner, too (8 in an image). Class 0 is what lies behind them: no instance, and all of it counts as
@@ -21,13 +20,11 @@ import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import IGNORE
-from sweeper.data.store import Pixels, PixelStore, sum_of
+from sweeper.data.store import Pixels, PixelStore
 from sweeper.system.whole_files import written_whole
 
 FARTHEST = 100.0
 """Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
-_WHOLE = 0x2144DF1C
-"""CRC-32 of any bytes that are followed by their own CRC-32."""
 
 
 class MapStore:
@@ -36,7 +33,7 @@ class MapStore:
     kind: str
     """Name of the folder, and what the maps are, in the plural."""
     number = 2
-    """Of the format: another for other numbers; format 1 had no checksum."""
+    """Of the format: another for other numbers."""
     dtype: type[np.generic]
 
     def __init__(self, store: PixelStore, labels: tuple[int, ...]) -> None:
@@ -73,8 +70,6 @@ class MapStore:
 
     def _read(self, path: Path, index: int) -> npt.NDArray[Any] | None:
         """The file as a memory map; None where it is missing, damaged or of another shape."""
-        if not _is_whole(path):
-            return None
         try:
             # .view: a plain array is faster to slice than a memmap, and keeps the map open.
             found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
@@ -86,23 +81,14 @@ class MapStore:
     def _write(self, path: Path, maps: npt.NDArray[Any]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as part, part.open("x+b") as file:
+            with written_whole(path) as part, part.open("xb") as file:
                 np.save(file, maps, allow_pickle=False)
-                file.write(sum_of(file).to_bytes(4, "little"))
         except OSError as error:
             raise SweeperError(
                 f"the {self.kind} of the labels, which a loss of this sweep needs, must be written to {path.parent}, "
                 f"and that failed: {error}; make room, choose another --cache, or leave out the families that "
                 "`sweeper losses NAME` says need them"
             ) from error
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return sum_of(file) == _WHOLE
-    except OSError:
-        return False
 
 
 def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

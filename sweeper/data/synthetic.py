@@ -45,7 +45,6 @@ def _foreground(low: float, high: float, default: float) -> Parameter:
 _SPREAD = Parameter(
     float, 0.0, 1.0, 1.0, "how much images differ in that share: 0 = not at all, 1 = by tens of per cent", plain=False
 )
-_BLUR = Parameter(float, 0.0, 8.0, 0.0, "softness of the objects' edges in the image, σ in pixels", plain=False)
 
 
 class Scene(NamedTuple):
@@ -66,9 +65,6 @@ SCENES: dict[str, Scene] = {
         {
             "foreground": _foreground(0.002, 0.1, 0.01),
             "spread": _SPREAD,
-            "width": Parameter(float, 1.05, 16.0, cracks.WIDEST, "width of the widest cracks in pixels", plain=False),
-            "length": Parameter(float, 0.1, 4.0, 1.0, "length of the cracks, times the usual", plain=False),
-            "blur": _BLUR,
         },
         "thin cracks in pavement; binary, 1 % foreground",
     ),
@@ -93,9 +89,8 @@ SCENES: dict[str, Scene] = {
             "elongation": Parameter(
                 float, 1.0, 64.0, 1.0, "length of the objects divided by their width: 1 = discs", plain=False
             ),
-            "blur": _BLUR,
-            "contrast": Parameter(
-                float, 0.02, 1.0, 0.2, "brightness of the objects against the ground, share of full scale", plain=False
+            "blur": Parameter(
+                float, 0.0, 8.0, 0.0, "softness of the objects' edges in the image, σ in pixels", plain=False
             ),
             "classes": Parameter(int, 2, 12, 2, "number of classes, ground included", plain=False),
             "ratio": Parameter(

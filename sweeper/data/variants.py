@@ -1,11 +1,13 @@
 """A data set with images left out (`--exclude FILE`) or shrunk (`--resize SHORT_SIDE`), and what that costs the labels.
 
 Either has another content digest and another store beside that of the native pixels; no file of the user's changes.
+`store_here` makes the same set once more, where its decoded images are missing: on another machine.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from sweeper.core.errors import DataError, UsageError
+from sweeper.core.errors import DataError, SweeperError, UsageError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import count
 from sweeper.data.cache import remember, remembered
 from sweeper.data.label_values import some
-from sweeper.data.load import Log
+from sweeper.data.load import Log, load_dataset
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
-from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, open_store
+from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, is_intact, open_store
 from sweeper.data.text_tables import Side, normal, shown, text_of
 
 FEWEST = 3
@@ -274,3 +276,34 @@ def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Cou
                 "are cut at native resolution)."
             )
     return lines
+
+
+def store_here(dataset: Dataset) -> Path:
+    """Folder of the decoded images on this machine: where the data set says, or decoded again from its source.
+
+    Raises:
+        SweeperError: if neither can be read here, or the source holds other images here.
+    """
+    folder = Path(dataset.store)
+    if is_intact(folder):
+        return folder
+    host, cache = socket.gethostname(), folder.parent
+    remedy = "put the images, or the folder of --cache, where every machine sees them under one path"
+    try:
+        found = load_dataset(
+            dataset.source, cache, format=dataset.format, patterns=dataset.patterns, class_map=dataset.class_map
+        )
+        if dataset.excluded:
+            found = without(found, dataset.excluded, cache)
+        if dataset.resized is not None:
+            found = resized(found, dataset.resized, cache)
+    except (SweeperError, OSError) as error:
+        raise SweeperError(
+            f"{host} lacks the decoded images ({folder}) and cannot read {dataset.source}: {error}; {remedy}"
+        ) from error
+    if found.digest != dataset.digest:
+        raise SweeperError(
+            f"{dataset.source} holds other images on {host} ({found.digest[:19]}…) than the study was made with "
+            f"({dataset.digest[:19]}…); {remedy}"
+        )
+    return Path(found.store)

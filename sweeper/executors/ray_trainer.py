@@ -32,7 +32,7 @@ class Trainer:
         self, conditions: Conditions, precisions: Sequence[Precision], threads: int
     ) -> dict[Precision, float]:
         """Of a training step on this node's processors."""
-        from sweeper.data.decode_again import store_here
+        from sweeper.data.variants import store_here
         from sweeper.training.step_times import step_seconds
 
         dataset = conditions.dataset.model_copy(update={"store": str(store_here(conditions.dataset))})
@@ -42,8 +42,8 @@ class Trainer:
         self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
     ) -> tuple[str, str | None]:
         """Make ready; the node's id, and why it refuses, if it does."""
-        from sweeper.data.decode_again import store_here
         from sweeper.data.store import open_store
+        from sweeper.data.variants import store_here
         from sweeper.training.compiled_network import compile_first, leave_no_traces
         from sweeper.training.hardware import probe, settle_numerics, settle_process
         from sweeper.training.job import Trainings, leave_to_the_end, worker_context

@@ -9,9 +9,8 @@ import pytest
 
 from sweeper.core.errors import SweeperError
 from sweeper.data import load_dataset
-from sweeper.data.decode_again import store_here
 from sweeper.data.store import is_complete
-from sweeper.data.variants import resized
+from sweeper.data.variants import resized, store_here
 from tests.conftest import TINY
 
 

@@ -12,7 +12,7 @@ import pytest
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
-from sweeper.data.decode_again import store_here
+from sweeper.data.variants import store_here
 from tests.support.folders import folder
 
 

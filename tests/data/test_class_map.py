@@ -11,7 +11,7 @@ from sweeper.core.errors import ClassMapError, DataError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset, open_store
 from sweeper.data.class_map import read_class_map
-from sweeper.data.decode_again import store_here
+from sweeper.data.variants import store_here
 from tests.support import annotated
 from tests.support.folders import folder, mask
 

@@ -289,23 +289,18 @@ def test_many_faults_of_one_kind_are_one_line_with_examples(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("address", "named"),
     [
-        ("s3://bucket/set", ["s3://bucket/set is an address", "aws s3 sync s3://bucket/set FOLDER"]),
-        ("s3:/bucket/set", ["s3://bucket/set is an address"]),  # what pathlib.Path makes of it
-        ("gs://b", ["gs://b is an address", "gcloud storage cp"]),
-        (
-            "https://me:secret@host/set.zip",
-            ["https://***@host/set.zip is an address", "curl -LO https://***@host/set.zip"],
-        ),
-        ("abfss://box@host/x", ["is an address", "copy it first, or mount"]),
-        ("file:///home/x", ["name the folder without it: /home/x"]),
+        ("s3://bucket/set", "s3://bucket/set"),
+        ("s3:/bucket/set", "s3://bucket/set"),  # what pathlib.Path makes of it
+        ("https://me:secret@host/set.zip", "https://***@host/set.zip"),
+        ("file:///home/x", "file:///home/x"),
     ],
 )
-def test_an_address_is_called_one(tmp_path, address, words):
+def test_an_address_is_called_one(tmp_path, address, named):
     with pytest.raises(DataError) as caught:
         load_dataset(address, tmp_path)
-    only(caught.value.problems, "--data must be a folder on this machine", *words)
+    only(caught.value.problems, "--data must name what lies on this machine", f"{named} is an address: copy")
     assert "secret" not in str(caught.value)
 
 

@@ -10,8 +10,8 @@ import pytest
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
-from sweeper.data.decode_again import store_here
 from sweeper.data.formats.file_patterns import asked_patterns
+from sweeper.data.variants import store_here
 from sweeper.workflow.prepare import dataset_of
 from sweeper.workflow.settings import Settings
 from tests.support.folders import image, mask
@@ -120,7 +120,7 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     refused(root, *good, "--format folder and --images with --masks exclude each other", format="folder")
     with pytest.raises(SweeperError, match="is drawn"):
         asked_patterns("synthetic:cracks", *good)
-    with pytest.raises(SweeperError, match=r"--images must name files on this machine; s3://b/.*sync s3://b/ FOLDER"):
+    with pytest.raises(SweeperError, match=r"--images must name what lies on this machine; s3://b/\*.jpg is an"):
         asked_patterns(None, "s3://b/*.jpg", good[1])
     for i, stem in enumerate("abcde"):
         image(i).save(root / "lab" / f"{stem}.jpg")

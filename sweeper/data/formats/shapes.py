@@ -43,8 +43,6 @@ KINDS: dict[str, tuple[int, int | None]] = {
     "mask": (2, 2),
 }
 """Kind of shape → fewest and most points."""
-MAX_SHAPES = 100_000
-"""Of one image."""
 _BACKGROUND = ("background", "unlabelled", "unlabeled")
 
 Points = npt.NDArray[np.float64]
@@ -195,9 +193,6 @@ def _mask(place: Place, drawing: Drawing, words: Words, way: Way, size: Size | N
             f"width and height must be its image's {width}×{height} (upright), found "
             f"{written_width}×{written_height}; is it another image? Else annotate the image as it is now"
         )
-    if len(drawing.shapes) > MAX_SHAPES:
-        found = f"{len(drawing.shapes):,}"
-        raise UnreadableFileError(f"an image may have {MAX_SHAPES:,} shapes, found {found}; is it an image?")
     ready: list[Ready] = []
     faults = []
     for shape in drawing.shapes:

@@ -33,18 +33,12 @@ class Canvas(NamedTuple):
     """Standard deviation of the camera's noise, as a share of full scale."""
     spread: float = 1.0
     """How much images differ in their share of foreground: 0 = not at all, 1 = as the scene does by nature."""
-    width: float = 3.0
-    """Cracks: width of the widest in pixels."""
-    length: float = 1.0
-    """Cracks: their length, times the usual."""
     object: float = 12.0
     """Shapes: diameter in pixels of a disc of the objects' area."""
     elongation: float = 1.0
     """Shapes: length divided by width."""
     blur: float = 0.0
-    """Softness of the objects' edges in the image, σ in pixels; labels stay sharp."""
-    contrast: float = 0.2
-    """Shapes: brightness against the ground, share of full scale."""
+    """Shapes: softness of the objects' edges in the image, σ in pixels; labels stay sharp."""
     classes: int = 2
     """Shapes: number of classes, ground included."""
     ratio: float = 1.0

@@ -9,8 +9,8 @@ from scipy import ndimage
 from sweeper.data.scenes.canvas import Canvas, Drawn, Field, edge, expose, grid, smooth, stamp, stroke, wander
 
 CLASSES = ("background", "crack")
-WIDEST = 3.0
-"""Pixels; `Canvas.width` scales all widths by its ratio to this."""
+_WIDEST = 3.0
+"""Pixels."""
 _ATTEMPTS = 400
 
 
@@ -21,8 +21,7 @@ def draw_cracks(rng: np.random.Generator, canvas: Canvas) -> Drawn:
     ground *= _shadow(rng, size)
     ground = _distract(rng, ground)
     cover, depth = _cracks(rng, canvas, canvas.share(rng.uniform(0.4, 1.6)))
-    seen = ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover
-    ground *= 1 - seen * depth
+    ground *= 1 - cover * depth
     tint = np.array([1.0, 0.985, 0.96]) + rng.normal(0, 0.015, 3)
     image = expose(rng, ground[:, :, None] * tint, canvas.noise)
     return Drawn(image, (cover >= 0.5).astype(np.uint8))
@@ -74,7 +73,7 @@ def _cracks(rng: np.random.Generator, canvas: Canvas, share: float) -> tuple[Fie
     missing = max(2, round(share * size * size))
     cover = np.zeros((size, size))
     roots: list[tuple[npt.NDArray[np.float64], float]] = []
-    for _ in range(max(_ATTEMPTS, round(_ATTEMPTS / canvas.length))):
+    for _ in range(_ATTEMPTS):
         if missing <= 0:
             break
         branch = bool(roots) and (missing < 25 or rng.random() < 0.55)
@@ -83,13 +82,12 @@ def _cracks(rng: np.random.Generator, canvas: Canvas, share: float) -> tuple[Fie
             heading += rng.choice([-1, 1]) * rng.uniform(0.4, 1.2)
         else:
             start, heading = rng.uniform(0.05, 0.95, 2) * size, rng.uniform(0, 2 * np.pi)
-        length = max(4, int(size * rng.uniform(0.4, 2.4) * (0.5 if branch else 1.0) * canvas.length))
+        length = max(4, int(size * rng.uniform(0.4, 2.4) * (0.5 if branch else 1.0)))
         points = wander(rng, start, heading, length, 0.15)
         # Kinks of one or two pixels make the path rough, as fracture is and a pen is not.
         points += 0.9 * ndimage.gaussian_filter1d(rng.standard_normal(points.shape), 1.5, axis=0)
         widest = rng.uniform(1.2, 3.0) * (0.7 if branch else 1.0)
-        widths = np.clip(widest * (0.8 + 0.35 * _wave(rng, length, 8)) * _taper(length), 1.05, WIDEST)
-        widths = np.maximum(1.05, widths * (canvas.width / WIDEST))
+        widths = np.clip(widest * (0.8 + 0.35 * _wave(rng, length, 8)) * _taper(length), 1.05, _WIDEST)
         for (y, x), width in zip(points, widths, strict=True):
             if missing <= 0 or not (0 <= y < size and 0 <= x < size):
                 break

@@ -18,6 +18,8 @@ from sweeper.data.store import Pixels
 _GAP = 2
 """Pixels of ground between objects, while there is room."""
 _TRIES = 60
+_CONTRAST = 0.2
+"""Brightness of objects against the ground, share of full scale."""
 _DISTRACTORS = 0.5
 """Objects that are none, as a share of the true ones."""
 
@@ -60,7 +62,7 @@ def draw_shapes(rng: np.random.Generator, canvas: Canvas) -> Drawn:
     """One image: the classes' objects (1 …) on ground (0), each class with exactly its rounded number of pixels."""
     size = canvas.size
     tone = rng.uniform(0.4, 0.55)
-    texture = 0.25 * canvas.contrast * (smooth(rng, size, 1.2) + smooth(rng, size, size / 8))
+    texture = 0.25 * _CONTRAST * (smooth(rng, size, 1.2) + smooth(rng, size, size / 8))
     image = np.repeat((tone + texture)[:, :, None], 3, axis=2)
     mask = np.zeros((size, size), dtype=np.uint8)
     factor = canvas.share(rng.uniform(0.4, 1.6)) / canvas.foreground
@@ -77,10 +79,10 @@ def draw_shapes(rng: np.random.Generator, canvas: Canvas) -> Drawn:
 
 
 def colours(canvas: Canvas) -> npt.NDArray[np.float64]:
-    """What each class adds to the ground, (classes − 1, 3): hues evenly apart, all as strong as `contrast`."""
+    """What each class adds to the ground, (classes − 1, 3): hues evenly apart, all equally strong."""
     hues = [colorsys.hsv_to_rgb(0.08 + i / (canvas.classes - 1), 0.6, 1.0) for i in range(canvas.classes - 1)]
     bright = np.array(hues)
-    result: npt.NDArray[np.float64] = canvas.contrast * bright / bright.mean(axis=1, keepdims=True)
+    result: npt.NDArray[np.float64] = _CONTRAST * bright / bright.mean(axis=1, keepdims=True)
     return result
 
 
@@ -147,7 +149,7 @@ def _object(rng: np.random.Generator, canvas: Canvas) -> Field:
 
 def _distract(rng: np.random.Generator, canvas: Canvas, image: npt.NDArray[np.float64], number: int) -> None:
     """Dark objects of the same shapes: they belong to the ground, and lie under the labelled ones."""
-    dark = image.mean(axis=(0, 1)) - canvas.contrast
+    dark = image.mean(axis=(0, 1)) - _CONTRAST
     for _ in range(min(number, 40)):
         cover = edge(_object(rng, canvas) - 0.7, 0.7)  # 0 wherever the object is not
         cover = ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover
