@@ -42,12 +42,16 @@ def _same(one: Any, two: Any) -> bool:
 def _unpack(value: Any) -> npt.NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
-    raw = zlib.decompress(base64.b64decode(value["zlib"]))
-    return np.frombuffer(raw, dtype=np.dtype(value["dtype"])).reshape(value["shape"])
+    kind = np.dtype(value["dtype"])
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(value["zlib"])), dtype=np.uint8)
+    raw = planes.reshape(kind.itemsize, -1).T.tobytes()
+    return np.frombuffer(raw, dtype=kind).reshape(value["shape"])
 
 
 def _pack(array: npt.NDArray[Any]) -> dict[str, Any]:
-    raw = zlib.compress(np.ascontiguousarray(array).tobytes(), 6)
+    """Bytes of one significance together: of counts, most high ones are 0, which saves a third."""
+    planes = np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(-1, array.dtype.itemsize).T
+    raw = zlib.compress(planes.tobytes(), 6)
     return {"dtype": array.dtype.str, "shape": list(array.shape), "zlib": base64.b64encode(raw).decode()}
 
 

@@ -10,15 +10,12 @@ Counts have shape (..., C, 3): true positives, false positives, false negatives 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import ImageCounts, Scores, Task, TestDetail
-
-POOL = 2000
-"""Beyond this many images, counts are pooled into this many groups before they are stored."""
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -289,27 +286,7 @@ def detail_scores(detail: TestDetail) -> dict[str, float]:
     return found
 
 
-def pooled(counts: ImageCounts, groups: int = POOL) -> ImageCounts:
-    """Counts of at most `groups` groups of images (image i goes to group i mod `groups`)."""
-    n = len(counts.images)
-    if n <= groups:
-        return counts
-    data = _grouped(counts.data, groups)
-    return counts.model_copy(update={"images": tuple(range(groups)), "pooled_from": n, "data": data})
-
-
-def pooled_detail(detail: TestDetail, groups: int = POOL) -> TestDetail:
-    """The same for what confusion counts do not hold; the groups are those of `pooled`."""
-    n = len(detail.images)
-    if n <= groups:
-        return detail
-    arrays = {name: _grouped(getattr(detail, name), groups) for name in ("boundary", "centreline", "confidence")}
-    return detail.model_copy(update={"images": tuple(range(groups)), "pooled_from": n, **arrays})
-
-
-def _grouped(data: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:
-    """Sums over the images of each group, as wide as needed."""
-    exact = np.float64 if data.dtype.kind == "f" else np.int64
-    summed = np.zeros((groups, *data.shape[1:]), dtype=exact)
-    np.add.at(summed, np.arange(len(data)) % groups, data)
-    return summed
+def summed_images(counts: ImageCounts) -> ImageCounts:
+    """The same as of a single image, of no number: what a trial of the search keeps, and a curve needs."""
+    total = counts.data.sum(axis=0, keepdims=True, dtype=np.int64)
+    return counts.model_copy(update={"images": (), "data": total})

@@ -7,7 +7,6 @@ trainings as there are folds. What is found so is *not held out*: the search saw
 from __future__ import annotations
 
 from sweeper.core.errors import DataError
-from sweeper.core.metrics import POOL
 from sweeper.core.records import Conditions, Dataset, Split
 from sweeper.core.text import count
 from sweeper.data.split import VAL_SHARE, divide, indices_of, keyed, size_of, strata_of, take, units_of, without
@@ -64,8 +63,7 @@ def check_folds(dataset: Dataset, folds: int) -> None:
     """Refuse folds that the set does not allow.
 
     Raises:
-        DataError: splits are given, there are fewer groups than folds (4 for 2 folds), or so many images that folds
-            make no sense.
+        DataError: splits are given, or there are fewer groups than folds (4 for 2 folds).
     """
     given = sum(image.split is not None for image in dataset.images)
     units, problems = len(units_of(dataset)), []
@@ -79,11 +77,6 @@ def check_folds(dataset: Dataset, folds: int) -> None:
         problems.append(
             f"--folds {folds} needs {least} groups of images at least, found {units}; take fewer folds, make the "
             "groups smaller, or add images"
-        )
-    if len(dataset.images) > POOL:
-        problems.append(
-            f"--folds is for sets too small for a test split, at most {POOL:,} images, found "
-            f"{len(dataset.images):,}; leave it out"
         )
     if problems:
         raise DataError(dataset.name, problems)

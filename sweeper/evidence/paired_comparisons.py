@@ -104,7 +104,7 @@ def weigh(
         rope=rope,
         analyses=tuple(analyses),
         analysis_index=analysis_at(analyses, max((len(f.seeds) for f in rows), default=0)),
-        test_images=_test_images(replicates),
+        test_images=len(scored_images(replicates)),
         test_groups=None if units is None or not replicates else bench.images,
         few_groups=few_groups(groups),
         scarce=_scarce(bench, classes),
@@ -139,12 +139,6 @@ def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResul
         if family not in search:
             raise ValueError(f"every finalist needs its search trial, got none for {family}; add it to `search`")
     return found
-
-
-def _test_images(replicates: Sequence[Replicate]) -> int:
-    tests = (run.test for replicate in replicates for run in replicate.answered)
-    pooled = next((test.pooled_from for test in tests if test is not None and test.pooled_from), None)
-    return pooled or len(scored_images(replicates))
 
 
 def _scarce(bench: Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from sweeper.core import metrics
 from sweeper.core.records import ImageCounts, TrialResult
@@ -68,7 +66,7 @@ def by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
 
 
 def scored_images(replicates: Iterable[Replicate]) -> tuple[int, ...]:
-    """The images (or cells of pooled ones) that were scored in any replicate, ascending."""
+    """The images that were scored in any replicate, ascending."""
     found = (run.test.images for replicate in replicates for run in replicate.runs if run.test is not None)
     return tuple(sorted(set().union(*found)))
 
@@ -151,28 +149,15 @@ def image_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | 
 
     However few the groups are, they are the units: that images of one group fail together made 37 and 43 % false
     winners of 4 and 3 groups where images were the units instead. With a single one nothing can be told.
-
-    Beyond `metrics.POOL` images, counts are stored as sums over cells of images (image i in cell i mod n). Cells
-    that share a group are one unit then.
     """
-    test = next((run.test for replicate in replicates for run in replicate.answered if run.test is not None), None)
-    if groups is None or test is None:
+    images = len(scored_images(replicates))
+    if groups is None or not images:
         return None
-    cells = len(scored_images(replicates))
-    images = test.pooled_from or cells
     if len(groups) != images:
         raise ValueError(f"`groups` must name the group of each of the {images} test images, got {len(groups)}")
-    numbers: dict[str, int] = {}
-    named = [(i % cells, numbers.setdefault(g, len(numbers))) for i, g in enumerate(groups) if g is not None]
-    if not named:
-        return None
-    cell, number = np.array(named).T
-    # Cells and groups as the nodes of one graph, an edge where an image lies in both; units are what hangs together.
-    size = cells + len(numbers)
-    graph = coo_array((np.ones(len(cell)), (cell, cells + number)), shape=(size, size))
-    labels = connected_components(graph, directed=False)[1][:cells]
-    unit: npt.NDArray[np.intp] = np.unique(labels, return_inverse=True)[1]
-    return unit if unit.max() + 1 < cells else None
+    numbers: dict[object, int] = {}
+    unit = np.array([numbers.setdefault(i if group is None else group, len(numbers)) for i, group in enumerate(groups)])
+    return unit if len(numbers) < images else None
 
 
 def united(counts: Table, units: npt.NDArray[np.intp]) -> Table:

@@ -65,7 +65,7 @@ def wins(first: npt.ArrayLike, second: npt.ArrayLike) -> Wins:
 def image_wins(facts: Facts) -> Wins | None:
     """Test images on which the recommended loss, its rival or neither has the higher mIoU, mean over common seeds.
 
-    None when there is no such pair, or when the images were pooled before they were stored.
+    None when there is no such pair.
     """
     if facts.chosen is None or facts.rival is None:
         return None
@@ -73,10 +73,10 @@ def image_wins(facts: Facts) -> Wins | None:
     return wins(*zip(*scored.values(), strict=True)) if scored else None
 
 
-def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]] | None:
+def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]]:
     """Test image → its mIoU with each of these finalists, mean over the seeds that all of them have.
 
-    At each training's own operating point. None when images were pooled before they were stored.
+    At each training's own operating point.
     """
     found: list[dict[int, list[float]]] = []
     runs = [[run for run in confirmations(facts, f) if run.evaluations and run.test is not None] for f in finalists]
@@ -86,8 +86,6 @@ def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[
         for run in own:
             if run.spec.seed not in common or run.test is None:
                 continue
-            if run.test.pooled_from is not None:
-                return None
             mious = image_mious(at_point(run.test, run.evaluations[-1].point))
             for image, value in zip(run.test.images, mious, strict=True):
                 values.setdefault(image, []).append(float(value))

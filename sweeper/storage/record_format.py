@@ -2,7 +2,7 @@
 
 A document is the record's own JSON with one more key:
 
-    {…, "stored_as": {"format": 3, "by": "0.1.0", "sha256": "…"}}
+    {…, "stored_as": {"format": 4, "by": "0.1.0", "sha256": "…"}}
 
 `format` is the number of the formats of all stored records together.
 """
@@ -20,7 +20,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError, StudyError
 from sweeper.version import __version__
 
-FORMAT = 3
+FORMAT = 4
 """Raised by one when a stored record changes so that its older documents need more than a default."""
 MARK = "stored_as"
 

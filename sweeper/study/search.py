@@ -330,10 +330,7 @@ class Search:
         self._end(_checked(result))
 
     def _keep(self, result: TrialResult) -> None:
-        if (val := result.val) is not None:
-            summed = val.data.sum(axis=0, keepdims=True)
-            val = val.model_copy(update={"images": (0,), "pooled_from": None, "data": summed})
-        self._ended.append(result.model_copy(update={"val": val}))
+        self._ended.append(result)
 
     def _end(self, result: TrialResult) -> None:
         """Store it, then tell everyone."""

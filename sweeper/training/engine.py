@@ -260,7 +260,7 @@ class Training:
             collapse=collapse,
             collapse_at_default=at_default,
             never_predicted=absent,
-            val=metrics.pooled(self._progress.last) if self.finished and not self._progress.diverged else None,
+            val=self._validation(),
             test=test,
             detail=detail,
             predictions=predictions,
@@ -289,6 +289,13 @@ class Training:
             images=len(counts.images),
         )
 
+    def _validation(self) -> ImageCounts | None:
+        """The last counts, where they are of all validation images; one image from another only a verdict needs."""
+        last = self._progress.last
+        if last is None or not self.finished or self._progress.diverged:
+            return None
+        return last if self._spec.purpose == "confirm" else metrics.summed_images(last)
+
     def _score_test(self, point: float) -> tuple[ImageCounts, TestDetail, Predictions | None]:
         found = self._evaluator.examine(
             self._steps.average.model,
@@ -300,7 +307,7 @@ class Training:
         )
         shown = self._split.test[: len(found.maps)]
         predictions = Predictions(images=shown, masks=found.maps) if shown else None
-        return metrics.pooled(found.counts), metrics.pooled_detail(found.detail), predictions
+        return found.counts, found.detail, predictions
 
     def _affordable(self) -> int:
         """Validation images that a rung may look at without costing more than `RUNG_COST` of the trial."""

@@ -248,23 +248,17 @@ def test_the_constant_answer_on_no_labelled_pixels_is_zero() -> None:
     assert metrics.constant_miou(np.zeros((2, 3, 3), int)) == 0.0
 
 
-# --- Pooling ------------------------------------------------------------------------------------------------
+# --- What is stored -----------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=25)
-@given(images=st.integers(1, 40), groups=st.integers(1, 20), seed=seeds)
-def test_pooling_keeps_totals_and_so_every_score(images: int, groups: int, seed: int) -> None:
+@given(images=st.integers(1, 40), seed=seeds)
+def test_the_sum_over_images_keeps_every_score_of_sums(images: int, seed: int) -> None:
     counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, images))
-    small = metrics.pooled(counts, groups)
-    assert len(small.images) == len(small.data) == min(images, groups)
-    np.testing.assert_array_equal(small.data.sum(axis=0), counts.data.sum(axis=0))
-    assert metrics.scores(metrics.at_point(small, 0.5)) == metrics.scores(metrics.at_point(counts, 0.5))
-    assert metrics.best_point(small) == metrics.best_point(counts)
-
-
-def test_pooling_of_few_images_changes_nothing() -> None:
-    counts = counts_from_iou([0.5, 0.6])
-    assert metrics.pooled(counts) is counts
+    one = metrics.summed_images(counts)
+    assert one.images == () and len(one.data) == 1
+    assert metrics.scores(metrics.at_point(one, 0.5)) == metrics.scores(metrics.at_point(counts, 0.5))
+    assert metrics.best_point(one) == metrics.best_point(counts)
 
 
 def test_counts_survive_json() -> None:
@@ -333,11 +327,3 @@ def test_detail_scores_take_the_foreground_of_a_binary_task() -> None:
 def test_what_is_undefined_is_left_out_of_the_detail_scores() -> None:
     empty = detail().model_copy(update={"boundary": np.zeros((3, 2, 3), int), "centreline": np.zeros((3, 2, 4), int)})
     assert set(metrics.detail_scores(empty)) == {"ece"}
-
-
-def test_pooled_details_keep_every_score() -> None:
-    many = detail(images=23)
-    small = metrics.pooled_detail(many, 5)
-    assert small.pooled_from == 23 and len(small.boundary) == 5
-    assert metrics.detail_scores(small) == pytest.approx(metrics.detail_scores(many))
-    assert metrics.pooled_detail(many) is many

@@ -477,18 +477,6 @@ def test_a_large_test_split_is_weighed_whole() -> None:
     assert found.test_images == 2000 and {one.family for one in found.finalists} == set(families)
 
 
-def test_pooled_counts_are_groups_and_the_true_number_of_images_is_reported() -> None:
-    runs = simulated()
-    assert weighed(runs).test_images == 24
-    pooled = [
-        r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 5000})})
-        for r in runs
-        if r.test is not None
-    ]
-    assert weighed(pooled).test_images == 5000
-    assert gap(weighed(pooled), "dice", "dice_ce") == gap(weighed(runs), "dice", "dice_ce")
-
-
 @pytest.mark.parametrize("kind", [Collapse.ALL_BACKGROUND, Collapse.NO_BETTER_THAN_CONSTANT, Collapse.DIVERGED])
 def test_every_collapse_after_which_a_run_is_of_no_use_counts(kind: Collapse) -> None:
     runs = [confirmation("dice", s, number=i, collapse=kind) for i, s in enumerate(CONFIRM_SEEDS)]
@@ -573,18 +561,6 @@ def test_images_of_few_groups_that_fail_together_make_no_winner() -> None:
 def test_five_groups_are_the_sample() -> None:
     found = weighed(simulated(), groups=[f"g{i % 5}" for i in range(24)])
     assert (found.test_groups, found.few_groups) == (5, None)
-
-
-def test_pooled_cells_that_share_a_group_go_together() -> None:
-    # 48 images were pooled into 24 cells, image i in cell i mod 24; a group of 12 neighbours at either end.
-    pooled = [
-        r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 48})})
-        for r in simulated()
-        if r.test is not None
-    ]
-    groups = ["a"] * 12 + [None] * 24 + ["b"] * 12
-    evidence = weighed(pooled, groups=groups)
-    assert (evidence.test_images, evidence.test_groups) == (48, 2)
 
 
 def test_groups_that_do_not_fit_the_images_are_refused() -> None:

@@ -283,12 +283,6 @@ def test_wins_are_counted_image_by_image() -> None:
     ]
     facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
     assert image_wins(facts) == (2, 1, 1)
-    pooled = [
-        r.model_copy(update={"test": r.test.model_copy(update={"pooled_from": 4000})})
-        for r in runs
-        if r.test is not None
-    ]
-    assert image_wins(literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=pooled)) is None
 
 
 def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_caption() -> None:

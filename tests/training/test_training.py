@@ -331,7 +331,8 @@ def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: p
     result = train(tiny)
     split = divide(tiny, test_seed=0, seed=0)
     assert [e.images for e in result.evaluations] == [1, 1, 1, len(split.val)]
-    assert result.val is not None and result.val.images == split.val
+    assert result.val is not None and (result.val.images, len(result.val.data)) == ((), 1)
+    assert result.val.data.sum() == sum(tiny.images[i].height * tiny.images[i].width for i in split.val)
     assert result.value == result.evaluations[-1].value
     assert result.test is None
 
@@ -370,6 +371,7 @@ def test_a_confirmation_is_scored_on_the_locked_test_split(tiny: Dataset) -> Non
     split = divide(tiny, test_seed=0, seed=0)
     result = train(tiny, purpose="confirm", seed=1000, keep_predictions=2)
     assert result.test is not None and result.test.images == split.test
+    assert result.val is not None and result.val.images == divide(tiny, test_seed=0, seed=1000).val
     assert result.predictions is not None and result.predictions.images == split.test[:2]
     point = result.evaluations[-1].point
     shown = metrics.at_point(result.test, point)[0, 1]

@@ -99,11 +99,6 @@ def test_folds_refuse_given_splits_and_numbers_out_of_range() -> None:
             fold_split(PLAIN, folds=folds, number=number, test_seed=0, seed=0)
 
 
-def test_folds_of_thousands_of_images_are_refused() -> None:
-    with pytest.raises(DataError, match="at most 2,000 images, found 2,001"):
-        fold_split(dataset([(9, 1)] * 2001), folds=3, number=0, test_seed=0, seed=0)
-
-
 def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
     conditions = builders.conditions(builders.dataset(images=20)).model_copy(update={"folds": 4})
     split = split_of(conditions, 7)

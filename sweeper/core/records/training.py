@@ -125,9 +125,7 @@ class ImageCounts(Record):
 
     kind: Literal["histogram", "points"]
     images: tuple[int, ...]
-    """Indices into `Dataset.images`; of pooled counts, numbers of the groups."""
-    pooled_from: int | None = None
-    """How many images there were before they were pooled into groups; None = not pooled."""
+    """Indices into `Dataset.images`; () = the counts are one row, summed over all images."""
     points: Points
     """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
     data: Array
@@ -238,14 +236,10 @@ class Evaluation(Record):
 
 
 class TestDetail(Record):
-    """What confusion counts do not hold, of a confirmation's test images at its chosen operating point.
-
-    Sums over groups of images where there are very many, as in `ImageCounts`.
-    """
+    """What confusion counts do not hold, of a confirmation's test images at its chosen operating point."""
 
     __test__ = False  # not one of pytest's
     images: tuple[int, ...]
-    pooled_from: int | None = None
     boundary_pixels: int = Field(ge=1)
     """Width of the band along class boundaries, in pixels."""
     boundary: Array
@@ -292,7 +286,7 @@ class TrialResult(Record):
     """Classes present in validation and predicted nowhere, at the chosen operating point."""
     reason: str | None = None
     val: ImageCounts | None = None
-    """Counts of the last evaluation on all validation images."""
+    """Counts of the last evaluation on all validation images: of each for a confirmation, else their sum."""
     test: ImageCounts | None = None
     """Counts on the locked test split, or on its own fold; confirmation trainings only."""
     detail: TestDetail | None = None

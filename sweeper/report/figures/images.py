@@ -11,7 +11,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sweeper.core.metrics import image_mious
 from sweeper.core.records import IGNORE, FinalistEvidence, TrialResult
 from sweeper.report.facts import Facts, Pixels, finalist_name
 from sweeper.report.figures.style import (
@@ -71,13 +70,13 @@ def predictions(facts: Facts) -> Drawn | str:
         return "the confirmation trainings kept no predictions of the same test images"
     answers = {i: (kept[0][i], kept[1][i]) for i in shared}
     scored = image_scores(facts, facts.chosen, facts.rival)
-    rows = _rows(answers, pixels, len(facts.classes), scored)
+    rows = _rows(answers, pixels, scored)
     if isinstance(rows, str):
         return rows
     names = [finalist_name(facts, f) for f in (facts.chosen, facts.rival)]
     titles = ["image", "truth", *(plain(n, 20) for n in names)]
     figure = _draw(facts, rows, titles)
-    caption = _caption(facts, rows, pairs[0][0], names, pooled=scored is None)
+    caption = _caption(facts, rows, pairs[0][0], names)
     return Drawn(figure, caption, "Predictions of two losses on test images")
 
 
@@ -85,7 +84,7 @@ def answers_of(facts: Facts, finalist: FinalistEvidence) -> Drawn | None:
     """The images of those kept that a finalist answers best, as usual, and worst; None where too few can be shown."""
     pixels, scored = facts.pixels, image_scores(facts, finalist)
     kept = _kept(confirmations(facts, finalist))
-    if pixels is None or scored is None or len(kept) < 3:
+    if pixels is None or len(kept) < 3:
         return None
     ranked = sorted((i for i in kept if i in scored), key=lambda i: -scored[i][0])
     rows = []
@@ -147,18 +146,9 @@ def _kept(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
 def _rows(
     answers: Mapping[int, tuple[Bytes, Bytes]],
     pixels: Pixels,
-    classes: int,
-    scored: Mapping[int, tuple[float, ...]] | None,
+    scored: Mapping[int, tuple[float, ...]],
 ) -> list[_Row] | str:
     """The largest wins, a median image, the largest losses, from the furthest ahead to the furthest behind."""
-    if scored is None:  # the counts were pooled: the kept answers alone tell
-        own = {}
-        for index, pair in answers.items():
-            row = _row(index, "", pair, pixels, ())
-            if isinstance(row, str):
-                return row
-            own[index] = _mious(pixels(index)[1], pair, classes)
-        scored = own
     gaps = {i: scored[i][0] - scored[i][1] for i in answers if i in scored}
     ranked = sorted(gaps, key=lambda i: (-gaps[i], i))
     picked = ranked
@@ -196,19 +186,6 @@ def _detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     inside = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = (int(i) for i in np.unravel_index(int(inside.argmax()), inside.shape))
     return slice(top, top + height), slice(left, left + width)
-
-
-def _mious(truth: Bytes, answers: Sequence[Bytes], classes: int) -> tuple[float, float]:
-    """mIoU of two answers on one image, as `sweeper.core.metrics.image_mious` defines it."""
-    counts = np.zeros((len(answers), classes, 3), dtype=np.int64)
-    known = truth != IGNORE
-    for answer, own in zip(answers, counts, strict=True):
-        table = np.zeros((classes, classes), dtype=np.int64)
-        np.add.at(table, (truth[known], np.minimum(answer[known], classes - 1)), 1)
-        hits = table.diagonal()
-        own[:] = np.stack([hits, table.sum(axis=0) - hits, table.sum(axis=1) - hits], axis=-1)
-    first, second = image_mious(counts)
-    return float(first), float(second)
 
 
 def _dark(image: Bytes) -> npt.NDArray[np.float64]:
@@ -261,7 +238,7 @@ def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[P
     return [*patches, Patch(fc="white", ec=INK, label="no label")] if IGNORE in used else patches
 
 
-def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str], *, pooled: bool) -> str:
+def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str]) -> str:
     chosen, rival = (code(name) for name in names)
     text = (
         f"Of the test images whose predictions were kept: where {chosen} is most ahead of {rival}, the median, and "
@@ -272,7 +249,7 @@ def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequ
     if any(row.detail for row in rows):
         text += f" Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole image."
     every = image_wins(facts)
-    if every is None or pooled:
+    if every is None:
         return text
     return (
         f"{text} Of all {sum(every)} test images it is ahead on {every.ahead}, behind on {every.behind}, level on "

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from sweeper.core.metrics import Floats, objective, present, scores, sweep_points
-from sweeper.core.records import FinalistEvidence, ImageCounts
+from sweeper.core.metrics import Floats, objective, present, scores, summed_images, sweep_points
+from sweeper.core.records import FinalistEvidence
 from sweeper.evidence.replicates import class_counts, own_point, scored_images
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import BAND, INK, Drawn, clean, finalist_colours, legend, new_figure, plain
@@ -51,8 +51,8 @@ def _swept(facts: Facts) -> list[_Swept]:
         if not kept:
             continue
         tests = [[run.test for run in r.runs if run.test is not None] for r in kept]
-        counts = np.array([sum(sweep_points(_summed(test))[0] for test in own) for own in tests])  # (seeds, T, C, 3)
-        values = np.array([objective(c, present(c[:1])) for c in counts])
+        summed = [sum(sweep_points(summed_images(test))[0] for test in own) for own in tests]  # of (T, C, 3)
+        values = np.array([objective(np.asarray(counts), present(np.asarray(counts)[:1])) for counts in summed])
         points = np.asarray(tests[0][0].points)
         chosen = tuple(r.point(own_point) for r in kept)
         mious = tuple(scores(c).miou for c in class_counts(kept, scored_images(kept), own_point))
@@ -63,12 +63,6 @@ def _swept(facts: Facts) -> list[_Swept]:
 def _height(facts: Facts, finalist: FinalistEvidence) -> int:
     """Drawing order: the recommended loss on top, then its rival."""
     return 7 if finalist is facts.chosen else 5 if finalist is facts.rival else 3
-
-
-def _summed(counts: ImageCounts) -> ImageCounts:
-    """The same as of a single image: what a curve needs, at a thousandth of the work."""
-    total = counts.data.astype(np.int64).sum(axis=0, keepdims=True)
-    return counts.model_copy(update={"data": total, "images": (0,)})
 
 
 def threshold(facts: Facts) -> Drawn | str:
