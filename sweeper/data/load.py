@@ -155,7 +155,7 @@ def _fingerprint(found: Found) -> str:
 def _looked_at(place: Place, found: Found) -> Iterable[Path]:
     """The files that a reader may look at: those beside the annotations, and what the format says, or everything."""
     if found.format.files is None:
-        return {*place.files, *_through_links(place)}
+        return place.files
     beside = {
         path
         for path in place.root.iterdir()
@@ -164,16 +164,6 @@ def _looked_at(place: Place, found: Found) -> Iterable[Path]:
         and path.suffix.lower() in (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, ".txt")
     }
     return {*beside, *found.format.files(place)}
-
-
-def _through_links(place: Place) -> Iterable[Path]:
-    """Files in folders of the data that are links, which a walk passes by; links out of the data are refused later."""
-    root = place.root.resolve()
-    for folder, folders, _ in os.walk(place.root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for link in (path for name in folders if (path := Path(folder) / name).is_symlink()):
-            if link.resolve().is_relative_to(root):
-                yield from (Path(inner) / name for inner, _, names in os.walk(link) for name in names)
 
 
 def _hidden(path: Path, root: Path) -> bool:

@@ -148,11 +148,11 @@ def test_folders_of_splits_may_be_called_so_on_both_sides_or_hold_both(tmp_path,
         ),
         (
             [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],
-            ["a_gt and a_mask may both be the mask of a", "--masks 'masks/{stem}_mask.*'"],
+            ["5 files, e.g. masks/a_gt.png, masks/b_gt.png: has no image of its name", "say with --masks which"],
         ),
         (
             [*five("{}.jpg", "{}_mask.png"), *five("", "{}_gt.png")],
-            ["a_gt and a_mask may both be the mask of a", "--masks '**/{stem}_mask.*'"],
+            ["5 of 10 images have no mask, e.g. a_gt.png, b_gt.png", "--masks **/{stem}_mask.*", "with --images and"],
         ),
         ([*five("images/{}.jpg", "masks/{}_mask.png"), ("", "masks/a.png")], ["found masks/a.png, masks/a_mask.png"]),
         (

@@ -128,7 +128,7 @@ class Place:
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """All files below the root in order of their paths; hidden files and folders are passed over."""
-        return tuple(_walk(self.root))
+        return tuple(walk(self.root, self.root))
 
     @cached_property
     def image_files(self) -> dict[str, list[Path]]:
@@ -187,14 +187,6 @@ class Format(NamedTuple):
     read: Callable[[Place], Reading]
     files: Callable[[Place], Iterable[Path]] | None = None
     """The files of images and labels that `read` looks at; None = any below the root. A change of one is noticed."""
-
-
-def _walk(root: Path) -> Iterable[Path]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(folder) / name
 
 
 def hidden(name: str) -> bool:

@@ -69,28 +69,8 @@ class Naming(NamedTuple):
     masks: Mapping[str, str]
     """Mask → its image; both as they were given."""
 
-    @property
-    def example(self) -> str:
-        """For people: which mask belongs to which image."""
-        mask = min(self.masks)
-        return f"{mask} is the mask of {self.masks[mask]}"
 
-
-class Ambiguous(NamedTuple):
-    """Two forms that give the same images different masks."""
-
-    first: Naming
-    second: Naming
-
-    @property
-    def example(self) -> str:
-        """For people: an image with both of its masks."""
-        image = min(self.first.masks.values())
-        both = sorted(mask for one in self for mask, own in one.masks.items() if own == image)
-        return f"{' and '.join(both)} may both be the mask of {image}"
-
-
-def common_naming(images: Collection[str], masks: Collection[str]) -> Naming | Ambiguous | None:
+def common_naming(images: Collection[str], masks: Collection[str]) -> Naming | None:
     """The forms by which masks and images are called; None where names are equal, or no known forms fit.
 
     At least half of the masks must find an image, and more than have the name of one. No two images share a mask: what
@@ -102,19 +82,18 @@ def common_naming(images: Collection[str], masks: Collection[str]) -> Naming | A
         masks: the same of the mask files.
 
     Returns:
-        The forms that pair most; `Ambiguous` where others give at least half of these images another mask.
+        The forms that pair most; the first of them where several do.
     """
     equal = len(set(images) & set(masks))
     if not images or not masks or 2 * equal >= min(len(masks), len(images)):
         return None
     found = _best([naming for naming in _namings(images, masks, FILE_FORMS) if len(naming.masks) > equal])
-    few = isinstance(found, Naming) and 2 * len(found.masks) < len(masks)
-    return None if few else found
+    return found if found is not None and 2 * len(found.masks) >= len(masks) else None
 
 
 def naming_in_one_place(
     images: Collection[str], masks: Collection[str], forms: tuple[Sequence[str], Sequence[str]] = FILE_FORMS
-) -> Naming | Ambiguous | None:
+) -> Naming | None:
     """The same where images and masks lie in one folder: what has the form of an image's mask is that.
 
     Args:
@@ -130,20 +109,8 @@ def naming_in_one_place(
     return _best(named)
 
 
-def _best(named: Sequence[Naming]) -> Naming | Ambiguous | None:
-    best = max(named, key=lambda naming: len(naming.masks), default=None)
-    if best is None:
-        return None
-    own = {image: mask for mask, image in best.masks.items()}
-    for other in named:
-        rivals = {image for mask, image in other.masks.items() if own.get(image, mask) != mask}
-        if 2 * len(rivals) >= len(own):
-            both = (
-                one._replace(masks={mask: image for mask, image in one.masks.items() if image in rivals})
-                for one in (best, other)
-            )
-            return Ambiguous(*both)
-    return best
+def _best(named: Sequence[Naming]) -> Naming | None:
+    return max(named, key=lambda naming: len(naming.masks), default=None)
 
 
 def _namings(

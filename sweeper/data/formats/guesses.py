@@ -33,7 +33,6 @@ from sweeper.data.formats.file_names import (
     MORE_IMAGE_WORDS,
     MORE_MASK_WORDS,
     STEM,
-    Ambiguous,
     Naming,
     common_naming,
     naming_in_one_place,
@@ -157,7 +156,6 @@ def _alike(root: Path) -> Guess | None:
     """Folders of which one is called like the masks of the other."""
     names = [path.name for path in subfolders(root)]
     naming = naming_in_one_place(names, names, FOLDER_FORMS)
-    naming = naming.first if isinstance(naming, Ambiguous) else naming
     if naming is None:
         return None
     cores: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -178,8 +176,8 @@ def _taken_apart(name: str, form: str) -> tuple[str, str]:
     return f"{name[:before]}{STEM}{name[end:]}", name[before:end]
 
 
-def _beside(root: Path) -> tuple[Guess, Ambiguous | None] | None:
-    """Masks and their images in one folder each; and two ways to pair them, where there are."""
+def _beside(root: Path) -> Guess | None:
+    """Masks and their images in one folder each."""
     names: dict[str, set[str]] = defaultdict(set)
     for path in walk(root, root):
         names[path.suffix.lower()].add(normal(path.relative_to(root).with_suffix("").as_posix()))
@@ -189,15 +187,12 @@ def _beside(root: Path) -> tuple[Guess, Ambiguous | None] | None:
     )
     naming = naming_in_one_place(images, known)
     if naming is not None:
-        first = naming.first if isinstance(naming, Ambiguous) else naming
-        guess = Guess(f"**/{first.image}.*", f"**/{first.mask}.*", among=f"**/{STEM}.*")
-        return guess, naming if isinstance(naming, Ambiguous) else None
+        return Guess(f"**/{naming.image}.*", f"**/{naming.mask}.*", among=f"**/{STEM}.*")
     lossy, drawn = (set().union(*(names.get(s, ()) for s in suffixes)) for suffixes in (LOSSY, MASK_SUFFIXES))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
         return None
-    kinds = (",".join(suffix[1:] for suffix in suffixes) for suffixes in (LOSSY, MASK_SUFFIXES))
-    images_text, masks_text = (f"**/{STEM}.{{{kind}}}" for kind in kinds)
-    return Guess(images_text, masks_text), None
+    lossy_kinds, mask_kinds = (",".join(suffix[1:] for suffix in suffixes) for suffixes in (LOSSY, MASK_SUFFIXES))
+    return Guess(f"**/{STEM}.{{{lossy_kinds}}}", f"**/{STEM}.{{{mask_kinds}}}")
 
 
 def detect_folder(place: Place) -> str | None:
@@ -225,39 +220,32 @@ def detect_pairs(place: Place) -> str | None:
     if place.entry is not None or detect_folder(place) is not None:
         return None
     found = _pairs(place.root)
-    return None if found is None else found[0].line
+    return None if found is None else found.line
 
 
-def _pairs(root: Path) -> tuple[Guess, Ambiguous | None] | None:
+def _pairs(root: Path) -> Guess | None:
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
     if found := find(root, *words, anywhere=True):
-        return (found[0], None) if _holds(root, found[0].images, IMAGE_SUFFIXES) else None
-    alike = _alike(root)
-    return _beside(root) if alike is None else (alike, None)
+        return found[0] if _holds(root, found[0].images, IMAGE_SUFFIXES) else None
+    return _alike(root) or _beside(root)
 
 
 def read_pairs(place: Place) -> Reading:
     """List and pair the files; nothing is opened."""
     found = _pairs(place.root)
     assert found is not None  # detected
-    return _read(place, *found)
+    return _read(place, found)
 
 
-def _read(place: Place, guess: Guess, naming: Ambiguous | None = None) -> Reading:
-    """The images and masks of a guess, by the names that these files have; `naming`: where there are two ways."""
+def _read(place: Place, guess: Guess) -> Reading:
+    """The images and masks of a guess, by the names that these files have."""
     others = [*guess.unpaired]
     images = listed(place, guess.among or guess.images, IMAGE_SUFFIXES, others)
     masks = listed(place, guess.masks, _MASKS, others)
-    found = naming if guess.folders is None else _naming(images, masks)
-    if isinstance(found, Ambiguous):
-        named = _named(guess, found.first)
-        place.problems.append(
-            f"{guess.line}: an image has one mask, found more: {shown(found.example)}; say which with {named.options}"
+    if guess.folders is not None and (found := _naming(images, masks)) is not None:
+        guess = guess._replace(
+            images=guess.images.replace(STEM, found.image), masks=guess.masks.replace(STEM, found.mask)
         )
-        second = found.second.masks.keys() - found.first.masks.keys()
-        images, masks = ([one for one in files if one.name not in second] for files in (images, masks))
-        found = found.first
-    guess = guess if found is None else _named(guess, found)
     image, mask = (file_pattern("", text, any_case=True) for text in (guess.images, guess.masks))
     # A file that is called otherwise keeps its own name: it is a problem where that belongs to no other.
     images = [match(one.path, one.below, image) or one for one in images]
@@ -289,7 +277,7 @@ def _read(place: Place, guess: Guess, naming: Ambiguous | None = None) -> Readin
     )
 
 
-def _naming(images: Sequence[Match], masks: Sequence[Match]) -> Naming | Ambiguous | None:
+def _naming(images: Sequence[Match], masks: Sequence[Match]) -> Naming | None:
     """How images and masks are called, where not alike; in folders on one side alone by the files' names."""
     names = [{one.name for one in files} for files in (images, masks)]
     found = common_naming(*names)
@@ -297,15 +285,7 @@ def _naming(images: Sequence[Match], masks: Sequence[Match]) -> Naming | Ambiguo
         return found
     bare = [{name.rpartition("/")[2] for name in own} for own in names]
     unique = all(len(own) == len(all_) for own, all_ in zip(bare, names, strict=True))
-    found = common_naming(*bare) if unique else None
-    return None if isinstance(found, Ambiguous) else found
-
-
-def _named(guess: Guess, naming: Naming) -> Guess:
-    """The same guess with the forms of the files' names."""
-    if guess.folders is None:
-        return guess
-    return guess._replace(images=guess.images.replace(STEM, naming.image), masks=guess.masks.replace(STEM, naming.mask))
+    return common_naming(*bare) if unique else None
 
 
 def _files_of_folder(place: Place) -> Iterator[Path]:

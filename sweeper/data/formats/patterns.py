@@ -235,7 +235,10 @@ def _name_bare(
 
 def name_left(place: Place, left: Iterable[Path]) -> None:
     """Problems of the masks that belong to no image."""
-    place.problems += [f"{place.name(path)}: has no image of its name; add it, or remove the mask" for path in left]
+    place.problems += [
+        f"{place.name(path)}: has no image of its name; add it, remove the mask, or say with --masks which are meant"
+        for path in left
+    ]
 
 
 def mask_file(place: Place, path: Path, table: Pixels | None = None) -> partial[Pixels]:

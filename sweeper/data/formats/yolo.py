@@ -17,7 +17,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.regular_files import read_regular
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
-from sweeper.data.formats.base import Format, Place, Reading, is_file
+from sweeper.data.formats.base import Format, Lost, Place, Reading, find_image, is_file
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
@@ -153,20 +153,13 @@ def _listed(place: Place, path: Path) -> Iterator[Path]:
     """Images that a text file lists, relative to it or to the root."""
     text = text_of(path, place.problems)
     for number, line in enumerate((text or "").splitlines(), 1):
-        if not line.strip() or place.full():
-            continue
-        written = line.strip().replace("\\", "/")
-        stripped = written.removeprefix("./")
-        for folder in (path.parent, place.root):
-            candidate = folder / stripped
-            if "\0" not in written and is_file(candidate) and candidate.resolve().is_relative_to(place.root.resolve()):
-                yield place.root / candidate.resolve().relative_to(place.root.resolve())
-                break
-        else:
-            place.problems.append(
-                f"{place.name(path)}: line {number}: must be an image in here, found {shown(written)[:200]}; "
-                "add it or remove the line"
-            )
+        if line.strip() and not place.full():
+            near = (path.parent, place.root)
+            image = find_image(place, line.strip(), near, f"{place.name(path)}: line {number}")
+            if isinstance(image, Lost):
+                place.problems.append(image.problem)
+            else:
+                yield image
 
 
 def _labels_of(place: Place, image: Path) -> Path | None:
