@@ -109,9 +109,9 @@ def preferences(
         () where no finalist has learned anything, or there is nothing to choose from: a calibrated answer of nothing
         but background is no help to anyone.
     """
-    if len(evidence.finalists) < 2 or not _learned(evidence):
+    if len(evidence.finalists) < 2 or not that_learned(evidence):
         return ()
-    at, rows = _rows(confirmations, evidence)
+    at, rows = replicate_rows(confirmations, evidence)
     lost = np.array([row.lost for row in rows], dtype=np.bool_)
     if lost.all():
         return ()
@@ -119,7 +119,7 @@ def preferences(
     found = []
     for measure in measures(rows, profile, tuned=tuned, metric=metric):
         by_unit = measure if units is None else replace(measure, counts=united(measure.counts, units))
-        found.append(_judge(by_unit, evidence, at, _interval_of(by_unit, lost, seed, replicates)))
+        found.append(_judge(by_unit, evidence, at, interval_of(by_unit, lost, seed, replicates)))
     return tuple(found)
 
 
@@ -170,15 +170,18 @@ def _row(preference: Preference, evidence: Evidence, recommended: int | None) ->
 
 def _joint_level(evidence: Evidence) -> float:
     """Level of each difference to the best, so that those to all rivals that learned hold together at `LEVEL`."""
-    return 1 - (1 - LEVEL) / max(1, len(_learned(evidence)) - 1)
+    return 1 - (1 - LEVEL) / max(1, len(that_learned(evidence)) - 1)
 
 
-def _learned(evidence: Evidence) -> list[int]:
+def that_learned(evidence: Evidence) -> list[int]:
+    """Indices of the finalists that learned, and of which not every training collapsed."""
     finalists = enumerate(evidence.finalists)
     return [i for i, f in finalists if f.collapses < f.trainings and has_learned(evidence, i)]
 
 
-def _rows(confirmations: Sequence[TrialResult], evidence: Evidence) -> tuple[list[dict[int, int]], list[Replicate]]:
+def replicate_rows(
+    confirmations: Sequence[TrialResult], evidence: Evidence
+) -> tuple[list[dict[int, int]], list[Replicate]]:
     """For each finalist seed → row, and the replicate of each row."""
 
     def key(family: str, params: Mapping[str, float]) -> tuple[object, ...]:
@@ -209,7 +212,7 @@ Intervals = Callable[[list[int], list[int] | None, float], Interval]
 def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]], interval: Intervals) -> Preference:
     scores = [interval(list(rows.values()), None, LEVEL) for rows in at]
     sign = -1 if measure.higher else 1
-    learned = [i for i in _learned(evidence) if at[i]]
+    learned = [i for i in that_learned(evidence) if at[i]]
     best = min(learned, key=lambda i: (sign * scores[i].estimate, i))
     level = _joint_level(evidence)
     versus = [_difference(at, scores, (best, i), interval, level) for i in range(len(at))]
@@ -247,7 +250,7 @@ def _difference(
     return Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
 
 
-def _interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, replicates: int) -> Intervals:
+def interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, replicates: int) -> Intervals:
     """From influences where the measure is smooth in the counts, else from resampled images."""
 
     def score(summed: Counts) -> Floats:

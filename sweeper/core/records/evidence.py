@@ -211,6 +211,42 @@ class Preference(Record):
     """Paired difference of `best` minus each finalist (0 for itself), in the measure's own direction."""
 
 
+RuleName = Literal["plain", "tuned", "calibrated", "rank_dice", "rank_iou"]
+RuleMetric = Literal["miou", "image_dice", "image_iou"]
+
+
+class DecisionRule(Record):
+    """The same confirmed runs by one metric, their probabilities made into masks by one rule."""
+
+    name: RuleName
+    """`plain`: 0.5 or argmax; `tuned`: each run's own operating point; `calibrated`: 0.5 of calibrated probabilities;
+    `rank_dice`, `rank_iou`: of each image the threshold with the highest expected Dice or IoU."""
+    metric: RuleMetric
+    """`miou`: from counts summed over images; the others: the foreground's, mean over images, 0/0 = 0."""
+    scores: tuple[Interval, ...]
+    """Per finalist, in the order of `Evidence.finalists`; at 95 %."""
+    gains: tuple[Interval, ...]
+    """The same runs' score less that of `plain`; at 95 %, not corrected for the number of rules."""
+    best: int
+    """Index of the finalist that learned with the highest estimate."""
+    lead: Interval
+    """Paired difference of `best` minus the finalist that is best with `plain`; 0 where that is the same."""
+
+
+class DecisionRules(Record):
+    """What the rule that makes masks of probabilities matters, beside the loss."""
+
+    rules: tuple[DecisionRule, ...]
+    slopes: tuple[float, ...] = ()
+    """Per finalist, of σ(slope · logit + bias) fitted on validation: the median over its runs; () = not known."""
+    biases: tuple[float, ...] = ()
+    ece: tuple[Interval, ...] = ()
+    """Per finalist the expected calibration error as it is, on the test images."""
+    ece_calibrated: tuple[Interval, ...] = ()
+    ece_gains: tuple[Interval, ...] = ()
+    """How much calibration takes off the error; paired."""
+
+
 class Contest(Record):
     """What is compared, and what was measured of each pair: all that the verdict is made of."""
 

@@ -1,0 +1,103 @@
+"""Slope and bias that make a binary network's logits into probabilities: σ(slope · z + bias).
+
+Weights of classes and overlap losses shift logits and sharpen them, so that neither σ(z) nor its threshold 0.5 says
+what it seems to. A temperature alone (slope without bias) leaves the answer at 0.5 as it is; both together are Platt's
+scaling (*Probabilistic outputs for support vector machines*, 1999). Fitted on counts per bin of logits; pure NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from sweeper.core.base import Record
+from sweeper.core.operating_points import BINS, LOGIT_RANGE
+
+Floats = npt.NDArray[np.float64]
+LOGITS: Floats = -LOGIT_RANGE + 2 * LOGIT_RANGE * (np.arange(BINS) + 0.5) / BINS
+"""The middle of each bin, (512,); the end bins hold what lies beyond them, too."""
+_SLOPES = (0.01, 100.0)
+_ROUNDS = 100
+
+
+class Calibration(Record):
+    """p = σ(slope · logit + bias)."""
+
+    slope: float = Field(1.0, gt=0)
+    bias: float = 0.0
+
+    @property
+    def of_bins(self) -> Floats:
+        """(512,) the probability of a pixel in each bin of logits, in (0, 1)."""
+        return self.probability(LOGITS)
+
+    def probability(self, logits: npt.ArrayLike) -> Floats:
+        """Probabilities in (0, 1) of logits of any shape."""
+        z = np.clip(self.slope * np.asarray(logits, dtype=np.float64) + self.bias, -30.0, 30.0)
+        found: Floats = 1 / (1 + np.exp(-z))
+        return found
+
+    @property
+    def half(self) -> float:
+        """The threshold on σ(z), in (0, 1), at which the calibrated probability is 0.5."""
+        return 1 / (1 + math.exp(min(30.0, max(-30.0, self.bias / self.slope))))
+
+
+def fit(histogram: npt.ArrayLike) -> Calibration:
+    """The slope and bias of the largest likelihood, by Newton's method with step halving.
+
+    Args:
+        histogram: (2, 512) pixels of each true class by bin of logits, as `ImageCounts` has them.
+
+    Targets are Platt's, (N₊ + 1)/(N₊ + 2) and 1/(N₋ + 2), so that classes which a threshold parts without an error
+    give finite numbers. Slope 1 and bias 0 where a class has no pixel, or higher logits do not mean foreground.
+    """
+    counts = np.asarray(histogram, dtype=np.float64)
+    negative, positive = counts.sum(axis=1)
+    if not negative or not positive:
+        return Calibration()
+    pixels = counts.sum(axis=0)
+    share = (counts[1] * (positive + 1) / (positive + 2) + counts[0] / (negative + 2)) / np.maximum(pixels, 1)
+
+    def loss(at: Floats) -> float:
+        z = at[0] * LOGITS + at[1]
+        return float(pixels @ (np.logaddexp(0, z) - share * z))
+
+    at, value = np.array([1.0, 0.0]), np.inf
+    for _ in range(_ROUNDS):
+        value = loss(at)
+        p = 1 / (1 + np.exp(-np.clip(at[0] * LOGITS + at[1], -700, 700)))
+        off, curve = pixels * (p - share), pixels * p * (1 - p)
+        slope = np.array([off @ LOGITS, off.sum()])
+        second = np.array([[curve @ LOGITS**2, curve @ LOGITS], [curve @ LOGITS, curve.sum()]])
+        step = np.linalg.solve(second + 1e-9 * np.eye(2), slope)
+        length = 1.0
+        while loss(at - length * step) > value and length > 1e-6:
+            length /= 2
+        at = at - length * step
+        if np.abs(length * step).max() < 1e-9:
+            break
+    if not np.isfinite(at).all() or not _SLOPES[0] <= at[0] <= _SLOPES[1]:
+        return Calibration()
+    return Calibration(slope=float(at[0]), bias=float(at[1]))
+
+
+def calibration_gaps(histogram: npt.NDArray[np.int64], calibration: Calibration, bins: int = 30) -> Floats:
+    """What the expected calibration error is summed from: (..., 30, 3) of counts (..., 2, 512).
+
+    Per bin of the winning class's probability: pixels, those that p ≥ 0.5 answers right, and their confidence, as
+    in `TestDetail.confidence`; `sweeper.core.metrics.calibration_error` reads them.
+    """
+    p = calibration.of_bins
+    confidence = np.maximum(p, 1 - p)
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    right = np.where(p >= 0.5, histogram[..., 1, :], histogram[..., 0, :])
+    pixels = histogram.sum(axis=-2)
+    own = np.stack([pixels, right, pixels * confidence], axis=-1).astype(np.float64)  # (..., 512, 3)
+    found = np.zeros((*own.shape[:-2], bins, 3))
+    for b in range(bins):
+        found[..., b, :] = own[..., place == b, :].sum(axis=-2)
+    return found

@@ -1,0 +1,249 @@
+"""Losses × rules that make masks of probabilities, scored on the same images and seeds: which of both matters more?
+
+Everything is read from a study's counts; nothing is trained. What a rule needs to know of a run (its threshold, slope
+and bias) was chosen or fitted on that run's validation images. Intervals are those of the verdict, paired over seeds
+and images; of a metric that is a mean over images, an image's influence is its distance from the mean. They are at 95 %
+each, corrected neither for rules nor for metrics: beside the verdict, not a second one.
+
+Where counts are summed over images (mIoU), one threshold for all is optimal in expectation (Koyejo et al., *Consistent
+binary classification with generalized performance metrics*, NeurIPS 2014). Where each image has its own score, one
+threshold for each image is, if probabilities are calibrated and pixels independent (`sweeper.core.expected_overlap`).
+Neither holds in practice, hence this table. A multi-class study has counts at its operating points alone, and so plain
+and tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core import metrics
+from sweeper.core.calibration import Calibration, calibration_gaps, fit
+from sweeper.core.expected_overlap import best_edges
+from sweeper.core.operating_points import BINS, LOGIT_RANGE
+from sweeper.core.records import (
+    DecisionRule,
+    DecisionRules,
+    Evidence,
+    ImageCounts,
+    Interval,
+    RuleMetric,
+    RuleName,
+    TrialResult,
+)
+from sweeper.evidence.intervals import Floats, ImageTable, image_table, paired_interval
+from sweeper.evidence.other_metrics import Measure
+from sweeper.evidence.preferences import interval_of, replicate_rows, that_learned
+from sweeper.evidence.replicates import (
+    Replicate,
+    all_missed,
+    class_counts,
+    default_of,
+    image_units,
+    own_point,
+    scored_images,
+    stacked,
+    united,
+)
+
+_UNIT = 2**20
+"""Resampling adds integers: confidence is counted in this unit."""
+
+
+class _Runs(NamedTuple):
+    rows: list[Replicate]
+    images: tuple[int, ...]
+    lost: npt.NDArray[np.bool_]
+    units: npt.NDArray[np.intp] | None
+
+
+def decision_rules(
+    confirmations: Sequence[TrialResult],
+    evidence: Evidence,
+    *,
+    groups: Sequence[str | None] | None = None,
+    seed: int = 0,
+    ranks: Sequence[RuleName] = ("rank_dice",),
+) -> DecisionRules | None:
+    """Score every rule with every finalist.
+
+    Args:
+        confirmations: the runs that `evidence` was weighed from; others are passed over.
+        evidence: names the finalists, whose configurations and seeds pick the runs.
+        groups: group of each test image, as `weigh` takes them.
+        seed: of the resampling of images, for the calibration error.
+        ranks: the rules of each image's own that are wanted: rank_dice, rank_iou.
+
+    Returns:
+        None where no finalist learned. A binary task whose runs kept the counts of single images has all rules, by mIoU
+        and by the Dice and IoU of an average image.
+    """
+    if not evidence.finalists or not that_learned(evidence):
+        return None
+    at, rows = replicate_rows(confirmations, evidence)
+    lost = np.array([row.lost for row in rows], dtype=np.bool_)
+    if lost.all():
+        return None
+    runs = _Runs(rows, scored_images(rows), lost, image_units(rows, groups))
+    answered = [run for row in rows for run in row.answered]
+    counts: dict[RuleName, npt.NDArray[np.int64]] = {
+        "plain": class_counts(rows, runs.images, lambda run: default_of(run.test) if run.test else 0.0),
+        "tuned": class_counts(rows, runs.images, own_point),
+    }
+    if not all(_per_image(run.test) and run.val is not None for run in answered):
+        found = [_scored(name, "miou", _table("miou", table, runs), at, evidence) for name, table in counts.items()]
+        return DecisionRules(rules=_beside_plain(found, at))
+    fitted = {id(run): calibration_of(run) for run in answered}
+    own_rules: tuple[RuleName, ...] = ("calibrated", *ranks)
+    for name in own_rules:
+        counts[name] = stacked(rows, runs.images, _reader(name, fitted), all_missed)
+    wanted: list[RuleMetric] = ["miou", "image_dice", "image_iou"]
+    found = [
+        _scored(name, metric, _table(metric, table, runs), at, evidence)
+        for metric in wanted
+        for name, table in counts.items()
+    ]
+    own = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered] for rows_of in at]
+    before, after, gains = _calibration_errors(runs, fitted, at, seed)
+    return DecisionRules(
+        rules=_beside_plain(found, at),
+        slopes=tuple(median([c.slope for c in each] or [1.0]) for each in own),
+        biases=tuple(median([c.bias for c in each] or [0.0]) for each in own),
+        ece=before,
+        ece_calibrated=after,
+        ece_gains=gains,
+    )
+
+
+def calibration_of(run: TrialResult) -> Calibration:
+    """Slope and bias fitted on the validation images of a binary run; 1 and 0 where it kept no counts of them."""
+    return Calibration() if run.val is None else fit(run.val.data.sum(axis=0, dtype=np.int64))
+
+
+def _per_image(test: ImageCounts | None) -> bool:
+    return test is not None and test.kind == "histogram" and getattr(test, "pooled_from", None) is None
+
+
+def _reader(
+    rule: RuleName, fitted: Mapping[int, Calibration]
+) -> Callable[[TrialResult], tuple[Sequence[int], npt.NDArray[np.int64]] | None]:
+    """(image indices, (n, 2, 3) class counts) of a run answered by a rule."""
+
+    def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
+        if run.test is None:
+            return None
+        histogram, calibration = run.test.data.astype(np.int64), fitted[id(run)]
+        if rule == "calibrated":
+            edge = round((LOGIT_RANGE - calibration.bias / calibration.slope) * BINS / (2 * LOGIT_RANGE)) - 1
+            edges = np.full(len(histogram), min(max(edge, 0), BINS - 2))
+        else:
+            edges = best_edges(histogram.sum(axis=1), calibration.of_bins, "dice" if rule == "rank_dice" else "iou")
+        return run.test.images, _at_edges(histogram, edges)
+
+    return read
+
+
+def _at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """(n, 2, 3) class counts of (n, 2, 512), each image answered as foreground above an inner edge of its own."""
+    above = np.arange(BINS) > edges[:, None]
+    fp, tp = np.moveaxis((histogram * above[:, None]).sum(axis=-1), 1, 0)
+    tn, fn = np.moveaxis(histogram.sum(axis=-1), 1, 0) - np.stack([fp, tp])
+    return np.stack([np.stack([tn, fn, fp], axis=-1), np.stack([tp, fp, fn], axis=-1)], axis=-2)
+
+
+def _table(metric: RuleMetric, counts: npt.NDArray[np.int64], runs: _Runs) -> ImageTable:
+    if metric == "miou":
+        own = counts if runs.units is None else united(counts, runs.units)
+        classes = metrics.present(own.reshape(-1, *own.shape[2:]))
+        return image_table(own, lambda summed: np.where(runs.lost, 0.0, metrics.objective(summed, classes)))
+    measure = metrics.dice if metric == "image_dice" else metrics.iou
+    values = np.where(runs.lost[:, None], 0.0, np.nan_to_num(measure(counts)[..., 1]))
+    means = values.mean(axis=1)
+    shares = values - means[:, None]
+    if runs.units is not None:  # the mean of n images as that of u units: u/n of what a unit's images add up to
+        of_unit = np.zeros((len(values), int(runs.units.max()) + 1))
+        np.add.at(of_unit.T, runs.units, shares.T)
+        shares = of_unit * (of_unit.shape[1] / values.shape[1])
+    return ImageTable(means, shares)
+
+
+class _Scored(NamedTuple):
+    name: RuleName
+    metric: RuleMetric
+    table: ImageTable
+    scores: tuple[Interval, ...]
+    best: int
+
+
+def _scored(
+    name: RuleName, metric: RuleMetric, table: ImageTable, at: Sequence[Mapping[int, int]], evidence: Evidence
+) -> _Scored:
+    scores = tuple(paired_interval(table.rows(list(rows.values())), (0.0, 1.0)) for rows in at)
+    learned = [i for i in that_learned(evidence) if at[i]]
+    best = max(learned, key=lambda i: (scores[i].estimate, -i))
+    return _Scored(name, metric, table, scores, best)
+
+
+def _beside_plain(found: Sequence[_Scored], at: Sequence[Mapping[int, int]]) -> tuple[DecisionRule, ...]:
+    plain = {one.metric: one for one in found if one.name == "plain"}
+    rules = []
+    for one in found:
+        usual = plain[one.metric]
+        gap = ImageTable(one.table.scores - usual.table.scores, one.table.shares - usual.table.shares)
+        common = [s for s in at[one.best] if s in at[usual.best]]
+        pairs = one.table.rows([at[one.best][s] for s in common], [at[usual.best][s] for s in common])
+        rules.append(
+            DecisionRule(
+                name=one.name,
+                metric=one.metric,
+                scores=one.scores,
+                gains=tuple(paired_interval(gap.rows(list(rows.values())), (-1.0, 1.0)) for rows in at),
+                best=one.best,
+                lead=paired_interval(pairs, (-1.0, 1.0)),
+            )
+        )
+    return tuple(rules)
+
+
+def _calibration_errors(
+    runs: _Runs, fitted: Mapping[int, Calibration], at: Sequence[Mapping[int, int]], seed: int
+) -> tuple[tuple[Interval, ...], tuple[Interval, ...], tuple[Interval, ...]]:
+    """Of each finalist the error as it is, after calibration, and what that takes off; on the test images."""
+
+    def gaps(calibrated: bool) -> npt.NDArray[np.int64]:
+        def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
+            if run.test is None:
+                return None
+            own = fitted[id(run)] if calibrated else Calibration()
+            return run.test.images, np.rint(calibration_gaps(run.test.data.astype(np.int64), own) * _UNIT).astype(
+                np.int64
+            )
+
+        return stacked(runs.rows, runs.images, read, _surely_wrong)
+
+    counts = np.concatenate([gaps(False), gaps(True)])
+    counts = counts if runs.units is None else united(counts, runs.units)
+    measure = Measure("probabilities", "", counts, _error, higher=False, smooth=False, lost=1.0)
+    interval = interval_of(measure, np.tile(runs.lost, 2), seed, 1000)
+    n = len(runs.rows)
+    befores = [list(rows.values()) for rows in at]
+    afters = [[r + n for r in own] for own in befores]
+    return (
+        tuple(interval(own, None, 0.95) for own in befores),
+        tuple(interval(own, None, 0.95) for own in afters),
+        tuple(interval(own, then, 0.95) for own, then in zip(befores, afters, strict=True)),
+    )
+
+
+def _error(summed: npt.NDArray[np.int64]) -> Floats:
+    return np.nan_to_num(metrics.calibration_error(summed.astype(np.float64)), nan=1.0)
+
+
+def _surely_wrong(gaps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    wrong = np.zeros_like(gaps)
+    wrong[..., -1, 0] = wrong[..., -1, 2] = gaps[..., 0].sum(axis=-1)
+    return wrong

@@ -1,0 +1,106 @@
+"""The answers with the highest expected Dice and IoU, against enumeration and their authors' approximation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from sweeper.core.calibration import LOGITS, Calibration
+from sweeper.core.expected_overlap import best_edges, expected_overlap
+from sweeper.core.operating_points import BINS, LOGIT_RANGE
+
+WIDTH = 2 * LOGIT_RANGE / BINS
+
+
+def enumerated(p: np.ndarray, taken: np.ndarray, overlap: str) -> float:
+    """Expected overlap of an answer (n,) bool with independent pixels of probability p: the sum over all 2ⁿ labels."""
+    labels = (np.arange(2 ** len(p))[:, None] >> np.arange(len(p))) & 1
+    weights = np.where(labels == 1, p, 1 - p).prod(axis=1)
+    hit = labels[:, taken].sum(axis=1)
+    if overlap == "dice":
+        top, below = 2 * hit, taken.sum() + labels.sum(axis=1)
+    else:
+        top, below = hit, taken.sum() + labels[:, ~taken].sum(axis=1)
+    return float(weights @ np.where(below > 0, top / np.maximum(below, 1), 0.0))
+
+
+def pixel_by_pixel(p: np.ndarray, overlap: str) -> np.ndarray:
+    """(n,) by ascending probability: expected overlap of the answers that begin at each pixel."""
+    bins = np.r_[1e-9, p]  # an empty bin below, so that there is an edge before the first pixel
+    return expected_overlap(np.r_[0.0, np.ones(len(p))][None], bins, overlap)[0]
+
+
+@pytest.mark.parametrize("overlap", ["dice", "iou"])
+@pytest.mark.parametrize("pixels", [1, 2, 7, 16])
+def test_expectations_are_those_of_enumeration(overlap: str, pixels: int) -> None:
+    p = np.sort(np.random.default_rng(pixels).beta(0.4, 0.8, pixels)).clip(1e-6, 1 - 1e-6)
+    found = pixel_by_pixel(p, overlap)
+    for first in range(0, pixels, 1 if pixels < 16 else 5):
+        assert found[first] == pytest.approx(enumerated(p, np.arange(pixels) >= first, overlap), abs=1e-6)
+
+
+@pytest.mark.parametrize("overlap", ["dice", "iou"])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_answer_at_all_beats_the_best_threshold_of_an_image(overlap: str, seed: int) -> None:
+    p = np.sort(np.random.default_rng(seed).beta(0.5, 1.0, 8)).clip(1e-6, 1 - 1e-6)
+    best = max(
+        enumerated(p, np.array(taken, dtype=bool), overlap) for taken in itertools.product((False, True), repeat=8)
+    )
+    found = best_edges(np.r_[0.0, np.ones(8)][None], np.r_[1e-9, p], overlap)[0]
+    assert enumerated(p, np.arange(8) >= found, overlap) == pytest.approx(best, abs=1e-6)
+
+
+def test_it_agrees_with_the_authors_blind_approximation_without_pruning() -> None:
+    """Dai & Li's BA: Γ, the number of foreground pixels, is approximately normal and taken as independent of any one
+    pixel; here without leaving any volume out."""
+    rng = np.random.default_rng(0)
+    p = np.sort(1 / (1 + np.exp(-rng.normal(-3, 3, 4000))))
+    mean, sd = p.sum(), np.sqrt((p * (1 - p)).sum())
+    amount = np.arange(len(p) + 1)
+    chance = norm.pdf(amount, mean, sd)
+    chance /= chance.sum()
+    down = p[::-1].cumsum()
+    volumes = np.arange(1, len(p) + 1)
+    blind = np.array([2 * down[k - 1] * (chance / (k + amount + 1)).sum() for k in volumes])[::-1]
+    exact = pixel_by_pixel(p, "dice")
+    assert np.abs(exact - blind).max() < 2e-3
+    assert exact[blind.argmax()] > exact.max() - 1e-5
+
+
+def test_bins_lose_no_more_than_a_shift_by_one_of_them() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        logits = np.sort(rng.normal(-4, 3, 3000).clip(-11.9, 11.9))
+        exact = pixel_by_pixel(Calibration().probability(logits), "dice")
+        ends = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
+        edge = best_edges(np.histogram(logits, ends)[0][None], Calibration().of_bins)[0]
+        chosen = np.searchsorted(logits, ends[edge + 1])
+        best = logits[exact.argmax()]
+        around = np.searchsorted(logits, [best - WIDTH, best + WIDTH])
+        assert exact[chosen] >= exact[around].min()
+        assert exact[chosen] > exact.max() - 1e-4
+
+
+def test_one_threshold_is_optimal_where_counts_are_summed_over_images() -> None:
+    """Koyejo et al. 2014: a threshold for each image does not beat a common one on the ratio of sums."""
+    rng = np.random.default_rng(2)
+    images = [np.sort(rng.beta(0.5, a, 6)) for a in (0.5, 1.0, 3.0)]
+    everything = sum(p.sum() for p in images)
+
+    def score(cuts: tuple[float, ...]) -> float:
+        taken = [p[p >= cut] for p, cut in zip(images, cuts, strict=True)]
+        return float(2 * sum(t.sum() for t in taken) / (sum(map(len, taken)) + everything))
+
+    best = max(score(cuts) for cuts in itertools.product(*[[*p, 2.0] for p in images]))
+    assert max(score((cut,) * 3) for cut in np.concatenate(images)) == pytest.approx(best)
+
+
+def test_an_image_of_nothing_but_doubt_is_answered_all_the_same() -> None:
+    """0/0 is 0: an empty answer is worth nothing, so that the most probable pixels are always taken."""
+    pixels = np.zeros((1, BINS))
+    pixels[0, :20] = 100
+    assert pixels[0, best_edges(pixels, Calibration().of_bins)[0] + 1 :].sum() > 0
+    assert LOGITS[0] == pytest.approx(-LOGIT_RANGE + WIDTH / 2)

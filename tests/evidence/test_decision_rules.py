@@ -1,0 +1,133 @@
+"""Losses × rules: what each rule reads of the same runs, that all is paired, and what cannot be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.core import metrics
+from sweeper.core.calibration import LOGITS, Calibration, fit
+from sweeper.core.expected_overlap import best_edges
+from sweeper.core.operating_points import BINS, THRESHOLDS
+from sweeper.core.records import DecisionRule, DecisionRules, Evidence, ImageCounts, TrialResult
+from sweeper.evidence.decision_rules import _at_edges, decision_rules
+from sweeper.evidence.paired_comparisons import weigh
+from tests.support import builders
+
+
+def drawn(rng: np.random.Generator, centres: np.ndarray, slope: float, bias: float, pixels: int = 4000) -> ImageCounts:
+    """Images whose logits lie around `centres` and whose labels are calibrated by this slope and bias, pixel by
+    pixel."""
+    data = np.zeros((len(centres), 2, BINS), dtype=np.int64)
+    p = Calibration(slope=slope, bias=bias).of_bins
+    for own, centre in zip(data, centres, strict=True):
+        density = np.exp(-((LOGITS - centre) ** 2) / 8)
+        amount = rng.multinomial(pixels, density / density.sum())
+        own[1] = rng.binomial(amount, p)
+        own[0] = amount - own[1]
+    return ImageCounts(kind="histogram", images=tuple(range(len(centres))), points=THRESHOLDS, data=data)
+
+
+def runs(slope: float, bias: float, family: str = "dice_focal", images: int = 30) -> list[TrialResult]:
+    rng = np.random.default_rng(len(family))
+    centres = rng.normal(-3.5 / slope - bias / slope, 1.5, images)
+    return [
+        builders.confirmation(
+            family, seed, drawn(rng, centres, slope, bias), number, val=0.7, point=0.5,
+        ).model_copy(update={"val": drawn(rng, rng.permutation(centres), slope, bias)})
+        for number, seed in enumerate(builders.CONFIRM_SEEDS)
+    ]  # fmt: skip
+
+
+def judged(
+    confirmations: list[TrialResult], classes: tuple[str, ...] = ("ground", "crack"), **more: Any
+) -> tuple[Evidence, DecisionRules | None]:
+    search = {run.spec.family: builders.trial(run.spec.family, 0.7, spec=run.spec) for run in confirmations}
+    evidence = weigh(confirmations, search, classes=classes)
+    return evidence, decision_rules(confirmations, evidence, **more)
+
+
+def rule(found: DecisionRules | None, name: str, metric: str) -> DecisionRule:
+    assert found is not None
+    return next(r for r in found.rules if (r.name, r.metric) == (name, metric))
+
+
+def test_shifted_logits_are_mended_by_calibration_and_images_by_their_own_threshold() -> None:
+    evidence, found = judged(runs(0.6, -2.0, "dice") + runs(1.0, 0.0, "cross_entropy"), ranks=("rank_dice", "rank_iou"))
+    assert found is not None
+    dice = [f.family for f in evidence.finalists].index("dice")
+    assert (found.slopes[dice], found.biases[dice]) == pytest.approx((0.6, -2.0), abs=0.1)
+    assert found.ece_gains[dice].estimate > 0.01 > found.ece_calibrated[dice].estimate
+    assert abs(found.ece_gains[1 - dice].estimate) < 0.01
+    assert found.ece[dice].estimate - found.ece_calibrated[dice].estimate == pytest.approx(
+        found.ece_gains[dice].estimate
+    )
+    assert rule(found, "calibrated", "miou").gains[1 - dice].estimate == pytest.approx(0, abs=0.01)
+    for metric, name in (("image_dice", "rank_dice"), ("image_iou", "rank_iou")):
+        for i in range(2):
+            ranked = rule(found, name, metric).scores[i].estimate
+            assert ranked > max(rule(found, other, metric).scores[i].estimate for other in ("plain", "calibrated"))
+            assert rule(found, name, metric).gains[i].low > 0
+
+
+def test_what_is_read_is_what_the_rule_answers() -> None:
+    """The mean of images' Dice and its gain, worked out image by image."""
+    made = runs(0.6, -1.0)
+    _, found = judged(made)
+    plain, ranked = [], []
+    for run in made:
+        assert run.test is not None and run.val is not None
+        p = fit(run.val.data.sum(axis=0)).of_bins
+        for histogram in run.test.data.astype(int):
+            edge = best_edges(histogram.sum(axis=0)[None], p)[0]
+            for values, cut in ((plain, 255), (ranked, edge)):
+                fp, tp = histogram[:, cut + 1 :].sum(axis=1)
+                values.append(2 * tp / (tp + fp + histogram[1].sum()))
+    assert rule(found, "plain", "image_dice").scores[0].estimate == pytest.approx(np.mean(plain))
+    assert rule(found, "rank_dice", "image_dice").gains[0].estimate == pytest.approx(np.mean(ranked) - np.mean(plain))
+    gain = np.subtract(ranked, plain).reshape(len(made), -1)
+    assert rule(found, "rank_dice", "image_dice").gains[0].se_seed == pytest.approx(
+        gain.mean(axis=1).std(ddof=1) / np.sqrt(len(made))
+    )
+
+
+def test_a_common_edge_counts_what_an_operating_point_counts() -> None:
+    counts = drawn(np.random.default_rng(0), np.array([-2.0, 0.0, 3.0]), 1.0, 0.0)
+    for edge in (0, 255, 510):
+        found = _at_edges(counts.data.astype(np.int64), np.full(3, edge))
+        assert (found == metrics.at_point(counts, THRESHOLDS[edge])).all()
+
+
+def test_the_plain_rule_gains_nothing_over_itself_and_lost_runs_read_0() -> None:
+    lost = builders.diverged("dice_focal", 999, 9)
+    _, without = judged(runs(1.0, 0.0))
+    _, found = judged([*runs(1.0, 0.0), lost])
+    for metric in ("miou", "image_dice"):
+        gain = rule(found, "plain", metric).gains[0]
+        assert (gain.low, gain.estimate, gain.high) == (0, 0, 0)
+        share = len(builders.CONFIRM_SEEDS) / (len(builders.CONFIRM_SEEDS) + 1)
+        assert rule(found, "rank_dice", metric).scores[0].estimate == pytest.approx(
+            share * rule(without, "rank_dice", metric).scores[0].estimate
+        )
+
+
+def test_images_of_one_group_count_as_one() -> None:
+    made = runs(1.0, 0.0)
+    _, alone = judged(made)
+    _, twins = judged(made, groups=[f"g{i // 6}" for i in range(30)])
+    one, other = (rule(found, "rank_dice", "image_dice").scores[0] for found in (alone, twins))
+    assert one.estimate == pytest.approx(other.estimate)
+    assert other.high - other.low > one.high - one.low
+
+
+def test_of_several_classes_and_without_validation_counts_plain_and_tuned_are_told() -> None:
+    counts = builders.point_counts([[[50, 3, 4], [20, 4, 3], [10, 2, 2]]] * 6)
+    made = [builders.confirmation("dice_focal", seed, counts, n) for n, seed in enumerate(builders.CONFIRM_SEEDS)]
+    _, found = judged(made, ("a", "b", "c"))
+    assert found is not None and not found.slopes and not found.ece
+    assert [(r.name, r.metric) for r in found.rules] == [("plain", "miou"), ("tuned", "miou")]
+    without = [run.model_copy(update={"val": None}) for run in runs(1.0, 0.0)]
+    _, found = judged(without)
+    assert found is not None and {r.name for r in found.rules} == {"plain", "tuned"}
