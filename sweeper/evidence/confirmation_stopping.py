@@ -5,6 +5,8 @@ A user asks what to train with and what it can cost. So the confirmation ends
 - when a clear winner or equivalence is shown;
 - when the named finalist is a safe choice or *probable*, unless the seeds still planned are likely to show a clear
   winner (`LIKELY`);
+- where the test images come in too few groups for anything to be called probable (`FEW_GROUPS`), once three seeds give
+  intervals and no clear winner is likely: more seeds do not tell how other groups would differ;
 - after the last planned interim analysis.
 
 Whoever needs a loss, and not a proof, asks for an end at *probable* (`--until probable`): then a clear winner that is
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from sweeper.core.records import Evidence, InterimAnalysis, Until, Verdict
 from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import difference, measured, units
-from sweeper.evidence.interim_analyses import common_seeds, planned_analyses
+from sweeper.evidence.interim_analyses import SHOWING, common_seeds, planned_analyses
 from sweeper.evidence.predictive_power import chance_of_a_winner
 from sweeper.evidence.reasons import costs
 from sweeper.evidence.verdict import Decision
@@ -68,6 +70,13 @@ def next_step(evidence: Evidence, decision: Decision, until: Until = "settled") 
         reason = (
             f"The confirmation ended {at}: {named} {sure}, and the chance that up to {to_come[-1].seeds} seeds show a "
             f"clear winner is {_share(win)}."
+        )
+        return NextStep(go_on=False, finalists=(), reason=reason)
+    if evidence.few_groups and win < LIKELY and _seeds(evidence) >= SHOWING:
+        reason = (
+            f"The confirmation ended {at}: all test images come from {count(evidence.few_groups, 'group')}, too few to "
+            f"show what {named} can cost however many seeds are trained, and the chance that up to "
+            f"{to_come[-1].seeds} seeds show a clear winner is {_share(win)}."
         )
         return NextStep(go_on=False, finalists=(), reason=reason)
     on = _contenders(evidence, decision, everyone=win >= LIKELY)

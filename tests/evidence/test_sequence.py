@@ -264,6 +264,17 @@ def test_it_ends_when_there_is_nothing_left_to_find_out(levels: dict[str, float]
     assert said in following.reason
 
 
+def test_it_ends_after_three_seeds_where_images_of_few_groups_leave_more_nothing_to_show() -> None:
+    levels = {"dice": 0.71, "cross_entropy": 0.7}
+    assert step(three_seeds(levels, 0.02, 0.002, half=0.1)).go_on
+    of_groups = {"test_groups": 3, "few_groups": 3}
+    following = step(three_seeds(levels, 0.02, 0.002, half=0.1, **of_groups))
+    assert not following.go_on
+    assert "come from 3 groups, too few to show what dice can cost" in following.reason
+    two = {"dice": {"seeds": EIGHT[:2]}, "cross_entropy": {"seeds": EIGHT[:2]}}
+    assert step(three_seeds(levels, 0.02, 0.002, half=0.1, finalists=two, analysis_index=PLACE[2], **of_groups)).go_on
+
+
 def test_it_ends_with_the_last_interim_analysis() -> None:
     found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.01, 0.002, analysis_index=PLACE[8])
     assert "all that were planned" in step(found).reason
