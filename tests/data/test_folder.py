@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from pathlib import Path
 
@@ -56,21 +55,6 @@ def test_reads_images_masks_and_names(tmp_path):
     assert np.array_equal(store.mask(2), np.array(mask(0, 1, shift=2)))
 
 
-def test_folders_of_splits_are_called_otherwise_too(tmp_path):
-    usual, root = folder(tmp_path / "usual"), tmp_path / "data"
-    for stem, split in zip("abcd", ("train", "train", "val", "test"), strict=True):
-        for kind, name in (("images", "img"), ("masks", "label")):
-            (root / split / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(usual / kind / f"{stem}.png", root / split / name)
-    dataset = load(root)
-    assert [(p.stem, p.split) for p in dataset.images] == [
-        ("a", "train"),
-        ("b", "train"),
-        ("c", "val"),
-        ("d", "test"),
-    ]
-
-
 def laid_out(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 1)) -> Path:
     """A data set of images and masks at these paths; of an empty path nothing is written."""
     for i, names in enumerate(pairs):
@@ -121,6 +105,10 @@ def five(images: str, masks: str, stems: str = "abcde") -> list[tuple[str, str]]
             "pa",
         ),
         (five("images_2020/{}.jpg", "masks_2020/{}.png"), "pairs: images_2020/ and masks_2020/", "a"),
+        (five("images/{}.png", "masks/{}_L.png"), "masks/a_L.png is the mask of images/a.png", "a"),
+        (five("images/{}_sat.png", "masks/{}_mask.png"), "masks/a_mask.png is the mask of images/a_sat.png", "a_sat"),
+        (five("images/img_{}.png", "masks/mask_{}.png"), "masks/mask_a.png is the mask of images/img_a.png", "img_a"),
+        (five("images/{}_image.png", "masks/{}.png"), "masks/a.png is the mask of images/a_image.png", "a_image"),
     ],
 )
 def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_path, pairs, said, stem):
@@ -243,30 +231,6 @@ def test_faults_of_all_masks_name_their_folder(tmp_path, values, said):
     root = folder(tmp_path / "data", {str(i): mask(*labels) for i, labels in enumerate(values)})
     (root / "masks").rename(root / "gt")
     only(problems(root), said)
-
-
-@pytest.mark.parametrize(
-    ("image_form", "mask_form"),
-    [
-        ("{}", "{}_mask"),
-        ("{}", "{}_L"),
-        ("{}", "mask_{}"),
-        ("{}_sat", "{}_mask"),
-        ("img_{}", "mask_{}"),
-        ("{}_image", "{}"),
-    ],
-)
-def test_masks_called_otherwise_find_their_images_and_that_is_said(tmp_path, image_form, mask_form):
-    usual, root = folder(tmp_path / "usual"), tmp_path / "data"
-    for kind, form in (("images", image_form), ("masks", mask_form)):
-        (root / kind).mkdir(parents=True)
-        for stem in "abcd":
-            shutil.copy(usual / kind / f"{stem}.png", root / kind / f"{form.format(stem)}.png")
-    dataset = load(root)
-    assert [p.pixels for p in dataset.images] == [p.pixels for p in load(usual).images]
-    assert [p.stem for p in dataset.images] == sorted(image_form.format(stem) for stem in "abcd")
-    said = f"masks/{mask_form.format('a')}.png is the mask of images/{image_form.format('a')}.png."
-    assert sum(said in line for line in dataset.warnings) == 1
 
 
 def test_a_mask_that_is_missing_among_others_called_otherwise_is_named(tmp_path):
@@ -479,11 +443,10 @@ def test_too_few_images_are_refused(tmp_path):
     only(problems(folder(tmp_path / "data", {s: mask(0, 1) for s in "ab"})), "at least 3", "found 2")
 
 
-@pytest.mark.parametrize("side", [12_000, 20_000], ids=["above our limit", "above Pillow's"])
-def test_enormous_images_are_refused_before_decoding(tmp_path, side):
+def test_enormous_images_are_refused_before_decoding(tmp_path):
     root = folder(tmp_path / "data")
-    Image.new("1", (side, side)).save(root / "images" / "a.png")
-    only(problems(root), "images/a.png", "100 megapixels", str(side) if side == 12_000 else "found 400 megapixels; cut")
+    Image.new("1", (12_000, 12_000)).save(root / "images" / "a.png")
+    only(problems(root), "images/a.png", "100 megapixels", "12000")
 
 
 def test_hidden_files_are_ignored_and_others_counted(tmp_path):
@@ -604,14 +567,6 @@ def test_the_number_of_classes_is_bounded(tmp_path, count):
     only(problems(folder(tmp_path / "data", classes=names)), "2 to 255", f"found {count}")
 
 
-def test_tables_that_are_not_utf8_are_problems(tmp_path):
-    root = folder(tmp_path / "data")
-    (root / "classes.txt").write_bytes("x\nZebrastreifen-Ü".encode("latin-1"))
-    (root / "split.csv").write_bytes(b"\xff\xfe")
-    found = problems(root)
-    assert len(found) == 2 and all("UTF-8" in problem for problem in found)
-
-
 def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     drawn = mask(0, 1, 0, 1)
     masks = {"a": drawn, "b": drawn, "c": mask(0, 1), "d": mask(255), "e": mask(0), "f": mask(0)}
@@ -624,24 +579,8 @@ def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     assert any("no labelled pixel" in warning and warning.endswith(": d.") for warning in found)
     assert any("Group g lies on 2 sides" in warning for warning in found)
     assert len(found) == 4  # e and f are equal by nature: nothing is drawn on them
-
-
-def test_images_with_equal_pixels_are_named(tmp_path):
-    root = folder(tmp_path / "data")
     shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
-    found = load(root).warnings
-    assert any("Images a, c have the same pixels" in warning for warning in found)
-
-
-def test_neither_random_state_nor_folder_is_touched(tmp_path):
-    root = folder(tmp_path / "data")
-    before = sorted(p.name for p in root.rglob("*"))
-    random.seed(5)
-    np.random.seed(5)  # noqa: NPY002
-    state = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    load(root)
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == state  # noqa: NPY002
-    assert sorted(p.name for p in root.rglob("*")) == before
+    assert any("Images a, c have the same pixels" in warning for warning in load(root).warnings)
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,7 +1,8 @@
-"""`--resize`: exact sizes and pixels, honest about what it costs the labels, and remembered by a study."""
+"""Images left out, and shrunk to exact pixels: the rest as if read alone, honest about the labels, and made again."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,67 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweeper.core.errors import DataError, StudyError
+from sweeper.core.errors import DataError, StudyError, SweeperError, UsageError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset, open_store
 from sweeper.data.shrink import coverage, enlarge_mask, shrink_image, shrink_mask, shrunk_size
-from sweeper.data.variants import components_lost, resized, without
+from sweeper.data.store import is_complete
+from sweeper.data.variants import components_lost, read_exclusions, resized, store_here, without
 from tests.support import annotated
+from tests.support.folders import folder, mask
 from tests.support.sweeping import Recorder, sweep_in
 
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: (max(pair), min(pair)))
+SPLIT = "stem,split,group\na,train,g\nb,,\nc,val,\nd,test,\ne,,h\n"
+
+
+def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
+    masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
+    dataset = load_dataset(str(folder(tmp_path / "whole", masks, split=SPLIT)), tmp_path / "cache")
+    smaller = without(dataset, ["b"], tmp_path / "cache")
+    assert [p.stem for p in smaller.images] == list("acde") and smaller.excluded == ("b",)
+    assert [(p.split, p.group) for p in smaller.images] == [
+        ("train", "g"),
+        ("val", None),
+        ("test", None),
+        (None, "h"),
+    ]
+    whole, part = open_store(dataset.store), open_store(smaller.store)
+    for new, old in enumerate([0, 2, 3, 4]):
+        assert np.array_equal(part.image(new), whole.image(old)) and np.array_equal(part.mask(new), whole.mask(old))
+    for name in ("images", "masks"):
+        (tmp_path / "whole" / name / "b.png").unlink()
+    (tmp_path / "whole" / "split.csv").write_text(SPLIT.replace("b,,\n", ""))
+    assert load_dataset(str(tmp_path / "whole"), tmp_path / "other").digest == smaller.digest != dataset.digest
+
+
+def test_what_the_reader_said_is_still_said_and_the_rest_is_judged_anew(tmp_path):
+    masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
+    root = folder(tmp_path / "whole", masks, split="stem,split\na,test\nb,\nc,\nd,\ne,\n")
+    (root / "masks" / "b.png").write_bytes((root / "masks" / "a.png").read_bytes())
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    dataset = dataset.model_copy(update={"notes": ("2 files were passed over.",)})
+    left = without(dataset, ["b"], tmp_path / "cache")
+    assert any("byte-identical masks" in warning for warning in dataset.warnings)
+    assert left.warnings == ("2 files were passed over.", "1 image was left out as asked: b.")
+
+
+def test_all_faults_of_a_list_are_named(tmp_path):
+    dataset = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
+    with pytest.raises(DataError) as caught:
+        without(dataset, ["x", "y", "00000", "00001"], tmp_path)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_list_is_read_line_by_line(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("\ufeff a b \n\nc\nc\r\n", encoding="utf-8")
+    assert read_exclusions(path) == ("a b", "c")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="text file"):
+        read_exclusions(path)
+    with pytest.raises(UsageError, match="text file"):
+        read_exclusions(tmp_path / "missing.txt")
 
 
 def whole_parts(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -153,7 +206,9 @@ def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
         path = root / name / "0.png"
         Image.open(path).crop((0, 0, 40, 20)).save(path)
     dataset = load_dataset(str(root), tmp_path / "cache")
-    small = resized(dataset, 24, tmp_path / "cache")
+    told: list[tuple[int, int]] = []
+    small = resized(dataset, 24, tmp_path / "cache", lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     old, new = open_store(dataset.store), open_store(small.store)
     assert new.sizes == ((20, 40), (24, 36), (24, 36), (24, 36))
     assert np.array_equal(old.image(0), new.image(0)) and np.array_equal(old.mask(0), new.mask(0))
@@ -166,32 +221,19 @@ def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
     assert "changes nothing" in untouched.warnings[-1]
 
 
-def test_deep_images_keep_their_bits_and_channels(tmp_path):
-    annotated.deep(tmp_path / "d", 12, np.uint16)
-    dataset = load_dataset(str(tmp_path / "d"), tmp_path / "cache")
-    side = min(dataset.images[0].height, dataset.images[0].width) // 2
-    old, new = open_store(dataset.store), open_store(resized(dataset, side, tmp_path / "cache").store)
-    assert (new.dtype, new.channels) == (np.uint16, 12)
-    assert np.array_equal(new.image(1), shrink_image(old.image(1), new.sizes[1]))
-
-
-def test_nothing_is_shrunk_twice_and_splits_notes_and_exclusions_stay(tmp_path, monkeypatch):
+def test_nothing_is_made_twice_and_splits_notes_and_exclusions_stay(tmp_path, monkeypatch):
     root = scenes(tmp_path / "d")
     (root / "split.csv").write_text("stem,split,group\n0,train,a\n1,val,\n2,test,\n3,train,a\n")
-    dataset = without(load_dataset(str(root), tmp_path / "cache"), ["3"], tmp_path / "cache")
+    whole = load_dataset(str(root), tmp_path / "cache")
+    dataset = without(whole, ["3"], tmp_path / "cache")
     first = resized(dataset, 24, tmp_path / "cache")
     assert [(p.split, p.group) for p in first.images] == [("train", "a"), ("val", None), ("test", None)]
     assert first.excluded == ("3",) and set(dataset.warnings) < set(first.warnings)
     assert first.format == dataset.format == "folder"
-    monkeypatch.setattr("sweeper.data.variants._shrunk_set", lambda *args: pytest.fail("shrunk again"))
+    for name in ("_shrunk_set", "_copied"):
+        monkeypatch.setattr(f"sweeper.data.variants.{name}", lambda *args: pytest.fail("made again"))
     assert resized(dataset, 24, tmp_path / "cache") == first
-
-
-def test_every_image_is_told_of(tmp_path):
-    told: list[tuple[int, int]] = []
-    dataset = load_dataset(str(scenes(tmp_path / "d")), tmp_path / "cache")
-    resized(dataset, 24, tmp_path / "cache", lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert without(whole, ["3"], tmp_path / "cache") == dataset
 
 
 def test_a_single_class_left_is_a_problem(tmp_path):
@@ -206,19 +248,26 @@ def test_a_single_class_left_is_a_problem(tmp_path):
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
 
 
+def test_deep_images_keep_their_bits_and_channels(tmp_path):
+    annotated.deep(tmp_path / "d", 12, np.uint16)
+    dataset = load_dataset(str(tmp_path / "d"), tmp_path / "cache")
+    side = min(dataset.images[0].height, dataset.images[0].width) // 2
+    smaller = resized(without(dataset, [dataset.images[0].stem], tmp_path / "cache"), side, tmp_path / "cache")
+    old, new = open_store(dataset.store), open_store(smaller.store)
+    assert (new.dtype, new.channels) == (np.uint16, 12)
+    assert np.array_equal(new.image(0), shrink_image(old.image(1), new.sizes[0]))
+
+
 @pytest.mark.slow
-def test_a_study_remembers_the_size_and_refuses_another(tmp_path):
-    display = Recorder()
-    first = sweep_in(tmp_path, display, trials=2, confirm_seeds=1, resize=32)
-    assert {what: (done, total) for what, done, total in display.steps} == {
-        "decoding": (15, 15),
-        "shrinking": (15, 15),
-    }
-    native = load_dataset("synthetic:cracks?images=15&size=64&foreground=0.05", tmp_path / "cache")
+def test_a_study_remembers_what_was_left_out_and_the_size_and_refuses_others(tmp_path):
+    path, display = tmp_path / "list.txt", Recorder()
+    path.write_text("00003\n00007\n")
+    first = sweep_in(tmp_path, display, trials=2, confirm_seeds=1, resize=32, exclude=path)
+    assert {what: (done, total) for what, done, total in display.steps} == {"decoding": (15, 15), "shrinking": (13, 13)}
     dataset = first.sweep.conditions.dataset
-    assert dataset.resized == 32 and dataset.digest != native.digest
+    assert (dataset.resized, dataset.excluded, len(dataset.images)) == (32, ("00003", "00007"), 13)
     assert {(p.height, p.width) for p in dataset.images} == {(32, 32)}
-    assert "--resize 32" in first.sweep.command
+    assert "--resize 32" in first.sweep.command and "--exclude" in first.sweep.command
     assert "hold at that resolution" in first.paths.markdown.read_text("utf-8")
     display = Recorder()
     resumed = sweep_in(tmp_path, display, trials=3, confirm_seeds=1, resume=True, data=None)
@@ -226,6 +275,23 @@ def test_a_study_remembers_the_size_and_refuses_another(tmp_path):
     assert any(line.startswith("--resize shrank") for line in display.warnings)
     with pytest.raises(StudyError, match="resize: 32 → 48"):
         sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, resize=48)
+    path.write_text("00003\n")
+    with pytest.raises(StudyError, match="cannot be resumed"):
+        sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, exclude=path)
+
+
+def test_what_is_missing_on_a_machine_is_made_again_and_other_images_are_refused(tmp_path):
+    cache = tmp_path / "cache"
+    dataset = resized(without(load_dataset("synthetic:cracks?images=5&size=64", cache), ["00001"], cache), 32, cache)
+    assert store_here(dataset) == Path(dataset.store)
+    shutil.rmtree(cache)
+    assert store_here(dataset) == Path(dataset.store) and is_complete(Path(dataset.store))
+    shutil.rmtree(cache)
+    with pytest.raises(SweeperError, match="holds other images"):
+        store_here(dataset.model_copy(update={"digest": "sha256:" + 64 * "0"}))
+    shutil.rmtree(cache)
+    with pytest.raises(SweeperError, match=r"lacks the decoded images .* cannot read"):
+        store_here(dataset.model_copy(update={"source": str(tmp_path / "nowhere")}))
 
 
 @pytest.mark.real_data
