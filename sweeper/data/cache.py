@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -221,23 +221,25 @@ def noted_stores(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
     """Sources and number of images of each store, from the notes of readers."""
     names: dict[str, set[str]] = {}
     images: dict[str, int] = {}
-    for path in (cache / NOTES).glob("*.json"):
-        try:
-            dataset = json.loads(path.read_text(encoding="utf-8"))["dataset"]
-            digest = str(dataset["digest"]).removeprefix("sha256:")
-            names.setdefault(digest, set()).add(str(dataset["source"]))
-            images[digest] = len(dataset["images"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a note of another version: its store is listed without a name
+    for _, dataset in _notes(cache):
+        if dataset is not None:  # else its store is listed without a name
+            digest = dataset.digest.removeprefix("sha256:")
+            names.setdefault(digest, set()).add(dataset.source)
+            images[digest] = len(dataset.images)
     return names, images
 
 
 def forget_gone(cache: Path) -> None:
     """Remove notes whose store is gone."""
+    for path, dataset in _notes(cache):
+        if dataset is None or not (cache / dataset.digest.removeprefix("sha256:")).exists():
+            path.unlink(missing_ok=True)
+
+
+def _notes(cache: Path) -> Iterator[tuple[Path, Dataset | None]]:
+    """Each note, and its data set; None where it is of another version, or damaged."""
     for path in (cache / NOTES).glob("*.json"):
         try:
-            digest = str(json.loads(path.read_text(encoding="utf-8"))["dataset"]["digest"]).removeprefix("sha256:")
+            yield path, Dataset.model_validate(json.loads(path.read_text(encoding="utf-8"))["dataset"])
         except (OSError, ValueError, KeyError, TypeError):
-            digest = ""
-        if not digest or not (cache / digest).exists():
-            path.unlink(missing_ok=True)
+            yield path, None

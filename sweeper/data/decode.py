@@ -231,9 +231,9 @@ def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:
         mode = image.mode
         if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _all_mapped(image, colours))):
             return _coloured(_bytes(image), colours)
-        if image.format == "GIF":
-            return _gif_labels(image)
-        labels: npt.NDArray[Any] = np.asarray(image)
+        if image.format == "GIF":  # its writer ordered the palette as it liked, so that the index says nothing
+            mode = "RGBA"
+        labels: npt.NDArray[Any] = np.asarray(image.convert(mode) if image.format == "GIF" else image)
     if mode in ("RGB", "RGBA", "LA"):
         labels = _grey_labels(labels, mode)
     elif mode not in ("1", "L", "P", *_DEEP_GREY):
@@ -244,23 +244,6 @@ def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:
         wrong = int(labels.min() if labels.min() < 0 else labels.max())
         raise UnreadableFileError(f"labels must be below 255 (255 = ignore), found {wrong}; number the classes from 0")
     return labels.astype(np.uint8)
-
-
-def _gif_labels(image: Image.Image) -> Pixels:
-    """(H, W) grey values of a GIF: its writer ordered the palette as it liked, so that the index says nothing."""
-    transparent = image.info.get("transparency")
-    indices = np.asarray(image)
-    if transparent is not None and (indices == transparent).any():
-        raise UnreadableFileError("masks must not be transparent, found a transparent colour; save it as PNG without")
-    pixels = _bytes(image)
-    if (pixels != pixels[:, :, :1]).any():
-        y, x = np.argwhere((pixels != pixels[:, :, :1]).any(axis=2))[0]
-        raise UnreadableFileError(
-            f"GIF masks must be grey, found the colour {tuple(int(v) for v in pixels[y, x])} at x={x}, y={y}, and the "
-            "order of a GIF's colours means nothing; write colors.txt with one `name:r,g,b::` a line, or save class "
-            "indices as an 8-bit PNG"
-        )
-    return pixels[:, :, 0]
 
 
 def _all_mapped(image: Image.Image, colours: ColourMap) -> bool:

@@ -120,19 +120,21 @@ def _warnings(
             f"Group {group} lies on {len(given[group])} sides of the given split ({where}). {kept}"
             for group, where in cut
         ]
-    found += _duplicates(images, [h[0] for h in hashes], "the same pixels")
+    leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
+    found += _alike(images, [h[0] for h in hashes], "the same pixels", leak)
     # A mask without any structure (all background) repeats by nature; a drawn one does not.
     drawn = [
         h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
     ]
-    found += _duplicates(images, drawn, "byte-identical masks", hashes)
+    found += _alike(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
     return tuple(found)
 
 
-def _duplicates(
+def _alike(
     images: Sequence[ImageInfo],
     keys: Sequence[str | None],
     what: str,
+    reason: str,
     hashes: Sequence[tuple[str, str]] | None = None,
 ) -> list[str]:
     """A sentence for each set of images with equal keys, one for all where there are many; with `hashes`, only where
@@ -141,12 +143,7 @@ def _duplicates(
     for index, key in enumerate(keys):
         if key is not None:
             same[key].append(index)
-    sets = [group for group in same.values() if len(group) > 1]
-    if hashes is not None:
-        sets = [group for group in sets if len({hashes[i][0] for i in group}) > 1]
-        reason = "one of the labels is probably wrong"
-    else:
-        reason = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
+    sets = [group for group in same.values() if len({hashes[i][0] for i in group} if hashes else group) > 1]
     named = [some([images[i].stem for i in group]) for group in sets]
     if len(sets) > ONE_BY_ONE:
         total = sum(map(len, sets))

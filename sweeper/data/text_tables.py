@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -77,6 +77,39 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
     return None if faults else tuple(names)
 
 
+def table_rows(
+    path: Path, where: str, columns: Sequence[str], problems: list[str]
+) -> list[tuple[int, dict[str, str]]] | None:
+    """Number of the line and cells by column of each row of a CSV; None, and a problem, where it is none.
+
+    Args:
+        path: the file.
+        where: its name, for messages.
+        columns: that it must have.
+        problems: receives the fault.
+    """
+    text = text_of(path, problems)
+    if text is None:
+        return None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        problems.append(f"{where}: line {line}: must be text, found a NUL character; save it again as CSV")
+        return None
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        if not {*columns} <= {*reader.fieldnames}:
+            problems.append(
+                f"{where}: must have the columns {' and '.join(columns)}, found {shown(reader.fieldnames)[:200]}; "
+                "commas separate them"
+            )
+            return None
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        problems.append(f"{where}: must be comma-separated text ({error}); save it again as CSV")
+        return None
+
+
 def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[str, Side]:
     """Split and group of each stem from `split.csv`; faults are appended to `problems`.
 
@@ -84,22 +117,9 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
     Every stem of `stems` must have one row, and every row a stem. A stem that would be a formula may have an apostrophe
     before it, as a report's split.csv writes it.
     """
-    text = text_of(path, problems)
-    if text is None:
-        return {}
     where = path.name
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
-        header = [name.strip() for name in reader.fieldnames or ()]
-        if "stem" not in header or "split" not in header:
-            problems.append(
-                f"{where}: must have the columns stem and split, found {shown(header)}; commas separate them"
-            )
-            return {}
-        reader.fieldnames = header
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        problems.append(f"{where}: must be comma-separated text ({error}); save it again as CSV")
+    rows = table_rows(path, where, ("stem", "split"), problems)
+    if rows is None:
         return {}
     sides: dict[str, Side] = {}
     lines: dict[str, int] = {}

@@ -6,7 +6,6 @@ Masks are those of image and mask folders (`sweeper.data.formats.folder`).
 from __future__ import annotations
 
 import csv
-import io
 import os
 from pathlib import Path
 from typing import get_args
@@ -16,7 +15,7 @@ from sweeper.core.regular_files import open_regular
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, unique_stems
 from sweeper.data.formats.patterns import mask_file
-from sweeper.data.text_tables import Side, normal, shown, text_of
+from sweeper.data.text_tables import Side, normal, shown, table_rows
 
 
 def detect(place: Place) -> str | None:
@@ -60,37 +59,20 @@ def read(place: Place) -> Reading:
 
 def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:
     """Image, mask and side of each row; faults become problems."""
-    name = place.name(path)
-    text = text_of(path, place.problems) if place.inside(path) else None
-    if text is None:
-        return []
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        place.problems.append(f"{name}: line {line}: must be text, found a NUL character; save it again as CSV")
-        return []
     rows: list[tuple[Path, Path, Side]] = []
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
-        reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
-        if not {"image", "mask"} <= set(reader.fieldnames):
-            place.problems.append(
-                f"{name}: must have the columns image and mask, found {shown(reader.fieldnames)[:200]}"
-            )
-            return []
-        for row in reader:
-            if place.full():
-                break
-            where = f"{name}: line {reader.line_num}"
-            image = _path(place, path, row["image"], IMAGE_SUFFIXES, f"{where}: image")
-            mask = _path(place, path, row["mask"], MASK_SUFFIXES, f"{where}: mask")
-            split = (row.get("split") or "").strip().lower()
-            if split not in ("", *get_args(SplitName)):
-                place.problems.append(f"{where}: split must be train, val, test or empty, found {shown(split)[:60]!r}")
-            elif image and mask:
-                group = normal((row.get("group") or "").strip())
-                rows.append((image, mask, Side(split or None, group or None)))  # type: ignore[arg-type]
-    except csv.Error as error:
-        place.problems.append(f"{name}: must be comma-separated text ({error}); save it again as CSV")
+    table = table_rows(path, place.name(path), ("image", "mask"), place.problems) if place.inside(path) else None
+    for line, row in table or ():
+        if place.full():
+            break
+        where = f"{place.name(path)}: line {line}"
+        image = _path(place, path, row["image"], IMAGE_SUFFIXES, f"{where}: image")
+        mask = _path(place, path, row["mask"], MASK_SUFFIXES, f"{where}: mask")
+        split = (row.get("split") or "").strip().lower()
+        if split not in ("", *get_args(SplitName)):
+            place.problems.append(f"{where}: split must be train, val, test or empty, found {shown(split)[:60]!r}")
+        elif image and mask:
+            group = normal((row.get("group") or "").strip())
+            rows.append((image, mask, Side(split or None, group or None)))  # type: ignore[arg-type]
     return rows
 
 
