@@ -96,7 +96,7 @@ def decision_rules(
     }
     if not all(_per_image(run.test) and run.val is not None for run in answered):
         found = [_scored(name, "miou", _table("miou", table, runs), at, evidence) for name, table in counts.items()]
-        return DecisionRules(rules=_beside_plain(found, at))
+        return DecisionRules(rules=_compared(found, at))
     fitted = {id(run): calibration_of(run) for run in answered}
     own_rules: tuple[RuleName, ...] = ("calibrated", *ranks)
     for name in own_rules:
@@ -110,7 +110,7 @@ def decision_rules(
     own = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered] for rows_of in at]
     before, after, gains = _calibration_errors(runs, fitted, at, seed)
     return DecisionRules(
-        rules=_beside_plain(found, at),
+        rules=_compared(found, at),
         slopes=tuple(median([c.slope for c in each] or [1.0]) for each in own),
         biases=tuple(median([c.bias for c in each] or [0.0]) for each in own),
         ece=before,
@@ -119,13 +119,20 @@ def decision_rules(
     )
 
 
+def shown_gain(evidence: Evidence, finalist: int) -> Interval | None:
+    """What RankDice gains over the tuned threshold in the Dice of an average image; None where that is not known."""
+    rules = () if evidence.decisions is None else evidence.decisions.rules
+    found = next((r for r in rules if (r.name, r.metric) == ("rank_dice", "image_dice")), None)
+    return None if found is None or len(evidence.finalists[finalist].seeds) < 2 else found.over_tuned[finalist]
+
+
 def calibration_of(run: TrialResult) -> Calibration:
     """Slope and bias fitted on the validation images of a binary run; 1 and 0 where it kept no counts of them."""
     return Calibration() if run.val is None else fit(run.val.data.sum(axis=0, dtype=np.int64))
 
 
 def _per_image(test: ImageCounts | None) -> bool:
-    return test is not None and test.kind == "histogram" and getattr(test, "pooled_from", None) is None
+    return test is not None and test.kind == "histogram"
 
 
 def _reader(
@@ -188,12 +195,16 @@ def _scored(
     return _Scored(name, metric, table, scores, best)
 
 
-def _beside_plain(found: Sequence[_Scored], at: Sequence[Mapping[int, int]]) -> tuple[DecisionRule, ...]:
-    plain = {one.metric: one for one in found if one.name == "plain"}
+def _compared(found: Sequence[_Scored], at: Sequence[Mapping[int, int]]) -> tuple[DecisionRule, ...]:
+    of = {(one.name, one.metric): one for one in found}
+
+    def gains(one: _Scored, other: _Scored) -> tuple[Interval, ...]:
+        gap = ImageTable(one.table.scores - other.table.scores, one.table.shares - other.table.shares)
+        return tuple(paired_interval(gap.rows(list(rows.values())), (-1.0, 1.0)) for rows in at)
+
     rules = []
     for one in found:
-        usual = plain[one.metric]
-        gap = ImageTable(one.table.scores - usual.table.scores, one.table.shares - usual.table.shares)
+        usual = of["plain", one.metric]
         common = [s for s in at[one.best] if s in at[usual.best]]
         pairs = one.table.rows([at[one.best][s] for s in common], [at[usual.best][s] for s in common])
         rules.append(
@@ -201,7 +212,8 @@ def _beside_plain(found: Sequence[_Scored], at: Sequence[Mapping[int, int]]) -> 
                 name=one.name,
                 metric=one.metric,
                 scores=one.scores,
-                gains=tuple(paired_interval(gap.rows(list(rows.values())), (-1.0, 1.0)) for rows in at),
+                gains=gains(one, usual),
+                over_tuned=gains(one, of["tuned", one.metric]),
                 best=one.best,
                 lead=paired_interval(pairs, (-1.0, 1.0)),
             )

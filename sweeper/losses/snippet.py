@@ -39,6 +39,7 @@ def snippet(
     point: float | None = None,
     optimizer: Optimizer | None = None,
     image_frequencies: Sequence[float] | None = None,
+    each: tuple[float, float] | None = None,
 ) -> str:
     """Code that runs when pasted: the loss in `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step,
     steps)`, and `predict(logits)`.
@@ -56,6 +57,8 @@ def snippet(
         optimizer: what `optimizer_of` makes and `rate_factor` follows. None = without it.
         image_frequencies: where crops were balanced, those of whole images, at which `predict` answers; the text says
             which crops `criterion` is for. None = the same as `class_frequencies`.
+        each: slope and bias that calibrate the logits, for `predict_each`, which maximises each image's expected Dice
+            (binary tasks). None = without it.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -94,6 +97,7 @@ def snippet(
             "# loss = criterion(logits, target)",
             *_optimizer(optimizer),
             *_predict(task, point, image_frequencies or class_frequencies),
+            *(_predict_each(*each) if each is not None and task == "binary" else []),
             "",
         ]
     )
@@ -151,6 +155,29 @@ def _predict(task: Task, point: float | None, class_frequencies: Sequence[float]
         "def predict(logits):",
         f'    """Class of each pixel, (N, H, W), logits adjusted by τ = {point:g} as chosen on validation images."""',
         f"    return (logits {sign} {abs(point):g} * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)",
+    ]
+
+
+def _predict_each(slope: float, bias: float) -> list[str]:
+    """A function that turns logits into the labels with the highest expected Dice, image by image."""
+    return [
+        "",
+        "",
+        "def predict_each(logits):",
+        '    """RankDice (Dai & Li 2023), (N, H, W): of each image the pixels that maximise its expected Dice.',
+        "",
+        "    For an average of the images' own Dice; an image without foreground gets some all the same.",
+        '    Slope and bias, fitted on validation images, make calibrated probabilities of logits."""',
+        "    masks = torch.zeros_like(logits[:, 0], dtype=torch.long)",
+        "    for z, mask in zip(logits[:, 0].double(), masks):",
+        f"        z = ({slope:.3g} * z {'-' if bias < 0 else '+'} {abs(bias):.3g}).flatten().clamp(-30, 30)",
+        "        p, order = torch.sigmoid(z).sort(descending=True)",
+        "        taken, expected = torch.arange(1, len(p) + 1, device=p.device), torch.zeros_like(p)",
+        "        for s in torch.arange(-torch.tensor(2e5 * len(p)).log(), 4, 0.5).exp().to(p):",
+        "            left = 1 + p * torch.expm1(-s)",
+        "            expected += s * torch.exp(left.log().sum() - (taken + 1) * s) * (p / left).cumsum(0)",
+        "        mask.view(-1)[order[: expected.argmax() + 1]] = 1",
+        "    return masks",
     ]
 
 

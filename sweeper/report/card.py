@@ -11,6 +11,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import FinalistEvidence, Interval, Recommended, Verdict
 from sweeper.core.text import count, listed, resume_command
 from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.verdict import decide
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
@@ -25,6 +26,7 @@ from sweeper.report.formatting import (
     plain_text,
     prose,
     signed,
+    signed_interval,
     significant,
     table,
 )
@@ -76,6 +78,7 @@ def card_of(facts: Facts) -> Card:
     rows = [
         Row("Use", _settings(facts, recommended)),
         *_gains(facts),
+        *_decision(facts),
         Row("Confidence", _confidence(facts)),
         Row("Holds for", _holds_for(facts)),
     ]
@@ -158,6 +161,18 @@ def _settings(facts: Facts, recommended: Recommended) -> str:
     if recommended.tau is not None:
         parts.append(f"logit adjustment τ {number(recommended.tau, 2)}{_edge(facts)}")
     return " · ".join([f"`{recommended.family}`", *parts])
+
+
+def _decision(facts: Facts) -> list[Row]:
+    """The rule that makes masks of probabilities: one threshold, or one for each image where that is shown to gain."""
+    evidence, chosen = facts.recommendation.evidence, facts.chosen
+    gain = None if evidence is None or chosen is None else shown_gain(evidence, facts.finalists.index(chosen))
+    if gain is None:
+        return []
+    told = f"{signed_interval(gain)} Dice of an average image ({level(LEVEL)})"
+    if gain.low > 0:
+        return [Row("Decide with", f"the threshold; if images count one by one, `predict_each`: {told}")]
+    return [Row("Decide with", f"the threshold; one for each image (RankDice) gains {told}")]
 
 
 def _edge(facts: Facts) -> str:

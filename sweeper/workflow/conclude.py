@@ -23,6 +23,7 @@ from sweeper.core.text import capitalised, resume_command
 from sweeper.data import open_store
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete
+from sweeper.evidence.decision_rules import decision_rules, shown_gain
 from sweeper.evidence.preferences import preferences, recommended_index
 from sweeper.evidence.recommendation import recommend
 from sweeper.evidence.search_analysis import analyse_search
@@ -78,7 +79,8 @@ def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequ
     # A report may be written where the user's code is not.
     metric = conditions.recipe.metric if own_metric.usable(conditions.recipe.metric) else "miou"
     also = preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups, seed=seed)
-    return evidence.model_copy(update={"preferences": also})
+    rules = decision_rules(usable, evidence, groups=groups, seed=seed)
+    return evidence.model_copy(update={"preferences": also, "decisions": rules})
 
 
 def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendation:
@@ -90,6 +92,8 @@ def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendatio
     optimizer = partial(Optimizer, weight_decay=recipe.weight_decay, warmup=recipe.warmup, decay=recipe.decay)
 
     def paste(family: str, params: dict[str, float], point: float, lr: float) -> str:
+        finalists = () if evidence is None else evidence.finalists
+        chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
         return snippet(
             family,
             params,
@@ -99,6 +103,7 @@ def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendatio
             point=point,
             optimizer=optimizer(lr),
             image_frequencies=whole if recipe.crops == "balanced" else None,
+            each=None if evidence is None or chosen is None else _each(evidence, chosen),
         )
 
     def elsewhere(family: str, params: dict[str, float]) -> str | None:
@@ -113,6 +118,14 @@ def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendatio
         metric=recipe.metric,
         resume=resume_command(sweep.study, sweep.storage),
     )
+
+
+def _each(evidence: Evidence, finalist: int) -> tuple[float, float] | None:
+    """Slope and bias for a threshold of each image's own, where that is shown to gain anything."""
+    gain, decisions = shown_gain(evidence, finalist), evidence.decisions
+    if gain is None or decisions is None or gain.low <= 0:
+        return None
+    return decisions.slopes[finalist], decisions.biases[finalist]
 
 
 def _analysed(sweep: SweepRecord, usable: Sequence[TrialResult], evidence: Evidence | None) -> SearchAnalysis | None:

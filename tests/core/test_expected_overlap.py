@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from sweeper.core.calibration import LOGITS, Calibration
-from sweeper.core.expected_overlap import best_edges, expected_overlap
+from sweeper.core.expected_overlap import Overlap, best_edges, expected_overlap
 from sweeper.core.operating_points import BINS, LOGIT_RANGE
 
 WIDTH = 2 * LOGIT_RANGE / BINS
@@ -27,7 +27,7 @@ def enumerated(p: np.ndarray, taken: np.ndarray, overlap: str) -> float:
     return float(weights @ np.where(below > 0, top / np.maximum(below, 1), 0.0))
 
 
-def pixel_by_pixel(p: np.ndarray, overlap: str) -> np.ndarray:
+def pixel_by_pixel(p: np.ndarray, overlap: Overlap) -> np.ndarray:
     """(n,) by ascending probability: expected overlap of the answers that begin at each pixel."""
     bins = np.r_[1e-9, p]  # an empty bin below, so that there is an edge before the first pixel
     return expected_overlap(np.r_[0.0, np.ones(len(p))][None], bins, overlap)[0]
@@ -35,7 +35,7 @@ def pixel_by_pixel(p: np.ndarray, overlap: str) -> np.ndarray:
 
 @pytest.mark.parametrize("overlap", ["dice", "iou"])
 @pytest.mark.parametrize("pixels", [1, 2, 7, 16])
-def test_expectations_are_those_of_enumeration(overlap: str, pixels: int) -> None:
+def test_expectations_are_those_of_enumeration(overlap: Overlap, pixels: int) -> None:
     p = np.sort(np.random.default_rng(pixels).beta(0.4, 0.8, pixels)).clip(1e-6, 1 - 1e-6)
     found = pixel_by_pixel(p, overlap)
     for first in range(0, pixels, 1 if pixels < 16 else 5):
@@ -44,7 +44,7 @@ def test_expectations_are_those_of_enumeration(overlap: str, pixels: int) -> Non
 
 @pytest.mark.parametrize("overlap", ["dice", "iou"])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_answer_at_all_beats_the_best_threshold_of_an_image(overlap: str, seed: int) -> None:
+def test_no_answer_at_all_beats_the_best_threshold_of_an_image(overlap: Overlap, seed: int) -> None:
     p = np.sort(np.random.default_rng(seed).beta(0.5, 1.0, 8)).clip(1e-6, 1 - 1e-6)
     best = max(
         enumerated(p, np.array(taken, dtype=bool), overlap) for taken in itertools.product((False, True), repeat=8)
@@ -82,6 +82,17 @@ def test_bins_lose_no_more_than_a_shift_by_one_of_them() -> None:
         around = np.searchsorted(logits, [best - WIDTH, best + WIDTH])
         assert exact[chosen] >= exact[around].min()
         assert exact[chosen] > exact.max() - 1e-4
+
+
+@pytest.mark.parametrize("overlap", ["dice", "iou"])
+def test_the_best_edge_is_found_without_trying_each(overlap: Overlap) -> None:
+    rng = np.random.default_rng(3)
+    places, widths, sizes = rng.normal(-4, 3, (60, 1)), rng.uniform(2, 30, (60, 1)), np.exp(rng.normal(4, 2, (60, 1)))
+    pixels = rng.poisson(sizes * np.exp(-((LOGITS - places) ** 2) / widths))
+    pixels[0], pixels[1, :3], pixels[2, 510:] = 0, 4, 7
+    every = expected_overlap(pixels, Calibration(slope=0.7, bias=0.5).of_bins, overlap)
+    found = best_edges(pixels, Calibration(slope=0.7, bias=0.5).of_bins, overlap)
+    assert every[np.arange(60), found] == pytest.approx(every.max(axis=1), abs=1e-9)
 
 
 def test_one_threshold_is_optimal_where_counts_are_summed_over_images() -> None:

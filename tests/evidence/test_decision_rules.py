@@ -12,8 +12,12 @@ from sweeper.core.calibration import LOGITS, Calibration, fit
 from sweeper.core.expected_overlap import best_edges
 from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import DecisionRule, DecisionRules, Evidence, ImageCounts, TrialResult
-from sweeper.evidence.decision_rules import _at_edges, decision_rules
+from sweeper.evidence.decision_rules import _at_edges, decision_rules, shown_gain
 from sweeper.evidence.paired_comparisons import weigh
+from sweeper.report.card import card_lines, card_of
+from sweeper.report.decision_rules import rules_table, rules_text
+from sweeper.report.facts import collect
+from sweeper.workflow.conclude import conclude
 from tests.support import builders
 
 
@@ -120,6 +124,24 @@ def test_images_of_one_group_count_as_one() -> None:
     one, other = (rule(found, "rank_dice", "image_dice").scores[0] for found in (alone, twins))
     assert one.estimate == pytest.approx(other.estimate)
     assert other.high - other.low > one.high - one.low
+
+
+def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gains() -> None:
+    made = [run.model_copy(update={"spec": run.spec.model_copy(update={"lr": builders.LR})}) for run in runs(0.6, -2.0)]
+    trials = [builders.trial(f, 0.7 + 0.01 * (f == "dice_focal"), i) for i, f in enumerate(builders.ORDER)]
+    sweep = builders.sweep(trials, made, builders.dataset(images=150))
+    found = conclude(sweep)
+    assert found.recommended is not None and found.evidence is not None
+    gain = shown_gain(found.evidence, 0)
+    assert gain is not None and gain.low > 0
+    facts = collect(sweep, found)
+    rows = dict(card_lines(card_of(facts)))
+    assert "predict_each" in rows["Decide with"]
+    assert f"+{gain.estimate:.3f} [" in rows["Decide with"]
+    assert "def predict_each(logits)" in found.recommended.snippet
+    table = rules_table(facts)
+    assert f"{found.evidence.decisions.ece[0].estimate:.4f}" in table and "RankDice" in table
+    assert any("stays the best" in line for line in rules_text(facts))
 
 
 def test_of_several_classes_and_without_validation_counts_plain_and_tuned_are_told() -> None:

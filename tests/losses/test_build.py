@@ -13,7 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeper.core.calibration import Calibration
 from sweeper.core.errors import LossError
+from sweeper.core.expected_overlap import best_edges
 from sweeper.losses import FAMILIES, Family, build_loss, families, snippet
 from sweeper.losses.class_weights import frequency_weights
 from sweeper.losses.coordinates import kernel_settings
@@ -240,6 +242,23 @@ def test_the_snippet_answers_at_the_operating_point():
     adjusted = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0.5))
     assert adjusted["predict"](two).tolist() == [[[2]]]  # 0 + 0.053, −1 + 1.204, −1.5 + 2.303
     assert "predict" not in snippet("dice", {}, "binary", ["a", "b"])
+
+
+def test_the_snippet_answers_each_image_at_its_own_threshold():
+    names = {}
+    text = snippet("dice", {}, "binary", ["ground", "crack"], point=0.4, each=(0.6, -1.2))
+    exec(compile(text, "snippet", "exec"), names)
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(4, 1, 40, 30) + torch.tensor([-6.0, -3.0, 0.0, 2.0]).view(4, 1, 1, 1)).clamp(-11.9, 11.9)
+    answers = names["predict_each"](logits)
+    assert answers.shape == (4, 40, 30) and answers.dtype == torch.long
+    edges = torch.linspace(-12, 12, 513)
+    for z, answer in zip(logits[:, 0], answers, strict=True):
+        pixels = torch.histogram(z.flatten(), edges).hist.numpy()
+        best = edges[best_edges(pixels[None], Calibration(slope=0.6, bias=-1.2).of_bins)[0] + 1]
+        assert abs(z[answer == 1].min() - best) < 0.2
+        assert z[answer == 1].min() > z[answer == 0].max()
+    assert "predict_each" not in snippet("dice", {}, "binary", ["ground", "crack"], point=0.4)
 
 
 def test_the_snippet_makes_the_optimiser_of_the_trainings():

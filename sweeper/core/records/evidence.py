@@ -227,6 +227,8 @@ class DecisionRule(Record):
     """Per finalist, in the order of `Evidence.finalists`; at 95 %."""
     gains: tuple[Interval, ...]
     """The same runs' score less that of `plain`; at 95 %, not corrected for the number of rules."""
+    over_tuned: tuple[Interval, ...]
+    """The same less that of `tuned`."""
     best: int
     """Index of the finalist that learned with the highest estimate."""
     lead: Interval
@@ -288,6 +290,8 @@ class Evidence(Contest):
     constant_miou: float
     """mIoU on the test split of predicting only the commonest class (binary: only background)."""
     preferences: tuple[Preference, ...] = ()
+    decisions: DecisionRules | None = None
+    """None where nothing learned."""
 
 
 class Verdict(StrEnum):

@@ -1,0 +1,61 @@
+"""Losses × rules that make masks of probabilities: one table, and what it says, for a binary study."""
+
+from __future__ import annotations
+
+from sweeper.core.records import DecisionRule, DecisionRules
+from sweeper.report.facts import Facts, finalist_name
+from sweeper.report.formatting import code, number, signed_interval, table
+
+_NAMES = {"plain": "threshold 0.5", "tuned": "tuned threshold", "rank_dice": "RankDice"}
+_METRICS = {"miou": "mIoU", "image_dice": "Dice of an average image"}
+
+
+def rules_table(facts: Facts) -> str:
+    """A row per finalist: its score by each rule, its calibration error; empty where single images are not known."""
+    found = _decisions(facts)
+    if found is None:
+        return ""
+    rules = [rule for rule in found.rules if rule.name in _NAMES and rule.metric in _METRICS]
+    header = ["loss", *(f"{_METRICS[r.metric]}, {_NAMES[r.name]}" for r in rules), "calibration error, then calibrated"]
+    rows = [
+        [
+            code(finalist_name(facts, finalist)),
+            *(number(rule.scores[i].estimate) for rule in rules),
+            f"{number(found.ece[i].estimate, 4)}, {number(found.ece_calibrated[i].estimate, 4)}",
+        ]
+        for i, finalist in enumerate(facts.finalists)
+    ]
+    return table(header, rows)
+
+
+def rules_text(facts: Facts) -> list[str]:
+    """Whether the best loss is another under RankDice, in a sentence for each metric; what the rules are."""
+    found = _decisions(facts)
+    if found is None:
+        return []
+    said = [_said(facts, rule) for rule in found.rules if rule.name == "rank_dice" and rule.metric in _METRICS]
+    return [
+        "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
+        "bias were fitted on validation images (Dai and Li 2023). It always answers something, also in empty images.",
+        *said,
+    ]
+
+
+def _said(facts: Facts, rule: DecisionRule) -> str:
+    assert facts.recommendation.evidence is not None and facts.recommendation.evidence.decisions is not None
+    rules = facts.recommendation.evidence.decisions.rules
+    plain = next(r for r in rules if (r.name, r.metric) == ("plain", rule.metric))
+    best, usual = (code(finalist_name(facts, facts.finalists[r.best])) for r in (rule, plain))
+    spread = [score.estimate for score in plain.scores]
+    gain = rule.scores[rule.best].estimate - plain.scores[plain.best].estimate
+    text = f"{_METRICS[rule.metric]}: at 0.5 the losses lie {number(max(spread) - min(spread))} apart"
+    text += f"; RankDice brings the best from {number(max(spread))} to {number(max(spread) + gain)}"
+    if rule.best == plain.best:
+        return f"{text}, and {best} stays the best."
+    return f"{text}, and makes {best} read highest in place of {usual} ({signed_interval(rule.lead)} between them)."
+
+
+def _decisions(facts: Facts) -> DecisionRules | None:
+    evidence = facts.recommendation.evidence
+    found = None if evidence is None else evidence.decisions
+    return found if found is not None and found.ece else None
