@@ -23,9 +23,8 @@ from sweeper.core.records import Dataset
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
-from sweeper.data.formats import manifest as manifest_format
 from sweeper.data.formats import yolo as yolo_format
-from sweeper.data.formats.base import Place, note_passed_over
+from sweeper.data.formats.base import Place
 from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco import parse_object
 from sweeper.data.formats.shapes import KINDS, Ready, outlines, point_fault
@@ -51,23 +50,6 @@ def problems(root: Path, **options: Any) -> str:
 
 def warned(dataset: Dataset, *words: str) -> bool:
     return any(all(word in warning for word in words) for warning in dataset.warnings)
-
-
-def test_what_happened_to_several_files_is_one_sentence_that_agrees_with_their_number(tmp_path):
-    place = Place(tmp_path)
-    for name in ("b", "a", "b"):
-        place.tally.add("file", "with shapes that reach out, cut off at the edge", name)
-    place.tally.add("image", "with an opacity that varies, which was dropped", "c")
-    assert place.tally.sentences() == [
-        "2 files with shapes that reach out, cut off at the edge: a, b.",
-        "1 image with an opacity that varies, which was dropped: c.",
-    ]
-    for names in (["a"], ["a", "b"]):
-        note_passed_over(place, "mask without an image", "masks without an image", names)
-    assert place.notes == [
-        "1 mask without an image was passed over: a.",
-        "2 masks without an image were passed over: a, b.",
-    ]
 
 
 def test_a_writer_exists_for_every_reader():
@@ -553,19 +535,6 @@ def test_any_yolo_line_is_read_or_a_problem(tmp_path_factory, text):
     for shape in yolo_format._polygons(place, root / "a.txt", ("cat", "dog")):
         points = np.frombuffer(shape.rings[0]).reshape(-1, 2)
         assert shape.word in {"cat", "dog"} and np.abs(points).max(initial=0) <= 2
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.binary(max_size=60)
-    | st.text(alphabet='image,skplt\n"./a', max_size=80).map(lambda t: b"image,mask\n" + t.encode())
-)
-def test_any_manifest_is_read_or_a_problem(tmp_path_factory, content):
-    root = tmp_path_factory.mktemp("manifest")
-    (root / "manifest.csv").write_bytes(content)
-    place = Place(root, root / "manifest.csv")
-    assert manifest_format.read(place).samples == []
-    assert place.problems or content.strip() in (b"", b"image,mask") or b"image" in content
 
 
 # --- The others ------------------------------------------------------------------------------------------------

@@ -52,14 +52,6 @@ def test_a_set_is_what_was_drawn_in_its_store_and_as_files(tmp_path, name):
     assert (read.digest, read.classes, read.synthetic) == (dataset.digest, dataset.classes, False)
 
 
-def test_a_second_start_draws_nothing(tmp_path, monkeypatch):
-    first = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
-    monkeypatch.setattr("sweeper.data.synthetic.draw", lambda *args: pytest.fail("drawn again"))
-    again = load_dataset("synthetic:cracks?size=64&images=4&noise=0.04", tmp_path)
-    assert again.digest == first.digest
-    assert again.source == "synthetic:cracks?size=64&images=4&noise=0.04"
-
-
 @pytest.mark.parametrize(
     ("name", "wanted"), [("cracks", 0.005), ("cracks", 0.01), ("cracks", 0.03), ("blobs", 0.05), ("blobs", 0.3)]
 )
