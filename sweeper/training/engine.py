@@ -40,7 +40,7 @@ from sweeper.system.clocks import running_seconds
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge, never_predicted
 from sweeper.training.evaluation import Evaluator, log_prior_of
-from sweeper.training.graph_steps import make_steps
+from sweeper.training.graph_steps import steps_kind
 from sweeper.training.hardware import device_name
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore
@@ -104,7 +104,7 @@ class Training:
         self._task, self._split = conditions.dataset.task, split_of(conditions, spec.seed, spec.fold)
         train = self._split.train
         saved = None if checkpoint is None else load_checkpoint(checkpoint, spec, conditions, self._device)
-        self._steps = make_steps(
+        self._steps = steps_kind(self._recipe.engine, self._device)(
             spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident
         )
         self._log_prior = log_prior_of(self._dataset.class_pixels(train))

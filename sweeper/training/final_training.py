@@ -24,7 +24,7 @@ from sweeper.data.store import PixelStore
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge
 from sweeper.training.evaluation import Evaluator, log_prior_of
-from sweeper.training.graph_steps import make_steps
+from sweeper.training.graph_steps import steps_kind
 from sweeper.training.hardware import device_name
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import resident
@@ -70,7 +70,8 @@ class FinalTraining:
         device = self._device = torch.device(place)
         dataset, recipe = conditions.dataset, conditions.recipe
         pixels = resident(store, device)
-        self._steps = make_steps(spec, conditions, store, images, device=device, starts=Starts(), resident=pixels)
+        kind = steps_kind(recipe.engine, device)
+        self._steps = kind(spec, conditions, store, images, device=device, starts=Starts(), resident=pixels)
         self._log_prior = log_prior_of(dataset.class_pixels(images))
         self._evaluator = Evaluator(
             store,

@@ -26,11 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.records import Conditions, TrialSpec
-from sweeper.data.store import PixelStore
+from sweeper.core.recipe import Engine
 from sweeper.training.failure_causes import RecordingError, explain
-from sweeper.training.initial_networks import Starts
-from sweeper.training.resident_store import ResidentStore
 from sweeper.training.training_steps import TrainingSteps, autocast
 
 FIRST_STEPS = 3
@@ -47,26 +44,17 @@ class Recording(Protocol):
         """Take the step once more."""
 
 
-def make_steps(
-    spec: TrialSpec,
-    conditions: Conditions,
-    store: PixelStore,
-    images: tuple[int, ...],
-    *,
-    device: torch.device,
-    starts: Starts,
-    resident: ResidentStore | None,
-) -> TrainingSteps:
-    """The steps of a training by the recipe's engine: one by one, or recorded.
-
-    Args:
-        spec, conditions, store, images, device, starts, resident: see `TrainingSteps`.
+def steps_kind(engine: Engine, device: torch.device) -> type[TrainingSteps]:
+    """How a training takes its steps by the recipe's engine: one by one, or recorded.
 
     Raises:
         UsageError: if they are to be recorded, and this device records none.
     """
-    kind = TrainingSteps if conditions.recipe.engine == "eager" else GraphSteps
-    return kind(spec, conditions, store, images, device=device, starts=starts, resident=resident)
+    if engine == "eager":
+        return TrainingSteps
+    if (reason := why_not(device)) is not None:
+        raise cannot_record(reason)
+    return GraphSteps
 
 
 def why_not(device: torch.device) -> str | None:
@@ -90,28 +78,10 @@ def record_graph(step: Callable[[], None], device: torch.device) -> Recording:
 class GraphSteps(TrainingSteps):
     """`TrainingSteps` whose steps are recorded."""
 
-    def __init__(
-        self,
-        spec: TrialSpec,
-        conditions: Conditions,
-        store: PixelStore,
-        images: tuple[int, ...],
-        *,
-        device: torch.device,
-        starts: Starts,
-        resident: ResidentStore | None = None,
-    ) -> None:
-        """The network as it begins; see `TrainingSteps`.
-
-        Raises:
-            UsageError: if this device records no steps.
-        """
-        if (reason := why_not(device)) is not None:
-            raise cannot_record(reason)
-        super().__init__(spec, conditions, store, images, device=device, starts=starts, resident=resident)
+    def _begin(self) -> None:
         # Casts that a recording kept would be read when they are long gone.
-        self._autocast = partial(autocast, device.type, self._recipe.precision, cache=False)
-        self._rate, self._weight, self._loss = (torch.zeros((), device=device) for _ in range(3))
+        self._autocast = partial(autocast, self._device.type, self._recipe.precision, cache=False)
+        self._rate, self._weight, self._loss = (torch.zeros((), device=self._device) for _ in range(3))
         self._held: dict[str, Tensor] = {}
         """The batch that the step reads, by name: the same memory each time."""
         self._recording: Recording | None = None

@@ -6,7 +6,7 @@ import torch
 
 from sweeper.core.records import TrialSpec
 from sweeper.data.folds import split_of
-from sweeper.training.graph_steps import make_steps
+from sweeper.training.graph_steps import steps_kind
 from sweeper.training.job import WorkerContext
 from sweeper.training.training_steps import TrainingSteps
 
@@ -27,12 +27,13 @@ def probe_steps(context: WorkerContext, steps: int, rungs: int = 1, seed: int | 
     recipe = conditions.recipe.model_copy(update={"evaluations": rungs})
     seed = conditions.seed if seed is None else seed
     spec = TrialSpec(purpose="search", number=0, family="cross_entropy", params={}, lr=1e-3, seed=seed, steps=steps)
-    return make_steps(
+    device = torch.device(context.device)
+    return steps_kind(recipe.engine, device)(
         spec,
         conditions.model_copy(update={"recipe": recipe}),
         context.store,
         split_of(conditions, spec.seed, spec.fold).train,
-        device=torch.device(context.device),
+        device=device,
         starts=context.starts,
         resident=context.resident,
     )

@@ -92,6 +92,10 @@ class TrainingSteps:
         self.autocast: Callable[[], AbstractContextManager[object]] = partial(autocast, device.type, recipe.precision)
         self._autocast = self.autocast
         """Of the training steps."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """What another way to take the steps needs besides."""
 
     @property
     def recorded(self) -> bool:

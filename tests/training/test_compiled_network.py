@@ -29,7 +29,7 @@ from sweeper.executors.inline import InlineBackend
 from sweeper.executors.watchdog import Watchdog
 from sweeper.training import compiled_network
 from sweeper.training.compiled_network import compile_first
-from sweeper.training.graph_steps import change_apart, make_steps
+from sweeper.training.graph_steps import change_apart, steps_kind
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext, worker_context
 from sweeper.training.training_steps import TrainingSteps
@@ -70,7 +70,8 @@ def plain(context: WorkerContext) -> WorkerContext:
 def steps_of(context: WorkerContext, seed: int = 0) -> TrainingSteps:
     conditions, given = context.conditions, spec(steps=4, seed=seed)
     images = split_of(conditions, seed, None).train
-    return make_steps(given, conditions, context.store, images, device=CPU, starts=Starts(), resident=None)
+    kind = steps_kind(conditions.recipe.engine, CPU)
+    return kind(given, conditions, context.store, images, device=CPU, starts=Starts(), resident=None)
 
 
 def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(

@@ -18,7 +18,7 @@ from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
 from sweeper.training.compiled_network import compile_first
 from sweeper.training.engine import Training
-from sweeper.training.graph_steps import change_apart, make_steps
+from sweeper.training.graph_steps import change_apart, steps_kind
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext
@@ -107,7 +107,8 @@ def test_the_steps_of_a_compiled_network_are_recorded_and_those_of_the_plain_one
         compile_first(context)
         train = split_of(context.conditions, 0, None).train
         given = {"device": torch.device(DEVICE), "starts": Starts(), "resident": context.resident}
-        steps = make_steps(spec(steps=12), context.conditions, context.store, train, **given)
+        kind = steps_kind("graph", given["device"])
+        steps = kind(spec(steps=12), context.conditions, context.store, train, **given)
         begin = [parameter.detach().clone() for parameter in steps.model.parameters()]
         steps.run(0, 12)
         assert steps.recorded

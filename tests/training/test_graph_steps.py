@@ -25,7 +25,7 @@ from sweeper.losses import FAMILIES
 from sweeper.training import graph_steps, job, training_steps
 from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
-from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, change_apart, evaluated, make_steps
+from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, change_apart, evaluated, steps_kind
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
@@ -132,7 +132,7 @@ def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=held)
     train = split_for(dataset, study_seed=0, folds=None, seed=0).train
     made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": upload(store, CPU) if fits else None}
-    return make_steps(spec(family=family, steps=12, lr=2**-9), conditions, store, train, **made)
+    return steps_kind(recipe.engine, CPU)(spec(family=family, steps=12, lr=2**-9), conditions, store, train, **made)
 
 
 def flat(model: nn.Module) -> torch.Tensor:
@@ -344,7 +344,8 @@ def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
     pixels, found = upload(store, device), []
     for recipe in (LONG, GRAPH):
         conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-        steps = make_steps(spec(steps=12), conditions, store, train, device=device, starts=Starts(), resident=pixels)
+        kind = steps_kind(recipe.engine, device)
+        steps = kind(spec(steps=12), conditions, store, train, device=device, starts=Starts(), resident=pixels)
         losses = [steps.run(first, target)[0] for first, target in ((0, 4), (4, 8), (8, 12))]
         found.append((losses, torch.cat([flat(steps.model), flat(steps.average.model)])))
     assert steps.recorded
