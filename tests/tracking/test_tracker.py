@@ -97,6 +97,19 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def hung(uri: str, study: str, line: Line, trainings: int) -> Tracker:
+    """A tracker that has so many trainings to write, and whose first request hangs."""
+    tracker = begun(uri, study)
+    assert tracker.catch_up() is None
+    line.open.clear()
+    before = line.requests
+    for number in range(trainings):
+        train(tracker, builders.trial("dice", 0.5, number))
+    wait_until(lambda: line.requests > before)
+    assert line.requests == before + 1  # it hangs in the thread
+    return tracker
+
+
 def statuses(uri: str, tracker: Tracker) -> dict[str, str]:
     """Of all runs, by kind and number."""
     found = MlflowClient(uri).search_runs([tracker.mirror.experiment_id])
@@ -190,14 +203,7 @@ def test_what_is_whole_is_asked_for_once_and_not_written(uri: str) -> None:
 
 
 def test_a_server_that_hangs_holds_no_training(uri: str, line: Line) -> None:
-    tracker = begun(uri, "hangs")
-    assert tracker.catch_up() is None
-    line.open.clear()
-    before = line.requests
-    for number in range(20):
-        train(tracker, builders.trial("dice", 0.5, number))
-    wait_until(lambda: line.requests > before)
-    assert line.requests == before + 1  # it hangs in the thread
+    tracker = hung(uri, "hangs", line, trainings=20)
     line.open.set()
     assert tracker.catch_up() is None
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(20)}
@@ -369,13 +375,7 @@ def test_nothing_waits_for_a_server_that_takes_no_files(
 def test_once_it_is_closed_no_other_run_is_written(uri: str, line: Line) -> None:
     """Another process may be running the study by then."""
     others = set(threading.enumerate())
-    tracker = begun(uri, "handed over")
-    assert tracker.catch_up() is None
-    line.open.clear()
-    before = line.requests
-    for number in range(5):
-        train(tracker, builders.trial("dice", 0.5, number))
-    wait_until(lambda: line.requests > before)
+    tracker = hung(uri, "handed over", line, trainings=5)
     tracker.close()
     line.open.set()
     wait_until(lambda: set(threading.enumerate()) <= others)
