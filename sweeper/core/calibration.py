@@ -15,6 +15,7 @@ from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.operating_points import BINS, LOGIT_RANGE
+from sweeper.core.records import ImageCounts
 
 Floats = npt.NDArray[np.float64]
 LOGITS: Floats = -LOGIT_RANGE + 2 * LOGIT_RANGE * (np.arange(BINS) + 0.5) / BINS
@@ -83,6 +84,13 @@ def fit(histogram: npt.ArrayLike) -> Calibration:
     if not np.isfinite(at).all() or not _SLOPES[0] <= at[0] <= _SLOPES[1]:
         return Calibration()
     return Calibration(slope=float(at[0]), bias=float(at[1]))
+
+
+def fit_counts(counts: ImageCounts | None) -> Calibration | None:
+    """The same of all images of a binary task; None without counts, or for more classes."""
+    if counts is None or counts.kind != "histogram":
+        return None
+    return fit(counts.data.sum(axis=0, dtype=np.int64))
 
 
 def calibration_gaps(histogram: npt.NDArray[np.int64], calibration: Calibration, bins: int = 30) -> Floats:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.calibration import Calibration, calibration_gaps, fit
+from sweeper.core.calibration import Calibration, calibration_gaps, fit_counts
 from sweeper.core.expected_overlap import best_edges
 from sweeper.core.operating_points import BINS, LOGIT_RANGE
 from sweeper.core.records import (
@@ -128,7 +128,7 @@ def shown_gain(evidence: Evidence, finalist: int) -> Interval | None:
 
 def calibration_of(run: TrialResult) -> Calibration:
     """Slope and bias fitted on the validation images of a binary run; 1 and 0 where it kept no counts of them."""
-    return Calibration() if run.val is None else fit(run.val.data.sum(axis=0, dtype=np.int64))
+    return fit_counts(run.val) or Calibration()
 
 
 def _per_image(test: ImageCounts | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeper.core.records import DecisionRule, DecisionRules
 from sweeper.report.facts import Facts, finalist_name
-from sweeper.report.formatting import code, number, signed_interval, table
+from sweeper.report.formatting import code, number, signed, signed_interval, table
 
 _NAMES = {"plain": "threshold 0.5", "tuned": "tuned threshold", "rank_dice": "RankDice"}
 _METRICS = {"miou": "mIoU", "image_dice": "Dice of an average image"}
@@ -38,6 +38,7 @@ def rules_text(facts: Facts) -> list[str]:
         "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
         "bias were fitted on validation images (Dai and Li 2023). It always answers something, also in empty images.",
         *said,
+        *([] if facts.chosen is None else [_calibrated(facts, found, facts.finalists.index(facts.chosen))]),
     ]
 
 
@@ -53,6 +54,15 @@ def _said(facts: Facts, rule: DecisionRule) -> str:
     if rule.best == plain.best:
         return f"{text}, and {best} stays the best."
     return f"{text}, and makes {best} read highest in place of {usual} ({signed_interval(rule.lead)} between them)."
+
+
+def _calibrated(facts: Facts, found: DecisionRules, index: int) -> str:
+    before, after = found.ece[index].estimate, found.ece_calibrated[index].estimate
+    return (
+        f"Expected calibration error of {code(finalist_name(facts, facts.finalists[index]))}: {number(before, 4)}; "
+        f"slope {number(found.slopes[index], 2)} and bias {signed(found.biases[index], 2)} bring it to "
+        f"{number(after, 4)} (less by {signed_interval(found.ece_gains[index])})."
+    )
 
 
 def _decisions(facts: Facts) -> DecisionRules | None:

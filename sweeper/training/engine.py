@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 
 from sweeper.core import metrics
+from sweeper.core.calibration import fit_counts
 from sweeper.core.records import (
     Collapse,
     Conditions,
@@ -163,6 +164,7 @@ class Training:
             normal=self._steps.normal,
             log_prior=self._log_prior,
             point=self._progress.evaluations[-1].point,
+            calibration=fit_counts(self._validation()),
         )
         save_weights(path, self._steps.average.model, record)
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 
 from sweeper.core import metrics
+from sweeper.core.calibration import Calibration, fit_counts
 from sweeper.core.records import Collapse, Conditions, Scores, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
@@ -38,6 +39,8 @@ class Scored(NamedTuple):
     point: float
     scores: Scores
     collapse: Collapse
+    calibration: Calibration | None
+    """Fitted on these images; None of more than two classes."""
 
 
 class FinalTraining:
@@ -113,7 +116,7 @@ class FinalTraining:
             point = metrics.best_point(counts, self._conditions.recipe.metric)[0]
         nearest = min(counts.points, key=lambda known: abs(known - point))
         found = metrics.at_point(counts, nearest)
-        return Scored(nearest, metrics.scores(found), judge(found))
+        return Scored(nearest, metrics.scores(found), judge(found), fit_counts(counts))
 
     @property
     def finite(self) -> bool:
@@ -144,7 +147,14 @@ class FinalTraining:
         )
         save_checkpoint(path, state, self._steps.state())
 
-    def save_weights(self, path: Path, point: float, on: TrainedOn, collapse: Collapse = Collapse.NONE) -> None:
+    def save_weights(
+        self,
+        path: Path,
+        point: float,
+        on: TrainedOn,
+        collapse: Collapse = Collapse.NONE,
+        calibration: Calibration | None = None,
+    ) -> None:
         """Write the averaged network with the record that rebuilds it.
 
         Raises:
@@ -159,6 +169,7 @@ class FinalTraining:
             point=point,
             on=on,
             collapse=collapse,
+            calibration=calibration,
         )
         save_weights(path, self._steps.average.model, record)
 

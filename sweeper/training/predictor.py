@@ -35,7 +35,8 @@ class Predicted(NamedTuple):
     mask: Pixels
     """(H, W) class indices."""
     probabilities: npt.NDArray[np.float16] | None
-    """(C, H, W) of each class, as the network gives them; of a binary task (1, H, W), of the foreground."""
+    """(C, H, W) of each class, as the network gives them; of a binary task (1, H, W), of the foreground, calibrated
+    where the file of weights says how."""
 
 
 class Predictor:
@@ -94,9 +95,13 @@ class Predictor:
             inside = rows.stop - rows.start
             mask[rows] = labels_of(finite, self._point, self._log_prior)[0, :inside, :width].cpu().numpy()
             if shares is not None:
-                share = torch.sigmoid(finite) if outputs == 1 else finite.softmax(1)
+                share = self._foreground(finite) if outputs == 1 else finite.softmax(1)
                 shares[:, rows] = share[0, :, :inside, :width].cpu().numpy()
         return Predicted(mask, shares)
+
+    def _foreground(self, logits: Tensor) -> Tensor:
+        known = self._record.calibration
+        return torch.sigmoid(logits if known is None else known.slope * logits + known.bias)
 
     def _bands(self, image: ImagePixels) -> Iterator[tuple[int, Tensor]]:
         """First row and logits (1, K, rows, W) of bands that follow each other, of the padded image."""

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sweeper.core.calibration import Calibration
 from sweeper.core.records import Collapse, Conditions, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.system.whole_files import written_whole
@@ -26,6 +27,7 @@ def weights_record(
     point: float,
     on: TrainedOn = "train",
     collapse: Collapse = Collapse.NONE,
+    calibration: Calibration | None = None,
 ) -> WeightsRecord:
     """What a file of weights says of the training `spec`.
 
@@ -38,6 +40,7 @@ def weights_record(
         point: its operating point.
         on: what it was trained on.
         collapse: whether it learned, where that is known.
+        calibration: of its logits, where that is known.
     """
     mean, std = (tuple(tensor.flatten().tolist()) for tensor in normal)
     recipe, dataset = conditions.recipe, conditions.dataset
@@ -62,6 +65,7 @@ def weights_record(
         resized=dataset.resized,
         on=on,
         collapse=collapse,
+        calibration=calibration,
     )
 
 

@@ -49,14 +49,25 @@ def load(path=Path(__file__).with_name("model.safetensors")):
 
 
 @torch.no_grad()
-def predict(model, images):
-    """Class indices (N, H, W) of images (N, {channels}, H, W) with values from 0 to {full_scale}, of any size."""
+def logits_of(model, images):
+    """Logits (N, {outputs}, H, W) of images (N, {channels}, H, W) with values from 0 to {full_scale}, of any size."""
     height, width = images.shape[-2:]
     pad = (0, -width % {stride}, 0, -height % {stride})
     padded = torch.nn.functional.pad(images.float() / {full_scale}, pad)
     logits = model((padded - MEAN) / STD)
-    logits = logits[..., :height, :width]
+    return logits[..., :height, :width]
+
+
+def predict(model, images):
+    """Class indices (N, H, W) of such images."""
+    logits = logits_of(model, images)
     {answer}
+{more}'''
+_PROBABILITIES = '''
+
+def probabilities(model, images):
+    """Calibrated probabilities of the foreground, (N, H, W); slope and bias were fitted on validation images."""
+    return torch.sigmoid(SLOPE * logits_of(model, images)[:, 0] + BIAS)
 '''
 
 
@@ -89,6 +100,8 @@ def model_code(record: WeightsRecord) -> str:
         constants.append(f"TAU = {record.point!r}  # chosen on validation images")
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
+    if record.calibration is not None:
+        constants.append(f"SLOPE, BIAS = {record.calibration.slope!r}, {record.calibration.bias!r}")
     widths = record.decoder_channels
     head, body = (_HEAD, _BODY) if record.model is None else _own(record.model)
     head = head if binary else head.replace("import math\n", "")
@@ -104,6 +117,7 @@ def model_code(record: WeightsRecord) -> str:
         stride=2**record.encoder_depth,
         full_scale=record.full_scale,
         answer=answer,
+        more="" if record.calibration is None else _PROBABILITIES,
         seal=SEAL,
     )
     trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from sweeper.core.base import Record
+from sweeper.core.calibration import Calibration
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import weights_dir
@@ -93,6 +94,10 @@ class PredictionsDocument(Document):
     """Two classes: probabilities from it on are foreground."""
     tau: float | None
     """More classes: how far class frequencies are taken out of the logits."""
+    calibration: Calibration | None = None
+    """Two classes: slope and bias of the logits in the files of probabilities, where they are known."""
+    probability_threshold: float | None = None
+    """The same threshold in those files, which hold calibrated probabilities then."""
     classes: tuple[PredictedClass, ...]
     images: tuple[PredictedImage, ...]
     unreadable: tuple[UnreadableImage, ...]
@@ -348,6 +353,8 @@ def _document(
         task=record.task,
         threshold=point if record.task == "binary" else None,
         tau=point if record.task == "multiclass" else None,
+        calibration=record.calibration,
+        probability_threshold=_calibrated(point, record.calibration) if record.task == "binary" else None,
         classes=tuple(
             PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
             for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))
@@ -355,6 +362,11 @@ def _document(
         images=tuple(rows),
         unreadable=tuple(UnreadableImage(image=name, reason=reason) for name, reason in unreadable.items()),
     )
+
+
+def _calibrated(threshold: float, calibration: Calibration | None) -> float:
+    logit = math.log(threshold / (1 - threshold))
+    return threshold if calibration is None else float(calibration.probability(logit))
 
 
 def _write_notes(out: Path, document: PredictionsDocument) -> None:

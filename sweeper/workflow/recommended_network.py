@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sweeper.core.calibration import Calibration
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import Recommendation, Recommended, SweepRecord
+from sweeper.evidence.preferences import recommended_index
 from sweeper.storage import load_sweep
 from sweeper.study.training_list import Key
 from sweeper.training.weights_file import WeightsRecord, kept_weights
@@ -29,6 +31,15 @@ class Answer(NamedTuple):
         point = self.chosen.threshold if self.chosen.threshold is not None else self.chosen.tau
         assert point is not None
         return point
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The recommended loss's slope and bias, medians over its seeds; None where they are not known."""
+        evidence, index = self.recommendation.evidence, recommended_index(self.recommendation)
+        found = None if evidence is None else evidence.decisions
+        if index is None or found is None or not found.slopes:
+            return None
+        return Calibration(slope=found.slopes[index], bias=found.biases[index])
 
     @property
     def configuration(self) -> Key:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.base import Record
+from sweeper.core.calibration import Calibration
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import CACHE, STORAGE, checkpoint_path, checkpoints_dir, final_path, weights_dir
 from sweeper.core.recipe import Precision, Recipe
@@ -155,7 +156,7 @@ def train_recommended(
         _run(training, spec, checkpoint, stop=stop, progress=progress)
         found = _scored(training, answer, conditions, options.on, split)
         collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
-        training.save_weights(target, found.point, options.on, collapse)
+        training.save_weights(target, found.point, options.on, collapse, found.calibration)
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import out_of_memory
@@ -320,6 +321,7 @@ class _Found(NamedTuple):
     point_from: str
     val: Scored | None
     test: Scored | None
+    calibration: Calibration | None
 
 
 def _scored(training: FinalTraining, answer: Answer, conditions: Conditions, on: TrainedOn, split: Split) -> _Found:
@@ -340,7 +342,7 @@ def _scored(training: FinalTraining, answer: Answer, conditions: Conditions, on:
         point = test.point
     if val is test is None and not training.finite:
         raise _diverged(None, training.step)
-    return _Found(point, source, val, test)
+    return _Found(point, source, val, test, answer.calibration if val is None else val.calibration)
 
 
 def _score(training: FinalTraining, images: Sequence[int], point: float | None) -> Scored:

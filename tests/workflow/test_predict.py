@@ -151,7 +151,13 @@ def test_probabilities_and_the_operating_point(
     file = tmp_path / "a" / document["images"][0]["probabilities"]
     if task == "binary":
         shares = np.asarray(Image.open(file))
-        assert shares.dtype == np.uint16 and ((shares / 65535 >= 0.3) == mask).mean() > 0.999
+        assert (
+            shares.dtype == np.uint16 and ((shares / 65535 >= document["probability_threshold"]) == mask).mean() > 0.999
+        )
+        known = read_record(path).calibration
+        assert known is not None and document["calibration"] == known.model_dump()
+        logit = np.log(0.3 / 0.7)
+        assert document["probability_threshold"] == pytest.approx(1 / (1 + np.exp(-known.slope * logit - known.bias)))
         assert sweeper(*given, "--point", 1.5, "--overwrite")[0] == 2
     else:
         shares = np.load(file)["probabilities"]
