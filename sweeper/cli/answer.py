@@ -57,15 +57,15 @@ def _finalists(facts: Facts) -> list[str]:
         return []
     chosen = recommended_index(facts.recommendation)
     rows = [
-        f"{'→' if i == chosen else ' '} {finalist.family:14} {facts.scored(finalist.miou, finalist)}"
+        f"{'→' if i == chosen else ' '} {finalist.family:14} {facts.scored(finalist.score, finalist)}"
         for i, finalist in enumerate(evidence.finalists)
     ]
     several = any(facts.seeds(finalist) > 1 for finalist in evidence.finalists)
-    return ["", "  test mIoU, 95 % interval" if several else "  test mIoU", *rows, ""]
+    return ["", f"  test {facts.metric}{', 95 % interval' if several else ''}", *rows, ""]
 
 
 def _preferred(recommendation: Recommendation, width: int) -> list[str]:
-    """Where something else than mIoU would lead to another loss."""
+    """Where something else than the metric of the verdict would lead to another loss."""
     others = [row for row in preference_rows(recommendation) if row.instead_of is not None]
     return [
         textwrap.fill(f"- If you care most about {row.care_about}: {row.family}.", width, subsequent_indent="  ")

@@ -9,8 +9,8 @@ Counts have shape (..., C, 3): true positives, false positives, false negatives 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -89,28 +89,79 @@ def _foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
     return np.nan_to_num(iou(summed)[..., 1], nan=1.0 if classes[1] else 0.0)
 
 
+def _per_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], Floats]:
+    """Counts (..., C, 3) of single images → (..., 1, 2): what an image scores, and 1 where it is scored at all, else 0.
+
+    An image scores the mean of `share` over the classes in its labels (Wang et al. 2023, *Fine-grained mIoU*). A class
+    that is predicted and not there takes pixels from the others. A binary image scores its foreground alone, and,
+    where it has none, 1 if none is predicted, else 0. An image without a label is not scored.
+    """
+
+    def rows(counts: Counts) -> Floats:
+        values = np.nan_to_num(share(counts), nan=1.0)
+        occurs = (counts[..., 0] + counts[..., 2]) > 0
+        if counts.shape[-2] == 2:
+            scored, mean = counts.any(axis=(-1, -2)), values[..., 1]
+        else:
+            scored = occurs.any(axis=-1)
+            mean = np.where(occurs, values, 0.0).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
+        return np.stack([np.where(scored, mean, 0.0), scored.astype(np.float64)], axis=-1)[..., None, :]
+
+    return rows
+
+
+def _mean_over_images(summed: Floats, _: npt.NDArray[np.bool_]) -> Floats:
+    return np.nan_to_num(ratio(summed[..., 0, 0], summed[..., 0, 1]))
+
+
 class Objective(NamedTuple):
-    """A metric that a search can maximise."""
+    """A metric that a search can maximise, and a verdict compares."""
 
     title: str
     """For people."""
     binary_only: bool
-    measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
+    measure: Callable[[Any, npt.NDArray[np.bool_]], Floats]
     """Summed counts (..., C, 3) and the marked classes (C,) → (...), from −1 to 1, the higher the better."""
+    rows: Callable[[Counts], Floats] | None = None
+    """Of a mean over images: what `measure` takes the sum of, from the counts of each; None = the counts."""
 
 
 METRICS: dict[str, Objective] = {
     "miou": Objective("mIoU", False, lambda summed, classes: mean_over(iou(summed), classes)),
     "fg_iou": Objective("foreground IoU", True, _foreground_iou),
     "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(dice(summed), classes)),
+    "image_iou": Objective("IoU per image", False, _mean_over_images, _per_image(iou)),
+    "image_dice": Objective("Dice per image", False, _mean_over_images, _per_image(dice)),
 }
 """Every metric that can be maximised, under the name of `--metric`; the user's own come to them
 (`sweeper.core.own_metric`). They stand apart from the stored `Scores`: a metric is one entry here."""
 BUILT_IN = tuple(METRICS)
 
 
-def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: str = "miou") -> Floats:
-    """The metric, from summed counts (..., C, 3), over the classes marked in `classes` (C,) → (...).
+def _named(metric: str) -> Objective:
+    if metric not in METRICS:
+        raise ValueError(f"the metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    return METRICS[metric]
+
+
+def image_rows(counts: Counts, metric: str) -> Counts | Floats:
+    """What a metric is measured from when it is summed over images, of the counts (..., C, 3) of each."""
+    rows = _named(metric).rows
+    return counts if rows is None else rows(counts)
+
+
+def united_rows(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str) -> Counts | Floats:
+    """Rows (R, n, …) of images → (R, units, …): sums; of a mean over images each unit's mean, which counts as one."""
+    summed = np.zeros((len(rows), int(units.max()) + 1, *rows.shape[2:]), dtype=rows.dtype)
+    for row, own in zip(summed, rows, strict=True):
+        np.add.at(row, units, own)
+    if _named(metric).rows is not None:
+        summed /= np.maximum(summed[..., 1:], 1.0)
+    return summed
+
+
+def objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], metric: str = "miou") -> Floats:
+    """The metric, from sums (..., C, 3) of `image_rows`, over the classes marked in `classes` (C,) → (...).
 
     A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
     counts as 1: it was answered correctly, and the class set stays the same in every replicate.
@@ -119,19 +170,19 @@ def objective(summed: Counts, classes: npt.NDArray[np.bool_], metric: str = "mio
     Raises:
         ValueError: if the metric is none of `METRICS`, or is for binary tasks and there are not two classes.
     """
-    if metric not in METRICS:
-        raise ValueError(f"the metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    found = METRICS[metric]
+    found = _named(metric)
     if found.binary_only and len(classes) != 2:
         raise ValueError(f"the metric {metric} is for binary tasks, got {len(classes)} classes")
     return found.measure(summed, classes)
 
 
 def least(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
-    """What a training that gives no answer is worth by a metric: the metric with no pixel right, and 0 at most.
+    """What a training that gives no answer is worth by a metric: 0, of a user's that metric with no pixel right, too.
 
     `summed` (..., C, 3) are any counts of the images that it would have been scored on; the lowest counts.
     """
+    if metric in BUILT_IN:
+        return 0.0
     return float(min(0.0, np.min(objective(none_right(summed), classes, metric))))
 
 
@@ -149,7 +200,7 @@ def best_point(counts: ImageCounts, metric: str = "miou") -> tuple[float, float]
 
     Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.
     """
-    return best_point_of(counts, lambda summed, classes: objective(summed, classes, metric))
+    return _best(counts, swept_scores([counts], metric))
 
 
 def best_point_of(
@@ -157,9 +208,20 @@ def best_point_of(
 ) -> tuple[float, float]:
     """The same for any measure, which makes (T, C, 3) summed counts and (C,) present classes into (T,) values."""
     swept = sweep_points(counts)
-    values = measure(swept.sum(axis=0), present(swept[:, 0]))
+    return _best(counts, measure(swept.sum(axis=0), present(swept[:, 0])))
+
+
+def swept_scores(parts: Sequence[ImageCounts], metric: str) -> Floats:
+    """The metric over the images of all parts together at every operating point, (T,)."""
+    swept = [sweep_points(part) for part in parts]
+    classes = np.any([present(part[:, 0]) for part in swept], axis=0)
+    summed = np.sum([image_rows(part, metric).sum(axis=0) for part in swept], axis=0)
+    return objective(summed, classes, metric)
+
+
+def _best(counts: ImageCounts, values: Floats) -> tuple[float, float]:
     points = np.asarray(counts.points)
-    distance = np.abs(points - (0.5 if counts.kind == "histogram" else 0.0))
+    distance = np.abs(points - np.median(points))  # the default is in the middle
     best = np.flatnonzero(values >= values.max() - 1e-12)
     index = int(best[distance[best].argmin()])
     return float(points[index]), float(values[index])

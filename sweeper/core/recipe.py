@@ -77,7 +77,8 @@ class Recipe(Record):
     precision: Precision = "float32"
     """Autocast type of the forward pass; losses are computed in at least float32 whatever this says."""
     metric: str = "miou"
-    """What the search maximises: a name in `sweeper.core.metrics.METRICS`; the user's own has `module:function`."""
+    """What the search maximises and the verdict compares: a name in `sweeper.core.metrics.METRICS`; the user's own has
+    `module:function`."""
     own_metric: OwnCode | None = None
     """The user's function that measures it."""
     threshold: OperatingPoint = "tuned"

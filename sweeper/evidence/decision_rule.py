@@ -150,8 +150,8 @@ def _least_regret(evidence: Contest, i: int, left: Sequence[int]) -> bool:
 def _plain(evidence: Contest, i: int, left: Sequence[int]) -> bool:
     if not isinstance(evidence, Evidence):
         return True
-    at_default = [evidence.finalists[k].miou_at_default for k in left]
-    return evidence.finalists[i].miou_at_default >= max(at_default) - evidence.rope
+    at_default = [evidence.finalists[k].score_at_default for k in left]
+    return evidence.finalists[i].score_at_default >= max(at_default) - evidence.rope
 
 
 _STEPS: tuple[tuple[Step, Callable[[Contest, int, Sequence[int]], bool]], ...] = (

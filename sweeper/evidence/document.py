@@ -45,9 +45,21 @@ class ClassRow(Record):
     recall: float | None
 
 
+class ValueRow(Record):
+    """A finalist's score, or value under a preference, with its interval at 95 %."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+
+
 class TestRow(Record):
     """Scores on the test images at each training's own operating point, 0–1, means over the seeds."""
 
+    score: ValueRow
+    """In the metric of the verdict."""
+    score_at_default: float
+    """The same at a threshold of 0.5, or τ = 0. So is `miou_at_default`."""
     miou: float
     ci_low: float
     ci_high: float
@@ -58,12 +70,11 @@ class TestRow(Record):
     recall: float | None
     dice: float
     miou_at_default: float
-    """At a threshold of 0.5, or τ = 0."""
     per_class: tuple[ClassRow, ...]
 
 
 class DifferenceRow(Record):
-    """A paired difference in test mIoU with its interval."""
+    """A paired difference in the test score with its interval."""
 
     difference: float
     ci_low: float
@@ -85,7 +96,7 @@ class RateRow(Record):
 
 
 class FinalistRow(Record):
-    """One confirmed configuration; best test mIoU first."""
+    """One confirmed configuration; best test score first."""
 
     family: str
     params: dict[str, float]
@@ -107,7 +118,8 @@ class FinalistRow(Record):
     """Against cross-entropy, tuned alike; null for cross-entropy, and where it was not confirmed."""
     vs_plain_baseline: DifferenceRow | None
     """Against cross-entropy as usually trained, at 0.5 (τ = 0)."""
-    validation_miou: float
+    validation_score: float
+    """In the metric of the verdict."""
     search_trial: int
     search_value: float
     trials_tried: int
@@ -120,12 +132,12 @@ class FinalistRow(Record):
     collapse_rate: RateRow
     miou_when_trained: float | None
     still_rising: float
-    """mIoU gained on validation over the last quarter of the steps."""
+    """What the objective gained on validation over the last quarter of the steps."""
     seconds_per_step: float | None
 
 
 class ComparisonRow(Record):
-    """The paired difference in test mIoU of two finalists, the better one first."""
+    """The paired difference in the test score of two finalists, the better one first."""
 
     first: str
     second: str
@@ -139,16 +151,8 @@ class ComparisonRow(Record):
     """Standard error from having these test images and not others."""
 
 
-class ValueRow(Record):
-    """A finalist's value under a preference, with its interval at 95 %."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-
-
 class PreferenceRow(Record):
-    """What to choose if something else than mIoU matters most."""
+    """What to choose if something else than the metric of the verdict matters most."""
 
     name: PreferenceName
     measure: str
@@ -229,8 +233,10 @@ class RecommendationDocument(Document):
     preferences: tuple[PreferenceRow, ...]
     analysis: SearchAnalysis | None
     """What the search itself says of its result."""
+    metric: str
+    """What the verdict compares, for people; `recipe.metric` is its name."""
     rope: float
-    """Region of practical equivalence in mIoU."""
+    """Region of practical equivalence in it."""
     analyses: AnalysesRow
     timeout: float | None
     """Seconds that the sweep was given."""
@@ -243,7 +249,7 @@ class RecommendationDocument(Document):
     """Test mIoU of the same answer everywhere."""
     search: SearchRow
     winners_curse: float | None
-    """Search value minus confirmed test value of the recommended configuration, in mIoU."""
+    """Search value minus confirmed test value of the recommended configuration."""
     collapses: dict[str, int]
     """Collapsed trainings by family."""
     collapse_kinds: dict[str, dict[str, int]]

@@ -1,4 +1,4 @@
-"""What confirmed runs can be measured by besides mIoU: one number per run, from counts that add up over images."""
+"""What else confirmed runs can be measured by: one number per run, from counts that add up over images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import get_args
 import numpy as np
 
 from sweeper.core import metrics
-from sweeper.core.metrics import BUILT_IN
 from sweeper.core.records import ImbalanceProfile, PreferenceName, Task, TrialResult
 from sweeper.evidence.intervals import Counts, Floats
 from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own_point, scored_images, stacked
@@ -34,8 +33,6 @@ class Measure:
     higher: bool = True
     smooth: bool = True
     """Whether it is smooth in the counts; else its intervals come from resampled images."""
-    lowest: float = 0.0
-    """The least it can be."""
     lost: float = 0.0
     """What a run that gave no answer at all is worth."""
 
@@ -49,7 +46,7 @@ def measures(
         replicates: of finished confirmations, one of them not lost.
         profile: says which classes are thin; None = none known to be.
         tuned: whether operating points are chosen on validation, for F2 and F½ anew.
-        metric: what the search maximised, by which the runs' own points were chosen; mIoU is measured elsewhere.
+        metric: what the verdict compares, by which the runs' own points were chosen.
     """
     binary = next(run.test.kind for r in replicates for run in r.answered if run.test is not None) == "histogram"
     images = scored_images(replicates)
@@ -67,7 +64,7 @@ def measures(
         counts = class_counts(replicates, images, point)
         found.append(Measure(name, f"{sign} {of_what}, {at}", counts, score, points))
     if metric != "miou":
-        found.append(_searched(metric, at_own, classes, tuple(own)))
+        found.append(Measure("overlap", "mIoU", at_own, partial(metrics.objective, classes=classes), tuple(own)))
     found += _detailed(replicates, images, profile, own, binary)
     rare = "IoU of the foreground" if binary else "IoU of the worst class"
     found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own), smooth=binary))
@@ -112,16 +109,6 @@ def _detailed(
 def _calibration(summed: Counts) -> Floats:
     """Pixels and right ones were scaled like the confidence: the ratio is the same."""
     return np.nan_to_num(metrics.calibration_error(summed.astype(np.float64)), nan=1.0)
-
-
-def _searched(metric: str, counts: Counts, classes: Marks, points: tuple[float, ...]) -> Measure:
-    """What the search maximised. Of a metric of the user's nobody knows whether it is smooth."""
-    of_users = metric not in BUILT_IN
-    text = f"{metrics.METRICS[metric].title}, {'your metric' if of_users else 'the metric of the search'}"
-    score = partial(metrics.objective, classes=classes, metric=metric)
-    lost = metrics.least(counts.sum(axis=1), classes, metric)
-    lowest = -1.0 if lost < 0 else 0.0
-    return Measure("searched_metric", text, counts, score, points, smooth=not of_users, lowest=lowest, lost=lost)
 
 
 def _f_score(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:

@@ -12,6 +12,7 @@ counts, or with 0 on every image where it left none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from sweeper.core.records import (
     FinalistEvidence,
     InterimAnalysis,
     Interval,
+    Scale,
     TrialResult,
 )
 from sweeper.evidence.decision_rule import wins
@@ -56,6 +58,7 @@ def weigh(
     rope: float = 0.01,
     analyses: Sequence[InterimAnalysis] = (),
     groups: Sequence[str | None] | None = None,
+    metric: str = "miou",
 ) -> Evidence:
     """Weigh the confirmation trainings of all finalists.
 
@@ -65,15 +68,17 @@ def weigh(
         search: family → the search trial its configuration comes from.
         classes: the data set's class names, in order.
         baseline: family that the others are measured against, where it is among them.
-        rope: region of practical equivalence, in mIoU, ≥ 0.
+        rope: region of practical equivalence, in the metric, ≥ 0.
         analyses: the planned interim analyses, by ascending seeds. A comparison is at level 1 − error of the one at
             which its common seeds were complete: the first with at least as many (beyond the last: of the last).
             Without any it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
         groups: group of each test image, in ascending order of the images; None (for one or for all) = a group of
-            its own. Images of one group stand or fall together: their counts are summed, and n counts groups.
+            its own. Images of one group stand or fall together: their counts are summed (of a mean over images: the
+            group scores the mean of its images), and n counts groups.
+        metric: what is compared, in `METRICS`: by which the runs' operating points were chosen.
 
     Returns:
-        Evidence with the finalists by falling mIoU, as differences on common seeds tell it; without finalists where no
+        Evidence with the finalists by falling score, as differences on common seeds tell it; without finalists where no
         confirmation completed.
 
     Raises:
@@ -83,7 +88,7 @@ def weigh(
     finalists = _group(confirmations, search)
     replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
     units = image_units(replicates, groups)
-    bench = bench_of(replicates, len(classes), units)
+    bench = bench_of(replicates, len(classes), units, metric)
     place = {id(replicate): r for r, replicate in enumerate(replicates)}
     # `at[family][seed]` is the row of that replicate on the bench.
     at = {family: {s: place[id(own)] for s, own in seeds.items()} for family, seeds in finalists.items()}
@@ -93,15 +98,18 @@ def weigh(
     ]
     if baseline in at:
         rows = [f.model_copy(update={"vs_plain": _gain(bench, at[f.family], at[baseline])}) for f in rows]
-    levels = dict(zip(at, levels_of(list(at.values()), bench.miou.scores), strict=True))
+    levels = dict(zip(at, levels_of(list(at.values()), bench.score.scores), strict=True))
     rows.sort(key=lambda f: (-levels[f.family], f.family != baseline, f.family))
     order = [f.family for f in rows]
     evidence = Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
-        comparisons=tuple(compare_pairs([at[family] for family in order], bench.miou, analyses, rope)),
+        comparisons=tuple(
+            compare_pairs([at[family] for family in order], bench.score, analyses, rope, 1.0 - lowest_of(bench))
+        ),
         baseline=order.index(baseline) if baseline in order else None,
         rope=rope,
+        scale=Scale(score=metrics.METRICS[metric].title),
         analyses=tuple(analyses),
         analysis_index=analysis_at(analyses, max((len(f.seeds) for f in rows), default=0)),
         test_images=len(scored_images(replicates)),
@@ -170,7 +178,8 @@ def _finalist(
         points=tuple(own_point(run) for run in runs),
         miou=paired_interval(bench.miou.rows(list(rows)), (0.0, 1.0)),
         miou_at_default=float(bench.miou_at_default[list(rows)].mean()),
-        val_miou=float(np.mean([_val_miou(run) for run in runs])),
+        **_in_metric(bench, list(rows)),
+        val_score=float(np.mean([_val_score(run) for run in runs])),
         fg_iou=paired_interval(bench.fg_iou.rows(list(rows)), (0.0, 1.0)) if binary else None,
         dice=float(bench.dice[list(rows)].mean()),
         iou=iou,
@@ -188,25 +197,40 @@ def _gain(bench: Bench, own: Mapping[int, int], plain: Mapping[int, int]) -> Int
     seeds = [seed for seed in own if seed in plain]
     if not seeds:
         return None
-    first, second = bench.miou.rows([own[s] for s in seeds]), bench.at_default_only([plain[s] for s in seeds])
+    first, second = bench.score.rows([own[s] for s in seeds]), bench.score_at_default.rows([plain[s] for s in seeds])
     table = ImageTable(first.scores - second.scores, first.shares - second.shares)
-    return paired_interval(table, (-1.0, 1.0))
+    return paired_interval(table, (lowest_of(bench) - 1.0, 1.0 - lowest_of(bench)))
 
 
-def _val_miou(run: TrialResult) -> float:
+def lowest_of(bench: Bench) -> float:
+    """The least that the verdict's metric can be: a user's may fall below 0."""
+    return -1.0 if bench.least < 0 else 0.0
+
+
+def _in_metric(bench: Bench, rows: list[int]) -> dict[str, Any]:
+    """A finalist's score in the verdict's metric, where that is another than mIoU."""
+    if bench.metric == "miou":
+        return {}
+    return {
+        "own_score": paired_interval(bench.score.rows(rows), (lowest_of(bench), 1.0)),
+        "own_score_at_default": float(bench.score_at_default.scores[rows].mean()),
+    }
+
+
+def _val_score(run: TrialResult) -> float:
     lost = run.collapse is Collapse.DIVERGED or not run.evaluations
-    return 0.0 if lost else run.evaluations[-1].chosen.miou
+    return 0.0 if lost else run.evaluations[-1].value
 
 
 def last_quarter_gain(run: TrialResult) -> float:
-    """Validation mIoU gained over the last quarter of the steps that were trained.
+    """Objective on validation gained over the last quarter of the steps that were trained.
 
     Linear between evaluations; before the first one the curve is taken as flat, so that a training with a single
     evaluation gains 0: nothing was seen to rise.
     """
     steps = [e.step for e in run.evaluations]
-    miou = [e.part_miou for e in run.evaluations]
-    return float(miou[-1] - np.interp(0.75 * steps[-1], steps, miou))
+    values = [e.part_value for e in run.evaluations]
+    return float(values[-1] - np.interp(0.75 * steps[-1], steps, values))
 
 
 def levels_of(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[float]:

@@ -1,4 +1,4 @@
-"""The same confirmed runs judged by what someone may care about more than mIoU.
+"""The same confirmed runs judged by what someone may care about more than what the verdict compares.
 
 Every measure is read from counts summed over the test images, and its intervals are those of the verdict: paired over
 seeds and images, with a seed part and an image part (`sweeper.evidence.intervals`). They hold at 95 %: of a loss
@@ -43,7 +43,7 @@ from sweeper.evidence.other_metrics import Measure, measures
 from sweeper.evidence.replicates import Replicate, by_seed, image_units, united
 
 CARES: Mapping[PreferenceName, str] = {
-    "searched_metric": "what the search maximised",
+    "overlap": "the overlap of all classes alike",
     "misses": "missing little (a miss is dearer than a false alarm)",
     "false_alarms": "few false alarms (a false alarm is dearer than a miss)",
     "boundaries": "exact boundaries",
@@ -98,7 +98,7 @@ def preferences(
         profile: says which classes are thin; None = none known to be.
         tuned: whether operating points are chosen on each run's own validation images, for F2 and F½ anew. False: as
             with `--threshold 0.5` all are measured at 0.5 (τ = 0).
-        metric: what the search maximised, in `METRICS`; another one than mIoU is a preference, too.
+        metric: what the verdict compares, in `METRICS`; where it is another, mIoU is a preference, too.
         groups: group of each test image, as `weigh` takes them: images of one group count as one.
         seed: of the resampling of images, for the measures that need it (worst class, calibration).
         replicates: number of resamples.
@@ -118,7 +118,8 @@ def preferences(
     units = image_units(rows, groups)
     found = []
     for measure in measures(rows, profile, tuned=tuned, metric=metric):
-        by_unit = measure if units is None else replace(measure, counts=united(measure.counts, units))
+        summed = measure.counts if units is None else united(measure.counts, units)
+        by_unit = replace(measure, counts=summed)
         found.append(_judge(by_unit, evidence, at, interval_of(by_unit, lost, seed, replicates)))
     return tuple(found)
 
@@ -256,13 +257,11 @@ def interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, replic
     def score(summed: Counts) -> Floats:
         return np.where(lost, measure.lost, measure.score(summed))
 
-    span = 1.0 - measure.lowest
-
     if measure.smooth:
         table = image_table(measure.counts, score)
 
         def by_influence(plus: list[int], minus: list[int] | None, level: float) -> Interval:
-            ends = (measure.lowest, 1.0) if minus is None else (-span, span)
+            ends = (0.0, 1.0) if minus is None else (-1.0, 1.0)
             return paired_interval(table.rows(plus, minus), ends, level)
 
         return by_influence
@@ -271,9 +270,9 @@ def interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, replic
 
     def resampled(plus: list[int], minus: list[int] | None, level: float) -> Interval:
         if minus is None:
-            return mean_interval(on_data[plus], replicas[:, plus], images, (measure.lowest, 1.0), level)
+            return mean_interval(on_data[plus], replicas[:, plus], images, (0.0, 1.0), level)
         gaps = on_data[plus] - on_data[minus]
-        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], images, (-span, span), level)
+        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], images, (-1.0, 1.0), level)
 
     return resampled
 

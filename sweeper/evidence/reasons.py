@@ -156,7 +156,7 @@ def _ground(evidence: Contest, chosen: int, ground: Ground, *, first: bool) -> s
     rivals = [i for i in ground.among if i != chosen]
     if ground.step == "plain" and isinstance(evidence, Evidence):
         finalists = evidence.finalists
-        highest = all(finalists[chosen].miou_at_default > finalists[i].miou_at_default for i in rivals)
+        highest = all(finalists[chosen].score_at_default > finalists[i].score_at_default for i in rivals)
         where = " at the plain operating point"
     elif ground.step == "regret" and any(evidence.finalists[i].regret is None for i in ground.among):
         highest = all(difference(evidence, chosen, i).estimate > 0 for i in rivals)
@@ -229,8 +229,8 @@ def still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
         "the verdict is provisional: it holds at this budget." if provisional else "the gap may change with more steps."
     )
     return (
-        f"The baseline {name(evidence, evidence.baseline)} still gained {rising:.3f} validation mIoU over the last "
-        f"quarter of its steps, more than {evidence.rope:g}; {end}"
+        f"The baseline {name(evidence, evidence.baseline)} still gained {rising:.3f} validation {evidence.scale.score} "
+        f"over the last quarter of its steps, more than {evidence.rope:g}; {end}"
     )
 
 

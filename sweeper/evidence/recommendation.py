@@ -16,6 +16,7 @@ from sweeper.core.records import (
     Interval,
     Recommendation,
     Recommended,
+    Scale,
     SweepRecord,
     Task,
 )
@@ -53,7 +54,6 @@ def recommend(
     order: Sequence[str],
     snippet: Snippet,
     equivalent: Equivalent | None = None,
-    metric: str = "miou",
     resume: str = "--resume",
 ) -> Recommendation:
     """The answer that this evidence allows.
@@ -64,8 +64,6 @@ def recommend(
         order: family names, simplest first (`list(sweeper.losses.FAMILIES)`).
         snippet: writes the text to paste.
         equivalent: writes the same with other libraries; None = not said.
-        metric: what the search maximised; the winner's curse is in mIoU and None for another metric. Of a leader that
-            was trained on a second search seed, the mean of both is what the search says.
         resume: the command that goes on with the study.
     """
     decision = decide(evidence, order, resume)
@@ -78,7 +76,7 @@ def recommend(
         provisional=decision.provisional,
         reasons=decision.reasons,
         next_steps=decision.next_steps,
-        winners_curse=None if chosen is None or metric != "miou" else chosen.search_value - chosen.miou.estimate,
+        winners_curse=None if chosen is None else chosen.search_value - chosen.score.estimate,
     )
 
 
@@ -138,6 +136,7 @@ def recommendation_json(
         comparisons=() if evidence is None else _comparisons(evidence),
         preferences=() if evidence is None else _preferences(evidence, recommendation),
         analysis=recommendation.analysis,
+        metric=Scale().score if evidence is None else evidence.scale.score,
         rope=sweep.rope,
         analyses=AnalysesRow(planned=sweep.analyses_planned, taken=sweep.analyses_taken),
         timeout=sweep.timeout,
@@ -184,6 +183,8 @@ def _finalist(evidence: Evidence, index: int) -> FinalistRow:
         points=finalist.points,
         mlflow_run_ids=finalist.run_ids,
         test=TestRow(
+            score=ValueRow(value=finalist.score.estimate, **_ends(finalist.score)),
+            score_at_default=finalist.score_at_default,
             miou=finalist.miou.estimate,
             **_ends(finalist.miou),
             fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
@@ -200,7 +201,7 @@ def _finalist(evidence: Evidence, index: int) -> FinalistRow:
         ),
         vs_baseline=versus,
         vs_plain_baseline=None if plain is None else DifferenceRow(difference=plain.estimate, **_ends(plain)),
-        validation_miou=finalist.val_miou,
+        validation_score=finalist.val_score,
         search_trial=finalist.search_trial,
         search_value=finalist.search_value,
         trials_tried=finalist.trials_tried,
@@ -248,7 +249,7 @@ def _comparisons(evidence: Evidence) -> tuple[ComparisonRow, ...]:
 
 
 def _preferences(evidence: Evidence, recommendation: Recommendation) -> tuple[PreferenceRow, ...]:
-    """What to choose if something else than mIoU matters most, with every finalist's value."""
+    """What to choose if something else than the metric of the verdict matters most, with every finalist's value."""
     rows = zip(evidence.preferences, preference_rows(recommendation), strict=True)
     return tuple(
         PreferenceRow(

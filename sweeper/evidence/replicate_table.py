@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
@@ -11,18 +11,22 @@ import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.records import Collapse
-from sweeper.evidence.intervals import Counts, Floats, ImageTable, image_table
+from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, image_table
 from sweeper.evidence.replicates import Replicate, class_counts, default_of, own_point, scored_images, united
 
 
 @dataclass(frozen=True)
 class Bench:
-    """All replicates side by side on the same images (or groups, their counts summed); row r is one seed's."""
+    """All replicates side by side on the same images (or groups); row r is one seed's."""
 
     classes: np.ndarray  # (C,) bool: which occur in the test split
-    counts: Counts  # (R, n, C, 3) at each run's operating point
-    at_default: Counts  # (R, n, C, 3) at 0.5 or τ = 0
-    lost: np.ndarray  # (R,) bool: diverged and left no counts; scores 0
+    counts: Counts  # (R, n, C, 3) at each run's operating point; of groups their sums
+    rows: Sums  # (R, n, …) what `metric` is measured from, at the same points
+    at_default: Sums  # (R, n, …) the same at 0.5 or τ = 0
+    miou_at_default: Floats  # (R,) mIoU there
+    lost: np.ndarray  # (R,) bool: diverged and left no counts
+    metric: str
+    least: float  # what a lost run scores
 
     @property
     def images(self) -> int:
@@ -32,6 +36,19 @@ class Bench:
     def scored(self, summed: Counts, metric: str = "miou") -> Floats:
         """(..., R, C, 3) → (..., R)."""
         return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
+
+    def _measured(self, summed: Sums) -> Floats:
+        return np.where(self.lost, self.least, metrics.objective(summed, self.classes, self.metric))
+
+    @cached_property
+    def score(self) -> ImageTable:
+        """The verdict's metric at each run's operating point."""
+        return image_table(self.rows, self._measured)
+
+    @cached_property
+    def score_at_default(self) -> ImageTable:
+        """The same at 0.5 or τ = 0."""
+        return image_table(self.at_default, self._measured)
 
     @cached_property
     def summed(self) -> Counts:
@@ -57,21 +74,9 @@ class Bench:
         return self.scored(self.summed, "dice")
 
     @cached_property
-    def miou_at_default(self) -> Floats:
-        """(R,) mIoU at 0.5 or τ = 0."""
-        return self.scored(self.at_default.sum(axis=1))
-
-    @cached_property
     def miou(self) -> ImageTable:
         """mIoU at each run's operating point."""
         return image_table(self.counts, self.scored)
-
-    def at_default_only(self, rows: Sequence[int]) -> ImageTable:
-        """The runs `rows` at 0.5 or τ = 0."""
-        own = list(rows)
-        counts = self.at_default[own]
-        there = replace(self, counts=counts, at_default=counts, lost=self.lost[own])
-        return there.miou
 
     @cached_property
     def fg_iou(self) -> ImageTable:
@@ -79,13 +84,16 @@ class Bench:
         return image_table(self.counts, partial(self.scored, metric="fg_iou"))
 
 
-def bench_of(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None) -> Bench:
+def bench_of(
+    replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None, metric: str = "miou"
+) -> Bench:
     """Put replicates side by side.
 
     Args:
         replicates: of all finalists, in the order of the rows.
         classes: number C of classes.
         units: (n,) the unit of each image (`image_units`); None where each is its own.
+        metric: what the verdict compares.
 
     Raises:
         ValueError: if a run that should have counts has none, or the runs saw different images.
@@ -106,11 +114,24 @@ def bench_of(replicates: Sequence[Replicate], classes: int, units: npt.NDArray[n
     lost = np.array([replicate.lost for replicate in replicates], dtype=np.bool_)
     if lost.all():
         counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
-        return Bench(classes=np.zeros(classes, dtype=np.bool_), counts=counts, at_default=counts, lost=lost)
+        nothing, none = np.zeros(len(replicates)), np.zeros(classes, dtype=np.bool_)
+        rows = metrics.image_rows(counts, metric)
+        return Bench(none, counts, rows, rows, nothing, lost, metric, 0.0)
     images = scored_images(replicates)
     counts = class_counts(replicates, images, own_point)
-    at_default = class_counts(replicates, images, lambda run: default_of(run.test) if run.test else 0.0)
+    plain = class_counts(replicates, images, lambda run: default_of(run.test) if run.test else 0.0)
+    rows, at_default = metrics.image_rows(counts, metric), metrics.image_rows(plain, metric)
     if units is not None:
-        counts, at_default = united(counts, units), united(at_default, units)
+        rows, at_default = (metrics.united_rows(each, units, metric) for each in (rows, at_default))
+        counts = united(counts, units)
     present = metrics.present(counts.reshape(-1, classes, 3))
-    return Bench(classes=present, counts=counts, at_default=at_default, lost=lost)
+    return Bench(
+        classes=present,
+        counts=counts,
+        rows=rows,
+        at_default=at_default,
+        miou_at_default=np.where(lost, 0.0, metrics.objective(plain.sum(axis=1), present)),
+        lost=lost,
+        metric=metric,
+        least=metrics.least(counts[~lost].sum(axis=1), present, metric),
+    )

@@ -162,7 +162,4 @@ def image_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | 
 
 def united(counts: Table, units: npt.NDArray[np.intp]) -> Table:
     """(R, n, …) counts summed over the images of each unit."""
-    summed = np.zeros((len(counts), int(units.max()) + 1, *counts.shape[2:]), dtype=np.int64)
-    for row, own in zip(summed, counts, strict=True):
-        np.add.at(row, units, own)
-    return summed
+    return metrics.united_rows(counts, units, "miou").astype(np.int64)

@@ -86,7 +86,7 @@ def analyse_search(
         confirmation_tau=tau,
         sentences=(
             *told,
-            _rising(done, rope),
+            _rising(done, rope, unit),
             *_first_rung(done, rope),
             *_more_trials([p.value for p in points], rope, unit),
             *_confirmed(evidence, tau),
@@ -211,7 +211,7 @@ def _seed_variance(replicates: Sequence[TrialResult]) -> tuple[float | None, flo
 # --- Whether trials and steps sufficed ----------------------------------------------------------------------
 
 
-def _rising(done: Sequence[TrialResult], rope: float) -> str:
+def _rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
     gains = [last_quarter_gain(t) for t in done]
     rising, middle = sum(g > rope for g in gains), median(gains)
     end = (
@@ -220,7 +220,7 @@ def _rising(done: Sequence[TrialResult], rope: float) -> str:
         else "the typical curve had flattened"
     )
     return (
-        f"{rising} of {len(gains)} complete search trainings still gained more than {rope:g} validation mIoU over "
+        f"{rising} of {len(gains)} complete search trainings still gained more than {rope:g} validation {unit} over "
         f"their last quarter (median {minus(f'{middle:+.3f}')}): {end}."
     )
 
@@ -285,7 +285,7 @@ def _confirmed(evidence: Evidence | None, tau: float | None) -> list[str]:
 
 def _confirmation_tau(evidence: Evidence) -> float | None:
     found = evidence.finalists
-    return kendall([f.search_value for f in found], [f.miou.estimate for f in found])
+    return kendall([f.search_value for f in found], [f.score.estimate for f in found])
 
 
 def _ordinal(number: int) -> str:

@@ -242,8 +242,8 @@ def _nothing_compared(evidence: Evidence, resume: str) -> Decision:
         0,
         False,
         (
-            f"Only {finalist.family} was confirmed ({finalist.miou.estimate:.3f} test mIoU), so that nothing was "
-            "compared and no claim about the choice of loss can be made.",
+            f"Only {finalist.family} was confirmed ({finalist.score.estimate:.3f} test {evidence.scale.score}), so "
+            "that nothing was compared and no claim about the choice of loss can be made.",
             *collapsed(evidence),
         ),
         (f"Search at least two families, or resume the study (`{resume}`) so that the baseline is confirmed too.",),

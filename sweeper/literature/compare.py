@@ -118,7 +118,7 @@ def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int]]) 
         assert known is not None  # `pairs` are those that it compares
         gap = difference(evidence, first, second)
         sign = {"better": 1, "worse": -1, "mixed": 0}[known.direction]
-        here = f"here {signed(gap.estimate)} [{signed(gap.low)}, {signed(gap.high)}] mIoU"
+        here = f"here {signed(gap.estimate)} [{signed(gap.low)}, {signed(gap.high)}] {evidence.scale.score}"
         there = ""
         if known.gain is not None:
             there = f"published {signed(known.gain)} {study.measure}, ahead on {known.agreeing} of {known.of}; "
@@ -146,12 +146,12 @@ def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int]]) 
 
 def _operating_points(evidence: Evidence) -> list[str]:
     """Published values are read at 0.5; how much that matters here."""
-    moved = max(evidence.finalists, key=lambda f: f.miou.estimate - f.miou_at_default)
-    gain = moved.miou.estimate - moved.miou_at_default
+    moved = max(evidence.finalists, key=lambda f: f.score.estimate - f.score_at_default)
+    gain = moved.score.estimate - moved.score_at_default
     if gain < 0.001:
         return []
     default = "0.5" if len(evidence.classes) == 2 else "the bare argmax"
     return [
         f"Published values are mostly read at {default}; here each loss has its own operating point, which gives "
-        f"{moved.family} up to {gain:.3f} mIoU."
+        f"{moved.family} up to {gain:.3f} {evidence.scale.score}."
     ]

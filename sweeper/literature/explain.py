@@ -83,7 +83,7 @@ def _moved_point(finalist: FinalistEvidence, binary: bool) -> str | None:
     if not finalist.points:
         return None
     point, default = float(median(finalist.points)), 0.5 if binary else 0.0
-    gain = finalist.miou.estimate - finalist.miou_at_default
+    gain = finalist.score.estimate - finalist.score_at_default
     if abs(point - default) < 0.05 and abs(gain) < VISIBLE:
         return None
     what = "threshold" if binary else "τ ="
@@ -112,8 +112,8 @@ def _weight_in_words(finalist: FinalistEvidence, imbalance: float) -> str | None
 
 def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool) -> list[str]:
     """How much of the gap between two losses is their operating point."""
-    tuned = one.miou.estimate - other.miou.estimate
-    default = one.miou_at_default - other.miou_at_default
+    tuned = one.score.estimate - other.score.estimate
+    default = one.score_at_default - other.score_at_default
     if abs(tuned - default) < VISIBLE:
         return []
     at = "0.5" if binary else "τ = 0"

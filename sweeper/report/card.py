@@ -137,7 +137,11 @@ def _headline(facts: Facts, recommended: Recommended) -> str:
 
 
 def _answer(facts: Facts, recommended: Recommended) -> str:
-    verdict, name, rope = facts.recommendation.verdict, f"`{recommended.family}`", f"{facts.sweep.rope:g} mIoU"
+    verdict, name, rope = (
+        facts.recommendation.verdict,
+        f"`{recommended.family}`",
+        f"{facts.sweep.rope:g} {facts.metric}",
+    )
     if verdict is Verdict.CLEAR_WINNER:
         return f"Train with {name}: it beats every other finalist."
     if verdict is Verdict.EQUIVALENT:
@@ -188,7 +192,7 @@ def _gains(facts: Facts) -> list[Row]:
     rows = []
     if chosen.vs_plain is not None:
         usual = facts.default_name.removeprefix("at ") if not facts.binary else f"{facts.point_name} 0.5"
-        text = _at(f"{facts.gained(chosen.vs_plain, chosen, baseline)} test mIoU", LEVEL)
+        text = _at(f"{facts.gained(chosen.vs_plain, chosen, baseline)} test {facts.metric}", LEVEL)
         text += _by_point(facts, chosen, baseline)
         rows.append(Row(f"Gain over cross-entropy as usual ({usual})", text))
     label = "Gain over tuned cross-entropy"
@@ -197,13 +201,13 @@ def _gains(facts: Facts) -> list[Row]:
     gain = difference(facts, chosen, baseline)
     if gain is None or baseline is None:
         return [*rows, Row(label, "not known: cross-entropy was not confirmed")]
-    told = _at(f"{facts.gained(gain, chosen, baseline)} test mIoU", level_between(facts, chosen, baseline))
+    told = _at(f"{facts.gained(gain, chosen, baseline)} test {facts.metric}", level_between(facts, chosen, baseline))
     return [*rows, Row(label, told + _levels(gain, chosen, baseline))]
 
 
 def _levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence) -> str:
     """From where to where; nothing where that reads as another difference: it is rounded, or of other seeds."""
-    before, after = baseline.miou.estimate, chosen.miou.estimate
+    before, after = baseline.score.estimate, chosen.score.estimate
     if round(round(after, 3) - round(before, 3), 3) != round(gain.estimate, 3):
         return ""
     return f", from {number(before)} to {number(after)}"
@@ -230,7 +234,9 @@ def _confidence(facts: Facts) -> str:
     chosen = facts.chosen
     if chosen is not None and chosen.regret is not None:
         most = facts.at_most(chosen.regret.bound)
-        parts.append(f"costs at most {most} mIoU against the best of {len(facts.finalists)} finalists ({level(LEVEL)})")
+        parts.append(
+            f"costs at most {most} {facts.metric} against the best of {len(facts.finalists)} finalists ({level(LEVEL)})"
+        )
     if facts.recommendation.provisional:
         rising = f" ({signed(facts.baseline.still_rising)} in its last quarter)" if facts.baseline else ""
         parts.append(f"provisional at this budget, as cross-entropy was still improving{rising}")
@@ -243,7 +249,7 @@ def _confidence(facts: Facts) -> str:
 
 
 def _verdict(facts: Facts) -> str:
-    verdict, rope = facts.recommendation.verdict, f"{facts.sweep.rope:g} mIoU"
+    verdict, rope = facts.recommendation.verdict, f"{facts.sweep.rope:g} {facts.metric}"
     word = VERDICTS[verdict]
     if len(facts.finalists) < 2 and verdict in (Verdict.UNDECIDED, Verdict.EQUIVALENT):
         return f"{word}, nothing was compared" if verdict is Verdict.UNDECIDED else f"{word}: one function, other names"

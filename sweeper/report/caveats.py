@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sweeper.core import own_metric
 from sweeper.core.provenance import trained_by
 from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
@@ -58,10 +57,11 @@ def _scope(facts: Facts) -> Iterator[str]:
             f"Its trainings were made under {len(trainers)} combinations of device and versions (the last tables; "
             "`trials.csv` has each training's): small differences between them can come from there."
         )
-    if recipe.metric != "miou":
-        yield f"The search maximised {facts.objective}, while finalists are compared by mIoU."
-        if recipe.own_metric is not None and not own_metric.usable(recipe.metric):
-            yield f"{prose(recipe.metric)} was not where this report was written: no finalist is compared by it."
+    if facts.compared != recipe.metric:
+        yield (
+            f"The search maximised {facts.objective}. {prose(recipe.metric)} was not where this report was written: "
+            "finalists are compared by mIoU."
+        )
 
 
 def _confirmation(facts: Facts) -> Iterator[str]:
@@ -87,7 +87,13 @@ def _confirmation(facts: Facts) -> Iterator[str]:
             "interim analyses or another margin; the intervals are corrected for the planned interim analyses of one "
             "conclusion, not for that."
         )
-    if facts.binary:
+    if facts.compared != "miou":
+        yield (
+            f"The margin that counts as a difference is {number(evidence.rope)} {facts.metric} (`--rope`). Whether a "
+            "loss learned anything is judged by mIoU, at which the same answer everywhere scores "
+            f"{number(evidence.constant_miou)}."
+        )
+    elif facts.binary:
         yield (
             f"The margin that counts as a difference is {number(evidence.rope)} mIoU, which is about "
             f"{number(2 * evidence.rope)} foreground IoU: the background's IoU hardly moves. Predicting only "
@@ -102,7 +108,7 @@ def _confirmation(facts: Facts) -> Iterator[str]:
     rising = [f for f in facts.finalists if f.still_rising > evidence.rope]
     if rising:
         names = [f"{code(finalist_name(facts, f))} ({signed(f.still_rising)})" for f in rising]
-        yield f"Still rising over the last quarter of the steps by more than the margin: {listed(names)} mIoU."
+        yield f"Still rising over the last quarter of the steps by more than the margin: {listed(names)}."
     fallen = [f for f in facts.finalists if f.collapses]
     if fallen:
         names = [f"{code(finalist_name(facts, f))} in {f.collapses} of {f.trainings}" for f in fallen]

@@ -45,7 +45,7 @@ class ComparedStudy(Record):
     level: float
     """Of the intervals, where none of their own is told."""
     gain_over_cross_entropy: dict[str, LevelDifferenceRow]
-    """By family of the finalists, in test mIoU."""
+    """By family of the finalists, in their test score."""
 
 
 class ComparisonDocument(Document):

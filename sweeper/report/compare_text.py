@@ -58,7 +58,7 @@ class Side:
         return self.sweep.conditions.dataset.name
 
     def gain(self, family: str) -> Interval | None:
-        """Paired difference in test mIoU to cross-entropy; None where either was not confirmed.
+        """Paired difference in the test score to cross-entropy; None where either was not confirmed.
 
         Of two configurations of a family the one with the higher estimate counts.
         """

@@ -27,11 +27,17 @@ MOST_LINKS = 8
 
 
 def finalists_table(facts: Facts) -> str:
-    """Finalists by test mIoU, with the paired difference to the baseline and what each can cost."""
+    """Finalists by test score, with the paired difference to the baseline and what each can cost."""
     likely = any(f.regret is not None for f in facts.finalists)
     levels = {id(f): level_between(facts, f, facts.baseline) for f in facts.finalists if f is not facts.baseline}
     usual = max(set(levels.values()), key=list(levels.values()).count, default=facts.level)
-    header = ["loss", "parameters", "learning rate", f"test mIoU [{level(0.95)}]", f"vs cross-entropy [{level(usual)}]"]
+    header = [
+        "loss",
+        "parameters",
+        "learning rate",
+        f"test {facts.metric} [{level(0.95)}]",
+        f"vs cross-entropy [{level(usual)}]",
+    ]
     header += ["costs at most (95 %)"] if likely else []
     rows = []
     for finalist in facts.finalists:
@@ -40,7 +46,7 @@ def finalists_table(facts: Facts) -> str:
         own = levels.get(id(finalist), usual)
         other = f" at {level(own)}" if own != usual and gain is not None else ""
         against = MISSING if gain is None else facts.gained(gain, finalist, facts.baseline) + other
-        cells += [facts.scored(finalist.miou, finalist), "baseline" if finalist is facts.baseline else against]
+        cells += [facts.scored(finalist.score, finalist), "baseline" if finalist is facts.baseline else against]
         cells += [MISSING if finalist.regret is None else facts.at_most(finalist.regret.bound)] if likely else []
         rows.append(cells)
     return table(header, rows, left=2)
@@ -49,12 +55,12 @@ def finalists_table(facts: Facts) -> str:
 def finalists_detail(facts: Facts) -> str:
     """What else is known of each finalist: the plain operating point, the foreground, probability of being best."""
     likely = any(f.regret is not None for f in facts.finalists)
-    header = ["loss", f"test mIoU {facts.default_name}", *(["foreground IoU"] if facts.binary else [])]
+    header = ["loss", f"test {facts.metric} {facts.default_name}", *(["foreground IoU"] if facts.binary else [])]
     header += ["gain, allowing for the luck of the highest", "probability of being best"] if likely else []
     header += ["collapsed", "seeds"]
     rows = []
     for finalist in facts.finalists:
-        cells = [_named(facts, finalist), number(finalist.miou_at_default)]
+        cells = [_named(facts, finalist), number(finalist.score_at_default)]
         cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
         if likely:
             best = MISSING if finalist.regret is None else probability(finalist.regret.best)
@@ -136,7 +142,7 @@ def path_table(facts: Facts, ui_url: str) -> str:
     """How each finalist was tuned, and what became of its search value; with the rank at either end."""
     found = facts.finalists
     header = ["loss", "trials (completed)", f"search {facts.objective}"]
-    header += ["confirmation, validation", "test mIoU", "rank among these, search", "rank among these, test"]
+    header += ["confirmation, validation", f"test {facts.metric}", "rank among these, search", "rank among these, test"]
 
     def linked(value: float | None, run: str | None) -> str:
         link = run_link(number(value), ui_url, facts.sweep.experiment_id, run)
@@ -147,7 +153,7 @@ def path_table(facts: Facts, ui_url: str) -> str:
         first = searched(facts, finalist)
         cells = [code(finalist_name(facts, finalist)), f"{finalist.trials_tried} ({finalist.trials_completed})"]
         cells += [linked(finalist.search_value, first.run_id if first else None)]
-        cells += [number(finalist.val_miou), number(finalist.miou.estimate)]
+        cells += [number(finalist.val_score), number(finalist.score.estimate)]
         rows.append([*cells, str(1 + sum(f.search_value > finalist.search_value for f in found)), str(place)])
     return table(header, rows) if len(rows) > 1 else ""
 
@@ -172,8 +178,8 @@ def path_text(facts: Facts) -> list[str]:
         higher = "higher" if curse > 0 else "lower"
         moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
         lines.append(
-            f"Winner's curse: the recommended configuration read {number(abs(curse))} mIoU {higher} in the search "
-            f"(validation images) than on {facts.tested_on}; {moral}."
+            f"Winner's curse: the recommended configuration read {number(abs(curse))} {facts.metric} {higher} in the "
+            f"search (validation images) than on {facts.tested_on}; {moral}."
         )
     return lines
 

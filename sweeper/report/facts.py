@@ -14,6 +14,7 @@ from scipy import stats
 from sweeper.core.errors import DataError
 from sweeper.core.metrics import METRICS, default_point
 from sweeper.core.operating_points import TAUS, THRESHOLDS
+from sweeper.core.own_metric import at_hand
 from sweeper.core.records import (
     Coordinate,
     FinalistEvidence,
@@ -73,6 +74,17 @@ class Facts:
     def objective(self) -> str:
         """What the search maximised, for people."""
         return METRICS[self.sweep.conditions.recipe.metric].title
+
+    @property
+    def metric(self) -> str:
+        """What the verdict compares, for people."""
+        evidence = self.recommendation.evidence
+        return self.objective if evidence is None else evidence.scale.score
+
+    @property
+    def compared(self) -> str:
+        """The same by its name in `METRICS`."""
+        return at_hand(self.sweep.conditions.recipe.metric)
 
     @property
     def default_name(self) -> str:
@@ -200,7 +212,7 @@ def collect(
 
 
 def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> Interval | None:
-    """Paired difference in test mIoU, first minus second; None when it was not measured."""
+    """Paired difference in the test score, first minus second; None when it was not measured."""
     evidence = facts.recommendation.evidence
     if evidence is None or first is None or second is None:
         return None

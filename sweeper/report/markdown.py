@@ -253,7 +253,7 @@ def _reproduce(facts: Facts) -> str:
         ["split", split],
         ["seed of the study", str(sweep.conditions.seed)],
         ["search space", escape_md(sweep.space.name)],
-        ["margin of equivalence", f"{number(sweep.rope)} mIoU"],
+        ["margin of equivalence", f"{number(sweep.rope)} {facts.metric}"],
         ["time", duration(sweep.seconds)],
         ["device", _device(sweep)],
         *_versions(sweep),

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.metrics import at_point, image_mious, scores
+from sweeper.core.metrics import at_point, image_mious
 from sweeper.core.records import FinalistEvidence, TrialResult
-from sweeper.evidence.replicates import Replicate, by_seed, class_counts, own_point, scored_images
+from sweeper.evidence.replicate_table import bench_of
+from sweeper.evidence.replicates import Replicate, by_seed
 from sweeper.report.facts import Facts
 
 
@@ -40,12 +41,10 @@ def replicates(facts: Facts, finalist: FinalistEvidence) -> tuple[Replicate, ...
     return tuple(r for r in by_seed(confirmations(facts, finalist)).values() if not r.lost)
 
 
-def seed_mious(facts: Facts, finalist: FinalistEvidence) -> list[float]:
-    """Test mIoU of each of its seeds, at the operating point of each training."""
+def seed_scores(facts: Facts, finalist: FinalistEvidence) -> list[float]:
+    """Test score of each of its seeds, at the operating point of each training."""
     own = replicates(facts, finalist)
-    if not own:
-        return []
-    return [scores(counts).miou for counts in class_counts(own, scored_images(own), own_point)]
+    return [] if not own else bench_of(own, len(facts.classes), None, facts.compared).score.scores.tolist()
 
 
 class Wins(NamedTuple):

@@ -279,8 +279,11 @@ class Training:
         tuned = self._recipe.threshold == "tuned"
         point = metrics.best_point(counts, self._recipe.metric)[0] if tuned else default
         at_chosen = metrics.at_point(counts, point)
-        judged = metrics.least if self._progress.diverged else metrics.objective
-        value = float(judged(at_chosen.sum(axis=0), metrics.present(at_chosen), self._recipe.metric))
+        metric, present = self._recipe.metric, metrics.present(at_chosen)
+        if self._progress.diverged:
+            value = metrics.least(at_chosen.sum(axis=0), present, metric)
+        else:
+            value = float(metrics.objective(metrics.image_rows(at_chosen, metric).sum(axis=0), present, metric))
         # What NaN logits were counted as is no answer, and must not read like a constant one.
         score = metrics.nothing_right if self._progress.diverged else metrics.scores
         return PartScores(

@@ -68,7 +68,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
 
 
 def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]) -> Evidence | None:
-    """What the confirmations show, by mIoU and by what else people may care about."""
+    """What the confirmations show, by the metric and by what else people may care about."""
     conditions = sweep.conditions
     evidence = weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned)
     if evidence is None:
@@ -76,8 +76,7 @@ def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequ
     evidence = _with_other_names(evidence, sweep)
     tuned = conditions.recipe.threshold == "tuned"
     groups, seed = groups_of_test_images(conditions, usable), conditions.seed
-    # A report may be written where the user's code is not.
-    metric = conditions.recipe.metric if own_metric.usable(conditions.recipe.metric) else "miou"
+    metric = own_metric.at_hand(conditions.recipe.metric)
     also = preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups, seed=seed)
     rules = decision_rules(usable, evidence, groups=groups, seed=seed)
     return evidence.model_copy(update={"preferences": also, "decisions": rules})
@@ -115,7 +114,6 @@ def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendatio
         order=list(FAMILIES),
         snippet=paste,
         equivalent=elsewhere,
-        metric=recipe.metric,
         resume=resume_command(sweep.study, sweep.storage),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sweeper.core.own_metric import at_hand
 from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult, Until
 from sweeper.data.folds import scored_images
 from sweeper.evidence.confirmation_stopping import next_step
@@ -64,6 +65,7 @@ def weighed(
         rope=rope,
         analyses=analyses,
         groups=None if alone else groups_of_test_images(conditions, results),
+        metric=at_hand(conditions.recipe.metric),
     )
     of = {finalist.family: finalist for finalist in finalists}
     rows = tuple(row.model_copy(update=_before(of[row.family], space)) for row in evidence.finalists)

@@ -57,11 +57,16 @@ def _files_of_finalists(outcome: Outcome) -> dict[str, Path]:
 
 
 def _finalists(evidence: Evidence) -> dict[str, float]:
-    """Each finalist's test mIoU, and its gains over cross-entropy: tuned (`gain`), and as people train it."""
+    """Each finalist's test mIoU, its score where another is compared, its gains over tuned and plain cross-entropy."""
     versus = {c.first: c.difference for c in evidence.comparisons if c.second == evidence.baseline}
     values: dict[str, float] = {}
     for index, finalist in enumerate(evidence.finalists):
-        intervals = {"test_miou": finalist.miou, "gain": versus.get(index), "gain_over_plain": finalist.vs_plain}
+        intervals = {
+            "test_miou": finalist.miou,
+            "test_value": finalist.own_score,
+            "gain": versus.get(index),
+            "gain_over_plain": finalist.vs_plain,
+        }
         for name, interval in intervals.items():
             if interval is not None:
                 own = f"finalist/{slug(finalist.family)}/{name}"

@@ -169,7 +169,8 @@ class Settings(Record):
     """A loss of your own, searched with the others: function(…) gives loss(logits, target), and its table `search` the
     ranges; see docs/how-to/own-code.md."""
     metric: str | None = _setting("Search", default="miou", often=True, names=BUILT_IN)
-    """What is maximised; one of your own is function(tp, fp, fn), see docs/how-to/own-code.md."""
+    """What is maximised and compared (docs/verdict.md); one of your own is function(tp, fp, fn), see
+    docs/how-to/own-code.md."""
     threshold: OperatingPoint | None = _setting("Search", default="tuned")
     """Operating point of the objective: chosen on validation, or 0.5 (τ = 0)."""
     seed: int | None = _setting("Search", default="0", ge=0, le=MOST_SEED)

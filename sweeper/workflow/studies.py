@@ -38,7 +38,7 @@ class StudyRow(Record):
     family: str | None = None
     """The loss that is recommended, else the best of the search."""
     best: float | None = None
-    """Test mIoU of the recommended loss, else the best objective on validation."""
+    """Test score of the recommended loss, else the best objective on validation."""
     on: Literal["test", "validation"] | None = None
     """Where `best` is from."""
     problem: str | None = None
@@ -87,7 +87,7 @@ def _answer(sweep: SweepRecord) -> dict[str, object]:
         verdict = found.verdict.value
         named, evidence = found.recommended, found.evidence
         if named is not None and evidence is not None:
-            best = next((f.miou.estimate for f in evidence.finalists if f.family == named.family), None)
+            best = next((f.score.estimate for f in evidence.finalists if f.family == named.family), None)
             return {"verdict": verdict, "family": named.family, "best": best, "on": "test"}
     ended = [trial for trial in sweep.trials if trial.state == "complete" and trial.value is not None]
     if not ended:

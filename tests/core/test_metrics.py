@@ -6,6 +6,7 @@ import math
 import re
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from sweeper.cli.run import command
 from sweeper.core import metrics
 from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.core.records import ImageCounts, Scores, TestDetail
+from sweeper.evidence.intervals import image_table
 from tests.support.builders import counts_from_iou, histogram_counts, point_counts
 
 EDGES = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
@@ -180,6 +182,43 @@ def test_an_image_is_scored_over_the_classes_of_its_own_labels() -> None:
     assert list(found[:2]) == [metrics.scores(np.array([image])).miou for image in (empty, full)]
 
 
+def test_a_mean_over_images_follows_the_convention_for_images_without_the_class() -> None:
+    right, alarmed, half, unlabelled = (
+        [[9, 0, 0], [0, 0, 0]],
+        [[8, 0, 0], [0, 1, 0]],
+        [[7, 1, 1], [1, 1, 1]],
+        [[0] * 3] * 2,
+    )
+    counts = np.array([right, alarmed, half, unlabelled])
+
+    def mean(metric: str, of: npt.NDArray[np.int64]) -> float:
+        summed = metrics.image_rows(of, metric).sum(axis=0)
+        return float(metrics.objective(summed, metrics.present(of), metric))
+
+    assert mean("image_iou", counts) == pytest.approx((1 + 0 + 1 / 3) / 3)  # of the foreground alone
+    assert mean("image_dice", counts) == pytest.approx((1 + 0 + 1 / 2) / 3)
+    third = np.zeros((4, 1, 3), dtype=np.int64)
+    third[1] = 0, 2, 0  # predicted where it is not: left out
+    assert mean("image_iou", np.concatenate([counts, third], axis=1)) == pytest.approx(
+        (1 + 1 + (7 / 9 + 1 / 3) / 2) / 3
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=seeds, images=st.integers(2, 12))
+def test_the_influences_on_a_mean_over_images_are_their_distances_from_it(seed: int, images: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = metrics.image_rows(rng.integers(0, 50, (3, images, 2, 3)), "image_dice")
+    table = image_table(rows, lambda summed: metrics.objective(summed, np.array([True, True]), "image_dice"))
+    own = rows[..., 0, 0]
+    np.testing.assert_allclose(table.shares, own - own.mean(axis=1, keepdims=True), atol=1e-6)
+    units = np.arange(images) // 2
+    whole = metrics.united_rows(rows, units, "image_dice")
+    means = [[own[r, units == unit].mean() for unit in range(units.max() + 1)] for r in range(3)]
+    np.testing.assert_allclose(whole[..., 0, 0], means)
+    assert (whole[..., 0, 1] == 1).all()
+
+
 def test_a_present_class_that_is_never_predicted_scores_zero() -> None:
     scores = metrics.scores(np.array([[[90, 10, 0], [0, 0, 10]]]))
     assert (scores.fg_iou, scores.precision[1], scores.recall[1]) == (0.0, 0.0, 0.0)
@@ -199,7 +238,9 @@ def test_without_a_present_class_the_objective_is_zero_for_every_replicate() -> 
 def test_an_unknown_metric_is_refused_and_not_read_as_miou() -> None:
     marked = np.array([True, True])
     for name in ("mIoU", "miou ", "iou", "test_miou", ""):
-        with pytest.raises(ValueError, match=re.escape(f"one of miou, fg_iou, dice, got {name!r}")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"one of miou, fg_iou, dice, image_iou, image_dice, got {name!r}")
+        ):
             metrics.objective(np.ones((2, 3), int), marked, name)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one of"):
         metrics.best_point(histogram_counts([5], [1], [1], [9]), "f1")  # type: ignore[arg-type]
@@ -212,12 +253,11 @@ def test_foreground_iou_is_refused_where_there_are_more_classes() -> None:
 
 def test_one_table_holds_every_metric() -> None:
     """What the recipe takes, what is computed, what people read and what `--metric` offers."""
-    assert set(metrics.METRICS) <= set(Scores.model_fields)
     choice = next(option for option in command.params if option.name == "metric").type
     assert list(choice.choices) == list(metrics.METRICS)
     summed = np.array([[90, 3, 5], [20, 5, 3]])
     scores = metrics.scores(summed[None])
-    for name in metrics.METRICS:
+    for name in set(metrics.METRICS) & set(Scores.model_fields):
         assert float(metrics.objective(summed, np.array([True, True]), name)) == getattr(scores, name)
 
 
@@ -225,7 +265,7 @@ def test_the_objective_works_on_many_replicates_at_once() -> None:
     rng = np.random.default_rng(0)
     for metric, found in metrics.METRICS.items():
         marked = np.array([False, True] if found.binary_only else [True, False, True])
-        sums = rng.integers(1, 100, (5, 7, len(marked), 3))
+        sums = metrics.image_rows(rng.integers(1, 100, (5, 7, len(marked), 3)), metric)
         together = metrics.objective(sums, marked, metric)
         assert together.shape == (5, 7)
         assert together[3, 2] == pytest.approx(float(metrics.objective(sums[3, 2], marked, metric)))

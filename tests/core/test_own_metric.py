@@ -1,4 +1,4 @@
-"""`--metric module:function`: a metric of the user's is tried, maximised, and one more thing to care about."""
+"""`--metric module:function`: a metric of the user's is tried, maximised, and what the verdict compares."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from sweeper.core.metrics import BUILT_IN, METRICS, best_point, objective
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.evidence.other_metrics import measures
-from sweeper.evidence.preferences import preferences
+from sweeper.evidence.paired_comparisons import lowest_of, weigh
+from sweeper.evidence.replicate_table import bench_of
 from sweeper.evidence.replicates import Replicate
 from sweeper.storage import differences, load_sweep, open_storage
 from sweeper.training.checkpoint import key_of
@@ -47,6 +48,8 @@ def kappa(tp, fp, fn):
     chance = ((tp + fp) * (tp + fn)).sum(axis=-1) / pixels**2
     return np.nan_to_num((tp.sum(axis=-1) / pixels - chance) / (1 - chance), nan=1.0)
 
+def rounded(tp, fp, fn):
+    return np.round(worst_f2(tp, fp, fn), 2)
 def each(tp, fp, fn):
     return np.nan_to_num(tp / (tp + fp + fn), nan=1.0)
 def undefined(tp, fp, fn):
@@ -101,6 +104,7 @@ def test_a_sound_one_passes(module: str, name: str, classes: int) -> None:
         ("cost", "must be higher where all pixels are right than where none is, got 0 and 1"),
         ("smoothed", "must not depend on the number of images"),
         ("ranked", "must give the same for a sum by itself as among others"),
+        ("rounded", "must change with a few pixels"),
         ("fails", "and failed: ValueError: not today"),
         ("of_images", "and failed: TypeError"),
         ("number", "must name a function or class"),
@@ -121,9 +125,8 @@ def test_a_metric_may_be_negative_and_a_training_without_an_answer_is_worth_no_m
     chance = (40 * 50 + 50 * 40) / 90**2
     assert value == pytest.approx((20 / 90 - chance) / (1 - chance)) and value < 0
     assert metrics.least(worse_than_chance, both, name) < 0 == metrics.least(worse_than_chance, both, "miou")
-    runs = [Replicate((run,)) for run in builders.sweep().confirmations]
-    own = next(m for m in measures(runs, None, tuned=True, metric=name) if m.name == "searched_metric")
-    assert own.lowest == -1 and -1 <= own.lost < 0
+    bench = bench_of([Replicate((run,)) for run in builders.sweep().confirmations], 2, None, name)
+    assert -1 <= bench.least < 0 and lowest_of(bench) == -1
 
 
 def test_it_is_told_with_all_else_before_anything_is_trained(module: str, tiny: Dataset) -> None:
@@ -145,18 +148,15 @@ def test_a_training_is_scored_by_it_at_its_own_operating_point(module: str, tiny
     assert (last.point, last.value) == pytest.approx(best_point(counts, name))
 
 
-def test_finalists_are_compared_by_it(module: str) -> None:
+def test_finalists_are_compared_by_it_and_miou_is_one_more_thing_to_care_about(module: str) -> None:
     name = registered(f"{module}:worst_f2")
     runs = [Replicate((run,)) for run in builders.sweep().confirmations]
-    found = {m.name: m for m in measures(runs, None, tuned=True, metric=name)}
-    own = found["searched_metric"]
-    summed = own.counts.sum(axis=1)
-    assert own.text == "worst_f2, your metric" and not own.smooth and next(iter(found)) == "searched_metric"
-    np.testing.assert_allclose(own.score(summed), objective(summed, np.ones(2, dtype=bool), name))
-    np.testing.assert_allclose(own.score(summed), metrics.f_beta(summed, 2).min(axis=-1))
-    dice = next(m for m in measures(runs, None, tuned=True, metric="dice") if m.name == "searched_metric")
-    assert dice.text == "mean Dice, the metric of the search" and dice.smooth
-    assert "searched_metric" not in {m.name for m in measures(runs, None, tuned=True)}
+    bench = bench_of(runs, 2, None, name)
+    np.testing.assert_allclose(bench.score.scores, metrics.f_beta(bench.summed, 2).min(axis=-1))
+    found = measures(runs, None, tuned=True, metric=name)
+    assert (found[0].name, found[0].text) == ("overlap", "mIoU")
+    np.testing.assert_allclose(found[0].score(found[0].counts.sum(axis=1)), bench.miou.scores)
+    assert "overlap" not in {m.name for m in measures(runs, None, tuned=True)}
 
 
 def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
@@ -201,22 +201,21 @@ def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_pa
     given = {"metric": name, "own_metric": metric_code(name)}
     recipe = study.sweep.conditions.recipe.model_copy(update=given)
     sweep = study.sweep.model_copy(update={"conditions": study.sweep.conditions.model_copy(update={"recipe": recipe})})
-    evidence = study.recommendation.evidence
-    assert evidence is not None
-    judged = preferences(sweep.confirmations, evidence, None, metric=name)
-    assert judged[0].name == "searched_metric"
-    for value, finalist in zip(judged[0].scores, evidence.finalists, strict=True):
-        assert finalist.fg_iou is not None and value.estimate == pytest.approx(finalist.fg_iou.estimate)
-    answer = study.recommendation.model_copy(update={"evidence": evidence.model_copy(update={"preferences": judged})})
-    text = text_of(sweep, answer)
-    assert "last_iou, your metric" in text and "The search maximised last_iou" in text
-    assert "was not where this report was written" not in text
+    before = study.recommendation.evidence
+    assert before is not None
+    origins = {f.family: next(t for t in sweep.trials if t.spec.number == f.search_trial) for f in before.finalists}
+    evidence = weigh(sweep.confirmations, origins, classes=before.classes, metric=own_metric.at_hand(name))
+    assert evidence.scale.score == "last_iou"
+    for finalist in evidence.finalists:
+        assert finalist.fg_iou is not None and finalist.score.estimate == pytest.approx(finalist.fg_iou.estimate)
+    text = text_of(sweep, study.recommendation.model_copy(update={"evidence": evidence}))
+    assert "test last_iou" in text and "was not where this report was written" not in text
     (tmp_path / "own_metrics_here.py").unlink()
     registered_as = recipe.own_metric
     forget()
     own_metric.register_metric(registered_as)
-    assert not own_metric.usable(name)
-    assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, answer)
+    assert not own_metric.usable(name) and own_metric.at_hand(name) == "miou"
+    assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, study.recommendation)
 
 
 @pytest.mark.exhaustive
@@ -238,14 +237,13 @@ def test_a_sweep_maximises_it_and_reports_it(module: str, tmp_path: Path) -> Non
     )
     assert outcome.sweep.conditions.recipe.metric == f"{module}:last_iou"
     text = outcome.paths.markdown.read_text("utf-8")
-    assert "last_iou, your metric" in text and "The search maximised last_iou" in text
-    assert judged(tmp_path)[0] == "searched_metric"
+    assert "test last_iou" in text and judged(tmp_path)[0] == "overlap"
     source = tmp_path / "own_metrics_here.py"
     source.write_text(METRICS_HERE + "\n# another\n")
     with pytest.raises(StudyError, match="source file of --metric"):
         sweep_in(tmp_path, resume=True, space=None, trials=4)
     source.unlink()
-    assert "searched_metric" not in judged(tmp_path)
+    assert "overlap" not in judged(tmp_path)
     with patch("sweeper.report.write.draw_all", one_figure):
         later = report_study(open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "later")
     assert "was not where this report was written" in later.paths.markdown.read_text("utf-8")

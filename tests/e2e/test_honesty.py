@@ -170,4 +170,4 @@ def test_swapped_labels_in_the_test_masks_change_the_test_numbers_and_nothing_be
     before, after = honest.recommendation.evidence, swapped.recommendation.evidence
     assert before is not None and after is not None
     assert {f.family: f.miou.estimate for f in before.finalists} != {f.family: f.miou.estimate for f in after.finalists}
-    assert {f.family: f.val_miou for f in before.finalists} == {f.family: f.val_miou for f in after.finalists}
+    assert {f.family: f.val_score for f in before.finalists} == {f.family: f.val_score for f in after.finalists}

@@ -284,7 +284,7 @@ def test_scores_are_means_over_seeds_at_each_runs_own_point() -> None:
     assert found.dice == pytest.approx(np.mean([s.dice for s in each]))
     assert found.precision[1] == pytest.approx(np.mean([s.precision[1] for s in each]))  # type: ignore[misc]
     assert found.recall[1] == pytest.approx(np.mean([s.recall[1] for s in each]))  # type: ignore[misc]
-    assert found.val_miou == pytest.approx(0.7)
+    assert found.val_score == pytest.approx(0.7)
     assert found.search_value == 0.7
     assert found.search_trial == ORDER.index("dice")
     assert found.seconds_per_step == 0.1
@@ -348,7 +348,7 @@ def test_swapped_test_labels_change_the_evidence() -> None:
     after = weighed([confirmation("dice", s, swapped, i) for i, s in enumerate(CONFIRM_SEEDS)])
     assert before.finalists[0].miou.estimate > 0.85
     assert after.finalists[0].miou.estimate < 0.05
-    assert after.finalists[0].val_miou == before.finalists[0].val_miou
+    assert after.finalists[0].val_score == before.finalists[0].val_score
 
 
 def test_one_seed_gives_estimates_and_no_conclusion() -> None:
@@ -396,7 +396,7 @@ def test_a_diverged_training_without_counts_scores_zero_and_is_counted() -> None
     evidence = weighed(runs)
     last = evidence.finalists[-1]
     assert last.family == "dice"
-    assert (last.miou.estimate, last.miou_at_default, last.dice, last.val_miou, last.collapses) == (0, 0, 0, 0, 3)
+    assert (last.miou.estimate, last.miou_at_default, last.dice, last.val_score, last.collapses) == (0, 0, 0, 0, 3)
     assert last.iou == last.precision == last.recall == (0.0, 0.0)
     assert last.fg_iou is not None
     assert last.fg_iou.estimate == 0
@@ -408,7 +408,7 @@ def test_a_diverged_training_with_counts_scores_them() -> None:
     runs = [confirmation("dice", s, counts, i, collapse=Collapse.DIVERGED) for i, s in enumerate(CONFIRM_SEEDS)]
     found = weighed(runs).finalists[0]
     assert found.miou.estimate == pytest.approx(metrics.scores(metrics.at_point(counts, 0.5)).miou)
-    assert (found.collapses, found.val_miou) == (3, 0.0)
+    assert (found.collapses, found.val_score) == (3, 0.0)
 
 
 def test_all_diverged_is_evidence_too() -> None:
@@ -556,6 +556,32 @@ def test_images_of_few_groups_that_fail_together_make_no_winner() -> None:
         by_groups += decide(weighed(runs, groups=groups), ORDER).verdict is Verdict.CLEAR_WINNER
     assert by_images > 15
     assert by_groups <= 6
+
+
+def test_the_verdict_is_in_the_metric_that_was_asked_for() -> None:
+    """Two losses are as good on the sums; on small images, which hardly count there, one is far better."""
+    rng = np.random.default_rng(0)
+    size = np.where(np.arange(24) % 2, 4000, 40)
+
+    def run(family: str, seed: int, number: int) -> TrialResult:
+        small = 0.75 if family == "dice" else 0.45
+        return confirmation(
+            family,
+            seed,
+            counts_from_iou(np.where(size == 40, small, 0.6) + rng.normal(0, 0.02, 24), size, 50_000),
+            number,
+        )
+
+    runs = [run(f, s, 10 * i + s) for i, f in enumerate(("dice", "cross_entropy")) for s in CONFIRM_SEEDS]
+    by_sums, by_images = weighed(runs), weighed(runs, metric="image_iou")
+    assert decide(by_sums, ORDER).verdict is not Verdict.CLEAR_WINNER
+    assert (by_sums.scale.score, by_images.scale.score) == ("mIoU", "IoU per image")
+    assert decide(by_images, ORDER).verdict is Verdict.CLEAR_WINNER
+    best = by_images.finalists[0]
+    assert best.family == "dice" and best.score.estimate == pytest.approx(0.675, abs=0.01) != best.miou.estimate
+    assert gap(by_images, "dice", "cross_entropy").estimate == pytest.approx(0.15, abs=0.02)
+    assert "IoU per image" in decide(by_images, ORDER).reasons[0]
+    assert best.miou == next(f for f in by_sums.finalists if f.family == "dice").miou
 
 
 def test_five_groups_are_the_sample() -> None:

@@ -11,7 +11,7 @@ from sweeper.report import confirmation, preferences, sections
 from sweeper.report.card import card_lines, card_of
 from sweeper.report.facts import Facts, collect
 from sweeper.report.markdown import render
-from sweeper.report.seed_runs import confirmations, seed_mious
+from sweeper.report.seed_runs import confirmations, seed_scores
 from tests.report.test_report import CLEAR, NO_FIGURES, head, recommended
 from tests.report.test_simulated import snippet
 from tests.support import builders
@@ -102,7 +102,7 @@ def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not
     ]
     more = facts_of(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
     assert confirmations(more, chosen) == own
-    assert seed_mious(more, chosen) == seed_mious(facts, chosen)
+    assert seed_scores(more, chosen) == seed_scores(facts, chosen)
 
 
 def test_a_study_without_planned_interim_analyses_says_nothing_of_them() -> None:

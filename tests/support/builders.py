@@ -359,7 +359,7 @@ def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> F
         "points": (0.4, 0.47, 0.5),
         "miou": interval(miou),
         "miou_at_default": miou - 0.01,
-        "val_miou": miou + 0.005,
+        "val_score": miou + 0.005,
         "fg_iou": interval(2 * miou - 0.98, 0.04),
         "dice": 2 * miou / (1 + miou),
         "iou": (0.98, 2 * miou - 0.98),

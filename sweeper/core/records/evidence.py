@@ -128,7 +128,11 @@ class FinalistEvidence(Contender):
     """Operating point of each run, chosen on its own validation split; with folds a seed has several runs."""
     miou: Interval
     miou_at_default: float
-    val_miou: float
+    own_score: Interval | None = None
+    """In the metric that is compared (`Contest.scale`); None = that is mIoU."""
+    own_score_at_default: float | None = None
+    val_score: float
+    """The objective on validation."""
     fg_iou: Interval | None
     dice: float
     iou: tuple[float | None, ...]
@@ -141,20 +145,30 @@ class FinalistEvidence(Contender):
     lr_at_edge: bool = False
     """Whether its learning rate lies at an end of the searched range."""
     still_rising: float
-    """mIoU gained on validation over the last quarter of the steps, mean over seeds."""
+    """What the objective gained on validation over the last quarter of the steps, mean over seeds."""
     seconds_per_step: float | None
     vs_plain: Interval | None = None
-    """Test mIoU at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %: what
-    is gained over cross-entropy as it is usually trained. None where that was not confirmed."""
+    """Its test score at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %:
+    what is gained over cross-entropy as it is usually trained. None where that was not confirmed."""
 
     @property
     def trainings(self) -> int:
         """How many trainings it was confirmed by; with folds several for each seed."""
         return len(self.points)
 
+    @property
+    def score(self) -> Interval:
+        """In the metric that is compared."""
+        return self.miou if self.own_score is None else self.own_score
+
+    @property
+    def score_at_default(self) -> float:
+        """The same at 0.5 or τ = 0."""
+        return self.miou_at_default if self.own_score_at_default is None else self.own_score_at_default
+
 
 class Comparison(Record):
-    """Paired difference in test mIoU, `first` minus `second` (indices into `Evidence.finalists`)."""
+    """Paired difference in the test score, `first` minus `second` (indices into `Evidence.finalists`)."""
 
     first: int
     second: int
@@ -187,12 +201,12 @@ class Comparison(Record):
 
 
 PreferenceName = Literal[
-    "searched_metric", "misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities"
+    "overlap", "misses", "false_alarms", "boundaries", "thin_structures", "rare_classes", "probabilities"
 ]
 
 
 class Preference(Record):
-    """The same confirmed runs judged by what someone may care about more than mIoU."""
+    """The same confirmed runs judged by what someone may care about more than what was compared."""
 
     name: PreferenceName
     measure: str
@@ -388,5 +402,5 @@ class Recommendation(Record):
     next_steps: tuple[str, ...]
     """What would settle it, where it is not settled."""
     winners_curse: float | None
-    """Search value minus confirmed test value of the recommended configuration, in mIoU."""
+    """Search value minus confirmed test value of the recommended configuration."""
     analysis: SearchAnalysis | None = None

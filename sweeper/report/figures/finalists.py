@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sweeper.core.metrics import Floats
-from sweeper.core.records import TrialResult
+from sweeper.core.records import Scale, TrialResult
 from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import probable
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
@@ -28,7 +28,7 @@ from sweeper.report.figures.style import (
     plain,
 )
 from sweeper.report.formatting import code, escape_md, level, number, signed
-from sweeper.report.seed_runs import confirmations, seed_mious
+from sweeper.report.seed_runs import confirmations, seed_scores
 
 MOST_CLASSES = 40
 """More classes than this do not fit a figure; those that differ most are drawn."""
@@ -62,7 +62,7 @@ def gain(facts: Facts) -> Drawn | str:
     axes.set_yticks(range(len(found)), labels=[plain(finalist_name(facts, f)) for f, _ in found])
     axes.set_ylim(len(found) - 0.5, -0.6)
     axes.margins(x=0.06)
-    axes.set_xlabel("test mIoU gained over tuned cross-entropy")
+    axes.set_xlabel(f"test {facts.metric} gained over tuned cross-entropy")
     levels = sorted({level_between(facts, f, baseline) for f, _ in found})
     at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}"
     shown = [code(finalist_name(facts, f)) for f, gap in found if gap.low > 0 and facts.seeds(f, baseline) > 1]
@@ -74,11 +74,11 @@ def gain(facts: Facts) -> Drawn | str:
         if shown
         else f"None of the {count(len(found), 'rival')} is shown to be better."
     )
-    return Drawn(figure, text, "What each finalist gains over tuned cross-entropy in test mIoU")
+    return Drawn(figure, text, f"What each finalist gains over tuned cross-entropy in test {facts.metric}")
 
 
 def finalists(facts: Facts) -> Drawn | str:
-    """Test mIoU of each finalist with its 95 % interval, each seed, and the constant answer."""
+    """Test score of each finalist with its 95 % interval, each seed, and the constant answer."""
     evidence = facts.recommendation.evidence
     if evidence is None or not facts.finalists:
         return f"no configuration was confirmed on {facts.tested_on}"
@@ -87,15 +87,16 @@ def finalists(facts: Facts) -> Drawn | str:
     axes = clean(figure.add_subplot())
     dots = False
     for row, (finalist, colour) in enumerate(zip(found, finalist_colours(facts, found), strict=True)):
-        miou = finalist.miou
-        axes.plot([miou.low, miou.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
-        axes.plot(miou.estimate, row, "o", color=colour, ms=7, zorder=3)
-        seeds = seed_mious(facts, finalist)
+        score = finalist.score
+        axes.plot([score.low, score.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
+        axes.plot(score.estimate, row, "o", color=colour, ms=7, zorder=3)
+        seeds = seed_scores(facts, finalist)
         dots = dots or bool(seeds)
         axes.plot(seeds, [row + 0.24] * len(seeds), "|", color=colour, ms=6, mew=1.3)
-    lows, highs = [f.miou.low for f in found], [f.miou.high for f in found]
+    lows, highs = [f.score.low for f in found], [f.score.high for f in found]
     span = max(max(highs) - min(lows), 0.02)
-    near = min(lows) - evidence.constant_miou < 1.5 * span
+    of_miou = facts.metric == Scale().score
+    near = of_miou and min(lows) - evidence.constant_miou < 1.5 * span
     if near:
         axes.axvline(evidence.constant_miou, color=INK, lw=1, ls=(0, (4, 3)))
         place = (evidence.constant_miou, 1)
@@ -106,16 +107,17 @@ def finalists(facts: Facts) -> Drawn | str:
     safe = [row for row in range(len(found)) if probable(evidence, row)]
     for row in safe:
         axes.axhspan(row - 0.42, row + 0.42, color=GREEN, alpha=BAND / 2, lw=0, zorder=0)
-    axes.set_xlabel("test mIoU")
+    axes.set_xlabel(f"test {facts.metric}")
     text = f"Dots: means over the seeds. Lines: {level(0.95)} intervals. "
     text += "Ticks: single seeds. " if dots else ""
-    text += f"Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
-    text += ", the dashed line." if near else ", far to the left of this axis."
+    if of_miou:
+        text += f"Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
+        text += ", the dashed line." if near else ", far to the left of this axis."
     if safe:
         which = "Each on green costs" if len(safe) > 1 else "The one on green costs"
-        text += f" {which} at most {number(evidence.rope)} mIoU against the best, with a probability of 95 %."
+        text += f" {which} at most {number(evidence.rope)} {facts.metric} against the best, with a probability of 95 %."
     text += " Overlap is no proof of equality: all saw the same images, and paired differences are sharper."
-    return Drawn(figure, text, "Test mIoU of the finalists")
+    return Drawn(figure, text, f"Test {facts.metric} of the finalists")
 
 
 def per_class_iou(facts: Facts) -> Drawn | str:

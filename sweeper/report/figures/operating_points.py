@@ -1,4 +1,4 @@
-"""mIoU against the operating point."""
+"""The score against the operating point."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from sweeper.core.metrics import Floats, objective, present, scores, summed_images, sweep_points
-from sweeper.core.records import FinalistEvidence
-from sweeper.evidence.replicates import class_counts, own_point, scored_images
+from sweeper.core.metrics import Floats, swept_scores
+from sweeper.core.records import FinalistEvidence, Scale
+from sweeper.evidence.replicates import own_point
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.figures.style import BAND, INK, Drawn, clean, finalist_colours, legend, new_figure, plain
 from sweeper.report.formatting import code, number
-from sweeper.report.seed_runs import replicates
+from sweeper.report.seed_runs import replicates, seed_scores
 
 
 @dataclass(frozen=True)
 class _Swept:
-    """A finalist's test counts, summed over the images, at every operating point."""
+    """A finalist's test score at every operating point."""
 
     finalist: FinalistEvidence
     colour: str
     points: Floats
     """(T,)"""
     values: Floats
-    """mIoU, (seeds, T)."""
+    """(seeds, T)"""
     chosen: tuple[float, ...]
     """Each seed's own point; of several folds their median."""
     own: tuple[float, ...]
-    """mIoU of each seed at its trainings' own points."""
+    """Score of each seed at its trainings' own points."""
 
     def at(self, point: float) -> int:
         """Index of the stored point nearest to this one."""
@@ -51,12 +51,10 @@ def _swept(facts: Facts) -> list[_Swept]:
         if not kept:
             continue
         tests = [[run.test for run in r.runs if run.test is not None] for r in kept]
-        summed = [sum(sweep_points(summed_images(test))[0] for test in own) for own in tests]  # of (T, C, 3)
-        values = np.array([objective(np.asarray(counts), present(np.asarray(counts)[:1])) for counts in summed])
+        values = np.array([swept_scores(own, facts.compared) for own in tests])
         points = np.asarray(tests[0][0].points)
         chosen = tuple(r.point(own_point) for r in kept)
-        mious = tuple(scores(c).miou for c in class_counts(kept, scored_images(kept), own_point))
-        found.append(_Swept(finalist, colour, points, values, chosen, mious))
+        found.append(_Swept(finalist, colour, points, values, chosen, tuple(seed_scores(facts, finalist))))
     return found
 
 
@@ -66,7 +64,7 @@ def _height(facts: Facts, finalist: FinalistEvidence) -> int:
 
 
 def threshold(facts: Facts) -> Drawn | str:
-    """Test mIoU at every operating point, with the chosen points and the default marked."""
+    """Test score at every operating point, with the chosen points and the default marked."""
     found = _swept(facts)
     if not found:
         return f"no confirmation training kept its counts on {facts.tested_on}"
@@ -94,16 +92,18 @@ def threshold(facts: Facts) -> Drawn | str:
             )
     _ticks(axes, facts)
     evidence = facts.recommendation.evidence
-    if facts.binary and evidence is not None:  # below the constant answer nothing is worth seeing
+    if (
+        facts.metric == Scale().score and facts.binary and evidence is not None
+    ):  # below the constant answer nothing is worth seeing
         top = max(float(swept.values.max()) for swept in found)
         axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
-    axes.set_ylabel("test mIoU")
+    axes.set_ylabel(f"test {facts.metric}")
     axes.set_xlabel(facts.point_name)
     legend(axes, 3)
     text = f"Diamonds: each seed at the {facts.point_name} chosen on validation. Dashed: {facts.default_point:g}. "
     text += f"{'; '.join(sentences)}. " if sentences else ""
     text += f"The flatter the curve, the less the {facts.point_name} matters."
-    return Drawn(figure, text, f"Test mIoU against the {facts.point_name}")
+    return Drawn(figure, text, f"Test {facts.metric} against the {facts.point_name}")
 
 
 def _place(facts: Facts, point: float) -> float:
