@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.contours import Mask
+from sweeper.core.label_parts import Counter, component_dice, contours, lesions
 from sweeper.core.records import ImageCounts, Scores, Task, TestDetail
 
 Counts = npt.NDArray[np.int64]
@@ -110,6 +112,10 @@ def _per_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], Floats]:
     return rows
 
 
+def _recall(counts: Counts) -> Floats:
+    return ratio(counts[..., 0], counts[..., 0] + counts[..., 2])
+
+
 def _mean_over_images(summed: Floats, _: npt.NDArray[np.bool_]) -> Floats:
     return np.nan_to_num(ratio(summed[..., 0, 0], summed[..., 0, 1]))
 
@@ -124,6 +130,8 @@ class Objective(NamedTuple):
     """Summed counts (..., C, 3) and the marked classes (C,) → (...), from −1 to 1, the higher the better."""
     rows: Callable[[Counts], Floats] | None = None
     """Of a mean over images: what `measure` takes the sum of, from the counts of each; None = the counts."""
+    parts: Callable[[Mask, int, int], Counter] | None = None
+    """What is counted of label maps in place of pixels (`sweeper.core.label_parts`); None = pixels."""
 
 
 METRICS: dict[str, Objective] = {
@@ -132,6 +140,11 @@ METRICS: dict[str, Objective] = {
     "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(dice(summed), classes)),
     "image_iou": Objective("IoU per image", False, _mean_over_images, _per_image(iou)),
     "image_dice": Objective("Dice per image", False, _mean_over_images, _per_image(dice)),
+    "lesion_f1": Objective("lesion F1", False, lambda summed, classes: mean_over(dice(summed), classes), None, lesions),
+    "cc_dice": Objective("CC-Dice", False, _mean_over_images, _per_image(_recall), component_dice),
+    "boundary_iou": Objective(
+        "boundary IoU", False, lambda summed, classes: mean_over(iou(summed), classes), None, contours
+    ),
 }
 """Every metric that can be maximised, under the name of `--metric`; the user's own come to them
 (`sweeper.core.own_metric`). They stand apart from the stored `Scores`: a metric is one entry here."""
@@ -148,6 +161,19 @@ def image_rows(counts: Counts, metric: str) -> Counts | Floats:
     """What a metric is measured from when it is summed over images, of the counts (..., C, 3) of each."""
     rows = _named(metric).rows
     return counts if rows is None else rows(counts)
+
+
+def measured(counts: ImageCounts, metric: str) -> ImageCounts:
+    """The counts that a metric is made of: these, or what was counted of label maps beside them.
+
+    Raises:
+        ValueError: if that was not counted.
+    """
+    if _named(metric).parts is None:
+        return counts
+    if counts.parts is None:
+        raise ValueError(f"the metric {metric} needs counts of whole label maps, got those of pixels; train it again")
+    return counts.parts
 
 
 def united_rows(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str) -> Counts | Floats:
@@ -200,7 +226,7 @@ def best_point(counts: ImageCounts, metric: str = "miou") -> tuple[float, float]
 
     Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.
     """
-    return _best(counts, swept_scores([counts], metric))
+    return _best(measured(counts, metric), swept_scores([counts], metric))
 
 
 def best_point_of(
@@ -213,7 +239,7 @@ def best_point_of(
 
 def swept_scores(parts: Sequence[ImageCounts], metric: str) -> Floats:
     """The metric over the images of all parts together at every operating point, (T,)."""
-    swept = [sweep_points(part) for part in parts]
+    swept = [sweep_points(measured(part, metric)) for part in parts]
     classes = np.any([present(part[:, 0]) for part in swept], axis=0)
     summed = np.sum([image_rows(part, metric).sum(axis=0) for part in swept], axis=0)
     return objective(summed, classes, metric)
@@ -351,4 +377,12 @@ def detail_scores(detail: TestDetail) -> dict[str, float]:
 def summed_images(counts: ImageCounts) -> ImageCounts:
     """The same as of a single image, of no number: what a trial of the search keeps, and a curve needs."""
     total = counts.data.sum(axis=0, keepdims=True, dtype=np.int64)
-    return counts.model_copy(update={"images": (), "data": total})
+    parts = None if counts.parts is None else summed_images(counts.parts)
+    return counts.model_copy(update={"images": (), "data": total, "parts": parts})
+
+
+def of_images(counts: ImageCounts, images: tuple[int, ...]) -> ImageCounts:
+    """Those of some of its images, in their order."""
+    rows = [counts.images.index(i) for i in images]
+    parts = None if counts.parts is None else of_images(counts.parts, images)
+    return counts.model_copy(update={"images": images, "data": counts.data[rows], "parts": parts})

@@ -15,10 +15,12 @@ THRESHOLDS: tuple[float, ...] = tuple(
     1 / (1 + math.exp(-(-LOGIT_RANGE + 2 * LOGIT_RANGE * k / BINS))) for k in range(1, BINS)
 )
 """Probability of each inner bin edge; the one at index 255 is 0.5."""
+FEW_THRESHOLDS = THRESHOLDS[143:368:16]
+"""15 of them, 0.75 apart in the logit around 0.5, for what is counted of whole label maps."""
 TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths of the logit adjustment z_c − τ log π_c (Menon et al. 2021). Symmetric: weighting classes by 1/f
 is undone by τ = −1, and τ = 1 makes an unweighted network favour rare classes as fully."""
-_BY_NAME = {"thresholds": THRESHOLDS, "taus": TAUS}
+_BY_NAME = {"thresholds": THRESHOLDS, "few_thresholds": FEW_THRESHOLDS, "taus": TAUS}
 
 
 def _named(value: Any) -> Any:
@@ -30,5 +32,5 @@ def _name(points: tuple[float, ...]) -> str | tuple[float, ...]:
 
 
 Points = Annotated[tuple[float, ...], BeforeValidator(_named), PlainSerializer(_name, when_used="json")]
-"""Operating points of some counts; `thresholds` or `taus` in JSON, so that what all have in common is not stored with
-each."""
+"""Operating points of some counts; `thresholds`, `few_thresholds` or `taus` in JSON, so that what all have in common is
+not stored with each."""

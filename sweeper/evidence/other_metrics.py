@@ -65,7 +65,8 @@ def measures(
         found.append(Measure(name, f"{sign} {of_what}, {at}", counts, score, points))
     if metric != "miou":
         found.append(Measure("overlap", "mIoU", at_own, partial(metrics.objective, classes=classes), tuple(own)))
-    found += _detailed(replicates, images, profile, own, binary)
+    detailed = _detailed(replicates, images, profile, own, binary)
+    found += [measure for measure in detailed if metric != "boundary_iou" or measure.name != "boundaries"]
     rare = "IoU of the foreground" if binary else "IoU of the worst class"
     found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own), smooth=binary))
     order = get_args(PreferenceName)

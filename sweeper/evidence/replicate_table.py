@@ -26,6 +26,7 @@ class Bench:
     miou_at_default: Floats  # (R,) mIoU there
     lost: np.ndarray  # (R,) bool: diverged and left no counts
     metric: str
+    marked: np.ndarray  # (C,) bool: classes that the metric is a mean over
     least: float  # what a lost run scores
 
     @property
@@ -38,7 +39,7 @@ class Bench:
         return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
 
     def _measured(self, summed: Sums) -> Floats:
-        return np.where(self.lost, self.least, metrics.objective(summed, self.classes, self.metric))
+        return np.where(self.lost, self.least, metrics.objective(summed, self.marked, self.metric))
 
     @cached_property
     def score(self) -> ImageTable:
@@ -116,11 +117,18 @@ def bench_of(
         counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
         nothing, none = np.zeros(len(replicates)), np.zeros(classes, dtype=np.bool_)
         rows = metrics.image_rows(counts, metric)
-        return Bench(none, counts, rows, rows, nothing, lost, metric, 0.0)
+        return Bench(none, counts, rows, rows, nothing, lost, metric, none, 0.0)
     images = scored_images(replicates)
     counts = class_counts(replicates, images, own_point)
     plain = class_counts(replicates, images, lambda run: default_of(run.test) if run.test else 0.0)
-    rows, at_default = metrics.image_rows(counts, metric), metrics.image_rows(plain, metric)
+    compared = counts, plain
+    if metrics.METRICS[metric].parts is not None:
+        compared = (
+            class_counts(replicates, images, own_point, metric),
+            class_counts(replicates, images, lambda run: default_of(run.test) if run.test else 0.0, metric),
+        )
+    marked = metrics.present(compared[0].reshape(-1, classes, 3))
+    rows, at_default = (metrics.image_rows(each, metric) for each in compared)
     if units is not None:
         rows, at_default = (metrics.united_rows(each, units, metric) for each in (rows, at_default))
         counts = united(counts, units)
@@ -133,5 +141,6 @@ def bench_of(
         miou_at_default=np.where(lost, 0.0, metrics.objective(plain.sum(axis=1), present)),
         lost=lost,
         metric=metric,
+        marked=marked,
         least=metrics.least(counts[~lost].sum(axis=1), present, metric),
     )

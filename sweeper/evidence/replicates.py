@@ -84,12 +84,20 @@ def default_of(test: ImageCounts) -> float:
 
 
 def class_counts(
-    replicates: Sequence[Replicate], images: Sequence[int], point: Callable[[TrialResult], float]
+    replicates: Sequence[Replicate],
+    images: Sequence[int],
+    point: Callable[[TrialResult], float],
+    metric: str = "miou",
 ) -> Table:
-    """(R, n, C, 3) true positives, false positives and false negatives at each run's `point`; all 0 for a lost one."""
+    """(R, n, C, 3) true positives, false positives and false negatives at each run's `point`; all 0 for a lost one.
+
+    They are of pixels, or of what the metric counts.
+    """
 
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
-        return None if run.test is None else (run.test.images, metrics.at_point(run.test, point(run)))
+        if run.test is None:
+            return None
+        return run.test.images, metrics.at_point(metrics.measured(run.test, metric), point(run))
 
     return stacked(replicates, images, read, all_missed)
 

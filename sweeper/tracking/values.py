@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from sweeper.core import metrics
+from sweeper.core import metrics, own_metric
 from sweeper.core.base import Record
 from sweeper.core.paths import slug
 from sweeper.core.records import (
@@ -166,6 +166,10 @@ class Values:
             point = result.evaluations[-1].point
             default = metrics.default_point(self.conditions.dataset.task)
             chosen = metrics.scores(metrics.at_point(result.test, point))
+            metric = own_metric.at_hand(self.conditions.recipe.metric)
+            compared = metrics.at_point(metrics.measured(result.test, metric), point)
+            summed = metrics.image_rows(compared, metric).sum(axis=0)
+            values["test/value"] = float(metrics.objective(summed, metrics.present(compared), metric))
             values |= self._scores("test", chosen, metrics.scores(metrics.at_point(result.test, default)))
         if result.detail is not None:
             values |= {f"test/{name}": value for name, value in metrics.detail_scores(result.detail).items()}

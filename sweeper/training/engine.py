@@ -119,6 +119,8 @@ class Training:
             autocast=self._steps.autocast,
             log_prior=self._log_prior,
             resident=resident,
+            metric=self._recipe.metric,
+            boundary_pixels=self._recipe.boundary_pixels,
         )
         self._rungs = self._recipe.rungs(spec.steps)
         self._rung_images = stratified_subset(self._dataset, self._split.val, self._affordable())
@@ -213,8 +215,7 @@ class Training:
         self._progress.last = counts
         on_part = None
         if len(images) > len(self._rung_images) and not self._progress.diverged:
-            rows = [counts.images.index(i) for i in self._rung_images]
-            on_part = counts.model_copy(update={"images": self._rung_images, "data": counts.data[rows]})
+            on_part = metrics.of_images(counts, self._rung_images)
         scored = self._scores(counts)
         evaluation = Evaluation(
             step=self._progress.step,
@@ -279,11 +280,13 @@ class Training:
         tuned = self._recipe.threshold == "tuned"
         point = metrics.best_point(counts, self._recipe.metric)[0] if tuned else default
         at_chosen = metrics.at_point(counts, point)
-        metric, present = self._recipe.metric, metrics.present(at_chosen)
+        metric = self._recipe.metric
+        compared = metrics.at_point(metrics.measured(counts, metric), point)
         if self._progress.diverged:
-            value = metrics.least(at_chosen.sum(axis=0), present, metric)
+            value = metrics.least(compared.sum(axis=0), metrics.present(compared), metric)
         else:
-            value = float(metrics.objective(metrics.image_rows(at_chosen, metric).sum(axis=0), present, metric))
+            summed = metrics.image_rows(compared, metric).sum(axis=0)
+            value = float(metrics.objective(summed, metrics.present(compared), metric))
         # What NaN logits were counted as is no answer, and must not read like a constant one.
         score = metrics.nothing_right if self._progress.diverged else metrics.scores
         return PartScores(
@@ -306,7 +309,6 @@ class Training:
             self._steps.average.model,
             self._split.test,
             point,
-            boundary_pixels=self._recipe.boundary_pixels,
             keep=self._spec.keep_predictions,
             labels=scored_images(self._conditions),
         )

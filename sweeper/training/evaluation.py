@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.contours import boundary_counts, centreline_counts, thinness
-from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
+from sweeper.core.label_parts import Counter
+from sweeper.core.metrics import METRICS, at_point, measured
+from sweeper.core.operating_points import BINS, FEW_THRESHOLDS, LOGIT_RANGE, TAUS, THRESHOLDS
 from sweeper.core.records import IGNORE, ImageCounts, Task, TestDetail
 from sweeper.data.store import PixelStore
 from sweeper.training.batches import Crop, to_inputs
@@ -75,27 +77,61 @@ class Evaluator:
         autocast: Callable[[], AbstractContextManager[object]],
         log_prior: np.ndarray[tuple[int], np.dtype[np.float64]],
         resident: ResidentStore | None = None,
+        metric: str = "miou",
+        boundary_pixels: int = 2,
     ) -> None:
-        """`resident` has the store's pixels on the device, if they are there.
+        """`resident` has the store's pixels on the device, if they are there; `boundary_pixels` is contours' width.
 
         `log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c."""
         self._store, self._task, self._classes, self._stride = store, task, classes, stride
         self._device, self._autocast, self._resident = device, autocast, resident
         self._mean, self._std = normal
         self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=device)
+        self._metric, self._boundary_pixels = metric, boundary_pixels
+        self._few = FEW_THRESHOLDS if task == "binary" else TAUS
         self._pixels_at_once = 2**18 if device.type == "cpu" else 2**23
 
     def count(self, model: nn.Module, images: tuple[int, ...]) -> tuple[ImageCounts, bool]:
         """Confusion counts of these images, and whether every logit was finite."""
-        counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
-        counts = counter(len(images), self._classes, self._device, self._log_prior)
+        counts, parts = self._counters(images)
         finite = torch.ones((), dtype=torch.bool, device=self._device)
         for positions, logits, masks in self._predict(model, images):
             finite &= torch.isfinite(logits).all()
-            counts.add(positions, torch.nan_to_num(logits), masks)
-        data = counts.total.cpu().numpy()
-        points = THRESHOLDS if self._task == "binary" else TAUS
-        return ImageCounts(kind=counts.kind, images=images, points=points, data=counts.arrange(data)), bool(finite)
+            known = torch.nan_to_num(logits)
+            counts.add(positions, known, masks)
+            if parts is not None:
+                parts.add(positions, known)
+        return self._counted(images, counts, parts), bool(finite)
+
+    def _counters(self, images: tuple[int, ...]) -> tuple[_BinaryCounter | _MulticlassCounter, _PartCounter | None]:
+        counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
+        counts = counter(len(images), self._classes, self._device, self._log_prior)
+        count, classes, width = METRICS[self._metric].parts, self._classes, self._boundary_pixels
+        if count is None:
+            return counts, None
+
+        def prepared(position: int) -> tuple[Counter, tuple[int, ...]]:
+            label = np.asarray(self._store.mask(images[position]))
+            return count(label, classes, width), label.shape
+
+        shape = (len(images), len(self._few), classes, 3)
+        return counts, _PartCounter(shape, self._few, self._log_prior, prepared)
+
+    def _counted(
+        self, images: tuple[int, ...], counts: _BinaryCounter | _MulticlassCounter, parts: _PartCounter | None
+    ) -> ImageCounts:
+        binary = self._task == "binary"
+        found = None
+        if parts is not None:
+            data = parts.total.astype(np.min_scalar_type(int(parts.total.max(initial=0))))
+            found = ImageCounts(kind="points", images=images, points=self._few, data=data)
+        return ImageCounts(
+            kind=counts.kind,
+            images=images,
+            points=THRESHOLDS if binary else TAUS,
+            data=counts.arrange(counts.total.cpu().numpy()),
+            parts=found,
+        )
 
     def examine(
         self,
@@ -103,7 +139,6 @@ class Evaluator:
         images: tuple[int, ...],
         point: float,
         *,
-        boundary_pixels: int,
         keep: int = 0,
         labels: tuple[int, ...] | None = None,
     ) -> Examination:
@@ -113,8 +148,7 @@ class Evaluator:
         labels of the images `labels` (None = these) say which classes are thin enough for centre lines: of folds the
         same in each.
         """
-        counter = _BinaryCounter if self._task == "binary" else _MulticlassCounter
-        counts = counter(len(images), self._classes, self._device, self._log_prior)
+        counts, parts = self._counters(images)
         confidence = _ConfidenceCounter(len(images), self._device)
         boundary = np.zeros((len(images), self._classes, 3), dtype=np.uint32)
         centreline = np.zeros((len(images), self._classes, 4), dtype=np.uint32)
@@ -124,20 +158,24 @@ class Evaluator:
         for positions, raw, masks in self._predict(model, images):
             logits = torch.nan_to_num(raw)
             counts.add(positions, logits, masks)
+            if parts is not None:
+                parts.add(positions, logits)
             confidence.add(positions, logits, masks)
             for n, answer in self._maps(positions, logits, images, point).items():
                 label = np.asarray(self._store.mask(images[n]))
-                boundary[n] = boundary_counts(label, answer, self._classes, boundary_pixels)
+                if self._metric != "boundary_iou":  # else they are among its counts
+                    boundary[n] = boundary_counts(label, answer, self._classes, self._boundary_pixels)
                 centreline[n] = centreline_counts(label, answer, thin)
                 if n < keep:
                     kept[n] = answer
-        points = THRESHOLDS if self._task == "binary" else TAUS
-        data = counts.arrange(counts.total.cpu().numpy())
+        counted = self._counted(images, counts, parts)
+        if self._metric == "boundary_iou":
+            boundary = at_point(measured(counted, self._metric), point).astype(np.uint32)
         return Examination(
-            counts=ImageCounts(kind=counts.kind, images=images, points=points, data=data),
+            counts=counted,
             detail=TestDetail(
                 images=images,
-                boundary_pixels=boundary_pixels,
+                boundary_pixels=self._boundary_pixels,
                 boundary=boundary,
                 centreline=centreline,
                 confidence=confidence.arrange(),
@@ -261,6 +299,30 @@ class _MulticlassCounter:
         predicted, hit, labelled = data[:-1].reshape(self._shape)
         labelled = labelled[:, :1]
         return np.stack([hit, predicted - hit, labelled - hit], axis=-1).astype(np.uint32)
+
+
+class _PartCounter:
+    """What a metric counts of the label maps of each image at every operating point: on the processor, in NumPy."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        points: tuple[float, ...],
+        log_prior: Tensor,
+        prepared: Callable[[int], tuple[Counter, tuple[int, ...]]],
+    ) -> None:
+        self._points, self._log_prior, self._prepared = points, log_prior, prepared
+        self.total = np.zeros(shape, dtype=np.int64)
+
+    def add(self, positions: Tensor, logits: Tensor) -> None:
+        maps = [labels_of(logits, point, self._log_prior).cpu().numpy() for point in self._points]
+        for n, position in enumerate(positions.tolist()):
+            (count, (height, width)), before = self._prepared(position), None
+            for k, answers in enumerate(maps):
+                answer = answers[n, :height, :width]
+                same = before is not None and np.array_equal(answer, before)
+                self.total[position, k] = self.total[position, k - 1] if same else count(answer)
+                before = answer
 
 
 class _ConfidenceCounter:

@@ -84,6 +84,8 @@ class FinalTraining:
             device=device,
             normal=self._steps.normal,
             autocast=self._steps.autocast,
+            metric=conditions.recipe.metric,
+            boundary_pixels=conditions.recipe.boundary_pixels,
             log_prior=self._log_prior,
             resident=pixels,
         )

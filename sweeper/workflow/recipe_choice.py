@@ -63,6 +63,11 @@ def make_recipe(
             f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
             f"use --metric {others}"
         )
+    if METRICS[metric].parts is not None and not dataset.class_pixels()[1:].any():
+        raise UsageError(
+            f"--metric {metric} needs objects, labelled pixels of another class than {dataset.classes[0]}, and found "
+            f"none in {dataset.name}; check the masks (sweeper profile), or use --metric miou"
+        )
     if settings.crops == "balanced" and not larger_than(size, dataset):
         log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     _check_engine(settings, None, hardware)

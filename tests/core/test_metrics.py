@@ -239,7 +239,10 @@ def test_an_unknown_metric_is_refused_and_not_read_as_miou() -> None:
     marked = np.array([True, True])
     for name in ("mIoU", "miou ", "iou", "test_miou", ""):
         with pytest.raises(
-            ValueError, match=re.escape(f"one of miou, fg_iou, dice, image_iou, image_dice, got {name!r}")
+            ValueError,
+            match=re.escape(
+                f"one of miou, fg_iou, dice, image_iou, image_dice, lesion_f1, cc_dice, boundary_iou, got {name!r}"
+            ),
         ):
             metrics.objective(np.ones((2, 3), int), marked, name)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one of"):

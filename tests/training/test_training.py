@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core import metrics
-from sweeper.core.contours import boundary_counts
+from sweeper.core.contours import Mask, boundary_counts
 from sweeper.core.errors import CheckpointError, UsageError
 from sweeper.core.events import Advanced, Job
-from sweeper.core.operating_points import TAUS
+from sweeper.core.label_parts import Counter, component_dice, contours, lesions
+from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.recipe import Architecture, Recipe
 from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, TrialResult, TrialSpec
@@ -269,7 +271,7 @@ def test_binary_counts_equal_a_direct_confusion_matrix(tiny: Dataset) -> None:
     counts, finite = bench.count(Echo(1), images)
     assert finite
     for point in (0.5, counts.points[100], counts.points[400]):
-        maps = bench.examine(Echo(1), images, point, boundary_pixels=2, keep=len(images)).maps
+        maps = bench.examine(Echo(1), images, point, keep=len(images)).maps
         got = metrics.at_point(counts, point)
         for n, index in enumerate(images):
             truth = open_store(tiny.store).mask(index)
@@ -292,7 +294,7 @@ def test_multiclass_counts_equal_a_direct_confusion_matrix(tiny_street: Dataset)
     counts, _ = bench.count(FiveClasses(), images)
     assert counts.points == TAUS
     for tau in (-1.0, 0.0, 0.5):
-        maps = bench.examine(FiveClasses(), images, tau, boundary_pixels=2, keep=len(images)).maps
+        maps = bench.examine(FiveClasses(), images, tau, keep=len(images)).maps
         got = metrics.at_point(counts, tau)
         for n, index in enumerate(images):
             truth = open_store(tiny_street.store).mask(index)
@@ -362,6 +364,27 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     assert last.part_value != last.value
 
 
+@pytest.mark.parametrize(
+    ("metric", "count"), [("lesion_f1", lesions), ("cc_dice", component_dice), ("boundary_iou", contours)]
+)
+def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
+    tiny: Dataset, metric: str, count: Callable[[Mask, int, int], Counter]
+) -> None:
+    recipe = SMALL.model_copy(update={"metric": metric})
+    result = train(tiny, recipe, purpose="confirm", seed=1000, keep_predictions=99)
+    last, store = result.evaluations[-1], open_store(tiny.store)
+    assert result.val is not None and result.test is not None and result.predictions is not None
+    assert (last.point, last.value) == pytest.approx(metrics.best_point(result.val, metric))
+    parts = metrics.measured(result.test, metric)
+    assert parts.points == FEW_THRESHOLDS and 0.5 in parts.points and parts.data.shape[1] == 15
+    for n, index in enumerate(result.test.images):
+        wanted = count(store.mask(index), 2, recipe.boundary_pixels)(result.predictions.masks[n])
+        np.testing.assert_array_equal(metrics.at_point(parts, last.point)[n], wanted)
+        if metric == "boundary_iou":
+            assert result.detail is not None
+            np.testing.assert_array_equal(result.detail.boundary[n], wanted)
+
+
 def test_nothing_is_told_apart_where_the_rungs_see_all_images(tiny: Dataset) -> None:
     found = train(tiny).evaluations
     assert all(e.complete and e.part is None and e.part_value == e.value for e in found)
@@ -411,7 +434,7 @@ def test_the_width_of_the_band_is_the_recipes(tiny: Dataset) -> None:
 
 def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset) -> None:
     bench, images = evaluator(tiny_street), (1, 3)
-    found = bench.examine(FiveClasses(), images, 0.5, boundary_pixels=2)
+    found = bench.examine(FiveClasses(), images, 0.5)
     store = open_store(tiny_street.store)
     for n, index in enumerate(images):
         mask = torch.from_numpy(np.array(store.mask(index))).long()
@@ -444,11 +467,11 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
 
     bench = evaluator(tiny)
     bench._store = Masked()  # type: ignore[assignment]
-    detail = bench.examine(Echo(1), (0, 2), 0.5, boundary_pixels=2).detail
+    detail = bench.examine(Echo(1), (0, 2), 0.5).detail
     assert detail.confidence[:, :, 0].sum(axis=1).tolist() == [61 * 32] * 2
     right = evaluator(tiny)
     halves = [np.array(open_store(tiny.store).mask(i))[:61, 32:] for i in (0, 2)]
-    maps = right.examine(Echo(1), (0, 2), 0.5, boundary_pixels=2, keep=2).maps
+    maps = right.examine(Echo(1), (0, 2), 0.5, keep=2).maps
     for n, half in enumerate(halves):
         wanted = boundary_counts(half, maps[n][:61, 32:], 2, 2)
         np.testing.assert_array_equal(detail.boundary[n], wanted)

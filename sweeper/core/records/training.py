@@ -129,6 +129,9 @@ class ImageCounts(Record):
     points: Points
     """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
     data: Array
+    parts: ImageCounts | None = None
+    """What the metric counts of label maps (`sweeper.core.label_parts`), of kind `points`, at 15 thresholds or all τ;
+    None where it is made of the counts themselves."""
 
 
 class Scores(Record):

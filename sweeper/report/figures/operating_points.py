@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from sweeper.core.metrics import Floats, swept_scores
+from sweeper.core.metrics import Floats, measured, swept_scores
 from sweeper.core.records import FinalistEvidence, Scale
 from sweeper.evidence.replicates import own_point
 from sweeper.report.facts import Facts, finalist_name
@@ -52,7 +52,7 @@ def _swept(facts: Facts) -> list[_Swept]:
             continue
         tests = [[run.test for run in r.runs if run.test is not None] for r in kept]
         values = np.array([swept_scores(own, facts.compared) for own in tests])
-        points = np.asarray(tests[0][0].points)
+        points = np.asarray(measured(tests[0][0], facts.compared).points)
         chosen = tuple(r.point(own_point) for r in kept)
         found.append(_Swept(finalist, colour, points, values, chosen, tuple(seed_scores(facts, finalist))))
     return found

@@ -1,0 +1,103 @@
+"""What is counted of label maps where pixels alone do not tell: components, the regions around them, contours.
+
+A component of a class is what hangs together at edges or corners of its pixels (8-connected). Class 0 has none. Ignored
+pixels belong to no component, and cut those that they cross.
+
+Each function takes a label map (H, W), 255 = ignore, the number C of classes and the width of contours in pixels, and
+gives a function from an answer (H, W) to counts (C, 3) int64: what depends on the label alone is worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core.contours import Marks, Mask, boundary_counts
+from sweeper.core.records import IGNORE
+
+UNIT = 2**16
+"""Dice of a component is counted in integers of this resolution."""
+
+Counter = Callable[[Mask], npt.NDArray[np.int64]]
+
+
+def components(inside: Marks) -> tuple[npt.NDArray[np.int32], int]:
+    """Number of each pixel's component, (H, W), from 1 on, 0 outside; and how many there are."""
+    from scipy.ndimage import label  # not at the top: workers should begin soon
+
+    ids = np.zeros(inside.shape, dtype=np.int32)
+    return ids, int(label(inside, structure=np.ones((3, 3)), output=ids))
+
+
+def lesions(mask: Mask, classes: int, pixels: int) -> Counter:
+    """Components of each class that are found, falsely alarmed, missed.
+
+    One is found by a component of the answer with an IoU above 0.5, of which there is one at most.
+    """
+    known = mask != IGNORE
+    truth = {c: components(mask == c) for c in np.unique(mask[known]).tolist() if c}
+
+    def count(answer: Mask) -> npt.NDArray[np.int64]:
+        counts = np.zeros((classes, 3), dtype=np.int64)
+        for c in {*truth, *np.flatnonzero(np.bincount(answer[known], minlength=classes)).tolist()} - {0}:
+            ids, number = truth.get(c, (None, 0))
+            found, alarms = components(known & (answer == c))
+            hits = 0 if ids is None or not alarms else _matched(ids, found, alarms)
+            counts[c] = hits, alarms - hits, number - hits
+        return counts
+
+    return count
+
+
+def _matched(ids: npt.NDArray[np.int32], found: npt.NDArray[np.int32], alarms: int) -> int:
+    both = (ids > 0) & (found > 0)
+    pairs, common = np.unique(ids[both].astype(np.int64) * (alarms + 1) + found[both], return_counts=True)
+    sizes = np.bincount(ids.ravel())[pairs // (alarms + 1)] + np.bincount(found.ravel())[pairs % (alarms + 1)]
+    return int((2 * common > sizes - common).sum())
+
+
+def component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
+    """Dice of each component in its region, summed: reached, 0, lost, in units of `UNIT`.
+
+    A component's region is the pixels that lie nearest to it (CC-Dice: Jaus et al. 2024, *Every Component Counts*,
+    arXiv:2410.18684). With two classes an image without a component counts as one: reached where nothing is predicted,
+    else lost.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    known = mask != IGNORE
+    truth = {}
+    for c in np.unique(mask[known]).tolist():
+        if c:
+            ids, number = components(mask == c)
+            nearest = distance_transform_edt(ids == 0, return_distances=False, return_indices=True)
+            truth[c] = ids, number, ids[tuple(nearest)], np.bincount(ids.ravel(), minlength=number + 1)[1:]
+
+    def count(answer: Mask) -> npt.NDArray[np.int64]:
+        counts = np.zeros((classes, 3), dtype=np.int64)
+        for c, (ids, number, region, sizes) in truth.items():
+            given = known & (answer == c)
+            hits = np.bincount(ids[given], minlength=number + 1)[1:]
+            answered = np.bincount(region[given], minlength=number + 1)[1:]
+            reached = int(np.rint(UNIT * (2 * hits / (sizes + answered)).sum()))
+            counts[c] = reached, 0, UNIT * number - reached
+        if classes == 2 and not truth and known.any():
+            alarm = bool((known & (answer == 1)).any())
+            counts[1] = UNIT * (not alarm), 0, UNIT * alarm
+        return counts
+
+    return count
+
+
+def contours(mask: Mask, classes: int, pixels: int) -> Counter:
+    """Pixels in the inner bands of the contours (`boundary_counts`); with two classes the foreground's alone."""
+
+    def count(answer: Mask) -> npt.NDArray[np.int64]:
+        counts = boundary_counts(mask, answer, classes, pixels)
+        if classes == 2:
+            counts[0] = 0
+        return counts
+
+    return count
