@@ -69,7 +69,6 @@ def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple
         )
         return {}
     found: dict[str, tuple[str, ...]] = {}
-    owners: dict[str, str] = {}
     for key, given in content.items():
         name = normal(key.strip())
         where = shown(name) if len(name) <= 60 else f"{shown(name[:60])}…"
@@ -87,11 +86,6 @@ def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple
         for text in dict.fromkeys(_plain(text) for text in texts):
             if text.isdecimal() and int(text) > IGNORE:
                 problems.append(f"{where}: labels must be 0 to {IGNORE}, got {shown(text)[:20]}; mend it")
-            elif text in owners:
-                problems.append(
-                    f"{where}: {shown(text)} can become one class, found in {shown(owners[text])} too; keep one"
-                )
-            owners.setdefault(text, name)
         name = "ignore" if name.lower() in IGNORED_NAMES else name
         if name in found:
             problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")

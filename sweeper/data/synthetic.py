@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
+from sweeper.data.label_maps import instance_ids
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.scenes import Canvas, Drawn, blobs, cracks, shapes, street
@@ -23,7 +23,6 @@ from sweeper.data.store import Pixels, StoreWriter
 from sweeper.data.text_tables import Side, shown
 
 PREFIX = "synthetic:"
-_EIGHT = np.ones((3, 3), dtype=np.int8)
 
 
 class Parameter(NamedTuple):
@@ -324,7 +323,7 @@ def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: 
     """
     spoiled = mask.copy()
     if missing:
-        pieces = objects(mask)
+        pieces = instance_ids(mask, np.ones(mask.shape, dtype=bool))
         number = int(pieces.max())
         wanted = missing * number
         gone = int(wanted) + int(rng.random() < wanted - int(wanted))
@@ -339,12 +338,3 @@ def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: 
         moved[here] = spoiled[there]
         spoiled = moved
     return spoiled
-
-
-def objects(mask: Pixels) -> np.ndarray:
-    """Connected pieces (8-neighbourhood) of each class but 0, numbered from 1; (H, W) int64, 0 = none."""
-    found = np.zeros(mask.shape, dtype=np.int64)
-    for label in np.unique(mask[mask > 0]):
-        pieces, _ = ndimage.label(mask == label, structure=_EIGHT)
-        found[pieces > 0] = pieces[pieces > 0] + found.max()
-    return found

@@ -86,7 +86,7 @@ def test_classes_of_shapes_are_mapped_by_their_names(tmp_path):
 def test_what_does_not_fit_the_data_is_refused(tmp_path):
     root = many(tmp_path / "data", 0, 1, 2, 3, classes=NAMES)
     refused(root, "vehicle: [care]", "no class is called 'care', did you mean `car`?", "sky, road, car, truck")
-    refused(root, "a: [car]\nb: [2]", "b: 2 (car) can become one class, found in a too")
+    refused(root, "a: [car]\nb: [02]", "b: 2 (car) can become one class, found in a too")
     refused(root, "car: [truck]", "car: is the name of class 2 too", "add 2 to its list")
     refused(root, "a: [9]", "no", "9 is none; there are 0, 1, 2, 3")
     refused(root, "all: [sky, road, car, truck]", "at least two classes must occur")
@@ -104,7 +104,6 @@ def test_what_does_not_fit_the_data_is_refused(tmp_path):
         ("", ["must be classes with what becomes them"]),
         ("- 1", ["must be classes with what becomes them"]),
         ("3: road\n4: road", ["write them the other way round"]),
-        ("a: [3]\nb: [03]", ["b: 3 can become one class, found in a too"]),
         ("ignore: 1\nvoid: 2", ["must stand once"]),
         ("a: &x [1]", ["anchors"]),
         ("a: [", ["must be valid YAML"]),

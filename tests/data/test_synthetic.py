@@ -12,7 +12,12 @@ from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data import load_dataset, open_store, write_scenes
-from sweeper.data.synthetic import SCENES, draw, objects, parameters, parse_scene, spoil_labels
+from sweeper.data.label_maps import instance_ids
+from sweeper.data.synthetic import SCENES, draw, parameters, parse_scene, spoil_labels
+
+
+def objects(labels: np.ndarray) -> np.ndarray:
+    return instance_ids(labels, np.ones(labels.shape, dtype=bool))
 
 
 def share(text: str) -> float:

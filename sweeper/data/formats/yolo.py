@@ -141,11 +141,7 @@ def _target(place: Place, path: Path, data: dict[str, Any], entry: str) -> Path 
             except (OSError, ValueError):
                 continue
             if there and (candidate.is_dir() or candidate.suffix == ".txt"):
-                return (
-                    candidate.resolve()
-                    if candidate.is_symlink()
-                    else place.root / candidate.resolve().relative_to(place.root.resolve())
-                )
+                return place.root / candidate.resolve().relative_to(place.root.resolve())
     return None
 
 
