@@ -53,15 +53,15 @@ def command(
     (averaged, with BatchNorm statistics), in safetensors. model.py beside them loads them with
     segmentation-models-pytorch alone.
     """
+    from sweeper.deployment.export import export_study
     from sweeper.storage import open_storage
-    from sweeper.workflow.export import export_study
 
     made = export_study(
         open_storage(storage, create=False), study, out=out, cache=cache, onnx=onnx, huggingface=huggingface
     )
     registered = None
     if register is not None:
-        from sweeper.workflow.register import register_export
+        from sweeper.deployment.register import register_export
 
         registered = register_export(made, register, tracking_uri)
     if as_json:

@@ -17,7 +17,7 @@ from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
 from sweeper.core.records import TrainedOn
 from sweeper.core.text import count
-from sweeper.workflow.predict import Predictions, PredictOptions, Source, from_file, from_study, predict_images
+from sweeper.deployment.predict import Predictions, PredictOptions, Source, from_file, from_study, predict_images
 
 ON: dict[TrainedOn, str] = {
     "train": "the training images",

@@ -24,13 +24,13 @@ from sweeper.cli.documents import (
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
 from sweeper.core.document import Document
+from sweeper.deployment.predict import PredictionsDocument
 from sweeper.doctor.check import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
 from sweeper.losses.certification.checks import CertificationDocument
 from sweeper.report.compare import ComparisonDocument
 from sweeper.workflow.dry_run import PreviewDocument
-from sweeper.workflow.predict import PredictionsDocument
 from sweeper.workflow.status import StatusDocument
 from sweeper.workflow.studies import StudiesDocument
 

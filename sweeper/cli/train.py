@@ -20,8 +20,8 @@ from sweeper.core import paths
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Scores, TrainedOn
 from sweeper.core.text import count
+from sweeper.deployment.train import LONGER, Trained, TrainOptions, train_recommended
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
-from sweeper.workflow.train import LONGER, Trained, TrainOptions, train_recommended
 
 
 @click.command(cls=SweeperCommand)

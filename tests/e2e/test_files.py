@@ -19,7 +19,7 @@ from sweeper.core.errors import DataError, RequestError
 from sweeper.core.regular_files import open_regular, read_regular
 from sweeper.data import load_dataset
 from sweeper.data.cache import entries, hold
-from sweeper.workflow.predict import _is_prediction
+from sweeper.deployment.predict import _is_prediction
 from sweeper.workflow.request_checks import check_places
 from sweeper.workflow.settings import Settings
 from tests.support.folders import folder, mask

@@ -14,6 +14,7 @@ import yaml
 from sweeper.core.errors import StudyError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset, OwnLoss, Recommended
+from sweeper.deployment.export_examples import examples
 from sweeper.losses import FAMILIES, build_loss, equivalent, snippet
 from sweeper.losses.families import LIMITS
 from sweeper.losses.own_loss_module import check_own_loss
@@ -23,7 +24,6 @@ from sweeper.storage import differences
 from sweeper.study.same_loss import Question, measured
 from sweeper.training.worker import check_model
 from sweeper.workflow import own_losses
-from sweeper.workflow.export_examples import examples
 from sweeper.workflow.own_losses import declared_loss, with_own
 from tests.support import builders
 from tests.support.faking import new_plan

@@ -19,6 +19,7 @@ from sweeper.core.own_code import OwnCode, code_here, find_code, load_code
 from sweeper.core.own_metric import check_metric
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data import open_store
+from sweeper.deployment.export_code import model_code
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import OWN, register
@@ -30,7 +31,6 @@ from sweeper.training.model import build_model
 from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import read_record
-from sweeper.workflow.export_code import model_code
 from sweeper.workflow.own_losses import declaration
 from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import Settings

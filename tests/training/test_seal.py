@@ -15,15 +15,15 @@ from sweeper import storage as studies
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import final_path, weights_dir
 from sweeper.core.records import TrialSpec
+from sweeper.deployment.export import export_study
+from sweeper.deployment.export_code import model_code
+from sweeper.deployment.predict import from_file, from_study
+from sweeper.deployment.train import _same
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.training.load_weights import load_network
 from sweeper.training.weights_file import HEADER, SEAL, read_record
-from sweeper.workflow.export import export_study
-from sweeper.workflow.export_code import model_code
-from sweeper.workflow.predict import from_file, from_study
-from sweeper.workflow.train import _same
+from tests.deployment.test_export import keep, recommended_in
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
-from tests.workflow.test_export import keep, recommended_in
 
 
 @pytest.fixture

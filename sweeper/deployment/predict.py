@@ -22,11 +22,11 @@ from sweeper.data.decode import UnreadableFileError, quiet_pillow
 from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import shown
+from sweeper.deployment.recommended_network import Network, answer_of, network_of, point_of
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
 from sweeper.workflow.phases import Stop
-from sweeper.workflow.recommended_network import Network, answer_of, network_of, point_of
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

@@ -17,13 +17,13 @@ from sweeper.core.paths import weights_dir
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset
 from sweeper.data import divide
+from sweeper.deployment import train as final_trainings
+from sweeper.deployment.export import export_study
+from sweeper.deployment.recommended_network import answer_of, network_of
+from sweeper.deployment.train import Trained, TrainOptions, train_recommended
 from sweeper.training import final_training
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.weights_file import kept_weights, read_record
-from sweeper.workflow import train as final_trainings
-from sweeper.workflow.export import export_study
-from sweeper.workflow.recommended_network import answer_of, network_of
-from sweeper.workflow.train import Trained, TrainOptions, train_recommended
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.sweeping import Recorder

@@ -10,7 +10,6 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.records import Recommendation, Recommended, SweepRecord
 from sweeper.evidence.preferences import recommended_index
 from sweeper.storage import load_sweep
-from sweeper.study.training_list import Key
 from sweeper.training.weights_file import WeightsRecord, kept_weights
 from sweeper.workflow.conclude import conclude
 
@@ -42,7 +41,7 @@ class Answer(NamedTuple):
         return Calibration(slope=found.slopes[index], bias=found.biases[index])
 
     @property
-    def configuration(self) -> Key:
+    def configuration(self) -> tuple[object, ...]:
         """The loss, its coordinates and the learning rate."""
         return self.chosen.family, tuple(sorted(self.chosen.params.items())), self.chosen.lr
 

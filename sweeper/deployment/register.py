@@ -10,7 +10,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.training.weights_file import WeightsRecord, read_record
 
 if TYPE_CHECKING:
-    from sweeper.workflow.export import Exported
+    from sweeper.deployment.export import Exported
 
 
 def register_export(made: Exported, name: str, tracking_uri: str) -> str:

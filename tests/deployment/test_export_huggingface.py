@@ -18,14 +18,14 @@ from sweeper.core.own_code import OwnCode
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import Dataset
 from sweeper.data import open_store
+from sweeper.deployment.export_huggingface import FILES, model_card, write_folder
+from sweeper.deployment.recommended_network import Answer
 from sweeper.training.huggingface_folder import write_network
 from sweeper.training.load_weights import load_network
 from sweeper.training.weights_file import kept_weights
-from sweeper.workflow.export_huggingface import FILES, model_card, write_folder
-from sweeper.workflow.recommended_network import Answer
+from tests.deployment.test_export import trained
 from tests.report.test_report import CLEAR, recommended
 from tests.support import builders
-from tests.workflow.test_export import trained
 
 
 def recommends() -> Answer:

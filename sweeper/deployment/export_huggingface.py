@@ -7,12 +7,12 @@ from pathlib import Path
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import count
+from sweeper.deployment.export_code import model_code
+from sweeper.deployment.recommended_network import Answer
 from sweeper.report.card import Card, card_markdown, card_of, recipe_text
 from sweeper.report.facts import collect
 from sweeper.report.formatting import escape_md, fence, interval, number, one_line, table, unbroken
 from sweeper.training.weights_file import WeightsRecord, read_record
-from sweeper.workflow.export_code import model_code
-from sweeper.workflow.recommended_network import Answer
 
 FILES = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", "classes.txt", "predict.py")
 """What the folder holds."""

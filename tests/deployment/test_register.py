@@ -15,12 +15,12 @@ from mlflow.tracking import MlflowClient
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import Dataset
+from sweeper.deployment.export import Exported
+from sweeper.deployment.export_code import model_code
+from sweeper.deployment.register import register_export
 from sweeper.training.weights_file import kept_weights
-from sweeper.workflow.export import Exported
-from sweeper.workflow.export_code import model_code
-from sweeper.workflow.register import register_export
+from tests.deployment.test_export import trained
 from tests.support.tracked import begun, run_of
-from tests.workflow.test_export import trained
 
 NOTHING: dict[str, Any] = dict.fromkeys(Exported._fields)
 MADE = Exported(**{**NOTHING, "study": "registered", "family": "dice", "verdict": "clear_winner"})

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from sweeper.core.records import Recommended
+from sweeper.deployment.export_examples import examples
 from sweeper.losses import build_loss, snippet
 from sweeper.losses.snippet import Optimizer
-from sweeper.workflow.export_examples import examples
 from tests.support import builders
 
 STREET = builders.dataset(classes=builders.STREET)

@@ -11,13 +11,13 @@ import yaml
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import Recommended, SweepRecord
+from sweeper.deployment.export_code import model_code
+from sweeper.deployment.export_examples import EXAMPLES, examples
+from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
+from sweeper.deployment.export_huggingface import write_folder
+from sweeper.deployment.recommended_network import answer_of, network_of, point_of
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record, read_record
-from sweeper.workflow.export_code import model_code
-from sweeper.workflow.export_examples import EXAMPLES, examples
-from sweeper.workflow.export_huggingface import FILES as FOLDER_FILES
-from sweeper.workflow.export_huggingface import write_folder
-from sweeper.workflow.recommended_network import answer_of, network_of, point_of
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

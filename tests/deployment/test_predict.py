@@ -25,13 +25,13 @@ from sweeper.data import load_dataset, open_store
 from sweeper.data.image_files import find_images
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.variants import resized
+from sweeper.deployment.predict import PredictOptions, from_file, predict_images
 from sweeper.training import hardware
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe
 from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
-from sweeper.workflow.predict import PredictOptions, from_file, predict_images
 from tests.training.test_training import SMALL, spec
 
 Sweeper = Callable[..., tuple[int, str, str]]

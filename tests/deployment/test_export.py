@@ -23,6 +23,10 @@ from sweeper.core.events import Advanced, Job
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
+from sweeper.deployment import export
+from sweeper.deployment.export import export_study, space_text
+from sweeper.deployment.export_code import model_code
+from sweeper.deployment.predict import from_study
 from sweeper.losses import snippet
 from sweeper.space import load_space
 from sweeper.study.confirmation_specs import confirm_seed
@@ -32,11 +36,7 @@ from sweeper.training.onnx_file import write_onnx
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
 from sweeper.training.write_weights import save_weights
-from sweeper.workflow import export
 from sweeper.workflow.conclude import conclude
-from sweeper.workflow.export import export_study, space_text
-from sweeper.workflow.export_code import model_code
-from sweeper.workflow.predict import from_study
 from tests.support import builders
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
 from tests.training.test_training import SMALL, spec

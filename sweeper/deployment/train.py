@@ -18,13 +18,13 @@ from sweeper.core.text import count
 from sweeper.data.cache import hold
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_intact, open_store
+from sweeper.deployment.recommended_network import Answer, answer_of
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.phases import Stop
 from sweeper.workflow.prepare import Speaker, dataset_of
-from sweeper.workflow.recommended_network import Answer, answer_of
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What a finished study gives back: the recommended network trained to its end, exported, registered, applied."""
