@@ -34,13 +34,13 @@ def explain(
     if evidence is None or not evidence.finalists:
         return sentences
     binary = len(evidence.classes) == 2
-    sentences += [s for f in evidence.finalists if (s := _moved_point(f, binary))]
+    sentences += [s for f in evidence.finalists if (s := _moved_point(f, binary, evidence.scale.score))]
     sentences += [s for f in evidence.finalists if (s := _weight_in_words(f, imbalance or profile.imbalance))]
     pair = _pair(evidence, 0 if chosen is None else chosen)
     if pair is None:
         return sentences
     one, other = (evidence.finalists[i] for i in pair)
-    sentences += _threshold_part(one, other, binary)
+    sentences += _threshold_part(one, other, binary, evidence.scale.score)
     if binary:
         sentences += _precision_recall(one, other, evidence.classes[1])
     else:
@@ -78,7 +78,7 @@ def _profile_in_words(profile: ImbalanceProfile) -> str:
     )
 
 
-def _moved_point(finalist: FinalistEvidence, binary: bool) -> str | None:
+def _moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str | None:
     """Where a loss's best operating point lies away from the one everyone uses, and what that is worth."""
     if not finalist.points:
         return None
@@ -94,7 +94,8 @@ def _moved_point(finalist: FinalistEvidence, binary: bool) -> str | None:
     return (
         f"{finalist.family} reads best on validation at {what} {minus(f'{point:.2f}')} rather than "
         f"{default:g}{toward}; on "
-        f"test that is worth {signed(gain)} mIoU ({finalist.miou_at_default:.3f} to {finalist.miou.estimate:.3f})."
+        f"test that is worth {signed(gain)} {metric} "
+        f"({finalist.score_at_default:.3f} to {finalist.score.estimate:.3f})."
     )
 
 
@@ -110,7 +111,7 @@ def _weight_in_words(finalist: FinalistEvidence, imbalance: float) -> str | None
     )
 
 
-def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool) -> list[str]:
+def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool, metric: str) -> list[str]:
     """How much of the gap between two losses is their operating point."""
     tuned = one.score.estimate - other.score.estimate
     default = one.score_at_default - other.score_at_default
@@ -118,7 +119,7 @@ def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool
         return []
     at = "0.5" if binary else "τ = 0"
     return [
-        f"At {at} {one.family} and {other.family} would differ by {signed(default)} mIoU, at each one's own "
+        f"At {at} {one.family} and {other.family} would differ by {signed(default)} {metric}, at each one's own "
         f"operating point by {signed(tuned)}: {signed(default - tuned)} is the operating point, not the "
         "loss."
     ]

@@ -96,7 +96,8 @@ def comparison_text(compared: Sequence[Side], figure: str, ui_url: str) -> str:
         headline(compared),
         study_table(compared, ui_url),
         "Ordered by imbalance: background to foreground pixels of two classes, commonest to rarest class of more. Test "
-        "mIoU is of the recommended loss; it depends on the data, so compare gains and not mIoU between data sets.",
+        "mIoU is of the recommended loss; it depends on the data, so compare gains and not mIoU between data "
+        "sets. Gains are in what each study compares (`--metric`).",
         "## Gain over cross-entropy",
         *([gained] if gained else []),
         figure,
@@ -170,8 +171,8 @@ def legend(compared: Sequence[Side]) -> list[str]:
     levels = sorted({side.level(f) for side in compared for f in families(compared) if side.gain(f) is not None})
     at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}, by interim analysis"
     return [
-        f"Paired differences in test mIoU with their intervals at {at}; *better* and *worse* count intervals that lie "
-        f"on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was not."
+        f"Paired differences in the test score with their intervals at {at}; *better* and *worse* count intervals that "
+        f"lie on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was not."
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.core.records import Evidence
+from sweeper.core.records import Evidence, Scale
 from sweeper.core.records import ImbalanceProfile as Profile
 from sweeper.literature import STUDIES, Study, compare_with_literature, explain
 from sweeper.literature.compare import signed
@@ -228,6 +228,10 @@ def test_a_moved_threshold_is_told_with_what_it_is_worth() -> None:
         "cross_entropy reads best on validation at threshold 0.23 rather than 0.5: at 0.5 it marks too little" in text
     )
     assert "worth +0.030 mIoU (0.660 to 0.690)" in text
+    own = {"own_score": found.finalists[1].miou.model_copy(update={"estimate": 0.5}), "own_score_at_default": 0.45}
+    finalists = (found.finalists[0], found.finalists[1].model_copy(update=own))
+    other = found.model_copy(update={"finalists": finalists, "scale": Scale(score="CC-Dice")})
+    assert "worth +0.050 CC-Dice (0.450 to 0.500)" in explained(other)
     assert "dice reads best" not in text or "dice reads best on validation at threshold 0.50" in text
     assert (
         "At 0.5 dice and cross_entropy would differ by +0.030 mIoU, at each one's own operating point by +0.010" in text

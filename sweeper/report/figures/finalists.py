@@ -108,10 +108,10 @@ def finalists(facts: Facts) -> Drawn | str:
     for row in safe:
         axes.axhspan(row - 0.42, row + 0.42, color=GREEN, alpha=BAND / 2, lw=0, zorder=0)
     axes.set_xlabel(f"test {facts.metric}")
-    text = f"Dots: means over the seeds. Lines: {level(0.95)} intervals. "
-    text += "Ticks: single seeds. " if dots else ""
+    text = f"Dots: means over the seeds. Lines: {level(0.95)} intervals."
+    text += " Ticks: single seeds." if dots else ""
     if of_miou:
-        text += f"Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
+        text += f" Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
         text += ", the dashed line." if near else ", far to the left of this axis."
     if safe:
         which = "Each on green costs" if len(safe) > 1 else "The one on green costs"
@@ -168,7 +168,7 @@ def per_class_iou(facts: Facts) -> Drawn | str:
 
 
 def curves(facts: Facts) -> Drawn | str:
-    """Validation mIoU of the confirmation trainings by step: mean over the seeds, range as a band."""
+    """Validation objective of the confirmation trainings by step: mean over the seeds, range as a band."""
     lines = [(f, *_curve(confirmations(facts, f))) for f in facts.finalists]
     lines = [line for line in lines if len(line[1])]
     if not lines:
@@ -183,7 +183,7 @@ def curves(facts: Facts) -> Drawn | str:
         axes.plot(steps, values.mean(axis=0), color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=label,
                   zorder=4 if finalist is facts.chosen else 3 if finalist is facts.rival else 2)  # fmt: skip
     axes.set_xlabel("training step")
-    axes.set_ylabel("validation mIoU")
+    axes.set_ylabel(f"validation {facts.objective}")
     legend(axes, 3)
     rising = [f"{code(finalist_name(facts, f))} {signed(f.still_rising)}" for f, *_ in lines]
     seeds = sorted({len(values) for *_, values in lines})
@@ -191,8 +191,9 @@ def curves(facts: Facts) -> Drawn | str:
     banded = [code(finalist_name(facts, f)) for f, *_ in lines if f in (facts.chosen, facts.rival)]
     band = f", for {listed(banded)} with a band from the lowest to the highest seed" if banded and seeds[-1] > 1 else ""
     text = (
-        f"Validation mIoU of the confirmation trainings: mean over {of}{band}. Gained over the last quarter of the "
-        f"steps: {listed(rising)}.{_part_text([run for f, *_ in lines for run in confirmations(facts, f)])}"
+        f"Validation {facts.objective} of the confirmation trainings: mean over {of}{band}. Gained over the last "
+        f"quarter of the steps: {listed(rising)}."
+        f"{_part_text([run for f, *_ in lines for run in confirmations(facts, f)])}"
     )
     return Drawn(figure, text, "Learning curves of the confirmation trainings")
 
@@ -207,7 +208,7 @@ def _part_text(runs: Sequence[TrialResult]) -> str:
 
 
 def _curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
-    """Steps (S,) and mIoU (seeds, S), at the steps where every evaluated training was evaluated."""
-    known = [{e.step: e.part_miou for e in trial.evaluations} for trial in trials if trial.evaluations]
+    """Steps (S,) and the objective (seeds, S), at the steps where every evaluated training was evaluated."""
+    known = [{e.step: e.part_value for e in trial.evaluations} for trial in trials if trial.evaluations]
     shared = sorted(set.intersection(*(set(k) for k in known))) if known else []
     return np.array(shared), np.array([[k[step] for step in shared] for k in known])

@@ -25,7 +25,7 @@ MOST = 24
 
 
 def gains(compared: Sequence[Side]) -> Drawn | str:
-    """Paired difference in test mIoU to cross-entropy with its interval, studies ordered by imbalance."""
+    """Paired difference in the test score to cross-entropy with its interval, studies ordered by imbalance."""
     shown = families(compared)
     drawn = [side for side in compared if any(side.gain(f) is not None for f in shown)]
     if not drawn:
@@ -53,13 +53,13 @@ def gains(compared: Sequence[Side]) -> Drawn | str:
     axes.set_xticks(range(len(drawn)), labels=names if len(drawn) <= 8 else [side.label for side in drawn])
     axes.set_xlim(-0.5, len(drawn) - 0.5)
     axes.set_xlabel("data set and its imbalance, from the mildest to the severest")
-    axes.set_ylabel("test mIoU gained over cross-entropy")
+    axes.set_ylabel("test score gained over cross-entropy")
     legend(axes, 3)
     known = [(g, f, side) for f in shown for side in drawn if (g := side.gain(f)) is not None]
     best, family, where = max(known, key=lambda entry: entry[0].estimate)
     text = (
         f"Above the line a loss is better than cross-entropy on that data set; the grey band is the margin of "
-        f"±{number(rope)} mIoU within which a difference does not matter. The largest gain is {code(family)}'s on "
+        f"±{number(rope)} within which a difference does not matter. The largest gain is {code(family)}'s on "
         f"{where.label}, {number(best.estimate)}. Points of one column saw the same test images."
     )
     if left_out:
