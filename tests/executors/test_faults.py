@@ -25,11 +25,10 @@ from sweeper.core.events import Advanced, Job, Lost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.data import open_store
-from sweeper.executors import process_executor, worker_process
+from sweeper.executors import processes, worker_process
 from sweeper.executors import start_process as launch
 from sweeper.executors.inline import InlineBackend, InlineExecutor
-from sweeper.executors.process_executor import ProcessExecutor
-from sweeper.executors.processes import ProcessBackend
+from sweeper.executors.processes import ProcessBackend, ProcessExecutor
 from sweeper.executors.watchdog import Watchdog
 from sweeper.study.loop import drive
 from sweeper.study.search import Search
@@ -445,7 +444,7 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_process, "_serve", faulty.second_place_is_broken)
-    monkeypatch.setattr(process_executor, "FAILURES", 2)
+    monkeypatch.setattr(processes, "FAILURES", 2)
     monkeypatch.chdir(tmp_path)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
     log = list[str]()
