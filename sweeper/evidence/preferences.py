@@ -28,16 +28,14 @@ from sweeper.core.records import (
     Recommendation,
     TrialResult,
 )
+from sweeper.evidence.bootstrap import REPLICATES, mean_interval, resample_sums
 from sweeper.evidence.decision_rule import has_learned
 from sweeper.evidence.intervals import (
     LEVEL,
-    REPLICATES,
     Counts,
     Floats,
     image_table,
-    mean_interval,
     paired_interval,
-    resample_sums,
 )
 from sweeper.evidence.other_metrics import Measure, measures
 from sweeper.evidence.replicates import Replicate, by_seed, image_units, united

@@ -9,16 +9,15 @@ from scipy.stats import t as student
 from sweeper.core import metrics
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import Collapse, Evidence, Interval, TrialResult, Verdict
+from sweeper.evidence.bootstrap import mean_interval, resample_sums
 from sweeper.evidence.caveats import FEW_IMAGES, caveats
 from sweeper.evidence.intervals import (
     ImageTable,
     critical_value,
     half_width,
     image_table,
-    mean_interval,
     negated,
     paired_interval,
-    resample_sums,
     variance_parts,
 )
 from sweeper.evidence.paired_comparisons import last_quarter_gain, weigh
