@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.records import Collapse, Scores, Task, TrainedOn
+from sweeper.core.records import Collapse, MissControl, Scores, Task, TrainedOn
 
 
 class ErrorRow(Record):
@@ -105,6 +105,8 @@ class TrainingDocument(Document):
     """On the test images, where these were left out; seen once more, and no new confirmation."""
     test_images: int
     collapse: Collapse
+    misses: MissControl | None = None
+    """What the operating point keeps, with `--miss-at-most`."""
 
 
 class CachedRow(Record):

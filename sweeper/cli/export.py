@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand
+from sweeper.cli.options import SweeperCommand, miss_option
 from sweeper.cli.settings_options import setting
 from sweeper.core import paths
+from sweeper.core.records import MissLimit
 
 
 @click.command(cls=SweeperCommand)
@@ -24,6 +25,7 @@ from sweeper.core import paths
     show_default=True,
     help="That of the sweep: the weights are kept beside it.",
 )
+@miss_option()
 @click.option(
     "--onnx", is_flag=True, help="Write the network as model.onnx, too (needs the extra `onnx`), compared with torch."
 )
@@ -41,6 +43,7 @@ def command(
     storage: str,
     out: Path,
     cache: Path,
+    limit: MissLimit | None,
     onnx: bool,
     huggingface: bool,
     register: str | None,
@@ -57,7 +60,13 @@ def command(
     from sweeper.storage import open_storage
 
     made = export_study(
-        open_storage(storage, create=False), study, out=out, cache=cache, onnx=onnx, huggingface=huggingface
+        open_storage(storage, create=False),
+        study,
+        out=out,
+        cache=cache,
+        onnx=onnx,
+        huggingface=huggingface,
+        limit=limit,
     )
     registered = None
     if register is not None:

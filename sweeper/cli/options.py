@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from sweeper.core.redact import remember_words
+
+if TYPE_CHECKING:
+    from sweeper.core.records import MissLimit
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
@@ -82,6 +85,28 @@ def note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def miss_option() -> Decorator:
+    """`--miss-at-most`."""
+    return click.option(
+        "--miss-at-most",
+        "limit",
+        metavar="[CLASS=]SHARE",
+        callback=_limit,
+        help="Decide so that of an average image with CLASS at most this share of it is missed (10%, crack=10%).",
+    )
+
+
+def _limit(_context: click.Context, _option: click.Parameter, value: str | None) -> MissLimit | None:
+    if value is None:
+        return None
+    from sweeper.core.records import MissLimit  # loads numpy
+
+    try:
+        return MissLimit.read(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def json_option() -> Decorator:

@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
-from sweeper.core.records import TrainedOn
+from sweeper.core.records import MissLimit, TrainedOn
 from sweeper.core.text import count
 from sweeper.deployment.predict import Predictions, PredictOptions, Source, from_file, from_study, predict_images
 
@@ -45,6 +45,7 @@ ON: dict[TrainedOn, str] = {
     type=click.FloatRange(-100, 100),
     help="Threshold (two classes) or τ (more).  [default: the recommended one]",
 )
+@miss_option()
 @click.option(
     "--probabilities", is_flag=True, help="Write these too: a 16-bit PNG for two classes, else a file for numpy."
 )
@@ -65,6 +66,7 @@ def command(
     out: Path,
     weights: Path | None,
     point: float | None,
+    limit: MissLimit | None,
     probabilities: bool,
     device: str,
     overwrite: bool,
@@ -82,6 +84,8 @@ def command(
     sweeper predict STUDY new/ --out answers
     sweeper predict --weights model.safetensors 'new/**/*.png' --out answers
     """
+    if point is not None and limit is not None:
+        raise click.UsageError("--point and --miss-at-most both set the operating point; give one of them")
     display = PlainDisplay()
     options = PredictOptions(out=out, device=device, point=point, probabilities=probabilities, overwrite=overwrite)
     with StopRequest(display.warn, "predicted", whole=True) as stop, redirect_stdout(sys.stderr):
@@ -94,9 +98,9 @@ def command(
                 )
             from sweeper.storage import open_storage
 
-            source = from_study(open_storage(storage, create=False, warn=display.warn), study, cache)
+            source = from_study(open_storage(storage, create=False, warn=display.warn), study, cache, limit)
         else:
-            source, images = from_file(weights), list(study_and_images)
+            source, images = from_file(weights, limit), list(study_and_images)
         with Bar("predicting") as bar:
             made = predict_images(source, images, options, stop=stop, progress=bar.update)
     click.echo(json.dumps(made.document.document, indent=2) if as_json else _text(made, source, out))
@@ -116,6 +120,8 @@ def _text(made: Predictions, source: Source, out: Path) -> str:
         f"Network: {record.spec.family}, from {what}{of}: {record.spec.steps:,} steps on {ON[record.on]}; {point}",
         f"Weights: {source.network.path}",
     ]
+    if document.misses is not None:
+        lines.append(f"Limit:   it {document.misses.promise}, expected of images like the study's")
     if made.written:
         lines.append(f"Masks:   {count(made.written, 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}")
         for number, name in enumerate(record.classes):

@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.settings_options import setting
+from sweeper.core.records import MissLimit
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("studies", metavar="STUDY...", nargs=-1, required=True, shell_complete=study_names)
+@miss_option()
 @click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
 @setting("storage")
 @setting("out")
@@ -22,6 +24,7 @@ from sweeper.cli.settings_options import setting
 def command(
     studies: tuple[str, ...],
     *,
+    limit: MissLimit | None,
     compare: bool,
     storage: str,
     out: Path,
@@ -37,12 +40,14 @@ def command(
 
     if len(studies) > 1 and not compare:
         raise click.UsageError(f"one STUDY must be named, got {len(studies)}; --compare sets them side by side")
+    if compare and limit is not None:
+        raise click.UsageError("--miss-at-most is a limit of one study's network; leave --compare out")
     check_writable(out)
     opened = open_storage(storage, create=False)
     if compare:
         compared = compare_studies(opened, studies, out=out, ui_url=ui_url)
         document, text = compared.paths.document, comparison_text(compared)
     else:
-        outcome = report_study(opened, studies[0], out=out, ui_url=ui_url)
+        outcome = report_study(opened, studies[0], out=out, ui_url=ui_url, limit=limit)
         document, text = outcome.paths.recommendation, answer_text(outcome)
     click.echo(json.dumps(json.loads(document.read_text("utf-8")), indent=2) if as_json else text)

@@ -12,13 +12,13 @@ from typing import get_args
 import click
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core import paths
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Scores, TrainedOn
+from sweeper.core.records import MissLimit, Scores, TrainedOn
 from sweeper.core.text import count
 from sweeper.deployment.train import LONGER, Trained, TrainOptions, train_recommended
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
@@ -42,6 +42,7 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 @click.option(
     "--seed", type=click.IntRange(0, MOST_SEED), help="Of weights, batches and crops.  [default: the study's]"
 )
+@miss_option()
 @click.option("--data", help="Where the study's images are now.  [default: where the study read them]")
 @setting("images", default="as the study read them")
 @setting("masks", default="as the study read them")
@@ -67,6 +68,7 @@ def command(
     steps: int | None,
     epochs: int | None,
     seed: int | None,
+    limit: MissLimit | None,
     data: str | None,
     images: str | None,
     masks: str | None,
@@ -100,6 +102,7 @@ def command(
         seed=seed,
         device=device,
         precision=precision,
+        limit=limit,
         overwrite=overwrite,
     )
     display = PlainDisplay()

@@ -10,12 +10,12 @@ import yaml
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
-from sweeper.core.records import Recommended, SweepRecord
+from sweeper.core.records import MissLimit, Recommended, SweepRecord
 from sweeper.deployment.export_code import model_code
 from sweeper.deployment.export_examples import EXAMPLES, examples
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
-from sweeper.deployment.recommended_network import answer_of, network_of, point_of
+from sweeper.deployment.recommended_network import answer_of, controlled, network_of, point_of
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record, read_record
 
@@ -53,7 +53,14 @@ class Exported(NamedTuple):
 
 
 def export_study(
-    storage: RDBStorage, name: str, *, out: Path, cache: Path, onnx: bool = False, huggingface: bool = False
+    storage: RDBStorage,
+    name: str,
+    *,
+    out: Path,
+    cache: Path,
+    onnx: bool = False,
+    huggingface: bool = False,
+    limit: MissLimit | None = None,
 ) -> Exported:
     """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and more if asked.
 
@@ -64,15 +71,24 @@ def export_study(
         cache: folder of the decoded data, beside which a sweep keeps weights.
         onnx: whether the network is wanted as `model.onnx`, too.
         huggingface: whether it is wanted as a folder `huggingface/` with a model card, too.
+        limit: decides about the operating point, where it is given.
 
     Raises:
         StudyError: if there is no such study.
         SweeperError: if no loss is recommended, a file cannot be written, the network is asked for in another form and
             there is none, or ONNX would answer otherwise.
-        UsageError: if kept weights are not as they were written, ONNX is asked for and not installed, or the folder and
-            the network is the user's own.
+        UsageError: if kept weights are not as they were written, the limit cannot be kept, ONNX is asked for and not
+            installed, or the folder and the network is the user's own.
     """
     answer = answer_of(storage, name, "export")
+    kept = network_of(answer, weights_dir(cache, name))
+    if limit is not None:
+        if kept is None:
+            raise SweeperError(
+                f"--miss-at-most is a limit of one network, and none of study {name!r} is kept on this machine; "
+                f"`sweeper train {name}` trains one, --cache names the sweep's folder"
+            )
+        answer = controlled(answer, kept, limit)
     sweep, found, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
     try:
@@ -88,8 +104,9 @@ def export_study(
             for file, text in texts.items():
                 (made / "examples" / file).write_text(text, "utf-8")
             weights, megabytes, apart = None, None, None
-            if (kept := network_of(answer, weights_dir(cache, name))) is not None:
-                record = kept.record.model_copy(update={"point": point_of(answer, kept)})
+            if kept is not None:
+                point, misses = point_of(answer, kept)
+                record = kept.record.model_copy(update={"point": point, "misses": misses})
                 weights = made / "model.safetensors"
                 copy_with_record(kept.path, record, weights)
                 (made / "model.py").write_text(model_code(record), "utf-8")

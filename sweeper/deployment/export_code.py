@@ -94,10 +94,10 @@ def model_code(record: WeightsRecord) -> str:
         f"STD = torch.tensor({list(record.std)!r}).view(-1, 1, 1)",
     ]
     if binary:
-        constants.append(f"THRESHOLD = {record.point!r}  # chosen on validation images")
+        constants.append(f"THRESHOLD = {record.point!r}  # {record.point_from}")
         answer = "return (logits[:, 0] >= math.log(THRESHOLD / (1 - THRESHOLD))).long()"
     else:
-        constants.append(f"TAU = {record.point!r}  # chosen on validation images")
+        constants.append(f"TAU = {record.point!r}  # {record.point_from}")
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
     if record.calibration is not None:

@@ -15,17 +15,18 @@ from sweeper.core.calibration import Calibration
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import weights_dir
-from sweeper.core.records import Task, TrainedOn
+from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
 from sweeper.core.regular_files import read_regular
 from sweeper.core.text import count
 from sweeper.data.decode import UnreadableFileError, quiet_pillow
 from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import shown
-from sweeper.deployment.recommended_network import Network, answer_of, network_of, point_of
+from sweeper.deployment.recommended_network import Network, answer_of, controlled, network_of, point_of
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
+from sweeper.workflow.miss_limit import of_weights
 from sweeper.workflow.phases import Stop
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class PredictionsDocument(Document):
     """Two classes: slope and bias of the logits in the files of probabilities, where they are known."""
     probability_threshold: float | None = None
     """The same threshold in those files, which hold calibrated probabilities then."""
+    misses: MissControl | None = None
+    """What that point keeps, where `--miss-at-most` was given here or to `sweeper train`."""
     classes: tuple[PredictedClass, ...]
     images: tuple[PredictedImage, ...]
     unreadable: tuple[UnreadableImage, ...]
@@ -110,6 +113,8 @@ class Source(NamedTuple):
     point: float
     """Operating point: a threshold (binary) or τ."""
     study: str | None
+    misses: MissControl | None = None
+    """What the point keeps."""
 
 
 class PredictOptions(Record):
@@ -133,15 +138,15 @@ class Predictions(NamedTuple):
     """File and reason of each image that could not be read."""
 
 
-def from_study(storage: RDBStorage, name: str, cache: Path) -> Source:
+def from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> Source:
     """The network that a study recommends, at the operating point that it recommends.
 
-    A network of `sweeper train` has its own point, which that command chose.
+    A network of `sweeper train` has its own point, which that command chose. With a limit it is the one that keeps it.
 
     Raises:
         StudyError: if there is no such study.
         SweeperError: if it recommends nothing, or none of its networks is kept on this machine.
-        UsageError: if a kept network is not as it was written.
+        UsageError: if a kept network is not as it was written, or cannot keep the limit.
     """
     answer = answer_of(storage, name, "predict with")
     network = network_of(answer, weights_dir(cache, name))
@@ -150,17 +155,21 @@ def from_study(storage: RDBStorage, name: str, cache: Path) -> Source:
             f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept beside {cache}; "
             f"`sweeper train {name}` trains one, --cache names the sweep's folder, --weights FILE another network"
         )
-    return Source(network, point_of(answer, network), name)
+    if limit is not None:
+        answer = controlled(answer, network, limit)
+    point, misses = point_of(answer, network)
+    return Source(network, point, name, misses)
 
 
-def from_file(path: Path) -> Source:
-    """The network of a file of weights, at the operating point that its header holds.
+def from_file(path: Path, limit: MissLimit | None = None) -> Source:
+    """The network of a file of weights, at the operating point that its header holds, or that keeps the limit.
 
     Raises:
-        UsageError: if it is no file of weights that sweeper wrote, or is not as it was written.
+        UsageError: if it is no file of weights that sweeper wrote, is not as it was written, or cannot keep the limit.
     """
     record = read_record(path)
-    return Source(Network(path, record), record.point, None)
+    misses = record.misses if limit is None else of_weights(record, limit)
+    return Source(Network(path, record), record.point if misses is None else misses.point, None, misses)
 
 
 def predict_images(
@@ -355,6 +364,7 @@ def _document(
         tau=point if record.task == "multiclass" else None,
         calibration=record.calibration,
         probability_threshold=_calibrated(point, record.calibration) if record.task == "binary" else None,
+        misses=source.misses if source.misses is not None and source.misses.point == point else None,
         classes=tuple(
             PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
             for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.core.calibration import Calibration
 from sweeper.core.errors import SweeperError
-from sweeper.core.records import Recommendation, Recommended, SweepRecord
+from sweeper.core.records import MissControl, MissLimit, Recommendation, Recommended, SweepRecord
 from sweeper.evidence.preferences import recommended_index
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import WeightsRecord, kept_weights
-from sweeper.workflow.conclude import conclude
+from sweeper.workflow.conclude import conclude, with_control
+from sweeper.workflow.miss_limit import of_confirmation, of_weights
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -53,9 +54,26 @@ class Network(NamedTuple):
     record: WeightsRecord
 
 
-def point_of(answer: Answer, network: Network) -> float:
-    """Where the network is used: at the recommended operating point; a final training has its own, chosen for it."""
-    return network.record.point if network.record.spec.purpose == "final" else answer.point
+def point_of(answer: Answer, network: Network) -> tuple[float, MissControl | None]:
+    """Where the network is used, and what that keeps: at the recommended operating point; a final training has its own,
+    chosen for it, unless a limit of misses was asked for."""
+    asked, record = answer.recommendation.misses, network.record
+    if record.spec.purpose == "final" and asked is None:
+        return record.point, record.misses
+    return answer.point, asked
+
+
+def controlled(answer: Answer, network: Network, limit: MissLimit) -> Answer:
+    """The answer at the operating point of this network that keeps the limit.
+
+    Raises:
+        UsageError: if it cannot be kept, or the network has no answers on images that it was not trained on.
+    """
+    final = network.record.spec.purpose == "final"
+    misses = of_weights(network.record, limit) if final else of_confirmation(answer.sweep, answer.chosen, limit)
+    found = with_control(answer.sweep, answer.recommendation, misses)
+    assert found.recommended is not None
+    return Answer(answer.sweep, found, found.recommended)
 
 
 def answer_of(storage: RDBStorage, name: str, purpose: str) -> Answer:

@@ -81,7 +81,7 @@ def _description(made: Exported, record: WeightsRecord) -> str:
         f"{_network(record)}, trained with `{record.spec.family}` for {record.spec.steps:,} steps by "
         f"sweeper (study {made.study}, {made.verdict.replace('_', ' ')}). Classes: {classes}.\n\n"
         f"Input: images (N, {record.channels}, H, W) float32 with values from 0 to {record.full_scale}, of any size. "
-        f"Output: scores from 0 to 1; {rule}: the operating point that was chosen on validation images is inside."
+        f"Output: scores from 0 to 1; {rule}: the operating point is inside ({record.point_from})."
     )
 
 

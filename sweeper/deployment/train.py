@@ -13,16 +13,30 @@ from sweeper.core.calibration import Calibration
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import CACHE, STORAGE, checkpoint_path, checkpoints_dir, final_path, weights_dir
 from sweeper.core.recipe import Precision, Recipe
-from sweeper.core.records import Collapse, Conditions, Dataset, Scores, Split, Task, TrainedOn, TrialSpec
+from sweeper.core.records import (
+    Collapse,
+    Conditions,
+    Dataset,
+    HeldOut,
+    MissControl,
+    MissLimit,
+    Scores,
+    Split,
+    Task,
+    TrainedOn,
+    TrialSpec,
+)
 from sweeper.core.text import count
 from sweeper.data.cache import hold
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_intact, open_store
 from sweeper.deployment.recommended_network import Answer, answer_of
+from sweeper.evidence.miss_control import control
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import read_record
+from sweeper.workflow.miss_limit import check_limit, held_out
 from sweeper.workflow.phases import Stop
 from sweeper.workflow.prepare import Speaker, dataset_of
 from sweeper.workflow.settings import Settings
@@ -59,6 +73,8 @@ class TrainOptions(Record):
     device: str = "auto"
     precision: Precision | None = None
     """None = the study's, where a CPU computes in it natively; what a GPU computes natively."""
+    limit: MissLimit | None = None
+    """Of what is missed; decides about the operating point."""
     overwrite: bool = False
 
 
@@ -89,6 +105,8 @@ class Trained(NamedTuple):
     test_images: int
     collapse: Collapse
     """On the images that were left out; `none` where there are none."""
+    misses: MissControl | None = None
+    """What the operating point keeps, where that was asked for."""
 
 
 def train_recommended(
@@ -119,6 +137,8 @@ def train_recommended(
     """
     answer = answer_of(storage, name, "train")
     conditions, images, split = _conditions(answer, options, speaker)
+    if options.limit is not None:
+        check_limit(options.limit, conditions.dataset, () if options.on == "all" else split.test)
     spec = _spec(answer, conditions, options, len(images))
     folder = weights_dir(options.cache, name)
     for place in (folder, checkpoints_dir(options.cache, name)):
@@ -129,6 +149,8 @@ def train_recommended(
         raise UsageError(
             f"{target} is there already: the same was trained before; "
             "--overwrite trains it again, --steps, --seed or --on another one"
+            + " (predict and export take --miss-at-most, too)"
+            * (options.limit is not None)
         )
     from sweeper.training.hardware import probe, settle_numerics, settle_process
 
@@ -154,10 +176,20 @@ def train_recommended(
         )
         stop.defer()
         _run(training, spec, checkpoint, stop=stop, progress=progress)
-        found = _scored(training, answer, conditions, options.on, split)
+        found = _scored(training, answer, conditions, options, split)
         collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
-        training.save_weights(target, found.point, options.on, collapse, found.calibration)
+        training.save_weights(
+            target,
+            found.point,
+            options.on,
+            collapse,
+            found.calibration,
+            held_out=found.held_out,
+            misses=found.misses,
+        )
         checkpoint.unlink(missing_ok=True)
+        if found.refused:
+            raise SweeperError(f"{found.refused}. The network is kept, at its usual operating point: {target}")
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import out_of_memory
         from sweeper.training.hardware import no_deterministic_form
@@ -196,6 +228,7 @@ def train_recommended(
         test=None if found.test is None else found.test.scores,
         test_images=len(split.test) if found.test is not None else 0,
         collapse=collapse,
+        misses=found.misses,
     )
 
 
@@ -322,14 +355,21 @@ class _Found(NamedTuple):
     val: Scored | None
     test: Scored | None
     calibration: Calibration | None
+    held_out: HeldOut | None = None
+    misses: MissControl | None = None
+    refused: str = ""
+    """Why no operating point keeps the limit of misses."""
 
 
-def _scored(training: FinalTraining, answer: Answer, conditions: Conditions, on: TrainedOn, split: Split) -> _Found:
+def _scored(
+    training: FinalTraining, answer: Answer, conditions: Conditions, options: TrainOptions, split: Split
+) -> _Found:
     """The operating point, and what the network reads on the images that it was not trained on.
 
     Raises:
         SweeperError: if its answer is not finite.
     """
+    on, limit = options.on, options.limit
     recommended = "recommended by the study (no validation image was left to choose it on)"
     val = test = None
     point, source = answer.point, recommended
@@ -342,7 +382,21 @@ def _scored(training: FinalTraining, answer: Answer, conditions: Conditions, on:
         point = test.point
     if val is test is None and not training.finite:
         raise _diverged(None, training.step)
-    return _Found(point, source, val, test, answer.calibration if val is None else val.calibration)
+    plain = _Found(point, source, val, test, answer.calibration if val is None else val.calibration)
+    if test is None:
+        return plain
+    plain = plain._replace(held_out=held_out(conditions.dataset, test.counts))
+    if limit is None:
+        return plain
+    from sweeper.training.final_training import read_at
+
+    assert plain.held_out is not None
+    try:
+        misses = control(plain.held_out, limit, conditions.dataset.classes, point)
+    except UsageError as error:
+        return plain._replace(refused=str(error))
+    val, test = (None if s is None else read_at(s.counts, misses.point) for s in (val, test))
+    return plain._replace(point=misses.point, point_from=f"which {misses.promise}", val=val, test=test, misses=misses)
 
 
 def _score(training: FinalTraining, images: Sequence[int], point: float | None) -> Scored:

@@ -11,6 +11,7 @@ from sweeper.core.records import (
     AnalysisTaken,
     ImbalanceProfile,
     InterimAnalysis,
+    MissControl,
     Recommended,
     Regret,
     SameLoss,
@@ -223,6 +224,8 @@ class RecommendationDocument(Document):
     """Everything about a training but its loss."""
     recommended: Recommended | None
     """The loss to train with; null only for the verdict `none`."""
+    misses: MissControl | None
+    """What decides about the operating point, with `--miss-at-most`."""
     held_out: bool
     """False where the search saw the images that the finalists were scored on."""
     folds: int | None

@@ -129,6 +129,7 @@ def recommendation_json(
         ),
         recipe=sweep.conditions.recipe,
         recommended=recommendation.recommended,
+        misses=recommendation.misses,
         held_out=sweep.conditions.folds is None,
         folds=sweep.conditions.folds,
         split=None if split is None else {side: tuple(stems) for side, stems in split.items()},

@@ -40,6 +40,7 @@ def snippet(
     optimizer: Optimizer | None = None,
     image_frequencies: Sequence[float] | None = None,
     each: tuple[float, float] | None = None,
+    point_from: str = "was chosen on validation images",
 ) -> str:
     """Code that runs when pasted: the loss in `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step,
     steps)`, and `predict(logits)`.
@@ -59,6 +60,7 @@ def snippet(
             which crops `criterion` is for. None = the same as `class_frequencies`.
         each: slope and bias that calibrate the logits, for `predict_each`, which maximises each image's expected Dice
             (binary tasks). None = without it.
+        point_from: what is said of the operating point.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -96,7 +98,7 @@ def snippet(
             f"# {', '.join(names)}{more}, {IGNORE} = ignored",
             "# loss = criterion(logits, target)",
             *_optimizer(optimizer),
-            *_predict(task, point, image_frequencies or class_frequencies),
+            *_predict(task, point, image_frequencies or class_frequencies, point_from),
             *(_predict_each(*each) if each is not None and task == "binary" else []),
             "",
         ]
@@ -127,12 +129,12 @@ def _optimizer(found: Optimizer | None) -> list[str]:
     ]
 
 
-def _predict(task: Task, point: float | None, class_frequencies: Sequence[float] | None) -> list[str]:
+def _predict(task: Task, point: float | None, class_frequencies: Sequence[float] | None, point_from: str) -> list[str]:
     """A function that turns logits into labels at the operating point."""
     if point is None:
         return []
     if task == "binary":
-        text = "1 where foreground, (N, H, W); the threshold was chosen on validation images."
+        text = f"1 where foreground, (N, H, W); the threshold {point_from}."
         answer = f"(torch.sigmoid(logits)[:, 0] >= {point:.3g}).long()"
         return ["", "", "def predict(logits):", f'    """{text}"""', f"    return {answer}"]
     if point == 0 or class_frequencies is None:
@@ -153,7 +155,7 @@ def _predict(task: Task, point: float | None, class_frequencies: Sequence[float]
         "",
         "",
         "def predict(logits):",
-        f'    """Class of each pixel, (N, H, W), logits adjusted by τ = {point:g} as chosen on validation images."""',
+        f'    """Class of each pixel, (N, H, W), logits adjusted by τ = {point:g}, which {point_from}."""',
         f"    return (logits {sign} {abs(point):g} * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)",
     ]
 

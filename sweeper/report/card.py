@@ -78,7 +78,7 @@ def card_of(facts: Facts) -> Card:
     rows = [
         Row("Use", _settings(facts, recommended)),
         *_gains(facts),
-        *_decision(facts),
+        *(_misses(facts) or _decision(facts)),
         Row("Confidence", _confidence(facts)),
         Row("Holds for", _holds_for(facts)),
     ]
@@ -160,6 +160,8 @@ def _answer(facts: Facts, recommended: Recommended) -> str:
 def _settings(facts: Facts, recommended: Recommended) -> str:
     parts = [f"`{name}` {significant(value)}" for name, value in recommended.params.items()]
     parts.append(f"learning rate {significant(recommended.lr)}")
+    if facts.recommendation.misses is not None:
+        return " · ".join([f"`{recommended.family}`", *parts])
     if recommended.threshold is not None:
         parts.append(f"threshold {number(recommended.threshold, 2)}{_edge(facts)}")
     if recommended.tau is not None:
@@ -177,6 +179,16 @@ def _decision(facts: Facts) -> list[Row]:
     if gain.low > 0:
         return [Row("Decide with", f"the threshold; if images count one by one, `predict_each`: {told}")]
     return [Row("Decide with", f"the threshold; one for each image (RankDice) gains {told}")]
+
+
+def _misses(facts: Facts) -> list[Row]:
+    """The operating point that keeps a limit of misses, where that was asked for, and what it costs."""
+    found = facts.recommendation.misses
+    if found is None:
+        return []
+    cost = f"; precision {number(found.precision, 2)} instead of {number(found.precision_before, 2)}"
+    text = f"{facts.point_name} {found.point:.3g} (without the limit {found.before:.3g}): {found.promise}"
+    return [Row("Decide with", text + cost * (found.point != found.before))]
 
 
 def _edge(facts: Facts) -> str:

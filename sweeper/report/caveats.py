@@ -8,6 +8,7 @@ from sweeper.core.provenance import trained_by
 from sweeper.core.text import count, listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.caveats import caveats as evidence_caveats
+from sweeper.evidence.miss_control import sentences
 from sweeper.report.card import recipe_text
 from sweeper.report.facts import Facts, at_edge, finalist_name, on_edge, search_split
 from sweeper.report.formatting import code, escape_md, number, prose, signed, significant
@@ -20,7 +21,9 @@ SHORT = 2000
 
 def caveats(facts: Facts) -> list[str]:
     """Sentences in markdown, the weightiest first."""
-    return [*_scope(facts), *_confirmation(facts), *_search(facts), *_data(facts)]
+    misses = facts.recommendation.misses
+    limit = [] if misses is None else [prose(sentence) for sentence in sentences(misses, facts.point_name)]
+    return [*limit, *_scope(facts), *_confirmation(facts), *_search(facts), *_data(facts)]
 
 
 def split_sizes(facts: Facts) -> tuple[int, int, int] | None:

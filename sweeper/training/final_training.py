@@ -20,7 +20,7 @@ import torch
 
 from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, fit_counts
-from sweeper.core.records import Collapse, Conditions, Scores, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Conditions, HeldOut, ImageCounts, MissControl, Scores, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge
@@ -41,6 +41,14 @@ class Scored(NamedTuple):
     collapse: Collapse
     calibration: Calibration | None
     """Fitted on these images; None of more than two classes."""
+    counts: ImageCounts
+
+
+def read_at(counts: ImageCounts, point: float) -> Scored:
+    """What counts give at the operating point nearest to `point`."""
+    nearest = min(counts.points, key=lambda known: abs(known - point))
+    found = metrics.at_point(counts, nearest)
+    return Scored(nearest, metrics.scores(found), judge(found), fit_counts(counts), counts)
 
 
 class FinalTraining:
@@ -116,9 +124,7 @@ class FinalTraining:
             return None
         if point is None:
             point = metrics.best_point(counts, self._conditions.recipe.metric)[0]
-        nearest = min(counts.points, key=lambda known: abs(known - point))
-        found = metrics.at_point(counts, nearest)
-        return Scored(nearest, metrics.scores(found), judge(found), fit_counts(counts))
+        return read_at(counts, point)
 
     @property
     def finite(self) -> bool:
@@ -156,8 +162,11 @@ class FinalTraining:
         on: TrainedOn,
         collapse: Collapse = Collapse.NONE,
         calibration: Calibration | None = None,
+        *,
+        held_out: HeldOut | None = None,
+        misses: MissControl | None = None,
     ) -> None:
-        """Write the averaged network with the record that rebuilds it.
+        """Write the averaged network with the record that rebuilds it, and what it answers on images left out.
 
         Raises:
             OSError, SafetensorError: if the file cannot be written.
@@ -172,7 +181,7 @@ class FinalTraining:
             on=on,
             collapse=collapse,
             calibration=calibration,
-        )
+        ).model_copy(update={"held_out": held_out, "misses": misses})
         save_weights(path, self._steps.average.model, record)
 
     def _restore(self, path: Path) -> None:

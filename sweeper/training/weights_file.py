@@ -14,7 +14,7 @@ from sweeper.core.calibration import Calibration
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import OwnCode
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Collapse, Task, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, HeldOut, MissControl, Task, TrainedOn, TrialSpec
 from sweeper.core.regular_files import open_regular
 from sweeper.training.seal import BLANK, check_seal, write_seal
 
@@ -66,6 +66,15 @@ class WeightsRecord(Record):
     where it had none the recommended loss's in the study; None = not known. `point` is of probabilities without it."""
     collapse: Collapse = Collapse.NONE
     """Of a final training, on the images that were left out; `none` where there were none."""
+    held_out: HeldOut | None = None
+    """Its answers on the test images, where a final training left them out."""
+    misses: MissControl | None = None
+    """What `point` keeps, where that was asked for."""
+
+    @property
+    def point_from(self) -> str:
+        """Where the operating point comes from, for people."""
+        return "chosen on validation images" if self.misses is None else self.misses.promise
 
 
 def metadata_of(record: WeightsRecord) -> dict[str, str]:

@@ -13,6 +13,8 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import (
     Evidence,
+    MissControl,
+    MissLimit,
     Recommendation,
     SearchAnalysis,
     SweepRecord,
@@ -36,6 +38,7 @@ from sweeper.study.finalist import Finalist
 from sweeper.study.finalist_selection import choose_finalists, fitted_rates
 from sweeper.study.same_loss import as_they_are
 from sweeper.workflow.confirmation_evidence import groups_of_test_images, weighed
+from sweeper.workflow.miss_limit import of_confirmation
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -84,26 +87,9 @@ def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequ
 
 def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendation:
     """The answer, with the code to paste."""
-    dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
+    dataset = sweep.conditions.dataset
     split = split_of(sweep.conditions, sweep.conditions.seed)
     frequencies = [float(n) for n in sweep.conditions.pixels_seen(split.train)]
-    whole = [float(n) for n in dataset.class_pixels(split.train)]
-    optimizer = partial(Optimizer, weight_decay=recipe.weight_decay, warmup=recipe.warmup, decay=recipe.decay)
-
-    def paste(family: str, params: dict[str, float], point: float, lr: float) -> str:
-        finalists = () if evidence is None else evidence.finalists
-        chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
-        return snippet(
-            family,
-            params,
-            dataset.task,
-            dataset.classes,
-            frequencies,
-            point=point,
-            optimizer=optimizer(lr),
-            image_frequencies=whole if recipe.crops == "balanced" else None,
-            each=None if evidence is None or chosen is None else _each(evidence, chosen),
-        )
 
     def elsewhere(family: str, params: dict[str, float]) -> str | None:
         return equivalent(family, params, dataset.task, frequencies)
@@ -112,7 +98,7 @@ def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendatio
         evidence,
         task=dataset.task,
         order=list(FAMILIES),
-        snippet=paste,
+        snippet=partial(_paste, sweep, evidence=evidence),
         equivalent=elsewhere,
         resume=resume_command(sweep.study, sweep.storage),
     )
@@ -124,6 +110,47 @@ def _each(evidence: Evidence, finalist: int) -> tuple[float, float] | None:
     if gain is None or decisions is None or gain.low <= 0:
         return None
     return decisions.slopes[finalist], decisions.biases[finalist]
+
+
+def _paste(
+    sweep: SweepRecord,
+    family: str,
+    params: dict[str, float],
+    point: float,
+    lr: float,
+    *,
+    evidence: Evidence | None = None,
+    **more: str,
+) -> str:
+    """The loss and the optimiser as code; `more`: what is said of the operating point (`point_from`)."""
+    finalists = () if evidence is None else evidence.finalists
+    chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
+    dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
+    train = split_of(sweep.conditions, sweep.conditions.seed).train
+    return snippet(
+        family,
+        params,
+        dataset.task,
+        dataset.classes,
+        [float(n) for n in sweep.conditions.pixels_seen(train)],
+        point=point,
+        optimizer=Optimizer(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
+        image_frequencies=[float(n) for n in dataset.class_pixels(train)] if recipe.crops == "balanced" else None,
+        each=None if evidence is None or chosen is None else _each(evidence, chosen),
+        **more,
+    )
+
+
+def with_control(sweep: SweepRecord, found: Recommendation, misses: MissControl) -> Recommendation:
+    """The recommendation at the operating point that keeps a limit of misses, in place of its own."""
+    chosen = found.recommended
+    assert chosen is not None
+    said = f"keeps --miss-at-most {100 * misses.share:.3g}% with the network that sweeper trained; yours needs its own"
+    code = _paste(sweep, chosen.family, chosen.params, misses.point, chosen.lr, point_from=said)
+    point = {"tau" if chosen.threshold is None else "threshold": misses.point}
+    return found.model_copy(
+        update={"recommended": chosen.model_copy(update={**point, "snippet": code}), "misses": misses}
+    )
 
 
 def _analysed(sweep: SweepRecord, usable: Sequence[TrialResult], evidence: Evidence | None) -> SearchAnalysis | None:
@@ -258,18 +285,23 @@ def report_study(
     out: Path,
     ui_url: str | None = None,
     beat: Callable[[], None] = lambda: None,
+    limit: MissLimit | None = None,
 ) -> Outcome:
     """Write (again) the report of a study, from its storage and the decoded images alone.
 
-    `beat` is called meanwhile, as a sign of life.
+    `beat` is called meanwhile, as a sign of life. `limit` decides about the operating point, where it is given.
 
     Raises:
         StudyError: if there is no such study.
+        UsageError: if the limit cannot be kept.
     """
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 
     sweep = studies.load_sweep(storage, name)
     recommendation = conclude(sweep)
+    if limit is not None and recommendation.recommended is not None:
+        misses = of_confirmation(sweep, recommendation.recommended, limit)
+        recommendation = with_control(sweep, recommendation, misses)
     beat()
     folder = Path(sweep.conditions.dataset.store)
     store = open_store(folder) if is_complete(folder) else None

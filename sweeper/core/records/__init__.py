@@ -38,6 +38,7 @@ from sweeper.core.records.evidence import (
     Verdict,
 )
 from sweeper.core.records.imbalance import ClassProfile, ImbalanceProfile
+from sweeper.core.records.misses import HeldOut, MissControl, MissLimit
 from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, OwnLoss, SearchSpace
 from sweeper.core.records.sweep import SweepRecord
 from sweeper.core.records.training import (
@@ -80,11 +81,14 @@ __all__ = [
     "Evidence",
     "FamilySpace",
     "FinalistEvidence",
+    "HeldOut",
     "ImageCounts",
     "ImageInfo",
     "ImbalanceProfile",
     "InterimAnalysis",
     "Interval",
+    "MissControl",
+    "MissLimit",
     "OwnLoss",
     "PartScores",
     "Patterns",

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from sweeper.core.base import Record
+from sweeper.core.records.misses import MissControl
 from sweeper.core.records.training import RateRange, SameLoss
 
 
@@ -404,3 +405,5 @@ class Recommendation(Record):
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration."""
     analysis: SearchAnalysis | None = None
+    misses: MissControl | None = None
+    """What decides about the operating point, where `--miss-at-most` was given."""

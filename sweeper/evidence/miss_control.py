@@ -1,0 +1,175 @@
+"""The operating point at which a network misses at most a share of a class: conformal risk control.
+
+Of n exchangeable images with losses L_i(λ) in [0, 1] that rise with λ, the largest λ with
+
+    (L_1(λ) + … + L_n(λ) + 1) / (n + 1) ≤ α
+
+has an expected loss of at most α on the next image (Angelopoulos et al. 2022, arXiv 2208.02814, theorem 1). L_i is the
+share of the class's pixels that image i misses; images without the class are not counted. Of related images groups are
+exchangeable, and L_i is the mean within one (Lee, Barber & Willett 2023, arXiv 2306.06342, after Dunn et al. 2018).
+No n can keep an α below 1 / (n + 1).
+
+That is on average over calibrations. For the expected loss to be at most α in 95 % of them the p-value of Hoeffding and
+Bentkus must be below 0.05 (Bates et al. 2021, arXiv 2101.02703; Angelopoulos et al. 2021, arXiv 2110.01052).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom
+
+from sweeper.core import metrics
+from sweeper.core.errors import UsageError
+from sweeper.core.records import HeldOut, MissControl, MissLimit
+from sweeper.core.text import listed, suggestion
+
+ERROR = 0.05
+"""How often a calibration may fail, for `MissControl.sure_point`."""
+_ROUNDING = 1e-12
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
+
+
+def class_of(limit: MissLimit, classes: Sequence[str]) -> int:
+    """Index of the class that is not to be missed.
+
+    Raises:
+        UsageError: if there is none of that name, or none is named where there are more than two.
+    """
+    if limit.class_name is None and len(classes) == 2:
+        return 1
+    if limit.class_name is not None and limit.class_name in classes:
+        return list(classes).index(limit.class_name)
+    got = "no name" if limit.class_name is None else repr(limit.class_name) + suggestion(limit.class_name, classes)
+    raise UsageError(f"--miss-at-most CLASS=SHARE must name one of the classes {listed(classes)}, got {got}")
+
+
+def check_units(limit: MissLimit, name: str, units: int) -> None:
+    """Refuse a share that so many images, or groups of related ones, cannot keep.
+
+    Raises:
+        UsageError: with the least share, and how many images this one needs.
+    """
+    if limit.share < 1 / (units + 1) - _ROUNDING:
+        raise UsageError(
+            f"--miss-at-most {100 * limit.share:.3g}% needs {math.ceil(1 / limit.share - 1 - 1e-9)} test images (or "
+            f"groups of related ones) with {name}, found {units}: the least that these allow is 1 / {units + 1} = "
+            f"{100 / (units + 1):.1f} %; ask for that, or label more images"
+        )
+
+
+def units_of(groups: Sequence[str | None]) -> Places:
+    """(n,) number of the unit of each image, its group or itself; from 0 without gaps."""
+    names = [f"image {i}" if group is None else f"group {group}" for i, group in enumerate(groups)]
+    return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.intp)
+
+
+def unit_means(losses: Floats, units: Places) -> Floats:
+    """(U, T) mean over the images of each unit, of (n, T)."""
+    summed = np.zeros((int(units.max()) + 1, losses.shape[1]))
+    np.add.at(summed, units, losses)
+    return np.asarray(summed / np.bincount(units)[:, None])
+
+
+def last_kept(summed: Floats, units: int, share: float) -> Places:
+    """Index of the last point that keeps the share, −1 where none does.
+
+    `summed` (…, T) are losses summed over so many units, rising from point to point.
+    """
+    return np.asarray(((summed + 1) / (units + 1) <= share + _ROUNDING).sum(axis=-1) - 1)
+
+
+def hoeffding_bentkus(mean: Floats, units: int, share: float) -> Floats:
+    """p-value of "the expected loss is above the share", given the mean of so many losses in [0, 1]."""
+    low = np.minimum(mean, share)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hit = np.where(low > 0, low * np.log(low / share), 0.0)
+    hoeffding = np.exp(-units * (hit + (1 - low) * np.log((1 - low) / (1 - share))))
+    bentkus = math.e * binom.cdf(np.ceil(units * mean - _ROUNDING), units, share)
+    return np.asarray(np.where(mean < share, np.minimum(hoeffding, bentkus), 1.0))
+
+
+def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before: float) -> MissControl:
+    """The least cautious operating point that keeps the limit, and no less cautious one than `before`.
+
+    Where several classes compete a further τ may miss fewer pixels again: what counts is the most that is missed at
+    that τ or a more cautious one.
+
+    Args:
+        held_out: the network's answers on images that neither trained it nor chose `before`.
+        limit: what was asked for.
+        classes: names in index order.
+        before: operating point without the limit.
+
+    Raises:
+        UsageError: if the class is unknown, the images are too few, or no point keeps the limit.
+    """
+    number, counts = class_of(limit, classes), held_out.counts
+    name = classes[number]
+    swept = metrics.sweep_points(counts)
+    labelled = swept[:, 0, :, 0] + swept[:, 0, :, 2]
+    # Of two classes low thresholds find the second; high τ find all but the commonest.
+    low_is_cautious = (number == 1) if counts.kind == "histogram" else number == int(labelled.sum(axis=0).argmax())
+    order = np.argsort(np.asarray(counts.points) * (1 if low_is_cautious else -1))
+    points, own = np.asarray(counts.points)[order], swept[:, order, number]
+    having = labelled[:, number] > 0
+    units = units_of([group for group, has in zip(held_out.groups, having, strict=True) if has])
+    n = len(np.unique(units))
+    check_units(limit, name, n)
+    missed = np.maximum.accumulate(own[having, :, 2] / labelled[having, number, None], axis=1)
+    means = unit_means(missed, units)
+    summed = means.sum(axis=0)
+    last, usual = int(last_kept(summed, n, limit.share)), int(np.abs(points - before).argmin())
+    if last < 0:
+        raise UsageError(
+            f"--miss-at-most {100 * limit.share:.3g}% cannot be kept by this network: even at the most cautious "
+            f"operating point, {points[0]:.3g}, an average test image misses {100 * summed[0] / n:.1f} % of {name}; "
+            "allow more, or train longer"
+        )
+
+    def precision(at: Places) -> float | None:
+        hit, false, _ = own[np.arange(len(own)), at].sum(axis=0)
+        return float(hit / (hit + false)) if hit + false else None
+
+    # For each unit the point that the others give; the most cautious one where they are too few for any.
+    without = np.clip(last_kept(summed - means, n - 1, limit.share), 0, usual)
+    at = np.full(len(own), min(last, usual))
+    at[having] = without[units]
+    sure = np.flatnonzero(np.maximum.accumulate(hoeffding_bentkus(summed / n, n, limit.share)) <= ERROR)
+    return MissControl(
+        class_name=name,
+        share=limit.share,
+        images=int(having.sum()),
+        groups=None if n == having.sum() else n,
+        point=before if last >= usual else float(points[last]),
+        before=before,
+        missed=float(means[np.arange(n), without].mean()),
+        missed_before=float(means[:, usual].mean()),
+        precision=precision(at),
+        precision_before=precision(np.full(len(own), usual)),
+        sure_point=float(points[min(int(sure[-1]), usual)]) if len(sure) else None,
+    )
+
+
+def sentences(misses: MissControl, point_name: str) -> list[str]:
+    """What the limit means, for people; `point_name` is `threshold` or `τ`."""
+    n, of = (misses.images, "") if misses.groups is None else (misses.groups, "groups of ")
+    sure = "at none that so few can show" if misses.sure_point is None else f"at {misses.sure_point:.2g}"
+    after, before = (
+        "no answer" if p is None else f"precision {p:.3f}" for p in (misses.precision, misses.precision_before)
+    )
+    return [
+        f"The {point_name} {misses.point:.3g} {misses.promise}: expected of new images like the {n} {of}test images "
+        f"with it, which could keep {100 / (n + 1):.1f} % at least. It is a mean over images and calibrations; in 95 % "
+        f"of calibrations the expected share is below the limit {sure}. Pixels are counted, and a small object may be "
+        "missed wholly.",
+        f"Left out in turn, these images miss {100 * misses.missed:.1f} % with {after}; at {misses.before:.3g} they "
+        f"miss {100 * misses.missed_before:.1f} % with {before}.",
+        "It holds for the one network that it was found with. The same images named the loss, which costs little "
+        "(docs/misses.md has figures).",
+    ]

@@ -1,0 +1,81 @@
+"""`--miss-at-most`: the operating point that keeps it, of a study's network or of one of `sweeper train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sweeper.core.errors import UsageError
+from sweeper.core.records import Dataset, HeldOut, ImageCounts, MissControl, MissLimit, Recommended, SweepRecord
+from sweeper.evidence.miss_control import check_units, class_of, control, units_of
+
+if TYPE_CHECKING:
+    from sweeper.training.weights_file import WeightsRecord
+
+
+def held_out(dataset: Dataset, counts: ImageCounts) -> HeldOut:
+    """Counts with the groups of their images."""
+    return HeldOut(counts=counts, groups=tuple(dataset.images[i].group for i in counts.images))
+
+
+def check_limit(limit: MissLimit, dataset: Dataset, images: Sequence[int]) -> None:
+    """Refuse what these images, which a network is not to be trained on, could not keep.
+
+    Raises:
+        UsageError: if the class is unknown, or the images are none or too few.
+    """
+    if not images:
+        raise UsageError(
+            "--miss-at-most needs images that trained and chose nothing of the network, and none would be left out; "
+            "take --on train+val, which leaves out the test split (a study with folds has none)"
+        )
+    number = class_of(limit, dataset.classes)
+    groups = [dataset.images[i].group for i in images if dataset.images[i].pixels[number]]
+    check_units(limit, dataset.classes[number], len(set(units_of(groups).tolist())))
+
+
+def of_confirmation(sweep: SweepRecord, chosen: Recommended, limit: MissLimit) -> MissControl:
+    """Of the confirmation whose weights are kept, on the test images, from the study's record alone.
+
+    Raises:
+        UsageError: as `control`, or if the study has folds or no such confirmation.
+    """
+    conditions = sweep.conditions
+    if conditions.folds is not None:
+        raise UsageError(
+            "--miss-at-most needs images that chose nothing, and the search of a study with folds saw all of them; "
+            "run one without --folds"
+        )
+    configuration = (chosen.family, tuple(sorted(chosen.params.items())), chosen.lr)
+    counts = next(
+        (
+            run.test
+            for run in sweep.confirmations
+            if run.spec.keep_predictions
+            and (run.spec.configuration, run.spec.steps) == (configuration, conditions.recipe.confirm_steps)
+        ),
+        None,
+    )
+    if counts is None:
+        raise UsageError(
+            f"--miss-at-most is a limit of one network, and no training of {chosen.family} at the recommended learning "
+            f"rate gave one; `sweeper train {sweep.study} --miss-at-most …` does"
+        )
+    before = chosen.threshold if chosen.threshold is not None else chosen.tau
+    assert before is not None
+    return control(held_out(conditions.dataset, counts), limit, conditions.dataset.classes, before)
+
+
+def of_weights(record: WeightsRecord, limit: MissLimit) -> MissControl:
+    """Of a network that `sweeper train` made, on the images that it left out.
+
+    Raises:
+        UsageError: as `control`, or if it left none out.
+    """
+    if record.held_out is None:
+        raise UsageError(
+            "--miss-at-most needs a network's answers on images that it was not trained on, and these weights hold "
+            "none; name the STUDY for the network that it keeps, or train one (sweeper train STUDY --on train+val)"
+        )
+    before = record.point if record.misses is None else record.misses.before
+    return control(record.held_out, limit, record.classes, before)

@@ -1,0 +1,177 @@
+"""`--miss-at-most`: the threshold is that of an independent search, and keeps the limit on images that are drawn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.stats import beta, binom
+
+from sweeper.core import metrics
+from sweeper.core.errors import UsageError
+from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
+from sweeper.core.records import HeldOut, ImageCounts, MissControl, MissLimit
+from sweeper.evidence.miss_control import control, hoeffding_bentkus, sentences
+
+CLASSES = ("ground", "crack")
+
+
+def drawn(rng: np.random.Generator, images: int, *, groups: int = 0, without: int = 0) -> HeldOut:
+    """Histograms of images whose cracks are found more or less well; a group's images are alike."""
+    level = rng.normal(1.5, 1.0, groups or images)
+    edges = np.linspace(-12, 12, BINS + 1)[1:-1]
+    data = np.zeros((images, 2, BINS), dtype=np.uint32)
+    for i in range(images):
+        centre = level[i % groups] + rng.normal(0, 0.3) if groups else level[i]
+        for label, mean, pixels in ((0, -3.0, 400), (1, centre, 0 if i < without else int(rng.integers(5, 80)))):
+            np.add.at(data[i, label], np.searchsorted(edges, rng.normal(mean, 1.2, pixels), side="right"), 1)
+    counts = ImageCounts(kind="histogram", images=tuple(range(images)), points=THRESHOLDS, data=data)
+    return HeldOut(counts=counts, groups=tuple(f"g{i % groups}" if groups else None for i in range(images)))
+
+
+def missed(held_out: HeldOut, point: float) -> npt.NDArray[np.float64]:
+    """Share of the cracks' pixels below the threshold in each image that has one."""
+    counts = metrics.at_point(held_out.counts, point)[:, 1]
+    pixels = counts[:, 0] + counts[:, 2]
+    return counts[pixels > 0, 2] / pixels[pixels > 0]
+
+
+def kept(held_out: HeldOut, share: float, before: float = 0.98) -> MissControl:
+    return control(held_out, MissLimit(share=share), CLASSES, before)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_the_threshold_is_that_of_a_plain_search_with_the_finite_sample_correction(share: float) -> None:
+    """The rule as MAPIE and the paper's own code have it: the n-sample risk is to be at most ((n + 1) α − 1) / n."""
+    held_out = drawn(np.random.default_rng(0), 40, without=6)
+    found = kept(held_out, share)
+    n = 34
+    good = [t for t in THRESHOLDS if missed(held_out, t).mean() <= ((n + 1) * share - 1) / n]
+    assert (found.images, found.groups) == (n, None) and found.point == max(good)
+    left_out, hits = [], np.zeros(3, dtype=np.int64)
+    for i in range(6, 40):
+        rest = [j for j in range(40) if j != i]
+        counts = held_out.counts
+        others = counts.model_copy(update={"images": tuple(range(39)), "data": counts.data[rest]})
+        point = kept(HeldOut(counts=others, groups=(None,) * 39), share).point
+        left_out.append(missed(held_out, point)[i - 6])
+        hits += metrics.at_point(counts, point)[i, 1]
+    hits += metrics.at_point(held_out.counts, found.point)[:6, 1].sum(axis=0)  # those without a crack
+    assert found.missed == pytest.approx(np.mean(left_out))
+    assert found.precision == pytest.approx(hits[0] / (hits[0] + hits[1]))
+    assert found.precision_before is not None and found.precision < found.precision_before
+
+
+@pytest.mark.slow
+def test_new_images_miss_what_was_allowed_on_average() -> None:
+    rng = np.random.default_rng(1)
+    new = [missed_curve(drawn(rng, 1)) for _ in range(1500)]
+    risks, sure = [], []
+    for _ in range(300):
+        found = kept(drawn(rng, 30), 0.1)
+        risks.append(np.mean([curve[THRESHOLDS.index(found.point)] for curve in new]))
+        assert found.sure_point is not None and found.sure_point <= found.point
+        sure.append(np.mean([curve[THRESHOLDS.index(found.sure_point)] for curve in new]))
+    error = np.std(risks) / math.sqrt(len(risks))
+    assert 0.1 - 1 / 31 - 3 * error < np.mean(risks) < 0.1 + 3 * error
+    assert binom.sf(int(np.sum(np.array(sure) > 0.1)), len(sure), 0.05) > 0.001  # 95 % of calibrations
+
+
+def missed_curve(one: HeldOut) -> npt.NDArray[np.float64]:
+    foreground = one.counts.data[0, 1].astype(float)
+    return np.asarray(foreground.cumsum()[:-1] / foreground.sum())
+
+
+def test_related_images_count_as_one() -> None:
+    held_out = drawn(np.random.default_rng(2), 60, groups=12)
+    found = kept(held_out, 0.1)
+    assert (found.images, found.groups) == (60, 12)
+    means = {t: missed(held_out, t).reshape(5, 12).mean(axis=0).sum() for t in THRESHOLDS}
+    assert found.point == max(t for t, total in means.items() if (total + 1) / 13 <= 0.1)
+    with pytest.raises(UsageError, match=r"needs 19 test images .*, found 12: .* 1 / 13 = 7\.7 %"):
+        kept(held_out, 0.05)
+
+
+def test_what_cannot_be_kept_is_refused_in_words() -> None:
+    held_out = drawn(np.random.default_rng(3), 24)
+    assert kept(held_out, 0.04).point < kept(held_out, 0.0401 + 0.05).point
+    with pytest.raises(UsageError, match=r"needs 33 test images .* with crack, found 24: .* = 4\.0 %"):
+        kept(held_out, 0.03)
+    with pytest.raises(UsageError, match="found 0"):
+        kept(drawn(np.random.default_rng(3), 3, without=3), 0.2)
+    blind = held_out.counts.data.copy()
+    blind[:, 1, 0] += 20  # pixels below every threshold
+    with pytest.raises(UsageError, match=r"cannot be kept by this network: even at .* misses \d+\.\d %"):
+        kept(HeldOut(counts=held_out.counts.model_copy(update={"data": blind}), groups=held_out.groups), 0.1)
+    with pytest.raises(UsageError, match=r"classes ground and crack, got 'crak', did you mean `crack`"):
+        control(held_out, MissLimit(share=0.1, class_name="crak"), CLASSES, 0.5)
+    with pytest.raises(UsageError, match="got no name"):
+        control(held_out, MissLimit(share=0.1), ("a", "b", "c"), 0.0)
+
+
+def test_a_point_that_keeps_the_limit_stays() -> None:
+    held_out = drawn(np.random.default_rng(4), 40)
+    found = kept(held_out, 0.9, before=0.123)
+    assert found.point == found.before == 0.123 and found.missed == found.missed_before
+
+
+def test_of_the_background_the_cautious_thresholds_are_high() -> None:
+    held_out = drawn(np.random.default_rng(5), 40)
+    found = control(held_out, MissLimit(share=0.05, class_name="ground"), CLASSES, 0.01)
+    least = control(held_out, MissLimit(share=0.03, class_name="ground"), CLASSES, 0.01)
+    assert 0.01 <= found.point < least.point and found.missed <= 0.05
+
+
+def test_of_several_classes_tau_is_raised_until_the_limit_holds() -> None:
+    """Of a class that is missed less at a high τ; a τ at which fewer are missed again counts as the worse before it."""
+    shares = np.array([0.4, 0.3, 0.28, 0.2, 0.22, 0.1, 0.06, 0.02, 0.01])  # by rising τ
+    labels = np.full(30, 1000)
+    fn = np.round(shares * 1000).astype(np.uint32)[None] * np.ones((30, 1), np.uint32)
+    rare = np.stack([labels[:, None] - fn, np.zeros_like(fn), fn], axis=-1)
+    common = np.stack([np.full_like(fn, 9000), fn, np.zeros_like(fn)], axis=-1)
+    data = np.stack([common, rare, rare], axis=2)
+    counts = ImageCounts(kind="points", images=tuple(range(30)), points=TAUS, data=data)
+    held_out = HeldOut(counts=counts, groups=(None,) * 30)
+    limit = MissLimit(share=0.24, class_name="b")
+    # The risk with its correction is (30 x + 1) / 31: 0.24 allows x up to 0.2147. Of 0.2 (τ = −0.25) and 0.22 (τ = 0)
+    # the former lies beyond a worse one and counts as 0.22.
+    assert control(held_out, limit, ("a", "b", "c"), -1.0).point == 0.25
+    assert control(held_out, MissLimit(share=0.25, class_name="b"), ("a", "b", "c"), -1.0).point == -0.25
+    assert control(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.0).point == 0.0
+
+
+def test_the_p_value_is_below_the_exact_one_of_a_coin_times_e() -> None:
+    n, share = 50, 0.1
+    for hits in range(5):
+        p = float(hoeffding_bentkus(np.array([hits / n]), n, share)[0])
+        exact = binom.cdf(hits, n, share)
+        assert (
+            exact * (1 - 1e-9) <= p <= math.e * exact + 1e-12
+        )  # valid: no smaller than the exact test of losses 0 and 1
+    assert hoeffding_bentkus(np.array([0.1, 0.2]), n, share).tolist() == [1.0, 1.0]
+    # No image missed: 28 cannot show 10 % with 95 %, 29 can (0.9²⁹ = 0.047), as an exact binomial bound says too.
+    assert [float(hoeffding_bentkus(np.zeros(1), k, share)[0]) <= 0.05 for k in (28, 29)] == [False, True]
+    assert beta.ppf(0.95, 1, 29) <= share < beta.ppf(0.95, 1, 28)
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "name"), [("10%", 0.1, None), ("0.1", 0.1, None), ("a=b=2.5%", 0.025, "a=b")]
+)
+def test_the_limit_is_read_from_words(text: str, share: float, name: str | None) -> None:
+    found = MissLimit.read(text)
+    assert (found.share, found.class_name) == (pytest.approx(share), name)
+
+
+@pytest.mark.parametrize("text", ["", "crack", "crack=", "0", "100%", "1", "nan", "-1%", "10 percent"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be .*like crack=10%"):
+        MissLimit.read(text)
+
+
+def test_the_sentences_speak_of_an_average_image_and_of_what_is_not_promised() -> None:
+    found = kept(drawn(np.random.default_rng(6), 24), 0.2)
+    text = " ".join(sentences(found, "threshold"))
+    assert "at most 20 % of 'crack' in an average image" in text and "like the 24 test images" in text
+    assert "could keep 4.0 % at least" in text and "named the loss" in text and "in 95 % of calibrations" in text

@@ -1,0 +1,105 @@
+"""`--miss-at-most` from the command line to the network: in the report, in what predicts, and in what is exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeper import storage as studies
+from sweeper.cli.train import trained_text
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.records import Collapse, Dataset, MissLimit
+from sweeper.data import divide
+from sweeper.deployment.export import export_study
+from sweeper.deployment.predict import from_file, from_study
+from sweeper.storage import load_sweep
+from sweeper.training.weights_file import copy_with_record, read_record
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.miss_limit import of_confirmation, of_weights
+from tests.deployment.test_train import SMALL, study_of, trained
+
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> studies.RetryingStorage:
+    """A study of three test images with cracks whose trainings were invented."""
+    return study_of(tmp_path, tiny, SMALL, monkeypatch)
+
+
+def test_the_report_decides_by_the_limit_and_says_what_it_promises(
+    study: studies.RetryingStorage, sweeper: Sweeper, tmp_path: Path
+) -> None:
+    given = ("report", "s", "--storage", f"sqlite:///{tmp_path}/sweeper.db", "--out", tmp_path / "reports")
+    status, out, err = sweeper(*given, "--miss-at-most", "crack=40%", "--json")
+    assert status == 0, err
+    document = json.loads(out)
+    misses = document["misses"]
+    assert (misses["share"], misses["images"], misses["class_name"]) == (0.4, 3, "crack")
+    # Every pixel of these answers lies at logit ±2: what is missed at 0.5 is found from 0.119 down.
+    assert document["recommended"]["threshold"] == misses["point"] == pytest.approx(0.119, abs=0.005)
+    assert misses["before"] == 0.5 and misses["missed"] == 0 < misses["missed_before"]
+    assert f">= {misses['point']:.3g})" in document["recommended"]["snippet"]
+    assert "keeps --miss-at-most 40% with the network that sweeper trained" in document["recommended"]["snippet"]
+    text = (tmp_path / "reports" / "s" / "report.md").read_text("utf-8").replace("\u00a0", " ")
+    assert "**Decide with**" in text and "misses at most 40 % of 'crack' in an average image that has it" in text
+    assert "could keep 25.0 % at least" in text
+    status, _, err = sweeper(*given, "--miss-at-most", "10%")
+    assert status == 2 and "needs 9 test images" in err and "found 3" in err
+    status, _, err = sweeper(*given, "--miss-at-most", "crack")
+    assert status == 2 and "[CLASS=]SHARE" in err
+
+
+def test_where_the_search_saw_all_images_and_where_no_network_is_kept_it_is_refused(
+    study: studies.RetryingStorage, tmp_path: Path
+) -> None:
+    sweep = load_sweep(study, "s")
+    chosen = conclude(sweep).recommended
+    assert chosen is not None
+    rotated = sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"folds": 3})})
+    with pytest.raises(UsageError, match="a study with folds saw all of them"):
+        of_confirmation(rotated, chosen, MissLimit(share=0.4))
+    with pytest.raises(UsageError, match=r"no training of .* gave one"):
+        of_confirmation(sweep, chosen.model_copy(update={"lr": 0.1}), MissLimit(share=0.4))
+    with pytest.raises(SweeperError, match="none of study 's' is kept"):
+        export_study(study, "s", out=tmp_path, cache=tmp_path / "cache", limit=MissLimit(share=0.4))
+
+
+@pytest.mark.slow
+def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it_is_used(
+    study: studies.RetryingStorage, tmp_path: Path, tiny: Dataset
+) -> None:
+    with pytest.raises(UsageError, match="none would be left out"):
+        trained(study, tmp_path, on="all", steps=4, limit=MissLimit(share=0.4))
+    with pytest.raises(UsageError, match="found 3"):
+        trained(study, tmp_path, steps=4, limit=MissLimit(share=0.1))
+    made = trained(study, tmp_path, steps=40, limit=MissLimit(share=0.4))
+    assert made.misses is not None and made.point == made.misses.point and made.test is not None
+    assert "which misses at most 40 % of 'crack' in an average image" in trained_text(made, 500)
+    record = read_record(made.weights)
+    assert record.held_out is not None and record.held_out.counts.images == divide(tiny, test_seed=0, seed=0).test
+    assert (record.point, record.misses) == (made.point, made.misses) and of_weights(record, MissLimit(share=0.4)) == (
+        made.misses
+    )
+    # As one that learned, it is what predicts and what is exported, at its own limit or at another one.
+    learned = record.model_copy(update={"collapse": Collapse.NONE})
+    other = made.weights.with_name("again.safetensors")
+    copy_with_record(made.weights, learned, other)
+    other.replace(made.weights)
+    cache, loose = tmp_path / "cache", MissLimit(share=0.6)
+    assert from_file(made.weights).misses == from_study(study, "s", cache).misses == made.misses
+    looser = from_study(study, "s", cache, loose)
+    assert looser == from_file(made.weights, loose)._replace(study="s")
+    assert looser.misses is not None and looser.misses.share == 0.6 and looser.point == looser.misses.point
+    assert looser.misses.before == made.misses.before and looser.point >= made.point
+    for limit, share in ((None, 40), (loose, 60)):
+        out = export_study(study, "s", out=tmp_path, cache=cache, limit=limit)
+        assert out.weights is not None and out.model is not None
+        point = read_record(out.weights).point
+        assert f"THRESHOLD = {point!r}  # misses at most {share} % of 'crack'" in out.model.read_text("utf-8")
+    assert point == looser.point and f"{point:.3g}" in out.loss.read_text("utf-8")
+    with pytest.raises(UsageError, match="these weights hold none"):
+        of_weights(record.model_copy(update={"held_out": None}), loose)
