@@ -97,7 +97,7 @@ def calibration_gaps(histogram: npt.NDArray[np.int64], calibration: Calibration,
     """What the expected calibration error is summed from: (..., 30, 3) of counts (..., 2, 512).
 
     Per bin of the winning class's probability: pixels, those that p ≥ 0.5 answers right, and their confidence, as
-    in `TestDetail.confidence`; `sweeper.core.metrics.calibration_error` reads them.
+    in `TestDetail.confidence`; `sweeper.core.detail_scores.calibration_error` reads them.
     """
     p = calibration.of_bins
     confidence = np.maximum(p, 1 - p)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, calibration_gaps, fit_counts
+from sweeper.core.detail_scores import calibration_error
 from sweeper.core.expected_overlap import best_edges
 from sweeper.core.operating_points import BINS, LOGIT_RANGE
 from sweeper.core.records import (
@@ -252,7 +253,7 @@ def _calibration_errors(
 
 
 def _error(summed: npt.NDArray[np.int64]) -> Floats:
-    return np.nan_to_num(metrics.calibration_error(summed.astype(np.float64)), nan=1.0)
+    return np.nan_to_num(calibration_error(summed.astype(np.float64)), nan=1.0)
 
 
 def _surely_wrong(gaps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

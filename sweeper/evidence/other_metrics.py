@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from sweeper.core import metrics
+from sweeper.core.detail_scores import calibration_error, cldice, with_centreline, with_contour
 from sweeper.core.records import ImbalanceProfile, PreferenceName, Task, TrialResult
 from sweeper.evidence.intervals import Counts, Floats
 from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own_point, scored_images, stacked
@@ -87,7 +88,7 @@ def _detailed(
     width = next(run.detail.boundary_pixels for run in answered if run.detail is not None)
     found = []
     boundary = _stacked(replicates, images, "boundary", all_missed)
-    contours = metrics.with_contour(boundary.reshape(-1, *boundary.shape[2:]))
+    contours = with_contour(boundary.reshape(-1, *boundary.shape[2:]))
     if contours.any():
         of_what = "of the foreground" if binary else "mean over the classes with contours"
         text = f"boundary IoU {of_what}, within {width} pixels"
@@ -95,11 +96,11 @@ def _detailed(
             Measure("boundaries", text, boundary, lambda s: metrics.mean_over(metrics.iou(s), contours), tuple(points))
         )
     lines = _stacked(replicates, images, "centreline", _no_line_found)
-    thin = metrics.with_centreline(lines.reshape(-1, *lines.shape[2:])) & _thin(profile, lines.shape[2])
+    thin = with_centreline(lines.reshape(-1, *lines.shape[2:])) & _thin(profile, lines.shape[2])
     if thin.any():
         text = "clDice of the foreground" if binary else "clDice, mean over the thin classes"
         found.append(
-            Measure("thin_structures", text, lines, lambda s: metrics.mean_over(metrics.cldice(s), thin), tuple(points))
+            Measure("thin_structures", text, lines, lambda s: metrics.mean_over(cldice(s), thin), tuple(points))
         )
     confidence = _stacked(replicates, images, "confidence", _surely_wrong, _UNIT)
     text = "expected calibration error of the winning class's probability"
@@ -109,7 +110,7 @@ def _detailed(
 
 def _calibration(summed: Counts) -> Floats:
     """Pixels and right ones were scaled like the confidence: the ratio is the same."""
-    return np.nan_to_num(metrics.calibration_error(summed.astype(np.float64)), nan=1.0)
+    return np.nan_to_num(calibration_error(summed.astype(np.float64)), nan=1.0)
 
 
 def _f_score(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:

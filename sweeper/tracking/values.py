@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from sweeper.core import metrics, own_metric
 from sweeper.core.base import Record
+from sweeper.core.detail_scores import detail_scores
 from sweeper.core.paths import slug
 from sweeper.core.records import (
     Collapse,
@@ -172,7 +173,7 @@ class Values:
             values["test/value"] = float(metrics.objective(summed, metrics.present(compared), metric))
             values |= self._scores("test", chosen, metrics.scores(metrics.at_point(result.test, default)))
         if result.detail is not None:
-            values |= {f"test/{name}": value for name, value in metrics.detail_scores(result.detail).items()}
+            values |= {f"test/{name}": value for name, value in detail_scores(result.detail).items()}
         return values, tags
 
     def _evaluated(self, split: str, found: Evaluation | PartScores) -> dict[str, float]:

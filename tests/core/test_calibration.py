@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from sweeper.core.calibration import LOGITS, Calibration, calibration_gaps, fit
-from sweeper.core.metrics import calibration_error
+from sweeper.core.detail_scores import calibration_error
 from sweeper.core.operating_points import BINS
 
 

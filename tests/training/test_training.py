@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sweeper.core import metrics
 from sweeper.core.contours import Mask, boundary_counts
+from sweeper.core.detail_scores import detail_scores
 from sweeper.core.errors import CheckpointError, UsageError
 from sweeper.core.events import Advanced, Job
 from sweeper.core.label_parts import Counter, component_dice, contours, lesions
@@ -415,7 +416,7 @@ def test_a_confirmation_measures_boundaries_lines_and_confidence_of_the_same_pix
         wanted = boundary_counts(store.mask(index), result.predictions.masks[n], 2, 2)
         np.testing.assert_array_equal(detail.boundary[n], wanted)
     assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0
-    assert set(metrics.detail_scores(detail)) == {"boundary_iou", "cldice", "ece"}
+    assert set(detail_scores(detail)) == {"boundary_iou", "cldice", "ece"}
 
 
 def test_searches_measure_no_detail(tiny: Dataset) -> None:

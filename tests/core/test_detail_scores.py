@@ -1,0 +1,56 @@
+"""Centre-line Dice, calibration and boundaries against definitions and values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sweeper.core.detail_scores import calibration_error, cldice, detail_scores
+from sweeper.core.records import TestDetail
+
+
+def test_cldice_is_the_harmonic_mean_of_its_two_shares() -> None:
+    assert cldice(np.array([3, 4, 1, 2])) == pytest.approx(2 * 0.75 * 0.5 / 1.25)
+    assert cldice(np.array([0, 0, 0, 7])) == 0.0  # nothing found
+    assert cldice(np.array([0, 5, 0, 0])) == 0.0  # nothing there
+    assert np.isnan(cldice(np.zeros(4, int)))
+
+
+def test_calibration_error_against_its_definition() -> None:
+    rng = np.random.default_rng(4)
+    confidence, right = rng.uniform(0.5, 1, 500), rng.random(500) < 0.7
+    bins = np.zeros((30, 3))
+    for c, r in zip(confidence, right, strict=True):
+        bins[int(c * 30)] += 1, r, c
+    wanted = sum(
+        len(chosen) / 500 * abs(right[chosen].mean() - confidence[chosen].mean())
+        for chosen in (np.flatnonzero((confidence * 30).astype(int) == b) for b in range(30))
+        if len(chosen)
+    )
+    assert calibration_error(bins) == pytest.approx(wanted)
+    assert np.isnan(calibration_error(np.zeros((30, 3))))
+
+
+def detail(images: int = 3, classes: int = 2, seed: int = 0) -> TestDetail:
+    rng = np.random.default_rng(seed)
+    boundary, lines = rng.integers(1, 9, (images, classes, 3)), rng.integers(1, 9, (images, classes, 4))
+    lines[:, 0] = 0
+    confidence = np.zeros((images, 30, 3))
+    confidence[:, 20] = 100, 80, 70
+    return TestDetail(
+        images=tuple(range(images)), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence
+    )
+
+
+def test_detail_scores_take_the_foreground_of_a_binary_task() -> None:
+    found = detail()
+    scores = detail_scores(found)
+    both, more, less = found.boundary.sum(axis=0)[1]
+    assert scores["boundary_iou"] == pytest.approx(both / (both + more + less))
+    assert scores["cldice"] == pytest.approx(cldice(found.centreline.sum(axis=0)[1]))
+    assert scores["ece"] == pytest.approx(0.1)
+
+
+def test_what_is_undefined_is_left_out_of_the_detail_scores() -> None:
+    empty = detail().model_copy(update={"boundary": np.zeros((3, 2, 3), int), "centreline": np.zeros((3, 2, 4), int)})
+    assert set(detail_scores(empty)) == {"ece"}
