@@ -124,6 +124,19 @@ def test_balanced_crops_are_named_and_said_to_change_nothing_where_images_fit_in
         Settings(crops="even")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("metric", ["lesion_f1", "cc_dice", "boundary_iou"])
+def test_a_metric_of_objects_is_refused_where_nothing_but_the_first_class_is_labelled(metric: str) -> None:
+    assert recipe_of(metric=metric).metric == metric
+    bare = [image.model_copy(update={"pixels": (sum(image.pixels), 0)}) for image in DATA.images]
+    data = DATA.model_copy(update={"images": tuple(bare)})
+    given = {"training_images": 30, "has_weights": lambda _: False, "log": lambda _: None}
+    with pytest.raises(
+        UsageError, match=f"--metric {metric} needs objects, .*found none in {DATA.name}; check the masks"
+    ):
+        make_recipe(Settings(metric=metric), data, CPU, **given)  # type: ignore[arg-type]
+    assert make_recipe(Settings(metric="image_dice"), data, CPU, **given).metric == "image_dice"  # type: ignore[arg-type]
+
+
 def test_wherever_a_network_is_named_a_cut_encoder_says_so() -> None:
     assert recipe_text(recipe_of()).startswith(
         "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8 without pretrained weights"
