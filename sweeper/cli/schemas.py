@@ -24,7 +24,7 @@ from sweeper.cli.documents import (
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
 from sweeper.core.document import Document
-from sweeper.deployment.predict import PredictionsDocument
+from sweeper.deployment.predictions_document import PredictionsDocument
 from sweeper.doctor.check import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument

@@ -6,22 +6,28 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sweeper.core.base import Record
 from sweeper.core.calibration import Calibration
-from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import weights_dir
-from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
+from sweeper.core.records import MissControl, MissLimit
 from sweeper.core.regular_files import read_regular
 from sweeper.core.text import count
 from sweeper.data.decode import UnreadableFileError, quiet_pillow
 from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import shown
+from sweeper.deployment.predictions_document import (
+    PredictedClass,
+    PredictedImage,
+    PredictingTraining,
+    PredictionsDocument,
+    UnreadableImage,
+)
 from sweeper.deployment.recommended_network import Network, answer_of, controlled, network_of, point_of
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
@@ -33,77 +39,6 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
     from sweeper.training.predictor import Predictor
-
-
-class PredictingTraining(Record):
-    """The training that the network is from."""
-
-    purpose: str
-    """`final` (`sweeper train`) or `confirm`."""
-    family: str
-    params: dict[str, float]
-    lr: float
-    steps: int
-    seed: int
-    on: TrainedOn
-    """Images that it was trained on."""
-
-
-class PredictedClass(Record):
-    """A class, and its colour in masks and overlays."""
-
-    index: int
-    """The value of its pixels in masks."""
-    name: str
-    colour: tuple[int, int, int]
-    """Red, green and blue, 0–255."""
-
-
-class PredictedImage(Record):
-    """One image, with the files of its prediction below the folder of all."""
-
-    image: str
-    mask: str
-    overlay: str
-    probabilities: str | None = None
-    """Present with `--probabilities`."""
-    height: int
-    width: int
-    shares: dict[str, float]
-    """Share of the pixels by class, 0–1."""
-
-
-class UnreadableImage(Record):
-    """An image that could not be read."""
-
-    image: str
-    reason: str
-
-
-class PredictionsDocument(Document):
-    """What `sweeper predict` wrote: `predictions.json`, and what it prints."""
-
-    SCHEMA: ClassVar[str] = "sweeper.predictions/1"
-
-    study: str | None
-    """Null with `--weights`."""
-    weights: str
-    """File of the network."""
-    training: PredictingTraining
-    task: Task
-    threshold: float | None
-    """Two classes: probabilities from it on are foreground."""
-    tau: float | None
-    """More classes: how far class frequencies are taken out of the logits."""
-    calibration: Calibration | None = None
-    """Two classes: slope and bias of the logits in the files of probabilities, where they are known."""
-    probability_threshold: float | None = None
-    """The same threshold in those files, which hold calibrated probabilities then."""
-    misses: MissControl | None = None
-    """What that point keeps, where `--miss-at-most` was given here or to `sweeper train`."""
-    classes: tuple[PredictedClass, ...]
-    images: tuple[PredictedImage, ...]
-    unreadable: tuple[UnreadableImage, ...]
 
 
 class Source(NamedTuple):
