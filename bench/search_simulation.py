@@ -1,0 +1,137 @@
+"""Simulated searches whose truth is known: trainings of 100 steps that a rule spends, and what its best costs.
+
+    python bench/search_simulation.py [--searches 16] [--trials 50] [--first 0.167 0.333]
+
+The product's own search (TPE, floors, successive halving) asks for trainings that cost nothing. A family has a level, an
+optimum of its learning rate and of its hyper-parameters. A training ends at level − penalties + luck, and shows at its
+rungs a share of that, with a bias of the family and luck of its own, which shrink from rung to rung. *Below the best* is
+the best family's level minus what the best finalist's configuration truly is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import optuna
+
+from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.space import load_space
+from sweeper.study import search
+from sweeper.study.finalist import entrants
+from sweeper.study.loop import drive
+from sweeper.study.sampler import KeyedTPESampler
+from sweeper.study.successive_halving import SHARES, Halving
+from tests.support import builders
+from tests.support.faking import FakeExecutor
+from tests.support.sweeping import Recorder
+
+RUNGS, REACHED, UNSETTLED = (25, 50, 75), (0.55, 0.8, 0.93), (1.0, 0.48, 0.2)
+"""Steps of the rungs; share of the last value that is reached there; bias and luck in units of the first rung's."""
+SPACE = load_space("binary", "binary")
+FAMILIES = [family.family for family in SPACE.families]
+WORLDS: Mapping[str, Mapping[str, float]] = {
+    "mixed": {},
+    "noisy rungs": {"early": 0.06, "luck": 0.01},
+    "wide": {"spread": 0.06, "bad": 3},
+}
+
+
+class World:
+    """What the trainings of one simulated data set give, in mIoU."""
+
+    def __init__(
+        self, seed: int, *, spread: float = 0.03, luck: float = 0.006, early: float = 0.03, bad: int = 2
+    ) -> None:
+        """Draw it.
+
+        Args:
+            seed: of all draws.
+            spread: standard deviation of the families' levels.
+            luck: of a training's last value.
+            early: of a family's bias at the first rung.
+            bad: families that are 0.05 to 0.2 below the others besides.
+        """
+        draw = np.random.default_rng(seed)
+        self._luck = luck
+        self.level = {family: 0.7 + draw.normal(0, spread) for family in FAMILIES}
+        for family in draw.choice(FAMILIES, int(bad), replace=False):
+            self.level[family] -= 0.05 + 0.15 * draw.random()
+        shared = np.log10(3e-3) + draw.normal(0, 0.2)
+        self._rate = {family: shared + draw.normal(0, 0.1) for family in FAMILIES}
+        self._bias = {family: draw.normal(0, early, len(RUNGS)) for family in FAMILIES}
+        self._best = {family: draw.random(6) for family in FAMILIES}
+
+    def truth(self, spec: TrialSpec) -> float:
+        """What a configuration is at the best learning rate, without luck."""
+        values = np.array([float(v) for v in spec.params.values()])
+        places = (np.sin(12.9 * np.arange(1, len(values) + 1) + 7.1 * values) + 1) / 2
+        miss = np.mean((places - self._best[spec.family][: len(values)]) ** 2) if len(values) else 0.0
+        return float(self.level[spec.family] - 0.06 * miss)
+
+    def train(self, spec: TrialSpec) -> TrialResult:
+        """A training and its rungs."""
+        draw = np.random.default_rng([spec.number, *spec.family.encode()])
+        off = np.log10(spec.lr) - self._rate[spec.family]
+        last = self.truth(spec) - 0.06 * off**2 + draw.normal(0, self._luck)
+        slow = 0.04 * max(0.0, -off)  # a low rate is behind at first
+        rungs = [
+            last * share + unsettled * (bias - slow) + draw.normal(0, self._luck * (1 + 2 * unsettled))
+            for share, unsettled, bias in zip(REACHED, UNSETTLED, self._bias[spec.family], strict=True)
+        ]
+        curve = [max(0.01, value) for value in (*rungs, last)]
+        evaluations = tuple(builders.evaluation(step, v) for step, v in zip((*RUNGS, 100), curve, strict=True))
+        changes = {"spec": spec, "evaluations": evaluations, "test": None, "predictions": None, "run_id": None}
+        return builders.trial(spec.family, curve[-1], spec.number, seconds=1.0, **changes)
+
+
+def simulated(seed: int, world: World, trials: int, shares: tuple[float, ...]) -> tuple[float, int, float]:
+    """Trainings of 100 steps that a search spends, trials it completes, how far its best finalist is below the best."""
+    search.Halving = partial(Halving, shares=shares)  # type: ignore[misc, assignment]
+    study = optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
+    search.enqueue_defaults(study, SPACE, trials)
+    work = search.Search(
+        study,
+        SPACE,
+        builders.conditions(),
+        imbalance=60.0,
+        trials=trials,
+        recorder=Recorder(),
+        checkpoints=Path("nowhere"),
+    )
+    drive(FakeExecutor(world.train), work, lambda: None)
+    ended = work._ended
+    spent = sum(result.evaluations[-1].step for result in ended) / 100
+    best = max(world.truth(finalist.trial.spec) for finalist in entrants(ended))
+    return spent, sum(r.state == "complete" for r in ended), max(world.level.values()) - best
+
+
+def main() -> None:
+    """Print a row for each world and share of the first rung."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--searches", type=int, default=16)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--first", type=float, nargs="+", default=[SHARES[0], 1 / 3])
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    print("| world | beyond the first rung | trainings | completed | below the best (standard error) |")
+    print("|---|--:|--:|--:|--:|")
+    for name, given in WORLDS.items():
+        for first in arguments.first:
+            rows = [
+                simulated(seed, World(seed, **given), arguments.trials, (first, SHARES[1]))  # type: ignore[arg-type]
+                for seed in range(arguments.searches)
+            ]
+            spent, complete, below = zip(*rows, strict=True)
+            error = stdev(below) / len(below) ** 0.5
+            print(
+                f"| {name} | {first:.0%} | {mean(spent):.1f} | {mean(complete):.1f} | {mean(below):.4f} ({error:.4f}) |"
+            )
+
+
+if __name__ == "__main__":
+    main()
