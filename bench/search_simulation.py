@@ -2,10 +2,10 @@
 
     python bench/search_simulation.py [--searches 16] [--trials 50] [--first 0.167 0.333]
 
-The product's own search (TPE, floors, successive halving) asks for trainings that cost nothing. A family has a level, an
-optimum of its learning rate and of its hyper-parameters. A training ends at level − penalties + luck, and shows at its
-rungs a share of that, with a bias of the family and luck of its own, which shrink from rung to rung. *Below the best* is
-the best family's level minus what the best finalist's configuration truly is.
+The product's own search (TPE, floors, successive halving) asks for trainings that cost nothing. A family has a level,
+an optimum of its learning rate and of its hyper-parameters. A training ends at level − penalties + luck, and shows at
+its rungs a share of that, with a bias of the family and luck of its own, which shrink from rung to rung. *Below the
+best* is the best family's level minus what the best finalist's configuration truly is.
 """
 
 from __future__ import annotations
