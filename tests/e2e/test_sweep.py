@@ -252,7 +252,7 @@ def test_bad_data_leave_no_study(tmp_path: Path) -> None:
     (tmp_path / "data" / "masks").mkdir()
     with pytest.raises(DataError):
         sweep_in(tmp_path, data=str(tmp_path / "data"))
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_data_that_cannot_be_decoded_leave_no_cache(tmp_path: Path) -> None:
             (tmp_path / "data" / folder / f"{number}.png").write_bytes(b"no image")
     with pytest.raises(DataError):
         sweep_in(tmp_path, data=str(tmp_path / "data"), cache=tmp_path / "hidden" / "cache")
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert {path.parts[-3] for path in tmp_path.rglob("*") if path.is_file()} == {"data"}
 
 
 def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
