@@ -20,7 +20,8 @@ from torch import Tensor
 from sweeper.core.recipe import Precision
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.training.batches import to_inputs
-from sweeper.training.evaluation import HALO, TILE, labels_of
+from sweeper.training.counters import labels_of
+from sweeper.training.evaluation import HALO, TILE
 from sweeper.training.load_weights import load_network
 from sweeper.training.training_steps import autocast
 from sweeper.training.weights_file import WeightsRecord
