@@ -12,14 +12,15 @@ from sweeper.core.records import (
     ImbalanceProfile,
     InterimAnalysis,
     MissControl,
+    PreferenceName,
     Recommended,
     Regret,
     SameLoss,
     SearchAnalysis,
+    Strength,
     Task,
     Verdict,
 )
-from sweeper.core.records.evidence import PreferenceName, Strength
 
 
 class DatasetRow(Record):

@@ -8,8 +8,7 @@ from typing import ClassVar
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.records import Contest, Interval, Regret, Scope, Verdict
-from sweeper.core.records.evidence import Strength
+from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
 from sweeper.core.text import at_most, count, listed
 from sweeper.evidence.caveats import caveats
 from sweeper.evidence.decision_rule import beats, difference, measured

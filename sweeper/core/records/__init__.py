@@ -2,7 +2,8 @@
 
     images + masks → Dataset → ImbalanceProfile → SearchSpace → TrialSpec → TrialResult → Evidence → Recommendation
 
-data.py, imbalance.py, space.py, training.py, evidence.py, sweep.py: each imports those before it alone.
+data.py, imbalance.py, space.py, training.py, misses.py, evidence.py, recommendation.py, sweep.py: each imports those
+before it alone.
 
 Every record (see `sweeper.core.base`) is frozen, refuses unknown fields, checks itself and round-trips through JSON
 (`record.model_dump_json()` and `Kind.model_validate_json(text)`), so that a stage can be rerun, inspected,
@@ -11,8 +12,6 @@ or tested from a literal. What is fixed about a training besides its loss is `sw
 
 from sweeper.core.records.data import IGNORE, Dataset, ImageInfo, Patterns, Split, SplitName, Task
 from sweeper.core.records.evidence import (
-    AnalysisTaken,
-    BudgetPoint,
     Comparison,
     Contender,
     Contest,
@@ -24,21 +23,25 @@ from sweeper.core.records.evidence import (
     Interval,
     Preference,
     PreferenceName,
-    Recommendation,
-    Recommended,
     Regret,
     RuleMetric,
     RuleName,
     Scale,
     Scope,
-    SearchAnalysis,
-    Strength,
     Until,
-    VariancePart,
-    Verdict,
 )
 from sweeper.core.records.imbalance import ClassProfile, ImbalanceProfile
 from sweeper.core.records.misses import HeldOut, MissControl, MissLimit
+from sweeper.core.records.recommendation import (
+    AnalysisTaken,
+    BudgetPoint,
+    Recommendation,
+    Recommended,
+    SearchAnalysis,
+    Strength,
+    VariancePart,
+    Verdict,
+)
 from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, OwnLoss, SearchSpace
 from sweeper.core.records.sweep import SweepRecord
 from sweeper.core.records.training import (

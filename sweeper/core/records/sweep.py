@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sweeper.core.base import Record
 from sweeper.core.paths import STORAGE
-from sweeper.core.records.evidence import AnalysisTaken, InterimAnalysis
+from sweeper.core.records.evidence import InterimAnalysis
 from sweeper.core.records.imbalance import ImbalanceProfile
+from sweeper.core.records.recommendation import AnalysisTaken
 from sweeper.core.records.space import SearchSpace
 from sweeper.core.records.training import Conditions, RateFit, SameLoss, TrialResult
 
