@@ -19,12 +19,12 @@ from sweeper.cli.documents import (
     ErrorDocument,
     ExportDocument,
     MlflowDocument,
-    TrainingDocument,
 )
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
 from sweeper.core.document import Document
 from sweeper.deployment.predictions_document import PredictionsDocument
+from sweeper.deployment.training_document import TrainingDocument
 from sweeper.doctor.check import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument

@@ -20,7 +20,9 @@ from sweeper.core import paths
 from sweeper.core.recipe import Precision
 from sweeper.core.records import MissLimit, Scores, TrainedOn
 from sweeper.core.text import count
-from sweeper.deployment.train import LONGER, Trained, TrainOptions, train_recommended
+from sweeper.deployment.final_spec import LONGER, TrainOptions
+from sweeper.deployment.train import train_recommended
+from sweeper.deployment.training_document import TrainingDocument
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 
 
@@ -109,17 +111,10 @@ def command(
     with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr), Bar("training") as bar:
         opened = open_storage(storage, create=False, warn=display.warn)
         made = train_recommended(opened, study, options, speaker=display, stop=stop, progress=bar.update)
-    click.echo(json.dumps(trained_json(made), indent=2) if as_json else trained_text(made))
+    click.echo(json.dumps(made.document, indent=2) if as_json else trained_text(made))
 
 
-def trained_json(made: Trained) -> dict[str, object]:
-    """The outcome for programs, schema `sweeper.training/1`."""
-    from sweeper.cli.documents import TrainingDocument
-
-    return TrainingDocument(**{**made._asdict(), "weights": str(made.weights)}).document
-
-
-def trained_text(made: Trained, width: int = 110) -> str:
+def trained_text(made: TrainingDocument, width: int = 110) -> str:
     """The outcome for people."""
     lines = [
         f"Trained: {made.family} (learning rate {made.lr:.3g}; verdict: {made.verdict.replace('_', ' ')}) for "

@@ -8,29 +8,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweeper.core.base import Record
 from sweeper.core.calibration import Calibration
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.paths import CACHE, STORAGE, checkpoint_path, checkpoints_dir, final_path, weights_dir
-from sweeper.core.recipe import Precision, Recipe
+from sweeper.core.paths import checkpoint_path, checkpoints_dir, final_path, weights_dir
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     Collapse,
     Conditions,
-    Dataset,
     HeldOut,
     MissControl,
-    MissLimit,
-    Scores,
     Split,
-    Task,
-    TrainedOn,
     TrialSpec,
 )
 from sweeper.core.text import count
 from sweeper.data.cache import hold
-from sweeper.data.folds import split_of
-from sweeper.data.store import is_intact, open_store
+from sweeper.data.store import open_store
+from sweeper.deployment.final_spec import TrainOptions, conditions_of, spec_of
 from sweeper.deployment.recommended_network import Answer, answer_of
+from sweeper.deployment.training_document import TrainingDocument
 from sweeper.evidence.miss_control import control
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import available_cores, threads_asked
@@ -38,75 +33,17 @@ from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.miss_limit import check_limit, held_out
 from sweeper.workflow.phases import Stop
-from sweeper.workflow.prepare import Speaker, dataset_of
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.prepare import Speaker
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
     from sweeper.training.final_training import FinalTraining, Scored
 
-LONGER = 4
-"""Times the confirmation's steps, unless another budget is asked for."""
 SAVE_SECONDS = 300.0
 """A checkpoint is written this often, so that a crash costs no more."""
 AT_ONCE = 1.0
 """Seconds of training after which the progress is shown, and a stop is heard."""
-NUMBERS: dict[TrainedOn, int] = {"train": 0, "train+val": 1, "all": 2}
-"""Number of the training, by what it is trained on: checkpoints are told apart by it."""
-
-
-class TrainOptions(Record):
-    """What was asked for."""
-
-    storage: str = STORAGE
-    cache: Path = CACHE
-    data: str | None = None
-    """Where the images are now; None = where the study read them."""
-    images: str | None = None
-    """How they are called now, if not as the study read them."""
-    masks: str | None = None
-    on: TrainedOn = "train+val"
-    steps: int | None = None
-    epochs: int | None = None
-    seed: int | None = None
-    device: str = "auto"
-    precision: Precision | None = None
-    """None = the study's, where a CPU computes in it natively; what a GPU computes natively."""
-    limit: MissLimit | None = None
-    """Of what is missed; decides about the operating point."""
-    overwrite: bool = False
-
-
-class Trained(NamedTuple):
-    """What came of it."""
-
-    study: str
-    family: str
-    params: dict[str, float]
-    lr: float
-    verdict: str
-    task: Task
-    on: TrainedOn
-    images: int
-    steps: int
-    seed: int
-    seconds: float
-    """Of this session."""
-    device: str
-    weights: Path
-    point: float
-    point_from: str
-    """Where the operating point comes from, in words."""
-    val: Scores | None
-    """On the validation images, where these were left out."""
-    test: Scores | None
-    """On the test images, where these were left out; seen once more, and no new confirmation."""
-    test_images: int
-    collapse: Collapse
-    """On the images that were left out; `none` where there are none."""
-    misses: MissControl | None = None
-    """What the operating point keeps, where that was asked for."""
 
 
 def train_recommended(
@@ -117,7 +54,7 @@ def train_recommended(
     speaker: Speaker,
     stop: Stop,
     progress: Callable[[int, int], None],
-) -> Trained:
+) -> TrainingDocument:
     """Train the configuration that a study recommends, and leave its weights beside those of the study.
 
     A training that was interrupted goes on, bit for bit, where the same is asked for again.
@@ -136,10 +73,10 @@ def train_recommended(
         InterruptedSweepError: if `stop` said so; the message says where the checkpoint lies.
     """
     answer = answer_of(storage, name, "train")
-    conditions, images, split = _conditions(answer, options, speaker)
+    conditions, images, split = conditions_of(answer, options, speaker)
     if options.limit is not None:
         check_limit(options.limit, conditions.dataset, () if options.on == "all" else split.test)
-    spec = _spec(answer, conditions, options, len(images))
+    spec = spec_of(answer, conditions, options, len(images))
     folder = weights_dir(options.cache, name)
     for place in (folder, checkpoints_dir(options.cache, name)):
         remove_left(place)
@@ -208,7 +145,7 @@ def train_recommended(
         ) from error
     finally:
         held.release()
-    return Trained(
+    return TrainingDocument(
         study=name,
         family=spec.family,
         params=spec.params,
@@ -221,7 +158,7 @@ def train_recommended(
         seed=spec.seed,
         seconds=running_seconds() - began,
         device=training.device_name,
-        weights=target,
+        weights=str(target),
         point=found.point,
         point_from=found.point_from,
         val=None if found.val is None else found.val.scores,
@@ -240,63 +177,6 @@ def _same(folder: Path, spec: TrialSpec, conditions: Conditions) -> Path | None:
             if (known.spec, known.digest) == (spec, conditions.dataset.digest):
                 return path
     return None
-
-
-def _conditions(answer: Answer, options: TrainOptions, speaker: Speaker) -> tuple[Conditions, tuple[int, ...], Split]:
-    """The study's conditions with its images at hand, the images to train on, and the search's split."""
-    conditions = answer.sweep.conditions
-    dataset = _dataset(conditions.dataset, options, speaker)
-    conditions = conditions.model_copy(update={"dataset": dataset})
-    split = split_of(conditions, conditions.seed)
-    images = {
-        "train": split.train,
-        "train+val": tuple(sorted((*split.train, *split.val))),
-        "all": tuple(range(len(dataset.images))),
-    }[options.on]
-    if options.on != "all" and not split.test:
-        speaker.log(f"the study has {conditions.folds} folds and no test split: nothing is left out to be scored")
-    return conditions, images, split
-
-
-def _dataset(known: Dataset, options: TrainOptions, speaker: Speaker) -> Dataset:
-    """The study's data set, with its decoded images; read again where these are gone or damaged.
-
-    Raises:
-        UsageError: if the images are other ones than the study's.
-    """
-    if (options.data, options.images, options.masks) == (None, None, None) and is_intact(Path(known.store)):
-        return known
-    format_ = known.format if (options.images, options.masks) == (None, None) else None
-    settings = Settings(
-        data=options.data, images=options.images, masks=options.masks, format=format_, cache=options.cache
-    )
-    found = dataset_of(settings, known, speaker)
-    if found.digest != known.digest:
-        raise UsageError(
-            f"the images and labels in {settings.data or known.source} must be those of the study, and have changed "
-            "since: its recommendation is for others; name the folder that holds them with --data, or run a new study"
-        )
-    return found
-
-
-def _spec(answer: Answer, conditions: Conditions, options: TrainOptions, images: int) -> TrialSpec:
-    if options.steps is not None and options.epochs is not None:
-        raise UsageError(
-            f"--steps and --epochs exclude each other, got {options.steps} and {options.epochs}; give one of them"
-        )
-    recipe, chosen = conditions.recipe, answer.chosen
-    steps = options.steps or LONGER * recipe.confirm_steps
-    if options.epochs is not None:
-        steps = max(4, options.epochs * math.ceil(images / recipe.batch_size))
-    return TrialSpec(
-        purpose="final",
-        number=NUMBERS[options.on],
-        family=chosen.family,
-        params=chosen.params,
-        lr=chosen.lr,
-        seed=conditions.seed if options.seed is None else options.seed,
-        steps=steps,
-    )
 
 
 def _begun(

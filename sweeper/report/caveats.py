@@ -132,13 +132,14 @@ def _search(facts: Facts) -> Iterator[str]:
                 f"{ends} of {finalist.trainings} trainings: one beyond could be better."
             )
     frame = facts.search
-    complete = frame[frame["state"] == "complete"]["family"].value_counts()
+    complete = frame[frame["state"] == "complete"]["family"].value_counts().to_dict()
+    complete |= {f.family: f.trials_completed for f in facts.finalists}  # trials of the same function, too
     # Nothing but a learning rate, which the trials of all losses tuned together.
     by_rate = {f.family for f in facts.finalists if not f.params}
     few = [f for f in facts.families if (frame["family"] == f).any() and complete.get(f, 0) < FEW_TRIALS]
     sparse = [family for family in few if family not in by_rate]
     if sparse:
-        names = [f"{code(f)} ({int(complete.get(f, 0))})" for f in sparse]
+        names = [f"{code(f)} ({complete.get(f, 0)})" for f in sparse]
         yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed search trials: {listed(names)}."
     if len(frame) < facts.sweep.trials_asked and (facts.sweep.cut or not facts.sweep.settles):
         yield f"The search stopped after {len(frame)} of {facts.sweep.trials_asked} trials."

@@ -19,8 +19,10 @@ from sweeper.core.records import Collapse, Conditions, Dataset
 from sweeper.data import divide
 from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study
+from sweeper.deployment.final_spec import TrainOptions
 from sweeper.deployment.recommended_network import answer_of, network_of
-from sweeper.deployment.train import Trained, TrainOptions, train_recommended
+from sweeper.deployment.train import train_recommended
+from sweeper.deployment.training_document import TrainingDocument
 from sweeper.training import final_training
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.weights_file import kept_weights, read_record
@@ -65,7 +67,7 @@ def trained(
     stop: Recorder | None = None,
     speaker: Recorder | None = None,
     **options: object,
-) -> Trained:
+) -> TrainingDocument:
     given = TrainOptions.model_validate({"cache": folder / "cache", "device": "cpu", **options})
     return train_recommended(
         study, "s", given, speaker=speaker or Recorder(), stop=stop or Recorder(), progress=lambda done, total: None
@@ -101,11 +103,11 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     assert seen[-1] == tuple(range(len(tiny.images))) and whole.test is None and len(scored) == 3
     answer = answer_of(study, "s", "test")
     assert whole.point == answer.point and "recommended" in whole.point_from
-    assert read_record(least.weights).calibration is not None  # of its validation images; without any, of the study
-    assert read_record(whole.weights).calibration == answer.calibration
+    assert read_record(Path(least.weights)).calibration is not None  # of its validation images; without any, of the study
+    assert read_record(Path(whole.weights)).calibration == answer.calibration
     # What predicts is the last one; export takes it along.
     network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
-    assert network is not None and network.path == whole.weights
+    assert network is not None and str(network.path) == whole.weights
     assert (network.record.on, network.record.spec.seed, network.record.spec.purpose) == ("all", 7, "final")
     made = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
     assert made.weights is not None and read_record(made.weights) == network.record
@@ -152,7 +154,7 @@ def test_what_was_stopped_goes_on_bit_for_bit(study: studies.RetryingStorage, tm
     trained(study, tmp_path / "b", steps=4)
     assert checkpoint.read_bytes() == waiting  # another training leaves it alone
     again = trained(study, tmp_path / "b", steps=9)
-    first, second = load_file(whole.weights), load_file(again.weights)
+    first, second = load_file(Path(whole.weights)), load_file(Path(again.weights))
     assert first.keys() == second.keys() and all(bool((first[name] == second[name]).all()) for name in first)
     assert not list((tmp_path / "b").rglob("*.pt"))
 
@@ -168,8 +170,9 @@ def test_another_configuration_of_the_same_budget_is_another_network(
     second = trained(study, tmp_path, steps=4)
     for answer, made in ((before, first), (changed, second)):
         network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
-        assert network is not None and network.path == made.weights
-    second.weights.rename(second.weights.with_name("final-of-an-earlier-version.safetensors"))
+        assert network is not None and str(network.path) == made.weights
+    weights = Path(second.weights)
+    weights.rename(weights.with_name("final-of-an-earlier-version.safetensors"))
     with pytest.raises(UsageError, match=r"earlier-version.* is there already"):
         trained(study, tmp_path, steps=4)
 
@@ -182,7 +185,7 @@ def test_a_network_that_learned_nothing_is_kept_and_not_taken(
     monkeypatch.setattr(final_training, "judge", lambda _: Collapse.ALL_BACKGROUND)
     bad = trained(study, tmp_path, steps=5)
     network = network_of(answer_of(study, "s", "test"), weights_dir(tmp_path / "cache", "s"))
-    assert bad.weights.exists() and network is not None and network.path == good.weights
+    assert Path(bad.weights).exists() and network is not None and str(network.path) == good.weights
     said = trained_text(bad, 10_000)
     assert "neither predict nor export takes it" in said and "Next:" not in said and "Next:" in trained_text(good)
 

@@ -79,20 +79,21 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
     made = trained(study, tmp_path, steps=40, limit=MissLimit(share=0.4))
     assert made.misses is not None and made.point == made.misses.point and made.test is not None
     assert "which misses at most 40 % of 'crack' in an average image" in trained_text(made, 500)
-    record = read_record(made.weights)
+    record = read_record(Path(made.weights))
     assert record.held_out is not None and record.held_out.counts.images == divide(tiny, test_seed=0, seed=0).test
     assert (record.point, record.misses) == (made.point, made.misses) and of_weights(record, MissLimit(share=0.4)) == (
         made.misses
     )
     # As one that learned, it is what predicts and what is exported, at its own limit or at another one.
     learned = record.model_copy(update={"collapse": Collapse.NONE})
-    other = made.weights.with_name("again.safetensors")
-    copy_with_record(made.weights, learned, other)
-    other.replace(made.weights)
+    weights = Path(made.weights)
+    other = weights.with_name("again.safetensors")
+    copy_with_record(weights, learned, other)
+    other.replace(weights)
     cache, loose = tmp_path / "cache", MissLimit(share=0.6)
-    assert from_file(made.weights).misses == from_study(study, "s", cache).misses == made.misses
+    assert from_file(weights).misses == from_study(study, "s", cache).misses == made.misses
     looser = from_study(study, "s", cache, loose)
-    assert looser == from_file(made.weights, loose)._replace(study="s")
+    assert looser == from_file(weights, loose)._replace(study="s")
     assert looser.misses is not None and looser.misses.share == 0.6 and looser.point == looser.misses.point
     assert looser.misses.before == made.misses.before and looser.point >= made.point
     for limit, share in ((None, 40), (loose, 60)):

@@ -1,0 +1,110 @@
+"""What `sweeper train` trains: what was asked for, on which images, for how many steps."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from sweeper.core.base import Record
+from sweeper.core.errors import UsageError
+from sweeper.core.paths import CACHE, STORAGE
+from sweeper.core.recipe import Precision
+from sweeper.core.records import Conditions, Dataset, MissLimit, Split, TrainedOn, TrialSpec
+from sweeper.data.folds import split_of
+from sweeper.data.store import is_intact
+from sweeper.deployment.recommended_network import Answer
+from sweeper.workflow.prepare import Speaker, dataset_of
+from sweeper.workflow.settings import Settings
+
+LONGER = 4
+"""Times the confirmation's steps, unless another budget is asked for."""
+NUMBERS: dict[TrainedOn, int] = {"train": 0, "train+val": 1, "all": 2}
+"""Number of the training, by what it is trained on: checkpoints are told apart by it."""
+
+
+class TrainOptions(Record):
+    """What was asked for."""
+
+    storage: str = STORAGE
+    cache: Path = CACHE
+    data: str | None = None
+    """Where the images are now; None = where the study read them."""
+    images: str | None = None
+    """How they are called now, if not as the study read them."""
+    masks: str | None = None
+    on: TrainedOn = "train+val"
+    steps: int | None = None
+    epochs: int | None = None
+    seed: int | None = None
+    device: str = "auto"
+    precision: Precision | None = None
+    """None = the study's, where a CPU computes in it natively; what a GPU computes natively."""
+    limit: MissLimit | None = None
+    """Of what is missed; decides about the operating point."""
+    overwrite: bool = False
+
+
+def conditions_of(answer: Answer, options: TrainOptions, speaker: Speaker) -> tuple[Conditions, tuple[int, ...], Split]:
+    """The study's conditions with its images at hand, the images to train on, and the search's split.
+
+    Raises:
+        UsageError: if the images are other ones than the study's.
+    """
+    conditions = answer.sweep.conditions
+    dataset = _dataset(conditions.dataset, options, speaker)
+    conditions = conditions.model_copy(update={"dataset": dataset})
+    split = split_of(conditions, conditions.seed)
+    images = {
+        "train": split.train,
+        "train+val": tuple(sorted((*split.train, *split.val))),
+        "all": tuple(range(len(dataset.images))),
+    }[options.on]
+    if options.on != "all" and not split.test:
+        speaker.log(f"the study has {conditions.folds} folds and no test split: nothing is left out to be scored")
+    return conditions, images, split
+
+
+def _dataset(known: Dataset, options: TrainOptions, speaker: Speaker) -> Dataset:
+    """The study's data set, with its decoded images; read again where these are gone or damaged.
+
+    Raises:
+        UsageError: if the images are other ones than the study's.
+    """
+    if (options.data, options.images, options.masks) == (None, None, None) and is_intact(Path(known.store)):
+        return known
+    format_ = known.format if (options.images, options.masks) == (None, None) else None
+    settings = Settings(
+        data=options.data, images=options.images, masks=options.masks, format=format_, cache=options.cache
+    )
+    found = dataset_of(settings, known, speaker)
+    if found.digest != known.digest:
+        raise UsageError(
+            f"the images and labels in {settings.data or known.source} must be those of the study, and have changed "
+            "since: its recommendation is for others; name the folder that holds them with --data, or run a new study"
+        )
+    return found
+
+
+def spec_of(answer: Answer, conditions: Conditions, options: TrainOptions, images: int) -> TrialSpec:
+    """What is trained, on so many images.
+
+    Raises:
+        UsageError: if steps and epochs are asked for.
+    """
+    if options.steps is not None and options.epochs is not None:
+        raise UsageError(
+            f"--steps and --epochs exclude each other, got {options.steps} and {options.epochs}; give one of them"
+        )
+    recipe, chosen = conditions.recipe, answer.chosen
+    steps = options.steps or LONGER * recipe.confirm_steps
+    if options.epochs is not None:
+        steps = max(4, options.epochs * math.ceil(images / recipe.batch_size))
+    return TrialSpec(
+        purpose="final",
+        number=NUMBERS[options.on],
+        family=chosen.family,
+        params=chosen.params,
+        lr=chosen.lr,
+        seed=conditions.seed if options.seed is None else options.seed,
+        steps=steps,
+    )
