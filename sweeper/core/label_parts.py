@@ -62,8 +62,8 @@ def component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
     """Dice of each component in its region, summed: reached, 0, lost, in units of `UNIT`.
 
     A component's region is the pixels that lie nearest to it (CC-Dice: Jaus et al. 2024, *Every Component Counts*,
-    arXiv:2410.18684). With two classes an image without a component counts as one: reached where nothing is predicted,
-    else lost.
+    arXiv:2410.18684). Of a class without a component in the image one is lost where it is predicted. With two classes
+    one is reached where it is not; with more, that class does not count there.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -83,9 +83,9 @@ def component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
             answered = np.bincount(region[given], minlength=number + 1)[1:]
             reached = int(np.rint(UNIT * (2 * hits / (sizes + answered)).sum()))
             counts[c] = reached, 0, UNIT * number - reached
-        if classes == 2 and not truth and known.any():
-            alarm = bool((known & (answer == 1)).any())
-            counts[1] = UNIT * (not alarm), 0, UNIT * alarm
+        answers = np.bincount(answer[known], minlength=classes) > 0
+        for c in set(range(1, classes)) - truth.keys() if known.any() else ():
+            counts[c] = UNIT * (classes == 2 and not answers[c]), 0, UNIT * answers[c]
         return counts
 
     return count

@@ -89,6 +89,11 @@ def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, cl
             dice.append(2 * hits / (len(own) + int((given_ & (region == number)).sum())))
         assert counts[c, 0] / UNIT == pytest.approx(sum(dice), abs=1e-4) and counts[c].sum() == UNIT * len(truth)
         means.append(np.mean(dice))
+    known = label != IGNORE
+    absent = set(range(1, classes)) - wanted.keys()
+    means += [
+        float(classes == 2 and alarm == 0) for c in absent if (alarm := (known & (answer == c)).sum()) or classes == 2
+    ]
     rows = metrics.image_rows(counts[None], "cc_dice")
     assert rows[0, 0, 0] == pytest.approx(np.mean(means), abs=1e-4)
 
@@ -98,6 +103,8 @@ def test_an_image_without_objects_counts_whether_anything_was_predicted() -> Non
     for answer, value in ((empty, 1.0), (alarm, 0.0)):
         assert metrics.image_rows(component_dice(empty, 2, 2)(answer)[None], "cc_dice")[0].tolist() == [[value, 1.0]]
     assert lesions(empty, 2, 2)(alarm).tolist() == [[0, 0, 0], [0, 1, 0]]  # a diagonal hangs together
+    for answer, scored in ((empty, [0.0, 0.0]), (2 * alarm, [0.0, 1.0])):  # of three classes a false alarm alone counts
+        assert metrics.image_rows(component_dice(empty, 3, 2)(answer)[None], "cc_dice")[0].tolist() == [scored]
     unknown = np.full((6, 6), IGNORE, np.uint8)
     assert metrics.image_rows(component_dice(unknown, 2, 2)(alarm)[None], "cc_dice")[0].tolist() == [[0.0, 0.0]]
     assert not lesions(unknown, 2, 2)(alarm).any()
