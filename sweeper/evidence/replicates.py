@@ -91,7 +91,8 @@ def class_counts(
 ) -> Table:
     """(R, n, C, 3) true positives, false positives and false negatives at each run's `point`; all 0 for a lost one.
 
-    They are of pixels, or of what the metric counts.
+    They are of pixels, or of what the metric counts. By a mean over images a run without an answer scores 0 on an image
+    without foreground, too: to miss nothing there would be right.
     """
 
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
@@ -99,7 +100,8 @@ def class_counts(
             return None
         return run.test.images, metrics.at_point(metrics.measured(run.test, metric), point(run))
 
-    return stacked(replicates, images, read, all_missed)
+    of_images = metrics.METRICS[metric].rows is not None and metrics.METRICS[metric].parts is None
+    return stacked(replicates, images, read, metrics.none_right if of_images else all_missed)
 
 
 def all_missed(counts: Table) -> Table:

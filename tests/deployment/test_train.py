@@ -103,7 +103,9 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     assert seen[-1] == tuple(range(len(tiny.images))) and whole.test is None and len(scored) == 3
     answer = answer_of(study, "s", "test")
     assert whole.point == answer.point and "recommended" in whole.point_from
-    assert read_record(Path(least.weights)).calibration is not None  # of its validation images; without any, of the study
+    assert (
+        read_record(Path(least.weights)).calibration is not None
+    )  # of its validation images; without any, of the study
     assert read_record(Path(whole.weights)).calibration == answer.calibration
     # What predicts is the last one; export takes it along.
     network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
