@@ -239,7 +239,10 @@ def best_point_of(
 
 def swept_scores(parts: Sequence[ImageCounts], metric: str) -> Floats:
     """The metric over the images of all parts together at every operating point, (T,)."""
-    swept = [sweep_points(measured(part, metric)) for part in parts]
+    counted = [measured(part, metric) for part in parts]
+    if _named(metric).rows is None:  # sums say all: one sweep in place of one for each image
+        counted = [summed_images(part) for part in counted]
+    swept = [sweep_points(part) for part in counted]
     classes = np.any([present(part[:, 0]) for part in swept], axis=0)
     summed = np.sum([image_rows(part, metric).sum(axis=0) for part in swept], axis=0)
     return objective(summed, classes, metric)

@@ -120,6 +120,20 @@ def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
     assert each[counts.points.index(point)] == pytest.approx(value, abs=1e-12)
 
 
+@pytest.mark.parametrize(("metric", "most"), [("miou", 1), ("dice", 1), ("image_dice", 30)])
+def test_images_are_swept_one_by_one_only_where_each_has_a_score(
+    monkeypatch: pytest.MonkeyPatch, metric: str, most: int
+) -> None:
+    counts = counts_from_iou(np.random.default_rng(0).uniform(0.2, 0.9, 30))
+    swept: list[int] = []
+    sweep = metrics.sweep_points
+    monkeypatch.setattr(metrics, "sweep_points", lambda own: (swept.append(len(own.data)), sweep(own))[1])
+    found = metrics.swept_scores([counts, counts], metric)
+    assert swept == [most, most]
+    at = metrics.image_rows(metrics.at_point(counts, 0.5), metric).sum(axis=0)
+    assert found[255] == pytest.approx(metrics.objective(at, metrics.present(metrics.at_point(counts, 0.5)), metric))
+
+
 def test_the_best_point_of_multiclass_counts_is_found_per_metric() -> None:
     good, bad = [[50, 0, 0], [40, 0, 0], [10, 0, 0]], [[50, 10, 0], [40, 0, 0], [0, 0, 10]]
     counts = point_counts([bad, bad])
