@@ -27,28 +27,32 @@ SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
 SECTION = "sweep"
 
 
-def prepared_views(space: SearchSpace) -> dict[str, str]:
+def prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, str]:
     """Tags of the experiment, one per view.
 
     Args:
         space: what is searched: a column and a chart for each coordinate.
+        metric: what is searched for: rows are sorted by it, and charts show it.
 
     Returns:
         Tag name → view as MLflow writes it itself: JSON, compressed by zlib, in base64.
     """
     free = {name for family in space.families for name in family.coordinates}
     coordinates = [*(n for n in SHOWN_FIRST if n in free), *sorted(free.difference(SHOWN_FIRST))]
+    score = "miou" if metric == "miou" else "value"
     views: dict[View, dict[str, Any]] = {
-        "sweep": _view(coordinates, order="val/miou", filtered="tags.`sweeper.kind` != 'sweep'"),
-        "finalists": _view(coordinates, order="test/miou", filtered="tags.`sweeper.kind` = 'confirm'"),
+        "sweep": _view(coordinates, score, order=f"val/{score}", filtered="tags.`sweeper.kind` != 'sweep'"),
+        "finalists": _view(coordinates, score, order=f"test/{score}", filtered="tags.`sweeper.kind` = 'confirm'"),
     }
     return {f"{TAG}{name}": _packed(view) for name, view in views.items()}
 
 
-def _view(coordinates: Sequence[str], *, order: str, filtered: str) -> dict[str, Any]:
+def _view(coordinates: Sequence[str], score: str, *, order: str, filtered: str) -> dict[str, Any]:
     columns = {
         _param("loss.family"): 95,
         _tag("sweeper.state"): 98,
+        _metric(f"val/{score}"): 82,
+        _metric(f"test/{score}"): 78,
         _metric("val/miou"): 82,
         _metric("test/miou"): 78,
     }
@@ -64,12 +68,12 @@ def _view(coordinates: Sequence[str], *, order: str, filtered: str) -> dict[str,
         "columnWidths": widths,
         "runsHiddenMode": "SHOW_ALL",  # in the charts; MLflow's default draws the first ten
         "compareRunSections": [_section()],
-        "compareRunCharts": _charts(coordinates, order),
+        "compareRunCharts": _charts(coordinates, score, order),
         "isAccordionReordered": True,  # else MLflow sorts ours behind its own sections
     }
 
 
-def _charts(coordinates: Sequence[str], order: str) -> list[dict[str, Any]]:
+def _charts(coordinates: Sequence[str], score: str, order: str) -> list[dict[str, Any]]:
     """What people look for first; MLflow adds a chart for every other metric below."""
     value = {"key": order, "type": "METRIC"}
     across = [
@@ -78,8 +82,8 @@ def _charts(coordinates: Sequence[str], order: str) -> list[dict[str, Any]]:
     for name in ("lr", *(f"loss.{name}" for name in coordinates)):
         axis = {"key": name, "type": "PARAM"}
         across.append(_chart("SCATTER", name, xaxis=axis, yaxis=value, runsCountToCompare=200))
-    bars = _chart("BAR", "test", metricKey="test/miou", displayName="test/miou", runsCountToCompare=50)
-    curves = _chart("LINE", "curves", metricKey="val_part/miou", displayName="val_part/miou by step")
+    bars = _chart("BAR", "test", metricKey=f"test/{score}", displayName=f"test/{score}", runsCountToCompare=50)
+    curves = _chart("LINE", "curves", metricKey=f"val_part/{score}", displayName=f"val_part/{score} by step")
     return [*across, bars, curves]
 
 

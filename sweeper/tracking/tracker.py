@@ -154,7 +154,10 @@ class Tracker:
                 f"Nothing was trained; mend it, and go on with: {resume_command(study.study_name, storage)}"
             ) from error
         studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
-        views = {"mlflow.experimentKind": "custom_model_development", **prepared_views(plan.space)}
+        views = {
+            "mlflow.experimentKind": "custom_model_development",
+            **prepared_views(plan.space, plan.conditions.recipe.metric),
+        }
         for key, text in views.items():
             self._put("tag", key, partial(self.mirror.tag, key, text))
         for training in trainings:

@@ -62,6 +62,16 @@ def test_views_have_a_column_and_a_chart_for_each_coordinate_and_fit_into_a_tag(
     assert unpacked(views[f"{TAG}finalists"])["orderByKey"] == "metrics.`test/miou`"
 
 
+def test_views_are_sorted_by_the_metric_that_is_searched_for() -> None:
+    views = {name: unpacked(view) for name, view in prepared_views(SPACE, "image_dice").items()}
+    assert views[f"{TAG}sweep"]["orderByKey"] == "metrics.`val/value`"
+    assert views[f"{TAG}finalists"]["orderByKey"] == "metrics.`test/value`"
+    scores = ["metrics.`val/value`", "metrics.`test/value`", "metrics.`val/miou`", "metrics.`test/miou`"]
+    assert views[f"{TAG}finalists"]["selectedColumns"][2:6] == scores
+    keys = {chart.get("metricKey") for chart in views[f"{TAG}finalists"]["compareRunCharts"]} - {None}
+    assert keys == {"test/value", "val_part/value"}
+
+
 def swept(uri: str, study: str) -> str:
     """A store with a sweep of three trials and a confirmation; the experiment's id."""
     tracker = begun(uri, study, space=SPACE)
