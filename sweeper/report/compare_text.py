@@ -71,7 +71,9 @@ class Side:
 
     def finalist(self, family: str) -> FinalistEvidence | None:
         """The family's best finalist."""
-        return max((f for f in self.facts.finalists if f.family == family), key=lambda f: f.miou.estimate, default=None)
+        return max(
+            (f for f in self.facts.finalists if f.family == family), key=lambda f: f.score.estimate, default=None
+        )
 
 
 def sides(studies: Sequence[tuple[SweepRecord, Recommendation]]) -> tuple[Side, ...]:
