@@ -66,7 +66,9 @@ def predict(model, images):
 _PROBABILITIES = '''
 
 def probabilities(model, images):
-    """Calibrated probabilities of the foreground, (N, H, W); slope and bias were fitted on validation images."""
+    """Calibrated probabilities of the foreground, (N, H, W).
+
+    Slope and bias were fitted on validation images of the study that recommends the loss."""
     return torch.sigmoid(SLOPE * logits_of(model, images)[:, 0] + BIAS)
 '''
 

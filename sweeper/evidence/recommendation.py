@@ -103,7 +103,7 @@ def recommendation_json(
     search saw the images that the finalists were scored on (`folds`: so many trainings then make up a seed, and
     `points` and `mlflow_run_ids` are of each). Every key of the contract is present; `reasons`, `next_steps`,
     `provisional`, `rope`, `comparisons`, `preferences`, `analysis`, `trained_by` (device and versions of each
-    training), `looks` (the interim analyses), `timeout`, `cut`, `held_out`, `folds`, `split` and the details per class
+    training), `analyses` (the interim ones), `timeout`, `cut`, `held_out`, `folds`, `split` and the details per class
     and per run come on top of it.
 
     `split`: stems of the images that train, validate and test in the search, under `train`, `val` and `test` (with
