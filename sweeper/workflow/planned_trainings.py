@@ -13,6 +13,7 @@ from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.learning_check import nothing_learned
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.search_end import PATIENCE, settled
+from sweeper.study.successive_halving import PURSUED
 from sweeper.workflow.options import Asked
 from sweeper.workflow.settings import Budget
 
@@ -125,7 +126,7 @@ def trainings_left(
         "search": phase(max(0, least - done), to_search, recipe.steps),
         "recheck": phase(0, 0 if is_one_rate(plan.space.lr) else finalists, recipe.steps),
         "confirm": phase(
-            max(0, first * leaders - there.confirmations) if there.learned else 0,
+            max(0, first * min(PURSUED, tried) - there.confirmations) if there.learned else 0,
             max(0, last * finalists - confirmed),
             recipe.confirm_steps,
             max(0, first * finalists - confirmed),

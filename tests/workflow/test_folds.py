@@ -377,7 +377,7 @@ def test_the_price_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     found = CliRunner().invoke(cli, [*command, *options, *storage])
     assert found.exit_code == 0, found.output
     assert "4 folds, not held out" in found.output
-    assert "confirmation: 24 to 32 trainings" in found.output
+    assert "confirmation: 16 to 32 trainings" in found.output
 
 
 def test_specs_of_studies_without_folds_still_load() -> None:
