@@ -1,7 +1,7 @@
 """What stopping early costs: complete learning curves once, then every rule replayed on them.
 
     python bench/regret.py collect DATA CURVES.jsonl [--seeds 5] [--trials 32] [--evaluations 4]
-    python bench/regret.py replay CURVES.jsonl [CURVES.jsonl …]
+    python bench/regret.py replay CURVES.jsonl [CURVES.jsonl …] [--every-family]
 
 `collect` trains, for each seed, the trials that a search without stopping would train: the defaults and floors of every
 family, then random draws from the data's default space (drawn at random, so that they do not depend on a rule). It can
@@ -94,6 +94,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def replay(arguments: argparse.Namespace) -> None:
     """Every rule on every file's curves."""
+    kind = EveryFamily if arguments.every_family else Halving
     for name in arguments.curves:
         by_seed: dict[int, list[dict[str, Any]]] = {}
         for row in rows(Path(name)):
@@ -107,16 +108,24 @@ def replay(arguments: argparse.Namespace) -> None:
             ]
             print(f"  step {step}: τ with the last {', '.join(f'{tau:.2f}' for tau in taus)}")
         for shares in RULES:
-            spent, regret, complete = zip(*(play(trials, shares) for trials in by_seed.values()), strict=True)
+            spent, regret, complete = zip(*(play(trials, shares, kind) for trials in by_seed.values()), strict=True)
             print(
                 f"  {' and '.join(f'{share:.0%}' for share in shares):12} go on: {mean(spent):4.0%} of the steps, "
                 f"regret {mean(regret):.4f} (at most {max(regret):.4f}), {mean(complete):.1f} trials complete"
             )
 
 
-def play(trials: list[dict[str, Any]], shares: tuple[float, ...]) -> tuple[float, float, int]:
+class EveryFamily(Halving):
+    """The best of each family is trained to the end, however far it is behind."""
+
+    def behind(self) -> set[str]:
+        """None is."""
+        return set()
+
+
+def play(trials: list[dict[str, Any]], shares: tuple[float, ...], kind: type[Halving]) -> tuple[float, float, int]:
     """One search by one worker: share of all steps that it trains, regret, trials that complete."""
-    field, todo, waiting = Halving(RUNGS, shares=shares, baseline=BASELINE), list(trials), set[int]()
+    field, todo, waiting = kind(RUNGS, shares=shares, baseline=BASELINE), list(trials), set[int]()
     by_number, reached = {t["number"]: t for t in trials}, dict.fromkeys((t["number"] for t in trials), 0)
     while True:
         number = field.next(sorted(waiting), more=bool(todo))
@@ -152,6 +161,7 @@ def main() -> None:
     collecting.set_defaults(act=collect)
     replaying = commands.add_parser("replay")
     replaying.add_argument("curves", nargs="+")
+    replaying.add_argument("--every-family", action="store_true", help="those far behind at the middle rung, too")
     replaying.set_defaults(act=replay)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
