@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that needs a GPU is skipped without one, whatever `-m` says."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("no NVIDIA GPU")
+        pytest.skip("no GPU that torch can use")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,7 +24,7 @@ class InlineBackend:
     def __init__(
         self, device: str, log: Callable[[str], None] = lambda line: None, *, threads: int | None = None
     ) -> None:
-        """`log` is answer what people should know of a training; `threads` None = as many as torch has."""
+        """`log` is told what people should know of a training; `threads` None = as many as torch has."""
         self._asked, self._log, self._threads = device, log, threads
         self._opened: InlineExecutor | None = None
 

@@ -239,23 +239,23 @@ class ProcessExecutor:
     def _answer(self, worker: WorkerProcess) -> Answer:
         """What a worker's next message says."""
         try:
-            told: Answer | tuple[str, str] = worker.pipe.recv()
+            answer: Answer | tuple[str, str] = worker.pipe.recv()
         except (EOFError, OSError):
             return self._lost(worker)
-        if isinstance(told, tuple):  # "refused" or "broken": it ends, though it had been ready
-            return self._lost(worker, str(told[1]))
+        if isinstance(answer, tuple):  # "refused" or "broken": it ends, though it had been ready
+            return self._lost(worker, str(answer[1]))
         self._watchdog.answered(worker)
-        if isinstance(told, Lost):
-            return self._lost(worker, told.reason)
-        if told.note:
-            self._log(told.note)
-        if told.result.state == "failed":
+        if isinstance(answer, Lost):
+            return self._lost(worker, answer.reason)
+        if answer.note:
+            self._log(answer.note)
+        if answer.result.state == "failed":
             self._replace(worker, "a training failed in a worker")
-            return told
+            return answer
         worker.job, self._failures[worker.number] = None, 0
-        if told.finished:
+        if answer.finished:
             worker.holds = None
-        return told
+        return answer
 
     def _lost(self, worker: WorkerProcess, reason: str | None = None) -> Lost:
         """Replace a worker; its job is lost."""

@@ -134,7 +134,8 @@ class RayExecutor:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
         if ready:  # and whatever else is there
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        answers = [told for reference in ready if (told := self._answer(waiting[reference], reference)) is not None]
+        found = (self._answer(waiting[reference], reference) for reference in ready)
+        answers = [answer for answer in found if answer is not None]
         return answers + self._hung()
 
     def _look_at_node(self) -> None:
@@ -158,7 +159,7 @@ class RayExecutor:
 
     def _answer(self, actor: Actor, reference: Any) -> Answer | None:
         try:
-            told: Any = ray.get(reference)
+            given: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
             reason = f"Ray lost the actor or its node ({line(error)})"
             self._replace(actor, reason)
@@ -166,12 +167,12 @@ class RayExecutor:
         actor.pending = None
         self._watchdog.answered(actor)
         if actor.job is None:
-            if (refusal := actor.settle(told)) is not None:
+            if (refusal := actor.settle(given)) is not None:
                 self._log(f"a Ray actor cannot take part: {refusal}")
                 self._actors.remove(actor)
                 ray.kill(actor.handle)
             return None
-        answer: Answer = told
+        answer: Answer = given
         if isinstance(answer, Lost):
             self._replace(actor, answer.reason)
             return answer

@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""
 PAUSE_SECONDS = (0.1, 5.0)
 """Between two attempts: at first, and at most."""
-TOLD_SECONDS = 2.0
+WARN_SECONDS = 2.0
 """A wait that lasts longer is told: shorter ones are locks."""
 REPEATED = (
     "set_study_user_attr",
@@ -157,7 +157,7 @@ class RetryingStorage(RDBStorage):
                         f"the study's database did not answer for {gone:.0f} s ({reason}); everything "
                         f"finished is kept. When it is back: {resume_command(self.named, self.address)}"
                     ) from error
-                if gone >= TOLD_SECONDS and not warned:
+                if gone >= WARN_SECONDS and not warned:
                     warned = True
                     self._warn(
                         f"the study's database does not answer ({reason}); waiting for it, up to "

@@ -24,7 +24,7 @@ class Work(Protocol):
     def next(self) -> Job | None:
         """The next job; None when there is none now (it is asked again after each answer)."""
 
-    def advanced(self, told: Advanced) -> bool:
+    def advanced(self, answer: Advanced) -> bool:
         """Take what a job gave; whether its training ended, or waits, by that. If not, `next` gives the next job."""
 
     def died(self, spec: TrialSpec, reason: str) -> None:

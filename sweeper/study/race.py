@@ -89,9 +89,9 @@ class Race(Batch):
             self._next_seed = [other for other in self._next_seed if key_of(other) != key_of(job.spec)]
         return job
 
-    def advanced(self, told: Advanced) -> bool:
+    def advanced(self, answer: Advanced) -> bool:
         """What an idle worker began ends where its finalist was dropped."""
-        ended, spec = super().advanced(told), told.result.spec
+        ended, spec = super().advanced(answer), answer.result.spec
         if ended or key_of(spec) in self._wanted | self._likely:
             return ended
         self._going.remove(spec)

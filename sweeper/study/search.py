@@ -113,17 +113,14 @@ class Search:
         self._field = Halving(self._rungs, least=floor_of(space, trials), baseline=BASELINE)
         self._before, self._gain, self._strict = list(known), gain, strict
         self._known = completed(self._before)
-        self._ended: list[TrialResult] = []
-        """With their counts summed over the images: those of each image are large."""
-        for result in search_results(study):
-            self._keep(result)
+        self._ended: list[TrialResult] = list(search_results(study))
         study.sampler.guide = self
         self._running: dict[int, TrialSpec] = {}
         self._going: list[TrialSpec] = []
         """Those of them that are between two rungs."""
         self._waiting = {result.spec.number: result for result in waiting_results(study)}
         self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
-        self._told: dict[int, set[int]] = {}  # of each training in progress, the steps that were told
+        self._reported: dict[int, set[int]] = {}  # of each training in progress, the steps that were reported
         self._cut: set[int] = set()  # begun before and cut off: back in the queue, and first there
         self._done = 0
         for trial in present_trials(study):
@@ -146,7 +143,7 @@ class Search:
         interrupted goes on as it would have gone on.
         """
         spec = self._going.pop(0) if self._going else self._begin()
-        return None if spec is None else Job(spec, until=1 + max(self._told[spec.number], default=0))
+        return None if spec is None else Job(spec, until=1 + max(self._reported[spec.number], default=0))
 
     def _begin(self) -> TrialSpec | None:
         self._end_hopeless()
@@ -162,12 +159,12 @@ class Search:
         if chosen is not None:
             result = self._waiting.pop(chosen)
             self._promoted[chosen] = result.evaluations[-1].step
-            self._told[chosen] = {evaluation.step for evaluation in result.evaluations}
+            self._reported[chosen] = {evaluation.step for evaluation in result.evaluations}
             self._recorder.notify(Resumed(result.spec, result))
             spec = result.spec
         elif more:
             spec = self._ask()
-            self._told[spec.number] = set()
+            self._reported[spec.number] = set()
             self._recorder.notify(Started(spec))
             if (known := self._known.pop(key_of(spec), None)) is not None:
                 self._take(spec, known)
@@ -277,15 +274,15 @@ class Search:
             report(self._study, spec.number, evaluation.step, evaluation.part_value)
             self._field.see(spec.number, spec.family, evaluation.step, evaluation.part_value)
 
-    def advanced(self, told: Advanced) -> bool:
+    def advanced(self, answer: Advanced) -> bool:
         """Note the values; a trial that is not among the best at its rung waits there, or ends if it never can be."""
-        result, spec = told.result, told.result.spec
+        result, spec = answer.result, answer.result.spec
         for evaluation in result.evaluations:
             self._see(spec, evaluation)
-            if evaluation.step not in self._told[spec.number]:
-                self._told[spec.number].add(evaluation.step)
+            if evaluation.step not in self._reported[spec.number]:
+                self._reported[spec.number].add(evaluation.step)
                 self._recorder.notify(Evaluated(spec, evaluation))
-        if told.finished:
+        if answer.finished:
             self.finished(spec, result)
             return True
         decided = max(self._promoted.get(spec.number, 0), *self._field.steps(spec.number)[:-1], 0)
@@ -329,16 +326,13 @@ class Search:
         del self._running[spec.number]
         self._end(_checked(result))
 
-    def _keep(self, result: TrialResult) -> None:
-        self._ended.append(result)
-
     def _end(self, result: TrialResult) -> None:
         """Store it, then tell everyone."""
         self._recorder.notify(Finished(result.spec, result))
         end(self._study, result)
         self._drop_old_checkpoints()
         self._done += 1
-        self._keep(result)
+        self._ended.append(result)
         self._recorder.notify(Stored(result))
 
     def died(self, spec: TrialSpec, reason: str) -> None:

@@ -82,12 +82,12 @@ class Halving:
         spare = bisect_left(self._of[rung][self._families[number]], self._reached[number][rung]) < FLOOR
         return not (spare or self._ranks(number, rung, max(total, len(self._ranked[rung]))))
 
-    def behind(self, margin: float = BEHIND) -> set[str]:
-        """Families whose best value at the middle rung is more than `margin` below the best of all there."""
+    def behind(self) -> set[str]:
+        """Families whose best value at the middle rung is more than `BEHIND` below the best of all there."""
         found = {family: held[0] for family, held in self._of[self._middle].items() if held}
         pursued = sorted(found, key=lambda family: found[family])[:PURSUED]
         return {
-            family for family in found if family not in pursued and found[family][0] > found[pursued[0]][0] + margin
+            family for family in found if family not in pursued and found[family][0] > found[pursued[0]][0] + BEHIND
         }
 
     def next(self, waiting: Iterable[int], *, more: bool) -> int | None:
@@ -115,7 +115,9 @@ class Halving:
 
     def _leads(self, number: int, rung: int, *, more: bool) -> bool:
         """Whether it is the best of its family, among the family's minimum of trials."""
+        if not self._best(number, rung):
+            return False
         family = self._families[number]
         enough = not more or rung > 0 or len(self._of[rung][family]) >= self._least
         pursued = rung < self._middle or family == self._baseline or family not in self.behind()
-        return enough and pursued and self._best(number, rung)
+        return enough and pursued

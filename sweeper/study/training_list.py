@@ -57,7 +57,7 @@ class Batch:
         self._running: dict[int, TrialSpec] = {}
         self._going: list[TrialSpec] = []
         """Those that are between two rungs."""
-        self._told: dict[int, int] = {}
+        self._reported: dict[int, int] = {}
         """The last step that was told of each."""
 
     @property
@@ -88,22 +88,22 @@ class Batch:
             return None
         else:
             spec = self._queue.pop(0)
-            self._running[spec.number], self._told[spec.number] = spec, 0
+            self._running[spec.number], self._reported[spec.number] = spec, 0
             self._recorder.notify(Started(spec))
-        return Job(spec, until=self._told[spec.number] + 1)
+        return Job(spec, until=self._reported[spec.number] + 1)
 
-    def advanced(self, told: Advanced) -> bool:
+    def advanced(self, answer: Advanced) -> bool:
         """Tell the evaluations that are new; store a result, else go on to the next rung."""
-        spec = told.result.spec
-        for evaluation in told.result.evaluations:
-            if evaluation.step > self._told[spec.number]:
-                self._told[spec.number] = evaluation.step
+        spec = answer.result.spec
+        for evaluation in answer.result.evaluations:
+            if evaluation.step > self._reported[spec.number]:
+                self._reported[spec.number] = evaluation.step
                 self._recorder.notify(Evaluated(spec, evaluation))
-        if told.finished:
-            self.finished(spec, told.result)
+        if answer.finished:
+            self.finished(spec, answer.result)
         else:
             self._going.append(spec)
-        return told.finished
+        return answer.finished
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""

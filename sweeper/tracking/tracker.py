@@ -96,7 +96,7 @@ class Tracker:
         self._lacking: dict[tuple[str, str], Callable[[], None]] = {}
         """What is to be written, by what it is (run, tag, file) and its name."""
         self._written = 0
-        self._told = deque[str]()
+        self._warnings = deque[str]()
         self.failure: Exception | None = None
         """Why the last pass was cut off; None = it was not."""
         self._closed = False
@@ -265,8 +265,8 @@ class Tracker:
     # --- Waiting ----------------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        while self._told:
-            self._warn(self._told.popleft())
+        while self._warnings:
+            self._warn(self._warnings.popleft())
 
     def _wait(self, timeout: float, beat: Callable[[], None]) -> None:
         """Wait until everything is written, or the store took nothing for `timeout` seconds."""
@@ -307,9 +307,9 @@ class Tracker:
             self._woken.clear()
             before, self.failure = self.failure, self._pass()
             if self.failure is not None and before is None:
-                self._told.append(self._away(self.failure))
+                self._warnings.append(self._away(self.failure))
             elif self.failure is None and before is not None:
-                self._told.append(f"MLflow at {self._place} answers again, and has everything")
+                self._warnings.append(f"MLflow at {self._place} answers again, and has everything")
             if self.failure is None:
                 self._awaited.wait(PASS_EVERY)
             else:
