@@ -176,6 +176,13 @@ def measured(counts: ImageCounts, metric: str) -> ImageCounts:
     return counts.parts
 
 
+def units_of(groups: Sequence[str | None]) -> npt.NDArray[np.intp] | None:
+    """(n,) number from 0 of the unit that each image belongs to, its group or itself; None where each is its own."""
+    numbers: dict[object, int] = {}
+    units = np.array([numbers.setdefault(i if g is None else g, len(numbers)) for i, g in enumerate(groups)], np.intp)
+    return units if len(numbers) < len(units) else None
+
+
 def united_rows(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str) -> Counts | Floats:
     """Rows (R, n, …) of images → (R, units, …): sums; of a mean over images each unit's mean, which counts as one."""
     summed = np.zeros((len(rows), int(units.max()) + 1, *rows.shape[2:]), dtype=rows.dtype)
@@ -183,6 +190,18 @@ def united_rows(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str)
         np.add.at(row, units, own)
     if _named(metric).rows is not None:
         summed /= np.maximum(summed[..., 1:], 1.0)
+    return summed
+
+
+def summed_rows(counts: Counts, metric: str, groups: Sequence[str | None] | None = None) -> Counts | Floats:
+    """What `objective` takes, of the counts (n, …, C, 3) of images: (…, C, 3) or (…, 1, 2).
+
+    `groups` (n,) are those of the images: in a mean over images a group counts as one. None = each image is its own.
+    """
+    rows = image_rows(counts, metric)
+    units = None if groups is None or _named(metric).rows is None else units_of(groups)
+    rows = rows if units is None else united_rows(rows[None], units, metric)[0]
+    summed: Counts | Floats = rows.sum(axis=0)
     return summed
 
 
@@ -221,12 +240,14 @@ def none_right(summed: Counts) -> Counts:
     return wrong
 
 
-def best_point(counts: ImageCounts, metric: str = "miou") -> tuple[float, float]:
+def best_point(
+    counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None
+) -> tuple[float, float]:
     """Operating point with the highest metric over these images, and that metric.
 
-    Ties go to the point nearest the default (0.5 or τ = 0), so that flat optima are not read as a shift.
+    Ties go to the point nearest the default, so that flat optima are not read as a shift. `groups`: see `summed_rows`.
     """
-    return _best(measured(counts, metric), swept_scores([counts], metric))
+    return _best(measured(counts, metric), swept_scores([counts], metric, groups))
 
 
 def best_point_of(
@@ -237,15 +258,16 @@ def best_point_of(
     return _best(counts, measure(swept.sum(axis=0), present(swept[:, 0])))
 
 
-def swept_scores(parts: Sequence[ImageCounts], metric: str) -> Floats:
-    """The metric over the images of all parts together at every operating point, (T,)."""
+def swept_scores(parts: Sequence[ImageCounts], metric: str, groups: Sequence[str | None] | None = None) -> Floats:
+    """The metric over the images of all parts together at every operating point, (T,).
+
+    `groups` as in `summed_rows`, of the images of all parts one after another.
+    """
     counted = [measured(part, metric) for part in parts]
     if _named(metric).rows is None:  # sums say all: one sweep in place of one for each image
-        counted = [summed_images(part) for part in counted]
-    swept = [sweep_points(part) for part in counted]
-    classes = np.any([present(part[:, 0]) for part in swept], axis=0)
-    summed = np.sum([image_rows(part, metric).sum(axis=0) for part in swept], axis=0)
-    return objective(summed, classes, metric)
+        counted, groups = [part.summed for part in counted], None
+    swept = np.concatenate([sweep_points(part) for part in counted])
+    return objective(summed_rows(swept, metric, groups), present(swept[:, 0]), metric)
 
 
 def _best(counts: ImageCounts, values: Floats) -> tuple[float, float]:
@@ -319,13 +341,6 @@ def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
         return np.zeros(values.shape[:-1])
     mean: Floats = np.nan_to_num(values[..., classes], nan=1.0).mean(axis=-1)
     return mean
-
-
-def summed_images(counts: ImageCounts) -> ImageCounts:
-    """The same as of a single image, of no number: what a trial of the search keeps, and a curve needs."""
-    total = counts.data.sum(axis=0, keepdims=True, dtype=np.int64)
-    parts = None if counts.parts is None else summed_images(counts.parts)
-    return counts.model_copy(update={"images": (), "data": total, "parts": parts})
 
 
 def of_images(counts: ImageCounts, images: tuple[int, ...]) -> ImageCounts:

@@ -165,9 +165,7 @@ def image_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | 
         return None
     if len(groups) != images:
         raise ValueError(f"`groups` must name the group of each of the {images} test images, got {len(groups)}")
-    numbers: dict[object, int] = {}
-    unit = np.array([numbers.setdefault(i if group is None else group, len(numbers)) for i, group in enumerate(groups)])
-    return unit if len(numbers) < images else None
+    return metrics.units_of(groups)
 
 
 def united(counts: Table, units: npt.NDArray[np.intp]) -> Table:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sweeper.core.metrics import at_point, image_mious
 from sweeper.core.records import FinalistEvidence, TrialResult
 from sweeper.evidence.replicate_table import bench_of
-from sweeper.evidence.replicates import Replicate, by_seed
+from sweeper.evidence.replicates import Replicate, by_seed, image_units, scored_images
 from sweeper.report.facts import Facts
 
 
@@ -44,7 +44,10 @@ def replicates(facts: Facts, finalist: FinalistEvidence) -> tuple[Replicate, ...
 def seed_scores(facts: Facts, finalist: FinalistEvidence) -> list[float]:
     """Test score of each of its seeds, at the operating point of each training."""
     own = replicates(facts, finalist)
-    return [] if not own else bench_of(own, len(facts.classes), None, facts.compared).score.scores.tolist()
+    if not own:
+        return []
+    units = image_units(own, facts.sweep.conditions.dataset.groups_of(scored_images(own)))
+    return [float(score) for score in bench_of(own, len(facts.classes), units, facts.compared).score.scores]
 
 
 class Wins(NamedTuple):

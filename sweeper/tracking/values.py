@@ -169,7 +169,7 @@ class Values:
             chosen = metrics.scores(metrics.at_point(result.test, point))
             metric = own_metric.at_hand(self.conditions.recipe.metric)
             compared = metrics.at_point(metrics.measured(result.test, metric), point)
-            summed = metrics.image_rows(compared, metric).sum(axis=0)
+            summed = metrics.summed_rows(compared, metric, self.conditions.dataset.groups_of(result.test.images))
             values["test/value"] = float(metrics.objective(summed, metrics.present(compared), metric))
             values |= self._scores("test", chosen, metrics.scores(metrics.at_point(result.test, default)))
         if result.detail is not None:

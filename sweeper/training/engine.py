@@ -277,15 +277,15 @@ class Training:
     def _scores(self, counts: ImageCounts) -> PartScores:
         """Objective and metrics of these images; the least where the training diverged, which is 0 of most metrics."""
         default = metrics.default_point(self._task)
-        tuned = self._recipe.threshold == "tuned"
-        point = metrics.best_point(counts, self._recipe.metric)[0] if tuned else default
+        tuned, metric = self._recipe.threshold == "tuned", self._recipe.metric
+        groups = self._conditions.dataset.groups_of(counts.images)
+        point = metrics.best_point(counts, metric, groups)[0] if tuned else default
         at_chosen = metrics.at_point(counts, point)
-        metric = self._recipe.metric
         compared = metrics.at_point(metrics.measured(counts, metric), point)
         if self._progress.diverged:
             value = metrics.least(compared.sum(axis=0), metrics.present(compared), metric)
         else:
-            summed = metrics.image_rows(compared, metric).sum(axis=0)
+            summed = metrics.summed_rows(compared, metric, groups)
             value = float(metrics.objective(summed, metrics.present(compared), metric))
         # What NaN logits were counted as is no answer, and must not read like a constant one.
         score = metrics.nothing_right if self._progress.diverged else metrics.scores
@@ -302,7 +302,7 @@ class Training:
         last = self._progress.last
         if last is None or not self.finished or self._progress.diverged:
             return None
-        return last if self._spec.purpose == "confirm" else metrics.summed_images(last)
+        return last if self._spec.purpose == "confirm" else last.summed
 
     def _score_test(self, point: float) -> tuple[ImageCounts, TestDetail, Predictions | None]:
         found = self._evaluator.examine(

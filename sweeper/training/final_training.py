@@ -123,7 +123,8 @@ class FinalTraining:
         if not finite:
             return None
         if point is None:
-            point = metrics.best_point(counts, self._conditions.recipe.metric)[0]
+            groups = self._conditions.dataset.groups_of(counts.images)
+            point = metrics.best_point(counts, self._conditions.recipe.metric, groups)[0]
         return read_at(counts, point)
 
     @property

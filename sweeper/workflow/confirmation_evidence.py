@@ -91,4 +91,4 @@ def groups_of_test_images(conditions: Conditions, results: Sequence[TrialResult]
     images = set(scored_images(conditions))
     if conditions.folds is not None:
         images &= {i for result in results if result.test is not None for i in result.test.images}
-    return [conditions.dataset.images[i].group for i in sorted(images)]
+    return conditions.dataset.groups_of(sorted(images))

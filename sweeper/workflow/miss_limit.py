@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def held_out(dataset: Dataset, counts: ImageCounts) -> HeldOut:
     """Counts with the groups of their images."""
-    return HeldOut(counts=counts, groups=tuple(dataset.images[i].group for i in counts.images))
+    return HeldOut(counts=counts, groups=tuple(dataset.groups_of(counts.images)))
 
 
 def check_limit(limit: MissLimit, dataset: Dataset, images: Sequence[int]) -> None:

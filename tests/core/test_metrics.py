@@ -120,6 +120,32 @@ def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
     assert each[counts.points.index(point)] == pytest.approx(value, abs=1e-12)
 
 
+def test_the_operating_point_is_that_of_the_mean_in_which_a_group_counts_as_one() -> None:
+    """Five images of one group want a low threshold, another image a high one."""
+    low, high = THRESHOLDS[100], THRESHOLDS[400]
+    data = np.zeros((6, 2, BINS), dtype=np.int64)
+    data[:5, 0, 50], data[:5, 1, 200] = 90, 10
+    data[5, 0, 300], data[5, 1, 450] = 90, 10
+    counts = ImageCounts(kind="histogram", images=tuple(range(6)), points=THRESHOLDS, data=data)
+    other = counts.model_copy(update={"data": data[::-1].copy()})
+    groups = ["a"] * 5 + [None]
+    for own, names in ((counts, groups), (other, groups[::-1])):
+        found = metrics.swept_scores([own], "image_dice", names)
+        of_images = 2 * 10 / (90 + 20)  # where all of it is foreground
+        at_low, at_high = THRESHOLDS.index(low), THRESHOLDS.index(high)
+        assert found[[at_low, at_high]] == pytest.approx([(1 + of_images) / 2, 1 / 2])
+        assert metrics.swept_scores([own], "image_dice")[at_high] == pytest.approx(1 / 6)
+        rows = metrics.united_rows(
+            metrics.image_rows(metrics.at_point(own, low)[None], "image_dice"), metrics.units_of(names), "image_dice"
+        )
+        assert found[at_low] == pytest.approx(rows[0, :, 0, 0].mean())
+        halves = [metrics.of_images(own, own.images[i : i + 3]) for i in (0, 3)]
+        assert metrics.swept_scores(halves, "image_dice", names) == pytest.approx(found)
+        assert metrics.best_point(own, "image_dice", names)[1] == found.max()
+    sums = metrics.swept_scores([counts], "dice", groups)
+    assert sums == pytest.approx(metrics.swept_scores([counts], "dice"))
+
+
 @pytest.mark.parametrize(("metric", "most"), [("miou", 1), ("dice", 1), ("image_dice", 30)])
 def test_images_are_swept_one_by_one_only_where_each_has_a_score(
     monkeypatch: pytest.MonkeyPatch, metric: str, most: int
@@ -312,7 +338,7 @@ def test_the_constant_answer_on_no_labelled_pixels_is_zero() -> None:
 @given(images=st.integers(1, 40), seed=seeds)
 def test_the_sum_over_images_keeps_every_score_of_sums(images: int, seed: int) -> None:
     counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, images))
-    one = metrics.summed_images(counts)
+    one = counts.summed
     assert one.images == () and len(one.data) == 1
     assert metrics.scores(metrics.at_point(one, 0.5)) == metrics.scores(metrics.at_point(counts, 0.5))
     assert metrics.best_point(one) == metrics.best_point(counts)

@@ -20,13 +20,15 @@ from matplotlib.colors import to_rgb
 
 from sweeper.core.metrics import at_point, image_mious
 from sweeper.core.records import Predictions
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend
 from sweeper.report import figures, markdown
 from sweeper.report.facts import Facts, Pixels, collect
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.report.figures.images import DETAIL, _detail, answers_of
+from sweeper.report.figures.operating_points import _swept
 from sweeper.report.figures.style import INK, class_label, new_figure, plain, save
-from sweeper.report.seed_runs import image_scores, image_wins
+from sweeper.report.seed_runs import confirmations, image_scores, image_wins
 from tests.report.test_simulated import cracks, pixels, snippet, street
 from tests.support import builders
 
@@ -332,3 +334,24 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
 def test_a_font_that_is_not_found_is_not_told_to_people(caplog: pytest.LogCaptureFixture) -> None:
     assert font_manager.findfont("No Such Font").endswith("DejaVuSans.ttf")
     assert caplog.text == ""
+
+
+def test_the_curve_of_operating_points_is_the_mean_of_the_verdict_in_which_a_group_counts_as_one() -> None:
+    facts = binary()
+    conditions = facts.sweep.conditions
+    known = conditions.dataset.images
+    images = (*(info.model_copy(update={"group": "a"}) for info in known[:9]), *known[9:])
+    grouped = conditions.model_copy(
+        update={
+            "dataset": conditions.dataset.model_copy(update={"images": images}),
+            "recipe": conditions.recipe.model_copy(update={"metric": "image_dice"}),
+        }
+    )
+    facts = replace(facts, sweep=facts.sweep.model_copy(update={"conditions": grouped}))
+    for swept in _swept(facts):
+        own = confirmations(facts, swept.finalist)
+        groups = grouped.dataset.groups_of(own[0].test.images)  # type: ignore[union-attr]
+        evidence = weigh(own, {own[0].spec.family: own[0]}, classes=facts.classes, groups=groups, metric="image_dice")
+        assert np.mean(swept.own) == pytest.approx(evidence.finalists[0].score.estimate)
+        at_own = [swept.values[seed, place] for seed, place in enumerate(swept.at_chosen)]
+        assert at_own == pytest.approx(swept.own)

@@ -365,6 +365,20 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     assert last.part_value != last.value
 
 
+def test_groups_count_as_one_where_the_operating_point_of_a_mean_is_chosen(tiny: Dataset) -> None:
+    sides = ["train"] * 8 + ["val"] * 4 + ["test"] * 3
+    images = [info.model_copy(update={"split": side}) for info, side in zip(tiny.images, sides, strict=True)]
+    images[8:11] = [info.model_copy(update={"group": "video"}) for info in images[8:11]]
+    grouped = tiny.model_copy(update={"images": tuple(images)})
+    recipe = SMALL.model_copy(update={"metric": "image_dice"})
+    result = train(grouped, recipe, purpose="confirm", seed=1000)
+    last = result.evaluations[-1]
+    assert result.val is not None and result.val.images == (8, 9, 10, 11)
+    groups = ["video"] * 3 + [None]
+    assert (last.point, last.value) == pytest.approx(metrics.best_point(result.val, "image_dice", groups))
+    assert last.value != pytest.approx(metrics.best_point(result.val, "image_dice")[1])
+
+
 @pytest.mark.parametrize(
     ("metric", "count"), [("lesion_f1", lesions), ("cc_dice", component_dice), ("boundary_iou", contours)]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -79,6 +80,10 @@ class Dataset(Record):
         counts: npt.NDArray[np.int64] = np.array([p.pixels for p in chosen], dtype=np.int64)
         summed: npt.NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
         return summed
+
+    def groups_of(self, images: Iterable[int]) -> list[str | None]:
+        """Group of each of these images, in their order; None = a group of its own."""
+        return [self.images[i].group for i in images]
 
 
 class Split(Record):

@@ -133,6 +133,13 @@ class ImageCounts(Record):
     """What the metric counts of label maps (`sweeper.core.label_parts`), of kind `points`, at 15 thresholds or all τ;
     None where it is made of the counts themselves."""
 
+    @property
+    def summed(self) -> ImageCounts:
+        """The same as of a single image, of no number: what a trial of the search keeps, and a curve needs."""
+        total = self.data.sum(axis=0, keepdims=True, dtype=np.int64)
+        parts = None if self.parts is None else self.parts.summed
+        return self.model_copy(update={"images": (), "data": total, "parts": parts})
+
 
 class Scores(Record):
     """Metrics of one set of images at one operating point; shares in 0–1, None where undefined."""

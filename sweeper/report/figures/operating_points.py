@@ -51,7 +51,10 @@ def _swept(facts: Facts) -> list[_Swept]:
         if not kept:
             continue
         tests = [[run.test for run in r.runs if run.test is not None] for r in kept]
-        values = np.array([swept_scores(own, facts.compared) for own in tests])
+        groups_of = facts.sweep.conditions.dataset.groups_of
+        values = np.array(
+            [swept_scores(own, facts.compared, groups_of(i for part in own for i in part.images)) for own in tests]
+        )
         points = np.asarray(measured(tests[0][0], facts.compared).points)
         chosen = tuple(r.point(own_point) for r in kept)
         found.append(_Swept(finalist, colour, points, values, chosen, tuple(seed_scores(facts, finalist))))
