@@ -7,8 +7,6 @@ scaling (*Probabilistic outputs for support vector machines*, 1999). Fitted on c
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -40,11 +38,6 @@ class Calibration(Record):
         z = np.clip(self.slope * np.asarray(logits, dtype=np.float64) + self.bias, -30.0, 30.0)
         found: Floats = 1 / (1 + np.exp(-z))
         return found
-
-    @property
-    def half(self) -> float:
-        """The threshold on σ(z), in (0, 1), at which the calibrated probability is 0.5."""
-        return 1 / (1 + math.exp(min(30.0, max(-30.0, self.bias / self.slope))))
 
 
 def fit(histogram: npt.ArrayLike) -> Calibration:

@@ -7,7 +7,7 @@ each, corrected neither for rules nor for metrics: beside the verdict, not a sec
 
 Where counts are summed over images (mIoU), one threshold for all is optimal in expectation (Koyejo et al., *Consistent
 binary classification with generalized performance metrics*, NeurIPS 2014). Where each image has its own score, one
-threshold for each image is, if probabilities are calibrated and pixels independent (`sweeper.core.expected_overlap`).
+threshold for each image is, if probabilities are calibrated and pixels independent (`sweeper.core.expected_dice`).
 Neither holds in practice, hence this table. A multi-class study has counts at its operating points alone, and so plain
 and tuned.
 """
@@ -24,8 +24,8 @@ import numpy.typing as npt
 from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, calibration_gaps, fit_counts
 from sweeper.core.detail_scores import calibration_error
-from sweeper.core.expected_overlap import best_edges
-from sweeper.core.operating_points import BINS, LOGIT_RANGE
+from sweeper.core.expected_dice import best_edges
+from sweeper.core.operating_points import BINS
 from sweeper.core.records import (
     DecisionRule,
     DecisionRules,
@@ -68,7 +68,6 @@ def decision_rules(
     *,
     groups: Sequence[str | None] | None = None,
     seed: int = 0,
-    ranks: Sequence[RuleName] = ("rank_dice",),
 ) -> DecisionRules | None:
     """Score every rule with every finalist.
 
@@ -77,11 +76,10 @@ def decision_rules(
         evidence: names the finalists, whose configurations and seeds pick the runs.
         groups: group of each test image, as `weigh` takes them.
         seed: of the resampling of images, for the calibration error.
-        ranks: the rules of each image's own that are wanted: rank_dice, rank_iou.
 
     Returns:
         None where no finalist learned. A binary task whose runs kept the counts of single images has all rules, by mIoU
-        and by the Dice and IoU of an average image.
+        and by the Dice of an average image.
     """
     if not evidence.finalists or not that_learned(evidence):
         return None
@@ -99,10 +97,8 @@ def decision_rules(
         found = [_scored(name, "miou", _table("miou", table, runs), at, evidence) for name, table in counts.items()]
         return DecisionRules(rules=_compared(found, at))
     fitted = {id(run): calibration_of(run) for run in answered}
-    own_rules: tuple[RuleName, ...] = ("calibrated", *ranks)
-    for name in own_rules:
-        counts[name] = stacked(rows, runs.images, _reader(name, fitted), all_missed)
-    wanted: list[RuleMetric] = ["miou", "image_dice", "image_iou"]
+    counts["rank_dice"] = stacked(rows, runs.images, _ranked(fitted), all_missed)
+    wanted: list[RuleMetric] = ["miou", "image_dice"]
     found = [
         _scored(name, metric, _table(metric, table, runs), at, evidence)
         for metric in wanted
@@ -136,21 +132,16 @@ def _per_image(test: ImageCounts | None) -> bool:
     return test is not None and test.kind == "histogram"
 
 
-def _reader(
-    rule: RuleName, fitted: Mapping[int, Calibration]
+def _ranked(
+    fitted: Mapping[int, Calibration],
 ) -> Callable[[TrialResult], tuple[Sequence[int], npt.NDArray[np.int64]] | None]:
-    """(image indices, (n, 2, 3) class counts) of a run answered by a rule."""
+    """(image indices, (n, 2, 3) class counts) of a run answered by RankDice."""
 
     def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
         if run.test is None:
             return None
-        histogram, calibration = run.test.data.astype(np.int64), fitted[id(run)]
-        if rule == "calibrated":
-            edge = round((LOGIT_RANGE - calibration.bias / calibration.slope) * BINS / (2 * LOGIT_RANGE)) - 1
-            edges = np.full(len(histogram), min(max(edge, 0), BINS - 2))
-        else:
-            edges = best_edges(histogram.sum(axis=1), calibration.of_bins, "dice" if rule == "rank_dice" else "iou")
-        return run.test.images, _at_edges(histogram, edges)
+        histogram = run.test.data.astype(np.int64)
+        return run.test.images, _at_edges(histogram, best_edges(histogram.sum(axis=1), fitted[id(run)].of_bins))
 
     return read
 
@@ -168,8 +159,7 @@ def _table(metric: RuleMetric, counts: npt.NDArray[np.int64], runs: _Runs) -> Im
         own = counts if runs.units is None else united(counts, runs.units)
         classes = metrics.present(own.reshape(-1, *own.shape[2:]))
         return image_table(own, lambda summed: np.where(runs.lost, 0.0, metrics.objective(summed, classes)))
-    measure = metrics.dice if metric == "image_dice" else metrics.iou
-    values = np.where(runs.lost[:, None], 0.0, np.nan_to_num(measure(counts)[..., 1]))
+    values = np.where(runs.lost[:, None], 0.0, np.nan_to_num(metrics.dice(counts)[..., 1]))
     means = values.mean(axis=1)
     shares = values - means[:, None]
     if runs.units is not None:  # the mean of n images as that of u units: u/n of what a unit's images add up to

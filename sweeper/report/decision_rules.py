@@ -15,12 +15,12 @@ def rules_table(facts: Facts) -> str:
     found = _decisions(facts)
     if found is None:
         return ""
-    rules = [rule for rule in found.rules if rule.name in _NAMES and rule.metric in _METRICS]
-    header = ["loss", *(f"{_METRICS[r.metric]}, {_NAMES[r.name]}" for r in rules), "calibration error, then calibrated"]
+    names = [f"{_METRICS[rule.metric]}, {_NAMES[rule.name]}" for rule in found.rules]
+    header = ["loss", *names, "calibration error, then calibrated"]
     rows = [
         [
             code(finalist_name(facts, finalist)),
-            *(number(rule.scores[i].estimate) for rule in rules),
+            *(number(rule.scores[i].estimate) for rule in found.rules),
             f"{number(found.ece[i].estimate, 4)}, {number(found.ece_calibrated[i].estimate, 4)}",
         ]
         for i, finalist in enumerate(facts.finalists)
@@ -33,7 +33,7 @@ def rules_text(facts: Facts) -> list[str]:
     found = _decisions(facts)
     if found is None:
         return []
-    said = [_said(facts, rule) for rule in found.rules if rule.name == "rank_dice" and rule.metric in _METRICS]
+    said = [_said(facts, rule) for rule in found.rules if rule.name == "rank_dice"]
     return [
         "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
         "bias were fitted on validation images (Dai and Li 2023). It always answers something, also in empty images.",

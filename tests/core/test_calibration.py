@@ -24,7 +24,6 @@ def test_the_slope_and_bias_that_labels_were_drawn_with_are_found(slope: float, 
     found = fit(labelled(slope, bias))
     assert (found.slope, found.bias) == pytest.approx((slope, bias), abs=1e-2)
     assert found.probability(-bias / slope) == pytest.approx(0.5, abs=5e-3)
-    assert found.half == pytest.approx(1 / (1 + np.exp(bias / slope)), rel=1e-2)
 
 
 def test_it_is_the_largest_likelihood() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sweeper.core.calibration import Calibration
 from sweeper.core.errors import LossError
-from sweeper.core.expected_overlap import best_edges
+from sweeper.core.expected_dice import best_edges
 from sweeper.losses import FAMILIES, Family, build_loss, families, snippet
 from sweeper.losses.class_weights import frequency_weights
 from sweeper.losses.coordinates import kernel_settings

@@ -224,18 +224,18 @@ class Preference(Record):
     """Paired difference of `best` minus each finalist (0 for itself), in the measure's own direction."""
 
 
-RuleName = Literal["plain", "tuned", "calibrated", "rank_dice", "rank_iou"]
-RuleMetric = Literal["miou", "image_dice", "image_iou"]
+RuleName = Literal["plain", "tuned", "rank_dice"]
+RuleMetric = Literal["miou", "image_dice"]
 
 
 class DecisionRule(Record):
     """The same confirmed runs by one metric, their probabilities made into masks by one rule."""
 
     name: RuleName
-    """`plain`: 0.5 or argmax; `tuned`: each run's own operating point; `calibrated`: 0.5 of calibrated probabilities;
-    `rank_dice`, `rank_iou`: of each image the threshold with the highest expected Dice or IoU."""
+    """`plain`: 0.5 or argmax; `tuned`: each run's own operating point; `rank_dice`: of each image the threshold
+    with the highest expected Dice."""
     metric: RuleMetric
-    """`miou`: from counts summed over images; the others: the foreground's, mean over images, 0/0 = 0."""
+    """`miou`: from counts summed over images; `image_dice`: the foreground's, mean over images, 0/0 = 0."""
     scores: tuple[Interval, ...]
     """Per finalist, in the order of `Evidence.finalists`; at 95 %."""
     gains: tuple[Interval, ...]

@@ -1,4 +1,4 @@
-"""The answers with the highest expected Dice and IoU, against enumeration and their authors' approximation."""
+"""The answers with the highest expected Dice, against enumeration and their authors' approximation."""
 
 from __future__ import annotations
 
@@ -9,48 +9,41 @@ import pytest
 from scipy.stats import norm
 
 from sweeper.core.calibration import LOGITS, Calibration
-from sweeper.core.expected_overlap import Overlap, best_edges, expected_overlap
+from sweeper.core.expected_dice import best_edges, expected_dice
 from sweeper.core.operating_points import BINS, LOGIT_RANGE
 
 WIDTH = 2 * LOGIT_RANGE / BINS
 
 
-def enumerated(p: np.ndarray, taken: np.ndarray, overlap: str) -> float:
-    """Expected overlap of an answer (n,) bool with independent pixels of probability p: the sum over all 2ⁿ labels."""
+def enumerated(p: np.ndarray, taken: np.ndarray) -> float:
+    """Expected Dice of an answer (n,) bool with independent pixels of probability p: the sum over all 2ⁿ labels."""
     labels = (np.arange(2 ** len(p))[:, None] >> np.arange(len(p))) & 1
     weights = np.where(labels == 1, p, 1 - p).prod(axis=1)
     hit = labels[:, taken].sum(axis=1)
-    if overlap == "dice":
-        top, below = 2 * hit, taken.sum() + labels.sum(axis=1)
-    else:
-        top, below = hit, taken.sum() + labels[:, ~taken].sum(axis=1)
+    top, below = 2 * hit, taken.sum() + labels.sum(axis=1)
     return float(weights @ np.where(below > 0, top / np.maximum(below, 1), 0.0))
 
 
-def pixel_by_pixel(p: np.ndarray, overlap: Overlap) -> np.ndarray:
-    """(n,) by ascending probability: expected overlap of the answers that begin at each pixel."""
+def pixel_by_pixel(p: np.ndarray) -> np.ndarray:
+    """(n,) by ascending probability: expected Dice of the answers that begin at each pixel."""
     bins = np.r_[1e-9, p]  # an empty bin below, so that there is an edge before the first pixel
-    return expected_overlap(np.r_[0.0, np.ones(len(p))][None], bins, overlap)[0]
+    return expected_dice(np.r_[0.0, np.ones(len(p))][None], bins)[0]
 
 
-@pytest.mark.parametrize("overlap", ["dice", "iou"])
 @pytest.mark.parametrize("pixels", [1, 2, 7, 16])
-def test_expectations_are_those_of_enumeration(overlap: Overlap, pixels: int) -> None:
+def test_expectations_are_those_of_enumeration(pixels: int) -> None:
     p = np.sort(np.random.default_rng(pixels).beta(0.4, 0.8, pixels)).clip(1e-6, 1 - 1e-6)
-    found = pixel_by_pixel(p, overlap)
+    found = pixel_by_pixel(p)
     for first in range(0, pixels, 1 if pixels < 16 else 5):
-        assert found[first] == pytest.approx(enumerated(p, np.arange(pixels) >= first, overlap), abs=1e-6)
+        assert found[first] == pytest.approx(enumerated(p, np.arange(pixels) >= first), abs=1e-6)
 
 
-@pytest.mark.parametrize("overlap", ["dice", "iou"])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_answer_at_all_beats_the_best_threshold_of_an_image(overlap: Overlap, seed: int) -> None:
+def test_no_answer_at_all_beats_the_best_threshold_of_an_image(seed: int) -> None:
     p = np.sort(np.random.default_rng(seed).beta(0.5, 1.0, 8)).clip(1e-6, 1 - 1e-6)
-    best = max(
-        enumerated(p, np.array(taken, dtype=bool), overlap) for taken in itertools.product((False, True), repeat=8)
-    )
-    found = best_edges(np.r_[0.0, np.ones(8)][None], np.r_[1e-9, p], overlap)[0]
-    assert enumerated(p, np.arange(8) >= found, overlap) == pytest.approx(best, abs=1e-6)
+    best = max(enumerated(p, np.array(taken, dtype=bool)) for taken in itertools.product((False, True), repeat=8))
+    found = best_edges(np.r_[0.0, np.ones(8)][None], np.r_[1e-9, p])[0]
+    assert enumerated(p, np.arange(8) >= found) == pytest.approx(best, abs=1e-6)
 
 
 def test_it_agrees_with_the_authors_blind_approximation_without_pruning() -> None:
@@ -65,7 +58,7 @@ def test_it_agrees_with_the_authors_blind_approximation_without_pruning() -> Non
     down = p[::-1].cumsum()
     volumes = np.arange(1, len(p) + 1)
     blind = np.array([2 * down[k - 1] * (chance / (k + amount + 1)).sum() for k in volumes])[::-1]
-    exact = pixel_by_pixel(p, "dice")
+    exact = pixel_by_pixel(p)
     assert np.abs(exact - blind).max() < 2e-3
     assert exact[blind.argmax()] > exact.max() - 1e-5
 
@@ -74,7 +67,7 @@ def test_bins_lose_no_more_than_a_shift_by_one_of_them() -> None:
     rng = np.random.default_rng(1)
     for _ in range(5):
         logits = np.sort(rng.normal(-4, 3, 3000).clip(-11.9, 11.9))
-        exact = pixel_by_pixel(Calibration().probability(logits), "dice")
+        exact = pixel_by_pixel(Calibration().probability(logits))
         ends = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
         edge = best_edges(np.histogram(logits, ends)[0][None], Calibration().of_bins)[0]
         chosen = np.searchsorted(logits, ends[edge + 1])
@@ -84,14 +77,13 @@ def test_bins_lose_no_more_than_a_shift_by_one_of_them() -> None:
         assert exact[chosen] > exact.max() - 1e-4
 
 
-@pytest.mark.parametrize("overlap", ["dice", "iou"])
-def test_the_best_edge_is_found_without_trying_each(overlap: Overlap) -> None:
+def test_the_best_edge_is_found_without_trying_each() -> None:
     rng = np.random.default_rng(3)
     places, widths, sizes = rng.normal(-4, 3, (60, 1)), rng.uniform(2, 30, (60, 1)), np.exp(rng.normal(4, 2, (60, 1)))
     pixels = rng.poisson(sizes * np.exp(-((LOGITS - places) ** 2) / widths))
     pixels[0], pixels[1, :3], pixels[2, 510:] = 0, 4, 7
-    every = expected_overlap(pixels, Calibration(slope=0.7, bias=0.5).of_bins, overlap)
-    found = best_edges(pixels, Calibration(slope=0.7, bias=0.5).of_bins, overlap)
+    every = expected_dice(pixels, Calibration(slope=0.7, bias=0.5).of_bins)
+    found = best_edges(pixels, Calibration(slope=0.7, bias=0.5).of_bins)
     assert every[np.arange(60), found] == pytest.approx(every.max(axis=1), abs=1e-9)
 
 

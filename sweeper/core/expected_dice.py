@@ -1,15 +1,14 @@
-"""The answer to an image that maximises its expected Dice or IoU, from its pixels' probabilities (RankDice, RankIoU).
+"""The answer to an image that maximises its expected Dice, from its pixels' probabilities (RankDice).
 
 Of all answers with k pixels the best takes the k most probable ones, so that the answer is a threshold, but one of each
 image's own (Dai & Li, *RankSEG*, JMLR 2023, theorem 1). With A of the k taken pixels and B of the others foreground,
 independently of each other,
 
-    Dice_k = E[2 A / (k + A + B)],    IoU_k = E[A / (k + B)],    0/0 = 0,
+    Dice_k = E[2 A / (k + A + B)],    0/0 = 0,
 
-as there. Since 1/m = ∫₀¹ tᵐ⁻¹ dt, both are exact integrals of the generating functions E[tᴮ] = Π (1 − p + p t):
+as there. Since 1/m = ∫₀¹ tᵐ⁻¹ dt, it is an exact integral of the generating function E[tᴬ⁺ᴮ] = Π (1 − p + p t):
 
     Dice_k = 2 ∫₀¹ tᵏ Π_i (1 − p_i + p_i t) Σ_{j taken} p_j / (1 − p_j + p_j t) dt
-    IoU_k  = Σ_{j taken} p_j · ∫₀¹ tᵏ⁻¹ Π_{i not taken} (1 − p_i + p_i t) dt
 
 for which a sum over some 50 values of t does (the trapezoidal rule in log(−log t), whose error falls exponentially):
 no blind or normal approximation of a sum of pixels, no pruning. Pixels come as counts per bin of logits: those of one
@@ -19,13 +18,12 @@ bin are taken together.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Overlap = Literal["dice", "iou"]
 _STEP = 0.5
 _CELLS = 4_000_000
 """Most numbers held at a time (32 MB)."""
@@ -33,65 +31,62 @@ _GROUP = 8
 """Of so many edges one is tried first."""
 
 
-def expected_overlap(pixels: npt.ArrayLike, probabilities: npt.ArrayLike, overlap: Overlap = "dice") -> Floats:
-    """(n, B − 1) expected Dice or IoU of each image, answered as foreground from each inner edge between bins on.
+def expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
+    """(n, B − 1) expected Dice of each image, answered as foreground from each inner edge between bins on.
 
     Args:
         pixels: (n, B) how many pixels of each image lie in each bin; ascending probability.
         probabilities: (B,) of the foreground, in (0, 1).
-        overlap: dice or iou.
     """
     counts = np.asarray(pixels, dtype=np.float64)
-    return _in_parts(counts, lambda part, rule: rule.at_all(part), probabilities, overlap)
+    return _in_parts(counts, lambda part, rule: rule.at_all(part), probabilities)
 
 
-def best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike, overlap: Overlap = "dice") -> npt.NDArray[np.intp]:
+def best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.intp]:
     """(n,) the inner edge, 0 to B − 2, from which on an answer has the highest expectation.
 
     Every eighth edge is tried, then those around the best of them: as a function of the edge the expectation is smooth.
     """
     counts = np.asarray(pixels, dtype=np.float64)
     if counts.shape[1] % _GROUP:
-        best: npt.NDArray[np.intp] = expected_overlap(counts, probabilities, overlap).argmax(axis=1)
+        best: npt.NDArray[np.intp] = expected_dice(counts, probabilities).argmax(axis=1)
         return best
-    return _in_parts(counts, lambda part, rule: rule.best(part), probabilities, overlap)
+    return _in_parts(counts, lambda part, rule: rule.best(part), probabilities)
 
 
 def _in_parts(
     counts: Floats,
     work: Callable[[Floats, _Rule], npt.NDArray[Any]],
     probabilities: npt.ArrayLike,
-    overlap: Overlap,
 ) -> npt.NDArray[Any]:
-    rule = _Rule(np.asarray(probabilities, dtype=np.float64), overlap, float(counts.sum(axis=1).max(initial=1.0)))
+    rule = _Rule(np.asarray(probabilities, dtype=np.float64), float(counts.sum(axis=1).max(initial=1.0)))
     at_once = max(1, _CELLS // rule.table.size)
     return np.concatenate([work(counts[i : i + at_once], rule) for i in range(0, max(1, len(counts)), at_once)])
 
 
 class _Rule:
-    """Expected overlap of images of at most so many pixels, whose bins have these probabilities."""
+    """Expected Dice of images of at most so many pixels, whose bins have these probabilities."""
 
-    def __init__(self, p: Floats, overlap: Overlap, most: float) -> None:
+    def __init__(self, p: Floats, most: float) -> None:
         # Values of s = −log t and their weights in ∫ … ds: sums of pixels reach from 1 to twice `most`.
         u = np.arange(np.log(1e-3 / (2 * most)), np.log(40.0) + _STEP, _STEP)
         self.s = np.exp(u)
         self.weights = _STEP * self.s
         self.weights[0] /= 1 - np.exp(-_STEP)  # all values below, where what is integrated hardly changes
         factor = 1 - p[:, None] * -np.expm1(-self.s)  # 1 − p + p t, (B, Q)
-        self.p, self.dice, self.log = p, overlap == "dice", np.log(factor)
-        self.table = p[:, None] / factor if self.dice else self.log
+        self.log = np.log(factor)
+        self.table = p[:, None] / factor
         """(B, Q): what is summed over the pixels that are taken."""
 
     def at_all(self, counts: Floats) -> Floats:
         """(n, B − 1) at every edge."""
-        own = np.stack([counts, counts * self.p], axis=-1)
-        sums = _above(np.concatenate([counts[:, :, None] * self.table, own], axis=-1))[:, 1:]
+        sums = _above(np.concatenate([counts[:, :, None] * self.table, counts[:, :, None]], axis=-1))[:, 1:]
         return self._value(sums, counts @ self.log)
 
     def best(self, counts: Floats) -> npt.NDArray[np.intp]:
         """(n,) the best edge."""
         n, bins = counts.shape
-        columns = np.column_stack([self.table, np.ones(bins), self.p])  # (B, Q + 2)
+        columns = np.column_stack([self.table, np.ones(bins)])  # (B, Q + 1)
         groups = counts.reshape(n, -1, _GROUP).transpose(1, 0, 2) @ columns.reshape(-1, _GROUP, columns.shape[1])
         sums = _above(groups.transpose(1, 0, 2))[:, 1:]
         whole = counts @ self.log
@@ -106,15 +101,10 @@ class _Rule:
         return edges
 
     def _value(self, sums: Floats, whole: Floats) -> Floats:
-        """(n, k) of sums (n, k, Q + 2) over the taken pixels: of `table`, of 1 and of p; `whole`: the product's log."""
-        table, size, hits = sums[..., :-2], sums[..., -2], sums[..., -1]
-        if self.dice:  # tᵏ dt is exp(−(k + 1) s) ds
-            inner = np.exp(whole[:, None] - (size[..., None] + 1) * self.s)
-            found: Floats = 2 * np.einsum("q,nkq,nkq->nk", self.weights, inner, table)
-            return found
-        return np.where(
-            size > 0, hits * (np.exp(whole[:, None] - table - size[..., None] * self.s) @ self.weights), 0.0
-        )
+        """(n, k) of sums (n, k, Q + 1) over the taken pixels: of `table` and of 1; `whole`: the product's log."""
+        inner = np.exp(whole[:, None] - (sums[..., -1:] + 1) * self.s)  # tᵏ dt is exp(−(k + 1) s) ds
+        found: Floats = 2 * np.einsum("q,nkq,nkq->nk", self.weights, inner, sums[..., :-1])
+        return found
 
 
 def _above(values: Floats) -> Floats:
