@@ -283,7 +283,7 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(tmp_path: Path, he
     status, out, err = here("run", *QUICK, "--trials", "9", "--dry-run")
     assert status == 0, err
     assert "search: 9 trainings of 4 steps" in out and "nothing was written" in out and "time: " in out
-    assert "confirmation: 6 to 8 trainings of 8 steps" in out
+    assert "confirmation: 4 to 8 trainings of 8 steps" in out
     assert list(tmp_path.iterdir()) == []
 
 

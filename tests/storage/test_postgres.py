@@ -115,7 +115,7 @@ def test_a_server_that_stays_away_ends_the_wait_with_the_way_on(monkeypatch: pyt
     with running_server() as server:
         told = list[str]()
         study = studies.create_study(studies.open_storage(server.fresh(), warn=told.append), "s", new_plan())
-        monkeypatch.setattr(steady, "TOLD_SECONDS", 0.2)
+        monkeypatch.setattr(steady, "WARN_SECONDS", 0.2)
         server.stop()
         try:
             with pytest.raises(SweeperError, match=r"did not answer for .* everything finished is kept"):
@@ -125,7 +125,7 @@ def test_a_server_that_stays_away_ends_the_wait_with_the_way_on(monkeypatch: pyt
         (line,) = told
         assert "does not answer" in line and "SELECT" not in line
         monkeypatch.setattr(steady, "PATIENCE_SECONDS", 60)
-        monkeypatch.setattr(steady, "TOLD_SECONDS", 0)
+        monkeypatch.setattr(steady, "WARN_SECONDS", 0)
         assert study.get_trials() == []  # it answers again, so that it is waited for again
         study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
         server.stop()
