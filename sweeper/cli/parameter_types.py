@@ -25,17 +25,17 @@ class Fraction(click.FloatRange):
 
 
 class IntOrAuto(click.ParamType[Any]):
-    """`auto` or a whole number from `least` to `most`; `auto` becomes None unless it `keeps` it."""
+    """`auto` or a whole number from `least` to `most`; `auto` becomes None."""
 
     name = "auto|N"
 
-    def __init__(self, least: int, most: int, *, keeps: bool) -> None:
-        self._least, self._most, self._keeps = least, most, keeps
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         """Refuse what is neither."""
         if value is None or value == "auto":
-            return "auto" if value is not None and self._keeps else None
+            return None
         if not re.fullmatch("[0-9]{1,10}", str(value)) or not self._least <= int(value) <= self._most:
             self.fail(f"must be auto or a whole number from {self._least} to {self._most}, got {value!r}", param, ctx)
         return int(value)

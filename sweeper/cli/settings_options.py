@@ -109,11 +109,9 @@ def _type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
         return Parsed(option.metavar or "TEXT", option.read)
     if option.names:
         return MetricName(option.names)
-    number = next((part for part in parts if part is int or get_args(part)[:1] == (int,)), None)
-    if number is not None:
-        least, most = _limits([*field.metadata, *(get_args(number)[1].metadata if get_args(number) else ())])
-        keeps = len(parts) > 1
-        return IntOrAuto(least, most, keeps=keeps) if keeps or option.auto else click.IntRange(least, most)
+    if int in parts:
+        least, most = _limits(field.metadata)
+        return IntOrAuto(least, most) if option.auto else click.IntRange(least, most)
     return _of_one_kind(parts[0], option)
 
 

@@ -59,7 +59,7 @@ def analyse_search(
         imbalance: of the training split, whose powers some coordinates are.
         recipe: names the metric that was maximised.
         confirmations: the finalists' trainings, of the configurations in `evidence`.
-        probes: trainings of `--steps auto`.
+        probes: trainings that found the budget.
         evidence: what the confirmation showed; None where there was none.
         rope: gains below this do not matter.
     """

@@ -16,9 +16,11 @@ from collections.abc import Iterable, Sequence
 
 from sweeper.core.metrics import at_point, constant_miou, objective, present
 from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
-from sweeper.study.budget_probe import FACTORS, probes
+from sweeper.space import default_choice
 from sweeper.study.training_list import key_of
 
+FACTORS = (1, 2, 4, 8)
+"""Budgets that may be tried, in units of the first."""
 PROMISING = 2
 """Losses that are tried at a larger budget: the best at the one before."""
 SKILL = 0.05
@@ -47,6 +49,23 @@ def learned(skills: Iterable[float]) -> bool:
     """Whether trainings of these skills show that the task is learned: two of `SKILL`, or one of `ALONE`."""
     enough = [own for own in skills if own >= SKILL]
     return len(enough) >= 2 or any(own >= ALONE for own in enough)
+
+
+def probes(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
+    """Each family's literature default at the middle of the learning rates, trained for `steps` steps."""
+    choices = [default_choice(family, space, imbalance) for family in space.families]
+    return [
+        TrialSpec(
+            purpose="probe",
+            number=0,
+            family=choice.family,
+            params=choice.params,
+            lr=choice.lr,
+            seed=conditions.seed,
+            steps=steps,
+        )
+        for choice in choices
+    ]
 
 
 def next_probes(

@@ -77,7 +77,7 @@ class PreviewDocument(Document):
     trials_done: int
     """Trials that a resume finds."""
     trainings: dict[str, Trainings]
-    """What is still to be trained, by phase: probe, search, recheck, confirm."""
+    """What is still to be trained, by phase: search, recheck, confirm."""
     seconds: SecondsRow | None
     seconds_per_step: float | None
     """Of a training, evaluations included; null where nothing was measured."""
@@ -206,12 +206,11 @@ def preview_text(found: PreviewDocument) -> str:
             f"{folds} folds, {NOT_HELD_OUT}: the search sees every image; each seed of a finalist is {folds} "
             "trainings, each scored on the fold that it did not see"
         )
-    names = {"probe": "budget probe", "search": "search", "recheck": "rechecks", "confirm": "confirmation"}
+    names = {"search": "search", "recheck": "rechecks", "confirm": "confirmation"}
     for name, trainings in found.trainings.items():
         ends = (trainings.least, trainings.most)
         number = str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
-        more = " and more" if name == "probe" else ""
-        lines.append(f"{names[name]}: {number} trainings of {trainings.steps} steps{more}")
+        lines.append(f"{names[name]}: {number} trainings of {trainings.steps} steps")
     if not found.trainings:
         lines.append(
             f"nothing is left to train: the study has its {found.trials_done} trials and the confirmations they "

@@ -10,7 +10,7 @@ from sweeper import storage as studies
 from sweeper.core.events import Dropped, Evaluated, Job, Lost, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import TrialResult
 from sweeper.core.text import at_a_time, count, listed, time_range, time_text
-from sweeper.study.budget_probe import probes
+from sweeper.study.learning_check import probes
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.planned_trainings import Trainings
 
@@ -67,7 +67,6 @@ def answers_text(left: Left) -> str:
 def plan_text(trainings: Mapping[str, Trainings]) -> str:
     """What is to come, in one sentence for people; empty where nothing is."""
     said = {
-        "probe": "{n} of {steps} steps first, to see what a training needs to learn",
         "search": "{n} of at most {steps} steps",
         "recheck": "{n} for the finalists' learning rates",
         "confirm": "{n} of {steps} steps to confirm them",
@@ -76,8 +75,6 @@ def plan_text(trainings: Mapping[str, Trainings]) -> str:
     for phase, each in trainings.items():
         noun = "trial" if phase == "search" else "training"
         number = count(each.most, noun) if each.least == each.most else f"{each.least} to {count(each.most, noun)}"
-        if phase == "probe":
-            number = f"{count(each.least, noun)} or more"
         parts.append(said[phase].format(n=number, steps=each.steps))
     return listed(parts)
 

@@ -219,7 +219,7 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
     """Everything that is trained; MLflow is told how that ended, unless it ended well."""
 
     def decided(plan: studies.Plan) -> None:
-        forecast.trainings = trainings_left(plan, stage.asked, there_of(stage.study, plan, stage.asked), "given")
+        forecast.trainings = trainings_left(plan, stage.asked, there_of(stage.study, plan, stage.asked))
         tracker.decide(plan.conditions)
 
     try:

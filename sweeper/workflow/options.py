@@ -36,8 +36,8 @@ class Asked(NamedTuple):
     analyses: tuple[InterimAnalysis, ...]
     rope: float
     budget: Budget
-    """How the steps of the search are found: `given` by the user, by the `ranking` that is to hold (`--steps auto`), or
-    as the first at which a loss `learns` (nothing was given)."""
+    """How the steps of the search are found: `given` by the user, or, where nothing was given, as the first at which a
+    loss `learns`."""
     until: Until
     """When the confirmation ends at the latest."""
     confirm_steps: int | None

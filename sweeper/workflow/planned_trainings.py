@@ -8,14 +8,12 @@ from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.space import floor_of
 from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
-from sweeper.study.budget_probe import FACTORS
 from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.learning_check import nothing_learned
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.search_end import PATIENCE, settled
 from sweeper.study.successive_halving import PURSUED
 from sweeper.workflow.options import Asked
-from sweeper.workflow.settings import Budget
 
 if TYPE_CHECKING:
     import optuna
@@ -29,7 +27,7 @@ class Trainings(Record):
     first: int
     """How many come before the first tested answer, at most."""
     steps: int
-    """Of each; of a probe's first budget."""
+    """Of each."""
 
 
 class There(NamedTuple):
@@ -91,16 +89,15 @@ def _finished(plan: studies.Plan, asked: Asked, there: There) -> bool:
     return ended and interim.steps == plan.conditions.recipe.confirm_steps
 
 
-def trainings_left(
-    plan: studies.Plan, asked: Asked, there: There, budget: Budget | None = None
-) -> dict[str, Trainings]:
-    """The trainings that are still to come, by phase (probe, search, recheck, confirm); none of a finished study.
+def trainings_left(plan: studies.Plan, asked: Asked, there: There) -> dict[str, Trainings]:
+    """The trainings that are still to come, by phase (search, recheck, confirm); none of a finished study.
+
+    Those that show whether a loss learns are not counted: nearly always it is one.
 
     Args:
         plan: the study's.
         asked: what is asked of it.
         there: what it holds.
-        budget: how the steps are found; None = as is asked.
     """
     if _finished(plan, asked, there):
         return {}
@@ -110,8 +107,6 @@ def trainings_left(
     leaders = min(LEADERS, tried)
     finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
     rotation = plan.conditions.folds or 1
-    # What a probe trains at the search's steps are trials of the search.
-    probed = len(families) if (budget or asked.budget) == "ranking" and not done and len(families) > 1 else 0
     floors = len(families) * floor_of(plan.space, trials) + PATIENCE
     least = 0 if there.settled else min(trials, floors) if asked.settles else trials
     to_search = 0 if there.settled else max(0, trials - done)
@@ -122,7 +117,6 @@ def trainings_left(
         return Trainings(least=least, most=most, first=most if first_answer is None else first_answer, steps=steps)
 
     found = {
-        "probe": phase(probed, (len(FACTORS) - 1) * probed, 2 * recipe.steps),
         "search": phase(max(0, least - done), to_search, recipe.steps),
         "recheck": phase(0, 0 if is_one_rate(plan.space.lr) else finalists, recipe.steps),
         "confirm": phase(

@@ -93,7 +93,6 @@ def prepare(
     if folds is not None:
         check_folds(dataset, folds)
     split = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
-    _check_probe(settings, options)
     seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
     _check_splits(dataset, seed, folds, seeds[1], speaker)
     if old and settings.space is None:
@@ -131,8 +130,7 @@ def prepare(
         any_precision=old is None and settings.precision is None,
     )
     if old is None:
-        probed = " (to begin with: a probe decides)" * (settings.steps == "auto")
-        speaker.log(f"{hardware.name}: {describe(conditions.recipe)}{probed}")
+        speaker.log(f"{hardware.name}: {describe(conditions.recipe)}")
     plan = studies.Plan(
         created=old.created if old else now.isoformat(timespec="seconds"),
         conditions=conditions,
@@ -225,19 +223,6 @@ def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dat
         if short_side is None
         else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"), speaker.log)
     )
-
-
-def _check_probe(settings: Settings, options: dict[str, Any]) -> None:
-    """A study whose steps were given has nothing to probe: its trials are there.
-
-    Raises:
-        StudyError: if a resume asks for a probe that the study was not made with.
-    """
-    if settings.resume and settings.steps == "auto" and options.get("steps") != "auto":
-        raise StudyError(
-            f"study {settings.study!r} was not made with --steps auto, so that its trials could not be compared with "
-            f"those after a probe; leave --steps out, or start another study: --study {settings.study}-2"
-        )
 
 
 def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, speaker: Speaker) -> None:

@@ -195,7 +195,7 @@ def _steps(settings: Settings, training_images: int, batch_size: int) -> int | N
         )
     if settings.epochs is not None:
         return max(4, settings.epochs * math.ceil(training_images / batch_size))
-    return None if settings.steps == "auto" else settings.steps
+    return settings.steps
 
 
 def _weights(

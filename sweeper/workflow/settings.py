@@ -180,10 +180,10 @@ class Settings(Record):
     )
     """End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's."""
 
-    steps: Annotated[int, Field(ge=4, le=MOST_STEPS)] | Literal["auto"] | None = _setting(
-        "Training", default="100, GPU 1000; up to 8 times that where no loss learns", often=True
+    steps: int | None = _setting(
+        "Training", default="100, GPU 1000; up to 8 times that where no loss learns", often=True, ge=4, le=MOST_STEPS
     )
-    """Optimiser steps of a trial; auto finds where the losses' ranking settles."""
+    """Optimiser steps of a trial."""
     epochs: int | None = _setting("Training", ge=1, le=MOST_STEPS)
     """The same in passes over the training images."""
     size: int | None = _setting("Training", default="96; GPU 256", often=True, ge=16, le=MOST_PIXELS)
@@ -274,11 +274,9 @@ def options() -> dict[str, Option]:
     }
 
 
-Budget = Literal["given", "ranking", "learns"]
+Budget = Literal["given", "learns"]
 
 
 def budget_of(options: Mapping[str, Any]) -> Budget:
     """How the steps of a study's search are found, by what was asked for over all its sessions."""
-    if options.get("steps") == "auto":
-        return "ranking"
     return "learns" if options.get("steps") is None and options.get("epochs") is None else "given"

@@ -1,16 +1,14 @@
-"""The budget of the search: found before it, where the user gave none, or asked for the ranking that is to hold."""
+"""The budget of the search: found before it, where the user gave none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.records import Probed, TrialResult
 from sweeper.core.text import count
-from sweeper.study.budget_probe import FACTORS, compare, probes
-from sweeper.study.learning_check import learned, next_probes, skill, what_would_help
+from sweeper.study.learning_check import FACTORS, learned, next_probes, skill, what_would_help
 from sweeper.study.timekeeper import PROBE_SHARE
 from sweeper.study.training_list import Batch
 
@@ -27,8 +25,7 @@ def find_budget(stage: Stage) -> bool:
         return True  # a search that has begun keeps its steps
     if probed.steps is None:
         study.set_user_attr(studies.PROBED, studies.pack(probed))
-        find = _where_a_loss_learns if stage.asked.budget == "learns" else _where_the_ranking_holds
-        probed = find(stage, probed.first)
+        probed = _where_a_loss_learns(stage, probed.first)
         study.set_user_attr(studies.PROBED, studies.pack(probed))
     if probed.sentence:
         (stage.display.log if probed.learned else stage.display.warn)(probed.sentence)
@@ -91,29 +88,3 @@ def _estimate(stage: Stage, results: Sequence[TrialResult], steps: int) -> float
     paces = [r.seconds / r.spec.steps for r in results if r.seconds > 0]
     trained = stage.asked.trials / 2 + 16 + 2 * 4 * stage.asked.analyses[0].seeds
     return trained * steps * (sum(paces) / len(paces) if paces else 0.0) / max(1, stage.executor.workers)
-
-
-def _where_the_ranking_holds(stage: Stage, first: int) -> Probed:
-    plan, study = stage.plan, stage.study
-    if len(plan.space.families) < 2:
-        return Probed(
-            first=first, steps=first, sentence=f"one loss has no ranking to probe: searching at {first} steps"
-        )
-    text = ""
-    for small, large in pairwise(factor * first for factor in FACTORS):
-        specs = [s for steps in (small, large) for s in probes(plan.space, plan.conditions, plan.imbalance, steps)]
-        batch = Batch(study, specs, recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE))
-        if stage.time.fits(batch.steps, PROBE_SHARE, longest=large):
-            stage.begin("probe", batch, len(specs))
-            stage.go(batch)
-        if not batch.complete:
-            stage.cut(f"the probe of the budget ended before {large} steps were tried")
-            sentence = f"the probe was cut short{text and f' ({text})'}: searching at {small} steps"
-            return Probed(first=first, steps=small, sentence=sentence)
-        agreement = compare(studies.extra_results(study, "probe"), small, stage.asked.rope)
-        text = agreement.text
-        if agreement.agrees:
-            return Probed(first=first, steps=small, sentence=f"{text}: searching at {small} steps")
-        stage.display.log(text)
-    sentence = f"{text}, and more was not tried: searching at {small} steps, where the ranking had not settled"
-    return Probed(first=first, steps=small, sentence=sentence)

@@ -175,8 +175,8 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
         (["run", "--timeout", "0"], "--timeout"),
         (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
         (["run", "--confirm-seeds", "0"], "--confirm-seeds"),
-        (["run", "--steps", "3"], "auto"),
-        (["run", "--steps", "²"], "auto"),
+        (["run", "--steps", "3"], "4<=x"),
+        (["run", "--steps", "²"], "integer"),
         (["run", "--workers", "²"], "auto"),
         (["run", "--rope", "nan"], "nan"),
         (["run", "--rope", "-inf"], "inf"),
@@ -289,12 +289,12 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(tmp_path: Path, he
 
 def test_a_dry_run_is_a_document_and_refuses_what_the_run_would(tmp_path: Path, here: Here) -> None:
     status, out, _ = here(
-        "run", *QUICK[:2], *QUICK[4:], "--steps", "auto", "--confirm-seeds", "2..5", "--dry-run", "--json"
+        "run", *QUICK[:2], *QUICK[4:], "--steps", "8", "--confirm-seeds", "2..5", "--dry-run", "--json"
     )
     document = json.loads(out)
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
     assert [analysis["seeds"] for analysis in document["analyses"]] == [2, 3, 4, 5]
-    assert document["trainings"]["probe"]["least"] == 7  # at twice the steps; at the first they are trials
+    assert set(document["trainings"]) == {"search", "recheck", "confirm"}
     for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
         status, out, err = here("run", *QUICK, *wrong, "--dry-run")
         assert status == 2 and words in err and out == ""

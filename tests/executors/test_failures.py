@@ -117,7 +117,7 @@ def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
 
     study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
     with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
-        train(study, FakeExecutor(fails), trials=14, learns="learns")
+        train(study, FakeExecutor(fails), trials=14, budget="learns")
     assert len(studies.extra_results(study, "probe")) == 7 and 0 < len(studies.search_results(study)) < 7
 
 

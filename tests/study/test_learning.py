@@ -40,7 +40,7 @@ def stored(study: optuna.Study) -> Probed:
 
 @pytest.mark.parametrize(
     ("options", "budget"),
-    [({}, "learns"), ({"steps": 100}, "given"), ({"steps": "auto"}, "ranking"), ({"epochs": 3}, "given")],
+    [({}, "learns"), ({"steps": 100}, "given"), ({"epochs": 3}, "given")],
 )
 def test_the_budget_is_looked_for_where_none_was_given(options: dict[str, object], budget: str) -> None:
     assert budget_of(options) == budget
@@ -48,7 +48,7 @@ def test_the_budget_is_looked_for_where_none_was_given(options: dict[str, object
 
 def test_where_the_first_default_learns_one_training_is_spent() -> None:
     study, executor, display = new_study(), FakeExecutor(), Recorder()
-    stage = train(study, executor, display, trials=7, learns="learns")
+    stage = train(study, executor, display, trials=7, budget="learns")
     assert probed(executor) == {100: 1}
     assert stage.plan.conditions.recipe.steps == 100 and stored(study).steps == 100
     assert not display.warnings and {spec.purpose for spec in executor.specs} == {"probe", "search", "confirm"}
@@ -56,7 +56,7 @@ def test_where_the_first_default_learns_one_training_is_spent() -> None:
 
 def test_the_budget_is_raised_to_where_a_loss_learns() -> None:
     study, executor, display = new_study(), FakeExecutor(learns_from(400)), Recorder()
-    stage = train(study, executor, display, trials=7, learns="learns")
+    stage = train(study, executor, display, trials=7, budget="learns")
     assert probed(executor) == {100: 7, 200: 2, 400: 1}  # at larger budgets the best two alone
     recipe = stage.plan.conditions.recipe
     assert (recipe.steps, recipe.confirm_steps) == (400, 800)
@@ -84,14 +84,14 @@ def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
 def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None:
     """A search among losses that hardly beat a constant answer tells nothing, and costs as much as any other."""
     study, executor, display = new_study(), FakeExecutor(gains(gain)), Recorder()
-    stage = train(study, executor, display, trials=7, learns="learns")
+    stage = train(study, executor, display, trials=7, budget="learns")
     assert stage.plan.conditions.recipe.steps == steps
     assert any("no loss clearly beats a constant answer after 100" in line for line in display.lines) == (steps > 100)
 
 
 def test_where_nothing_learns_nothing_is_searched() -> None:
     study, executor, display = new_study(), FakeExecutor(learns_from(10_000)), Recorder()
-    train(study, executor, display, trials=50, learns="learns")
+    train(study, executor, display, trials=50, budget="learns")
     assert probed(executor) == {100: 7, 200: 2, 400: 2, 800: 2}
     assert {spec.purpose for spec in executor.specs} == {"probe"}
     assert any("no loss clearly beats a constant answer after 800 steps" in line for line in display.warnings)
@@ -105,12 +105,12 @@ def test_where_nothing_learns_nothing_is_searched() -> None:
 def test_a_search_for_the_budget_that_was_cut_off_goes_on(after: int) -> None:
     whole = new_study()
     executor = FakeExecutor(learns_from(400))
-    train(whole, executor, trials=7, learns="learns")
+    train(whole, executor, trials=7, budget="learns")
     study = new_study()
     with pytest.raises(CrashError):
-        train(study, FakeExecutor(learns_from(400), crash_after=after), trials=7, learns="learns")
+        train(study, FakeExecutor(learns_from(400), crash_after=after), trials=7, budget="learns")
     rest = FakeExecutor(learns_from(400))
-    train(study, rest, trials=7, learns="learns", plan=new_plan())
+    train(study, rest, trials=7, budget="learns", plan=new_plan())
     assert stored(study) == stored(whole)
     assert probed(executor) == probed(rest) + Counter(
         r.spec.steps for r in studies.extra_results(study, "probe")[: min(after, 10)]
@@ -124,7 +124,7 @@ def test_where_all_trainings_fail_the_search_tells_why() -> None:
         return builders.failed_trial(spec.family, spec=spec)
 
     study, executor = new_study(), FakeExecutor(fails)
-    stage = train(study, executor, trials=7, learns="learns")
+    stage = train(study, executor, trials=7, budget="learns")
     assert probed(executor) == {100: 7}
     assert stage.plan.conditions.recipe.steps == 100 and stored(study).learned
     assert "search" in {spec.purpose for spec in executor.specs}
@@ -134,7 +134,7 @@ def test_a_study_that_has_begun_is_not_probed() -> None:
     study = new_study()
     train(study, trials=7)
     executor = FakeExecutor()
-    train(study, executor, trials=9, learns="learns")
+    train(study, executor, trials=9, budget="learns")
     assert not probed(executor) and studies.PROBED not in study.user_attrs
 
 

@@ -17,16 +17,13 @@ from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, LostStudyError, NothingConfirmedError
 from sweeper.core.events import Answer, Lost
 from sweeper.core.records import (
-    Collapse,
     InterimAnalysis,
-    Probed,
     SameLosses,
     SweepRecord,
     TrialResult,
     TrialSpec,
     Verdict,
 )
-from sweeper.study.budget_probe import compare
 from sweeper.study.confirmation_rounds import Judgement
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.study.finalist_selection import choose_finalists
@@ -580,91 +577,6 @@ def test_a_training_that_outlasts_the_time_is_given_up_and_the_rest_is_kept() ->
     assert studies.CUT in study.user_attrs and "3 of 7" in study.user_attrs[studies.CUT][0]
     train(study, trials=7)
     assert kept(study)["extra"] == kept(WHOLE)["extra"]
-
-
-# --- the budget probe ---
-
-
-def stored_probe(study: optuna.Study) -> Probed:
-    return studies.unpack(Probed, study.user_attrs[studies.PROBED], "probe")
-
-
-def learning(spec: TrialSpec) -> TrialResult:
-    """Dice learns fast and ends low: it leads at 100 steps, and is last from 200 on."""
-    slow = spec.steps / (spec.steps + 200)
-    value = 0.33 if spec.family == "dice" else (LEVELS[spec.family] + 0.2) * slow
-    return fake_result(spec).model_copy(update={"value": value})
-
-
-def test_the_probe_doubles_the_budget_until_the_ranking_holds() -> None:
-    study, display, plan = new_study(), Recorder(), new_plan()
-    executor = FakeExecutor(learning)
-    study.set_user_attr(studies.PLAN, studies.pack(plan))
-    stage = train(study, executor, display, trials=7, plan=plan, probe=True)
-    probed = stored_probe(study)
-    budgets = Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
-    assert budgets == {100: 7, 200: 7, 400: 7}
-    assert (probed.first, probed.steps) == (100, 200)
-    assert (
-        "the ranking of 7 losses at 200 steps agrees with that at 400 (τ = 1.00, dice_ce leads both)" in probed.sentence
-    )
-    assert any("at 100 steps disagrees with that at 200 (τ = " in line for line in display.lines)
-    assert {r.spec.steps for r in studies.search_results(study)} == {200}
-    assert not [spec for spec in executor.specs if spec.purpose == "search"]  # the probe has trained all of them
-    assert {spec.steps for spec in executor.specs if spec.purpose == "confirm"} == {400}
-    stored = studies.unpack(studies.Plan, study.user_attrs[studies.PLAN], "plan")
-    assert stored == stage.plan and stored.conditions.recipe.steps == 200
-    assert {spec.seed for spec in executor.specs if spec.purpose == "probe"} == {0}
-
-
-@pytest.mark.parametrize("after", [1, 8, 14, 15, 20, 21, 25])
-def test_a_probe_that_was_cut_off_goes_on_where_it_was(after: int) -> None:
-    whole, study = new_study(), new_study()
-    train(whole, FakeExecutor(learning), trials=7, probe=True)
-    with pytest.raises(CrashError):
-        train(study, FakeExecutor(learning, crash_after=after, workers=2), trials=7, probe=True)
-    plan = studies.unpack(studies.Plan, study.user_attrs.get(studies.PLAN) or studies.pack(new_plan()), "plan")
-    train(study, FakeExecutor(learning), trials=7, plan=plan, probe=True)
-    assert kept(study) == kept(whole)
-
-
-@pytest.mark.parametrize(
-    ("collapse", "agrees"),
-    [(Collapse.CLASS_NEVER_PREDICTED, True), (Collapse.NO_BETTER_THAN_CONSTANT, False), (Collapse.DIVERGED, False)],
-)
-def test_losses_that_miss_a_rare_class_have_a_ranking_all_the_same(collapse: Collapse, agrees: bool) -> None:
-    def probed(family: str, steps: int, value: float) -> TrialResult:
-        spec = builders.trial(family, value).spec.model_copy(update={"purpose": "probe", "steps": steps})
-        return builders.trial(family, value, spec=spec, collapse=collapse)
-
-    results = [probed(f, steps, value) for f, value in LEVELS.items() for steps in (100, 200)]
-    found = compare(results, 100, rope=0.01)
-    assert found.agrees is agrees and ("no loss had learned" in found.text) is not agrees
-
-
-def test_a_ranking_that_never_settles_and_one_loss_alone_are_said() -> None:
-    def restless(spec: TrialSpec) -> TrialResult:
-        order = sorted(LEVELS, reverse=spec.steps in {200, 800})
-        return fake_result(spec).model_copy(update={"value": 0.3 + 0.05 * order.index(spec.family)})
-
-    study = new_study()
-    train(study, FakeExecutor(restless), trials=7, probe=True)
-    probed = stored_probe(study)
-    assert probed.steps == 400 and "had not settled" in probed.sentence
-
-    study, executor = new_study(), FakeExecutor()
-    alone = SPACE.model_copy(update={"families": SPACE.families[:1]})
-    train(study, executor, trials=1, plan=new_plan(alone), probe=True)
-    assert "probe" not in purposes(executor)
-    assert "no ranking" in stored_probe(study).sentence
-
-
-def test_a_probe_for_which_there_is_no_time_leaves_the_smaller_budget() -> None:
-    study, time = new_study(), Time()
-    train(study, FakeExecutor(learning, began=time.began), trials=7, probe=True, timeout=1200, clock=time)
-    probed = stored_probe(study)
-    assert probed.steps == 200 and "cut short" in probed.sentence
-    assert any("probe" in line for line in study.user_attrs[studies.CUT])
 
 
 def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_next_session() -> None:

@@ -11,9 +11,8 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
-from sweeper.study.budget_probe import probes
 from sweeper.study.finalist import entrants
-from sweeper.study.learning_check import ALONE, SKILL, learned, skill, what_would_help
+from sweeper.study.learning_check import ALONE, SKILL, learned, probes, skill, what_would_help
 from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.search_end import PATIENCE, settled
@@ -223,12 +222,12 @@ def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_h
         return at_skill(0.06 if spec.purpose == "probe" and next(lucky, 0) else 0.02, spec)
 
     study, display, executor = new_study(), Recorder(), FakeExecutor(given)
-    train(study, executor, display, trials=50, learns="learns")
+    train(study, executor, display, trials=50, budget="learns")
     assert FLOORS <= len(searched(study)) <= FLOORS + 1
     assert not studies.extra_results(study, "confirm")
     assert any("no loss clearly beats a constant answer in 100 steps" in line for line in display.warnings)
     again = FakeExecutor(given)
-    train(study, again, trials=50, learns="learns")
+    train(study, again, trials=50, budget="learns")
     assert again.specs == []
 
 

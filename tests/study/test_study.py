@@ -18,10 +18,10 @@ from sweeper.core.events import Answer, Finished, Lost, Started
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
 from sweeper.storage.attributes import PARAMETERS
-from sweeper.study.budget_probe import compare, probes
 from sweeper.study.confirmation_specs import confirm_seed, confirmations, confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.finalist_selection import choose_finalists
+from sweeper.study.learning_check import probes
 from sweeper.study.loop import drive
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults
@@ -430,55 +430,7 @@ def test_a_batch_dead_twice_is_a_failed_training_that_is_kept() -> None:
     assert "each of 2 attempts" in (result.reason or "")
 
 
-# --- the probe's comparison ---
-
-
-def probed(steps: int, **values: float) -> list[TrialResult]:
-    return [
-        fake_result(TrialSpec(purpose="probe", number=0, family=f, params={}, lr=1e-3, seed=0, steps=steps)).model_copy(
-            update={"value": v, "collapse": Collapse.NONE if v > 0 else Collapse.ALL_BACKGROUND}
-        )
-        for f, v in values.items()
-    ]
-
-
-@pytest.mark.parametrize(
-    ("short", "long", "agrees", "words"),
-    [
-        (
-            {"dice": 0.6, "focal": 0.5, "tversky": 0.4},
-            {"dice": 0.7, "focal": 0.6, "tversky": 0.5},
-            True,
-            "dice leads both",
-        ),
-        ({"dice": 0.6, "focal": 0.5, "tversky": 0.4}, {"dice": 0.5, "focal": 0.6, "tversky": 0.7}, False, "τ = -1.00"),
-        # Another leads, by less than matters; the order of the others holds.
-        (
-            {"dice": 0.6, "focal": 0.595, "tversky": 0.4, "dice_ce": 0.3},
-            {"dice": 0.7, "focal": 0.705, "tversky": 0.5, "dice_ce": 0.4},
-            True,
-            "focal the second by 0.005",
-        ),
-        # The same leads, but the others are turned around.
-        (
-            {"dice": 0.9, "focal": 0.5, "tversky": 0.4, "dice_ce": 0.3},
-            {"dice": 0.9, "focal": 0.3, "tversky": 0.4, "dice_ce": 0.5},
-            False,
-            "dice leads both",
-        ),
-        ({"dice": 0.6, "focal": 0.5}, {"dice": 0.7, "focal": 0.6}, True, "2 losses"),
-        ({"dice": 0.6, "focal": 0.5}, {"dice": 0.6, "focal": 0.7}, False, "2 losses"),
-        ({"dice": 0.5, "focal": 0.5, "tversky": 0.5}, {"dice": 0.5, "focal": 0.5, "tversky": 0.5}, True, "3 losses"),
-        ({"dice": 0.0, "focal": 0.0, "tversky": 0.0}, {"dice": 0.0, "focal": 0.0, "tversky": 0.0}, False, "learned"),
-        ({"dice": 0.6}, {"dice": 0.6}, False, "fewer than two"),
-    ],
-)
-def test_two_budgets_agree_by_order_and_leader(
-    short: dict[str, float], long: dict[str, float], agrees: bool, words: str
-) -> None:
-    found = compare([*probed(100, **short), *probed(200, **long)], 100, 0.01)
-    assert found.agrees is agrees
-    assert words in found.text and "nan" not in found.text
+# --- the trainings that show whether a loss learns ---
 
 
 def test_probes_are_the_literature_defaults_at_the_middle_learning_rate() -> None:

@@ -189,12 +189,11 @@ def train(
     trials: int = 9,
     analyses: Sequence[InterimAnalysis] = ANALYSES,
     plan: studies.Plan | None = None,
-    probe: bool = False,
     timeout: float | None = None,
     clock: Callable[[], float] = lambda: 0.0,
     heartbeat: Heartbeat | None = None,
     measure: Measure = nothing_alike,
-    learns: Budget | None = None,
+    budget: Budget = "given",
     settles: bool = False,
     until: Until = "settled",
     lost: Callable[[], bool] = lambda: False,
@@ -206,10 +205,7 @@ def train(
     studies.retry_failed(study)
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, workers=lambda: executor.workers, before=studies.all_results(study))
-    budget: Budget = "ranking" if probe else "given"
-    asked = Asked(
-        trials, tuple(analyses), rope=0.01, budget=learns or budget, confirm_steps=None, until=until, settles=settles
-    )
+    asked = Asked(trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles)
     told = Observers((time, display) if heartbeat is None else (time, display, heartbeat))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
     stage.measure, stage.lost = measure, lost

@@ -48,10 +48,9 @@ def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
 
 
 def test_the_plan_is_one_sentence() -> None:
-    probe = {"probe": Trainings(least=1, most=13, first=13, steps=100)}
-    assert plan_text({**probe, **TO_COME}) == (
-        "1 training or more of 100 steps first, to see what a training needs to learn, 4 trials of at most 100 steps, "
-        "2 to 4 trainings for the finalists' learning rates and 4 to 8 trainings of 200 steps to confirm them"
+    assert plan_text(TO_COME) == (
+        "4 trials of at most 100 steps, 2 to 4 trainings for the finalists' learning rates and 4 to 8 trainings of 200 "
+        "steps to confirm them"
     )
 
 
