@@ -4,9 +4,12 @@ Of all answers with k pixels the best takes the k most probable ones, so that th
 image's own (Dai & Li, *RankSEG*, JMLR 2023, theorem 1). With A of the k taken pixels and B of the others foreground,
 independently of each other,
 
-    Dice_k = E[2 A / (k + A + B)],    0/0 = 0,
+    Dice_k = E[2 A / (k + A + B)],    k > 0
 
-as there. Since 1/m = ∫₀¹ tᵐ⁻¹ dt, it is an exact integral of the generating function E[tᴬ⁺ᴮ] = Π (1 − p + p t):
+as there. No pixel is taken where the chance that none is foreground, Π (1 − p), is higher than all of these: by the
+project's convention (`sweeper.core.metrics`) an empty image then scores 1, and 0 with any other answer.
+
+Since 1/m = ∫₀¹ tᵐ⁻¹ dt, it is an exact integral of the generating function E[tᴬ⁺ᴮ] = Π (1 − p + p t):
 
     Dice_k = 2 ∫₀¹ tᵏ Π_i (1 − p_i + p_i t) Σ_{j taken} p_j / (1 − p_j + p_j t) dt
 
@@ -43,14 +46,14 @@ def expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats
 
 
 def best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """(n,) the inner edge, 0 to B − 2, from which on an answer has the highest expectation.
+    """(n,) the inner edge, 0 to B − 2, from which on an answer has the highest expectation; B − 1 where that is none.
 
     Every eighth edge is tried, then those around the best of them: as a function of the edge the expectation is smooth.
     """
     counts = np.asarray(pixels, dtype=np.float64)
     if counts.shape[1] % _GROUP:
-        best: npt.NDArray[np.intp] = expected_dice(counts, probabilities).argmax(axis=1)
-        return best
+        values = expected_dice(counts, probabilities)
+        return _edges(values, values.argmax(axis=1), counts, np.asarray(probabilities))
     return _in_parts(counts, lambda part, rule: rule.best(part), probabilities)
 
 
@@ -74,7 +77,7 @@ class _Rule:
         self.weights = _STEP * self.s
         self.weights[0] /= 1 - np.exp(-_STEP)  # all values below, where what is integrated hardly changes
         factor = 1 - p[:, None] * -np.expm1(-self.s)  # 1 − p + p t, (B, Q)
-        self.log = np.log(factor)
+        self.p, self.log = p, np.log(factor)
         self.table = p[:, None] / factor
         """(B, Q): what is summed over the pixels that are taken."""
 
@@ -97,14 +100,21 @@ class _Rule:
             counts[rows[:, None], near[:, _GROUP - 1 :]][..., None] * columns[near[:, _GROUP - 1 :]]
         ).sum(axis=1)
         fine = _above(counts[rows[:, None], near][..., None] * columns[near]) + upper[:, None]
-        edges: npt.NDArray[np.intp] = near[:, 0] - 1 + self._value(fine, whole).argmax(axis=1)
-        return edges
+        values = self._value(fine, whole)
+        return _edges(values, near[:, 0] - 1 + values.argmax(axis=1), counts, self.p)
 
     def _value(self, sums: Floats, whole: Floats) -> Floats:
         """(n, k) of sums (n, k, Q + 1) over the taken pixels: of `table` and of 1; `whole`: the product's log."""
         inner = np.exp(whole[:, None] - (sums[..., -1:] + 1) * self.s)  # tᵏ dt is exp(−(k + 1) s) ds
         found: Floats = 2 * np.einsum("q,nkq,nkq->nk", self.weights, inner, sums[..., :-1])
         return found
+
+
+def _edges(values: Floats, best: npt.NDArray[np.intp], counts: Floats, p: Floats) -> npt.NDArray[np.intp]:
+    """(n,) the best edge of each image, B − 1 where none of the values (n, k) is worth as much as to take nothing."""
+    empty = np.exp(counts @ np.log1p(-p))
+    edges: npt.NDArray[np.intp] = np.where(empty > values.max(axis=1), len(p) - 1, best)
+    return edges
 
 
 def _above(values: Floats) -> Floats:

@@ -2,8 +2,7 @@
 
 Everything is read from a study's counts; nothing is trained. What a rule needs to know of a run (its threshold, slope
 and bias) was chosen or fitted on that run's validation images. Intervals are those of the verdict, paired over seeds
-and images; of a metric that is a mean over images, an image's influence is its distance from the mean. They are at 95 %
-each, corrected neither for rules nor for metrics: beside the verdict, not a second one.
+and images. They are at 95 % each, corrected neither for rules nor for metrics: beside the verdict, not a second one.
 
 Where counts are summed over images (mIoU), one threshold for all is optimal in expectation (Koyejo et al., *Consistent
 binary classification with generalized performance metrics*, NeurIPS 2014). Where each image has its own score, one
@@ -89,21 +88,33 @@ def decision_rules(
         return None
     runs = _Runs(rows, scored_images(rows), lost, image_units(rows, groups))
     answered = [run for row in rows for run in row.answered]
-    counts: dict[RuleName, npt.NDArray[np.int64]] = {
-        "plain": class_counts(rows, runs.images, lambda run: default_of(run.test) if run.test else 0.0),
-        "tuned": class_counts(rows, runs.images, own_point),
+    points: dict[RuleName, Callable[[TrialResult], float]] = {
+        "plain": lambda run: default_of(run.test) if run.test else 0.0,
+        "tuned": own_point,
     }
+
+    def scored(name: RuleName, metric: RuleMetric, counts: npt.NDArray[np.int64]) -> _Scored:
+        return _scored(name, metric, _table(metric, counts, runs), at, evidence)
+
+    def at_points(metric: RuleMetric) -> list[_Scored]:
+        return [scored(name, metric, class_counts(rows, runs.images, of, metric)) for name, of in points.items()]
+
     if not all(_per_image(run.test) and run.val is not None for run in answered):
-        found = [_scored(name, "miou", _table("miou", table, runs), at, evidence) for name, table in counts.items()]
-        return DecisionRules(rules=_compared(found, at))
+        return DecisionRules(rules=_compared(at_points("miou"), at))
     fitted = {id(run): calibration_of(run) for run in answered}
-    counts["rank_dice"] = stacked(rows, runs.images, _ranked(fitted), all_missed)
-    wanted: list[RuleMetric] = ["miou", "image_dice"]
-    found = [
-        _scored(name, metric, _table(metric, table, runs), at, evidence)
-        for metric in wanted
-        for name, table in counts.items()
-    ]
+    ranked = {id(run): _ranked(run.test, fitted[id(run)]) for run in answered if run.test is not None}
+
+    def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
+        return None if run.test is None else (run.test.images, ranked[id(run)])
+
+    wanted: dict[RuleMetric, Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]] = {
+        "miou": all_missed,
+        "image_dice": metrics.none_right,
+    }
+    found = []
+    for metric, unanswered in wanted.items():
+        own_thresholds = stacked(rows, runs.images, read, unanswered)
+        found += [*at_points(metric), scored("rank_dice", metric, own_thresholds)]
     own = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered] for rows_of in at]
     before, after, gains = _calibration_errors(runs, fitted, at, seed)
     return DecisionRules(
@@ -132,22 +143,14 @@ def _per_image(test: ImageCounts | None) -> bool:
     return test is not None and test.kind == "histogram"
 
 
-def _ranked(
-    fitted: Mapping[int, Calibration],
-) -> Callable[[TrialResult], tuple[Sequence[int], npt.NDArray[np.int64]] | None]:
-    """(image indices, (n, 2, 3) class counts) of a run answered by RankDice."""
-
-    def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
-        if run.test is None:
-            return None
-        histogram = run.test.data.astype(np.int64)
-        return run.test.images, _at_edges(histogram, best_edges(histogram.sum(axis=1), fitted[id(run)].of_bins))
-
-    return read
+def _ranked(test: ImageCounts, calibration: Calibration) -> npt.NDArray[np.int64]:
+    """(n, 2, 3) class counts of images answered by RankDice."""
+    histogram = test.data.astype(np.int64)
+    return _at_edges(histogram, best_edges(histogram.sum(axis=1), calibration.of_bins))
 
 
 def _at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """(n, 2, 3) class counts of (n, 2, 512), each image answered as foreground above an inner edge of its own."""
+    """(n, 2, 3) class counts of (n, 2, 512), each image answered as foreground above an edge of its own."""
     above = np.arange(BINS) > edges[:, None]
     fp, tp = np.moveaxis((histogram * above[:, None]).sum(axis=-1), 1, 0)
     tn, fn = np.moveaxis(histogram.sum(axis=-1), 1, 0) - np.stack([fp, tp])
@@ -155,18 +158,10 @@ def _at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp]) -> 
 
 
 def _table(metric: RuleMetric, counts: npt.NDArray[np.int64], runs: _Runs) -> ImageTable:
-    if metric == "miou":
-        own = counts if runs.units is None else united(counts, runs.units)
-        classes = metrics.present(own.reshape(-1, *own.shape[2:]))
-        return image_table(own, lambda summed: np.where(runs.lost, 0.0, metrics.objective(summed, classes)))
-    values = np.where(runs.lost[:, None], 0.0, np.nan_to_num(metrics.dice(counts)[..., 1]))
-    means = values.mean(axis=1)
-    shares = values - means[:, None]
-    if runs.units is not None:  # the mean of n images as that of u units: u/n of what a unit's images add up to
-        of_unit = np.zeros((len(values), int(runs.units.max()) + 1))
-        np.add.at(of_unit.T, runs.units, shares.T)
-        shares = of_unit * (of_unit.shape[1] / values.shape[1])
-    return ImageTable(means, shares)
+    classes = metrics.present(counts.reshape(-1, *counts.shape[2:]))
+    rows = metrics.image_rows(counts, metric)
+    rows = rows if runs.units is None else metrics.united_rows(rows, runs.units, metric)
+    return image_table(rows, lambda summed: np.where(runs.lost, 0.0, metrics.objective(summed, classes, metric)))
 
 
 class _Scored(NamedTuple):

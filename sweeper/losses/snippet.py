@@ -168,7 +168,7 @@ def _predict_each(slope: float, bias: float) -> list[str]:
         "def predict_each(logits):",
         '    """RankDice (Dai & Li 2023), (N, H, W): of each image the pixels that maximise its expected Dice.',
         "",
-        "    For an average of the images' own Dice; an image without foreground gets some all the same.",
+        "    For an average of the images' own Dice; nothing where the image is probably empty, which then scores 1.",
         '    Slope and bias, fitted on validation images, make calibrated probabilities of logits."""',
         "    masks = torch.zeros_like(logits[:, 0], dtype=torch.long)",
         "    for z, mask in zip(logits[:, 0].double(), masks):",
@@ -178,7 +178,8 @@ def _predict_each(slope: float, bias: float) -> list[str]:
         "        for s in torch.arange(-torch.tensor(2e5 * len(p)).log(), 4, 0.5).exp().to(p):",
         "            left = 1 + p * torch.expm1(-s)",
         "            expected += s * torch.exp(left.log().sum() - (taken + 1) * s) * (p / left).cumsum(0)",
-        "        mask.view(-1)[order[: expected.argmax() + 1]] = 1",
+        "        if expected.max() >= torch.log1p(-p).sum().exp():  # else nothing: the chance that none is foreground",
+        "            mask.view(-1)[order[: expected.argmax() + 1]] = 1",
         "    return masks",
     ]
 

@@ -36,7 +36,8 @@ def rules_text(facts: Facts) -> list[str]:
     said = [_said(facts, rule) for rule in found.rules if rule.name == "rank_dice"]
     return [
         "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
-        "bias were fitted on validation images (Dai and Li 2023). It always answers something, also in empty images.",
+        "bias were fitted on validation images (Dai and Li 2023). It predicts nothing where that is worth more: an "
+        "image without foreground scores 1 then, else 0.",
         *said,
         *([] if facts.chosen is None else [_calibrated(facts, found, facts.finalists.index(facts.chosen))]),
     ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from sweeper.core import metrics
 from sweeper.core.calibration import LOGITS, Calibration
 from sweeper.core.expected_dice import best_edges, expected_dice
 from sweeper.core.operating_points import BINS, LOGIT_RANGE
@@ -16,12 +17,18 @@ WIDTH = 2 * LOGIT_RANGE / BINS
 
 
 def enumerated(p: np.ndarray, taken: np.ndarray) -> float:
-    """Expected Dice of an answer (n,) bool with independent pixels of probability p: the sum over all 2ⁿ labels."""
+    """Expected Dice of an answer (n,) bool with independent pixels of probability p: the sum over all 2ⁿ labels.
+
+    An image without foreground scores as in `metrics.image_rows`: 1 where nothing is taken, else 0.
+    """
     labels = (np.arange(2 ** len(p))[:, None] >> np.arange(len(p))) & 1
     weights = np.where(labels == 1, p, 1 - p).prod(axis=1)
     hit = labels[:, taken].sum(axis=1)
-    top, below = 2 * hit, taken.sum() + labels.sum(axis=1)
-    return float(weights @ np.where(below > 0, top / np.maximum(below, 1), 0.0))
+    false, missed = taken.sum() - hit, labels.sum(axis=1) - hit
+    counts = np.stack(
+        [np.stack([len(p) - hit - false - missed, missed, false], -1), np.stack([hit, false, missed], -1)], 1
+    )
+    return float(weights @ metrics.image_rows(counts, "image_dice")[:, 0, 0])
 
 
 def pixel_by_pixel(p: np.ndarray) -> np.ndarray:
@@ -38,12 +45,30 @@ def test_expectations_are_those_of_enumeration(pixels: int) -> None:
         assert found[first] == pytest.approx(enumerated(p, np.arange(pixels) >= first), abs=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.2, 0.02])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_answer_at_all_beats_the_best_threshold_of_an_image(seed: int) -> None:
-    p = np.sort(np.random.default_rng(seed).beta(0.5, 1.0, 8)).clip(1e-6, 1 - 1e-6)
+def test_no_answer_at_all_beats_the_best_threshold_of_an_image(seed: int, scale: float) -> None:
+    p = (scale * np.sort(np.random.default_rng(seed).beta(0.5, 1.0, 8))).clip(1e-6, 1 - 1e-6)
     best = max(enumerated(p, np.array(taken, dtype=bool)) for taken in itertools.product((False, True), repeat=8))
     found = best_edges(np.r_[0.0, np.ones(8)][None], np.r_[1e-9, p])[0]
     assert enumerated(p, np.arange(8) >= found) == pytest.approx(best, abs=1e-6)
+    assert (found == 8) == (enumerated(p, np.zeros(8, dtype=bool)) == pytest.approx(best))
+
+
+@pytest.mark.parametrize(("doubt", "nothing"), [(0.01, True), (0.05, True), (0.3, False)])
+def test_nothing_is_predicted_in_an_image_that_is_probably_empty(doubt: float, nothing: bool) -> None:
+    """Sixteen pixels alike, in the bins of a study."""
+    calibration = Calibration(slope=1.0, bias=float(np.log(doubt / (1 - doubt))) - LOGITS[256])
+    pixels = np.zeros((1, BINS))
+    pixels[0, 256] = 16
+    p = np.full(16, doubt)
+    empty, best = enumerated(p, np.zeros(16, dtype=bool)), max(enumerated(p, np.arange(16) < k) for k in range(1, 17))
+    assert (empty > best) == nothing
+    assert (
+        best_edges(pixels, calibration.of_bins)[0] == BINS - 1
+        if nothing
+        else best_edges(pixels, calibration.of_bins)[0] < 256
+    )
 
 
 def test_it_agrees_with_the_authors_blind_approximation_without_pruning() -> None:
@@ -84,7 +109,10 @@ def test_the_best_edge_is_found_without_trying_each() -> None:
     pixels[0], pixels[1, :3], pixels[2, 510:] = 0, 4, 7
     every = expected_dice(pixels, Calibration(slope=0.7, bias=0.5).of_bins)
     found = best_edges(pixels, Calibration(slope=0.7, bias=0.5).of_bins)
-    assert every[np.arange(60), found] == pytest.approx(every.max(axis=1), abs=1e-9)
+    p = Calibration(slope=0.7, bias=0.5).of_bins
+    none = np.prod((1 - p) ** pixels, axis=1) > every.max(axis=1)
+    assert none.any() and (found[none] == BINS - 1).all()
+    assert every[~none, found[~none]] == pytest.approx(every[~none].max(axis=1), abs=1e-9)
 
 
 def test_one_threshold_is_optimal_where_counts_are_summed_over_images() -> None:
@@ -101,9 +129,9 @@ def test_one_threshold_is_optimal_where_counts_are_summed_over_images() -> None:
     assert max(score((cut,) * 3) for cut in np.concatenate(images)) == pytest.approx(best)
 
 
-def test_an_image_of_nothing_but_doubt_is_answered_all_the_same() -> None:
-    """0/0 is 0: an empty answer is worth nothing, so that the most probable pixels are always taken."""
-    pixels = np.zeros((1, BINS))
-    pixels[0, :20] = 100
-    assert pixels[0, best_edges(pixels, Calibration().of_bins)[0] + 1 :].sum() > 0
+def test_an_image_of_much_doubt_is_answered_and_one_without_pixels_is_not() -> None:
+    pixels = np.zeros((2, BINS))
+    pixels[0, :200] = 1000
+    edges = best_edges(pixels, Calibration().of_bins)
+    assert pixels[0, edges[0] + 1 :].sum() > 0 and edges[1] == BINS - 1
     assert LOGITS[0] == pytest.approx(-LOGIT_RANGE + WIDTH / 2)

@@ -127,6 +127,27 @@ def test_images_of_one_group_count_as_one() -> None:
     assert other.high - other.low > one.high - one.low
 
 
+@pytest.mark.parametrize("groups", [None, ["a"] * 13 + ["b"] * 2 + [None] * 15])
+def test_the_dice_of_an_average_image_is_that_of_the_verdict(groups: list[str | None] | None) -> None:
+    """With images without foreground, groups of other sizes, and a run that gave no answer."""
+    made = [*runs(1.0, 0.0), builders.diverged("dice_focal", 999, 9)]
+    for run in made[:-1]:
+        assert run.test is not None
+        run.test.data[:4, 0] += run.test.data[:4, 1]
+        run.test.data[:4, 1] = 0
+        run.test.data[:2, 0, 0] += run.test.data[:2, 0].sum(axis=-1)
+        run.test.data[:2, 0, 1:] = 0
+    search = {"dice_focal": builders.trial("dice_focal", 0.7, spec=made[0].spec)}
+    _, found = judged(made, groups=groups)
+    verdict = weigh(made, search, classes=("ground", "crack"), metric="image_dice", groups=groups).finalists[0]
+    told = rule(found, "tuned", "image_dice").scores[0]
+    assert told.estimate == pytest.approx(verdict.score.estimate)
+    assert (told.se_seed, told.se_image) == pytest.approx((verdict.score.se_seed, verdict.score.se_image), rel=1e-6)
+    assert rule(found, "rank_dice", "image_dice").scores[0].estimate < 1
+    empty = best_edges(made[0].test.data[:2].sum(axis=1), Calibration().of_bins)
+    assert (empty == BINS - 1).all()  # of which RankDice says nothing
+
+
 def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gains() -> None:
     made = [run.model_copy(update={"spec": run.spec.model_copy(update={"lr": builders.LR})}) for run in runs(0.6, -2.0)]
     trials = [builders.trial(f, 0.7 + 0.01 * (f == "dice_focal"), i) for i, f in enumerate(builders.ORDER)]

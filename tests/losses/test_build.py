@@ -250,10 +250,11 @@ def test_the_snippet_answers_each_image_at_its_own_threshold():
     exec(compile(text, "snippet", "exec"), names)
     torch.manual_seed(0)
     logits = (3 * torch.randn(4, 1, 40, 30) + torch.tensor([-6.0, -3.0, 0.0, 2.0]).view(4, 1, 1, 1)).clamp(-11.9, 11.9)
-    answers = names["predict_each"](logits)
-    assert answers.shape == (4, 40, 30) and answers.dtype == torch.long
+    empty = torch.full((1, 1, 40, 30), -11.9)
+    answers = names["predict_each"](torch.cat([logits, empty]))
+    assert answers.shape == (5, 40, 30) and answers.dtype == torch.long and not answers[4].any()
     edges = torch.linspace(-12, 12, 513)
-    for z, answer in zip(logits[:, 0], answers, strict=True):
+    for z, answer in zip(logits[:, 0], answers[:4], strict=True):
         pixels = torch.histogram(z.flatten(), edges).hist.numpy()
         best = edges[best_edges(pixels[None], Calibration(slope=0.6, bias=-1.2).of_bins)[0] + 1]
         assert abs(z[answer == 1].min() - best) < 0.2

@@ -233,9 +233,9 @@ class DecisionRule(Record):
 
     name: RuleName
     """`plain`: 0.5 or argmax; `tuned`: each run's own operating point; `rank_dice`: of each image the threshold
-    with the highest expected Dice."""
+    with the highest expected Dice, or nothing."""
     metric: RuleMetric
-    """`miou`: from counts summed over images; `image_dice`: the foreground's, mean over images, 0/0 = 0."""
+    """`miou`: from counts summed over images; `image_dice`: the metric of that name, in which groups count as one."""
     scores: tuple[Interval, ...]
     """Per finalist, in the order of `Evidence.finalists`; at 95 %."""
     gains: tuple[Interval, ...]
