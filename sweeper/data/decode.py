@@ -31,7 +31,7 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 4 * MAX_PIXELS
 """So is one whose channels would take more than this."""
 
-# Only these decoders are tried, whatever the bytes log: Pillow would hand others to outside programs.
+# Only these decoders are tried, whatever the bytes say: Pillow would hand others to outside programs.
 _IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 _GREY = ("1", "L", "LA", "La")

@@ -1,1 +1,1 @@
-"""What a data set's labels log: imbalance, sizes, contours, likely mistakes, and what follows for the loss."""
+"""What a data set's labels say: imbalance, sizes, contours, likely mistakes, and what follows for the loss."""

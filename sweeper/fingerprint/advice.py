@@ -36,7 +36,7 @@ class Suggestion(Record):
 
 
 class Difficulty(Record):
-    """How hard a class will be, by four signs, each 0 (easy) to 1 (hard), and their mean."""
+    """How hard a class will be, by four features, each 0 (easy) to 1 (hard), and their mean."""
 
     name: str
     score: float

@@ -99,6 +99,7 @@ def five(images: str, masks: str, stems: str = "abcde") -> list[tuple[str, str]]
             "a",
         ),
         (five("JPEGImages/{}.jpg", "labels/{}.png"), "pairs: JPEGImages/ and labels/", "a"),
+        (five("pictures/{}.jpg", "masks/{}.png"), "pairs: pictures/ and masks/", "a"),
         (
             five("s{0}/images/p{0}.jpg", "s{0}/masks/p{0}.png"),
             "pairs: {sa,sb,sc,sd,se}/images/ and {sa,sb,sc,sd,se}/masks/",

@@ -27,7 +27,7 @@ def share(text: str) -> float:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_a_image_depends_on_seed_and_index_alone(name):
+def test_an_image_depends_on_seed_and_index_alone(name):
     few, many = parse_scene(f"{name}?images=3&size=64"), parse_scene(f"{name}?images=900&size=64")
     np.random.seed(1)  # noqa: NPY002
     first = draw(few, 2)

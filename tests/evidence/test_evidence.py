@@ -153,7 +153,7 @@ def class_counts(runs: list[TrialResult]) -> np.ndarray:
     return np.stack([metrics.at_point(r.test, 0.5) for r in runs if r.test is not None])
 
 
-def test_a_images_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> None:
+def test_an_images_share_of_a_plain_mean_is_its_deviation_from_the_mean() -> None:
     x = np.random.default_rng(0).integers(0, 100, (2, 7, 1, 3))
 
     def mean(summed: np.ndarray) -> np.ndarray:

@@ -176,7 +176,7 @@ def test_a_thumbnail_keeps_the_means(shape):
         assert np.abs(small - blocks / np.linalg.norm(blocks)).max() < 1e-3
 
 
-def test_clusters_join_pairs_that_share_a_image():
+def test_clusters_join_pairs_that_share_an_image():
     image = scene_image(0)
     shots = [image, jpeg(image), scene_image(1), image // 2 + 30, scene_image(2), jpeg(scene_image(2))]
     assert clusters(look_alikes([thumbnail(s) for s in shots])) == [(0, 1, 3), (4, 5)]

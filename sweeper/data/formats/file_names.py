@@ -17,7 +17,7 @@ IMAGE_WORDS = ("images", "image", "imgs", "img")
 MASK_WORDS = ("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth", "groundtruth")
 """The same of masks."""
 MORE_IMAGE_WORDS = (
-    *("jpegimages", "photos", "photo", "images", "image", "pics", "frames", "rgb", "input", "inputs"),
+    *("jpegimages", "photos", "photo", "pictures", "picture", "pics", "frames", "rgb", "input", "inputs"),
     *("original", "originals", "sat", "tiles"),
 )
 """Names that are believed where no format of annotations is found: they may mean something else."""

@@ -2,7 +2,7 @@
 
 The hash is the usual one of low frequencies (Zauner 2010, "Implementation and benchmarking of perceptual image hash
 functions"): the 8 × 8 lowest coefficients of a cosine transform, each above or below their median. All hashes are
-compared at once: as features, their scalar product counts the bits that agree.
+compared at once: as ±1, their scalar product counts the bits that agree.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def _hashes(views: npt.NDArray[np.float16]) -> Hashes:
     for start in range(0, len(views), _BLOCK):
         block = views[start : start + _BLOCK].astype(np.float32)
         low = dctn(block, axes=(1, 2), norm="ortho")[:, :_LOW, :_LOW].reshape(len(block), -1)[:, 1:]
-        features = np.where(low > np.median(low, axis=1, keepdims=True), 1, -1)
+        bits = np.where(low > np.median(low, axis=1, keepdims=True), 1, -1)
         coloured = np.abs(block).max(axis=(1, 2)) > 0
-        found[start : start + _BLOCK] = np.where(coloured[:, None], features, 0)
+        found[start : start + _BLOCK] = np.where(coloured[:, None], bits, 0)
     return found
 
 
