@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +92,7 @@ def play(
     analyses: Sequence[InterimAnalysis] = ANALYSES,
     distort: Callable[[Evidence], Evidence] | None = None,
     untiring: bool = False,
+    metric: str = "miou",
 ) -> Played:
     """Confirm `runs[loss][seed]` from one interim analysis to the next.
 
@@ -101,13 +103,14 @@ def play(
         analyses: the planned interim analyses; levels other than the product's show what they would do.
         distort: changes the evidence of every interim analysis: to show that a broken rule is seen.
         untiring: go on where the product has enough, to see what that costs.
+        metric: what is compared.
     """
     have = dict.fromkeys(range(len(runs)), analyses[0].seeds)
     ended: Played | None = None
     named_first: str | None = None
     for analysis in analyses:
         taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
-        evidence = _weighed(taken, search, scenario, analyses)
+        evidence = _weighed(taken, search, scenario, analyses, metric)
         evidence = distort(evidence) if distort else evidence
         decision = decide(evidence, ORDER)
         if named_first is None and decision.strength == "probable" and decision.recommended is not None:
@@ -155,6 +158,7 @@ class Task:
     gap: float = 0.0
     untiring: bool = False
     images: int | None = None
+    metric: str = "miou"
 
 
 @dataclass
@@ -192,7 +196,7 @@ def confirm(task: Task) -> Tally:
     for _ in range(task.sweeps):
         counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gap=task.gap, images=task.images)
         runs = simulation.trainings(counts, collapsed)
-        played = play(runs, search, scenario=task.scenario, untiring=task.untiring)
+        played = play(runs, search, scenario=task.scenario, untiring=task.untiring, metric=task.metric)
         tally.winners[played.winner] += 1
         tally.untiring[played.untiring] += 1
         tally.verdicts[_said(played.decision)] += 1
@@ -313,7 +317,13 @@ def _mious(scenario: Scenario, losses: int, stream: tuple[int, ...], sweeps: int
 
 
 def false_winner_table(
-    run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4, 8)
+    run: Spread,
+    scenarios: Scenarios,
+    simulations: int,
+    seed: int,
+    *,
+    losses: Sequence[int] = (2, 4, 8),
+    metric: str = "miou",
 ) -> Iterator[str]:
     """Rows of the first table."""
     yield (
@@ -321,7 +331,11 @@ def false_winner_table(
         "trainings each |"
     )
     yield "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
-    tasks = [Task(scenario, n, simulations, (seed, 1, k, n)) for k, scenario in scenarios.items() for n in losses]
+    tasks = [
+        Task(scenario, n, simulations, (seed, 1, k, n), metric=metric)
+        for k, scenario in scenarios.items()
+        for n in losses
+    ]
     for task, tally in zip(tasks, run(confirm, tasks), strict=True):
         false = false_winners(task.scenario, task.losses, tally.winners)
         limit = upper_limit(false, tally.sweeps)
@@ -416,11 +430,12 @@ def _weighed(
     search: dict[str, TrialResult],
     scenario: Scenario,
     analyses: Sequence[InterimAnalysis] = ANALYSES,
+    metric: str = "miou",
 ) -> Evidence:
     test = taken[0].test
     assert test is not None
     groups = scenario.groups_of(len(test.images))
-    return weigh(taken, search, classes=scenario.classes, rope=ROPE, analyses=analyses, groups=groups)
+    return weigh(taken, search, classes=scenario.classes, rope=ROPE, analyses=analyses, groups=groups, metric=metric)
 
 
 def _holds(interval: Interval, truth: float) -> bool:
@@ -570,10 +585,14 @@ def main() -> None:
     parser.add_argument("--scenario", choices=[s.name for s in simulation.SCENARIOS], help="one scenario alone")
     parser.add_argument("--finalists", type=int, choices=(2, 4, 8), help="so many alone, in winners and choice")
     parser.add_argument("--only", choices=("winners", "power", "choice", "safe", "coverage"), help="one table alone")
+    parser.add_argument(
+        "--metric", default="miou", choices=("miou", "image_iou", "image_dice"), help="compared in the table of winners"
+    )
     asked = parser.parse_args()
     simulations = 100 if asked.quick else asked.simulations
-    own = {} if asked.finalists is None else {"losses": (asked.finalists,)}
-    winners, choice = partial(false_winner_table, **own), partial(choice_table, **own)
+    own: dict[str, Any] = {} if asked.finalists is None else {"losses": (asked.finalists,)}
+    winners = partial(false_winner_table, **own, metric=asked.metric)
+    choice = partial(choice_table, **own)
     tables: dict[str, tuple[str, Callable[[Spread, Scenarios, int, int], Iterator[str]], int]] = {
         "winners": ("Clear winners among equal losses", winners, simulations),
         "power": ("Clear winners where one loss is better", power_table, max(1, simulations // 4)),

@@ -97,6 +97,11 @@ def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
 
 
 @pytest.mark.slow
+def test_equal_losses_seldom_give_a_clear_winner_by_a_mean_over_images() -> None:
+    assert wrong(simulation.TAILS, 4, played(simulation.TAILS, 4, SWEEPS, 8, metric="image_dice")) <= LIMIT
+
+
+@pytest.mark.slow
 def test_a_better_loss_is_found_nearly_as_often_as_by_an_oracle() -> None:
     sweeps = 150
     gap = gap_for(0.95, simulation.STREET, 2, (3,), sweeps=300)
