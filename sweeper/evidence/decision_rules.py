@@ -3,6 +3,7 @@
 Everything is read from a study's counts; nothing is trained. What a rule needs to know of a run (its threshold, slope
 and bias) was chosen or fitted on that run's validation images. Intervals are those of the verdict, paired over seeds
 and images. They are at 95 % each, corrected neither for rules nor for metrics: beside the verdict, not a second one.
+What RankDice gains over the tuned threshold decides about the code to paste; it is corrected for the finalists.
 
 Where counts are summed over images (mIoU), one threshold for all is optimal in expectation (Koyejo et al., *Consistent
 binary classification with generalized performance metrics*, NeurIPS 2014). Where each image has its own score, one
@@ -35,7 +36,7 @@ from sweeper.core.records import (
     RuleName,
     TrialResult,
 )
-from sweeper.evidence.intervals import Floats, ImageTable, image_table, paired_interval
+from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, image_table, paired_interval
 from sweeper.evidence.other_metrics import Measure
 from sweeper.evidence.preferences import interval_of, replicate_rows, that_learned
 from sweeper.evidence.replicates import (
@@ -50,6 +51,8 @@ from sweeper.evidence.replicates import (
     united,
 )
 
+LEAST_SEEDS = 3
+"""A gain from fewer is not told: as in the verdict, the spread of two seeds says too little."""
 _UNIT = 2**20
 """Resampling adds integers: confidence is counted in this unit."""
 
@@ -88,6 +91,7 @@ def decision_rules(
         return None
     runs = _Runs(rows, scored_images(rows), lost, image_units(rows, groups))
     answered = [run for row in rows for run in row.answered]
+    level = 1 - (1 - LEVEL) / len(evidence.finalists)
     points: dict[RuleName, Callable[[TrialResult], float]] = {
         "plain": lambda run: default_of(run.test) if run.test else 0.0,
         "tuned": own_point,
@@ -100,7 +104,7 @@ def decision_rules(
         return [scored(name, metric, class_counts(rows, runs.images, of, metric)) for name, of in points.items()]
 
     if not all(_per_image(run.test) and run.val is not None for run in answered):
-        return DecisionRules(rules=_compared(at_points("miou"), at))
+        return DecisionRules(rules=_compared(at_points("miou"), at, level), level=level)
     fitted = {id(run): calibration_of(run) for run in answered}
     ranked = {id(run): _ranked(run.test, fitted[id(run)]) for run in answered if run.test is not None}
 
@@ -118,7 +122,8 @@ def decision_rules(
     own = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered] for rows_of in at]
     before, after, gains = _calibration_errors(runs, fitted, at, seed)
     return DecisionRules(
-        rules=_compared(found, at),
+        rules=_compared(found, at, level),
+        level=level,
         slopes=tuple(median([c.slope for c in each] or [1.0]) for each in own),
         biases=tuple(median([c.bias for c in each] or [0.0]) for each in own),
         ece=before,
@@ -128,10 +133,15 @@ def decision_rules(
 
 
 def shown_gain(evidence: Evidence, finalist: int) -> Interval | None:
-    """What RankDice gains over the tuned threshold in the Dice of an average image; None where that is not known."""
+    """What RankDice gains over the tuned threshold in the Dice of an average image, at the level of the decisions.
+
+    None where that is not known, and from fewer than `LEAST_SEEDS` seeds.
+    """
     rules = () if evidence.decisions is None else evidence.decisions.rules
     found = next((r for r in rules if (r.name, r.metric) == ("rank_dice", "image_dice")), None)
-    return None if found is None or len(evidence.finalists[finalist].seeds) < 2 else found.over_tuned[finalist]
+    if found is None or len(evidence.finalists[finalist].seeds) < LEAST_SEEDS:
+        return None
+    return found.over_tuned[finalist]
 
 
 def calibration_of(run: TrialResult) -> Calibration:
@@ -181,12 +191,12 @@ def _scored(
     return _Scored(name, metric, table, scores, best)
 
 
-def _compared(found: Sequence[_Scored], at: Sequence[Mapping[int, int]]) -> tuple[DecisionRule, ...]:
+def _compared(found: Sequence[_Scored], at: Sequence[Mapping[int, int]], over_tuned: float) -> tuple[DecisionRule, ...]:
     of = {(one.name, one.metric): one for one in found}
 
-    def gains(one: _Scored, other: _Scored) -> tuple[Interval, ...]:
+    def gains(one: _Scored, other: _Scored, level: float = LEVEL) -> tuple[Interval, ...]:
         gap = ImageTable(one.table.scores - other.table.scores, one.table.shares - other.table.shares)
-        return tuple(paired_interval(gap.rows(list(rows.values())), (-1.0, 1.0)) for rows in at)
+        return tuple(paired_interval(gap.rows(list(rows.values())), (-1.0, 1.0), level) for rows in at)
 
     rules = []
     for one in found:
@@ -199,7 +209,7 @@ def _compared(found: Sequence[_Scored], at: Sequence[Mapping[int, int]]) -> tupl
                 metric=one.metric,
                 scores=one.scores,
                 gains=gains(one, usual),
-                over_tuned=gains(one, of["tuned", one.metric]),
+                over_tuned=gains(one, of["tuned", one.metric], over_tuned),
                 best=one.best,
                 lead=paired_interval(pairs, (-1.0, 1.0)),
             )
@@ -231,9 +241,9 @@ def _calibration_errors(
     befores = [list(rows.values()) for rows in at]
     afters = [[r + n for r in own] for own in befores]
     return (
-        tuple(interval(own, None, 0.95) for own in befores),
-        tuple(interval(own, None, 0.95) for own in afters),
-        tuple(interval(own, then, 0.95) for own, then in zip(befores, afters, strict=True)),
+        tuple(interval(own, None, LEVEL) for own in befores),
+        tuple(interval(own, None, LEVEL) for own in afters),
+        tuple(interval(own, then, LEVEL) for own, then in zip(befores, afters, strict=True)),
     )
 
 

@@ -173,9 +173,9 @@ def _decision(facts: Facts) -> list[Row]:
     """The rule that makes masks of probabilities: one threshold, or one for each image where that is shown to gain."""
     evidence, chosen = facts.recommendation.evidence, facts.chosen
     gain = None if evidence is None or chosen is None else shown_gain(evidence, facts.finalists.index(chosen))
-    if gain is None:
+    if gain is None or evidence is None or evidence.decisions is None:
         return []
-    told = f"{signed_interval(gain)} Dice of an average image ({level(LEVEL)})"
+    told = f"{signed_interval(gain)} Dice of an average image ({level(evidence.decisions.level)})"
     if gain.low > 0:
         return [Row("Decide with", f"the threshold; if images count one by one, `predict_each`: {told}")]
     return [Row("Decide with", f"the threshold; one for each image (RankDice) gains {told}")]

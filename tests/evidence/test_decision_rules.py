@@ -53,6 +53,10 @@ def judged(
     return evidence, decision_rules(confirmations, evidence, **more)
 
 
+def with_rules(evidence: Evidence, found: DecisionRules | None) -> Evidence:
+    return evidence.model_copy(update={"decisions": found})
+
+
 def rule(found: DecisionRules | None, name: str, metric: str) -> DecisionRule:
     assert found is not None
     return next(r for r in found.rules if (r.name, r.metric) == (name, metric))
@@ -146,6 +150,22 @@ def test_the_dice_of_an_average_image_is_that_of_the_verdict(groups: list[str | 
     assert rule(found, "rank_dice", "image_dice").scores[0].estimate < 1
     empty = best_edges(made[0].test.data[:2].sum(axis=1), Calibration().of_bins)
     assert (empty == BINS - 1).all()  # of which RankDice says nothing
+
+
+def test_a_gain_is_told_from_three_seeds_on_and_at_the_level_of_all_finalists_together() -> None:
+    made = runs(0.6, -2.0, "dice") + runs(0.6, -2.0, "cross_entropy")
+    evidence, found = judged(made)
+    assert found is not None and found.level == 0.975
+    ranked, gain = rule(found, "rank_dice", "image_dice"), shown_gain(with_rules(evidence, found), 0)
+    single = judged(made[:3] if evidence.finalists[0].family == "dice" else made[3:])[1]
+    alone = rule(single, "rank_dice", "image_dice").over_tuned[0]
+    assert gain is not None and gain == ranked.over_tuned[0]
+    assert single is not None and single.level == 0.95
+    assert alone.estimate == pytest.approx(gain.estimate) and alone.se_seed == pytest.approx(gain.se_seed)
+    assert gain.low < alone.low < alone.high < gain.high
+    fewer = judged([run for run in made if run.spec.seed != builders.CONFIRM_SEEDS[0]])
+    assert len(fewer[0].finalists[0].seeds) == 2
+    assert shown_gain(with_rules(*fewer), 0) is None
 
 
 def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gains() -> None:

@@ -241,7 +241,7 @@ class DecisionRule(Record):
     gains: tuple[Interval, ...]
     """The same runs' score less that of `plain`; at 95 %, not corrected for the number of rules."""
     over_tuned: tuple[Interval, ...]
-    """The same less that of `tuned`."""
+    """The same less that of `tuned`, at the level of `DecisionRules.level`."""
     best: int
     """Index of the finalist that learned with the highest estimate."""
     lead: Interval
@@ -252,6 +252,8 @@ class DecisionRules(Record):
     """What the rule that makes masks of probabilities matters, beside the loss."""
 
     rules: tuple[DecisionRule, ...]
+    level: float
+    """Of each interval of `over_tuned`, 0.95 to 1: those of all finalists hold together at 95 % (Bonferroni)."""
     slopes: tuple[float, ...] = ()
     """Per finalist, of σ(slope · logit + bias) fitted on validation: the median over its runs; () = not known."""
     biases: tuple[float, ...] = ()
