@@ -209,6 +209,18 @@ def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None
     assert isinstance(FIGURES["gain"].draw(literal({"cross_entropy": 0.65})), str)
 
 
+def test_the_gain_figure_says_shown_where_the_verdict_would() -> None:
+    levels = {"dice_focal": 0.71, "cross_entropy": 0.65}
+    twice = {family: {"seeds": (1000, 1001)} for family in levels}
+    for evidence, said in (
+        (builders.evidence(levels, finalists=twice), "Fewer than 3 common seeds show nothing yet."),
+        (builders.evidence(levels, half=0.07), "It is not shown to be better."),
+        (builders.evidence(levels, rope=0.07), "It is not shown to be better."),  # above 0, and too little
+    ):
+        answer = recommend(evidence, task="binary", order=builders.ORDER, snippet=snippet)
+        assert drawing("gain", collect(builders.sweep(), answer)).caption.endswith(said)
+
+
 def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int, seen: Pixels) -> Facts:
     """Two finalists with these foreground IoU (seeds, images), of whose first seed `kept` images were kept."""
     runs = []

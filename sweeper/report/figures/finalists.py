@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from sweeper.core.metrics import Floats
-from sweeper.core.records import Scale, TrialResult
+from sweeper.core.records import FinalistEvidence, Scale, TrialResult
 from sweeper.core.text import count, listed
-from sweeper.evidence.decision_rule import probable
+from sweeper.evidence.decision_rule import beats, probable, shows
+from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.figures.style import (
     BAND,
@@ -65,16 +66,26 @@ def gain(facts: Facts) -> Drawn | str:
     axes.set_xlabel(f"test {facts.metric} gained over tuned cross-entropy")
     levels = sorted({level_between(facts, f, baseline) for f, _ in found})
     at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}"
-    shown = [code(finalist_name(facts, f)) for f, gap in found if gap.low > 0 and facts.seeds(f, baseline) > 1]
+    better, compared = _shown_better(facts, baseline)
     text = f"Dots: differences on the same images and seeds. Lines: {at} intervals. "
     text += "A single seed has no interval. " if alone else ""
     text += f"Within the grey band (± {number(rope)}) a difference does not matter. "
-    text += (
-        f"Shown to be better: {', '.join(shown)}."
-        if shown
-        else f"None of the {count(len(found), 'rival')} is shown to be better."
-    )
+    if better:
+        text += f"Shown to be better: {', '.join(better)}."
+    elif compared:
+        text += "None is shown to be better." if len(found) > 1 else "It is not shown to be better."
+    else:
+        text += f"Fewer than {SHOWING} common seeds show nothing yet."
     return Drawn(figure, text, f"What each finalist gains over tuned cross-entropy in test {facts.metric}")
+
+
+def _shown_better(facts: Facts, baseline: FinalistEvidence) -> tuple[list[str], bool]:
+    """Names of the finalists that beat the baseline by the verdict's own rule; whether any pair can show a thing."""
+    evidence = facts.recommendation.evidence
+    assert evidence is not None
+    at = facts.finalists.index(baseline)
+    rivals = [i for i in range(len(facts.finalists)) if i != at and shows(evidence, i, at)]
+    return [code(finalist_name(facts, facts.finalists[i])) for i in rivals if beats(evidence, i, at)], bool(rivals)
 
 
 def finalists(facts: Facts) -> Drawn | str:
