@@ -15,6 +15,7 @@ from sweeper.core.records import (
     PreferenceName,
     Recommended,
     Regret,
+    RuleName,
     SameLoss,
     SearchAnalysis,
     Strength,
@@ -177,6 +178,21 @@ class PreferenceRow(Record):
     """Of every finalist, in the order of `finalists`."""
 
 
+class DecisionRow(Record):
+    """What makes masks of a finalist's probabilities where images count one by one (Dice of an average image)."""
+
+    family: str
+    rule: RuleName
+    """`rank_dice` where `gain` lies above 0 (the recommended loss's code has it as `predict_each`); else `tuned`, the
+    operating point."""
+    gain: LevelDifferenceRow | None
+    """Of RankDice over the operating point; null with more than two classes, and from fewer than 3 seeds."""
+    slope: float | None
+    """Of σ(slope · logit + bias), the calibrated probability: the median over the trainings; null with more than two
+    classes. So is `bias`."""
+    bias: float | None
+
+
 class AnalysesRow(Record):
     """The interim analyses of the confirmation."""
 
@@ -235,6 +251,8 @@ class RecommendationDocument(Document):
     finalists: tuple[FinalistRow, ...]
     comparisons: tuple[ComparisonRow, ...]
     preferences: tuple[PreferenceRow, ...]
+    decisions: tuple[DecisionRow, ...]
+    """Of each finalist, in the order of `finalists`. With `misses` its point decides in place of the rule."""
     analysis: SearchAnalysis | None
     """What the search itself says of its result."""
     metric: str

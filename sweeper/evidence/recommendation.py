@@ -20,11 +20,13 @@ from sweeper.core.records import (
     SweepRecord,
     Task,
 )
+from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.document import (
     AnalysesRow,
     ClassRow,
     ComparisonRow,
     DatasetRow,
+    DecisionRow,
     DifferenceRow,
     FinalistRow,
     LevelDifferenceRow,
@@ -102,9 +104,9 @@ def recommendation_json(
     preference); shares and scores lie in 0–1; what is unknown or undefined is null. `held_out` is false where the
     search saw the images that the finalists were scored on (`folds`: so many trainings then make up a seed, and
     `points` and `mlflow_run_ids` are of each). Every key of the contract is present; `reasons`, `next_steps`,
-    `provisional`, `rope`, `comparisons`, `preferences`, `analysis`, `trained_by` (device and versions of each
-    training), `analyses` (the interim ones), `timeout`, `cut`, `held_out`, `folds`, `split` and the details per class
-    and per run come on top of it.
+    `provisional`, `rope`, `comparisons`, `preferences`, `decisions`, `analysis`, `trained_by` (device and versions of
+    each training), `analyses` (the interim ones), `timeout`, `cut`, `held_out`, `folds`, `split` and the details per
+    class and per run come on top of it.
 
     `split`: stems of the images that train, validate and test in the search, under `train`, `val` and `test` (with
     folds none test). None = not known.
@@ -136,6 +138,7 @@ def recommendation_json(
         finalists=() if evidence is None else tuple(_finalist(evidence, i) for i in range(len(evidence.finalists))),
         comparisons=() if evidence is None else _comparisons(evidence),
         preferences=() if evidence is None else _preferences(evidence, recommendation),
+        decisions=() if evidence is None else _decisions(evidence),
         analysis=recommendation.analysis,
         metric=Scale().score if evidence is None else evidence.scale.score,
         rope=sweep.rope,
@@ -271,6 +274,28 @@ def _preferences(evidence: Evidence, recommendation: Recommendation) -> tuple[Pr
         )
         for preference, row in rows
     )
+
+
+def _decisions(evidence: Evidence) -> tuple[DecisionRow, ...]:
+    """Of each finalist the rule for images that count one by one, what it gains, and its calibration."""
+    found = evidence.decisions
+    if found is None:
+        return ()
+    rows = []
+    for i, finalist in enumerate(evidence.finalists):
+        gain = shown_gain(evidence, i)
+        rows.append(
+            DecisionRow(
+                family=finalist.family,
+                rule="rank_dice" if gain is not None and gain.low > 0 else "tuned",
+                gain=None
+                if gain is None
+                else LevelDifferenceRow(difference=gain.estimate, **_ends(gain), level=found.level),
+                slope=found.slopes[i] if found.slopes else None,
+                bias=found.biases[i] if found.biases else None,
+            )
+        )
+    return tuple(rows)
 
 
 def _collapses(sweep: SweepRecord) -> dict[str, Counter[str]]:

@@ -14,6 +14,7 @@ from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import DecisionRule, DecisionRules, Evidence, ImageCounts, TrialResult
 from sweeper.evidence.decision_rules import _at_edges, decision_rules, shown_gain
 from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report.card import card_lines, card_of
 from sweeper.report.decision_rules import rules_table, rules_text
 from sweeper.report.facts import collect
@@ -184,6 +185,13 @@ def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gai
     table = rules_table(facts)
     assert f"{found.evidence.decisions.ece[0].estimate:.4f}" in table and "RankDice" in table
     assert any("stays the best" in line for line in rules_text(facts))
+    (row,) = recommendation_json(sweep, found)["decisions"]
+    assert (row["family"], row["rule"]) == ("dice_focal", "rank_dice")
+    assert row["gain"] == {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high, "level": 0.95}
+    assert (row["slope"], row["bias"]) == pytest.approx((0.6, -2.0), abs=0.1)
+    two = builders.sweep(trials, made[:2], builders.dataset(images=150))
+    (row,) = recommendation_json(two, conclude(two))["decisions"]
+    assert row["rule"] == "tuned" and row["gain"] is None and row["slope"] == pytest.approx(0.6, abs=0.1)
 
 
 def test_of_several_classes_and_without_validation_counts_plain_and_tuned_are_told() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
+from sweeper.evidence.decision_rules import decision_rules
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend, recommendation_json
 from tests.support.builders import (
@@ -197,7 +198,10 @@ def test_multiclass_documents_have_a_tau_means_over_classes_and_null_for_the_abs
     ]
     record = sweep(confirmations=confirmations, data=dataset(STREET))
     found = weighed(record)
+    found = found.model_copy(update={"decisions": decision_rules(confirmations, found)})
     result = document(record, found, "multiclass")
+    unknown = {"rule": "tuned", "gain": None, "slope": None, "bias": None}
+    assert result["decisions"] == [{"family": row["family"], **unknown} for row in result["finalists"]]
     assert (result["recommended"]["threshold"], result["recommended"]["tau"]) == (None, -0.25)
     test = result["finalists"][0]["test"]
     assert test["fg_iou"] is None
