@@ -32,12 +32,12 @@ from typing import TypeVar
 
 import numpy as np
 from scipy.special import chdtri, ndtri
+from scipy.stats import qmc
 
 from sweeper.core.records import Contest, Regret
 from sweeper.evidence.decision_rule import difference, measured, units
 from sweeper.evidence.interim_analyses import common_seeds
 from sweeper.evidence.intervals import Floats
-from sweeper.evidence.sobol_points import sobol_points
 
 SPREAD = 0.02
 """Scale of the half-normal prior of τ, in mIoU; in another score's unit it is as many hundredths (`Scale`)."""
@@ -164,7 +164,7 @@ def _covariance(pairs: Floats, basis: Floats) -> Floats:
 @lru_cache(maxsize=16)
 def _normal(dimensions: int) -> Floats:
     """(DRAWS, dimensions) standard normal points that fill the space evenly; always the same."""
-    points: Floats = ndtri(np.clip(sobol_points(dimensions, DRAWS), 1e-6, 1 - 1e-6))
+    points: Floats = ndtri(np.clip(qmc.Sobol(dimensions, seed=1).random(DRAWS), 1e-6, 1 - 1e-6))
     return points
 
 
