@@ -9,20 +9,22 @@ from typing import Any
 from sweeper.core.regular_files import read_regular
 from sweeper.data.decode import UnreadableFileError
 
-MAX_BYTES = 1 << 30
-"""All of COCO's training annotations are half of that."""
+ONE_IMAGE = 1 << 27
+"""Bytes of a file about one image: room for the image itself."""
+ALL_IMAGES = 1 << 30
+"""Bytes of a file about all of them: COCO's training annotations are half of that."""
 
 
-def load_json(path: Path) -> Any:
-    """The data of a JSON file.
+def load_json(path: Path, limit: int = ONE_IMAGE) -> Any:
+    """The data of a JSON file of at most `limit` bytes.
 
     Raises:
         UnreadableFileError: not JSON, too large, or nested without end.
     """
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
+        if (size := path.stat().st_size) > limit:
             raise UnreadableFileError(
-                f"must be {MAX_BYTES >> 20} MiB at most, found {size >> 20} MiB; divide it, or name the right file"
+                f"must be {limit >> 20} MiB at most, found {size >> 20} MiB; divide it, or name the right file"
             )
         return json.loads(read_regular(path).decode("utf-8-sig"))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -76,7 +77,7 @@ def read_deep_tiff(file: Path | BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray
 
 
 def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
-    """Refuse a page whose segments lie beyond the file's end: tifffile trusts them.
+    """Refuse a page whose segments lie beyond the file's end, or hold more than they should: tifffile trusts them.
 
     Raises:
         TiffError: if it is so.
@@ -84,9 +85,14 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
     compression = int(page.compression)
     if compression not in (_NONE, _LZW, *_DEFLATE):
         raise TiffError(f"must be uncompressed or compressed with deflate, found {page.compression!r}; save it so")
+    limit = int(np.prod(page.chunks)) * page.dtype.itemsize
     for at, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if at + count > tiff.filehandle.size:
             raise TiffError("cannot be decoded (the file ends before its pixels do); copy it again or remove it")
+        if compression in _DEFLATE:
+            tiff.filehandle.seek(at)
+            if len(zlib.decompressobj().decompress(tiff.filehandle.read(count), limit + 1)) > limit:
+                raise TiffError(f"a part of it must hold {limit} bytes, found more; save it again")
 
 
 def _header(tiff: tifffile.TiffFile) -> tuple[DeepTiff | None, int, tuple[int, ...]]:

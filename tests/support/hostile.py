@@ -54,6 +54,29 @@ def bad_tiff(width: int, height: int, samples: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + body + bytes(4)
 
 
+def inflating_tiff(root: Path) -> None:
+    """Make an image a TIFF of 12 channels whose one strip unpacks to 1.5 gigabytes."""
+    body = bytearray(bad_tiff(100, 100, 12))
+    packer = zlib.compressobj(9)
+    strip = b"".join(packer.compress(bytes(1 << 24)) for _ in range(96)) + packer.flush()
+    changes = {259: 8, 273: len(body), 279: len(strip)}
+    for place in range(10, len(body) - 4, 12):
+        tag = struct.unpack_from("<H", body, place)[0]
+        if tag in changes:
+            struct.pack_into("<I", body, place + 8, changes[tag])
+    (root / "images" / "p0.tif").write_bytes(bytes(body) + strip)
+    (root / "images" / "p0.png").unlink()
+
+
+def enlarged(name: str, size: int) -> Spoil:
+    """Make a file larger, with a hole that takes no disk."""
+
+    def spoil(root: Path) -> None:
+        os.truncate(root / name, size)
+
+    return spoil
+
+
 def truncated(name: str, keep: float = 0.6) -> Spoil:
     """Cut a file off."""
 
@@ -268,6 +291,12 @@ CASES: dict[str, Case] = {
         ),
         ("images/p0.tif: ",),
     ),
+    "tiff whose part unpacks to gigabytes": Case(
+        "folder",
+        inflating_tiff,
+        ("images/p0.tif: a part of it must hold 240000 bytes, found more",),
+        heavy=True,
+    ),
     "tiff of no channels": Case(
         "folder",
         all_of(written("images/p0.tif", bad_tiff(0, 900, 12)), lambda root: (root / "images" / "p0.png").unlink()),
@@ -428,6 +457,7 @@ CASES: dict[str, Case] = {
         "labelme", labelme_file(imageWidth=10**9, imageHeight=10**9), ("p0.json: width and height must be",)
     ),
     "labelme that breaks off": Case("labelme", truncated("p0.json"), ("p0.json: must be JSON",)),
+    "labelme of 129 MiB": Case("labelme", enlarged("p0.json", 129 << 20), ("p0.json: must be 128 MiB at most",)),
     "labelme in utf-16": Case("labelme", written("p0.json", '{"shapes": []}'.encode("utf-16")), ("must be UTF-8",)),
     "labelme whose shapes are none": Case("labelme", labelme_file(shapes="many"), ("`shapes` must be a list",)),
     # COCO
@@ -473,6 +503,9 @@ CASES: dict[str, Case] = {
     "coco whose annotations are none": Case("coco", coco_file(lambda d: d.update(annotations={})), ("must be a list",)),
     "coco of numbers": Case("coco", coco_file(lambda d: d.update(annotations=[1, 2])), ("must be an object",)),
     "coco that breaks off": Case("coco", truncated("annotations/instances_default.json", 0.95), ("must be JSON",)),
+    "coco of more than a gibibyte": Case(
+        "coco", enlarged("annotations/instances_default.json", 1025 << 20), ("must be 1024 MiB at most, found 1025 MiB",)
+    ),
     "coco without end": Case(
         "coco", written("annotations/instances_default.json", NESTED), ("must be JSON",), heavy=True
     ),

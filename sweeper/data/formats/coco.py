@@ -29,7 +29,7 @@ from sweeper.data.formats.base import (
     split_of,
 )
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
-from sweeper.data.json_file import load_json
+from sweeper.data.json_file import ALL_IMAGES, load_json
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import Side, normal, shown
 
@@ -192,7 +192,7 @@ def _parse(place: Place, path: Path) -> CocoFile:
 def _entries(place: Place, path: Path) -> Iterator[tuple[str, int, Any]]:
     """The entries of the three lists, each with its list and number; a file that is none of COCO's is a problem."""
     try:
-        data = load_json(path)
+        data = load_json(path, ALL_IMAGES)
     except UnreadableFileError as error:
         place.problems.append(f"{place.name(path)}: {error}")
         return
