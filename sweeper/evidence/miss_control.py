@@ -97,6 +97,9 @@ def hoeffding_bentkus(mean: Floats, units: int, share: float) -> Floats:
 def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before: float) -> MissControl:
     """The least cautious operating point that keeps the limit, and no less cautious one than `before`.
 
+    It is one at which these images were counted: between two of them nothing is known. A `before` that lies there, the
+    median of two trainings, counts as the more cautious one.
+
     Where several classes compete a further τ may miss fewer pixels again: what counts is the most that is missed at
     that τ or a more cautious one.
 
@@ -115,7 +118,8 @@ def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before:
     labelled = swept[:, 0, :, 0] + swept[:, 0, :, 2]
     # Of two classes low thresholds find the second; high τ find all but the commonest.
     low_is_cautious = (number == 1) if counts.kind == "histogram" else number == int(labelled.sum(axis=0).argmax())
-    order = np.argsort(np.asarray(counts.points) * (1 if low_is_cautious else -1))
+    sign = 1 if low_is_cautious else -1
+    order = np.argsort(sign * np.asarray(counts.points))
     points, own = np.asarray(counts.points)[order], swept[:, order, number]
     having = labelled[:, number] > 0
     units = units_of([group for group, has in zip(held_out.groups, having, strict=True) if has])
@@ -124,7 +128,8 @@ def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before:
     missed = np.maximum.accumulate(own[having, :, 2] / labelled[having, number, None], axis=1)
     means = unit_means(missed, units)
     summed = means.sum(axis=0)
-    last, usual = int(last_kept(summed, n, limit.share)), int(np.abs(points - before).argmin())
+    last = int(last_kept(summed, n, limit.share))
+    usual = max(0, int((sign * points <= sign * before + _ROUNDING).sum()) - 1)
     if last < 0:
         raise UsageError(
             f"--miss-at-most {100 * limit.share:.3g}% cannot be kept by this network: even at the most cautious "
@@ -146,8 +151,8 @@ def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before:
         share=limit.share,
         images=int(having.sum()),
         groups=None if n == having.sum() else n,
-        point=before if last >= usual else float(points[last]),
-        before=before,
+        point=float(points[min(last, usual)]),
+        before=float(points[usual]),
         missed=float(means[np.arange(n), without].mean()),
         missed_before=float(means[:, usual].mean()),
         precision=precision(at),

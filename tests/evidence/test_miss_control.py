@@ -113,8 +113,22 @@ def test_what_cannot_be_kept_is_refused_in_words() -> None:
 
 def test_a_point_that_keeps_the_limit_stays() -> None:
     held_out = drawn(np.random.default_rng(4), 40)
-    found = kept(held_out, 0.9, before=0.123)
-    assert found.point == found.before == 0.123 and found.missed == found.missed_before
+    found = kept(held_out, 0.9, before=THRESHOLDS[213])
+    assert found.point == found.before == THRESHOLDS[213] and found.missed == found.missed_before
+
+
+@pytest.mark.parametrize(("name", "usual"), [("crack", 0.98), ("ground", 0.01)])
+def test_between_two_thresholds_the_promise_is_made_at_the_more_cautious_one(name: str, usual: float) -> None:
+    """Where no pixel was counted, as at the median of two trainings, nothing is known of what is missed."""
+    held_out, limit = drawn(np.random.default_rng(4), 40), MissLimit(share=0.05, class_name=name)
+    last = control(held_out, limit, CLASSES, usual).point
+    bolder = THRESHOLDS[THRESHOLDS.index(last) + (1 if name == "crack" else -1)]
+    for share in (0.05, 0.9):  # the next bolder threshold breaks the former limit, and keeps the latter
+        limit = MissLimit(share=share, class_name=name)
+        for part in (0.2, 0.8):
+            found = control(held_out, limit, CLASSES, last + part * (bolder - last))
+            assert (found.point, found.before) == (last, last)
+    assert control(held_out, limit, CLASSES, bolder).point == bolder
 
 
 def test_of_the_background_the_cautious_thresholds_are_high() -> None:
@@ -140,6 +154,10 @@ def test_of_several_classes_tau_is_raised_until_the_limit_holds() -> None:
     assert control(held_out, limit, ("a", "b", "c"), -1.0).point == 0.25
     assert control(held_out, MissLimit(share=0.25, class_name="b"), ("a", "b", "c"), -1.0).point == -0.25
     assert control(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.0).point == 0.0
+    # Between two τ the more cautious one: higher for a rare class, lower for the commonest.
+    assert control(held_out, limit, ("a", "b", "c"), 0.2).point == 0.25
+    assert control(held_out, MissLimit(share=0.9, class_name="b"), ("a", "b", "c"), 0.125).point == 0.25
+    assert control(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.2).point == 0.0
 
 
 def test_the_p_value_is_below_the_exact_one_of_a_coin_times_e() -> None:

@@ -58,7 +58,8 @@ class MissControl(Record):
     point: float
     """Operating point: a threshold (two classes) or τ."""
     before: float
-    """What would be used without the limit; it stays where it keeps the limit."""
+    """What would be used without the limit; where these images were not counted there, the next more cautious point. It
+    stays where it keeps the limit."""
     missed: float
     """Share that an average one of these images misses when the point is found on the others (leaving one out)."""
     missed_before: float
