@@ -6,16 +6,17 @@ from sweeper.core.records import DecisionRule, DecisionRules
 from sweeper.report.facts import Facts, finalist_name
 from sweeper.report.formatting import code, number, signed, signed_interval, table
 
-_NAMES = {"plain": "threshold 0.5", "tuned": "tuned threshold", "rank_dice": "RankDice"}
-_METRICS = {"miou": "mIoU", "image_dice": "Dice of an average image"}
+RULES = {"plain": "threshold 0.5", "tuned": "tuned threshold", "rank_dice": "RankDice"}
+METRICS = {"miou": "mIoU", "image_dice": "Dice of an average image"}
+"""Rules and metrics, as the report calls them."""
 
 
 def rules_table(facts: Facts) -> str:
     """A row per finalist: its score by each rule, its calibration error; empty where single images are not known."""
-    found = _decisions(facts)
+    found = decisions_of(facts)
     if found is None:
         return ""
-    names = [f"{_METRICS[rule.metric]}, {_NAMES[rule.name]}" for rule in found.rules]
+    names = [f"{METRICS[rule.metric]}, {RULES[rule.name]}" for rule in found.rules]
     header = ["loss", *names, "calibration error, then calibrated"]
     rows = [
         [
@@ -30,7 +31,7 @@ def rules_table(facts: Facts) -> str:
 
 def rules_text(facts: Facts) -> list[str]:
     """Whether the best loss is another under RankDice, in a sentence for each metric; what the rules are."""
-    found = _decisions(facts)
+    found = decisions_of(facts)
     if found is None:
         return []
     said = [_said(facts, rule) for rule in found.rules if rule.name == "rank_dice"]
@@ -50,7 +51,7 @@ def _said(facts: Facts, rule: DecisionRule) -> str:
     best, usual = (code(finalist_name(facts, facts.finalists[r.best])) for r in (rule, plain))
     spread = [score.estimate for score in plain.scores]
     gain = rule.scores[rule.best].estimate - plain.scores[plain.best].estimate
-    text = f"{_METRICS[rule.metric]}: at 0.5 the losses lie {number(max(spread) - min(spread))} apart"
+    text = f"{METRICS[rule.metric]}: at 0.5 the losses lie {number(max(spread) - min(spread))} apart"
     text += f"; RankDice brings the best from {number(max(spread))} to {number(max(spread) + gain)}"
     if rule.best == plain.best:
         return f"{text}, and {best} stays the best."
@@ -66,7 +67,8 @@ def _calibrated(facts: Facts, found: DecisionRules, index: int) -> str:
     )
 
 
-def _decisions(facts: Facts) -> DecisionRules | None:
+def decisions_of(facts: Facts) -> DecisionRules | None:
+    """What is known of the rules; None where single images are not: of several classes."""
     evidence = facts.recommendation.evidence
     found = None if evidence is None else evidence.decisions
     return found if found is not None and found.ece else None

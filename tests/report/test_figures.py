@@ -20,6 +20,7 @@ from matplotlib.colors import to_rgb
 
 from sweeper.core.metrics import at_point, image_mious
 from sweeper.core.records import Predictions
+from sweeper.evidence.decision_rules import decision_rules
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend
 from sweeper.report import figures, markdown
@@ -34,6 +35,9 @@ from tests.support import builders
 
 GROUNDS = ("#ffffff", "#16181b", "#0d1117")
 """Of the page in either theme, and of GitHub's dark one."""
+
+SHOWN = [name for name in FIGURES if name != "loss_and_rule"]
+"""Of a study of several classes."""
 
 
 class Written(NamedTuple):
@@ -86,9 +90,9 @@ def contrast(colour: str, ground: str) -> float:
 
 
 def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(written: Written) -> None:
-    assert {name for name, result in written.drawn.items() if isinstance(result, Drawn)} == {*FIGURES}
-    assert {path.name for path in written.folder.iterdir()} == {f"{name}.svg" for name in FIGURES}
-    for name in FIGURES:
+    assert {name for name, result in written.drawn.items() if isinstance(result, Drawn)} == {*SHOWN}
+    assert {path.name for path in written.folder.iterdir()} == {f"{name}.svg" for name in SHOWN}
+    for name in SHOWN:
         root = ElementTree.parse(written.folder / f"{name}.svg").getroot()
         assert root.get("width") == "720" and 150 < int(root.get("height") or 0) < 2000
         assert not [e for e in root.iter() if e.tag.endswith(("}text", "}script", "}a"))]
@@ -97,9 +101,13 @@ def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(w
     assert not written.settings_changed
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name != "predictions"])
+@pytest.mark.parametrize("name", [name for name in SHOWN if name != "predictions"])
 def test_every_colour_can_be_seen_on_a_light_and_on_a_dark_ground(written: Written, name: str) -> None:
-    text = (written.folder / f"{name}.svg").read_text("utf-8")
+    check_colours(written.folder / f"{name}.svg")
+
+
+def check_colours(path: Path) -> None:
+    text = path.read_text("utf-8")
     styles = [style for style in re.findall(r'style="([^"]*)"', text) if "opacity" not in style]
     colours = {colour for style in styles for colour in re.findall(r"(?:fill|stroke): (#\w{6})", style)}
     assert colours
@@ -146,6 +154,26 @@ def test_captions_carry_the_numbers_of_the_record() -> None:
     facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65})
     assert "scores 0.490" in drawing("finalists", facts).caption
     assert isinstance(FIGURES["per_class_iou"].draw(facts), str)  # of two classes the table says all
+
+
+def test_each_loss_has_a_marker_and_an_interval_for_each_rule_and_metric(tmp_path: Path) -> None:
+    facts = binary()
+    assert facts.recommendation.evidence is not None
+    assert "of two classes" in str(FIGURES["loss_and_rule"].draw(facts))  # what was not weighed is not drawn
+    rules = decision_rules([run.model_copy(update={"val": run.test}) for run in facts.sweep.confirmations],
+                           facts.recommendation.evidence)  # fmt: skip
+    assert rules is not None
+    evidence = facts.recommendation.evidence.model_copy(update={"decisions": rules})
+    told = replace(facts, recommendation=facts.recommendation.model_copy(update={"evidence": evidence}))
+    drawn = drawing("loss_and_rule", told)
+    for axes, metric in zip(drawn.figure.axes, ("miou", "image_dice"), strict=True):
+        for line, lines, name in zip(axes.lines, axes.collections, ("plain", "tuned", "rank_dice"), strict=True):
+            scores = next(r.scores for r in rules.rules if (r.name, r.metric) == (name, metric))
+            assert [*line.get_xdata()] == [score.estimate for score in scores]
+            ends = [path.vertices[:, 0].tolist() for path in lines.get_paths()]
+            assert ends == [[score.low, score.high] for score in scores]
+    save(drawn, tmp_path / "rules.svg")
+    check_colours(tmp_path / "rules.svg")
 
 
 def test_a_class_whose_difference_rounds_to_0_is_not_counted_as_won() -> None:
