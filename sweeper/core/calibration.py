@@ -1,8 +1,11 @@
-"""Slope and bias that make a binary network's logits into probabilities: σ(slope · z + bias).
+"""Slope and bias that make a network's logits into probabilities: σ(slope · z + bias), softmax(slope · z + biases).
 
 Weights of classes and overlap losses shift logits and sharpen them, so that neither σ(z) nor its threshold 0.5 says
 what it seems to. A temperature alone (slope without bias) leaves the answer at 0.5 as it is; both together are Platt's
-scaling (*Probabilistic outputs for support vector machines*, 1999). Fitted on counts per bin of logits; pure NumPy.
+scaling (*Probabilistic outputs for support vector machines*, 1999), fitted on counts per bin of logits. Of several
+classes, with one slope and a bias each, they are bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar,
+*Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation*, ICML 2020), fitted on
+single pixels.
 """
 
 from __future__ import annotations
@@ -38,6 +41,43 @@ class Calibration(Record):
         z = np.clip(self.slope * np.asarray(logits, dtype=np.float64) + self.bias, -30.0, 30.0)
         found: Floats = 1 / (1 + np.exp(-z))
         return found
+
+
+class ClassCalibration(Record):
+    """p = softmax(slope · logits + biases) of several classes."""
+
+    slope: float = Field(1.0, gt=0)
+    biases: tuple[float, ...]
+    """(C,)"""
+
+
+def fit_classes(logits: npt.ArrayLike, labels: npt.ArrayLike) -> ClassCalibration:
+    """The slope and the biases of the largest likelihood.
+
+    Args:
+        logits: (n, C) of single pixels, finite; n at least 1.
+        labels: (n,) their true classes.
+
+    A normal prior of standard deviation 1 on the biases, as much as one pixel says, keeps that of a class without
+    pixels finite.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    z, true = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.intp)
+    rows = np.arange(len(z))
+
+    def loss(at: Floats) -> tuple[float, Floats]:
+        shares = log_softmax(at[0] * z + at[1:], axis=1)
+        off = np.exp(shares)
+        off[rows, true] -= 1
+        value = at[1:] @ at[1:] / 2 - shares[rows, true].sum()
+        return float(value), np.concatenate([[(off * z).sum()], off.sum(axis=0) + at[1:]])
+
+    start = np.concatenate([[1.0], np.zeros(z.shape[1])])
+    bounds = [_SLOPES, *[(None, None)] * z.shape[1]]
+    at = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return ClassCalibration(slope=float(at[0]), biases=tuple(at[1:].tolist()))
 
 
 def fit(histogram: npt.ArrayLike) -> Calibration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sweeper.core.calibration import ClassCalibration
 from sweeper.core.own_code import OwnCode
 from sweeper.training.weights_file import SEAL, WeightsRecord
 
@@ -66,10 +67,8 @@ def predict(model, images):
 _PROBABILITIES = '''
 
 def probabilities(model, images):
-    """Calibrated probabilities of the foreground, (N, H, W).
-
-    Slope and bias were fitted on validation images of the study that recommends the loss."""
-    return torch.sigmoid(SLOPE * logits_of(model, images)[:, 0] + BIAS)
+    """Calibrated probabilities {of}; slope and bias were fitted on validation images."""
+    return {value}
 '''
 
 
@@ -102,8 +101,16 @@ def model_code(record: WeightsRecord) -> str:
         constants.append(f"TAU = {record.point!r}  # {record.point_from}")
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
-    if record.calibration is not None:
-        constants.append(f"SLOPE, BIAS = {record.calibration.slope!r}, {record.calibration.bias!r}")
+    known, more = record.calibration, ""
+    if isinstance(known, ClassCalibration):
+        biases = f"torch.tensor({list(known.biases)!r}).view(-1, 1, 1)"
+        constants += [f"SLOPE = {known.slope!r}", f"BIAS = {biases}"]
+        value = "(SLOPE * logits_of(model, images) + BIAS).softmax(1)"
+        more = _PROBABILITIES.format(of="of the classes, (N, C, H, W)", value=value)
+    elif known is not None:
+        constants += [f"SLOPE = {known.slope!r}", f"BIAS = {known.bias!r}"]
+        value = "torch.sigmoid(SLOPE * logits_of(model, images)[:, 0] + BIAS)"
+        more = _PROBABILITIES.format(of="of the foreground, (N, H, W)", value=value)
     widths = record.decoder_channels
     head, body = (_HEAD, _BODY) if record.model is None else _own(record.model)
     head = head if binary else head.replace("import math\n", "")
@@ -119,7 +126,7 @@ def model_code(record: WeightsRecord) -> str:
         stride=2**record.encoder_depth,
         full_scale=record.full_scale,
         answer=answer,
-        more="" if record.calibration is None else _PROBABILITIES,
+        more=more,
         seal=SEAL,
     )
     trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"

@@ -298,7 +298,7 @@ def _document(
         threshold=point if record.task == "binary" else None,
         tau=point if record.task == "multiclass" else None,
         calibration=record.calibration,
-        probability_threshold=_calibrated(point, record.calibration) if record.task == "binary" else None,
+        probability_threshold=_calibrated(point, record),
         misses=source.misses if source.misses is not None and source.misses.point == point else None,
         classes=tuple(
             PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
@@ -309,9 +309,13 @@ def _document(
     )
 
 
-def _calibrated(threshold: float, calibration: Calibration | None) -> float:
+def _calibrated(threshold: float, record: WeightsRecord) -> float | None:
+    """The threshold in calibrated probabilities; None with more than two classes."""
+    if record.task != "binary":
+        return None
+    known = record.calibration
     logit = math.log(threshold / (1 - threshold))
-    return threshold if calibration is None else float(calibration.probability(logit))
+    return float(known.probability(logit)) if isinstance(known, Calibration) else threshold
 
 
 def _write_notes(out: Path, document: PredictionsDocument) -> None:

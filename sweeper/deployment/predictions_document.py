@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sweeper.core.base import Record
-from sweeper.core.calibration import Calibration
+from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.document import Document
 from sweeper.core.records import MissControl, Task, TrainedOn
 
@@ -70,8 +70,9 @@ class PredictionsDocument(Document):
     """Two classes: probabilities from it on are foreground."""
     tau: float | None
     """More classes: how far class frequencies are taken out of the logits."""
-    calibration: Calibration | None = None
-    """Two classes: slope and bias of the logits in the files of probabilities, where they are known."""
+    calibration: Calibration | ClassCalibration | None = None
+    """Slope and bias of the logits in the files of probabilities, where they are known; of more classes a bias each.
+    Masks are answered without it, at `tau`."""
     probability_threshold: float | None = None
     """The same threshold in those files, which hold calibrated probabilities then."""
     misses: MissControl | None = None

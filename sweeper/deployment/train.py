@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweeper.core.calibration import Calibration
+from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import checkpoint_path, checkpoints_dir, final_path, weights_dir
 from sweeper.core.recipe import Recipe
@@ -234,7 +234,7 @@ class _Found(NamedTuple):
     point_from: str
     val: Scored | None
     test: Scored | None
-    calibration: Calibration | None
+    calibration: Calibration | ClassCalibration | None
     held_out: HeldOut | None = None
     misses: MissControl | None = None
     refused: str = ""
@@ -262,7 +262,7 @@ def _scored(
         point = test.point
     if val is test is None and not training.finite:
         raise _diverged(None, training.step)
-    plain = _Found(point, source, val, test, answer.calibration if val is None else val.calibration)
+    plain = _Found(point, source, val, test, answer.calibration if val is None else training.calibration(val))
     if test is None:
         return plain
     plain = plain._replace(held_out=held_out(conditions.dataset, test.counts))

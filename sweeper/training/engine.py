@@ -21,7 +21,6 @@ from typing import Any, Literal
 import torch
 
 from sweeper.core import metrics
-from sweeper.core.calibration import fit_counts
 from sweeper.core.records import (
     Collapse,
     Conditions,
@@ -159,6 +158,7 @@ class Training:
         Raises:
             OSError, SafetensorError: if the file cannot be written.
         """
+        counts = self._validation()
         record = weights_record(
             self._spec,
             self._conditions,
@@ -166,7 +166,7 @@ class Training:
             normal=self._steps.normal,
             log_prior=self._log_prior,
             point=self._progress.evaluations[-1].point,
-            calibration=fit_counts(self._validation()),
+            calibration=None if counts is None else self._evaluator.calibration(self._steps.average.model, counts),
         )
         save_weights(path, self._steps.average.model, record)
 

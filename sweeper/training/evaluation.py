@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sweeper.core.calibration import Calibration, ClassCalibration, fit_classes, fit_counts
 from sweeper.core.contours import boundary_counts, centreline_counts, thinness
 from sweeper.core.label_parts import Counter
 from sweeper.core.metrics import METRICS, at_point, measured
@@ -26,6 +27,8 @@ TILE = 1024
 HALO = 64
 """…each of which sees this many pixels of its surroundings. Both are multiples of every stride."""
 
+CALIBRATED = 100_000
+"""Pixels of validation images from whose logits several classes' calibration is fitted."""
 THIN_SHARE = 0.3
 """Centre lines are measured of classes with at least this share of thin pixels in the images' labels: thinning a
 broad class costs much and says nothing. Well below what counts as a thin structure (0.5), which is judged by the whole
@@ -88,6 +91,26 @@ class Evaluator:
             if parts is not None:
                 parts.add(positions, known)
         return self._counted(images, counts, parts), bool(finite)
+
+    def calibration(self, model: nn.Module, counts: ImageCounts) -> Calibration | ClassCalibration | None:
+        """What makes probabilities of this network's logits, from the images that `counts` are of.
+
+        Binary it is read off the counts; of several classes from the logits of `CALIBRATED` pixels that have a label,
+        as many of each image, drawn at random. None where there are none.
+        """
+        if self._task == "binary":
+            return fit_counts(counts)
+        most = max(1, CALIBRATED // max(1, len(counts.images)))
+        drawn: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = []
+        for positions, logits, masks in self._predict(model, counts.images):
+            for position, own, mask in zip(positions.tolist(), logits, masks, strict=True):
+                known = torch.nonzero(mask.flatten() != IGNORE).flatten().cpu().numpy()
+                rng = np.random.default_rng(counts.images[position])
+                at = torch.as_tensor(rng.permutation(known)[:most], device=self._device)
+                pixels = torch.nan_to_num(own.flatten(1)[:, at].T)
+                drawn.append((pixels.cpu().numpy(), mask.flatten()[at].cpu().numpy()))
+        values, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+        return fit_classes(values, labels) if len(labels) else None
 
     def _counters(self, images: tuple[int, ...]) -> tuple[BinaryCounter | MulticlassCounter, PartCounter | None]:
         counter = BinaryCounter if self._task == "binary" else MulticlassCounter

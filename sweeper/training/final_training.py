@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 
 from sweeper.core import metrics
-from sweeper.core.calibration import Calibration, fit_counts
+from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.records import Collapse, Conditions, HeldOut, ImageCounts, MissControl, Scores, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
@@ -39,8 +39,6 @@ class Scored(NamedTuple):
     point: float
     scores: Scores
     collapse: Collapse
-    calibration: Calibration | None
-    """Fitted on these images; None of more than two classes."""
     counts: ImageCounts
 
 
@@ -48,7 +46,7 @@ def read_at(counts: ImageCounts, point: float) -> Scored:
     """What counts give at the operating point nearest to `point`."""
     nearest = min(counts.points, key=lambda known: abs(known - point))
     found = metrics.at_point(counts, nearest)
-    return Scored(nearest, metrics.scores(found), judge(found), fit_counts(counts), counts)
+    return Scored(nearest, metrics.scores(found), judge(found), counts)
 
 
 class FinalTraining:
@@ -127,6 +125,10 @@ class FinalTraining:
             point = metrics.best_point(counts, self._conditions.recipe.metric, groups)[0]
         return read_at(counts, point)
 
+    def calibration(self, scored: Scored) -> Calibration | ClassCalibration | None:
+        """Fitted on the images that were scored; None where no pixel of them has a label."""
+        return self._evaluator.calibration(self._steps.average.model, scored.counts)
+
     @property
     def finite(self) -> bool:
         """Whether all averaged weights are finite numbers."""
@@ -162,7 +164,7 @@ class FinalTraining:
         point: float,
         on: TrainedOn,
         collapse: Collapse = Collapse.NONE,
-        calibration: Calibration | None = None,
+        calibration: Calibration | ClassCalibration | None = None,
         *,
         held_out: HeldOut | None = None,
         misses: MissControl | None = None,

@@ -48,7 +48,8 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
 
     The input `images` is (N, channels, H, W) float32 with values from 0 to the record's full scale; height and width
     are multiples of the network's stride. The output `logits` is (N, 1 or C, H, W). The metadata hold `classes`,
-    `operating_point`, `calibration` (slope and bias of the logits, or null), `log_prior` and `stride` as JSON.
+    `operating_point`, `calibration` (slope and bias of the logits, of several classes a bias each; or null),
+    `log_prior` and `stride` as JSON.
 
     Args:
         weights: file of weights.
@@ -94,7 +95,7 @@ def _metadata(record: WeightsRecord) -> dict[str, object]:
     return {
         "classes": record.classes,
         "operating_point": record.point,
-        "calibration": None if record.calibration is None else [record.calibration.slope, record.calibration.bias],
+        "calibration": None if record.calibration is None else list(record.calibration.model_dump().values()),
         "log_prior": record.log_prior,
         "stride": 2**record.encoder_depth,
         "full_scale": record.full_scale,

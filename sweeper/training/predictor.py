@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sweeper.core.calibration import ClassCalibration
 from sweeper.core.recipe import Precision
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.training.batches import to_inputs
@@ -36,8 +37,8 @@ class Predicted(NamedTuple):
     mask: Pixels
     """(H, W) class indices."""
     probabilities: npt.NDArray[np.float16] | None
-    """(C, H, W) of each class, as the network gives them; of a binary task (1, H, W), of the foreground, calibrated
-    where the file of weights says how."""
+    """(C, H, W) of each class, of a binary task (1, H, W) of the foreground; calibrated where the file of weights says
+    how."""
 
 
 class Predictor:
@@ -96,13 +97,16 @@ class Predictor:
             inside = rows.stop - rows.start
             mask[rows] = labels_of(finite, self._point, self._log_prior)[0, :inside, :width].cpu().numpy()
             if shares is not None:
-                share = self._foreground(finite) if outputs == 1 else finite.softmax(1)
-                shares[:, rows] = share[0, :, :inside, :width].cpu().numpy()
+                shares[:, rows] = self._probabilities(finite)[0, :, :inside, :width].cpu().numpy()
         return Predicted(mask, shares)
 
-    def _foreground(self, logits: Tensor) -> Tensor:
+    def _probabilities(self, logits: Tensor) -> Tensor:
         known = self._record.calibration
-        return torch.sigmoid(logits if known is None else known.slope * logits + known.bias)
+        if isinstance(known, ClassCalibration):
+            logits = known.slope * logits + logits.new_tensor(known.biases).view(-1, 1, 1)
+        elif known is not None:
+            logits = known.slope * logits + known.bias
+        return logits.sigmoid() if self._record.task == "binary" else logits.softmax(1)
 
     def _bands(self, image: ImagePixels) -> Iterator[tuple[int, Tensor]]:
         """First row and logits (1, K, rows, W) of bands that follow each other, of the padded image."""

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from sweeper.core.base import Record
-from sweeper.core.calibration import Calibration
+from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import OwnCode
 from sweeper.core.recipe import Precision
@@ -61,9 +61,9 @@ class WeightsRecord(Record):
     """Shorter side in pixels that larger images were shrunk to before; None = native resolution."""
     on: TrainedOn = "train"
     """What it was trained on."""
-    calibration: Calibration | None = None
-    """Of two classes: slope and bias that calibrate its probabilities, fitted on this training's validation images, or
-    where it had none the recommended loss's in the study; None = not known. `point` is of probabilities without it."""
+    calibration: Calibration | ClassCalibration | None = None
+    """Slope and bias that calibrate its probabilities, fitted on this training's validation images; where it had none,
+    of two classes the recommended loss's in the study. None = not known. `point` is of probabilities without it."""
     collapse: Collapse = Collapse.NONE
     """Of a final training, on the images that were left out; `none` where there were none."""
     held_out: HeldOut | None = None

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sweeper.core.calibration import Calibration
+from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.records import Collapse, Conditions, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.system.whole_files import written_whole
@@ -27,7 +27,7 @@ def weights_record(
     point: float,
     on: TrainedOn = "train",
     collapse: Collapse = Collapse.NONE,
-    calibration: Calibration | None = None,
+    calibration: Calibration | ClassCalibration | None = None,
 ) -> WeightsRecord:
     """What a file of weights says of the training `spec`.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from sweeper.core.calibration import LOGITS, Calibration, calibration_gaps, fit
+from sweeper.core.calibration import LOGITS, Calibration, calibration_gaps, fit, fit_classes
 from sweeper.core.detail_scores import calibration_error
 from sweeper.core.operating_points import BINS
 
@@ -62,3 +62,32 @@ def test_calibrated_probabilities_have_no_error_and_others_have_theirs() -> None
     after = calibration_error(calibration_gaps(counts, Calibration(slope=0.5, bias=-1.0)).sum(axis=0))
     assert before > 0.02 and after < 1e-9
     assert calibration_gaps(counts, Calibration())[..., 0].sum() == pytest.approx(1e6)
+
+
+# --- Several classes ---------------------------------------------------------------------------------------------
+
+
+def drawn(slope: float, biases: tuple[float, ...], pixels: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, C), and labels drawn from softmax(slope · logits + biases)."""
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(pixels, len(biases)))
+    noise = rng.gumbel(size=logits.shape)
+    return logits, (slope * logits + np.array(biases) + noise).argmax(axis=1)
+
+
+@pytest.mark.parametrize(("slope", "biases"), [(1.0, (0.0, 0.0, 0.0)), (0.5, (1.0, 0.5, -1.5)), (2.0, (0.3, -0.3))])
+def test_the_slope_and_biases_that_labels_were_drawn_with_are_found(slope: float, biases: tuple[float, ...]) -> None:
+    logits, labels = drawn(slope, biases)
+    found = fit_classes(logits, labels)
+    assert found.slope == pytest.approx(slope, rel=0.03)
+    assert np.array(found.biases) - np.mean(found.biases) == pytest.approx(np.array(biases) - np.mean(biases), abs=0.05)
+
+
+def test_mean_probabilities_are_the_shares_of_the_classes_and_a_class_without_pixels_stays_finite() -> None:
+    logits, labels = drawn(0.7, (1.0, 0.0, -1.0, 0.0))
+    kept = labels != 3
+    found = fit_classes(logits[kept], labels[kept])
+    z = found.slope * logits[kept] + np.array(found.biases)
+    shares = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    assert shares.mean(axis=0) == pytest.approx(np.bincount(labels[kept], minlength=4) / kept.sum(), abs=1e-3)
+    assert np.isfinite(found.biases).all()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core import metrics
+from sweeper.core.calibration import ClassCalibration
 from sweeper.core.contours import Mask, boundary_counts
 from sweeper.core.detail_scores import detail_scores
 from sweeper.core.errors import CheckpointError, UsageError
@@ -304,6 +305,20 @@ def test_multiclass_counts_equal_a_direct_confusion_matrix(tiny_street: Dataset)
                 assert got[n, label, 0] == hit
                 assert got[n, label, 1] == int(((maps[n] == label) & (truth != IGNORE)).sum()) - hit
                 assert got[n, label, 2] == int((truth == label).sum()) - hit
+
+
+def test_of_several_classes_calibrated_probabilities_are_the_shares_of_the_labels(tiny_street: Dataset) -> None:
+    bench, images = evaluator(tiny_street), (1, 3)
+    counts, _ = bench.count(FiveClasses(), images)
+    found = bench.calibration(FiveClasses(), counts)
+    assert isinstance(found, ClassCalibration)
+    shares = []
+    for _, logits, masks in bench._predict(FiveClasses(), images):
+        z = found.slope * logits + torch.tensor(found.biases).view(-1, 1, 1)
+        shares.append(z.softmax(1).permute(0, 2, 3, 1)[masks != IGNORE])
+    labels = np.concatenate([open_store(tiny_street.store).mask(i).ravel() for i in images])
+    of_labels = np.bincount(labels[labels != IGNORE], minlength=5) / (labels != IGNORE).sum()
+    assert torch.cat(shares).mean(0).numpy() == pytest.approx(of_labels, abs=2e-3)
 
 
 def test_large_images_are_predicted_in_tiles_with_the_same_answer(
