@@ -31,8 +31,8 @@ SHOWN_FAULTS = 8
 """Failed checks listed for each family and task."""
 TASK_WORDS = {"binary": "binary", "multiclass": "multi-class"}
 LEGEND = (
-    "kernel: a point of λ · CE(γ, α | w) + (1 − λ) · mean (1 − TI(a, b))^κ; relative: a loss of its own with the same "
-    "conventions; alone: cannot be trained side by side with others on one GPU."
+    "kernel: a point of λ · CE(γ, α | w) + (1 − λ) · mean (1 − TI(a, b))^κ; standalone: one of its own with the same "
+    "conventions."
 )
 
 
@@ -77,7 +77,7 @@ def command(names: tuple[str, ...], as_json: bool, certifying: bool, device: str
     console.print(families_table(families, console.width))
     console.print(LEGEND, style="dim")
     console.print(
-        coordinates_table({name for family in families for task in family.tasks for name in family.searched(task)})
+        coordinates_table({name for family in families for task in family.tasks for name in family.coordinates[task]})
     )
     return 0
 
@@ -106,7 +106,7 @@ def overview_table() -> Table:
 
 
 def families_table(families: Sequence[Family], width: int) -> Table:
-    """What each family searches, with the literature's default, when it helps, and its source.
+    """What each family searches, with the literature's default, when it helps, its formula and its source.
 
     `width` is that of the terminal in characters: a narrow one has the source below the words instead of beside them.
     """
@@ -118,7 +118,9 @@ def families_table(families: Sequence[Family], width: int) -> Table:
     if wide:
         table.add_column("source", min_width=28, style="dim", overflow="fold")
     for family in families:
-        words = Text(family.helps).append(" ").append(family.caveat, style="italic")
+        words = Text(family.helps).append(" ").append(family.caveat, style="italic").append(f"\n{family.formula}")
+        if family.call:
+            words.append(f"\n{family.call}")
         if not wide:
             words.append("\n" + family.source, style="dim")
         name = Text(family.name, style="bold").append(f"\n{_kind(family)}", style="not bold dim")
@@ -139,27 +141,30 @@ def coordinates_table(names: Container[str]) -> Table:
 
 
 def _kind(family: Family) -> str:
-    return "relative" if family.relative else "kernel"
+    return "standalone" if family.relative else "kernel"
 
 
 def _searches(family: Family) -> list[str]:
-    """One line per searched coordinate; the tasks are named where they differ."""
+    """One line per coordinate; the tasks are named where they differ."""
     lines: dict[str, list[str]] = {}
     for task in family.tasks:
-        for name, free in family.searched(task).items():
+        for name, free in family.coordinates[task].items():
             lines.setdefault(_line(name, free), []).append(TASK_WORDS[task])
     return [line if len(tasks) == len(family.tasks) else "\n  ".join([line, *tasks]) for line, tasks in lines.items()]
 
 
 def _line(name: str, free: LossCoordinate) -> str:
-    assert free.search is not None
     separator = "\n  " if len(name) > 9 else " "  # long names and ranges do not fit side by side in a narrow column
+    if free.search is None:
+        return f"{name}{separator}not searched [{free.start if free.default is None else free.default:g}]"
     return f"{name}{separator}{_range(free.search)} [{free.start:g}]"
 
 
 def _range(search: Coordinate) -> str:
     ends = f"{search.low:g}–{search.high:g}"
-    return f"imbalance^({ends})" if search.kind == "power_of_imbalance" else ends
+    if search.kind == "power_of_imbalance":
+        return f"imbalance^({ends})"
+    return f"{ends} log" if search.kind == "log" else ends
 
 
 # --- Certification --------------------------------------------------------------------------------------------------

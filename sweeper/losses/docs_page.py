@@ -1,6 +1,7 @@
 """The families in docs/losses.md, made from the registry:  python -m sweeper.losses.docs_page docs/losses.md
 
-What stands between the two marks of the page is written again; a test compares. No torch.
+What stands between the two marks of the page is written again; a test compares. Families of the default spaces have
+a section each, all others a line: `sweeper losses NAME` says the rest. No torch.
 """
 
 from __future__ import annotations
@@ -9,26 +10,45 @@ import re
 import sys
 from pathlib import Path
 
+from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate
+from sweeper.core.yaml_file import read_yaml
 from sweeper.losses.families import FAMILIES, MEANINGS, Family, LossCoordinate
-from sweeper.losses.family_records import MapKind
+from sweeper.losses.family_records import TASKS
 
+OTHERS = """\
+Searched with `--space full`, or by a space file that names them. `sweeper losses NAME` says of each what it searches,
+what its hyper-parameters mean, what to watch, and which map of the labels it takes."""
 BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
-MAP_WORDS: dict[MapKind, str] = {
-    "distance": "signed distances to the class boundaries, shaped as the logits",
-    "sizes": "the pixels of the instance that each pixel belongs to",
-    "instances": "the number of that instance in its image, 0 = none",
-    "skeleton": "nonzero on the widened skeleton of the pixel's class",
-}
 
 
 def page_with_families(page: str) -> str:
     """The page with today's families between its marks."""
     before, rest = page.split(BEGIN)
     after = rest.split(END)[1]
-    meanings = "\n".join(f"- `{name}`: {meaning}." for name, meaning in MEANINGS.items())
-    sections = "\n".join(_section(family) for family in FAMILIES.values())
-    return f"{before}{BEGIN}\n{sections}\n### Hyper-parameters\n\n{meanings}\n\n{END}{after}"
+    defaults = families_of_default_spaces()
+    sections, lines = [], []
+    explained: set[str] = set()
+    for family in FAMILIES.values():
+        if family.name in defaults:
+            sections.append(_section(family))
+            explained |= {name for task in family.tasks for name in family.coordinates[task]}
+        else:
+            lines.append(_line(family))
+    meanings = [f"- `{name}`: {meaning}." for name, meaning in MEANINGS.items() if name in explained]
+    parts = [*sections, "### Hyper-parameters\n", *meanings, "\n### All others\n", OTHERS + "\n", *lines]
+    return f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n\n{END}{after}"
+
+
+def families_of_default_spaces() -> set[str]:
+    """Names of the families in the shipped spaces that are searched unless another is named."""
+    return {name for task in TASKS for name in read_yaml(search_spaces_dir() / f"{task}.yaml", [])["losses"]}
+
+
+def _line(family: Family) -> str:
+    """Name, formula, when it helps (up to the first colon), and source."""
+    helps = family.helps.split(":")[0].rstrip(".")
+    return f"- `{family.name}`, **{family.title}**. {helps}. `{family.formula}`. {_linked(family.source)}."
 
 
 def _section(family: Family) -> str:
@@ -36,8 +56,8 @@ def _section(family: Family) -> str:
     lines += ["```", family.formula, "```\n"]
     free = _coordinates(family)
     lines += [f"{free}. {_linked(family.source)}." if free else f"{_linked(family.source)}."]
-    if family.needs_map:
-        lines += [f"Takes `loss(logits, target, {family.needs_map}=…)`: {MAP_WORDS[family.needs_map]}."]
+    if family.call:
+        lines += [family.call]
     return "\n".join([*lines, ""])
 
 

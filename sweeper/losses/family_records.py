@@ -13,6 +13,13 @@ from sweeper.core.records import Coordinate, Task
 MapKind = Literal["distance", "sizes", "instances", "skeleton"]
 """What losses want of the labels beside the labels: signed distances to boundaries; size and number of the instance
 that a pixel belongs to; whether it is on its class's widened skeleton."""
+MAP_WORDS: dict[MapKind, str] = {
+    "distance": "signed distances to the class boundaries, shaped as the logits",
+    "sizes": "the pixels of the instance that each pixel belongs to",
+    "instances": "the number of that instance in its image, 0 = none",
+    "skeleton": "nonzero on the widened skeleton of the pixel's class",
+}
+"""What stands in each of these maps, for people."""
 TASKS: tuple[Task, ...] = get_args(Task)
 """What losses can be built for."""
 
@@ -95,6 +102,13 @@ class Family(Record):
     def tasks(self) -> tuple[Task, ...]:
         """Tasks it can be used for."""
         return tuple(self.coordinates)
+
+    @property
+    def call(self) -> str | None:
+        """How a loss is called that wants a map of the labels; None for all others."""
+        if self.needs_map is None:
+            return None
+        return f"Takes `loss(logits, target, {self.needs_map}=…)`: {MAP_WORDS[self.needs_map]}."
 
     def searched(self, task: Task) -> dict[str, LossCoordinate]:
         """Free coordinates that the shipped spaces search."""
