@@ -92,7 +92,7 @@ def signed(value: float) -> str:
 
 
 def _kind(study: Study) -> str:
-    return listed([f"{_task_word(t)} segmentation" for t in study.tasks]) if study.tasks else "detection"
+    return listed([f"{_task_word(t)} segmentation" for t in study.tasks])
 
 
 def _task_word(task: str) -> str:

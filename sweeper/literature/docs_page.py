@@ -15,8 +15,8 @@ HEAD = """# What was published
 
 <!-- Made by `python -m sweeper.literature.docs_page > docs/literature.md`; a test compares. Edit the table instead. -->
 
-Comparisons of losses for imbalanced segmentation, as a table of our own making. A figure stands here only where it was
-read in the place that is named; all others are left out, and the row says "not quoted". Losses have the names of
+Comparisons of losses for imbalanced segmentation that say which of two is better. A figure stands here only where it
+was read in the place that is named; all others are left out, and the row says "not quoted". Losses have the names of
 [docs/losses.md](losses.md). Most of these compare at a threshold of 0.5, with one training each, and without tuning the
 learning rate for each loss: what sweeper measures on your data is the better guide for your data.
 
@@ -24,8 +24,8 @@ Contents: [studies](#studies) · [figures](#figures) · [how a report uses them]
 
 ## Studies
 
-| study | compared | task | foreground share | result | source, and where it was read |
-|---|---|---|---|---|---|
+| study | compared | task, foreground | result | source, and where it was read |
+|---|---|---|---|---|
 """
 RULES = f"""## How a report uses them
 
@@ -52,15 +52,14 @@ def document() -> str:
 
 def _row(study: Study) -> str:
     kinds = {"binary": "binary", "multiclass": "multi-class"}
-    task = ", ".join(kinds[t] for t in study.tasks) or "detection"
+    task = ", ".join(kinds[t] for t in study.tasks)
     task += ", 3D" if study.volumes else ""
     task += ", thin structures" if study.thin else ""
-    share = "not stated"
     if study.share is not None:
         low, high = (f"{100 * s:.3g} %" for s in study.share)
-        share = f"up to {high}" if study.share[0] == 0 else f"{low} to {high}"
+        task += f", up to {high}" if study.share[0] == 0 else f", {low} to {high}"
     source = f"{_linked(study.source)}. Read: {_linked(study.seen)}."
-    cells = (study.title, study.compared, task, share, study.result, source)
+    cells = (study.title, study.compared, task, study.result, source)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

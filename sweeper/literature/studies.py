@@ -31,7 +31,7 @@ class Study(Record):
     """Where its statements and figures were read."""
     compared: str
     tasks: tuple[Task, ...]
-    """Kinds of segmentation tasks; () where it is about something else."""
+    """Kinds of segmentation tasks."""
     volumes: bool
     """Three-dimensional images."""
     share: tuple[float, float] | None = None
