@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweeper.core.errors import DataError
-from sweeper.core.records import Dataset
+from sweeper.core.records import Dataset, Patterns
 from sweeper.data import load_dataset, open_store
 from sweeper.data.formats.file_names import Naming, common_naming, naming_in_one_place
 from sweeper.data.text_tables import read_classes, read_sides
@@ -137,11 +138,29 @@ def test_folders_of_splits_may_be_called_so_on_both_sides_or_hold_both(tmp_path,
         ),
         (
             [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],
-            ["5 files, e.g. masks/a_gt.png, masks/b_gt.png: has no image of its name", "say with --masks which"],
+            [
+                "images/ and masks/: an image has one mask, found a_gt and a_mask for a",
+                "say which with --images 'images/{stem}.*' --masks 'masks/{stem}_mask.*'",
+            ],
+        ),
+        (
+            [*five("images/x/{}x.jpg", "masks/{}x_mask.png"), *five("", "masks/{}x_gt.png")],
+            ["an image has one mask, found ax_gt and ax_mask for ax", "--masks 'masks/**/{stem}_mask.*'"],
+        ),
+        (
+            [*five("images/{}.jpg", "masks/{}.png"), *five("", "masks/{}0.png")],
+            ["masks/a0.png, masks/b0.png: has no image of its name", "--images 'images/{stem}.*' --masks 'masks/"],
         ),
         (
             [*five("{}.jpg", "{}_mask.png"), *five("", "{}_gt.png")],
-            ["5 of 10 images have no mask, e.g. a_gt.png, b_gt.png", "--masks **/{stem}_mask.*", "with --images and"],
+            [
+                "masks beside their images: an image has one mask, found a_gt and a_mask for a",
+                "say which with --images '**/{stem}.jpg' --masks '**/{stem}_mask.*'",
+            ],
+        ),
+        (
+            [*five("{}.png", "{}_mask.png"), *five("", "{}_gt.png")],
+            ["found a_gt and a_mask for a; move one kind elsewhere"],
         ),
         ([*five("images/{}.jpg", "masks/{}_mask.png"), ("", "masks/a.png")], ["found masks/a.png, masks/a_mask.png"]),
         (
@@ -151,7 +170,12 @@ def test_folders_of_splits_may_be_called_so_on_both_sides_or_hold_both(tmp_path,
     ],
 )
 def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, words):
-    only(problems(laid_out(tmp_path / "data", *pairs)), *words)
+    root = laid_out(tmp_path / "data", *pairs)
+    found = problems(root)
+    only(found, *words)
+    if (way := re.search("--images '(.*)' --masks '(.*)'", found[0])) is not None:
+        patterns = Patterns(images=way[1], masks=way[2])
+        assert len(load_dataset(str(root), tmp_path / "cache", patterns=patterns).images) == 5
 
 
 def test_masks_beside_others_are_read_and_the_others_are_named(tmp_path):

@@ -530,14 +530,24 @@ CASES: dict[str, Case] = {
         "voc", written("ImageSets/Segmentation/val.txt", "p4\nzz\n"), ("zz must have a mask",)
     ),
     "voc with a mask alone": Case(
-        "voc", lambda root: (root / "JPEGImages" / "p0.png").unlink(), ("SegmentationClass/p0.png: has no image",)
+        "voc", lambda root: (root / "JPEGImages" / "p0.png").unlink(), ("add JPEGImages/p0.png, or remove the mask",)
     ),
     "cityscapes with a missing label": Case(
         "cityscapes",
         lambda root: (root / "gtFine/train/town/p0_gtFine_labelIds.png").unlink(),
-        ("p0_leftImg8bit.png: has no mask",),
+        ("p0_leftImg8bit.png: has no mask; add p0_gtFine_labelIds.png, or remove the image",),
     ),
     "nnunet of volumes": Case("nnunet", written("imagesTr/p0_0000.nii.gz", NIFTI), ("found volumes",)),
+    "nnunet with a missing label": Case(
+        "nnunet",
+        lambda root: (root / "labelsTr" / "p0.png").unlink(),
+        ("imagesTr/p0_0000.png: has no mask; add labelsTr/p0.png, or remove the image",),
+    ),
+    "nnunet with a mask alone": Case(
+        "nnunet",
+        lambda root: (root / "labelsTr" / "p0.png").rename(root / "labelsTr" / "z.png"),
+        ("labelsTr/z.png: has no image; add imagesTr/z_0000.png, or remove the mask",),
+    ),
     "nnunet without a channel": Case(
         "nnunet", lambda root: (root / "imagesTr" / "p0_0001.png").unlink(), ("its 3 channel files, found 2",)
     ),

@@ -16,7 +16,7 @@ from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError, read_mask
 from sweeper.data.formats.base import Format, Place, Reading, note_passed_over, split_of
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
-from sweeper.data.formats.patterns import listed, name_left, paired
+from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import shown
 
@@ -81,8 +81,7 @@ def read(place: Place) -> Reading:
         images = [one for one in images if one.stem in stems]
     table, names = _meaning(place, masks, train_ids="TrainIds" in masks_text)
     image, mask = file_pattern("", images_text), file_pattern("", masks_text)
-    samples, lost = paired(place, (images, image), (masks, mask), _split, table=table, by_stem=True)
-    name_left(place, lost)
+    samples, _ = paired(place, (images, image), (masks, mask), _split, table=table, named=True)
     return Reading(samples, names, indices=True, place=f"*{_IMAGE}", mask_place=masks_text)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sweeper.data.decode import IMAGE_SUFFIXES
@@ -68,6 +69,8 @@ class Naming(NamedTuple):
     mask: str
     masks: Mapping[str, str]
     """Mask → its image; both as they were given."""
+    others: Mapping[str, str] = MappingProxyType({})
+    """The same of masks that another form gives to half of these images or more."""
 
 
 def common_naming(images: Collection[str], masks: Collection[str]) -> Naming | None:
@@ -82,7 +85,7 @@ def common_naming(images: Collection[str], masks: Collection[str]) -> Naming | N
         masks: the same of the mask files.
 
     Returns:
-        The forms that pair most; the first of them where several do.
+        The forms that pair most; the first of them where several do, with the other masks of the same images.
     """
     equal = len(set(images) & set(masks))
     if not images or not masks or 2 * equal >= min(len(masks), len(images)):
@@ -110,7 +113,14 @@ def naming_in_one_place(
 
 
 def _best(named: Sequence[Naming]) -> Naming | None:
-    return max(named, key=lambda naming: len(naming.masks), default=None)
+    best = max(named, key=lambda naming: len(naming.masks), default=None)
+    if best is None:
+        return None
+    own = {image: mask for mask, image in best.masks.items()}
+    others = max(
+        ({mask: image for mask, image in one.masks.items() if own.get(image, mask) != mask} for one in named), key=len
+    )
+    return best._replace(others=others) if 2 * len(others) >= len(own) else best
 
 
 def _namings(

@@ -38,7 +38,7 @@ from sweeper.data.formats.file_names import (
     naming_in_one_place,
 )
 from sweeper.data.formats.file_patterns import Match, file_pattern, match, matches, plain
-from sweeper.data.formats.patterns import LOSSY, listed, name_left, paired
+from sweeper.data.formats.patterns import LOSSY, listed, paired
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, shown
 
@@ -62,8 +62,8 @@ class Guess(NamedTuple):
     """Whether the first wildcard of the images may stand for a split."""
     split: SplitName | None = None
     """Of all images, where they have one."""
-    among: str | None = None
-    """The pattern of the files among which the images are, where not all of them need have the images' form."""
+    naming: Naming | None = None
+    """How masks beside their images are called: then not all files that may be images have the images' form."""
     unpaired: tuple[str, ...] = ()
     """Folders of images beside these that have no counterpart."""
 
@@ -187,7 +187,7 @@ def _beside(root: Path) -> Guess | None:
     )
     naming = naming_in_one_place(images, known)
     if naming is not None:
-        return Guess(f"**/{naming.image}.*", f"**/{naming.mask}.*", among=f"**/{STEM}.*")
+        return Guess(f"**/{naming.image}.*", f"**/{naming.mask}.*", naming=naming)
     lossy, drawn = (set().union(*(names.get(s, ()) for s in suffixes)) for suffixes in (LOSSY, MASK_SUFFIXES))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
         return None
@@ -240,11 +240,19 @@ def read_pairs(place: Place) -> Reading:
 def _read(place: Place, guess: Guess) -> Reading:
     """The images and masks of a guess, by the names that these files have."""
     others = [*guess.unpaired]
-    images = listed(place, guess.among or guess.images, IMAGE_SUFFIXES, others)
+    images = listed(place, guess.images if guess.naming is None else f"**/{STEM}.*", IMAGE_SUFFIXES, others)
     masks = listed(place, guess.masks, _MASKS, others)
+    found = guess.naming
     if guess.folders is not None and (found := _naming(images, masks)) is not None:
         guess = guess._replace(
             images=guess.images.replace(STEM, found.image), masks=guess.masks.replace(STEM, found.mask)
+        )
+    if found is not None and found.others:
+        place.problems.append(_two_masks(guess, found, images))
+        # Names may be those of the files alone, without the folders.
+        images, masks = (
+            [one for one in files if not {one.name, one.name.rpartition("/")[2]} & found.others.keys()]
+            for files in (images, masks)
         )
     image, mask = (file_pattern("", text, any_case=True) for text in (guess.images, guess.masks))
     # A file that is called otherwise keeps its own name: it is a problem where that belongs to no other.
@@ -261,7 +269,11 @@ def _read(place: Place, guess: Guess) -> Reading:
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
         place.assumed.append(example)
-    name_left(place, left)
+    place.problems += [
+        f"{place.name(path)}: has no image of its name; add it, remove the mask, or say which are meant with "
+        + guess.options
+        for path in left
+    ]
     if others and guess.folders is not None:
         note_passed_over(place, "file or folder of another kind", "files or folders of another kind", sorted(others))
     used = {sample.name for sample in samples}
@@ -275,6 +287,19 @@ def _read(place: Place, guess: Guess) -> Reading:
         place=f"{guess.folders[0] if guess.folders else '.'}/",
         mask_place=f"{guess.folders[1] if guess.folders else '.'}/",
     )
+
+
+def _two_masks(guess: Guess, naming: Naming, images: Sequence[Match]) -> str:
+    """The problem that images have masks of two kinds."""
+    second, image = min(naming.others.items())
+    both = [second, *(first for first, own in naming.masks.items() if own == image)]
+    found = f"{guess.line}: an image has one mask, found {' and '.join(map(shown, both))} for {shown(image)}"
+    if guess.folders is None:  # a pattern tells images from masks beside them by the extension alone
+        kinds = {one.name: one.path.suffix for one in images}
+        if kinds[image] == kinds.get(second):
+            return f"{found}; move one kind elsewhere"
+        guess = guess._replace(images=guess.images.replace(".*", kinds[image]))
+    return f"{found}; say which with {guess.options}"
 
 
 def _naming(images: Sequence[Match], masks: Sequence[Match]) -> Naming | None:

@@ -17,7 +17,7 @@ from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError
 from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, walk
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
-from sweeper.data.formats.patterns import listed, name_left, paired
+from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.json_file import load_json
 from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
@@ -117,8 +117,7 @@ def _cases(place: Place, images: str, labels: str, table: Pixels, split: SplitNa
         channels[one.stem].append(one)
     image, mask = (file_pattern("", text) for text in texts)
     first = [of_case[0] for of_case in channels.values()]
-    samples, left = paired(place, (first, image), (masks, mask), lambda _: split, table=table, by_stem=True)
-    name_left(place, left)
+    samples, _ = paired(place, (first, image), (masks, mask), lambda _: split, table=table, named=True)
     return [sample._replace(sources=tuple(one.path for one in channels[sample.stem])) for sample in samples]
 
 

@@ -6,7 +6,7 @@ What may stand in patterns: `file_patterns.py`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -153,9 +153,9 @@ def paired(
     split: Callable[[Match], SplitName | None],
     *,
     table: Pixels | None = None,
-    by_stem: bool = False,
+    named: bool = False,
 ) -> tuple[list[Sample], list[Path]]:
-    """Samples of the images that have one mask, and the masks that belong to no image; other images are problems.
+    """Samples of the images that have one mask, and the masks that belong to no image; what else there is are problems.
 
     Args:
         place: receives the problems.
@@ -163,7 +163,9 @@ def paired(
         masks: the same of the masks.
         split: the split of an image.
         table: (256,), the label that each number in the masks becomes.
-        by_stem: whether samples are called by what `{stem}` stands for; else by their files' names.
+        named: whether a format gives the names. Then samples are called by what `{stem}` stands for, masks without an
+            image are problems, and these name the file that lacks. Else samples are called by their files' names, and
+            problems speak of `--images` and `--masks`.
     """
     (image_files, image), (labels, mask) = images, masks
     found = masks_of(image_files, labels, image, mask)
@@ -179,8 +181,15 @@ def paired(
     for one in image_files:
         for path in found.get(one.path, ()):
             owners[path].append(one)
-    _name_bare(place, image_files, found, masks)
-    names = {one.path: one.stem if by_stem else one.name.rpartition("/")[2] for one in image_files}
+    if named:
+        place.problems += [
+            f"{place.name(one.path)}: has no mask; add {_called(masks, one.stem)}, or remove the image"
+            for one in image_files
+            if one.path not in found
+        ]
+    else:
+        _name_bare(place, image_files, found, masks)
+    names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
     samples, several = [], set()
     for one in image_files:
@@ -190,13 +199,12 @@ def paired(
         path, name = own[0], place.name(one.path)
         if len(own) > 1:
             these = some([place.name(path) for path in own], 3)
-            several.add(f"{name}: an image has one mask, found {these}; remove one, or narrow --masks")
+            mend = "remove one" if named else "remove one, or narrow --masks"
+            several.add(f"{name}: an image has one mask, found {these}; {mend}")
         elif len(owners[path]) > 1:
             these = some([place.name(owner.path) for owner in owners[path]], 3)
-            several.add(
-                f"{place.name(path)}: a mask has one image, found {these}; rename or remove one, or narrow --images or "
-                "--masks"
-            )
+            mend = "rename or remove one" if named else "rename or remove one, or narrow --images or --masks"
+            several.add(f"{place.name(path)}: a mask has one image, found {these}; {mend}")
         elif path.suffix.lower() not in MASK_SUFFIXES:
             lossless = "lossless (png, bmp, tif, gif)"
             rule = lossless if path.suffix.lower() in LOSSY else f"one of {', '.join(MASK_SUFFIXES)}"
@@ -208,7 +216,19 @@ def paired(
             samples.append(Sample(stem, name, (one.path,), made, place.name(path), Side(split(one))))
     place.problems += sorted(several)
     place.named += taken
-    return drop_repeated(place, samples), [one.path for one in labels if one.path not in taken]
+    left = [one for one in labels if one.path not in taken]
+    if named:
+        place.problems += [
+            f"{place.name(one.path)}: has no image; add {_called(images, one.stem)}, or remove the mask" for one in left
+        ]
+    return drop_repeated(place, samples), [one.path for one in left]
+
+
+def _called(files: tuple[Sequence[Match], FilePattern], stem: str) -> str:
+    """How a pattern calls the file of a stem, with the extension that others have."""
+    others, pattern = files
+    name = pattern.text.rpartition("**/")[2].replace("[0-9]", "0").replace(STEM, stem).removesuffix(".*")
+    return shown(f"{name}{others[0].path.suffix if others else '.png'}")
 
 
 def _name_bare(
@@ -231,14 +251,6 @@ def _name_bare(
         f"--images: {len(bare)} of {len(image_files)} images have no mask, e.g. {bare[0]}, {bare[1]}: nothing is "
         f"{wanted}{holds}; say how they are called with --images and --masks, or add the masks"
     )
-
-
-def name_left(place: Place, left: Iterable[Path]) -> None:
-    """Problems of the masks that belong to no image."""
-    place.problems += [
-        f"{place.name(path)}: has no image of its name; add it, remove the mask, or say with --masks which are meant"
-        for path in left
-    ]
 
 
 def mask_file(place: Place, path: Path, table: Pixels | None = None) -> partial[Pixels]:

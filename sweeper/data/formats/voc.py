@@ -15,7 +15,7 @@ from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Place, Reading, is_file, note_passed_over
 from sweeper.data.formats.file_patterns import STEM, file_pattern, plain
-from sweeper.data.formats.patterns import listed, name_left, paired
+from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, read_classes, shown, text_of
 
@@ -85,8 +85,7 @@ def read(place: Place) -> Reading:
         names = some([shown(stem) for stem in unlisted])
         place.notes.append(f"{number} in none of the lists, and divided by us: {names}.")
     image, mask = (file_pattern("", text) for text in texts)
-    samples, left = paired(place, (both, image), (masks, mask), lambda one: splits.get(one.stem))
-    name_left(place, left)
+    samples, _ = paired(place, (both, image), (masks, mask), lambda one: splits.get(one.stem), named=True)
     classes = _names(place, base, [one.stem for one in both])
     return Reading(samples, classes, indices=True, place="JPEGImages/", mask_place=f"{_masks(base).name}/")
 
