@@ -27,6 +27,7 @@ from sweeper.report.facts import collect
 from sweeper.report.formatting import significant
 from sweeper.report.markdown import render
 from sweeper.space import load_space
+from sweeper.study.finalist import entrants
 from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.learning_rates import drawn_rate
 from sweeper.study.same_loss import Question, as_they_are
@@ -201,6 +202,26 @@ def test_the_report_shows_the_trials_and_their_common_course() -> None:
     text = render(facts, {}, "http://127.0.0.1:5000")
     low, high = (significant(end) for end in (facts.finalists[0].rates.low, facts.finalists[0].rates.high))  # type: ignore[union-attr]
     assert f"| {low} to {high} |" in text
+
+
+# --- who enters ---
+
+
+@pytest.mark.parametrize(
+    ("values", "entered"),
+    [
+        ({"dice": 0.7, "dice_ce": 0.68, "focal": 0.61, "tversky": 0.5, "cross_entropy": 0.4}, 4),
+        ({"dice": 0.7, "dice_ce": 0.68, "focal": 0.59, "tversky": 0.5, "cross_entropy": 0.4}, 3),  # 0.09 behind
+        ({"dice": 0.9, "dice_ce": 0.68, "focal": 0.61, "tversky": 0.5, "cross_entropy": 0.4}, 4),  # a lucky leader
+        ({"dice": 0.9, "cross_entropy": 0.4, "focal": 0.2}, 2),
+        ({"cross_entropy": 0.4}, 1),
+        ({}, 0),
+    ],
+)
+def test_a_third_loss_far_behind_the_second_is_not_confirmed(values: dict[str, float], entered: int) -> None:
+    trials = [builders.trial(family, value, n) for n, (family, value) in enumerate(values.items())]
+    names = [finalist.family for finalist in entrants(trials)]
+    assert names == ([*list(values)[: entered - 1], "cross_entropy"] if entered else [])
 
 
 # --- nothing is compared with itself ---
