@@ -618,6 +618,28 @@ def test_cityscapes_fine_labels_win_over_coarse_ones_and_split_folders_tell_equa
     assert warned(dataset, "1 test image without labels was passed over: p9.")
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_cityscapes_coarse_labels_are_read_where_there_are_no_fine_ones(tmp_path, apart):
+    root = tmp_path / "data"
+    for index, side in enumerate(("train", "train", "val", "train_extra", "train_extra")):
+        kinds = [("leftImg8bit", photo(index))] if index < 4 else []  # the last has coarse labels alone
+        kinds += [("gtFine", truth(index))] if index < 3 else []
+        kinds += [("gtCoarse", truth(index if index == 3 else 7))]
+        for kind, made in kinds:
+            at = root / (kind if apart else "all") / side / "town"
+            annotated.made(at)
+            drawn, ending = (made, kind) if kind == "leftImg8bit" else (Image.fromarray(made), f"{kind}_labelIds")
+            drawn.save(at / f"p{index}_{ending}.png")
+    dataset = load(root)
+    assert [(p.stem, p.split) for p in dataset.images] == [
+        ("p0", "train"),
+        ("p1", "train"),
+        ("p2", "val"),
+        ("p3", None),
+    ]
+    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+
+
 def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):
     root = tmp_path / "data"
     annotated.nnunet(root)

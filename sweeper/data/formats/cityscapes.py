@@ -1,5 +1,6 @@
 """Cityscapes' naming: `NAME_leftImg8bit.png` with `NAME_gtFine_labelTrainIds.png` or `NAME_gtFine_labelIds.png`.
 
+Where an image has no fine labels, its coarse ones (`NAME_gtCoarse_labelIds.png`) are read.
 Folders called train, val and test give the split; a city's folder is no group. Labels are taken as they are written,
 255 = ignore. Where files are named as Cityscapes' own (`CITY_######_######`) and no classes.txt says otherwise, train
 ids have its 19 names, and label ids that go beyond 6 are translated to train ids.
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -46,13 +48,6 @@ LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 _OWN = re.compile(r"[a-z-]+_\d{6}_\d{6}")
 _IMAGE = "_leftImg8bit"
 _LABEL = re.compile(r"_gt(Fine|Coarse)_label(TrainIds|Ids)\.")
-_MASKS = tuple(
-    f"{folder}**/{STEM}_gt{quality}_label{kind}.*"
-    for quality in ("Fine", "Coarse")
-    for kind in ("TrainIds", "Ids")
-    for folder in (f"gt{quality}/", "")
-)
-"""Tried in this order; labels in gtFine/ and images in leftImg8bit/ lie in folders of the same names there."""
 _LOOKED_AT = 8
 """Masks that tell whether label ids are Cityscapes' own."""
 
@@ -68,18 +63,26 @@ def detect(place: Place) -> str | None:
 
 def read(place: Place) -> Reading:
     """Pair images and labels by what comes before the suffix."""
-    for masks_text in _MASKS:
-        if masks := listed(place, masks_text, MASK_SUFFIXES):
+    for kind, apart in product(("TrainIds", "Ids"), (True, False)):
+        texts = [
+            f"{f'gt{quality}/' if apart else ''}**/{STEM}_gt{quality}_label{kind}.*" for quality in ("Fine", "Coarse")
+        ]
+        fine, coarse = (listed(place, text, MASK_SUFFIXES) for text in texts)
+        if fine or coarse:
             break
-    folder = "leftImg8bit/" if masks_text.startswith("gt") and (place.root / "leftImg8bit").is_dir() else ""
-    images_text = f"{folder}**/{STEM}{_IMAGE}.*"
-    images, stems = listed(place, images_text, IMAGE_SUFFIXES), {one.stem for one in masks}
+    # Labels in gtFine/ and images in leftImg8bit/ lie in folders of the same names there.
+    folder = "leftImg8bit/" if apart and (place.root / "leftImg8bit").is_dir() else ""
+    images_text, masks_text = f"{folder}**/{STEM}{_IMAGE}.*", texts[not fine]
+    images = listed(place, images_text, IMAGE_SUFFIXES)
+    without = {one.stem for one in images} - {one.stem for one in fine}
+    masks = [*fine, *(one for one in coarse if not fine or one.stem in without)]
+    stems = {one.stem for one in masks}
     bare = [one for one in images if one.stem not in stems]
     if bare and all(_split(one) == "test" for one in bare):  # withheld by their makers
         left = [shown(one.stem) for one in bare]
         note_passed_over(place, "test image without labels", "test images without labels", left)
         images = [one for one in images if one.stem in stems]
-    table, names = _meaning(place, masks, train_ids="TrainIds" in masks_text)
+    table, names = _meaning(place, masks, train_ids=kind == "TrainIds")
     image, mask = file_pattern("", images_text), file_pattern("", masks_text)
     samples, _ = paired(place, (images, image), (masks, mask), _split, table=table, named=True)
     return Reading(samples, names, indices=True, place=f"*{_IMAGE}", mask_place=masks_text)
