@@ -42,7 +42,7 @@ def _device(asked: str) -> Check:
             name="device",
             status="slow",
             found=shown,
-            advice="training on a processor takes small networks (ResNet-18, 96² crops by default); a GPU takes larger",
+            advice="training on a processor takes small networks (ResNet-18, 64² crops by default); a GPU takes larger",
         )
     return Check(name="device", status="ok", found=shown)
 

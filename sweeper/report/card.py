@@ -104,7 +104,7 @@ def card_lines(card: Card) -> list[tuple[str, str]]:
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The network and its input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 96² crops`."""
+    """The network and its input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
     return escape_md(_recipe(recipe))
 
 

@@ -16,7 +16,7 @@ from sweeper.core.records import Dataset
 from sweeper.core.text import suggestion
 from sweeper.data.balanced_crops import larger_than
 from sweeper.workflow.machine_choice import precision_here
-from sweeper.workflow.settings import CPU_STEPS, CPU_WIDTH, GPU_STEPS, Settings
+from sweeper.workflow.settings import CPU_SIZE, CPU_STEPS, CPU_WIDTH, GPU_SIZE, GPU_STEPS, Settings
 
 if TYPE_CHECKING:
     from sweeper.core.events import Hardware
@@ -47,7 +47,7 @@ def make_recipe(
     batch_size = settings.batch_size or (16 if gpu else 8)
     largest = max(max(p.height, p.width) for p in dataset.images)
     # A crop larger than every image would train on padding.
-    size = settings.size or min(256 if gpu else 96, max(2**depth, -(-largest // 2**depth) * 2**depth))
+    size = settings.size or min(GPU_SIZE if gpu else CPU_SIZE, max(2**depth, -(-largest // 2**depth) * 2**depth))
     if size % 2**depth:
         raise UsageError(
             f"--size must be a multiple of {2**depth} (the network's stride"

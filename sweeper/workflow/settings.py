@@ -30,6 +30,9 @@ DATA = "synthetic:street"
 TRIALS = 50
 CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
+CPU_SIZE, GPU_SIZE = 64, 256
+"""Side of a crop. On a processor the smallest whose ranking of the losses agreed with a larger network's
+(docs/performance.md)."""
 CPU_WIDTH = 8
 """Of the decoder: half of what is published (bench/recipe.py)."""
 CONFIRM_SEEDS = "2..8"
@@ -186,7 +189,7 @@ class Settings(Record):
     """Optimiser steps of a trial."""
     epochs: int | None = _setting("Training", ge=1, le=MOST_STEPS)
     """The same in passes over the training images."""
-    size: int | None = _setting("Training", default="96; GPU 256", often=True, ge=16, le=MOST_PIXELS)
+    size: int | None = _setting("Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS)
     """Side of the training crop in pixels."""
     batch_size: int | None = _setting("Training", default="8; GPU 16", often=True, ge=2, le=MOST_PIXELS)
     """Crops in a batch."""

@@ -162,7 +162,7 @@ def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
 
 OTHER = {
     "arch": "linknet", "encoder": "resnet50", "encoder_depth": 5, "decoder_width": 24,
-    "augment": "full", "size": 64, "batch_size": 4, "crops": "balanced",
+    "augment": "full", "size": 32, "batch_size": 4, "crops": "balanced",
     "confirm_steps": 77, "metric": "fg_iou", "threshold": "0.5", "boundary_pixels": 5, "steps": 44,
     "encoder_weights": "imagenet", "engine": "graph", "deterministic": True, "compile": True,
     "precision": "bfloat16",
