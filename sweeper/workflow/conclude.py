@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core import own_metric
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import (
     Evidence,
@@ -293,13 +293,18 @@ def report_study(
 
     Raises:
         StudyError: if there is no such study.
-        UsageError: if the limit cannot be kept.
+        UsageError: if the limit cannot be kept, or nothing is recommended that could keep it.
     """
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 
     sweep = studies.load_sweep(storage, name)
     recommendation = conclude(sweep)
-    if limit is not None and recommendation.recommended is not None:
+    if limit is not None:
+        if recommendation.recommended is None:
+            raise UsageError(
+                f"--miss-at-most is a limit of a recommended network, and study {name!r} recommends none: "
+                f"{' '.join(recommendation.reasons)} `sweeper report {name}` without it says more"
+            )
         misses = of_confirmation(sweep, recommendation.recommended, limit)
         recommendation = with_control(sweep, recommendation, misses)
     beat()

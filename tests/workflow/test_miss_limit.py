@@ -11,7 +11,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.cli.train import trained_text
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.records import Collapse, Dataset, MissLimit
+from sweeper.core.records import Collapse, Conditions, Dataset, MissLimit
 from sweeper.data import divide
 from sweeper.deployment.export import export_study
 from sweeper.deployment.predict import from_file, from_study
@@ -20,6 +20,7 @@ from sweeper.training.weights_file import copy_with_record, read_record
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.miss_limit import of_confirmation, of_weights
 from tests.deployment.test_train import SMALL, study_of, trained
+from tests.support.faking import new_plan
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
@@ -51,6 +52,18 @@ def test_the_report_decides_by_the_limit_and_says_what_it_promises(
     assert status == 2 and "needs 9 test images" in err and "found 3" in err
     status, _, err = sweeper(*given, "--miss-at-most", "crack")
     assert status == 2 and "[CLASS=]SHARE" in err
+
+
+def test_where_nothing_is_recommended_the_limit_is_refused_and_not_left_out(
+    sweeper: Sweeper, tmp_path: Path, tiny: Dataset
+) -> None:
+    address = f"sqlite:///{tmp_path}/new.db"
+    plan = new_plan(conditions=Conditions(dataset=tiny, recipe=SMALL, seed=0))
+    studies.create_study(studies.open_storage(address), "s", plan)
+    given = ("report", "s", "--storage", address, "--out", tmp_path / "reports")
+    status, _, err = sweeper(*given, "--miss-at-most", "10%")
+    assert status == 2 and "study 's' recommends none: " in err and "`sweeper report s` without it" in err
+    assert not (tmp_path / "reports" / "s").exists() and sweeper(*given)[0] == 0
 
 
 def test_where_the_search_saw_all_images_and_where_no_network_is_kept_it_is_refused(
