@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sweeper.core import paths
 from sweeper.core.records import MissLimit, TrainedOn
 from sweeper.core.text import count
 from sweeper.deployment.predict import Predictions, PredictOptions, Source, from_file, from_study, predict_images
+from sweeper.evidence.miss_control import sentences
 
 ON: dict[TrainedOn, str] = {
     "train": "the training images",
@@ -121,7 +123,11 @@ def _text(made: Predictions, source: Source, out: Path) -> str:
         f"Weights: {source.network.path}",
     ]
     if document.misses is not None:
-        lines.append(f"Limit:   it {document.misses.promise}, expected of images like the study's")
+        name = "τ" if document.threshold is None else "threshold"
+        lines += [
+            textwrap.fill(f"Limit:   {sentence}", 110, subsequent_indent=" " * 9)
+            for sentence in sentences(document.misses, name)
+        ]
     if made.written:
         lines.append(f"Masks:   {count(made.written, 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}")
         for number, name in enumerate(record.classes):

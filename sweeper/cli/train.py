@@ -23,6 +23,7 @@ from sweeper.core.text import count
 from sweeper.deployment.final_spec import LONGER, TrainOptions
 from sweeper.deployment.train import train_recommended
 from sweeper.deployment.training_document import TrainingDocument
+from sweeper.evidence.miss_control import sentences
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 
 
@@ -121,7 +122,10 @@ def trained_text(made: TrainingDocument, width: int = 110) -> str:
         f"{made.steps:,} steps on {count(made.images, 'image')} ({made.on}), seed {made.seed}"
     ]
     name = "threshold" if made.task == "binary" else "τ"
-    lines.append(f"Point:   {name} {made.point:.3g}, {made.point_from}")
+    if made.misses is None:
+        lines.append(f"Point:   {name} {made.point:.3g}, {made.point_from}")
+    else:
+        lines += [f"Limit:   {sentence}" for sentence in sentences(made.misses, name)]
     if made.val is not None:
         lines.append(f"Validation: {_scores_text(made.val)}")
     if made.test is not None:

@@ -162,19 +162,29 @@ def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before:
 
 
 def sentences(misses: MissControl, point_name: str) -> list[str]:
-    """What the limit means, for people; `point_name` is `threshold` or `τ`."""
-    n, of = (misses.images, "") if misses.groups is None else (misses.groups, "groups of ")
-    sure = "at none that so few can show" if misses.sure_point is None else f"at {misses.sure_point:.2g}"
+    """What the limit means and costs, for people; `point_name` is `threshold` or `τ`."""
+    n, one, many = misses.images, "An image", "test images"
+    if misses.groups is not None:
+        n, one, many = misses.groups, "A group", "groups of test images"
     after, before = (
-        "no answer" if p is None else f"precision {p:.3f}" for p in (misses.precision, misses.precision_before)
+        "and nothing is predicted" if p is None else f"with precision {p:.3f}"
+        for p in (misses.precision, misses.precision_before)
     )
+    surer = f"At no {point_name} is the limit shown to be kept in 95 % of calibrations."
+    if misses.sure_point is not None:
+        surer = f"In 95 % of calibrations it is kept at {point_name} {misses.sure_point:.3g}."
+    usual = f"The {point_name} is the same without the limit."
+    if misses.moved:
+        usual = (
+            f"Without the limit, at {point_name} {misses.before:.3g}, it misses {100 * misses.missed_before:.1f} %, "
+            f"{before}."
+        )
     return [
-        f"The {point_name} {misses.point:.3g} {misses.promise}: expected of new images like the {n} {of}test images "
-        f"with it, which could keep {100 / (n + 1):.1f} % at least. It is a mean over images and calibrations; in 95 % "
-        f"of calibrations the expected share is below the limit {sure}. Pixels are counted, and a small object may be "
-        "missed wholly.",
-        f"Left out in turn, these images miss {100 * misses.missed:.1f} % with {after}; at {misses.before:.3g} they "
-        f"miss {100 * misses.missed_before:.1f} % with {before}.",
-        "It holds for the one network that it was found with. The same images named the loss, which costs little "
-        "(docs/misses.md has figures).",
+        f"At {point_name} {misses.point:.3g} this network {misses.promise}. That is expected of new images like the "
+        f"{n} {many} that have it. {n} are too few for a limit below {100 / (n + 1):.1f} %.",
+        f"The limit is kept on average over images and calibrations. {surer} Pixels are counted: a small object may be "
+        "missed as a whole.",
+        f"{one} that is left out of the calibration misses {100 * misses.missed:.1f} % on average, {after}. {usual}",
+        "Another network needs its own calibration. The same images named the loss; that costs little (docs/misses.md "
+        "has figures).",
     ]

@@ -186,9 +186,12 @@ def _misses(facts: Facts) -> list[Row]:
     found = facts.recommendation.misses
     if found is None:
         return []
-    cost = f"; precision {number(found.precision, 2)} instead of {number(found.precision_before, 2)}"
-    text = f"{facts.point_name} {found.point:.3g} (without the limit {found.before:.3g}): {found.promise}"
-    return [Row("Decide with", text + cost * (found.point != found.before))]
+    at = f"{facts.point_name} {found.point:.3g}"
+    if not found.moved:
+        return [Row("Decide with", f"{at}, as without the limit: the network {found.promise}")]
+    cost = f"precision {number(found.precision, 2)} in place of {number(found.precision_before, 2)}"
+    text = f"{at} in place of {found.before:.3g}: the network {found.promise}, at {cost}"
+    return [Row("Decide with", f"{text}. Gain and confidence are measured without the limit")]
 
 
 def _edge(facts: Facts) -> str:

@@ -11,7 +11,7 @@ import pytest
 from bench.report_words import wording
 from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Evidence, Recommendation, Regret, SweepRecord, Verdict
+from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, SweepRecord, Verdict
 from sweeper.report import report_summary
 from sweeper.report.card import WORDS, Card, card_lines, card_of, with_options
 from sweeper.report.caveats import caveats
@@ -202,6 +202,23 @@ def test_an_operating_point_at_the_end_of_its_grid_is_said(task: str, point: flo
     ends = {"dice_focal": {"points": (point, point, 0.25)}}
     limits = caveats(collect(builders.sweep(data=data), recommended(builders.evidence(CLEAR, finalists=ends))))
     assert any("lies at the end of its grid in 2 of 3 trainings" in limit for limit in limits) is said
+
+
+def test_a_limit_of_misses_is_told_with_its_cost_and_apart_from_what_was_measured_without_it() -> None:
+    limit = MissControl(
+        class_name="crack", share=0.1, images=24, groups=None, point=0.014, before=0.31, missed=0.08,
+        missed_before=0.4, precision=0.1, precision_before=0.58, sure_point=None,
+    )  # fmt: skip
+    promise = "the network misses at most 10 % of 'crack' in an average image that has it"
+    _, rows = card(recommended(builders.evidence(CLEAR), misses=limit))
+    assert rows["Decide with"] == (
+        f"threshold 0.014 in place of 0.31: {promise}, at precision 0.10 in place of 0.58. "
+        "Gain and confidence are measured without the limit"
+    )
+    _, rows = card(recommended(builders.evidence(CLEAR), misses=limit.model_copy(update={"point": 0.31})))
+    assert rows["Decide with"] == f"threshold 0.31, as without the limit: {promise}"
+    limited = collect(builders.sweep(), recommended(builders.evidence(CLEAR), misses=limit))
+    assert wording(render(limited, NO_FIGURES, "http://127.0.0.1:5000")).card <= WORDS
 
 
 def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> None:

@@ -15,10 +15,12 @@ from sweeper.core.records import Collapse, Conditions, Dataset, MissLimit
 from sweeper.data import divide
 from sweeper.deployment.export import export_study
 from sweeper.deployment.predict import from_file, from_study
+from sweeper.evidence.miss_control import sentences
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import copy_with_record, read_record
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.miss_limit import of_confirmation, of_weights
+from tests.deployment.test_predict import write_images
 from tests.deployment.test_train import SMALL, study_of, trained
 from tests.support.faking import new_plan
 
@@ -47,7 +49,7 @@ def test_the_report_decides_by_the_limit_and_says_what_it_promises(
     assert "keeps --miss-at-most 40% with the network that sweeper trained" in document["recommended"]["snippet"]
     text = (tmp_path / "reports" / "s" / "report.md").read_text("utf-8").replace("\u00a0", " ")
     assert "**Decide with**" in text and "misses at most 40 % of 'crack' in an average image that has it" in text
-    assert "could keep 25.0 % at least" in text
+    assert "too few for a limit below 25.0 %" in text
     status, _, err = sweeper(*given, "--miss-at-most", "10%")
     assert status == 2 and "needs 9 test images" in err and "found 3" in err
     status, _, err = sweeper(*given, "--miss-at-most", "crack")
@@ -83,7 +85,7 @@ def test_where_the_search_saw_all_images_and_where_no_network_is_kept_it_is_refu
 
 @pytest.mark.slow
 def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it_is_used(
-    study: studies.RetryingStorage, tmp_path: Path, tiny: Dataset
+    study: studies.RetryingStorage, sweeper: Sweeper, tmp_path: Path, tiny: Dataset
 ) -> None:
     with pytest.raises(UsageError, match="none would be left out"):
         trained(study, tmp_path, on="all", steps=4, limit=MissLimit(share=0.4))
@@ -91,7 +93,8 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
         trained(study, tmp_path, steps=4, limit=MissLimit(share=0.1))
     made = trained(study, tmp_path, steps=40, limit=MissLimit(share=0.4))
     assert made.misses is not None and made.point == made.misses.point and made.test is not None
-    assert "which misses at most 40 % of 'crack' in an average image" in trained_text(made, 500)
+    told = trained_text(made, 500)
+    assert all(f"Limit:   {sentence}" in told for sentence in sentences(made.misses, "threshold"))
     record = read_record(Path(made.weights))
     assert record.held_out is not None and record.held_out.counts.images == divide(tiny, test_seed=0, seed=0).test
     assert (record.point, record.misses) == (made.point, made.misses) and of_weights(record, MissLimit(share=0.4)) == (
@@ -109,6 +112,12 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
     assert looser == from_file(weights, loose)._replace(study="s")
     assert looser.misses is not None and looser.misses.share == 0.6 and looser.point == looser.misses.point
     assert looser.misses.before == made.misses.before and looser.point >= made.point
+    write_images(tiny, (0,), tmp_path / "new")
+    status, out, err = sweeper(
+        *("predict", "--weights", weights, tmp_path / "new", "--out", tmp_path / "answers", "--device", "cpu")
+    )
+    assert status == 0, err
+    assert " ".join(sentences(made.misses, "threshold")) in " ".join(out.replace("Limit:", "").split())
     for limit, share in ((None, 40), (loose, 60)):
         out = export_study(study, "s", out=tmp_path, cache=cache, limit=limit)
         assert out.weights is not None and out.model is not None

@@ -71,6 +71,11 @@ class MissControl(Record):
     few to say."""
 
     @property
+    def moved(self) -> bool:
+        """Whether the limit changed the operating point."""
+        return self.point != self.before
+
+    @property
     def promise(self) -> str:
         """What the point keeps, for people."""
         return f"misses at most {100 * self.share:.3g} % of {self.class_name!r} in an average image that has it"
