@@ -145,7 +145,7 @@ def with_control(sweep: SweepRecord, found: Recommendation, misses: MissControl)
     """The recommendation at the operating point that keeps a limit of misses, in place of its own."""
     chosen = found.recommended
     assert chosen is not None
-    said = f"keeps --miss-at-most {100 * misses.share:.3g}% with the network that sweeper trained; yours needs its own"
+    said = f"keeps --miss-at-most {100 * misses.share:.3g}% for sweeper's network alone"
     code = _paste(sweep, chosen.family, chosen.params, misses.point, chosen.lr, point_from=said)
     point = {"tau" if chosen.threshold is None else "threshold": misses.point}
     return found.model_copy(

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 def held_out(dataset: Dataset, counts: ImageCounts) -> HeldOut:
-    """Counts with the groups of their images."""
-    return HeldOut(counts=counts, groups=tuple(dataset.groups_of(counts.images)))
+    """Counts with the groups of their images, by number: their names, which may be patients', stay here."""
+    groups = dataset.groups_of(counts.images)
+    numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(groups))}
+    return HeldOut(counts=counts, groups=tuple(None if name is None else numbers[name] for name in groups))
 
 
 def check_limit(limit: MissLimit, dataset: Dataset, images: Sequence[int]) -> None:

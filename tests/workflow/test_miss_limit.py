@@ -19,9 +19,10 @@ from sweeper.evidence.miss_control import sentences
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import copy_with_record, read_record
 from sweeper.workflow.conclude import conclude
-from sweeper.workflow.miss_limit import of_confirmation, of_weights
+from sweeper.workflow.miss_limit import held_out, of_confirmation, of_weights
 from tests.deployment.test_predict import write_images
 from tests.deployment.test_train import SMALL, study_of, trained
+from tests.support import builders
 from tests.support.faking import new_plan
 
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -46,7 +47,8 @@ def test_the_report_decides_by_the_limit_and_says_what_it_promises(
     assert document["recommended"]["threshold"] == misses["point"] == pytest.approx(0.119, abs=0.005)
     assert misses["before"] == 0.5 and misses["missed"] == 0 < misses["missed_before"]
     assert f">= {misses['point']:.3g})" in document["recommended"]["snippet"]
-    assert "keeps --miss-at-most 40% with the network that sweeper trained" in document["recommended"]["snippet"]
+    assert "keeps --miss-at-most 40% for sweeper's network alone" in document["recommended"]["snippet"]
+    assert max(map(len, document["recommended"]["snippet"].splitlines())) <= 120
     text = (tmp_path / "reports" / "s" / "report.md").read_text("utf-8").replace("\u00a0", " ")
     assert "**Decide with**" in text and "misses at most 40 % of 'crack' in an average image that has it" in text
     assert "too few for a limit below 25.0 %" in text
@@ -126,3 +128,12 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
     assert point == looser.point and f"{point:.3g}" in out.loss.read_text("utf-8")
     with pytest.raises(UsageError, match="these weights hold none"):
         of_weights(record.model_copy(update={"held_out": None}), loose)
+
+
+def test_no_name_of_a_group_leaves_with_the_weights(tiny: Dataset) -> None:
+    names = ["ann", "ben", "ann", None]
+    images = [image.model_copy(update={"group": name}) for image, name in zip(tiny.images, names, strict=False)]
+    counts = builders.counts_from_iou([0.5, 0.6, 0.7, 0.8])
+    found = held_out(tiny.model_copy(update={"images": (*images, *tiny.images[4:])}), counts)
+    assert found.groups[0] == found.groups[2] != found.groups[1] and found.groups[3] is None
+    assert not {"ann", "ben"} & set(found.groups)

@@ -38,7 +38,7 @@ class HeldOut(Record):
 
     counts: ImageCounts
     groups: tuple[str | None, ...]
-    """Of each image; None = a group of its own."""
+    """Number of each image's group; None = a group of its own."""
 
 
 class MissControl(Record):
