@@ -221,9 +221,8 @@ def noted_stores(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
     """Sources and number of images of each store, from the notes of readers."""
     names: dict[str, set[str]] = {}
     images: dict[str, int] = {}
-    for _, dataset in _notes(cache):
+    for _, digest, dataset in _notes(cache):
         if dataset is not None:  # else its store is listed without a name
-            digest = dataset.digest.removeprefix("sha256:")
             names.setdefault(digest, set()).add(dataset.source)
             images[digest] = len(dataset.images)
     return names, images
@@ -231,15 +230,17 @@ def noted_stores(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
 
 def forget_gone(cache: Path) -> None:
     """Remove notes whose store is gone."""
-    for path, dataset in _notes(cache):
-        if dataset is None or not (cache / dataset.digest.removeprefix("sha256:")).exists():
+    for path, digest, _ in _notes(cache):
+        if not digest or not (cache / digest).exists():
             path.unlink(missing_ok=True)
 
 
-def _notes(cache: Path) -> Iterator[tuple[Path, Dataset | None]]:
-    """Each note, and its data set; None where it is of another version, or damaged."""
+def _notes(cache: Path) -> Iterator[tuple[Path, str, Dataset | None]]:
+    """Each note, its store's name (empty where it is damaged), and its data set (None where of another version)."""
     for path in (cache / NOTES).glob("*.json"):
-        try:
-            yield path, Dataset.model_validate(json.loads(path.read_text(encoding="utf-8"))["dataset"])
-        except (OSError, ValueError, KeyError, TypeError):
-            yield path, None
+        digest, dataset = "", None
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(path.read_text(encoding="utf-8"))["dataset"]
+            digest = str(known["digest"]).removeprefix("sha256:")
+            dataset = Dataset.model_validate(known)
+        yield path, digest, dataset

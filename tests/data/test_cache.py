@@ -58,6 +58,15 @@ def test_what_was_not_used_for_long_goes_with_its_note(two):
     assert len(removed) == 2 and not list((cache / "sources").iterdir())
 
 
+def test_a_note_of_another_version_stays_with_its_store_and_a_damaged_one_goes(two):
+    cache, _, second = two
+    notes = {json.loads(path.read_text("utf-8"))["dataset"]["source"]: path for path in (cache / "sources").iterdir()}
+    notes[TWO].write_text(notes[TWO].read_text("utf-8").replace('"images"', '"pictures"'), "utf-8")
+    (cache / "sources" / "x.json").write_bytes(b"{")
+    clear(cache, now=(second / "index.json").stat().st_mtime + DAY, older_than_days=5)
+    assert [*(cache / "sources").iterdir()] == [notes[TWO]]
+
+
 def test_a_held_store_stays_and_its_use_is_noted(two):
     cache, first, second = two
     lock = hold(first)
