@@ -37,5 +37,6 @@ def grouped(problems: Sequence[str]) -> list[str]:
         elif len(files) == 1:
             lines.append(f"{texts[0]} (and {len(found) - 1} more like it)")
         else:
-            lines.append(f"{len(files)} files, e.g. {files[0]}, {files[1]}: {found[0][1]}")
+            faults = f"{len(found)} faults in " if len(found) > len(files) else ""
+            lines.append(f"{faults}{len(files)} files, e.g. {files[0]}, {files[1]}: {found[0][1]}")
     return sorted(lines)

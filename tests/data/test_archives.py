@@ -79,6 +79,31 @@ def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_made
             content.writestr(name, b"x")
         content.writestr(link, b"/etc/passwd")
     assert "images/link.png: has no mask" in problems(archive)
+    assert not Path("/evil.png").exists() and not (tmp_path.parent / "evil.png").exists()
+
+
+def test_locked_files_and_two_of_one_name_are_refused(tmp_path):
+    archive = zipped(folder(tmp_path / "data"), tmp_path / "set.zip")
+    with zipfile.ZipFile(archive, "a") as content, pytest.warns(UserWarning, match="Duplicate"):
+        content.write(tmp_path / "data" / "masks" / "a.png", "masks/a.png")
+    assert problems(archive) == "masks/a.png: is in the archive more than once; keep one, or rename the other"
+    data = bytearray(zipped(tmp_path / "data", archive).read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # flags of the first file, in the archive's table
+    archive.write_bytes(data)
+    assert ": must be without a password; unpack the archive, and name the folder" in problems(archive)
+
+
+def test_a_damaged_part_in_lzma_is_told(tmp_path):
+    root = folder(tmp_path / "data")
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as content:
+        for path in sorted(root.rglob("*.png")):
+            content.write(path, path.relative_to(root).as_posix())
+    data = bytearray(archive.read_bytes())
+    at = data.index(b"a.png") + 5
+    data[at + 4 : at + 9] = b"\xff" * 5  # the properties of its LZMA stream
+    archive.write_bytes(data)
+    assert "must be a whole zip archive" in problems(archive)
 
 
 def test_an_archive_that_does_not_fit_on_the_disk_is_not_unpacked(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def test_lines_of_a_table_and_of_many_files():
     rows = [f"split.csv: line {n}: no image has the stem 'p{n}'; remove it" for n in (10, 9, 8, 7)]
     assert grouped(rows) == ["split.csv: line 7: no image has the stem 'p7'; remove it (and 3 more like it)"]
     rows = [f"labels/{file}.txt: line {n}: must be a polygon" for file in "ab" for n in (1, 2)]
-    assert grouped(rows) == ["2 files, e.g. labels/a.txt, labels/b.txt: line 1: must be a polygon"]
+    assert grouped(rows) == ["4 faults in 2 files, e.g. labels/a.txt, labels/b.txt: line 1: must be a polygon"]
 
 
 def test_many_of_one_file_and_of_none():
