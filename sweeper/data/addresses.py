@@ -25,10 +25,7 @@ def check_no_address(option: str, text: str) -> None:
         DataError: saying that what `option` got is an address.
     """
     if (name := address_in(text)) is not None:
-        raise DataError(
-            name,
-            [
-                f"{option} must name what lies on this machine; {name} is an address: copy what it names, or mount "
-                "what holds it, and name that folder"
-            ],
-        )
+        step = "copy what it names, or mount what holds it, and name that folder"
+        if name.lower().startswith("file:"):
+            step = "write its path alone, without file://"
+        raise DataError(name, [f"{option} must name what lies on this machine; {name} is an address: {step}"])
