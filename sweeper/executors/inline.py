@@ -45,18 +45,13 @@ class InlineBackend:
         return imagenet_cached(encoder)
 
     @property
-    def layouts(self) -> tuple[Layout, ...]:
+    def layout(self) -> Layout:
         """This process alone."""
         from sweeper.training.hardware import threads_here
 
-        return (Layout(1, self._threads or threads_here()),)
+        return Layout(1, self._threads or threads_here())
 
-    def use(self, layout: Layout) -> None:
-        """There is no choice."""
-
-    def step_seconds(
-        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
-    ) -> dict[Precision, float]:
+    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Train some steps in this process."""
         from sweeper.training.step_times import step_seconds
 

@@ -6,8 +6,6 @@ server): the second worker, and one that replaces a dead one, costs no import. E
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,13 +31,6 @@ FAILURES = 4
 what fails fast would get most of the trainings."""
 
 
-def _may_have_gpu() -> bool:
-    """Whether a driver of one is there; torch alone knows for sure."""
-    if sys.platform == "win32":
-        return (Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "nvcuda.dll").exists()
-    return sys.platform == "darwin" or Path("/proc/driver/nvidia/version").exists() or Path("/dev/kfd").exists()
-
-
 class ProcessBackend:
     """Worker processes of this machine, which load what they need from the beginning."""
 
@@ -54,28 +45,17 @@ class ProcessBackend:
         threads: int | None = None,
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or `threads`, or as OMP_NUM_THREADS
-        says), one per core, at most 8, unless `use` says otherwise. `log` is told of workers that died."""
+        says), one per core, at most 8. `log` is told of workers that died."""
         self._threads = threads or threads_asked()
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
-        # Loading torch takes seconds: it begins at once, with as many processes as load for themselves.
-        self._method = begin_loading()
-        alone = self._method == "spawn"
-        self._workers = [self._new() for _ in range(self._count or self._guess())] if alone else []
+        self._method = begin_loading()  # loading torch takes seconds: it begins at once
+        self._workers = [self._new()] if self._method == "spawn" else []
         """Not configured; the first has told its hardware once it was asked."""
         self._opened: ProcessExecutor | None = None
 
     def _new(self) -> WorkerProcess:
         return WorkerProcess(self._asked, self._method)
-
-    def _guess(self) -> int:
-        """How many workers there will be, should there be no GPU; one where there may be some."""
-        gpu = self._asked not in {"auto", "cpu"} or (self._asked == "auto" and _may_have_gpu())
-        return 1 if gpu else self._as_many_as_pay()
-
-    def _as_many_as_pay(self) -> int:
-        """Workers on a CPU."""
-        return max(1, min(self._cores // (self._threads or 1), MAX_WORKERS))
 
     @cached_property
     def _hardware(self) -> Hardware:
@@ -117,7 +97,9 @@ class ProcessBackend:
         """How many processes there are to be."""
         if self._count is not None:
             return self._count
-        return self._hardware.devices if self._hardware.device != "cpu" else self._as_many_as_pay()
+        if self._hardware.device != "cpu":
+            return self._hardware.devices
+        return max(1, min(self._cores // (self._threads or 1), MAX_WORKERS))
 
     @property
     def threads(self) -> int:
@@ -129,33 +111,21 @@ class ProcessBackend:
         return self._threads or max(1, self._cores // self.workers)
 
     @property
-    def layouts(self) -> tuple[Layout, ...]:
-        """Half as many workers with twice the threads may be quicker, where two threads share a core."""
-        usual = Layout(self.workers, self.threads)
-        free = self._hardware.device == "cpu" and self._count is None and self._threads is None
-        if not free or usual.workers == 1:
-            return (usual,)
-        fewer = usual.workers // 2
-        return usual, Layout(fewer, self._cores // fewer)
+    def layout(self) -> Layout:
+        """Its workers and the threads of each."""
+        return Layout(self.workers, self.threads)
 
-    def use(self, layout: Layout) -> None:
-        """Open with so many workers of so many threads."""
-        self._count, self._threads = layout
-
-    def step_seconds(
-        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
-    ) -> dict[Precision, float]:
+    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """The mean of the workers, which take steps at the same time; all are ended where one cannot."""
-        while len(self._workers) < layout.workers:
-            self._workers.append(self._new())
-        timed, found = self._workers[: layout.workers], list[dict[Precision, float]]()
+        self._start_all()
+        found = list[dict[Precision, float]]()
         try:
-            for worker in timed:
+            for worker in self._workers:
                 if not worker.begun:
                     worker.expect("hardware")
-            for worker in timed:
-                worker.pipe.send(("time", conditions, precisions, layout.threads))
-            for worker in timed:
+            for worker in self._workers:
+                worker.pipe.send(("time", conditions, precisions, self.threads))
+            for worker in self._workers:
                 _, times = worker.expect("time")
                 assert isinstance(times, dict)
                 found.append(times)
@@ -169,14 +139,15 @@ class ProcessBackend:
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
         setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log)
-        while len(self._workers) > self.workers:
-            self._workers.pop().end()
-        while len(self._workers) < self.workers:
-            self._workers.append(self._new())
+        self._start_all()
         setup.make_ready(self._workers)
         ready, self._workers = self._workers, []
         self._opened = ProcessExecutor(ready, setup, self._log, self._watchdog)
         return self._opened
+
+    def _start_all(self) -> None:
+        while len(self._workers) < self.workers:
+            self._workers.append(self._new())
 
     def close(self) -> None:
         """Kill all workers."""

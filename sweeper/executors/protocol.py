@@ -57,16 +57,11 @@ class Backend(Protocol):
         """Whether ImageNet weights of the encoder lie in the local cache."""
 
     @property
-    def layouts(self) -> tuple[Layout, ...]:
-        """How its trainings may share the machine, the usual way first; one where that was asked for, or on a GPU."""
+    def layout(self) -> Layout:
+        """How its trainings share the machine."""
 
-    def use(self, layout: Layout) -> None:
-        """Open with this one of `layouts`; without it the first is used."""
-
-    def step_seconds(
-        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
-    ) -> dict[Precision, float]:
-        """Seconds that a training step takes on a CPU in each precision, while all workers of the layout train.
+    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+        """Seconds that a training step takes on a CPU in each precision, while all workers train.
 
         Before `open`; {} where it cannot be measured.
         """

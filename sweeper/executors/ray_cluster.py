@@ -132,19 +132,14 @@ class RayBackend:
         return bool(_ask(self._first.handle.has_weights.remote(encoder)))
 
     @property
-    def layouts(self) -> tuple[Layout, ...]:
+    def layout(self) -> Layout:
         """As many actors as there is room for, unless a number was asked for."""
         count = self._count or self._gpus or max(1, min(_total("CPU") // self._threads, MOST))
-        return (Layout(count, self._threads),)
+        return Layout(count, self._threads)
 
-    def use(self, layout: Layout) -> None:
-        """There is no choice."""
-
-    def step_seconds(
-        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
-    ) -> dict[Precision, float]:
+    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """By the first actor alone."""
-        given = (_absolute(conditions), precisions, layout.threads)
+        given = (_absolute(conditions), precisions, self._threads)
         try:
             found: dict[Precision, float] = _ask(self._first.handle.step_seconds.remote(*given))
         except SweeperError:  # what is wrong is said where actors are made ready
@@ -169,7 +164,7 @@ class RayBackend:
         first, seconds = self._first, START_SECONDS + compile_seconds(conditions)
         if (refusal := first.settle(_ask(first.handle.configure.remote(*given), seconds))) is not None:
             raise UsageError(refusal)
-        actors = [first, *(start() for _ in range(self.layouts[0].workers - 1))]
+        actors = [first, *(start() for _ in range(self.layout.workers - 1))]
         self._opened = RayExecutor(actors, start, self._log, self._watchdog, conditions.recipe, start_seconds=seconds)
         return self._opened
 

@@ -121,21 +121,14 @@ class SubprocessBackend:
         return bool(self._remote.call("has_weights", encoder, seconds=START_SECONDS))
 
     @property
-    def layouts(self) -> tuple[Layout, ...]:
+    def layout(self) -> Layout:
         """As there."""
-        found: tuple[Layout, ...] = self._remote.call("layouts")
+        found: Layout = self._remote.call("layout")
         return found
 
-    def use(self, layout: Layout) -> None:
+    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """As there."""
-        self._remote.call("use", layout)
-
-    def step_seconds(
-        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
-    ) -> dict[Precision, float]:
-        """As there."""
-        given = (conditions, precisions, layout)
-        found: dict[Precision, float] = self._remote.call("step_seconds", *given, seconds=START_SECONDS)
+        found: dict[Precision, float] = self._remote.call("step_seconds", conditions, precisions, seconds=START_SECONDS)
         return found
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ApartExecutor:

@@ -1,4 +1,4 @@
-"""Precision, workers and threads on a CPU follow from a measurement of the recipe's own step, kept for this machine.
+"""Precision on a CPU follows from a measurement of the recipe's own step, kept for this machine.
 
 What was chosen is stored with the study, so that a resume trains alike.
 """
@@ -23,7 +23,7 @@ from sweeper.workflow.settings import Settings
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 GAIN = 0.9
-"""What is not the usual way must take at most this share of its time."""
+"""A step in bfloat16 must take at most this share of its time in float32."""
 
 
 class StepTimes(Record):
@@ -37,60 +37,36 @@ def chosen_precision(seconds: dict[Precision, float]) -> Precision:
     return "bfloat16" if seconds["bfloat16"] <= GAIN * seconds["float32"] else "float32"
 
 
-def chosen_layout(seconds: dict[Layout, float]) -> Layout:
-    """The first, unless the other takes more steps a second by a tenth, all of its workers together."""
-    usual, other = seconds
-    return other if seconds[other] / other.workers <= GAIN * seconds[usual] / usual.workers else usual
-
-
 def precision_here(settings: Settings, stored: Precision, hardware: Hardware) -> Precision:
     """Of a study that was made: on a CPU its own, on a GPU what that computes natively, unless one was asked for."""
     return settings.precision or (stored if hardware.device == "cpu" else hardware.precision)
 
 
-def settle(
-    conditions: Conditions, backend: Backend, file: Path, log: Callable[[str], None], *, any_precision: bool
-) -> tuple[Conditions, Layout]:
-    """Choose precision, workers and threads by what was measured on this machine, now or before, where that is open.
+def with_precision(conditions: Conditions, backend: Backend, file: Path, log: Callable[[str], None]) -> Conditions:
+    """The conditions with the precision that is quicker on this CPU, by what was measured here, now or before.
 
-    Where it cannot be measured, the recipe's precision stays, and the layout is the usual one.
+    On a GPU, and where it cannot be measured, the recipe's precision stays.
 
     Args:
         conditions: of the trainings.
-        backend: where they will run; it is told to use the layout.
+        backend: where they will run.
         file: of the times that were measured here; what is measured now is added.
         log: is told what was found.
-        any_precision: whether the precision is open.
     """
-    layouts = backend.layouts
-    usual, found = layouts[0], dict[Layout, float]()
-    any_precision = any_precision and backend.hardware().device == "cpu"
-    if any_precision and (times := _measured(conditions, backend, file, usual, PRECISIONS)):
-        precision = chosen_precision(times)
-        shown = " and ".join(f"{1000 * times[p]:.0f} ms in {p}" for p in PRECISIONS)
-        log(f"a step takes {shown} on this processor ({_words(usual)}): trained in {precision} (--precision)")
-        recipe = conditions.recipe.model_copy(update={"precision": precision})
-        conditions = conditions.model_copy(update={"recipe": recipe})
-    layout = usual
-    if len(layouts) > 1:
-        precision = conditions.recipe.precision
-        measured = {one: _measured(conditions, backend, file, one, (precision,)) for one in layouts}
-        found = {one: times[precision] for one, times in measured.items() if times}
-    if len(found) > 1:
-        layout = chosen_layout(found)
-        shown = " and ".join(f"{one.workers / time:.3g} with {_words(one)}" for one, time in found.items())
-        log(f"steps a second: {shown}: {_words(layout)} train (--workers, --threads)")
-    backend.use(layout)
-    return conditions, layout
+    if backend.hardware().device != "cpu" or not (times := _measured(conditions, backend, file)):
+        return conditions
+    precision = chosen_precision(times)
+    shown = " and ".join(f"{1000 * times[p]:.0f} ms in {p}" for p in PRECISIONS)
+    log(f"a step takes {shown} on this processor ({_words(backend.layout)}): trained in {precision} (--precision)")
+    recipe = conditions.recipe.model_copy(update={"precision": precision})
+    return conditions.model_copy(update={"recipe": recipe})
 
 
 def _words(layout: Layout) -> str:
     return f"{count(layout.workers, 'worker')} of {count(layout.threads, 'thread')}"
 
 
-def _measured(
-    conditions: Conditions, backend: Backend, file: Path, layout: Layout, precisions: tuple[Precision, ...]
-) -> dict[Precision, float]:
+def _measured(conditions: Conditions, backend: Backend, file: Path) -> dict[Precision, float]:
     """As it is kept, else as it is measured now; {} where neither can be."""
     recipe, dataset = conditions.recipe, conditions.dataset
     network = f"{recipe.arch}/{recipe.encoder}" if recipe.model is None else f"{recipe.arch} {recipe.model.digest[:12]}"
@@ -98,19 +74,19 @@ def _measured(
         f"{backend.hardware().processor}; torch {versions()['torch']}; {network} depth {recipe.encoder_depth}, "
         f"decoder {recipe.decoder_channels}, "
         f"{dataset.channels} channels, {count(len(dataset.classes), 'class')}, {recipe.size}² × {recipe.batch_size}, "
-        f"{recipe.augmentation}; {_words(layout)}"
+        f"{recipe.augmentation}; {_words(backend.layout)}"
     )
     kept = _kept(file).get(key, {})
-    if all(kept.get(p, 0.0) > 0 for p in precisions):
+    if all(kept.get(p, 0.0) > 0 for p in PRECISIONS):
         return kept
-    found = backend.step_seconds(conditions, precisions, layout)
+    found = backend.step_seconds(conditions, PRECISIONS)
     if found:
         with suppress(OSError):  # measured again the next time
             file.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(file) as part:
-                times = _kept(file)
-                times[key] = {**times.get(key, {}), **found}
-                part.write_text(StepTimes(seconds=times).model_dump_json(indent=1), encoding="utf-8")
+                part.write_text(
+                    StepTimes(seconds={**_kept(file), key: found}).model_dump_json(indent=1), encoding="utf-8"
+                )
     return found
 
 

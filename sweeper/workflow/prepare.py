@@ -31,7 +31,7 @@ from sweeper.space import default_space_name, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
-from sweeper.workflow.machine_choice import settle
+from sweeper.workflow.machine_choice import with_precision
 from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import declared_loss, with_own
 from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
@@ -114,21 +114,17 @@ def prepare(
         )
     else:
         recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
-    conditions, layout = settle(
-        Conditions(
-            dataset=dataset,
-            recipe=recipe,
-            seed=seed,
-            folds=folds,
-            rates=_rates(settings, old, space),
-            losses=own,
-            crop_pixels=_crop_pixels(dataset, recipe, old),
-        ),
-        backend,
-        step_times_file(settings.cache),
-        speaker.log,
-        any_precision=old is None and settings.precision is None,
+    conditions = Conditions(
+        dataset=dataset,
+        recipe=recipe,
+        seed=seed,
+        folds=folds,
+        rates=_rates(settings, old, space),
+        losses=own,
+        crop_pixels=_crop_pixels(dataset, recipe, old),
     )
+    if old is None and settings.precision is None:
+        conditions = with_precision(conditions, backend, step_times_file(settings.cache), speaker.log)
     if old is None:
         speaker.log(f"{hardware.name}: {describe(conditions.recipe)}")
     plan = studies.Plan(
@@ -147,8 +143,8 @@ def prepare(
         )
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     announce(plan.conditions, speaker.log)
+    machine = _machine(settings, hardware.device, backend.layout)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
-    machine = _machine(settings, hardware.device, layout)
     return Prepared(name, plan, old, executor, hardware.device == "cpu", machine, hold(Path(dataset.store)))
 
 

@@ -250,8 +250,7 @@ class Settings(Record):
     workers: int | None = _setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
     """Processes that train."""
     threads: int | None = _setting("Machine", auto=True, ge=1, le=MOST_WORKERS)
-    """Of each worker on a CPU. auto: one for each core; half the workers with twice the threads where that is measured
-    to be quicker."""
+    """Of each worker on a CPU. auto: its share of the cores."""
     executor: Literal["processes", "inline", "ray"] = _setting("Machine", "processes")
     """Where trainings run: worker processes, this process, or a Ray cluster."""
     ray_address: str | None = _setting("Machine", default="one on this machine")

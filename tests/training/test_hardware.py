@@ -9,7 +9,6 @@ import torch
 
 from sweeper.core.errors import UsageError
 from sweeper.doctor.machine import check_machine
-from sweeper.executors import processes
 from sweeper.training import hardware
 from sweeper.training.hardware import choose_gpu, probe
 
@@ -95,16 +94,6 @@ def test_what_is_computed_can_be_computed(precision: str) -> None:
 @pytest.mark.cuda
 def test_a_gpu_computes() -> None:
     assert probe("cuda").device == "cuda"
-
-
-def test_on_windows_the_driver_says_whether_there_may_be_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else eight processes would load CUDA, of which all but one are ended."""
-    monkeypatch.setattr(processes.sys, "platform", "win32")
-    monkeypatch.setenv("SYSTEMROOT", str(tmp_path))
-    assert not processes._may_have_gpu()
-    (tmp_path / "System32").mkdir()
-    (tmp_path / "System32" / "nvcuda.dll").touch()
-    assert processes._may_have_gpu()
 
 
 def test_a_worker_of_the_second_gpu_records_on_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Precision, workers and threads on a CPU follow from a measurement, which is kept for the machine and the study."""
+"""Precision on a CPU follows from a measurement, which is kept for the machine and the study."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import processor_name
 from sweeper.training.step_times import step_seconds
 from sweeper.workflow import machine_choice
-from sweeper.workflow.machine_choice import chosen_layout, chosen_precision, precision_here, settle
+from sweeper.workflow.machine_choice import chosen_precision, precision_here, with_precision
 from sweeper.workflow.options import as_before
 from sweeper.workflow.settings import Settings
 from tests.support.sweeping import Recorder, sweep_in
@@ -28,34 +28,26 @@ CPU = Hardware(device="cpu", devices=1, name="CPU", precision="bfloat16", proces
 INTEL: dict[Precision, float] = {"float32": 0.218, "bfloat16": 0.310}
 """avx512_bf16 and no AMX, one thread, 96² × 8."""
 AMD: dict[Precision, float] = {"float32": 0.322, "bfloat16": 0.179}
-TWO, ONE = Layout(2, 1), Layout(1, 2)
+TWO = Layout(2, 1)
 
 
 class Machine(InlineBackend):
     """One on which steps take what a test says; everything else is this process's."""
 
-    def __init__(
-        self, times: dict[Precision, float], layouts: tuple[Layout, ...] = (TWO,), faster: float = 1.0
-    ) -> None:
+    def __init__(self, times: dict[Precision, float]) -> None:
         super().__init__("cpu")
-        self.found, self._layouts, self.faster = CPU, layouts, faster
-        self.times, self.asked, self.used = times, list[tuple[Layout, tuple[Precision, ...]]](), list[Layout]()
+        self.found, self.times, self.asked = CPU, times, list[tuple[Precision, ...]]()
 
     def hardware(self) -> Hardware:
         return self.found
 
     @property
-    def layouts(self) -> tuple[Layout, ...]:
-        return self._layouts
+    def layout(self) -> Layout:
+        return TWO
 
-    def use(self, layout: Layout) -> None:
-        self.used.append(layout)
-
-    def step_seconds(
-        self, conditions: Conditions, precisions: Sequence[Precision], layout: Layout
-    ) -> dict[Precision, float]:
-        self.asked.append((layout, tuple(precisions)))
-        return {p: self.times[p] / (1 if layout == TWO else self.faster) for p in precisions} if self.times else {}
+    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+        self.asked.append(tuple(precisions))
+        return self.times
 
 
 @pytest.fixture
@@ -64,13 +56,12 @@ def conditions(tiny: Dataset) -> Conditions:
 
 
 def settled(
-    conditions: Conditions, machine: Machine, folder: Path, **more: Any
-) -> tuple[Precision, list[str], list[tuple[Layout, tuple[Precision, ...]]]]:
+    conditions: Conditions, machine: Machine, folder: Path
+) -> tuple[Precision, list[str], list[tuple[Precision, ...]]]:
     """Precision, what was said, and what was measured."""
     lines: list[str] = []
     machine.asked.clear()
-    found, layout = settle(conditions, machine, folder / "t.json", lines.append, any_precision=True, **more)
-    assert machine.used[-1] == layout
+    found = with_precision(conditions, machine, folder / "t.json", lines.append)
     return found.recipe.precision, lines, list(machine.asked)
 
 
@@ -95,7 +86,7 @@ def test_the_quicker_precision_is_taken_by_a_margin(
 def test_a_measurement_is_kept_for_the_machine_and_its_recipe(conditions: Conditions, tmp_path: Path) -> None:
     machine = Machine(INTEL)
     _, lines, asked = settled(conditions, machine, tmp_path)
-    assert asked == [(TWO, ("float32", "bfloat16"))]
+    assert asked == [("float32", "bfloat16")]
     machine.times = AMD  # a busy moment: the numbers of a second run shall be those of the first
     assert settled(conditions, machine, tmp_path) == ("float32", lines, [])
     larger = conditions.recipe.model_copy(update={"batch_size": 4})
@@ -126,28 +117,9 @@ def test_another_torch_is_measured_again(
 
 
 def test_what_cannot_be_measured_or_kept_ends_nothing(conditions: Conditions, tmp_path: Path) -> None:
-    machine = Machine({}, layouts=(TWO, ONE))
-    assert settled(conditions, machine, tmp_path)[:2] == ("bfloat16", [])  # as the processor's flags say
-    assert machine.used == [TWO]
+    assert settled(conditions, Machine({}), tmp_path)[:2] == ("bfloat16", [])  # as the processor's flags say
     (tmp_path / "t.json").mkdir()
     assert settled(conditions, Machine(INTEL), tmp_path)[0] == "float32"
-
-
-@pytest.mark.parametrize(("faster", "wanted"), [(2.5, ONE), (2.1, TWO), (1.2, TWO)])
-def test_fewer_workers_train_where_two_threads_share_a_core(
-    faster: float, wanted: Layout, conditions: Conditions, tmp_path: Path
-) -> None:
-    machine = Machine(AMD, layouts=(TWO, ONE), faster=faster)
-    _, (_, line), asked = settled(conditions, machine, tmp_path)
-    assert machine.used == [wanted]
-    assert asked == [(TWO, ("float32", "bfloat16")), (ONE, ("bfloat16",))]
-    assert "2 workers of 1 thread" in line and "1 worker of 2 threads" in line
-    assert settled(conditions, machine, tmp_path)[2] == []
-
-
-def test_half_as_many_workers_must_be_quicker_together() -> None:
-    assert chosen_layout({Layout(8, 2): 1.0, Layout(4, 4): 0.5}) == Layout(8, 2)
-    assert chosen_layout({Layout(8, 2): 1.0, Layout(4, 4): 0.4}) == Layout(4, 4)
 
 
 def test_the_study_keeps_its_precision_on_another_processor() -> None:
@@ -173,23 +145,11 @@ def test_worker_processes_measure_and_then_train(
     backend = ProcessBackend("cpu", None, 2, print)
     try:
         assert backend.hardware().processor == processor_name()
-        assert backend.layouts == (TWO, ONE)
-        found, layout = settle(conditions, backend, tmp_path / "t.json", print, any_precision=True)
-        kept = json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"]
-        assert len(kept) == 2 and layout in {TWO, ONE}
-        backend.use(ONE)
-        assert (backend.workers, backend.threads) == (1, 2)
-        assert backend.open(found, tmp_path / "checkpoints").workers == 1
-    finally:
-        backend.close()
-
-
-@pytest.mark.parametrize("given", [{"workers": 2}, {"threads": 1}])
-def test_what_is_given_is_not_measured(given: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    backend = ProcessBackend("cpu", given.get("workers"), 2, print, threads=given.get("threads"))
-    try:
-        assert backend.layouts == (TWO,)
+        assert backend.layout == TWO
+        found = with_precision(conditions, backend, tmp_path / "t.json", print)
+        (kept,) = json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"].values()
+        assert kept.keys() == {"float32", "bfloat16"}
+        assert backend.open(found, tmp_path / "checkpoints").workers == 2
     finally:
         backend.close()
 
