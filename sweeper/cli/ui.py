@@ -26,7 +26,7 @@ from sweeper.system.postgres import sqlalchemy_url
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def command(study: str | None, tracking_uri: str, port: int) -> None:
-    """Serve MLflow's user interface on the loopback address until Ctrl-C, and say where STUDY's table and charts are.
+    """Serve MLflow's user interface on the loopback address until Ctrl-C, and say where STUDY's table is.
 
     Without STUDY, those of the newest study. Where the store is a server, the addresses alone are printed.
     """
@@ -78,9 +78,8 @@ def _addresses(base: str, tracking_uri: str, study: str | None) -> str:
     if not known:
         return everything
     name = study or next(iter(known))
-    table, charts = view_place(known[name]), view_place(known[name], charts=True)
-    finalists = view_place(known[name], "finalists")
-    return f"  {name}: {base}/{table}\n  its charts: {base}/{charts}\n  its finalists: {base}/{finalists}\n{everything}"
+    table, finalists = view_place(known[name]), view_place(known[name], "finalists")
+    return f"  {name}: {base}/{table}\n  its finalists: {base}/{finalists}\n{everything}"
 
 
 def _server(tracking_uri: str) -> str:

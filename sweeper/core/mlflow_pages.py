@@ -19,10 +19,9 @@ def runs_place(experiment: str, run: str) -> str:
     return f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}?{_WORKFLOW}"
 
 
-def view_place(experiment: str, view: View = "sweep", *, charts: bool = False) -> str:
-    """A prepared view of a sweep, its table or its charts."""
-    mode = "&compareRunsMode=CHART" if charts else ""
-    return f"#/experiments/{quote(experiment, safe='')}/runs?viewStateShareKey={view}{mode}&{_WORKFLOW}"
+def view_place(experiment: str, view: View = "sweep") -> str:
+    """A prepared view of a sweep."""
+    return f"#/experiments/{quote(experiment, safe='')}/runs?viewStateShareKey={view}&{_WORKFLOW}"
 
 
 def experiments_place() -> str:

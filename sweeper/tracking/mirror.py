@@ -20,7 +20,7 @@ from sweeper.system.locks import sqlite_path
 from sweeper.system.same_file import SameFile
 from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
 from sweeper.tracking.runs import PAUSED, DesiredRun, Point
-from sweeper.tracking.values import DatasetUsed
+from sweeper.tracking.values import MARKER, DatasetUsed
 
 SWEEP = "sweep"
 """Name of the sweep's run here; those of trainings are `search/00012` and the like."""
@@ -194,14 +194,13 @@ class Mirror:
         The marker comes last in its point, which is whole where that is.
         """
         if has.steps is None:
-            known = wanted.marker in has.metrics
-            history = self.client.get_metric_history(has.run_id, wanted.marker) if known else []
+            history = self.client.get_metric_history(has.run_id, MARKER) if MARKER in has.metrics else []
             has.steps = {point.step for point in history}
         return [metric for point in wanted.points if point.step not in has.steps for metric in _metrics(point)]
 
 
 def _input(used: DatasetUsed) -> DatasetInput:
-    entity = Dataset(used.name, used.digest, used.source_type, used.source, profile=used.profile)
+    entity = Dataset(used.name, used.digest, used.source_type, used.source)
     return DatasetInput(entity, [InputTag("mlflow.data.context", used.context)])
 
 

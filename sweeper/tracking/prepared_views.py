@@ -1,9 +1,9 @@
-"""The sweep's table and charts as MLflow is to open them: tags of the experiment, which its pages call shared views.
+"""The sweep's table as MLflow is to open it: tags of the experiment, which its pages call shared views.
 
 MLflow 3's table opens on the parent run alone, closed, without a metric. A view says which columns are shown, in which
-order and how wide, what the rows are sorted by, and which charts there are. It is read by MLflow's pages alone
-(`viewStateShareKey` in the address, see core/mlflow_pages.py); tests/tracking/test_prepared_views.py opens it in a
-browser. A column or chart of something that no run has is not shown.
+order and how wide, and what the rows are sorted by. It is read by MLflow's pages alone (`viewStateShareKey` in the
+address, see core/mlflow_pages.py); tests/tracking/test_prepared_views.py opens it in a browser. A column of something
+that no run has is not shown.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
 WIDTHS = {RUN_NAME: 150, CREATED: 105}
 SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
 """Coordinates that most people look for; others of the space follow."""
-SECTION = "sweep"
 
 
 def prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, str]:
     """Tags of the experiment, one per view.
 
     Args:
-        space: what is searched: a column and a chart for each coordinate.
-        metric: what is searched for: rows are sorted by it, and charts show it.
+        space: what is searched: a column for each coordinate.
+        metric: what is searched for: rows are sorted by it.
 
     Returns:
         Tag name → view as MLflow writes it itself: JSON, compressed by zlib, in base64.
@@ -66,48 +65,7 @@ def _view(coordinates: Sequence[str], score: str, *, order: str, filtered: str) 
         "selectedColumns": list(columns),
         "columnOrder": list(widths),
         "columnWidths": widths,
-        "runsHiddenMode": "SHOW_ALL",  # in the charts; MLflow's default draws the first ten
-        "compareRunSections": [_section()],
-        "compareRunCharts": _charts(coordinates, score, order),
-        "isAccordionReordered": True,  # else MLflow sorts ours behind its own sections
-    }
-
-
-def _charts(coordinates: Sequence[str], score: str, order: str) -> list[dict[str, Any]]:
-    """What people look for first; MLflow adds a chart for every other metric below."""
-    value = {"key": order, "type": "METRIC"}
-    across = [
-        _chart("PARALLEL", "families", selectedParams=["loss.family", "lr"], selectedMetrics=[order], showAllRuns=True)
-    ]
-    for name in ("lr", *(f"loss.{name}" for name in coordinates)):
-        axis = {"key": name, "type": "PARAM"}
-        across.append(_chart("SCATTER", name, xaxis=axis, yaxis=value, runsCountToCompare=200))
-    bars = _chart("BAR", "test", metricKey=f"test/{score}", displayName=f"test/{score}", runsCountToCompare=50)
-    curves = _chart("LINE", "curves", metricKey=f"val_part/{score}", displayName=f"val_part/{score} by step")
-    return [*across, bars, curves]
-
-
-def _section() -> dict[str, Any]:
-    return {
-        "uuid": SECTION,
-        "name": "The sweep",
-        "display": True,
-        "isReordered": True,
-        "deleted": False,
-        "isGenerated": False,
-        "columns": 2,
-        "cardHeight": 400,
-    }
-
-
-def _chart(kind: str, name: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "uuid": f"{SECTION}-{name}",
-        "metricSectionId": SECTION,
-        "deleted": False,
-        "isGenerated": False,
-        **fields,
+        "runsHiddenMode": "SHOW_ALL",  # in MLflow's charts, whose default draws the first ten
     }
 
 

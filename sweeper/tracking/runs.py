@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.tracking.values import MARKER, USED_FOR, DatasetUsed, Values
+from sweeper.tracking.values import USED_FOR, DatasetUsed, Values
 
 if TYPE_CHECKING:
     import optuna
@@ -48,8 +48,6 @@ class DesiredRun(NamedTuple):
     start: int
     status: str
     end: int
-    marker: str = MARKER
-    """A metric that every point has: MLflow has the points at whose steps it has this one."""
     points: tuple[Point, ...] = ()
     last: Point | None = None
     """Values that MLflow is to show, whatever it has."""

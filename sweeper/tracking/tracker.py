@@ -9,7 +9,6 @@ Experiment = study. Tags: `sweeper.kind` (sweep, trial, confirm, recheck, probe)
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter, deque
@@ -31,7 +30,7 @@ from sweeper.tracking.mirror import SWEEP, LostStoreError, Mirror
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.prepared_views import prepared_views
 from sweeper.tracking.runs import DesiredRun, Point, Training, name_of, run_of, trainings_of
-from sweeper.tracking.values import BEST, EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
+from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
 
 if TYPE_CHECKING:
     import optuna
@@ -129,7 +128,7 @@ class Tracker:
         """
         created = datetime.fromisoformat(plan.created).timestamp()
         trainings = trainings_of(study, created)
-        self._study, self._plan, self._values = study, plan, Values(plan.conditions, plan.profile)
+        self._study, self._plan, self._values = study, plan, Values(plan.conditions)
         self._command = mlflow_command(study.study_name, storage)
         recipe = {key: text for key, text in self._values.recipe().items() if key.split(".")[1] not in undecided}
         asked = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
@@ -141,9 +140,7 @@ class Tracker:
             start=int(created * 1000),
             status=status,
             end=int(max([created, *(training.ended for training in trainings)]) * 1000),
-            marker=BEST,
         )
-        self._best, self._ended = -math.inf, 0
         try:
             self.mirror.begin(study.study_name, self._sweep, plan.created)
         except SweeperError:
@@ -166,7 +163,7 @@ class Tracker:
 
     def decide(self, conditions: Conditions) -> None:
         """Take the recipe that a probe decided on; what the sweep's run lacks of it is written there."""
-        self._values = Values(conditions, self._plan.profile)
+        self._values = Values(conditions)
         self._change_sweep(params=self._values.recipe() | self._sweep.params)
 
     def describe(self, note: str) -> None:
@@ -241,18 +238,8 @@ class Tracker:
         self._woken.set()
 
     def _put_training(self, training: Training) -> None:
-        """Its run, and the search's course as a metric of the sweep's run; failed trials do not count there."""
-        result, name = training.result, name_of(training.result.spec)
-        run = run_of(training, self._values, self.mirror.parent_run_id)
+        name, run = name_of(training.result.spec), run_of(training, self._values, self.mirror.parent_run_id)
         self._put("run", name, partial(self.mirror.write, name, run))
-        if training.paused or result.spec.purpose != "search" or result.state == "failed":
-            return
-        self._ended += 1
-        if result.state == "complete" and result.value is not None:
-            self._best = max(self._best, result.value)
-        if math.isfinite(self._best):
-            point = Point({BEST: self._best}, self._ended, int(training.ended * 1000))
-            self._change_sweep(points=(*self._sweep.points, point))
 
     def _change_sweep(self, **changes: object) -> None:
         self._sweep = self._sweep._replace(**changes)  # type: ignore[arg-type]

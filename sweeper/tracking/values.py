@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from sweeper.core import metrics, own_metric
@@ -13,10 +12,8 @@ from sweeper.core.records import (
     Collapse,
     Conditions,
     Evaluation,
-    ImbalanceProfile,
     PartScores,
     Scores,
-    Task,
     TrialResult,
     TrialSpec,
 )
@@ -28,14 +25,10 @@ NOTE_LIMIT = 8000
 EXPERIMENT_NOTE_LIMIT = 5000
 """And an experiment's tag there."""
 TAG_LIMIT = 5000
-MOST_CLASSES = 24
-"""Lines for classes in the data set's panel."""
 USED_FOR = {"search": "search", "recheck": "recheck", "probe": "budget", "confirm": "confirmation"}
 """What a training uses the data set for, by its purpose."""
 MARKER = "lr"
 """A metric of every evaluation: MLflow has the evaluations at whose steps it has this one."""
-BEST = "search/best_so_far"
-"""Metric of the sweep's run: the best objective on validation; its step is the number of trials that have ended."""
 
 
 class DatasetUsed(Record):
@@ -45,8 +38,6 @@ class DatasetUsed(Record):
     digest: str
     source_type: str
     source: str
-    profile: str | None = None
-    """JSON; the panel shows each entry as a line."""
     context: str
     """What it was used for."""
 
@@ -65,23 +56,21 @@ def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
 class Values:
     """Names and numbers of one sweep's runs."""
 
-    def __init__(self, conditions: Conditions, profile: ImbalanceProfile | None = None) -> None:
-        """`profile` is that of the data set, for its panel."""
-        self.conditions, self._profile = conditions, profile
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
         self._classes = class_slugs(conditions.dataset.classes)
         binary = conditions.dataset.task == "binary"
         self._point = "threshold" if binary else "tau"
         self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
 
     def dataset(self, used_for: str) -> DatasetUsed:
-        """The data set with its profile, as MLflow's panel shows it."""
+        """The data set as MLflow's panel shows it."""
         dataset = self.conditions.dataset
         return DatasetUsed(
             name=dataset.name,
             digest=dataset.digest.removeprefix("sha256:")[:36],
             source_type="synthetic" if dataset.synthetic else "local",
             source=redact(dataset.source),
-            profile=None if self._profile is None else profile_text(self._profile, dataset.task),
             context=used_for,
         )
 
@@ -192,26 +181,6 @@ class Values:
             pairs = zip(self._classes, per_class, strict=True)
             values |= {f"{split}/{name}/{label}": value for label, value in pairs if value is not None}
         return values
-
-
-def profile_text(profile: ImbalanceProfile, task: Task) -> str:
-    """A profile as JSON of short texts, a line of MLflow's panel each: the rarest classes first."""
-    lines = {
-        "images": f"{profile.images:,}",
-        "labelled_pixels": f"{profile.labelled_pixels:,}",
-        "task": f"{task}, {len(profile.classes)} classes",
-        "imbalance": f"{profile.imbalance:,.3g} : 1" if profile.imbalance < 1000 else f"{profile.imbalance:,.0f} : 1",
-    }
-    if profile.pos_weight is not None:
-        lines["pos_weight_that_balances"] = number(profile.pos_weight)
-    if profile.empty_images:
-        lines["images_without_foreground"] = f"{profile.empty_images:,}"
-    if profile.ignored_share:
-        lines["pixels_without_a_label"] = f"{100 * profile.ignored_share:.3g} %"
-    for found in sorted(profile.classes, key=lambda c: c.pixel_share)[:MOST_CLASSES]:
-        share, images = f"{100 * found.pixel_share:.3g} % of pixels", f"in {100 * found.image_share:.3g} % of images"
-        lines[f"class {found.name}"] = f"{share}, {images}"
-    return json.dumps(lines, ensure_ascii=False)
 
 
 def version_text(versions: Mapping[str, str]) -> str:

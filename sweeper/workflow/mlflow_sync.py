@@ -78,9 +78,8 @@ def _places(sweep: SweepRecord) -> str:
     """Where MLflow shows the rest: the note's first line. Relative, as people reach one server by many names."""
     if sweep.experiment_id is None or sweep.parent_run_id is None:
         return ""
-    table, charts = view_place(sweep.experiment_id), view_place(sweep.experiment_id, charts=True)
-    finalists = view_place(sweep.experiment_id, "finalists")
-    return f"[All trainings]({table}) · [charts]({charts}) · [finalists]({finalists})\n\n"
+    table, finalists = view_place(sweep.experiment_id), view_place(sweep.experiment_id, "finalists")
+    return f"[All trainings]({table}) · [finalists]({finalists})\n\n"
 
 
 def sync_mlflow(storage_url: str, name: str, *, tracking_uri: str, out: Path, warn: Callable[[str], None]) -> Synced:

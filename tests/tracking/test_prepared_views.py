@@ -1,4 +1,4 @@
-"""The table and charts that a sweep prepares in MLflow: as tags, from the command line, and as a browser shows them."""
+"""The table that a sweep prepares in MLflow: as tags, from the command line, and as a browser shows them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def unpacked(tag: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
-def test_views_have_a_column_and_a_chart_for_each_coordinate_and_fit_into_a_tag(name: str) -> None:
+def test_views_have_a_column_for_each_coordinate_and_fit_into_a_tag(name: str) -> None:
     space = load_space(name)
     views = prepared_views(space)
     assert max(map(len, views.values())) < EXPERIMENT_TAG_LIMIT
@@ -57,8 +57,6 @@ def test_views_have_a_column_and_a_chart_for_each_coordinate_and_fit_into_a_tag(
     assert view["selectedColumns"][:4] == first
     free = {f"loss.{coordinate}" for family in space.families for coordinate in family.coordinates}
     assert {f"params.`{parameter}`" for parameter in free} <= set(view["selectedColumns"])
-    drawn = {chart["xaxis"]["key"] for chart in view["compareRunCharts"] if chart["type"] == "SCATTER"}
-    assert drawn == {"lr", *free}
     assert unpacked(views[f"{TAG}finalists"])["orderByKey"] == "metrics.`test/miou`"
 
 
@@ -68,8 +66,6 @@ def test_views_are_sorted_by_the_metric_that_is_searched_for() -> None:
     assert views[f"{TAG}finalists"]["orderByKey"] == "metrics.`test/value`"
     scores = ["metrics.`val/value`", "metrics.`test/value`", "metrics.`val/miou`", "metrics.`test/miou`"]
     assert views[f"{TAG}finalists"]["selectedColumns"][2:6] == scores
-    keys = {chart.get("metricKey") for chart in views[f"{TAG}finalists"]["compareRunCharts"]} - {None}
-    assert keys == {"test/value", "val_part/value"}
 
 
 def swept(uri: str, study: str) -> str:
@@ -92,7 +88,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]
     return uri, {**ids, "newer": swept(uri, "newer")}
 
 
-def test_the_command_names_the_table_and_charts_of_a_study_or_of_the_newest(
+def test_the_command_names_the_table_of_a_study_or_of_the_newest(
     store: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = store
@@ -103,7 +99,7 @@ def test_the_command_names_the_table_and_charts_of_a_study_or_of_the_newest(
         given = [*named, "--tracking-uri", uri, "--port", str(port)]
         shown = CliRunner().invoke(ui.command, given, catch_exceptions=False).output
         place = f"http://127.0.0.1:{port}/#/experiments/{ids[expected]}/runs?viewStateShareKey=sweep"
-        assert f"{expected}: {place}&" in shown and f"{place}&compareRunsMode=CHART" in shown
+        assert f"{expected}: {place}&" in shown
         assert f"ssh -N -L {port}:127.0.0.1:{port}" in shown
     with pytest.raises(UsageError, match="got 'newre', did you mean `newer`"):
         CliRunner().invoke(ui.command, ["newre", "--tracking-uri", uri], catch_exceptions=False)

@@ -23,7 +23,7 @@ from sweeper.tracking.mirror import SWEEP, Mirror
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.runs import DesiredRun, Training, name_of
 from sweeper.tracking.runs import run_of as desired_run
-from sweeper.tracking.values import BEST, Values
+from sweeper.tracking.values import Values
 from tests.support import builders
 from tests.support.marks import rest_slow
 from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits
@@ -125,9 +125,9 @@ class Tree:
     """A sweep and one trial that has ended, of which the trial is not written."""
 
     def __init__(self, line: Line, uri: str, study: str) -> None:
-        values = Values(builders.conditions(), builders.profile())
+        values = Values(builders.conditions())
         sweep = DesiredRun(
-            "sweep", {"sweeper.kind": SWEEP}, {}, values.dataset(SWEEP), start=0, status="RUNNING", end=0, marker=BEST
+            "sweep", {"sweeper.kind": SWEEP}, {}, values.dataset(SWEEP), start=0, status="RUNNING", end=0
         )
         self.mirror = Mirror(line, uri)  # type: ignore[arg-type]
         self.mirror.begin(study, sweep, mark="m")
@@ -261,8 +261,6 @@ def test_a_store_that_fails_now_and_then_has_everything_in_the_end(
     tracker.end_sweep("FINISHED", Summary("", {}, {"test/miou": 0.5}, tmp_path, {}))
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(8)}
     assert set(statuses(uri, tracker).values()) == {"FINISHED"}
-    history = MlflowClient(uri).get_metric_history(tracker.mirror.parent_run_id, BEST)
-    assert [point.step for point in history] == list(range(1, 9))
     sent = artifacts(uri, tracker)
     assert sent == {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*.md")}
 
