@@ -83,7 +83,7 @@ def _disk(cache: Path) -> Check:
 
 def _weights() -> Check:
     try:
-        from sweeper.training.model import imagenet_cached
+        from sweeper.training.pretrained import imagenet_cached
 
         have = [name for name in ("resnet18", "resnet34") if imagenet_cached(name)]
     except Exception as error:

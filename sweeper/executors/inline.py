@@ -38,12 +38,6 @@ class InlineBackend:
         """Probe this process's device."""
         return self._hardware
 
-    def has_weights(self, encoder: str) -> bool:
-        """Look into the local cache."""
-        from sweeper.training.model import imagenet_cached
-
-        return imagenet_cached(encoder)
-
     @property
     def layout(self) -> Layout:
         """This process alone."""

@@ -20,7 +20,7 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.core.text import count
 from sweeper.executors.protocol import stage_of
-from sweeper.executors.start_process import WorkerDiedError, begin_loading
+from sweeper.executors.start_process import begin_loading
 from sweeper.executors.watchdog import Watchdog
 from sweeper.executors.worker_process import Setup, WorkerProcess
 from sweeper.system.cores import threads_asked
@@ -59,38 +59,14 @@ class ProcessBackend:
 
     @cached_property
     def _hardware(self) -> Hardware:
-        hardware = self._first("hardware")
+        self._workers = self._workers or [self._new()]
+        _, hardware = self._workers[0].expect("hardware")
         assert isinstance(hardware, Hardware)
         return hardware
 
     def hardware(self) -> Hardware:
         """Wait for the first worker's report."""
         return self._hardware
-
-    def has_weights(self, encoder: str) -> bool:
-        """Ask the first worker: the library that knows is heavy."""
-        self.hardware()
-        return bool(self._first("weights", encoder))
-
-    def _first(self, kind: str, *order: object) -> object:
-        """What the first worker answers before it is configured; another is started once, should it die."""
-        self._workers = self._workers or [self._new()]
-        for last in (False, True):
-            worker = self._workers[0]
-            try:
-                if order:
-                    worker.pipe.send((kind, *order))
-                return worker.expect(kind)[1]
-            except (WorkerDiedError, OSError):
-                if last:
-                    raise
-                reason = worker.reason()
-                worker.end()
-                self._log(f"{reason}; starting another")
-                self._workers[0] = self._new()
-                if order:
-                    self._workers[0].expect("hardware")
-        raise AssertionError
 
     @property
     def workers(self) -> int:

@@ -53,9 +53,6 @@ class Backend(Protocol):
             SweeperError: if no worker can be started, or the device is not there.
         """
 
-    def has_weights(self, encoder: str) -> bool:
-        """Whether ImageNet weights of the encoder lie in the local cache."""
-
     @property
     def layout(self) -> Layout:
         """How its trainings share the machine."""

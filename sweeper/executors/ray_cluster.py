@@ -127,10 +127,6 @@ class RayBackend:
         """Of the node that the first actor is placed on."""
         return self._hardware
 
-    def has_weights(self, encoder: str) -> bool:
-        """On the first actor's node."""
-        return bool(_ask(self._first.handle.has_weights.remote(encoder)))
-
     @property
     def layout(self) -> Layout:
         """As many actors as there is room for, unless a number was asked for."""

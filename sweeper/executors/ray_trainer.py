@@ -22,12 +22,6 @@ class Trainer:
 
         return probe(device)
 
-    def has_weights(self, encoder: str) -> bool:
-        """Whether the encoder's weights lie in this node's cache."""
-        from sweeper.training.model import imagenet_cached
-
-        return imagenet_cached(encoder)
-
     def step_seconds(
         self, conditions: Conditions, precisions: Sequence[Precision], threads: int
     ) -> dict[Precision, float]:

@@ -116,10 +116,6 @@ class SubprocessBackend:
         assert isinstance(found, Hardware)
         return found
 
-    def has_weights(self, encoder: str) -> bool:
-        """As there."""
-        return bool(self._remote.call("has_weights", encoder, seconds=START_SECONDS))
-
     @property
     def layout(self) -> Layout:
         """As there."""

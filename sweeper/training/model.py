@@ -229,18 +229,6 @@ def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task
         bias.copy_(torch.as_tensor(np.asarray(prior), dtype=bias.dtype))
 
 
-def imagenet_cached(encoder: str) -> bool:
-    """Whether the library's ImageNet weights of this encoder lie in the local cache; looks, never downloads."""
-    import segmentation_models_pytorch as smp
-    from huggingface_hub import try_to_load_from_cache
-
-    known = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}).get("imagenet", {})
-    if "repo_id" not in known:
-        return False
-    names = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(known["repo_id"], name), str) for name in names)
-
-
 class WeightAverage:
     """Exponential moving average of weights and BatchNorm statistics, so that rungs are comparable.
 

@@ -1,7 +1,7 @@
 """A worker process: trains what it is told and reports each rung, over one pipe, until the parent is gone.
 
-Parent → worker: ("weights", encoder), answered by ("weights", bool); ("time", Conditions, precisions, threads),
-answered by ("time", seconds of a step in each); ("configure", Conditions, device, threads, folder of the checkpoints);
+Parent → worker: ("time", Conditions, precisions, threads), answered by ("time", seconds of a step in each);
+("configure", Conditions, device, threads, folder of the checkpoints);
 then any number of `Job`s, one at a time. Closing the pipe ends it.
 
 Worker → parent: ("hardware", Hardware) once; ("ready", None) when configured; an answer to each job (core/events.py). A
@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 
@@ -31,7 +30,7 @@ from sweeper.training.compiled_network import compile_first, leave_no_traces
 from sweeper.training.failure_causes import explain, not_its_own
 from sweeper.training.hardware import choose_gpu, probe, settle_numerics, settle_process
 from sweeper.training.job import Trainings, worker_context
-from sweeper.training.model import build_model, imagenet_cached, outputs_of, require_answer
+from sweeper.training.model import build_model, outputs_of, require_answer
 from sweeper.training.own_model import check_own
 from sweeper.training.step_times import step_seconds
 
@@ -63,9 +62,8 @@ def serve(pipe: Connection, device: str) -> None:
     _die_with_parent()
     try:
         pipe.send(("hardware", probe(device)))
-        answers: dict[str, Callable[..., object]] = {"weights": imagenet_cached, "time": step_seconds}
-        while (order := pipe.recv())[0] in answers:
-            pipe.send((order[0], answers[order[0]](*order[1:])))
+        while (order := pipe.recv())[0] == "time":
+            pipe.send(("time", step_seconds(*order[1:])))
         _, conditions, place, threads, checkpoints = order
         settle_process(threads)
         settle_numerics(conditions.recipe.deterministic)

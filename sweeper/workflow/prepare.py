@@ -30,6 +30,7 @@ from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
 from sweeper.space import default_space_name, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
+from sweeper.training.pretrained import imagenet_cached
 from sweeper.version import versions
 from sweeper.workflow.machine_choice import with_precision
 from sweeper.workflow.options import MACHINE
@@ -109,7 +110,7 @@ def prepare(
             dataset,
             hardware,
             training_images=len(split.train),
-            has_weights=backend.has_weights,
+            has_weights=imagenet_cached,
             log=speaker.log,
         )
     else:

@@ -278,15 +278,13 @@ def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
 # --- Real faults in real processes ---
 
 
-@pytest.mark.parametrize("serve", [faulty.dies_at_first, faulty.dies_when_configured])
-def test_a_worker_that_dies_while_starting_is_started_once_more(
-    serve: object, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_that_dies_when_configured_is_started_once_more(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve", serve)
+    monkeypatch.setattr(worker_process, "_serve", faulty.dies_when_configured)
     monkeypatch.chdir(tmp_path)
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
-        assert not backend.has_weights("resnet18")
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         assert executor.free() == 2
         executor.submit(Job(spec(), 1))
@@ -383,7 +381,7 @@ def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_twice_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "_serve", faulty.never_starts)
     with (
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,

@@ -69,14 +69,8 @@ def serve(pipe: Connection, device: str) -> None:
     worker.serve(pipe, device)
 
 
-def dies_at_first(pipe: Connection, device: str) -> None:
-    """A worker of which the first one, by a file in the current folder, dies before it says anything."""
-    _die_once(Path("dead"))
-    worker.serve(pipe, device)
-
-
 def dies_when_configured(pipe: Connection, device: str) -> None:
-    """The same, once it was told what it is to train."""
+    """A worker of which the first one, by a file in the current folder, dies once it was told what it is to train."""
     own = worker.open_store
 
     def opened(name: str) -> PixelStore:

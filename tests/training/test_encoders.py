@@ -12,6 +12,7 @@ import torch
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Architecture, Recipe
 from sweeper.training.model import build_model
+from sweeper.training.pretrained import repository
 from tests.support.marks import rest_slow
 
 NEEDS_NUMBERS = ("mit_b",)
@@ -27,6 +28,12 @@ def build(encoder: str, *, arch: str = "unet", depth: int = 3, size: int = 96) -
     where = "cpu" if encoder.startswith(NEEDS_NUMBERS) else "meta"  # no memory, nothing computed
     with torch.device(where):
         return build_model(recipe, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0)
+
+
+def test_weights_are_looked_for_where_the_library_takes_them_from() -> None:
+    known = {name: one["pretrained_settings"].get("imagenet", {}) for name, one in smp.encoders.encoders.items()}
+    places = {name: settings["repo_id"] for name, settings in known.items() if "repo_id" in settings}
+    assert len(places) > 60 and all(repository(name) == place for name, place in places.items())
 
 
 @pytest.mark.slow
