@@ -30,6 +30,7 @@ from sweeper.study.training_list import Batch
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
+from sweeper.workflow.prepare import Speaker
 from sweeper.workflow.status import Heartbeat
 from sweeper.workflow.step_budget import find_budget
 
@@ -37,17 +38,8 @@ if TYPE_CHECKING:
     import optuna
 
 
-class Display(Observer, Protocol):
+class Display(Speaker, Observer, Protocol):
     """What shows the sweep to the person who waits for it."""
-
-    def log(self, text: str) -> None:
-        """One line for people."""
-
-    def warn(self, text: str) -> None:
-        """One line that they should not miss."""
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` images are done of a step called `what`: called after each, to be shown now and then."""
 
     def phase(self, name: str, done: int, total: int) -> None:
         """A phase (probe, search, recheck, confirm) of `total` trainings begins, `done` of which are there already.

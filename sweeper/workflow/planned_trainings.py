@@ -34,21 +34,18 @@ class There(NamedTuple):
     """What a study holds already."""
 
     trials: int
-    rechecks: int
     confirmations: int
     """Completed, with the plan's steps."""
     failed: int
     """Trainings of all phases that a run would train again."""
     interim: AnalysesTaken
-    held: int = 0
-    """Trials that it has or will have without being asked: failed ones and those that wait are among them."""
     learned: bool = True
     """False where the search learned nothing so far, so that nothing is to be confirmed."""
     settled: bool = False
     """Whether the search ends here, before its total."""
 
 
-NOTHING = There(0, 0, 0, 0, AnalysesTaken())
+NOTHING = There(0, 0, 0, AnalysesTaken())
 
 
 def there_of(study: optuna.Study, plan: studies.Plan, asked: Asked) -> There:
@@ -64,11 +61,9 @@ def there_of(study: optuna.Study, plan: studies.Plan, asked: Asked) -> There:
     without_gain = asked.settles and settled([r.spec.number for r in trials], values, floors, asked.rope)
     return There(
         trials=len(trials) - len(failed),
-        rechecks=len(complete["recheck"]),
         confirmations=sum(r.spec.steps == plan.conditions.recipe.confirm_steps for r in complete["confirm"]),
         failed=len(failed) + sum(len(extra[purpose]) - len(complete[purpose]) for purpose in extra),
         interim=analyses_taken(study.user_attrs),
-        held=studies.held(study),
         learned=learned,
         settled=without_gain or (strict and not learned),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -59,36 +59,19 @@ def run_sweep(
         InterruptedSweepError: if `stop` said so; the study can be resumed.
         ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
     """
-    try:
-        return _run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend, timer=timer)
-    finally:
-        if backend is not None:  # also where the request was refused
-            backend.close()
-
-
-def _run_sweep(
-    settings: Settings,
-    display: Display,
-    stop: Stop,
-    *,
-    clock: Clock,
-    cores: int,
-    backend: Backend | None,
-    timer: Callable[[], float],
-) -> Outcome:
-    """What is refused is refused here, before the study is opened; then `lead` runs it."""
     now, began = clock(), timer()
-    check_places(settings)
-    # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
-    storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display)
-    if storage is not None:
-        settings = resumed(settings, storage)
-    check_request(storage, settings)
-    backend = backend or make_backend(settings, cores, display.warn)
-    with (
-        closing(backend),
-        full_disk_explained(settings.study, written_places(settings), storage=settings.storage) as named,
-    ):
+    with ExitStack() as opened:
+        if backend is not None:  # closed also where the request is refused
+            opened.callback(backend.close)
+        check_places(settings)
+        # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
+        storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display)
+        if storage is not None:
+            settings = resumed(settings, storage)
+        check_request(storage, settings)
+        backend = backend or opened.enter_context(closing(make_backend(settings, cores, display.warn)))
+        places = written_places(settings)
+        named = opened.enter_context(full_disk_explained(settings.study, places, storage=settings.storage))
         tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
         prepared = prepare(settings, storage, backend, display, now)
         with prepared.held:

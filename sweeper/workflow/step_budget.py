@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
-from sweeper.core.records import Probed, TrialResult
-from sweeper.core.text import count
+from sweeper.core.records import Probed
 from sweeper.study.learning_check import FACTORS, learned, next_probes, skill, what_would_help
 from sweeper.study.timekeeper import PROBE_SHARE
 from sweeper.study.training_list import Batch
@@ -66,13 +64,9 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
     if learned(map(skill, here)):
         if steps == first:
             return Probed(first=first, steps=steps)
-        name, longer = (
-            max(here, key=skill).spec.family,
-            count(max(1, round(_estimate(stage, here, steps) / 60)), "minute"),
-        )
         sentence = (
-            f"no loss clearly beats a constant answer after {steps // 2} steps, {name} does after {steps}: searching "
-            f"at {steps} steps, which takes some {longer}"
+            f"no loss clearly beats a constant answer after {steps // 2} steps, {max(here, key=skill).spec.family} "
+            f"does after {steps}: searching at {steps} steps"
         )
         return Probed(first=first, steps=steps, sentence=sentence)
     best = max((r.value or 0.0 for r in here), default=0.0)
@@ -81,10 +75,3 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
         f"{best:.3f}), so that no search was begun. {what_would_help(here, plan.conditions)}"
     )
     return Probed(first=first, steps=steps, sentence=sentence, learned=False)
-
-
-def _estimate(stage: Stage, results: Sequence[TrialResult], steps: int) -> float:
-    """Seconds that search and confirmation will take, roughly: half of the trials' steps are trained."""
-    paces = [r.seconds / r.spec.steps for r in results if r.seconds > 0]
-    trained = stage.asked.trials / 2 + 16 + 2 * 4 * stage.asked.analyses[0].seeds
-    return trained * steps * (sum(paces) / len(paces) if paces else 0.0) / max(1, stage.executor.workers)
