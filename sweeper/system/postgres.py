@@ -100,25 +100,6 @@ def connect(url: str, name: str) -> psycopg.Connection:
     return connection
 
 
-def check_answers(url: str) -> None:
-    """Ask a server for one row, and leave it as it is.
-
-    Raises:
-        UsageError: if it does not answer.
-    """
-    require_driver()
-    import psycopg
-
-    try:
-        connection = connect(url, NAME)
-        try:
-            connection.execute("SELECT 1").fetchone()
-        finally:
-            connection.close()
-    except psycopg.Error as error:
-        raise server_error(url, error) from error
-
-
 def server_error(url: str, error: BaseException) -> UsageError:
     """What to tell people of a server that cannot be used."""
     text = cause(error)

@@ -9,33 +9,27 @@ from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlsplit
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.document import DatasetSummary, Document
-from sweeper.core.errors import MissingStudyError, UsageError
+from sweeper.core.errors import MissingStudyError
 from sweeper.core.paths import step_times_file
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
 from sweeper.core.text import at_a_time, time_text, to_one
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Backend
-from sweeper.system.postgres import check_answers, is_postgres
 from sweeper.workflow.forecast import Left, answers_text, measured_pace, seconds_left
 from sweeper.workflow.options import asked_of, given_options, resumed
 from sweeper.workflow.planned_trainings import NOTHING, Trainings, there_of, trainings_left
 from sweeper.workflow.prepare import Speaker, prepare
 from sweeper.workflow.recipe_choice import describe
-from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file
+from sweeper.workflow.request_checks import check_places, check_request, is_new_file
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
-
-
-MADE_BY_MLFLOW = {"sqlite", "mysql", "mssql"}
-"""Schemes of the databases whose tables MLflow makes when it opens them; PostgreSQL's are others."""
 
 
 class ImagesRow(Record):
@@ -93,7 +87,8 @@ def preview(
 ) -> PreviewDocument:
     """Read and check data, space, recipe and study, and measure how long a training step takes.
 
-    The images are decoded into a folder that goes with the answer.
+    The images are decoded into a folder that goes with the answer. MLflow is not asked: it makes its tables in every
+    database that it opens.
 
     Args:
         settings: what was asked for.
@@ -110,7 +105,6 @@ def preview(
     if storage is not None:
         settings = resumed(settings, storage)
     check_request(storage, settings)
-    _check_tracking(settings)
     with tempfile.TemporaryDirectory() as folder, closing(backend(settings)) as place:
         own = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would lie beside it
         with suppress(OSError):
@@ -118,7 +112,6 @@ def preview(
         prepared = prepare(own, storage, place, speaker, clock())
         with prepared.held:
             plan = prepared.plan
-            check_conditions(plan.conditions, on_cpu=prepared.on_cpu)
             there = NOTHING
             if prepared.old is not None and storage is not None:
                 options = studies.read_options(storage, prepared.name)
@@ -162,29 +155,6 @@ def _storage(settings: Settings) -> RDBStorage | None:
         if settings.resume:
             raise
         return None
-
-
-def _check_tracking(settings: Settings) -> None:
-    """Ask a server whether it answers.
-
-    MLflow makes its tables in every database that it opens. So PostgreSQL is asked without it, other databases are not
-    asked, and a file is checked with the places.
-
-    Raises:
-        UsageError: if it does not answer.
-    """
-    uri = settings.tracking_uri
-    if is_postgres(uri):
-        try:
-            check_answers(uri)
-        except UsageError as error:
-            from sweeper.tracking import no_store
-
-            raise no_store(uri, error) from error
-    elif urlsplit(uri).scheme.partition("+")[0] not in MADE_BY_MLFLOW:
-        from sweeper.tracking import connect
-
-        connect(uri)
 
 
 def preview_text(found: PreviewDocument) -> str:

@@ -66,8 +66,6 @@ class Prepared(NamedTuple):
     old: studies.Plan | None
     executor: Executor
     """Ready to train; closed with its backend."""
-    on_cpu: bool
-    """Whether the trainings use this machine's processors and memory."""
     machine: dict[str, Any]
     """How the machine is used, with what `auto` came to: what a resume takes."""
     held: Held
@@ -146,7 +144,7 @@ def prepare(
     announce(plan.conditions, speaker.log)
     machine = _machine(settings, hardware.device, backend.layout)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
-    return Prepared(name, plan, old, executor, hardware.device == "cpu", machine, hold(Path(dataset.store)))
+    return Prepared(name, plan, old, executor, machine, hold(Path(dataset.store)))
 
 
 def _crop_pixels(dataset: Dataset, recipe: Recipe, old: studies.Plan | None) -> tuple[tuple[int, ...], ...] | None:

@@ -15,15 +15,12 @@ from sweeper import storage as studies
 from sweeper.core.encoders import ENCODERS, OTHERS
 from sweeper.core.errors import RequestError, StudyError, UsageError
 from sweeper.core.own_code import find_code
-from sweeper.core.recipe import Recipe
-from sweeper.core.records import Conditions
 from sweeper.core.redact import shown_address
 from sweeper.core.text import suggestion
 from sweeper.data.cache import NOTES
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
 from sweeper.system.locks import sqlite_file, sqlite_path, sqlite_uri
-from sweeper.system.memory import available_memory, shown_memory
 from sweeper.system.postgres import same_database
 from sweeper.workflow.own_losses import declared_loss
 from sweeper.workflow.recipe_choice import metric_code
@@ -34,11 +31,6 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 16
 """So much of a file that is no database is told."""
-BATCH_BYTES = 15
-"""Of one pixel of a batch with three channels, as bytes and as float32: the least that any training holds."""
-CPU_BYTES = 500
-"""Of one pixel of a batch while a network trains on a CPU: the default one (ResNet-18 at depth 3, bfloat16) took 770 on
-crops of 512²."""
 
 
 def check_request(storage: RDBStorage | None, settings: Settings) -> None:
@@ -94,7 +86,7 @@ def _check_encoder(name: str | None) -> None:
 
 
 def check_places(settings: Settings) -> None:
-    """Refuse files and folders that cannot be written, and what no disk or memory here can hold.
+    """Refuse files and folders that cannot be written, and what no disk here can hold.
 
     Nothing is made: what is missing must be such that its nearest parent lets it be made.
 
@@ -108,27 +100,11 @@ def check_places(settings: Settings) -> None:
         *_shared_problems(settings.cache),
         *_database_problems("--storage", settings.storage),
         *_database_problems("--tracking-uri", settings.tracking_uri),
-        *_memory_problems(settings.size, settings.batch_size, on_cpu=settings.device == "cpu"),
     ]
     if problems:
         raise RequestError("this run", problems)
     for what, place in written_places(settings).items():
         check_room(what, place)
-
-
-def check_conditions(conditions: Conditions, *, on_cpu: bool) -> None:
-    """Refuse what the memory of this machine cannot hold, now that data and recipe are known.
-
-    Args:
-        conditions: of the trainings.
-        on_cpu: whether the trainings use this machine's memory.
-
-    Raises:
-        RequestError: with what is needed, what there is, and what to change.
-    """
-    recipe = conditions.recipe
-    if problems := [*_memory_problems(recipe.size, recipe.batch_size, on_cpu=on_cpu)]:
-        raise RequestError("this run", problems)
 
 
 def written_places(settings: Settings) -> dict[str, Path]:
@@ -235,17 +211,3 @@ def _is_database(path: Path) -> bool:
     except sqlite3.Error as error:
         return error.sqlite_errorname != "SQLITE_NOTADB"  # what else is wrong is told where it is opened
     return True
-
-
-def _memory_problems(size: int | None, batch_size: int | None, *, on_cpu: bool) -> Iterator[str]:
-    """A lower bound: what passes may still be too much for the network. None = not given."""
-    free = available_memory()
-    if free is None:
-        return
-    side, crops = size or Recipe().size, batch_size or Recipe().batch_size
-    needed = side**2 * crops * (CPU_BYTES if on_cpu else BATCH_BYTES)
-    if needed > free:
-        yield (
-            f"a batch of {crops} crops of {side}² pixels must fit into the memory: it takes at least "
-            f"{shown_memory(needed)}, got {shown_memory(free)} free; choose a smaller --size or --batch-size"
-        )

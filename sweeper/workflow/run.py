@@ -19,7 +19,7 @@ from sweeper.workflow.lead import Session, lead
 from sweeper.workflow.options import given_options, resumed
 from sweeper.workflow.phases import Display, Stop
 from sweeper.workflow.prepare import Prepared, prepare
-from sweeper.workflow.request_checks import check_conditions, check_places, check_request, is_new_file, written_places
+from sweeper.workflow.request_checks import check_places, check_request, is_new_file, written_places
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def run_sweep(
         tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
         prepared = prepare(settings, storage, backend, display, now)
         with prepared.held:
-            check_conditions(prepared.plan.conditions, on_cpu=prepared.on_cpu)
             storage = storage or _opened(settings, display)
             tracker = tracker or _tracker(settings, display, stop)
             stop.defer()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -49,8 +48,6 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
         (["--storage", "sqlite:///fifo"], ["SQLite file"]),
         (["--tracking-uri", "sqlite:///file"], ["--tracking-uri sqlite:///file"]),
         (["--storage", "mysql://host/db"], ["sqlite:///FILE"]),
-        (["--size", "65536"], ["65536²", "GiB free"]),
-        (["--batch-size", "65536", "--size", "4096"], ["65536 crops", "GiB free"]),
         (["--out", "file/a", "--cache", "file/b", "--storage", "sqlite:///fifo"], ["3 problems", "file/a", "file/b"]),
     ],
 )
@@ -72,19 +69,6 @@ def test_a_dry_run_refuses_what_the_run_refuses(
         said.append(re.split(r"got|/tmp\w+'", err)[0])
     assert said[0] == said[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "file"]
-
-
-def test_a_dry_run_asks_the_tracking_server(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        for dry in ([], ["--dry-run"]):
-            status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
-            assert status == 2 and address in err and "Start the server" in err
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_makes_no_tables_of_optuna_in_a_database_of_other_things(
@@ -116,18 +100,6 @@ def test_a_dry_run_makes_no_tables_of_mlflow(
     assert list(tmp_path.iterdir()) == []
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
-
-
-def test_a_dry_run_asks_a_tracking_database_in_the_words_of_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    address, said = "postgresql://user:hunter2@127.0.0.1:1/db", []
-    for dry in ([], ["--dry-run"]):
-        status, _, err = call(capsys, monkeypatch, "--tracking-uri", address, *dry)
-        assert status == 2 and "PostgreSQL database that answers" in err and "hunter2" not in err
-        said.append(err)
-    assert said[0] == said[1]
 
 
 @pytest.mark.slow
