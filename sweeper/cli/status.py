@@ -25,7 +25,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     not opened.
     """
     from sweeper.core.errors import UsageError
-    from sweeper.workflow.status import StatusDocument, StatusRow, diagnose, read_life, status_file, status_folder
+    from sweeper.workflow.status import StatusDocument, diagnose, read_life, status_file, status_folder
 
     folder = status_folder(storage)
     files = sorted(folder.glob("*.json")) if study is None else [status_file(storage, study)]
@@ -35,32 +35,21 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         raise UsageError(
             f"nothing is known {asked} in {folder}: no sweep wrote its status there; name the --storage of the run"
         )
-    found = [diagnose(life, time.time(), storage) for life in lives]
-    bad = any(one.problems for one in found)
+    found = tuple(diagnose(life, time.time(), storage) for life in lives)
+    bad = not all(one.ok for one in found)
     if as_json:
-        rows = tuple(
-            StatusRow(
-                **dict(one.life),
-                ok=not one.problems,
-                problems=tuple(one.problems),
-                silent_seconds=one.silent_seconds,
-                stalled_seconds=one.stalled_seconds,
-            )
-            for one in found
-        )
-        click.echo(json.dumps(StatusDocument(ok=not bad, studies=rows).document, indent=2))
+        click.echo(json.dumps(StatusDocument(ok=not bad, studies=found).document, indent=2))
         return int(bad)
     for one in found:
-        life = one.life
-        where = f"{life.phase} {life.done}/{life.total}" if life.total else life.phase or "no training yet"
+        where = f"{one.phase} {one.done}/{one.total}" if one.total else one.phase or "no training yet"
         mark = "PROBLEM" if one.problems else "silent " if one.quiet else "ok     "
         quiet = f", no sign of life for {one.silent_seconds:.0f} s" if one.quiet else ""
         click.echo(
-            f"{mark}  {life.study}: {life.state}, {where}, last progress "
-            f"{one.stalled_seconds:.0f} s ago{quiet} (process {life.pid} on {life.host})"
+            f"{mark}  {one.study}: {one.state}, {where}, last progress "
+            f"{one.stalled_seconds:.0f} s ago{quiet} (process {one.pid} on {one.host})"
         )
-        if life.answer and life.state != "finished":
-            click.echo(f"         so far: {life.answer}")
+        if one.answer and one.state != "finished":
+            click.echo(f"         so far: {one.answer}")
         for problem in one.problems:
             click.echo(f"         → {problem}")
     return int(bad)

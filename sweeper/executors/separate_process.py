@@ -35,13 +35,19 @@ Make = Callable[[Callable[[str], None]], Backend]
 """Makes the backend, given who is told of workers that died. Called in the process of its own: it can be pickled."""
 
 
-class _Remote:
-    """Calls of a backend, and of the executor that it is opened to, in another process.
+class SubprocessBackend:
+    """A backend in another process, and the executor that it is opened to.
 
     Once that process has ended, or did not answer in time, every call but `close` raises.
     """
 
     def __init__(self, make: Make, log: Callable[[str], None]) -> None:
+        """Start the process, and make the backend there.
+
+        Raises:
+            UsageError, SweeperError: as `make`.
+            ExecutorError: if the process ends, or does not answer in time.
+        """
         self._log = log
         self._gone: str | None = None
         self._process = Launched(_serve, (make,), "spawn")
@@ -51,15 +57,55 @@ class _Remote:
             self._process.end()
             raise
 
+    def hardware(self) -> Hardware:
+        """As there."""
+        found = self._call("hardware", seconds=START_SECONDS)
+        assert isinstance(found, Hardware)
+        return found
+
+    @property
+    def layout(self) -> Layout:
+        """As there."""
+        found: Layout = self._call("layout")
+        return found
+
+    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+        """As there."""
+        found: dict[Precision, float] = self._call("step_seconds", conditions, precisions, seconds=START_SECONDS)
+        return found
+
+    def open(self, conditions: Conditions, checkpoints: Path) -> SubprocessBackend:
+        """As there; the process is the executor's from then on."""
+        self._call("open", conditions, checkpoints, seconds=START_SECONDS + compile_seconds(conditions))
+        return self
+
+    @property
+    def workers(self) -> int:
+        """As there."""
+        return int(self._call("workers"))
+
+    def free(self) -> int:
+        """As there."""
+        return int(self._call("free"))
+
+    def submit(self, job: Job) -> None:
+        """As there."""
+        self._call("submit", job)
+
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        """As there."""
+        answers: list[Answer] = self._call("poll", timeout_seconds, seconds=timeout_seconds + CALL_SECONDS)
+        return answers
+
     def close(self) -> None:
         """End everything there, then the process."""
         if self._gone is None:
             with suppress(SweeperError):
-                self.call("close", seconds=CLOSE_SECONDS)
+                self._call("close", seconds=CLOSE_SECONDS)
             self._gone = "closed"
         self._process.end()
 
-    def call(self, name: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
+    def _call(self, name: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
         """What `name` of the backend, or of the executor once it is opened, gives for these arguments.
 
         Raises:
@@ -96,76 +142,6 @@ class _Remote:
                 return found
             else:
                 raise {"usage": UsageError, "executor": ExecutorError, "other": SweeperError}[kind](found)
-
-
-class SubprocessBackend:
-    """A backend in another process."""
-
-    def __init__(self, make: Make, log: Callable[[str], None]) -> None:
-        """Start the process, and make the backend there.
-
-        Raises:
-            UsageError, SweeperError: as `make`.
-            ExecutorError: if the process ends, or does not answer in time.
-        """
-        self._remote = _Remote(make, log)
-
-    def hardware(self) -> Hardware:
-        """As there."""
-        found = self._remote.call("hardware", seconds=START_SECONDS)
-        assert isinstance(found, Hardware)
-        return found
-
-    @property
-    def layout(self) -> Layout:
-        """As there."""
-        found: Layout = self._remote.call("layout")
-        return found
-
-    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        """As there."""
-        found: dict[Precision, float] = self._remote.call("step_seconds", conditions, precisions, seconds=START_SECONDS)
-        return found
-
-    def open(self, conditions: Conditions, checkpoints: Path) -> ApartExecutor:
-        """As there; the process is the executor's from then on."""
-        self._remote.call("open", conditions, checkpoints, seconds=START_SECONDS + compile_seconds(conditions))
-        return ApartExecutor(self._remote)
-
-    def close(self) -> None:
-        """End everything there, then the process."""
-        self._remote.close()
-
-
-class ApartExecutor:
-    """Hands every call on to the executor in another process."""
-
-    def __init__(self, remote: _Remote) -> None:
-        """Made by `SubprocessBackend.open`."""
-        self._remote = remote
-
-    @property
-    def workers(self) -> int:
-        """As there."""
-        return int(self._remote.call("workers"))
-
-    def free(self) -> int:
-        """As there."""
-        return int(self._remote.call("free"))
-
-    def submit(self, job: Job) -> None:
-        """As there."""
-        self._remote.call("submit", job)
-
-    def poll(self, timeout_seconds: float) -> list[Answer]:
-        """As there."""
-        seconds = timeout_seconds + CALL_SECONDS
-        answers: list[Answer] = self._remote.call("poll", timeout_seconds, seconds=seconds)
-        return answers
-
-    def close(self) -> None:
-        """End everything there, then the process."""
-        self._remote.close()
 
 
 def _serve(pipe: Connection, make: Make) -> None:

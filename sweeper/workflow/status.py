@@ -151,23 +151,6 @@ class Heartbeat:
                 part.write_text(json.dumps(self._life.model_dump(mode="json"), ensure_ascii=False), "utf-8")
 
 
-class Diagnosis(Record):
-    """What a status file tells."""
-
-    life: Life
-    problems: tuple[str, ...]
-    """Sentences; () = all is well."""
-    silent_seconds: float
-    """Since it was written."""
-    stalled_seconds: float
-    """Since the last evaluation or result."""
-
-    @property
-    def quiet(self) -> bool:
-        """Whether it runs, and gives no sign of life just now."""
-        return self.life.state == "running" and self.silent_seconds > QUIET_SECONDS
-
-
 class StatusRow(Life):
     """How one sweep is doing."""
 
@@ -177,6 +160,11 @@ class StatusRow(Life):
     """Since its last sign of life."""
     stalled_seconds: float
     """Since its last progress."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it runs, and gives no sign of life just now."""
+        return self.state == "running" and self.silent_seconds > QUIET_SECONDS
 
 
 class StatusDocument(Document):
@@ -188,7 +176,7 @@ class StatusDocument(Document):
     studies: tuple[StatusRow, ...]
 
 
-def diagnose(life: Life, now: float, storage: str = STORAGE) -> Diagnosis:
+def diagnose(life: Life, now: float, storage: str = STORAGE) -> StatusRow:
     """Whether the sweep lives and gets on; `storage` is its study's.
 
     A process that is gone is seen on its own machine; from elsewhere its silence tells.
@@ -206,8 +194,12 @@ def diagnose(life: Life, now: float, storage: str = STORAGE) -> Diagnosis:
             problems.append(f"{life.dropped} workers in a row died or hung; the last: {life.last_reason}")
     elif life.state == "failed":
         problems.append(f"it ended with an error: {resume_command(life.study, storage)}")
-    return Diagnosis(
-        life=life, problems=tuple(problems), silent_seconds=silent, stalled_seconds=max(0.0, now - life.progress)
+    return StatusRow(
+        **dict(life),
+        ok=not problems,
+        problems=tuple(problems),
+        silent_seconds=silent,
+        stalled_seconds=max(0.0, now - life.progress),
     )
 
 
