@@ -20,9 +20,17 @@ from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
 from sweeper.core.text import at_a_time, time_text, to_one
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.executors.protocol import Backend
-from sweeper.workflow.forecast import Left, answers_text, measured_pace, seconds_left
+from sweeper.workflow.forecast import (
+    NOTHING,
+    SecondsLeft,
+    Trainings,
+    answers_text,
+    measured_pace,
+    seconds_left,
+    there_of,
+    trainings_left,
+)
 from sweeper.workflow.options import asked_of, given_options, resumed
-from sweeper.workflow.planned_trainings import NOTHING, Trainings, there_of, trainings_left
 from sweeper.workflow.prepare import Speaker, prepare
 from sweeper.workflow.recipe_choice import describe
 from sweeper.workflow.request_checks import check_places, check_request, is_new_file
@@ -38,16 +46,6 @@ class ImagesRow(Record):
     train: int
     val: int
     test: int
-
-
-class SecondsRow(Record):
-    """How long the sweep takes."""
-
-    least: float
-    first_answer: float
-    """Until the first tested answer, at most."""
-    most: float
-    """Until the last, at most."""
 
 
 class PreviewDocument(Document):
@@ -72,7 +70,7 @@ class PreviewDocument(Document):
     """Trials that a resume finds."""
     trainings: dict[str, Trainings]
     """What is still to be trained, by phase: search, recheck, confirm."""
-    seconds: SecondsRow | None
+    seconds: SecondsLeft | None
     seconds_per_step: float | None
     """Of a training, evaluations included; null where nothing was measured."""
     workers: int
@@ -125,7 +123,6 @@ def preview(
             pace = measured_pace(prepared.executor, plan, speaker.warn) if trainings else None
     conditions = plan.conditions
     split = split_of(conditions, conditions.seed)
-    left = None if pace is None else seconds_left(trainings, pace, workers)
     return PreviewDocument(
         dataset=DatasetSummary.of(conditions.dataset),
         images=ImagesRow(train=len(split.train), val=len(split.val), test=len(scored_images(conditions))),
@@ -139,7 +136,7 @@ def preview(
         analyses=asked.analyses,
         trials_done=there.trials,
         trainings=trainings,
-        seconds=left and SecondsRow(least=left.least, first_answer=left.first, most=left.most),
+        seconds=None if pace is None else seconds_left(trainings, pace, workers),
         seconds_per_step=pace,
         workers=workers,
     )
@@ -189,8 +186,8 @@ def preview_text(found: PreviewDocument) -> str:
     pace, left = found.seconds_per_step, found.seconds
     if left is not None and pace is not None:
         lines.append(
-            f"time: {answers_text(Left(left.least, left.first_answer, left.most))}; a step takes {time_text(pace)} "
-            f"here, evaluations included, and {at_a_time(found.workers)}"
+            f"time: {answers_text(left)}; a step takes {time_text(pace)} here, evaluations included, and "
+            f"{at_a_time(found.workers)}"
         )
     measured = "a few steps were trained to measure their time" if pace is not None else "nothing was trained"
     return "\n".join([*lines, f"{measured}; nothing was written"])

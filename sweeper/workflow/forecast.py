@@ -1,20 +1,28 @@
-"""How long a sweep still takes: the trainings that are to come, at the pace that was measured."""
+"""How long a sweep still takes: the trainings that a study has before it, at the pace that was measured."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
+from sweeper.core.base import Record
 from sweeper.core.events import Dropped, Evaluated, Job, Lost, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import TrialResult
 from sweeper.core.text import at_a_time, count, listed, time_range, time_text
-from sweeper.study.learning_check import probes
+from sweeper.space import floor_of
+from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
+from sweeper.study.finalist import BASELINE, LEADERS
+from sweeper.study.learning_check import nothing_learned, probes
+from sweeper.study.learning_rates import is_one_rate
+from sweeper.study.search_end import PATIENCE, settled
+from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
-from sweeper.workflow.planned_trainings import Trainings
+from sweeper.workflow.options import Asked
 
 if TYPE_CHECKING:
+    import optuna
+
     from sweeper.executors.protocol import Executor
 
 SEARCH_SHARE = 0.525
@@ -22,26 +30,135 @@ SEARCH_SHARE = 0.525
 PHASES = ("probe", "search", "recheck", "confirm")
 MEASURED_STEPS, MEASURED_PART = 12, 20
 """Steps that are trained to measure their time: so many, or this part of a trial's, if that is more."""
-MEASURING_SECONDS = 120.0
 RECENT = 8
 """The pace is that of so many trainings, the last that were heard of."""
 
 Key = tuple[str, int]
 
 
-class Left(NamedTuple):
-    """Seconds that a sweep still takes."""
+class Trainings(Record):
+    """How many trainings of one kind there will be, and of how many steps."""
+
+    least: int
+    most: int
+    first: int
+    """How many come before the first tested answer, at most."""
+    steps: int
+    """Of each."""
+
+
+class There(NamedTuple):
+    """What a study holds already."""
+
+    trials: int
+    confirmations: int
+    """Completed, with the plan's steps."""
+    failed: int
+    """Trainings of all phases that a run would train again."""
+    interim: AnalysesTaken
+    learned: bool = True
+    """False where the search learned nothing so far, so that nothing is to be confirmed."""
+    settled: bool = False
+    """Whether the search ends here, before its total."""
+
+
+NOTHING = There(0, 0, 0, AnalysesTaken())
+
+
+def there_of(study: optuna.Study, plan: studies.Plan, asked: Asked) -> There:
+    """What a study holds of what is asked of it."""
+    failed = studies.failed_trials(study)
+    extra = {purpose: studies.extra_results(study, purpose) for purpose in ("recheck", "confirm")}
+    complete = {purpose: [r for r in results if r.state == "complete"] for purpose, results in extra.items()}
+    trials = studies.search_results(study)
+    values = {r.spec.number: r.value for r in trials if r.state == "complete"}
+    floors = len(plan.space.families) * floor_of(plan.space, asked.trials)
+    strict = asked.budget != "given"
+    learned = not nothing_learned(trials, studies.extra_results(study, "probe"), strict=strict)
+    without_gain = asked.settles and settled([r.spec.number for r in trials], values, floors, asked.rope)
+    return There(
+        trials=len(trials) - len(failed),
+        confirmations=sum(r.spec.steps == plan.conditions.recipe.confirm_steps for r in complete["confirm"]),
+        failed=len(failed) + sum(len(extra[purpose]) - len(complete[purpose]) for purpose in extra),
+        interim=analyses_taken(study.user_attrs),
+        learned=learned,
+        settled=without_gain or (strict and not learned),
+    )
+
+
+def _finished(plan: studies.Plan, asked: Asked, there: There) -> bool:
+    """Whether a run would train nothing: its search is complete, and learned nothing or was confirmed to the end."""
+    interim, analyses = there.interim, asked.analyses
+    searched = there.trials >= asked.trials or there.settled
+    if not searched or there.failed or interim.cut is not None:
+        return False
+    if not there.learned:
+        return True
+    if not interim.stored or (interim.planned, interim.until) != (analyses, asked.until):
+        return False
+    last = interim.stored[-1]
+    ended = not (last.go_on and last.families) or last.found.seeds >= analyses[-1].seeds
+    return ended and interim.steps == plan.conditions.recipe.confirm_steps
+
+
+def trainings_left(plan: studies.Plan, asked: Asked, there: There) -> dict[str, Trainings]:
+    """The trainings that are still to come, by phase (search, recheck, confirm); none of a finished study.
+
+    Those that show whether a loss learns are not counted: nearly always it is one.
+
+    Args:
+        plan: the study's.
+        asked: what is asked of it.
+        there: what it holds.
+    """
+    if _finished(plan, asked, there):
+        return {}
+    trials, done, analyses = asked.trials, there.trials, asked.analyses
+    recipe, families = plan.conditions.recipe, [family.family for family in plan.space.families]
+    tried = min(len(families), trials)
+    leaders = min(LEADERS, tried)
+    finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
+    rotation = plan.conditions.folds or 1
+    floors = len(families) * floor_of(plan.space, trials) + PATIENCE
+    least = 0 if there.settled else min(trials, floors) if asked.settles else trials
+    to_search = 0 if there.settled else max(0, trials - done)
+    first, last = (analyses[end].seeds * rotation for end in (0, -1))
+    confirmed = 0 if to_search else there.confirmations  # what is still searched may bring other finalists
+
+    def phase(least: int, most: int, steps: int, first_answer: int | None = None) -> Trainings:
+        return Trainings(least=least, most=most, first=most if first_answer is None else first_answer, steps=steps)
+
+    found = {
+        "search": phase(max(0, least - done), to_search, recipe.steps),
+        "recheck": phase(0, 0 if is_one_rate(plan.space.lr) else finalists, recipe.steps),
+        "confirm": phase(
+            max(0, first * min(PURSUED, tried) - there.confirmations) if there.learned else 0,
+            max(0, last * finalists - confirmed),
+            recipe.confirm_steps,
+            max(0, first * finalists - confirmed),
+        ),
+    }
+    return {name: trainings for name, trainings in found.items() if trainings.most}
+
+
+class SecondsLeft(Record):
+    """How long a sweep still takes."""
 
     least: float
-    first: float
+    first_answer: float
     """Until the first tested answer, at most; it needs `least` at least."""
     most: float
-    """Until the last."""
+    """Until the last, at most."""
+
+    @classmethod
+    def of(cls, ends: Iterable[float]) -> SecondsLeft:
+        """Of the three in their order."""
+        return cls(**dict(zip(cls.model_fields, ends, strict=True)))
 
 
 def seconds_left(
     trainings: Mapping[str, Trainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
-) -> Left:
+) -> SecondsLeft:
     """Seconds that trainings and report still take.
 
     Args:
@@ -55,13 +172,13 @@ def seconds_left(
         share = SEARCH_SHARE if phase == "search" else 1.0
         for end, number in enumerate((each.least, each.first, each.most)):
             ends[end] += max(0.0, number * each.steps * share - (trained or {}).get(phase, 0))
-    return Left(*(steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends))
+    return SecondsLeft.of(steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends)
 
 
-def answers_text(left: Left) -> str:
+def answers_text(left: SecondsLeft) -> str:
     """When the first tested answer comes, and when the last, for people."""
-    last = "" if left.most <= left.first else f", last within {time_text(left.most)}"
-    return f"first tested answer in {time_range(left.least, left.first)}{last}"
+    last = "" if left.most <= left.first_answer else f", last within {time_text(left.most)}"
+    return f"first tested answer in {time_range(left.least, left.first_answer)}{last}"
 
 
 def plan_text(trainings: Mapping[str, Trainings]) -> str:
@@ -88,30 +205,22 @@ def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], 
         warn: is told why there is none.
 
     Returns:
-        The mean of the workers; None where a training failed or took too long.
+        The mean of the workers; None where a training failed.
     """
     steps = plan.conditions.recipe.steps
     short = min(steps, max(MEASURED_STEPS, steps // MEASURED_PART))
-    spec = probes(plan.space, plan.conditions, plan.imbalance, short)[0]
-    end = time.monotonic() + MEASURING_SECONDS
-    while not (free := executor.free()) and time.monotonic() < end:
-        executor.poll(0.1)
-    for number in range(free):
+    spec, workers = probes(plan.space, plan.conditions, plan.imbalance, short)[0], executor.free()
+    for number in range(workers):
         executor.submit(Job(spec.model_copy(update={"number": number}), until=short))
-    results: list[TrialResult] = []
-    while len(results) < free and time.monotonic() < end:
-        for told in executor.poll(0.1):
+    paces: list[float] = []
+    while len(paces) < workers:
+        for told in executor.poll(1.0):
             if isinstance(told, Lost) or told.result.state == "failed":
                 reason = told.reason if isinstance(told, Lost) else told.result.reason
                 warn(f"a training of {short} steps, to measure their time, failed: {reason}")
                 return None
-            results.append(told.result)
-    if not results:
-        warn(
-            f"a training of {short} steps took more than {MEASURING_SECONDS:.0f} s; how long a sweep takes is not known"
-        )
-        return None
-    return sum(_pace(result, steps) for result in results) / len(results)
+            paces.append(_pace(told.result, steps))
+    return sum(paces) / workers
 
 
 def _pace(result: TrialResult, steps: int) -> float:
@@ -147,20 +256,20 @@ class Forecast:
         self._paces: dict[Key, float] = {}
         self._phase = PHASES[0]
 
-    def left(self) -> Left | None:
+    def left(self) -> SecondsLeft | None:
         """Seconds that the sweep still takes; None while nothing was measured."""
         if (pace := self.pace) is None:
             return None
         to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
         left, limit = seconds_left(to_come, pace, self._workers(), self._trained), self._limit()
-        return left if limit is None else Left(*(min(seconds, limit) for seconds in left))
+        return left if limit is None else SecondsLeft.of(min(seconds, limit) for _, seconds in left)
 
     def text(self) -> str:
         """When the first tested answer comes, and when the last at the latest; empty while nothing was measured."""
         left = self.left()
         if left is None:
             return ""
-        if left.first <= REPORT_SECONDS:  # it is there
+        if left.first_answer <= REPORT_SECONDS:  # it is there
             return f"at most {time_text(left.most)} left in all"
         return answers_text(left)
 

@@ -31,11 +31,10 @@ from sweeper.system.whole_files import remove_left, written_whole
 from sweeper.version import versions
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.conclude import Outcome, card_so_far, report_study
-from sweeper.workflow.forecast import Forecast, plan_text
+from sweeper.workflow.forecast import Forecast, plan_text, there_of, trainings_left
 from sweeper.workflow.mlflow_sync import summary_for_mlflow
 from sweeper.workflow.options import Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, train_all
-from sweeper.workflow.planned_trainings import there_of, trainings_left
 from sweeper.workflow.prepare import Prepared
 from sweeper.workflow.settings import TRIALS, Settings
 from sweeper.workflow.status import REPORT, Heartbeat, status_file

@@ -17,8 +17,15 @@ from sweeper.report.facts import collect
 from sweeper.report.write import ReportPaths
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.conclude import Outcome
-from sweeper.workflow.forecast import SEARCH_SHARE, Forecast, measured_pace, plan_text, seconds_left
-from sweeper.workflow.planned_trainings import Trainings
+from sweeper.workflow.forecast import (
+    SEARCH_SHARE,
+    Forecast,
+    SecondsLeft,
+    Trainings,
+    measured_pace,
+    plan_text,
+    seconds_left,
+)
 from sweeper.workflow.settings import Settings, seed_range
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan
@@ -86,7 +93,10 @@ def test_a_time_limit_ends_a_forecast() -> None:
     forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
     one = builders.trial("dice", 0.6, 0)
     forecast.notify(Stored(one))
-    assert forecast.left() == (50.0, 50.0, 50.0) and forecast.text() == "first tested answer in about 50 s"
+    assert (
+        forecast.left() == SecondsLeft(least=50, first_answer=50, most=50)
+        and forecast.text() == "first tested answer in about 50 s"
+    )
 
 
 def test_one_training_runs_and_two_run_at_a_time() -> None:
@@ -112,7 +122,7 @@ def test_a_training_that_fails_while_it_is_measured_is_told() -> None:
 
 
 def test_nothing_to_train_takes_the_report_alone() -> None:
-    assert seconds_left({}, 0.1, 2) == (REPORT_SECONDS,) * 3
+    assert seconds_left({}, 0.1, 2) == SecondsLeft.of([REPORT_SECONDS] * 3)
 
 
 @pytest.mark.slow
