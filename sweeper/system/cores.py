@@ -28,38 +28,22 @@ def cpu_quota(system: Path = _SYSTEM, own: Path = _OWN) -> float | None:
     """Cores' worth of time that Linux's control groups allow, the least of this process's group and those above it.
 
     Args:
-        system: where the control groups are mounted, of version 1 or 2.
-        own: the file that says which are this process's.
+        system: where the control groups are mounted (version 2).
+        own: the file that says which is this process's.
 
     Returns:
         None where there is no limit, or none can be read.
     """
     found: list[float] = []
-    try:
-        lines = own.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        names = Path(path).parts[1:]
-        for mount in [system] if not controllers else [system / controllers, system / "cpu"]:
-            # In a container its own group may be mounted at the top, under a path that is told from outside.
-            for depth in range(len(names) + 1):
-                with suppress(OSError, ValueError, ZeroDivisionError):
-                    found += _quota_of(mount.joinpath(*names[:depth]), version=1 if controllers else 2)
+    with suppress(OSError, ValueError):
+        path = own.read_text(encoding="utf-8").partition("0::")[2]
+        names = Path(path.splitlines()[0]).parts[1:] if path else ()
+        # In a container its own group may be mounted at the top, under a path that is told from outside.
+        for depth in range(len(names) + 1):
+            with suppress(OSError, ValueError):
+                quota, period = system.joinpath(*names[:depth], "cpu.max").read_text(encoding="utf-8").split()
+                found += [] if quota == "max" else [int(quota) / int(period)]
     return min(found, default=None)
-
-
-def _quota_of(group: Path, version: int) -> list[float]:
-    if version == 2:
-        quota, period = (group / "cpu.max").read_text(encoding="utf-8").split()
-    else:
-        quota = (group / "cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
-        period = (group / "cpu.cfs_period_us").read_text(encoding="utf-8").strip()
-    return [] if quota in {"max", "-1"} else [int(quota) / int(period)]
 
 
 def processor_name(cpuinfo: Path = _PROCESSOR) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +15,9 @@ from sweeper.core.errors import RequestError, StudyError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.redact import shown_address
 from sweeper.core.text import suggestion
-from sweeper.data.cache import NOTES
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
-from sweeper.system.locks import sqlite_file, sqlite_path, sqlite_uri
+from sweeper.system.locks import sqlite_file, sqlite_path
 from sweeper.system.postgres import same_database
 from sweeper.workflow.own_losses import declared_loss
 from sweeper.workflow.recipe_choice import metric_code
@@ -28,9 +25,6 @@ from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
-
-HEAD_BYTES = 16
-"""So much of a file that is no database is told."""
 
 
 def check_request(storage: RDBStorage | None, settings: Settings) -> None:
@@ -97,7 +91,6 @@ def check_places(settings: Settings) -> None:
     problems = [
         *_folder_problems("--out", settings.out),
         *_folder_problems("--cache", settings.cache, locks=True),
-        *_shared_problems(settings.cache),
         *_database_problems("--storage", settings.storage),
         *_database_problems("--tracking-uri", settings.tracking_uri),
     ]
@@ -140,21 +133,6 @@ def _folder_problems(option: str, folder: Path, *, locks: bool = False) -> Itera
         yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
 
 
-def _shared_problems(cache: Path) -> Iterator[str]:
-    """Of a cache that another user made."""
-    for folder in (cache / ".locks", cache / NOTES):
-        try:
-            if folder.is_dir():
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
-        except OSError as error:
-            yield (
-                f"--cache {cache} must be writable with what is in it: {error}; its owner can share it with "
-                f"`chmod -R g+rwX {cache}` and a common group, or name another one"
-            )
-            return
-
-
 def _locks(descriptor: int) -> bool:
     """Whether the file system of an open file has flock; some network and cluster ones have not."""
     try:
@@ -181,11 +159,6 @@ def _database_problems(option: str, url: str) -> Iterator[str]:
                 return
             if not os.access(path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-            if not _is_database(path):
-                with path.open("rb") as file:  # of no database, so that no lock is lost
-                    head = file.read(HEAD_BYTES)
-                yield f"{where} must be a SQLite file, got a file that begins with {head!r}; name another one"
-                return
         there = next(one for one in path.absolute().parents if os.path.lexists(one))
         with tempfile.TemporaryFile(dir=there) as file:  # SQLite writes its log beside the file
             if not _locks(file.fileno()):
@@ -195,19 +168,3 @@ def _database_problems(option: str, url: str) -> Iterator[str]:
                 )
     except OSError as error:
         yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"
-
-
-def _is_database(path: Path) -> bool:
-    """Whether SQLite takes a file for its own; an empty one is to be a database.
-
-    SQLite itself is asked: a file that this process closes by itself loses the locks of all its connections to it
-    (POSIX), and another process could take the database for unused and delete its log.
-    """
-    if path.stat().st_size == 1:  # SQLite would write over it
-        return False
-    try:
-        with closing(sqlite3.connect(sqlite_uri(path, "rw"), uri=True, timeout=1)) as connection:
-            connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.Error as error:
-        return error.sqlite_errorname != "SQLITE_NOTADB"  # what else is wrong is told where it is opened
-    return True

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.cli.log_file import FileDisplay
-from sweeper.core.errors import DataError, RequestError
+from sweeper.core.errors import DataError, RequestError, UsageError
 from sweeper.core.regular_files import open_regular, read_regular
 from sweeper.data import load_dataset
 from sweeper.data.cache import entries, hold
@@ -171,14 +171,14 @@ def test_a_cache_of_another_user_alone_is_listed_and_told(shared: Path) -> None:
     def other() -> object:
         listed = [(entry.complete, entry.in_use) for entry in entries(cache)]
         try:
-            check_places(Settings(cache=cache, out=cache, storage=f"sqlite:///{cache}/a.db"))
-        except RequestError as error:
-            return [listed, error.problems]
+            load_dataset(str(shared / "data"), cache, lambda _: None)
+        except UsageError as error:
+            return [listed, str(error)]
         return listed
 
     found = as_nobody(other)
     assert isinstance(found, list) and found[0] == [[False, True]], found
-    assert any("--cache" in problem and "Permission denied" in problem for problem in found[1])
+    assert "Permission denied" in found[1] and str(cache) in found[1]
     shutil.rmtree(cache)
 
 

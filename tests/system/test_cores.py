@@ -38,14 +38,6 @@ def test_the_quota_of_a_control_group_and_of_those_above_it(
     assert cpu_quota(tmp_path / "fs", own) == quota
 
 
-@pytest.mark.parametrize(("text", "quota"), [("-1", None), ("200000", 2.0)])
-def test_the_quota_of_a_control_group_of_version_1(tmp_path: Path, text: str, quota: float | None) -> None:
-    own = tmp_path / "cgroup"
-    own.write_text("4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/\n")
-    group(tmp_path / "fs" / "cpu,cpuacct", cpu__cfs_quota_us=text, cpu__cfs_period_us="100000")
-    assert cpu_quota(tmp_path / "fs", own) == quota
-
-
 def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
     assert cpu_quota(tmp_path, tmp_path / "missing") is None
     assert available_cores() >= 1
