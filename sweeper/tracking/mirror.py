@@ -130,10 +130,11 @@ class Mirror:
         if lacked and name not in self.made:
             self.completed.add(name)
 
-    def send(self, run_id: str, folder: Path, path: Path) -> None:
-        """Send a file below `folder`, as it is now, to a run's artifacts."""
+    def send(self, folder: Path, path: Path) -> None:
+        """Send a file below `folder`, as it is now, to the artifacts of the sweep's run."""
         self._check_file()
-        self.client.log_artifact(run_id, str(path), Path("report", path.parent.relative_to(folder)).as_posix())
+        place = Path("report", path.parent.relative_to(folder)).as_posix()
+        self.client.log_artifact(self.parent_run_id, str(path), place)
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the experiment."""

@@ -61,8 +61,6 @@ class Summary(NamedTuple):
     """Metrics."""
     folder: Path
     """The report's files."""
-    finalists: Mapping[str, Path]
-    """Folders of files for runs of confirmations, by their ids: of each finalist the run of the first seed."""
 
 
 class Tracker:
@@ -198,9 +196,9 @@ class Tracker:
             self._change_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})
             self._change_sweep(last=Point(dict(summary.values), 0, now))
             self._put("tag", NOTE, partial(self.mirror.tag, NOTE, note[:EXPERIMENT_NOTE_LIMIT]))
-            for run_id, folder in {self.mirror.parent_run_id: summary.folder, **summary.finalists}.items():
-                for path in sorted(path for path in folder.resolve().rglob("*") if path.is_file()):
-                    self._put("file", f"{run_id} {path}", partial(self.mirror.send, run_id, folder.resolve(), path))
+            folder = summary.folder.resolve()
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                self._put("file", str(path), partial(self.mirror.send, folder, path))
         if self._sweep.status != status:
             self._change_sweep(status=status, end=now)
 

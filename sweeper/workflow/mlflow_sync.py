@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.mlflow_pages import view_place
-from sweeper.core.paths import slug
-from sweeper.core.records import Evidence, SweepRecord
+from sweeper.core.records import SweepRecord
 from sweeper.workflow.conclude import Outcome, report_study
 
 if TYPE_CHECKING:
@@ -42,36 +41,8 @@ def summary_for_mlflow(outcome: Outcome) -> Summary:
             if finalist.family == recommendation.recommended.family:
                 miou = finalist.miou
                 values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
-    if recommendation.evidence is not None:
-        values |= _finalists(recommendation.evidence)
     note = _places(outcome.sweep) + report_summary(outcome.sweep, recommendation)
-    return Summary(note, tags, values, outcome.paths.folder, _files_of_finalists(outcome))
-
-
-def _files_of_finalists(outcome: Outcome) -> dict[str, Path]:
-    """Of those that have a run: where MLflow was away there is none, and no image where nothing was kept to draw."""
-    evidence = outcome.recommendation.evidence
-    finalists = () if evidence is None else evidence.finalists
-    folders = {f.run_ids[0]: outcome.paths.of_finalist(f.family) for f in finalists if f.run_ids}
-    return {run_id: folder for run_id, folder in folders.items() if folder.is_dir()}
-
-
-def _finalists(evidence: Evidence) -> dict[str, float]:
-    """Each finalist's test mIoU, its score where another is compared, its gains over tuned and plain cross-entropy."""
-    versus = {c.first: c.difference for c in evidence.comparisons if c.second == evidence.baseline}
-    values: dict[str, float] = {}
-    for index, finalist in enumerate(evidence.finalists):
-        intervals = {
-            "test_miou": finalist.miou,
-            "test_value": finalist.own_score,
-            "gain": versus.get(index),
-            "gain_over_plain": finalist.vs_plain,
-        }
-        for name, interval in intervals.items():
-            if interval is not None:
-                own = f"finalist/{slug(finalist.family)}/{name}"
-                values |= {own: interval.estimate, f"{own}_ci_low": interval.low, f"{own}_ci_high": interval.high}
-    return values
+    return Summary(note, tags, values, outcome.paths.folder)
 
 
 def _places(sweep: SweepRecord) -> str:

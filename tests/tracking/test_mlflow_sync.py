@@ -86,12 +86,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answers(uri: str, run: Run) -> bool:
-    """Whether a run shows images with what the network answers."""
-    files = MlflowClient(uri).list_artifacts(run.info.run_id, "report")
-    return "report/predictions.png" in {file.path for file in files}
-
-
 def test_a_store_written_again_holds_what_the_sweep_wrote_and_a_second_call_changes_nothing(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -107,9 +101,6 @@ def test_a_store_written_again_holds_what_the_sweep_wrote_and_a_second_call_chan
     assert parent.data.tags["mlflow.note.content"]
     listed = {item.path for item in MlflowClient(other).list_artifacts(parent.info.run_id, "report")}
     assert {"report/report.md", "report/report.html", "report/recommendation.json"} <= listed
-    shown = [run for run in MlflowClient(other).search_runs([parent.info.experiment_id]) if answers(other, run)]
-    assert len(shown) == len({run.data.tags["sweeper.family"] for run in shown}) >= 2
-    assert {run.data.tags["sweeper.kind"] for run in shown} == {"confirm"}
     done = again(finished, other)  # a second call makes no doubles, and changes nothing
     assert (done.made, done.completed) == (0, 0)
     assert contents(other) == after

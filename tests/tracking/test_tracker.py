@@ -258,7 +258,7 @@ def test_a_store_that_fails_now_and_then_has_everything_in_the_end(
         path = tmp_path / ("figures" if number % 2 else "") / f"{number}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(number))
-    tracker.end_sweep("FINISHED", Summary("", {}, {"test/miou": 0.5}, tmp_path, {}))
+    tracker.end_sweep("FINISHED", Summary("", {}, {"test/miou": 0.5}, tmp_path))
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(8)}
     assert set(statuses(uri, tracker).values()) == {"FINISHED"}
     sent = artifacts(uri, tracker)
@@ -361,12 +361,12 @@ def test_nothing_waits_for_a_server_that_takes_no_files(
     line.log_artifact = full  # type: ignore[attr-defined]
     tracker = begun(uri, study, warn=warnings)
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
-    tracker.end_sweep("FINISHED", Summary("", {}, {}, tmp_path, {}))
+    tracker.end_sweep("FINISHED", Summary("", {}, {}, tmp_path))
     assert set(statuses(uri, tracker).values()) == {"FINISHED"}
     assert "1 file left (507 insufficient storage)" in warnings[-1]
     del line.log_artifact
     again = begun(uri, study, status="FINISHED")
-    again.end_sweep("FINISHED", Summary("", {}, {}, tmp_path, {}))
+    again.end_sweep("FINISHED", Summary("", {}, {}, tmp_path))
     assert artifacts(uri, again) == {"report.md": "words"}
 
 

@@ -27,7 +27,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def summary(note: str, values: dict[str, float] | None = None) -> Summary:
     """Of a report without files."""
-    return Summary(note, {}, values or {}, Path("no folder"), {})
+    return Summary(note, {}, values or {}, Path("no folder"))
 
 
 def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
