@@ -4,33 +4,21 @@ database → plan → results and interim analyses → record. Imported as `stud
 """
 
 from sweeper.storage.attributes import (
-    ABANDONED,
-    ATTEMPT_OF,
-    CONCLUDED,
     CUT,
-    FAMILY,
     MACHINE,
     OPTIONS,
-    PLAN,
-    PLANNED,
     PROBED,
     RATES,
-    RESULT,
-    RETRY_OF,
     SAME,
     SETTLES,
-    TAKEN,
-    WAITS,
 )
 from sweeper.storage.database import open_storage, sole_use
 from sweeper.storage.interim_analyses import (
-    analyses_taken,
     is_concluded,
     note_conclusion,
     note_session,
-    plans_of_analyses,
 )
-from sweeper.storage.mlflow_runs import linked, note_parent, note_runs
+from sweeper.storage.mlflow_runs import note_parent, note_runs
 from sweeper.storage.plan import (
     Plan,
     check_name,
@@ -44,16 +32,13 @@ from sweeper.storage.plan import (
     replace_plan,
     study_names,
 )
-from sweeper.storage.record_format import FORMAT, pack, pack_value, unpack, unpack_value
+from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
 from sweeper.storage.results import (
     all_results,
-    counted,
     extra_results,
     failed_trials,
     held,
-    present_trials,
     reconcile,
-    result_of,
     retry_failed,
     search_results,
     store_extra,
@@ -62,29 +47,16 @@ from sweeper.storage.results import (
 from sweeper.storage.whole_study import load_sweep, stored_rates
 
 __all__ = [
-    "ABANDONED",
-    "ATTEMPT_OF",
-    "CONCLUDED",
     "CUT",
-    "FAMILY",
-    "FORMAT",
     "MACHINE",
     "OPTIONS",
-    "PLAN",
-    "PLANNED",
     "PROBED",
     "RATES",
-    "RESULT",
-    "RETRY_OF",
     "SAME",
     "SETTLES",
-    "TAKEN",
-    "WAITS",
     "Plan",
     "all_results",
-    "analyses_taken",
     "check_name",
-    "counted",
     "create_study",
     "delete_study",
     "differences",
@@ -92,7 +64,6 @@ __all__ = [
     "failed_trials",
     "held",
     "is_concluded",
-    "linked",
     "load_study",
     "load_sweep",
     "note_conclusion",
@@ -102,14 +73,11 @@ __all__ = [
     "open_storage",
     "pack",
     "pack_value",
-    "plans_of_analyses",
-    "present_trials",
     "read_machine",
     "read_options",
     "read_plan",
     "reconcile",
     "replace_plan",
-    "result_of",
     "retry_failed",
     "search_results",
     "sole_use",

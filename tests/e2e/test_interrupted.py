@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from sweeper import storage as studies
+from sweeper.storage.attributes import PLAN
 from tests.cli.test_run import DATA, start, sweeper
 from tests.support.marks import EXHAUSTIVE
 
@@ -87,7 +88,7 @@ def was_made(folder: Path) -> bool:
     if not (folder / "sweeper.db").exists():
         return False
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
-    made = any(studies.PLAN in study.user_attrs for study in storage.get_all_studies())
+    made = any(PLAN in study.user_attrs for study in storage.get_all_studies())
     storage.engine.dispose()
     if not made:
         for path in folder.glob("*.db*"):

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeper.storage import counted, present_trials
+from sweeper.storage.results import counted, present_trials
 from tests.cli.test_run import QUICK, SHORT, start, sweeper, wait_for
 from tests.support.mlflow_server import Server
 from tests.support.proxy import Proxy

@@ -13,6 +13,7 @@ from sweeper.core.errors import ExecutorError, UsageError
 from sweeper.core.events import Answer, Lost
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.executors.failure_limit import IN_A_ROW, Failures
+from sweeper.storage.results import counted
 from sweeper.study.loop import drive
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.training_list import Batch
@@ -89,9 +90,9 @@ def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resum
     with pytest.raises(ExecutorError, match="worker killed by signal 9"):
         drive(dies, new_search(study, 40), lambda: None)
     assert not study.get_trials(states=(TrialState.RUNNING,))
-    assert sum(studies.counted(trial) for trial in study.get_trials()) <= (IN_A_ROW + 3) // 2
+    assert sum(counted(trial) for trial in study.get_trials()) <= (IN_A_ROW + 3) // 2
     drive(FakeExecutor(), new_search(study, 40), lambda: None)
-    assert sum(studies.counted(trial) for trial in study.get_trials()) == 40
+    assert sum(counted(trial) for trial in study.get_trials()) == 40
 
 
 def test_an_executor_without_workers_leaves_nothing_running() -> None:
@@ -106,7 +107,7 @@ def test_an_executor_without_workers_leaves_nothing_running() -> None:
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert len(recorder.dropped) == 2
     drive(FakeExecutor(), new_search(study, 9), lambda: None)
-    assert sum(studies.counted(trial) for trial in study.get_trials()) == 9
+    assert sum(counted(trial) for trial in study.get_trials()) == 9
 
 
 def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
@@ -135,6 +136,6 @@ def test_the_command_that_goes_on_is_named_and_reaches_the_total(
     assert caught.value.exit_status == 1
     study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert not study.get_trials(states=(TrialState.RUNNING,))
-    assert sum(studies.counted(trial) for trial in study.get_trials()) == IN_A_ROW + 1
+    assert sum(counted(trial) for trial in study.get_trials()) == IN_A_ROW + 1
     outcome = sweep_in(tmp_path, data=None, trials=12, resume=True)
     assert len(outcome.sweep.trials) == 12 and outcome.recommendation.evidence is not None

@@ -30,6 +30,8 @@ from sweeper.executors import start_process as launch
 from sweeper.executors.inline import InlineBackend, InlineExecutor
 from sweeper.executors.processes import ProcessBackend, ProcessExecutor
 from sweeper.executors.watchdog import Watchdog
+from sweeper.storage.attributes import ABANDONED
+from sweeper.storage.results import counted, result_of
 from sweeper.study.loop import drive
 from sweeper.study.search import Search
 from sweeper.system.clocks import RunningClock, running_seconds
@@ -403,8 +405,8 @@ def test_a_worker_that_is_broken_fails_one_training_and_not_the_study(
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
         assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
     assert (tmp_path / "broken").exists()
-    assert [t.state for t in study.get_trials() if studies.counted(t)] == [TrialState.COMPLETE] * 4
-    assert sum(studies.ABANDONED in t.user_attrs for t in study.get_trials()) == 1
+    assert [t.state for t in study.get_trials() if counted(t)] == [TrialState.COMPLETE] * 4
+    assert sum(ABANDONED in t.user_attrs for t in study.get_trials()) == 1
     words = {"memory": "allocate memory", "device": "illegal memory access"}[want]
     assert len(log) == 1 and words in log[0] and "starting another" in log[0]
 
@@ -420,8 +422,8 @@ def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
     log = list[str]()
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
         assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
-    assert [t.state for t in study.get_trials() if studies.counted(t)] == [TrialState.COMPLETE] * 2
-    assert sum(studies.ABANDONED in t.user_attrs for t in study.get_trials()) == 1
+    assert [t.state for t in study.get_trials() if counted(t)] == [TrialState.COMPLETE] * 2
+    assert sum(ABANDONED in t.user_attrs for t in study.get_trials()) == 1
     assert len(log) == 1 and words in log[0] and "starting another" in log[0]
 
 
@@ -509,7 +511,7 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
         assert drive(executor, work, lambda: None)
     finally:
         backend.close()
-    trials = [t for t in study.get_trials() if studies.counted(t)]
+    trials = [t for t in study.get_trials() if counted(t)]
     by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
     assert len(trials) == len(by_rate) == 13
     states = {rate: t.state for rate, t in by_rate.items()}
@@ -520,7 +522,7 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
         trial = by_rate[faulty.rate_of(fault)]
         assert trial.value == 0 and trial.user_attrs["collapse"] == Collapse.DIVERGED
     assert 0 < study.best_value <= 1
-    reasons = {f: studies.result_of(by_rate[faulty.rate_of(f)]).reason or "" for f in failing}
+    reasons = {f: result_of(by_rate[faulty.rate_of(f)]).reason or "" for f in failing}
     for fault, words in {
         "value": "must lie in [0, 1], got 1.5",
         "raises": "ValueError: a fault of the loss",
@@ -531,7 +533,7 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
     }.items():
         assert words in reasons[fault]
         assert ("on each of 2 attempts" in reasons[fault]) == (fault in {"memory", "hangs", "segfault", "full"})
-    abandoned = [t for t in study.get_trials() if studies.ABANDONED in t.user_attrs]
+    abandoned = [t for t in study.get_trials() if ABANDONED in t.user_attrs]
     rates = sorted(round(t.params["dice.lr"], 6) for t in abandoned)
     assert rates == [faulty.rate_of(f) for f in ("memory", "hangs", "segfault", "full")]
     assert not [t for t in study.get_trials() if t.state in {TrialState.RUNNING, TrialState.WAITING}]

@@ -31,6 +31,7 @@ from sweeper.core.records import Dataset, TrialResult  # noqa: E402
 from sweeper.executors.protocol import Executor  # noqa: E402
 from sweeper.executors.ray_cluster import gpu_share  # noqa: E402
 from sweeper.executors.separate_process import SubprocessBackend  # noqa: E402
+from sweeper.storage.results import counted, result_of  # noqa: E402
 from sweeper.study.loop import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
 from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
@@ -117,11 +118,11 @@ def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path:
         executor = ready(backend, plan, tmp_path / "checkpoints")
         assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
         assert executor.workers == 2
-    trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if studies.counted(t)}
+    trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if counted(t)}
     assert {rate: t.state for rate, t in trials.items() if rate in {0.002, 0.003}} == dict.fromkeys(
         (0.002, 0.003), TrialState.COMPLETE
     )
-    reasons = {fault: studies.result_of(trials[faulty.rate_of(fault)]).reason or "" for fault in faults}
+    reasons = {fault: result_of(trials[faulty.rate_of(fault)]).reason or "" for fault in faults}
     assert "allocate memory" in reasons["memory"] and "each of 2 attempts" in reasons["memory"]
     assert "worker hung" in reasons["hangs"] and "each of 2 attempts" in reasons["hangs"]
     assert "Ray lost the actor" in reasons["segfault"] and "each of 2 attempts" in reasons["segfault"]

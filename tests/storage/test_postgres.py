@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError, SweeperError, UsageError
 from sweeper.storage import resilient_storage as steady
+from sweeper.storage.results import counted
 from sweeper.system import leases
 from sweeper.system import postgres as server_side
 from tests.support.faking import new_plan, train
@@ -104,7 +105,7 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
             wait_until(taken)
             assert not lost()
         trials = study.get_trials()
-        assert sum(studies.counted(t) for t in trials) == 40
+        assert sum(counted(t) for t in trials) == 40
         assert {t.state.name for t in trials} <= {"COMPLETE", "PRUNED"}
         assert [t.number for t in trials] == list(range(len(trials)))
 

@@ -10,6 +10,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import DamagedError, StudyError
 from sweeper.core.records import TrialResult
 from sweeper.storage import record_format as stored
+from sweeper.storage.record_format import FORMAT
 from sweeper.version import __version__
 from tests.support import builders
 
@@ -19,7 +20,7 @@ from tests.support import builders
 def test_a_record_comes_back_as_it_was_stored() -> None:
     result = builders.confirmation("dice", number=3)
     document = json.loads(json.dumps(studies.pack(result)))
-    assert document["stored_as"]["format"] == studies.FORMAT and document["stored_as"]["by"] == __version__
+    assert document["stored_as"]["format"] == FORMAT and document["stored_as"]["by"] == __version__
     assert document["value"] == result.value, "who reads the attribute elsewhere finds it as before"
     assert studies.unpack(TrialResult, document, "it") == result
 
@@ -65,7 +66,7 @@ def test_what_a_newer_version_made_is_told_as_such() -> None:
     with pytest.raises(StudyError, match=rf"made by sweeper 7\.1 in format 99; this is sweeper {__version__}"):
         studies.unpack(TrialResult, newer, "trial 3")
     more = {**content, "colour": "red"}
-    unknown = {**more, "stored_as": {"format": studies.FORMAT, "by": "7.1", "sha256": stored.checksum(more)}}
+    unknown = {**more, "stored_as": {"format": FORMAT, "by": "7.1", "sha256": stored.checksum(more)}}
     with pytest.raises(StudyError, match=r"made by sweeper 7\.1 in format .*; this is .* colour"):
         studies.unpack(TrialResult, unknown, "trial 3")
 

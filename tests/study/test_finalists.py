@@ -27,6 +27,7 @@ from sweeper.report.facts import collect
 from sweeper.report.formatting import significant
 from sweeper.report.markdown import render
 from sweeper.space import load_space
+from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.study.finalist import entrants
 from sweeper.study.finalist_selection import choose_finalists
 from sweeper.study.learning_rates import drawn_rate
@@ -63,8 +64,8 @@ def recorded(study: optuna.Study, plan: studies.Plan) -> SweepRecord:
         rechecks=tuple(studies.extra_results(study, "recheck")),
         same_losses=same.found,
         rate_fit=studies.stored_rates(attributes),
-        analyses_planned=studies.plans_of_analyses(attributes)[-1],
-        analyses_taken=studies.analyses_taken(attributes).analyses,
+        analyses_planned=plans_of_analyses(attributes)[-1],
+        analyses_taken=analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
     )
 

@@ -17,6 +17,8 @@ from sweeper import storage as studies
 from sweeper.core.events import Advanced, Evaluated, Job, Lost, Resumed, SweepEvent
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, FAMILY, RESULT, WAITS
+from sweeper.storage.results import counted, present_trials, result_of
 from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.successive_halving import BEHIND, Halving
@@ -133,7 +135,7 @@ def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> No
 
 def proposals(study: optuna.Study) -> list[tuple[dict[str, object], TrialState, dict[int, float]]]:
     """What a search proposed and saw, in its order."""
-    return [(t.params, t.state, t.intermediate_values) for t in studies.present_trials(study)]
+    return [(t.params, t.state, t.intermediate_values) for t in present_trials(study)]
 
 
 def learning(spec: TrialSpec) -> TrialResult:
@@ -151,7 +153,7 @@ def searching(study: optuna.Study, trials: int, recorder: Recorder | None = None
 
 
 def states(study: optuna.Study) -> dict[str, int]:
-    names = [t.state.name for t in study.trials if studies.ABANDONED not in t.user_attrs]
+    names = [t.state.name for t in study.trials if ABANDONED not in t.user_attrs]
     return {name: names.count(name) for name in sorted(set(names))}
 
 
@@ -221,7 +223,7 @@ def test_a_trial_that_waited_is_told_once_with_all_it_gave() -> None:
     assert resumed and all([e.step for e in r.evaluations] == list(RUNGS) for r in resumed)
     for trial in study.trials:
         assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        steps = [e.step for e in studies.result_of(trial).evaluations]
+        steps = [e.step for e in result_of(trial).evaluations]
         assert sorted(trial.intermediate_values) == steps
 
 
@@ -261,16 +263,16 @@ def test_a_crash_between_the_last_rung_and_the_result_of_a_promoted_trial_is_res
     with pytest.raises(CrashError):
         drive(FakeExecutor(learning), searching(study, 30, Cut()), lambda: None)  # type: ignore[arg-type]
     number, family = lost[0].number, lost[0].family
-    assert studies.WAITS in study.trials[number].user_attrs and RUNGS[-1] in study.trials[number].intermediate_values
+    assert WAITS in study.trials[number].user_attrs and RUNGS[-1] in study.trials[number].intermediate_values
     better = study.ask()  # another worker's trial, which leads the family by now
-    better.set_user_attr(studies.FAMILY, family)
+    better.set_user_attr(FAMILY, family)
     for step in RUNGS:
         better.report(0.99, step)
     spec = lost[0].model_copy(update={"number": better.number})
-    better.set_user_attr(studies.RESULT, studies.pack(learning(spec)))
+    better.set_user_attr(RESULT, studies.pack(learning(spec)))
     studies.reconcile(study)
     assert drive(FakeExecutor(learning), searching(study, 30), lambda: None)  # type: ignore[arg-type]
-    assert len(studies.result_of(study.trials[number]).evaluations) == len(RUNGS)
+    assert len(result_of(study.trials[number]).evaluations) == len(RUNGS)
     assert study.trials[number].state == TrialState.COMPLETE
 
 
@@ -325,10 +327,10 @@ def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
     study, recorder = new_study(), Recorder()
     assert drive(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
     assert len(died) == 1
-    lost = [t for t in study.trials if studies.ABANDONED in t.user_attrs]
-    assert [t.user_attrs[studies.ATTEMPT_OF] for t in lost] == died
+    lost = [t for t in study.trials if ABANDONED in t.user_attrs]
+    assert [t.user_attrs[ATTEMPT_OF] for t in lost] == died
     assert lost[0].params == study.trials[died[0]].params
-    assert sum(studies.counted(t) for t in study.trials) == 30
+    assert sum(counted(t) for t in study.trials) == 30
     whole = new_study()
     drive(FakeExecutor(learning), searching(whole, 30), lambda: None)  # type: ignore[arg-type]
     assert proposals(study) == proposals(whole)

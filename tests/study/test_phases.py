@@ -24,6 +24,8 @@ from sweeper.core.records import (
     TrialSpec,
     Verdict,
 )
+from sweeper.storage.attributes import CONCLUDED, PLANNED, TAKEN
+from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.study.confirmation_rounds import Judgement
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.study.finalist_selection import choose_finalists
@@ -59,7 +61,7 @@ def kept(study: optuna.Study) -> dict[str, Any]:
     attributes = study.user_attrs
     extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
     searched = {key_of(r.spec): (r.state, r.value) for r in studies.search_results(study)}
-    names = (studies.TAKEN, studies.PLANNED, studies.CUT, studies.PROBED)
+    names = (TAKEN, PLANNED, studies.CUT, studies.PROBED)
     return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
 
 
@@ -73,8 +75,8 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         space=plan.space,
         rechecks=tuple(studies.extra_results(study, "recheck")),
         rate_fit=studies.stored_rates(attributes),
-        analyses_planned=studies.plans_of_analyses(attributes)[-1],
-        analyses_taken=studies.analyses_taken(attributes).analyses,
+        analyses_planned=plans_of_analyses(attributes)[-1],
+        analyses_taken=analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
         **changes,
     )
@@ -105,7 +107,7 @@ def test_the_number_of_workers_and_who_ends_first_change_nothing(workers: int) -
     alone, many = new_study(), new_study()
     train(alone, trials=7)
     train(many, FakeExecutor(workers=workers, backwards=True), trials=7)
-    assert kept(many)[studies.TAKEN] == kept(alone)[studies.TAKEN]
+    assert kept(many)[TAKEN] == kept(alone)[TAKEN]
     assert conclude(recorded(many)) == conclude(recorded(alone))
 
 
@@ -153,7 +155,7 @@ def test_a_space_of_one_function_is_an_answer_and_its_interim_analysis_says_so()
     found = conclude(recorded(study, plan, same_losses=same))
     assert found.evidence is not None and found.evidence.finalists[0].other_names == ("weighted_ce",)
     assert (found.verdict, found.strength) == (Verdict.EQUIVALENT, "shown")
-    taken = studies.analyses_taken(study.user_attrs).analyses
+    taken = analyses_taken(study.user_attrs).analyses
     assert [analysis.verdict for analysis in taken] == [Verdict.EQUIVALENT]
     assert taken[0].reason == "The confirmation ended after 2 seeds: all that was tried is one function."
 
@@ -233,7 +235,7 @@ def test_rounds_go_on_with_whom_the_interim_analysis_names_until_it_ends(monkeyp
     assert sorted(place.values()) == [0, 1, 2, 3]  # each has its place's number: of the second seed two are left out
     assert [r.spec.number for r in confirmations[4:]] == sorted(4 + place[f] for f in ("dice", "cross_entropy"))
     assert [len(seen) for seen in judge.seen] == [4, 6]
-    taken = studies.analyses_taken(study.user_attrs).analyses
+    taken = analyses_taken(study.user_attrs).analyses
     assert [(analysis.seeds, analysis.error, analysis.verdict) for analysis in taken] == [
         (1, 0.01, Verdict.UNDECIDED),
         (2, 0.015, Verdict.CLEAR_WINNER),
@@ -260,9 +262,9 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     first = len(studies.extra_results(study, "confirm"))
     train(study, None, display, trials=7, analyses=THREE)
     assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
-    assert studies.plans_of_analyses(study.user_attrs) == [THREE[:2], THREE]
+    assert plans_of_analyses(study.user_attrs) == [THREE[:2], THREE]
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    taken = studies.analyses_taken(study.user_attrs).analyses
+    taken = analyses_taken(study.user_attrs).analyses
     # What is known of two seeds is not analysed as if it were one.
     assert [analysis.seeds for analysis in taken] == [2, 3]
 
@@ -275,7 +277,7 @@ def test_other_confirmations_interim_analyses_and_margins_are_counted_as_conclus
         if more:
             train(study, trials=7, **more)
         studies.note_conclusion(study)
-        concluded.append(len(studies.unpack_value(study.user_attrs, studies.CONCLUDED, [])))
+        concluded.append(len(studies.unpack_value(study.user_attrs, CONCLUDED, [])))
 
     conclude_again()  # nothing was confirmed: nothing was seen
     conclude_again(analyses=ANALYSES)
@@ -347,7 +349,7 @@ def test_a_confirmation_that_was_to_end_at_probable_goes_on_where_that_is_not_as
     monkeypatch.setattr("sweeper.workflow.phases.judge", again)
     train(study, trials=7, analyses=THREE)
     assert [len(seen) for seen in again.seen] == [8, 12]  # two seeds are weighed anew, then three
-    assert studies.analyses_taken(study.user_attrs).until == "settled"
+    assert analyses_taken(study.user_attrs).until == "settled"
 
 
 def test_other_seeds_of_a_study_that_ended_at_probable_make_it_go_on(tmp_path: Path) -> None:
@@ -405,7 +407,7 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analy
     evidence = conclude(recorded(study)).evidence
     assert not any("was to be confirmed" in reason for reason in conclude(recorded(study)).reasons)
     assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
-    analysis = studies.analyses_taken(study.user_attrs).stored[0]
+    analysis = analyses_taken(study.user_attrs).stored[0]
     used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in analysis.used]
     assert "dice" in {r.spec.family for r in used}
 
@@ -428,7 +430,7 @@ def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
     train(study, trials=1)
     found = conclude(recorded(study))
     assert found.verdict is Verdict.UNDECIDED and found.reasons
-    assert len(studies.analyses_taken(study.user_attrs).analyses) == 1  # more seeds would compare nothing
+    assert len(analyses_taken(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
 
 def test_ties_end_without_a_winner() -> None:
@@ -589,7 +591,7 @@ def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_ne
 
     study = new_study()
     train(study, FakeExecutor(began=slow), trials=7, timeout=5000, clock=time)
-    taken = studies.analyses_taken(study.user_attrs)
+    taken = analyses_taken(study.user_attrs)
     assert len(studies.extra_results(study, "confirm")) == 7  # the eighth was given up
     assert taken.stored == () and taken.cut is not None and taken.cut.seeds == 1
     time.now = 0.0

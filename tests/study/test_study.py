@@ -17,7 +17,8 @@ from sweeper.core.errors import StudyError
 from sweeper.core.events import Answer, Finished, Lost, Started
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
-from sweeper.storage.attributes import PARAMETERS
+from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, PARAMETERS, PLAN, RESULT, RETRY_OF
+from sweeper.storage.results import counted, present_trials, result_of
 from sweeper.study.confirmation_specs import confirm_seed, confirmations, confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.finalist_selection import choose_finalists
@@ -145,9 +146,9 @@ def run(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) 
 def test_the_search_ends_at_its_total_and_a_second_goes_on_to_a_larger_one() -> None:
     study = new_study()
     run(study, 9)
-    assert sum(studies.counted(t) for t in study.trials) == 9
+    assert sum(counted(t) for t in study.trials) == 9
     run(study, 12)
-    assert sum(studies.counted(t) for t in study.trials) == 12
+    assert sum(counted(t) for t in study.trials) == 12
     run(study, 12)
     assert len(study.trials) == 12
 
@@ -169,25 +170,25 @@ def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
     study = new_study()
     recorder = run(study, 4, {1: dies})
     assert abandoned(study) == {4: 1}
-    assert sum(studies.counted(t) for t in study.trials) == 4
+    assert sum(counted(t) for t in study.trials) == 4
     assert study.trials[1].params == study.trials[4].params
     assert [s.number for s in recorder.dropped] == [1]
     whole = new_study()
     run(whole, 4)
-    assert [t.params for t in studies.present_trials(study)] == [t.params for t in whole.trials]
+    assert [t.params for t in present_trials(study)] == [t.params for t in whole.trials]
 
     study = new_study()
     run(study, 4, {1: lambda spec: Lost(spec, "worker killed by signal 9")})
     assert abandoned(study) == {4: 1}
-    failed = [t for t in study.trials if t.state == TrialState.FAIL and studies.counted(t)]
+    failed = [t for t in study.trials if t.state == TrialState.FAIL and counted(t)]
     assert [t.number for t in failed] == [1]
-    assert "each of 2 attempts" in (studies.result_of(failed[0]).reason or "")
+    assert "each of 2 attempts" in (result_of(failed[0]).reason or "")
 
 
 def abandoned(study: optuna.Study) -> dict[int, int]:
     """The records of attempts that were cut off, and of which trial."""
-    attempts = [t for t in study.trials if studies.ABANDONED in t.user_attrs]
-    return {t.number: t.user_attrs[studies.ATTEMPT_OF] for t in attempts}
+    attempts = [t for t in study.trials if ABANDONED in t.user_attrs]
+    return {t.number: t.user_attrs[ATTEMPT_OF] for t in attempts}
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1, 1.5])
@@ -196,7 +197,7 @@ def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: floa
     run(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
     assert study.trials[3].state == TrialState.FAIL
     assert 0 <= study.best_value <= 1
-    assert "must lie in [0, 1]" in (studies.result_of(study.trials[3]).reason or "")
+    assert "must lie in [0, 1]" in (result_of(study.trials[3]).reason or "")
 
 
 def test_a_failed_training_counts_and_the_search_goes_on() -> None:
@@ -224,7 +225,7 @@ def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> No
     assert [(r.spec.number, r.reason) for r in again] == [(1, "OSError: no room"), (4, "OSError: no room")]
     assert studies.retry_failed(study) == []  # they are in the queue already
     run(study, 9, {6: fails})
-    retried = {t.user_attrs[studies.RETRY_OF]: t for t in study.trials if studies.RETRY_OF in t.user_attrs}
+    retried = {t.user_attrs[RETRY_OF]: t for t in study.trials if RETRY_OF in t.user_attrs}
     assert {number: study.trials[number].params for number in retried} == {n: t.params for n, t in retried.items()}
     results = {r.spec.number: r for r in studies.search_results(study)}
     assert len(results) == 9 and results.keys() == {0, 2, 3, 5, 6, 7, 8, 9, 10}
@@ -248,7 +249,7 @@ def test_stopping_leaves_nothing_running_and_queues_what_was_cut_off() -> None:
     cut = next(t for t in study.trials if t.state == TrialState.WAITING and t.params)
     assert not abandoned(study)
     run(study, 7)
-    assert sum(studies.counted(t) for t in study.trials) == len(study.trials) == 7
+    assert sum(counted(t) for t in study.trials) == len(study.trials) == 7
     assert study.trials[cut.number].params == cut.params
 
 
@@ -267,7 +268,7 @@ def test_work_waits_for_room_where_there_is_none_yet() -> None:
 
     study = new_study()
     assert drive(Slow(), new_search(study, 4), going_on)  # type: ignore[arg-type]
-    assert sum(studies.counted(t) for t in study.trials) == 4
+    assert sum(counted(t) for t in study.trials) == 4
 
 
 # --- storage ---
@@ -291,7 +292,7 @@ def test_a_study_with_a_plan_knows_what_was_asked_for(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(optuna.Study, "set_user_attr", noting)
     studies.create_study(storage, "s", new_plan(), {"trials": 7})
-    assert order[:2] == [studies.OPTIONS, studies.PLAN]
+    assert order[:2] == [studies.OPTIONS, PLAN]
     assert studies.read_options(storage, "s") == {"trials": 7}
 
 
@@ -331,7 +332,7 @@ def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> No
     work = new_search(study, 3)
     job = work.next()
     assert job is not None
-    study._storage.set_trial_user_attr(study.trials[0]._trial_id, studies.RESULT, studies.pack(fake_result(job.spec)))
+    study._storage.set_trial_user_attr(study.trials[0]._trial_id, RESULT, studies.pack(fake_result(job.spec)))
     other = work.next()
     assert other is not None
     assert studies.reconcile(study) == 2

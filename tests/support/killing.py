@@ -35,6 +35,7 @@ from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
 from sweeper.evidence.recommendation import recommendation_json
+from sweeper.storage.interim_analyses import analyses_taken
 from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.workflow.conclude import conclude
@@ -135,7 +136,7 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
             for t in study.get_trials(deepcopy=False)
         ],
         "results": [r.model_dump(mode="json") for r in studies.all_results(study)],
-        "analyses": studies.analyses_taken(study.user_attrs).model_dump(mode="json"),
+        "analyses": analyses_taken(study.user_attrs).model_dump(mode="json"),
     }
 
 

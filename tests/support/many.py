@@ -16,6 +16,7 @@ from multiprocessing.synchronize import Barrier
 from sweeper import storage as studies
 from sweeper.core.records import TrialSpec
 from sweeper.space import load_space, suggest
+from sweeper.storage.attributes import RESULT
 from tests.support import builders
 
 STUDY = "many"
@@ -56,7 +57,7 @@ def work(url: str, number: int, trials: int, barrier: Barrier) -> None:
             steps=100,
         )
         result = builders.trial(choice.family, value, trial.number, spec=spec)
-        trial.set_user_attr(studies.RESULT, studies.pack(result))
+        trial.set_user_attr(RESULT, studies.pack(result))
         study.tell(trial, value)
 
 

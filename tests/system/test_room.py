@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.storage import counted
+from sweeper.storage.results import counted
 from sweeper.system import disk_space as room
 from sweeper.system.disk_space import MB, check_room, full_disk_explained, keep_within_room
 from tests.cli.test_run import HURRIED, SHORT, sweeper
