@@ -20,7 +20,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     """Say of STUDY (default: of every study of this storage) whether its sweep runs and makes progress.
 
     The exit status is 0 where all is well (running, finished, or stopped by a signal), 1 where somebody should look
-    (the process is gone, silent for 5 minutes, 3 trainings or workers in a row failed, an error ended it), and 2 where
+    (the process is gone, silent for 5 minutes, 3 trainings in a row failed, an error ended it), and 2 where
     nothing is known. Read from `.sweeper/status` beside the SQLite file (else of the working folder); the database is
     not opened.
     """

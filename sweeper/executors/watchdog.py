@@ -15,11 +15,8 @@ Stage = Literal["rung", "last"]
 LEAST_SECONDS = 60.0
 FACTOR = 20.0
 """So many times the median of the same wait in this session is no longer slow, but stuck."""
-STRANGE_FACTOR, STRANGE_SECONDS = 100.0, 600.0
-"""The same for a wait that nobody has had yet, against the longest of the other medians: scoring the test split may
-take much longer than an evaluation."""
 UNKNOWN_SECONDS = 3600.0
-"""For the very first wait of a session."""
+"""For a wait that nobody has had yet: scoring the test split may take much longer than an evaluation."""
 
 
 class Watchdog:
@@ -52,9 +49,6 @@ class Watchdog:
         """Seconds after which such a wait is taken for a hang."""
         if own := self._known.get((purpose, stage)):
             return max(self._least, FACTOR * median(own))
-        if self._known:
-            longest = max(median(known) for known in self._known.values())
-            return max(self._least, STRANGE_SECONDS, STRANGE_FACTOR * longest)
         return max(self._least, UNKNOWN_SECONDS)
 
     def hangs(self, worker: Hashable) -> str | None:

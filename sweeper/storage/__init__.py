@@ -44,7 +44,7 @@ from sweeper.storage.results import (
     store_extra,
     waiting_results,
 )
-from sweeper.storage.whole_study import load_sweep, stored_rates
+from sweeper.storage.whole_study import found_budget, load_sweep, same_losses, stored_rates
 
 __all__ = [
     "CUT",
@@ -62,6 +62,7 @@ __all__ = [
     "differences",
     "extra_results",
     "failed_trials",
+    "found_budget",
     "held",
     "is_concluded",
     "load_study",
@@ -79,6 +80,7 @@ __all__ = [
     "reconcile",
     "replace_plan",
     "retry_failed",
+    "same_losses",
     "search_results",
     "sole_use",
     "store_extra",

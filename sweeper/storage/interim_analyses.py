@@ -11,7 +11,7 @@ from pydantic import Field
 from sweeper.core.base import Record
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Until
 from sweeper.storage.attributes import CONCLUDED, OVER, PLANNED, TAKEN
-from sweeper.storage.record_format import pack_value, unpack, unpack_value
+from sweeper.storage.record_format import pack_value, unpack_if, unpack_value
 
 
 class AnalysisStored(Record):
@@ -54,8 +54,7 @@ class AnalysesTaken(Record):
 
 def analyses_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
     """The interim analyses stored in a study's attributes."""
-    stored = attributes.get(TAKEN)
-    return AnalysesTaken() if stored is None else unpack(AnalysesTaken, stored, "the record of the interim analyses")
+    return unpack_if(AnalysesTaken, attributes, TAKEN, "the record of the interim analyses") or AnalysesTaken()
 
 
 def plans_of_analyses(attributes: Mapping[str, Any]) -> list[tuple[InterimAnalysis, ...]]:

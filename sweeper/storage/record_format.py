@@ -77,6 +77,11 @@ def unpack(kind: type[Kind], document: object, what: str) -> Kind:
         ) from error
 
 
+def unpack_if(kind: type[Kind], attributes: Mapping[str, Any], key: str, what: str) -> Kind | None:
+    """The record under a key of a study's attributes; None where there is none. Raises as `unpack`."""
+    return unpack(kind, attributes[key], what) if key in attributes else None
+
+
 class Value(Record):
     """A single value, or a list or table of them, that is stored under a name of its own."""
 

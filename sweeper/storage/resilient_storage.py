@@ -21,7 +21,7 @@ from sweeper.core.redact import shown_address
 from sweeper.core.text import resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import running_seconds
-from sweeper.system.same_file import SameFile
+from sweeper.system.file_systems import SameFile
 
 PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""

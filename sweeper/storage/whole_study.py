@@ -8,12 +8,12 @@ from typing import Any
 from optuna.storages import RDBStorage
 
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import Probed, RateFit, SameLoss, SameLosses, SweepRecord
+from sweeper.core.records import Probed, RateFit, SameLosses, SweepRecord
 from sweeper.storage.attributes import ABANDONED, CONCLUDED, CUT, PROBED, RATES, SAME, SETTLES
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.storage.mlflow_runs import linked
 from sweeper.storage.plan import load_study, read_plan
-from sweeper.storage.record_format import unpack, unpack_value
+from sweeper.storage.record_format import unpack_if, unpack_value
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.storage.results import results_in, search_results
 
@@ -29,7 +29,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
     planned = plans_of_analyses(attributes)
-    found = _found_budget(attributes)
+    found, same = found_budget(attributes), same_losses(attributes)
     return SweepRecord(
         study=name,
         storage=storage.address if isinstance(storage, RetryingStorage) else STORAGE,
@@ -50,7 +50,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         budget=found.sentence if found is not None else "",
         learned=found is None or found.learned,
         rate_fit=stored_rates(attributes),
-        same_losses=_same_losses(attributes),
+        same_losses=() if same is None else same.found,
         analyses_planned=planned[-1] if planned else (),
         analyses_taken=analyses_taken(attributes).analyses,
         timeout=attributes.get("timeout"),
@@ -65,17 +65,16 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     )
 
 
-def _found_budget(attributes: Mapping[str, Any]) -> Probed | None:
-    stored = attributes.get(PROBED)
-    return None if stored is None else unpack(Probed, stored, "the record of the budget probe")
+def found_budget(attributes: Mapping[str, Any]) -> Probed | None:
+    """What the budget probe found; None before."""
+    return unpack_if(Probed, attributes, PROBED, "the record of the budget probe")
 
 
 def stored_rates(attributes: Mapping[str, Any]) -> RateFit | None:
     """The learning rate that a study's confirmation draws around; None before it was found."""
-    stored = attributes.get(RATES)
-    return None if stored is None else unpack(RateFit, stored, "the finalists' learning rate")
+    return unpack_if(RateFit, attributes, RATES, "the finalists' learning rate")
 
 
-def _same_losses(attributes: Mapping[str, Any]) -> tuple[SameLoss, ...]:
-    stored = attributes.get(SAME)
-    return () if stored is None else unpack(SameLosses, stored, "the record of losses that are the same").found
+def same_losses(attributes: Mapping[str, Any]) -> SameLosses | None:
+    """Which search trials are another name for a simpler loss; None before that was measured."""
+    return unpack_if(SameLosses, attributes, SAME, "the record of losses that are the same")

@@ -1,4 +1,4 @@
-"""On which kind of file system a path lies, and whether SQLite may lie there."""
+"""Where a database file lies: on which kind of file system, and whether it is still the one that was opened."""
 
 from __future__ import annotations
 
@@ -57,3 +57,32 @@ def unsafe_for_sqlite(storage: str) -> str | None:
         "not safe: keep it on a local disk, or use a PostgreSQL database: --storage postgresql://USER@HOST/DATABASE "
         "(docs/cluster.md)"
     )
+
+
+class SameFile:
+    """A file that this process keeps open, remembered by its device and its number there.
+
+    What is written to a deleted file is gone in the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Remember the file that lies at `path` now.
+
+        Raises:
+            OSError: if there is none.
+        """
+        self.path = path.resolve()
+        self._identity = self._found()
+
+    def fault(self) -> str | None:
+        """What became of it, for people; None while the same file lies at its path."""
+        try:
+            return None if self._found() == self._identity else "was replaced by another file"
+        except (FileNotFoundError, NotADirectoryError):
+            return "was deleted, or its folder was renamed"
+        except OSError:  # a disk or a network that does not answer is no deletion
+            return None
+
+    def _found(self) -> tuple[int, int]:
+        stat = self.path.stat()
+        return stat.st_dev, stat.st_ino

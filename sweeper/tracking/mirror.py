@@ -16,8 +16,8 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import shown_address
+from sweeper.system.file_systems import SameFile
 from sweeper.system.locks import sqlite_path
-from sweeper.system.same_file import SameFile
 from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
 from sweeper.tracking.runs import PAUSED, DesiredRun, Point
 from sweeper.tracking.values import MARKER, DatasetUsed

@@ -11,7 +11,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
 from sweeper.core.events import Observer
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, SameLosses, TrialResult
+from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, TrialResult
 from sweeper.core.text import count, resume_command
 from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
@@ -231,7 +231,7 @@ def finalists(stage: Stage) -> list[Finalist]:
         stage.go(batch)
         if not batch.complete:
             stage.cut(f"there was no time for all of these trainings: {need.why}")
-    rechecks, known = studies.extra_results(study, "recheck"), _stored_names(stage)
+    rechecks, known = studies.extra_results(study, "recheck"), studies.same_losses(study.user_attrs)
     same = () if known is None or known.trials != len(trials) else known.found
     return choose_finalists(trials, rechecks, fit, plan.space, plan.conditions, same=same)
 
@@ -251,7 +251,7 @@ def _common_rate(stage: Stage, trials: Sequence[TrialResult]) -> RateFit | None:
 def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialResult]:
     """The trials, those that are another name for a simpler loss under that one's; what was found is kept."""
     study, plan = stage.study, stage.plan
-    known = _stored_names(stage)
+    known = studies.same_losses(study.user_attrs)
     if known is None or known.trials != len(trials):
         try:
             known = same_losses(trials, plan.space, plan.conditions, stage.measure)
@@ -263,11 +263,6 @@ def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialRes
         params = ", ".join(f"{name} {value:.3g}" for name, value in same.params.items())
         stage.display.log(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
     return as_they_are(trials, known.found)
-
-
-def _stored_names(stage: Stage) -> SameLosses | None:
-    stored = stage.study.user_attrs.get(studies.SAME)
-    return studies.unpack(SameLosses, stored, "the record of losses that are the same") if stored else None
 
 
 # --- The confirmation ---------------------------------------------------------------------------------------

@@ -56,11 +56,9 @@ class Life(Record):
     progress: float
     """The same, of the last evaluation or result."""
     failures: int = 0
-    """Failed trainings in a row, up to now."""
-    dropped: int = 0
-    """Attempts in a row that a worker did not finish: it died, or hung and was ended."""
+    """In a row, up to now: trainings that failed, and attempts whose worker died, or hung and was ended."""
     last_reason: str | None = None
-    """Of the last failure or lost worker."""
+    """Of the last failure."""
     answer: str = ""
     """The answer so far, in a sentence; "" before the first."""
     pid: int
@@ -126,18 +124,14 @@ class Heartbeat:
             case Stored(result):
                 self._count(result)
             case Dropped(_, reason, died=True):
-                self._change(dropped=self._life.dropped + 1, last_reason=reason)
+                self._change(failures=self._life.failures + 1, last_reason=reason)
 
     def _count(self, result: TrialResult) -> None:
         life = self._life
-        failed = result.state == "failed"
-        self._change(
-            progress=life.progress if failed else self._clock(),
-            done=life.done + 1,
-            failures=life.failures + 1 if failed else 0,
-            dropped=life.dropped if failed else 0,
-            last_reason=result.reason if failed else life.last_reason,
-        )
+        if result.state == "failed":
+            self._change(done=life.done + 1, failures=life.failures + 1, last_reason=result.reason)
+        else:
+            self._change(done=life.done + 1, failures=0, progress=self._clock())
 
     def _change(self, **values: object) -> None:
         self._life = self._life.model_copy(update=values)
@@ -190,8 +184,6 @@ def diagnose(life: Life, now: float, storage: str = STORAGE) -> StatusRow:
             problems.append(f"nothing was heard of process {life.pid} on {life.host} for {silent:.0f} s: it hangs")
         if life.failures >= FAILURES:
             problems.append(f"{life.failures} trainings in a row failed; the last: {life.last_reason}")
-        if life.dropped >= FAILURES:
-            problems.append(f"{life.dropped} workers in a row died or hung; the last: {life.last_reason}")
     elif life.state == "failed":
         problems.append(f"it ended with an error: {resume_command(life.study, storage)}")
     return StatusRow(

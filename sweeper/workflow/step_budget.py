@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def find_budget(stage: Stage) -> bool:
     """Find the steps of the search, unless that was done, and put them into the plan; False where no loss learned."""
     study, recipe = stage.study, stage.plan.conditions.recipe
-    stored = study.user_attrs.get(studies.PROBED)
-    probed = studies.unpack(Probed, stored, "the record of the budget probe") if stored else Probed(first=recipe.steps)
+    stored = studies.found_budget(study.user_attrs)
+    probed = stored or Probed(first=recipe.steps)
     if stored is None and studies.search_results(study):
         return True  # a search that has begun keeps its steps
     if probed.steps is None:

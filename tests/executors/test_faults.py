@@ -87,7 +87,7 @@ def test_a_wait_of_another_kind_has_time_until_it_is_known() -> None:
     dog = Watchdog(clock=clock)
     assert dog.limit("search", "rung") == 3600
     waited(dog, clock, 10)
-    assert dog.limit("confirm", "last") == 1000
+    assert dog.limit("confirm", "last") == 3600
     waited(dog, clock, 30, "confirm", "last")
     assert dog.limit("confirm", "last") == 600
     assert dog.limit("search", "rung") == 200

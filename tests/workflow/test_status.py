@@ -71,9 +71,9 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
         assert found.progress == clock.now - 2, "a failure is no progress"
         heartbeat.notify(Dropped(spec, "it hung", died=True))
-        assert life_at(path).dropped == 1 and life_at(path).last_reason == "it hung"
+        assert life_at(path).failures == 3 and life_at(path).last_reason == "it hung"
         heartbeat.notify(Stored(builders.trial("dice", 0.5, 3)))
-        assert (life_at(path).failures, life_at(path).dropped) == (0, 0)
+        assert life_at(path).failures == 0
         clock.now -= 7200  # the clock was set back
         heartbeat.beat()
         assert life_at(path).written == clock.now
@@ -125,7 +125,6 @@ def test_what_needs_a_hand_is_told() -> None:
         (made(), silent, "it hangs"),
         (made(host="elsewhere", pid=gone()), silent, "it hangs"),
         (made(failures=3, last_reason="it raised"), 1010.0, "3 trainings in a row failed; the last: it raised"),
-        (made(dropped=3, last_reason="it hung"), 1010.0, "3 workers in a row died or hung"),
         (made(state="failed"), 1010.0, "ended with an error"),
     ]
     for one, now, words in cases:
@@ -169,7 +168,7 @@ def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> 
         train(new_study(), executor, recorder, trials=9, timeout=1000.0, clock=gone, heartbeat=heartbeat)
         assert len(recorder.dropped) >= FAILURES and recorder.dropped[-1].purpose == purpose
         assert diagnose(life_at(path), life_at(path).written).problems == ()
-        assert (life_at(path).dropped, life_at(path).last_reason) == (0, None)
+        assert (life_at(path).failures, life_at(path).last_reason) == (0, None)
     seen: list[Life] = []
 
     def dies(spec: Any) -> Any:
@@ -177,7 +176,7 @@ def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> 
         return Lost(spec, "worker killed by signal 9")
 
     train(new_study(), FakeExecutor(dies), trials=4, heartbeat=Heartbeat(path, "s"))
-    assert max(life.dropped for life in seen) >= FAILURES
+    assert max(life.failures for life in seen) >= FAILURES
 
 
 @pytest.mark.slow
