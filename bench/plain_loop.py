@@ -139,7 +139,7 @@ class Loop:
             "resnet18",
             encoder_depth=3,
             encoder_weights=None,
-            decoder_channels=(64, 32, 16),
+            decoder_channels=(32, 16, 8),
             in_channels=3,
             classes=1,
         )
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("--tuned", action="store_true")
     parser.add_argument("--loader-workers", type=int, default=0)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

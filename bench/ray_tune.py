@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--tuned", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

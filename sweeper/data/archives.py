@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sweeper.core.errors import DataError, UsageError
+from sweeper.data.problem_lines import grouped
 from sweeper.data.text_tables import shown
 from sweeper.system.disk_space import check_room
 
@@ -66,10 +67,11 @@ def _check_names(archive: Path, files: list[zipfile.ZipInfo]) -> None:
         DataError: with the files that are locked, and the names that two files have: the later would replace the other.
     """
     locked = [info.filename for info in files if info.flag_bits & 1]
-    repeated = [name for name, number in Counter(info.filename for info in files).items() if number > 1]
+    names = Counter(info.filename for info in files if not info.is_dir())
+    repeated = [name for name, number in names.items() if number > 1]
     problems = [
         f"{shown(name)}: must be without a password; unpack the archive, and name the folder" for name in locked
     ]
     problems += [f"{shown(name)}: is in the archive more than once; keep one, or rename the other" for name in repeated]
     if problems:
-        raise DataError(shown(archive), problems)
+        raise DataError(shown(archive), grouped(problems))
