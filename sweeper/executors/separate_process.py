@@ -58,42 +58,42 @@ class SubprocessBackend:
             raise
 
     def hardware(self) -> Hardware:
-        """As there."""
+        """The machine that the other process trains on."""
         found = self._call("hardware", seconds=START_SECONDS)
         assert isinstance(found, Hardware)
         return found
 
     @property
     def layout(self) -> Layout:
-        """As there."""
+        """How trainings share that machine."""
         found: Layout = self._call("layout")
         return found
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        """As there."""
+        """Seconds of a training step in each precision, measured by the other process."""
         found: dict[Precision, float] = self._call("step_seconds", conditions, precisions, seconds=START_SECONDS)
         return found
 
     def open(self, conditions: Conditions, checkpoints: Path) -> SubprocessBackend:
-        """As there; the process is the executor's from then on."""
+        """Let the other process begin to execute; this object is its executor from then on."""
         self._call("open", conditions, checkpoints, seconds=START_SECONDS + compile_seconds(conditions))
         return self
 
     @property
     def workers(self) -> int:
-        """As there."""
+        """Trainings that it makes at the same time."""
         return int(self._call("workers"))
 
     def free(self) -> int:
-        """As there."""
+        """How many more jobs it takes now."""
         return int(self._call("free"))
 
     def submit(self, job: Job) -> None:
-        """As there."""
+        """Hand it a job."""
         self._call("submit", job)
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """As there."""
+        """Answers that came within `timeout_seconds`."""
         answers: list[Answer] = self._call("poll", timeout_seconds, seconds=timeout_seconds + CALL_SECONDS)
         return answers
 
