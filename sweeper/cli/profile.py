@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 from rich import box
@@ -15,20 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Bar
+from sweeper.cli.data_options import as_json_option, asked_dataset, data_options
 from sweeper.cli.options import SweeperCommand
-from sweeper.cli.settings_options import setting
-from sweeper.core import paths
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import shortened, to_one
-from sweeper.data import load_dataset
-from sweeper.data.cache import hold
-from sweeper.data.class_map import read_class_map
-from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
-from sweeper.data.variants import read_exclusions, resized, without
 from sweeper.fingerprint.advice import Bound, Difficulty, Suggestion, bounds, difficulty, suggestions
 from sweeper.fingerprint.imbalance import consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, counts, examine
@@ -66,23 +60,8 @@ class ProfileDocument(Document):
 
 
 @click.command("profile", cls=SweeperCommand)
-@click.argument("data", required=False)
-@setting("images")
-@setting("masks")
-@click.option("--format", "format_", help="Format of DATA (folder, labelme, coco, …).  [default: what is found there]")
-@click.option(
-    "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document and nothing else."
-)
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=paths.CACHE,
-    show_default=True,
-    help="Folder for decoded images.",
-)
-@setting("class_map", default="all as they are")
-@setting("exclude", default="none")
-@setting("resize", default="native")
+@data_options
+@as_json_option
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -95,17 +74,10 @@ class ProfileDocument(Document):
 )
 def command(
     *,
-    data: str | None,
-    images: str | None,
-    masks: str | None,
-    format_: str | None,
     as_json: bool,
-    cache: Path,
-    class_map: Path | None,
-    exclude: Path | None,
-    resize: int | None,
     out: Path | None,
     fail_on: str | None,
+    **asked: Any,
 ) -> int:
     """Show the imbalance of DATA without training anything.
 
@@ -116,26 +88,7 @@ def command(
     Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in images, labels
     and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
-    source, patterns = asked_patterns(data, images, masks)
-    if source is None:
-        raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
-    classes = None if class_map is None else read_class_map(class_map)
-    with Bar("decoding") as bar:
-        dataset = load_dataset(
-            source,
-            cache,
-            lambda line: click.echo(line, err=True),
-            format=format_,
-            patterns=patterns,
-            class_map=classes,
-            tick=bar.update,
-        )
-    if exclude is not None:
-        dataset = without(dataset, read_exclusions(exclude), cache)
-    if resize is not None:
-        with Bar("shrinking") as bar:
-            dataset = resized(dataset, resize, cache, bar.update)
-    click.get_current_context().with_resource(hold(Path(dataset.store)))
+    dataset = asked_dataset(asked)
     with Bar("measuring") as bar:
         findings = examine(dataset, available_cores(), bar.update)
     profile = profile_dataset(dataset)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from sweeper.cli.advise import AdviceDocument
 from sweeper.cli.documents import (
     BackupDocument,
     CacheDocument,
@@ -40,6 +41,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ComparisonDocument,
     JudgementDocument,
     ProfileDocument,
+    AdviceDocument,
     StudiesDocument,
     DeletedDocument,
     ExportDocument,

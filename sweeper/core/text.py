@@ -46,6 +46,11 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
+def with_sign(value: float) -> str:
+    """`+0.012` or `−0.012`."""
+    return minus(f"{value:+.3f}")
+
+
 def at_most(bound: float, margin: float, least: int = 3) -> str:
     """A bound ≥ 0 for people, rounded up: to `least` digits, or as many as the margin has that it is compared with.
 

@@ -118,6 +118,11 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: list[s
     return result
 
 
+def yaml_text(content: dict[str, Any]) -> str:
+    """Plain data as YAML, keys in their order."""
+    return str(yaml.safe_dump(content, sort_keys=False))
+
+
 def key_text(name: str) -> str:
     """A key for a message: as it is when it is a word, else escaped and cut."""
     return name if name.isidentifier() and len(name) <= 60 else shown(name)

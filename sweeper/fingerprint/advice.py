@@ -1,6 +1,7 @@
 """What a profile implies for the loss: ranges worth searching, families worth a try, classes that will be hard.
 
-Rules of thumb with their numbers, so that a reader can see why; the search decides, not this.
+Families come from measured data sets (ledger.py); ranges and ranks are rules of thumb with their numbers, so that a
+reader can see why. The search decides, not this.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import math
 
 from sweeper.core.base import Record
-from sweeper.core.records import ClassProfile, ImbalanceProfile
-from sweeper.core.text import to_one
+from sweeper.core.records import ClassProfile, ImbalanceProfile, Task
+from sweeper.core.text import with_sign
+from sweeper.fingerprint.ledger import BASELINE, AdvisedLoss, advise, features_of, read_ledger
 
 POWER = 1.1
 """Highest exponent that the shipped spaces search; 1 balances the classes."""
@@ -87,47 +89,19 @@ def _binary_bounds(weight: float, name: str) -> tuple[Bound, ...]:
 
 
 def suggestions(profile: ImbalanceProfile) -> tuple[Suggestion, ...]:
-    """Families worth a try, the most promising first; cross_entropy is always there to compare with."""
-    things = [c for c in profile.classes[1:] if c.pixel_share > 0] or list(profile.classes)
-    rare = min(things, key=lambda c: c.pixel_share)
-    thin = max(things, key=lambda c: c.thinness or 0.0)
-    small = min(things, key=_large)
-    ratio = max(profile.imbalance, 1 / profile.imbalance)
-    found = [
-        Suggestion(family="cross_entropy", reason="the baseline: nothing is worth its trouble that does not beat it")
-    ]
-    found.append(
-        Suggestion(
-            family="dice_ce",
-            reason=f"overlap for {rare.name} ({_percent(rare.pixel_share)} of the pixels), smooth gradients for all"
-            if ratio >= 3
-            else "dependable at any imbalance; with classes this even expect a small difference",
-        )
+    """Families in the order of what they gained on similar data sets (`sweeper.fingerprint.ledger`)."""
+    task: Task = "binary" if profile.pos_weight is not None else "multiclass"
+    found = advise(task, tuple(features_of(profile).values()), read_ledger())
+    return tuple(Suggestion(family=loss.family, reason=_reason(loss)) for loss in found)
+
+
+def _reason(loss: AdvisedLoss) -> str:
+    if loss.family == BASELINE:
+        return "the baseline: nothing is worth its trouble that does not beat it"
+    return (
+        f"{with_sign(loss.gain)} test mIoU over cross-entropy, mean of the {loss.sets} most similar measured sets "
+        f"({with_sign(loss.lowest)} to {with_sign(loss.highest)})"
     )
-    if ratio >= 3:
-        reason = f"an imbalance of {to_one(ratio)} can be weighted away in part"
-        found.append(Suggestion(family="weighted_ce", reason=reason))
-    if ratio >= 10:
-        reason = f"at {to_one(ratio)} most pixels are easy; focal keeps them from drowning {rare.name}"
-        found.append(Suggestion(family="dice_focal", reason=reason))
-        reason = f"{rare.name} will be missed sooner than invented: fn_weight above 0.5 raises recall"
-        found.append(Suggestion(family="tversky", reason=reason))
-    if ratio >= 50 and _large(small) <= 1024:
-        reason = f"nine pieces of {small.name} in ten have {_large(small):,.0f} pixels or less: easily left half found"
-        found.append(Suggestion(family="focal_tversky", reason=reason))
-    near = f"{_percent(thin.thinness or 0.0)} of {thin.name} lies within 2 pixels of its boundary"
-    if (thin.thinness or 0.0) >= 0.8:
-        reason = f"{near}: gaps hurt more than width"
-        found.append(Suggestion(family="soft_cldice", reason=reason))
-    elif (thin.thinness or 0.0) >= 0.25:
-        reason = f"{near}: outlines decide its IoU"
-        found.append(Suggestion(family="boundary_ce", reason=reason))
-    occurring = sum(c.pixel_share > 0 for c in profile.classes)
-    if occurring >= 5 and ratio >= 10:
-        reason = f"{occurring} classes of very different sizes count alike in it"
-        found.append(Suggestion(family="generalized_dice", reason=reason))
-    found.append(Suggestion(family="lovasz", reason="optimises IoU itself; best once training has settled"))
-    return tuple(found)
 
 
 def difficulty(profile: ImbalanceProfile) -> tuple[Difficulty, ...]:
@@ -164,7 +138,3 @@ def _large(row: ClassProfile) -> float:
 def _scale(value: float, easy: float, hard: float) -> float:
     """0 at `easy` and beyond, 1 at `hard` and beyond, logarithmic between."""
     return min(1.0, max(0.0, math.log(easy / max(value, 1e-12)) / math.log(easy / hard)))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"

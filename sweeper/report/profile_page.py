@@ -210,9 +210,8 @@ def _bounds(profile: ImbalanceProfile) -> str:
 
 def _families(profile: ImbalanceProfile) -> str:
     rows = [[code(s.family), escape_md(s.reason)] for s in suggestions(profile)]
-    return (
-        "Families worth a try, by rule of thumb; `sweeper run` finds out, and `sweeper losses` describes them all:\n\n"
-        + table(["family", "why here"], rows, left=2)
+    return "Families by what they gained on similar data sets (`sweeper advise`); `sweeper run` finds out:\n\n" + table(
+        ["family", "why here"], rows, left=2
     )
 
 

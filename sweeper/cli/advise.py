@@ -1,0 +1,178 @@
+"""`sweeper advise DATA`: which losses to try first on such data, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweeper.cli.data_options import as_json_option, asked_dataset, data_options
+from sweeper.cli.options import SweeperCommand
+from sweeper.core.document import DatasetSummary, Document
+from sweeper.core.errors import UsageError
+from sweeper.core.text import count, with_sign
+from sweeper.core.yaml_file import read_yaml, yaml_text
+from sweeper.fingerprint.imbalance import profile_dataset
+from sweeper.fingerprint.ledger import (
+    BASELINE,
+    AdvisedLoss,
+    advise,
+    features_of,
+    outside,
+    own_rows,
+    read_ledger,
+    weights,
+)
+from sweeper.space import default_space_name, space_path
+
+SMALL = 0.01
+"""Test mIoU: the mean gain below which the loss hardly matters."""
+TRAININGS, MINUTES = 38, 3
+"""What the check costs with the CPU's default recipe (docs/performance.md): trainings of 100 steps, minutes on two
+cores."""
+
+
+class AdviceDocument(Document):
+    """What `sweeper advise --json` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.advice/1"
+
+    dataset: DatasetSummary
+    features: dict[str, float]
+    """The fingerprint that data sets are compared by."""
+    losses: tuple[AdvisedLoss, ...]
+    """The most promising first; `params` as `sweeper losses` names them."""
+    outside: tuple[str, ...]
+    """In which features the data lie beyond all data sets of the ledger."""
+    own_studies: int
+    """Finished studies of this folder that joined the ledger."""
+    trainings: int
+    """Trainings of 100 steps that `sweeper run` takes to check it, about."""
+    minutes: float
+    """On two cores, with the CPU's default recipe."""
+
+
+@click.command("advise", cls=SweeperCommand)
+@data_options
+@as_json_option
+@click.option(
+    "--space-out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a search space of the families that may be best, for `sweeper run --space`.",
+)
+@click.option(
+    "--reports",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+    help="Folder of your own finished studies, which join the ledger.",
+)
+@click.option("--no-own-studies", is_flag=True, help="Rest on the ledger that comes with sweeper alone.")
+def command(*, as_json: bool, space_out: Path | None, reports: Path, no_own_studies: bool, **asked: Any) -> None:
+    """Say which losses to try first on DATA, without training anything.
+
+    It compares the labels with a ledger of measured data sets, drawn and real, and orders the losses by what they
+    gained over cross-entropy on the most similar ones. It is a place to start from: `sweeper run` finds out. DATA is
+    as in `sweeper profile`.
+    """
+    dataset = asked_dataset(asked)
+    profile = profile_dataset(dataset)
+    features = features_of(profile)
+    own = () if no_own_studies else own_rows(reports)
+    ledger = (*read_ledger(), *own)
+    found = [
+        loss.model_copy(update={"params": weights(loss.params, dataset.task, profile.imbalance)})
+        for loss in advise(dataset.task, tuple(features.values()), ledger)
+    ]
+    document = AdviceDocument(
+        dataset=DatasetSummary.of(dataset),
+        features=features,
+        losses=tuple(found),
+        outside=outside(dataset.task, tuple(features.values()), ledger),
+        own_studies=len({row.point for row in own}),
+        trainings=TRAININGS,
+        minutes=MINUTES,
+    )
+    if space_out is not None:
+        _write_space(document, space_out)
+    if as_json:
+        click.echo(json.dumps(document.document, allow_nan=False))
+    else:
+        _print(document)
+
+
+def _write_space(advice: AdviceDocument, out: Path) -> None:
+    """The shipped space of the task, less the families that never gained as much as the first does in the mean."""
+    first = advice.losses[0]
+    kept = {loss.family for loss in advice.losses if loss.highest >= first.gain} | {BASELINE}
+    problems: list[str] = []
+    content = read_yaml(space_path(default_space_name(advice.dataset.task)), problems)
+    assert isinstance(content, dict) and not problems
+    content["losses"] = {family: ranges for family, ranges in content["losses"].items() if family in kept}
+    try:
+        out.write_text(yaml_text(content), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--space-out {out} must be a file that can be written: {error}; name another") from error
+    click.echo(f"search space: {out} ({', '.join(content['losses'])})", err=True)
+
+
+def _print(advice: AdviceDocument) -> None:
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
+    sets = max(loss.sets for loss in advice.losses)
+    own = f", {count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
+    console.print(
+        f"{advice.dataset.name}: gain in test mIoU over cross-entropy on the {sets} most similar data sets of the "
+        f"ledger{own}; each loss at its own threshold"
+    )
+    table = Table(box=box.SIMPLE if terminal else None, pad_edge=False)
+    for heading in ("try", "start with", "learning rate", "mean gain", "lowest to highest"):
+        table.add_column(heading, justify="left" if heading in ("try", "start with") else "right")
+    for loss in advice.losses:
+        table.add_row(*(Text(cell) for cell in _cells(loss)))
+    console.print(table)
+    for line in _sentences(advice.losses, advice.outside):
+        console.print(line)
+    name = advice.dataset.source
+    console.print(
+        f"`sweeper run --data {name}` checks it on your data: about {advice.trainings} trainings of 100 steps, some "
+        f"{advice.minutes:g} min on two cores with the CPU's recipe; --dry-run says what it takes here."
+    )
+
+
+def _cells(loss: AdvisedLoss) -> tuple[str, ...]:
+    start = ", ".join(f"{name} {value:.3g}" for name, value in loss.params.items()) or "–"
+    if loss.family == BASELINE:
+        return loss.family, start, f"{loss.lr:g}", "0", "–"
+    return (
+        loss.family,
+        start,
+        f"{loss.lr:g}",
+        with_sign(loss.gain),
+        f"{with_sign(loss.lowest)} to {with_sign(loss.highest)}",
+    )
+
+
+def _sentences(losses: Sequence[AdvisedLoss], beyond: Sequence[str]) -> list[str]:
+    """How far to believe it."""
+    first = losses[0]
+    lines = []
+    if first.gain < SMALL:
+        lines.append(
+            f"On such data the loss hardly matters: {first.family} gains {with_sign(first.gain)} in the mean. "
+            "Tune the threshold first."
+        )
+    elif first.lowest < 0:
+        lines.append(f"{first.family} did not gain on all of them: check it.")
+    if beyond:
+        lines.append("Outside of what is known, so that all this may not hold:")
+        lines += [f"- {sentence}" for sentence in beyond]
+    return lines

@@ -1,0 +1,93 @@
+"""The ledger: its rows, what it advises, and one small cell of it trained again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import ledger as bench
+from sweeper.core.records import ImbalanceProfile
+from sweeper.fingerprint.ledger import (
+    BASELINE,
+    FEATURES,
+    NEIGHBOURS,
+    LedgerRow,
+    advise,
+    features_of,
+    outside,
+    own_rows,
+    read_ledger,
+    weights,
+)
+from sweeper.losses import FAMILIES
+
+
+def row(point: str, place: float, family: str, gain: float, **other: Any) -> LedgerRow:
+    features = dict.fromkeys(FEATURES, place)
+    given = {"generator": "g", "task": "binary", "params": "", "lr": 0.001, "steps": 100, "score": 0.5}
+    return LedgerRow(point=point, **features, family=family, gain=gain, low=gain, high=gain, **{**given, **other})
+
+
+def test_the_ledger_has_every_family_on_forty_data_sets_of_five_generators() -> None:
+    rows = read_ledger()
+    points = {row.point for row in rows}
+    assert len(points) >= 40 and len({row.generator for row in rows}) >= 5
+    for point in points:
+        own = {row.family: row for row in rows if row.point == point}
+        assert set(own) == set(bench.CONFIGURATIONS) and own[BASELINE].gain == 0
+        assert all(row.low <= row.gain <= row.high for row in own.values())
+
+
+def test_families_are_ordered_by_the_gain_on_the_most_similar_sets() -> None:
+    near = [row(f"near {at}", 0.01 * at, "dice", 0.1 + 0.01 * at, lr=0.002) for at in range(NEIGHBOURS)]
+    near += [row(f"near {at}", 0.01 * at, "focal", 0.3, params="gamma=2") for at in range(3)]
+    far = [row(f"far {at}", 9.0 + at, "dice", -0.5) for at in range(NEIGHBOURS)]
+    other_task = [row("other", 0.0, "tversky", 0.9, task="multiclass")]
+    focal, dice = advise("binary", [0.0] * len(FEATURES), [*far, *near, *other_task])
+    assert (focal.family, focal.params, focal.sets) == ("focal", {"gamma": 2.0}, 3)
+    assert (dice.lr, dice.sets) == (0.002, NEIGHBOURS)
+    assert (dice.lowest, dice.gain, dice.highest) == pytest.approx((0.1, 0.155, 0.21))
+    with pytest.raises(ValueError, match="must have data sets of the task multiclass"):
+        advise("multiclass", [0.0] * len(FEATURES), near)
+
+
+def test_data_beyond_all_of_the_ledger_are_named() -> None:
+    known = [row("a", 0.0, "dice", 0.0), row("b", 1.0, "dice", 0.0)]
+    assert outside("binary", [0.5] * len(FEATURES), known) == ()
+    (sentence,) = outside("binary", [3.0, *[0.5] * (len(FEATURES) - 1)], known)
+    assert sentence == "imbalance: 1e+03 to 1 here, 1 to 1 to 10 to 1 in the ledger"
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_starting_values_are_coordinates_of_their_family(task: Any) -> None:
+    rows = [row for row in read_ledger() if row.task == task]
+    for loss in advise(task, rows[0].features, rows):
+        params = weights(loss.params, task, 50.0)
+        assert set(params) <= set(FAMILIES[loss.family].coordinates[task])
+    assert weights({"power": 0.5, "mix": 0.2}, "binary", 100.0) == {"mix": 0.2, "pos_weight": 10.0}
+
+
+def test_finished_studies_of_the_user_become_rows(tmp_path: Path) -> None:
+    reports = Path(__file__).parents[2] / "reports"
+    example = json.loads((reports / "example-cracks" / "recommendation.json").read_text("utf-8"))
+    for name, text in (("mine", json.dumps(example)), ("broken", "{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recommendation.json").write_text(text, "utf-8")
+    rows = own_rows(tmp_path)
+    profile = ImbalanceProfile.model_validate_json(json.dumps(example["dataset"]["profile"]))
+    assert {row.family for row in rows} == {one["family"] for one in example["finalists"]}
+    assert all(row.features == tuple(features_of(profile).values()) and row.generator == "own" for row in rows)
+    assert next(row.gain for row in rows if row.family == BASELINE) == 0
+
+
+@pytest.mark.slow
+def test_a_cell_of_the_ledger_is_what_its_training_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within what another processor rounds otherwise, which 100 steps amplify."""
+    cell = next(row for row in read_ledger() if (row.point, row.family) == ("shapes-30%-large", BASELINE))
+    monkeypatch.chdir(tmp_path)
+    point = bench.Point(cell.point, [], tmp_path / "rows.jsonl")
+    values = [point.trained(BASELINE, 0, seed, cell.lr, cell.steps)["test"] for seed in (0, 1)]
+    assert sum(values) / 2 == pytest.approx(cell.score, abs=0.01)
