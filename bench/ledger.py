@@ -347,7 +347,7 @@ def check(arguments: argparse.Namespace) -> None:
             found.lowest <= own[found.family].gain <= found.highest for found in advised if found.family != BASELINE
         ]
         picks = {"advise": advised[0].family, "always dice_ce": "dice_ce", "always cross_entropy": BASELINE}
-        for where in (first.generator, f"all {'real' if first.generator == 'real' else 'drawn'}"):
+        for where in ("real sets",) if first.generator == "real" else (first.generator, "all drawn"):
             for name, family in picks.items():
                 costs.setdefault(where, {}).setdefault(name, []).append(top - own[family].gain)
         for name, families in (("advice", [found.family for found in advised]), ("registry", list(CONFIGURATIONS))):
