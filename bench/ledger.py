@@ -3,6 +3,7 @@
     python bench/ledger.py plan
     python bench/ledger.py collect OUT.jsonl [--part 1/2] [--seeds 2] [--point cracks-1% …] [--data FOLDER …]
     python bench/ledger.py table OUT.jsonl [OUT.jsonl …] > sweeper/fingerprint/ledger.csv
+    python bench/ledger.py map OUT.jsonl [OUT.jsonl …]
     python bench/ledger.py check
 
 43 data sets of six generators: four scenes of `sweeper synth`, and two of this file, `lesions` (one soft object an
@@ -15,8 +16,10 @@ values is that of all families. Where neither learned, the steps are doubled, to
 of `CONFIGURATIONS` is trained on seed 0, and each family's best, by validation, on the other seeds. It appends a line
 for each training, can be cut off and continues where it was; several processes share the work with `--part`. `plan`
 says how many trainings that are, and how long they take on one core of this machine. `--data` trains on real sets
-instead. `table` prints one row for each data set and family; run it where `collect` was. `check` leaves one generator
-out, and all real sets, and says what the first choice of `sweeper advise` costs there, against fixed choices.
+instead. `table` prints one row for each data set and family; run it where `collect` was. `map` prints the mean gains on
+the drawn sets, what each configuration reads above the first of its family on seed 0, and how both change with ten
+times the imbalance. `check` leaves one generator out, and all real sets, and says what the first choice of
+`sweeper advise` costs there, against fixed choices.
 """
 
 from __future__ import annotations
@@ -331,6 +334,37 @@ def table(arguments: argparse.Namespace) -> None:
         writer.writerow(row)
 
 
+def show_map(arguments: argparse.Namespace) -> None:
+    """Mean gains and differences of configurations, with 95 % intervals, by task."""
+    drawn = [row for row in read_ledger() if row.generator != "real"]
+    rates = {row.point: (row.lr, row.steps) for row in drawn}
+    trainings = {
+        (row["point"], row["family"], row["number"]): row["test"]
+        for path in arguments.out
+        for row in rows(Path(path))
+        if row["seed"] == 0 and (row["lr"], row["steps"]) == rates.get(row["point"])
+    }
+    print("| task | | mean | for ten times the imbalance |\n|---|---|---|---|")
+    for task in ("binary", "multiclass"):
+        decades = {row.point: row.log_imbalance for row in drawn if row.task == task}
+        for family, configurations in CONFIGURATIONS.items():
+            gains = {row.point: row.gain for row in drawn if row.family == family and row.task == task}
+            if family != BASELINE:
+                print(f"| {task} | {family} | " + _trend([decades[point] for point in gains], list(gains.values())))
+            for number in range(1, len(configurations)):
+                apart = [trainings[point, family, number] - trainings[point, family, 0] for point in decades]
+                name = f"{family} {configurations[number]} less {configurations[0]}"
+                print(f"| {task} | {name} | " + _trend(list(decades.values()), apart))
+
+
+def _trend(decades: list[float], values: list[float]) -> str:
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    line = stats.linregress(decades, values)
+    wide = float(stats.t.ppf(0.975, len(values) - 2)) * line.stderr
+    low, high = line.slope - wide, line.slope + wide
+    return f"{np.mean(values):+.3f} ± {half:.3f} | {line.slope:+.3f} [{low:+.3f}, {high:+.3f}] |"
+
+
 def check(arguments: argparse.Namespace) -> None:
     """What the first choice costs on generators, and on real sets, that the ledger was not made of."""
     ledger = read_ledger()
@@ -401,6 +435,9 @@ def main() -> None:
     printing = commands.add_parser("table")
     printing.add_argument("out", nargs="+")
     printing.set_defaults(call=table)
+    mapping = commands.add_parser("map")
+    mapping.add_argument("out", nargs="+")
+    mapping.set_defaults(call=show_map)
     commands.add_parser("check").set_defaults(call=check)
     for command in (planned, collecting, printing):
         command.add_argument("--seeds", type=int, default=2)

@@ -29,8 +29,8 @@ def test_advise_writes_a_space_that_run_takes(sweeper, tmp_path):
 
 
 def test_advise_says_where_the_data_lie_outside_of_the_ledger(sweeper):
-    _, out, _ = sweeper("advise", "synthetic:shapes?classes=12&foreground=0.3&images=10&size=128")
-    assert "classes: 12 here, 3 to " in out
+    _, out, _ = sweeper("advise", "synthetic:shapes?foreground=0.4&object=120&images=4&size=256")
+    assert "Outside of what is known" in out and "- pixels of a component of the smallest class: " in out
 
 
 def test_own_studies_join_unless_they_are_left_out(sweeper, tmp_path):
