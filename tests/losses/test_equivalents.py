@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.errors import LossError
@@ -78,10 +78,22 @@ VALUES = {
 }
 
 
+def tied(task, seed):
+    """Whether two errors that Lovász sorts differ less than float32 can tell: either order is right."""
+    logits, target = batch(task, seed)
+    if task == "binary":
+        errors = (1 - logits[:, 0] * (2 * target - 1)).reshape(1, -1)
+    else:
+        true = torch.nn.functional.one_hot(target, 3).movedim(-1, 1)
+        errors = (true - logits.softmax(1)).abs().movedim(1, 0).reshape(3, -1)
+    return bool((errors.sort(dim=1).values.diff(dim=1) < 1e-6).any())
+
+
 @settings(deadline=None, max_examples=80)
 @given(data=st.data(), case=st.sampled_from(sorted(ELSEWHERE)), seed=st.integers(0, 10**6))
 def test_any_point_is_the_same_elsewhere(data, case, seed):
     family, task = case
+    assume(family != "lovasz" or not tied(task, seed))
     free = [name for name in FAMILIES[family].coordinates[task] if name in VALUES]
     params = {name: data.draw(VALUES[name], name) for name in free}
     if family == "tversky" and task == "multiclass":
