@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 from sweeper.core.base import Record
@@ -45,3 +46,8 @@ class DatasetSummary(Record):
     def of(cls, dataset: Dataset) -> DatasetSummary:
         """What is told of a data set."""
         return cls(**dataset.model_dump(include=set(cls.model_fields)))
+
+
+def json_text(document: object) -> str:
+    """A document as the text of its file: readable, and refused where a number is none."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -123,11 +123,6 @@ class ReportPaths:
         self.trials = self.folder / "trials.csv"
         self.split = self.folder / "split.csv"
         self.figures = self.folder / "figures"
-        self.finalists = self.folder / "finalists"
-
-    def of_finalist(self, family: str) -> Path:
-        """What belongs to one finalist's own run in MLflow."""
-        return self.finalists / folder_name(family)
 
 
 class ComparisonPaths:

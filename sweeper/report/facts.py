@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from sweeper.core.errors import DataError
 from sweeper.core.metrics import METRICS, default_point
 from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.own_metric import at_hand
 from sweeper.core.records import (
-    Coordinate,
     FinalistEvidence,
     Interval,
     Recommendation,
@@ -35,9 +33,6 @@ from sweeper.space import edge_of
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
-
-ENOUGH = 8
-"""Fewer completed trials than this say nothing about a trend: at n = 7 only |ρ| > 0.78 would be significant."""
 
 LITTLE = 0.1
 """Part of the way from a constant answer to a perfect one below which a network cannot do the task."""
@@ -252,51 +247,6 @@ def best_trial(facts: Facts, family: str) -> TrialResult | None:
     """The family's completed search trial with the highest value, the earliest of equals."""
     done = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete" and t.value is not None]
     return max(done, key=lambda t: (t.value or 0.0, -t.spec.number), default=None)
-
-
-@dataclass(frozen=True)
-class Trend:
-    """How the objective went with one coordinate over a family's completed trials."""
-
-    n: int
-    rho: float | None
-    """Spearman's rank correlation; None below `ENOUGH` trials or when either side never varied."""
-    p: float | None
-
-    @property
-    def clear(self) -> bool:
-        """Whether it is unlikely (p < 0.05) to be chance."""
-        return self.p is not None and self.p < 0.05
-
-
-def trend(facts: Facts, family: str, coordinate: str) -> Trend:
-    """Rank correlation of a coordinate (`lr` included) with the objective, over completed trials only.
-
-    Pruned trials are left out: their value is from fewer steps.
-    """
-    frame = facts.search
-    done = frame[(frame["family"] == family) & (frame["state"] == "complete")]
-    column = "lr" if coordinate == "lr" else f"params.{coordinate}"
-    pairs = done[[column, "value"]].dropna()
-    n = len(pairs)
-    if n < ENOUGH or pairs[column].nunique() < 2 or pairs["value"].nunique() < 2:
-        return Trend(n, None, None)
-    result = stats.spearmanr(pairs[column].to_numpy(), pairs["value"].to_numpy())
-    return Trend(n, float(result.statistic), float(result.pvalue))
-
-
-def searched_range(facts: Facts, coordinate: Coordinate) -> tuple[float, float]:
-    """The lowest and highest value the loss can receive; a power of the imbalance is worked out."""
-    if coordinate.kind != "power_of_imbalance":
-        return coordinate.low, coordinate.high
-    imbalance = max(facts.sweep.imbalance, 1e-12)
-    low, high = sorted((imbalance**coordinate.low, imbalance**coordinate.high))
-    return low, high
-
-
-def is_log(coordinate: Coordinate) -> bool:
-    """Whether the coordinate is spread over orders of magnitude."""
-    return coordinate.kind in ("log", "power_of_imbalance")
 
 
 def on_edge(point: float, *, binary: bool) -> bool:

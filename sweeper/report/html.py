@@ -27,8 +27,17 @@ SHORT = 24
 """Characters of a code span that is not broken over lines: it fits the narrowest screen."""
 _PER_CENT = re.compile(r"(?<=\d) %")
 _FOLD = re.compile(r"</?details>|<summary>(?P<summary>[^<>]*)</summary>")
-_FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.(?:png|svg))")
-_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+_FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.svg)")
+
+
+def write_page(text: str, markdown: Path, figures: Path) -> None:
+    """Write a page as markdown, and as HTML beside it.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    markdown.write_text(text, "utf-8")
+    markdown.with_suffix(".html").write_text(to_html(text, figures), "utf-8")
 
 
 def to_html(markdown: str, figures: Path) -> str:
@@ -42,9 +51,7 @@ def to_html(markdown: str, figures: Path) -> str:
         OSError: if a figure cannot be read.
     """
     parser = _parser()
-    environment = {
-        "figures": {path.name: path.read_bytes() for path in sorted(figures.glob("*.*")) if path.suffix in _TYPES}
-    }
+    environment = {"figures": {path.name: path.read_bytes() for path in sorted(figures.glob("*.svg"))}}
     tokens = _captioned(parser.parse(markdown, environment))
     body = parser.renderer.render(tokens, parser.options, environment)
     style = STYLE.read_text("utf-8")
@@ -120,8 +127,7 @@ def _image(
     data = environment["figures"].get(named[1]) if named else None
     if named is None or data is None:
         return alt
-    kind = _TYPES[Path(named[1]).suffix]
-    return f'<img alt="{alt}" src="data:{kind};base64,{b64encode(data).decode()}">'
+    return f'<img alt="{alt}" src="data:image/svg+xml;base64,{b64encode(data).decode()}">'
 
 
 def _text(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeper.core.document import json_text
 from sweeper.core.paths import JudgementPaths
 from sweeper.core.text import at_most
-from sweeper.evidence.decision_rule import difference
+from sweeper.evidence.decision_rule import beats, difference
 from sweeper.judging.judgement import Judgement
 from sweeper.judging.text import interval_text
 from sweeper.judging.weighing import own_interval
-from sweeper.report.figures.differences import differences
-from sweeper.report.figures.style import save_all
-from sweeper.report.formatting import MISSING, code, escape_md, level, table
-from sweeper.report.html import to_html
+from sweeper.report.figures.style import BAND, BLUE, INK, VERMILLION, Drawn, clean, new_figure, note, plain, save_all
+from sweeper.report.formatting import MISSING, code, escape_md, level, signed, table
+from sweeper.report.html import write_page
 
 
 def write_judgement(judgement: Judgement, out: Path) -> Path:
@@ -28,12 +27,8 @@ def write_judgement(judgement: Judgement, out: Path) -> Path:
     paths = JudgementPaths(out)
     drawn = differences(judgement)
     save_all({"differences": drawn}, paths.figures)
-    document = json.dumps(judgement.document.document, indent=2, ensure_ascii=False, allow_nan=False)
-    paths.document.write_text(document + "\n", "utf-8")
-    figure = f"![{drawn.alt}](figures/differences.svg)\n\n**{drawn.alt}.** {drawn.caption}"
-    text = judgement_text(judgement, figure)
-    paths.markdown.write_text(text, "utf-8")
-    paths.html.write_text(to_html(text, paths.figures), "utf-8")
+    paths.document.write_text(json_text(judgement.document.document), "utf-8")
+    write_page(judgement_text(judgement, drawn.shown("differences")), paths.markdown, paths.figures)
     return paths.markdown
 
 
@@ -90,3 +85,34 @@ def _pairs(judgement: Judgement) -> str:
             )
     header = ["reads better", "than", f"by, {level(judgement.level)} interval", "error from seeds", "error from images"]
     return table(header, rows, left=2)
+
+
+def differences(judgement: Judgement) -> Drawn:
+    """Differences to the baseline, or where there is none to the named method; above 0 is better."""
+    contest, own = judgement.shown, judgement.table
+    names = [each.family for each in contest.finalists]
+    to = contest.baseline if contest.baseline is not None else names.index(judgement.named)
+    rows = [i for i in range(len(names)) if i != to]
+    figure = new_figure(0.95 + 0.42 * len(rows))
+    axes = clean(figure.add_subplot())
+    axes.axvspan(-own.margin, own.margin, color=INK, alpha=BAND, lw=0, zorder=0)
+    axes.axvline(0, color=INK, lw=1, zorder=1)
+    for row, i in enumerate(rows):
+        gap = difference(contest, i, to)
+        colour = BLUE if beats(contest, i, to) else VERMILLION if beats(contest, to, i) else INK
+        if math.isfinite(gap.low):
+            axes.plot([gap.low, gap.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
+        axes.plot(gap.estimate, row, "o", color=colour, ms=7, zorder=3)
+        note(axes, signed(gap.estimate, own.scale.digits), (gap.estimate, row), xytext=(0, 6), ha="center")
+    axes.set_yticks(range(len(rows)), labels=[plain(names[i]) for i in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.margins(x=0.06)
+    axes.set_xlabel(f"← worse     {plain(own.scale.score)} against {plain(names[to])}     better →")
+    text = (
+        f"Dots: differences to {code(names[to])}, above 0 better; lines: {level(judgement.level)} intervals. Within "
+        f"the grey band (± {own.margin:g}) a difference does not matter. Blue is shown to be better, red to be worse."
+    )
+    if not all(math.isfinite(difference(contest, i, to).low) for i in rows):
+        text += " A dot without a line: nothing is known of its error."
+    other = "baseline" if contest.baseline is not None else "named method"
+    return Drawn(figure, text, f"What each method gains over the {other}")

@@ -104,8 +104,7 @@ def _figures(section: str, drawn: Mapping[str, Drawn | str]) -> str:
     for name, figure in FIGURES.items():
         found = drawn.get(name)
         if figure.section == section and isinstance(found, Drawn):
-            title = escape_md(found.alt)
-            shown.append(f"![{title}](figures/{name}.svg)\n\n**{title}.** {found.caption}")
+            shown.append(found.shown(name))
     return "\n\n".join(shown)
 
 

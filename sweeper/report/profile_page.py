@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.core.document import json_text
 from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import count, shortened
 from sweeper.data.store import open_store
@@ -18,7 +18,7 @@ from sweeper.fingerprint.label_checks import Finding, Severity, counts
 from sweeper.report.figures.labels import samples, shares, suspects
 from sweeper.report.figures.style import Drawn, save_all
 from sweeper.report.formatting import code, escape_md, number, percent, prose, significant, table
-from sweeper.report.html import to_html
+from sweeper.report.html import write_page
 
 LONGEST = 60
 """Characters of a class's name on the page."""
@@ -67,13 +67,9 @@ def write_profile_page(
     folder = out / "figures"
     save_all(drawn, folder)
     text = _page(dataset, profile, findings, split, drawn)
-    (out / "profile.md").write_text(text, encoding="utf-8")
-    (out / "profile.json").write_text(
-        json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    html = out / "profile.html"
-    html.write_text(to_html(text, folder), encoding="utf-8")
-    return html
+    (out / "profile.json").write_text(json_text(document), encoding="utf-8")
+    write_page(text, out / "profile.md", folder)
+    return out / "profile.html"
 
 
 def _with_short_names(dataset: Dataset, profile: ImbalanceProfile) -> tuple[Dataset, ImbalanceProfile]:
@@ -237,11 +233,7 @@ def _difficulty(profile: ImbalanceProfile) -> str:
 
 
 def _figure(figures: Mapping[str, Drawn], name: str) -> str:
-    drawn = figures.get(name)
-    if drawn is None:
-        return ""
-    title = escape_md(drawn.alt)
-    return f"![{title}](figures/{name}.svg)\n\n**{title}.** {drawn.caption}"
+    return figures[name].shown(name) if name in figures else ""
 
 
 def _foot(dataset: Dataset) -> str:

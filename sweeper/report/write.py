@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sweeper.core.document import json_text
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.evidence.recommendation import recommendation_json
-from sweeper.report.facts import Facts, Pixels, collect, search_split
+from sweeper.report.facts import Pixels, collect, search_split
 from sweeper.report.figures import draw_all
-from sweeper.report.figures.images import answers_of
-from sweeper.report.figures.style import save
-from sweeper.report.html import to_html
+from sweeper.report.html import write_page
 from sweeper.report.markdown import render, summary
 from sweeper.report.tables import stems_of, write_csv, write_split
 
@@ -33,8 +30,7 @@ def write_report(
     literature: Sequence[str] = (),
     beat: Callable[[], None] = lambda: None,
 ) -> ReportPaths:
-    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg,
-    finalists/FAMILY/predictions.png}`.
+    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg}`.
 
     An earlier report is replaced.
 
@@ -55,31 +51,16 @@ def write_report(
     paths = ReportPaths(out, sweep.study)
     facts = collect(sweep, recommendation, explanation, literature, pixels)
     figures = draw_all(facts, paths.figures, beat)
-    _write_answers(facts, paths, beat)
     split, dataset = search_split(facts), sweep.conditions.dataset
     document = recommendation_json(sweep, recommendation, None if split is None else stems_of(dataset, split))
-    paths.recommendation.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    paths.recommendation.write_text(json_text(document), "utf-8")
     write_csv(facts.frame, paths.trials)
     if split is None:
         paths.split.unlink(missing_ok=True)
     else:
         write_split(dataset, split, paths.split)
-    text = render(facts, figures, ui_url)
-    paths.markdown.write_text(text, "utf-8")
-    paths.html.write_text(to_html(text, paths.figures), "utf-8")
+    write_page(render(facts, figures, ui_url), paths.markdown, paths.figures)
     return paths
-
-
-def _write_answers(facts: Facts, paths: ReportPaths, beat: Callable[[], None]) -> None:
-    """For each finalist its best, median and worst test image; those of an earlier report go."""
-    shutil.rmtree(paths.finalists, ignore_errors=True)
-    for finalist in facts.finalists:
-        beat()
-        drawn = answers_of(facts, finalist)
-        if drawn is not None:
-            folder = paths.of_finalist(finalist.family)
-            folder.mkdir(parents=True, exist_ok=True)
-            save(drawn, folder / "predictions.png")
 
 
 def report_summary(sweep: SweepRecord, recommendation: Recommendation) -> str:

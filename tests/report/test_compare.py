@@ -16,9 +16,8 @@ from sweeper.core.paths import ComparisonPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.evidence.recommendation import recommend
 from sweeper.report import write_comparison
-from sweeper.report.compare import comparison_json
+from sweeper.report.compare import comparison_json, gains
 from sweeper.report.compare_text import comparison_text, families, headline, legend, limits, sides, study_table
-from sweeper.report.figures.gains import gains
 from sweeper.report.figures.style import Drawn
 from sweeper.workflow.compare import compare_studies
 from tests.report.test_html import Document

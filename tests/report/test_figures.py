@@ -20,13 +20,12 @@ from matplotlib.colors import to_rgb
 
 from sweeper.core.metrics import at_point, image_mious
 from sweeper.core.records import Predictions
-from sweeper.evidence.decision_rules import decision_rules
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend
 from sweeper.report import figures, markdown
 from sweeper.report.facts import Facts, Pixels, collect
 from sweeper.report.figures import FIGURES, Drawn, draw_all
-from sweeper.report.figures.images import DETAIL, _detail, answers_of
+from sweeper.report.figures.images import DETAIL, _detail
 from sweeper.report.figures.operating_points import _swept
 from sweeper.report.figures.style import INK, class_label, new_figure, plain, save
 from sweeper.report.seed_runs import confirmations, image_scores, image_wins
@@ -35,9 +34,6 @@ from tests.support import builders
 
 GROUNDS = ("#ffffff", "#16181b", "#0d1117")
 """Of the page in either theme, and of GitHub's dark one."""
-
-SHOWN = [name for name in FIGURES if name != "loss_and_rule"]
-"""Of a study of several classes."""
 
 
 class Written(NamedTuple):
@@ -51,7 +47,7 @@ class Written(NamedTuple):
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """The figures of one study, drawn once for all tests here, over those of an earlier report."""
     study, folder = street(trials=30), tmp_path_factory.mktemp("figures")
-    (folder / "mosaic.png").write_bytes(b"of an earlier version")
+    (folder / "mosaic.svg").write_bytes(b"of an earlier version")
     facts = collect(study.sweep, study.recommendation, pixels=study.pixels)
     before = dict(matplotlib.rcParams)
     drawn = draw_all(facts, folder)
@@ -90,9 +86,9 @@ def contrast(colour: str, ground: str) -> float:
 
 
 def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(written: Written) -> None:
-    assert {name for name, result in written.drawn.items() if isinstance(result, Drawn)} == {*SHOWN}
-    assert {path.name for path in written.folder.iterdir()} == {f"{name}.svg" for name in SHOWN}
-    for name in SHOWN:
+    assert {name for name, result in written.drawn.items() if isinstance(result, Drawn)} == {*FIGURES}
+    assert {path.name for path in written.folder.iterdir()} == {f"{name}.svg" for name in FIGURES}
+    for name in FIGURES:
         root = ElementTree.parse(written.folder / f"{name}.svg").getroot()
         assert root.get("width") == "720" and 150 < int(root.get("height") or 0) < 2000
         assert not [e for e in root.iter() if e.tag.endswith(("}text", "}script", "}a"))]
@@ -101,7 +97,7 @@ def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(w
     assert not written.settings_changed
 
 
-@pytest.mark.parametrize("name", [name for name in SHOWN if name != "predictions"])
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "predictions"])
 def test_every_colour_can_be_seen_on_a_light_and_on_a_dark_ground(written: Written, name: str) -> None:
     check_colours(written.folder / f"{name}.svg")
 
@@ -121,8 +117,8 @@ def test_text_has_the_contrast_of_large_print_and_more() -> None:
 
 
 def test_the_same_study_gives_the_same_bytes(written: Written, tmp_path: Path) -> None:
-    save(drawing("search", written.facts), tmp_path / "search.svg")
-    assert (tmp_path / "search.svg").read_bytes() == (written.folder / "search.svg").read_bytes()
+    save(drawing("curves", written.facts), tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").read_bytes() == (written.folder / "curves.svg").read_bytes()
 
 
 # --- What a new figure may forget ---------------------------------------------------------------------------
@@ -148,83 +144,6 @@ def test_every_figure_is_listed_and_stands_where_the_report_shows_it() -> None:
 
 
 # --- What they show -----------------------------------------------------------------------------------------
-
-
-def test_captions_carry_the_numbers_of_the_record() -> None:
-    facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65})
-    assert "scores 0.490" in drawing("finalists", facts).caption
-    assert isinstance(FIGURES["per_class_iou"].draw(facts), str)  # of two classes the table says all
-
-
-def test_each_loss_has_a_marker_and_an_interval_for_each_rule_and_metric(tmp_path: Path) -> None:
-    facts = binary()
-    assert facts.recommendation.evidence is not None
-    assert "of two classes" in str(FIGURES["loss_and_rule"].draw(facts))  # what was not weighed is not drawn
-    rules = decision_rules([run.model_copy(update={"val": run.test}) for run in facts.sweep.confirmations],
-                           facts.recommendation.evidence)  # fmt: skip
-    assert rules is not None
-    evidence = facts.recommendation.evidence.model_copy(update={"decisions": rules})
-    told = replace(facts, recommendation=facts.recommendation.model_copy(update={"evidence": evidence}))
-    drawn = drawing("loss_and_rule", told)
-    for axes, metric in zip(drawn.figure.axes, ("miou", "image_dice"), strict=True):
-        for line, lines, name in zip(axes.lines, axes.collections, ("plain", "tuned", "rank_dice"), strict=True):
-            scores = next(r.scores for r in rules.rules if (r.name, r.metric) == (name, metric))
-            assert [*line.get_xdata()] == [score.estimate for score in scores]
-            ends = [path.vertices[:, 0].tolist() for path in lines.get_paths()]
-            assert ends == [[score.low, score.high] for score in scores]
-    save(drawn, tmp_path / "rules.svg")
-    check_colours(tmp_path / "rules.svg")
-
-
-def test_a_class_whose_difference_rounds_to_0_is_not_counted_as_won() -> None:
-    three = {"precision": (0.9,) * 3, "recall": (0.9,) * 3, "fg_iou": None}
-    changed = {
-        "dice_focal": {"iou": (0.9004, 0.6, 0.3), **three},
-        "cross_entropy": {"iou": (0.9, 0.5, 0.4), **three},
-    }
-    found = builders.evidence({"dice_focal": 0.71, "cross_entropy": 0.65}, finalists=changed, classes=builders.STREET)
-    answer = recommend(found, task="multiclass", order=builders.ORDER, snippet=snippet)
-    drawn = drawing("per_class_iou", collect(builders.sweep(data=builders.dataset(builders.STREET)), answer))
-    assert "ahead of `cross_entropy` on 1 of 3" in drawn.caption
-    assert "from −0.100 on sign to +0.100 on animal" in drawn.caption
-
-
-def test_the_search_figure_counts_every_trial_once_and_marks_collapsed_ones_at_the_edge() -> None:
-    trials = [builders.trial("dice", 0.7 + i / 100, i) for i in range(3)]
-    trials += [builders.trial("focal", 0.68, 3, state="pruned")]
-    trials += [builders.trial("dice_ce", 0.466, 4, state="pruned", collapse="no_better_than_constant")]
-    result = drawing("search", literal({"dice": 0.71}, trials=trials, confirmations=[]))
-    assert "3 trials completed, 2 were stopped early; 1 of these collapsed." in result.caption
-    assert "1 collapsed trial is drawn at the left edge (its value: 0.466)." in result.caption
-    (axes,) = result.figure.axes
-    drawn = {line.get_label(): np.asarray(line.get_xdata(), dtype=float) for line in axes.lines}
-    assert drawn["complete"].tolist() == [0.7, 0.71, 0.72]
-    assert drawn["stopped early"].tolist() == [0.68]
-    assert drawn["collapsed"].tolist() == [axes.get_xlim()[0]]
-    assert axes.get_xlim()[0] > 0.6
-
-
-@pytest.mark.parametrize("name", ["search", "landscape"])
-def test_stopped_and_complete_trials_are_drawn_by_the_same_images(name: str) -> None:
-    """On all images the complete trials read lower than the stopped one did on its part."""
-    trials = [
-        builders.trial(
-            "dice", 0.5 + i / 100, i, evaluations=builders.curve_on_part((0.5, 0.6, 0.7, 0.7 + i / 100), 0.5 + i / 100)
-        )
-        for i in range(3)
-    ]
-    trials += [builders.trial("dice", 0.6, 3, state="pruned", evaluations=builders.curve_on_part((0.5, 0.6)))]
-    result = drawing(name, literal({"dice": 0.71}, trials=trials, confirmations=[]))
-    axes = result.figure.axes[0]
-    lines = [np.asarray(line.get_xdata() if name == "search" else line.get_ydata(), dtype=float) for line in axes.lines]
-    drawn = np.concatenate(
-        [*lines, *(np.ma.getdata(c.get_offsets())[:, 1] for c in axes.collections if name != "search")]
-    )
-    assert {0.6, 0.7, 0.71, 0.72} <= set(np.round(drawn, 6)) and not {0.5, 0.51, 0.52} & set(np.round(drawn, 6))
-    assert "8 of 20 validation images that every evaluation was scored on" in result.caption
-    if name == "search":
-        assert axes.get_xlabel() == "validation mIoU at the last evaluation, on 8 of the 20 images"
-        assert "with 0.520 on all validation images" in result.caption
 
 
 def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None:
@@ -279,12 +198,6 @@ def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_
     scored = image_scores(facts, *facts.finalists)
     assert scored is not None and panels[0, 2].get_xlabel() == f"mIoU {scored[1][0]:.3f}"
     assert "Of all 8 test images it is ahead on 5, behind on 2, level on 1" in drawn.caption
-    asked.clear()
-    assert isinstance(answers_of(facts, facts.finalists[0]), Drawn)
-    assert asked == [1, 6, 4]
-    other = answers_of(facts, facts.finalists[1])
-    assert isinstance(other, Drawn) and other.alt == "Best, median and worst test image of cross_entropy"
-    assert answers_of(replace(facts, pixels=None), facts.finalists[1]) is None
 
 
 def test_predictions_are_left_out_with_a_reason() -> None:
@@ -366,7 +279,7 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     data = builders.dataset(("background", name))
     figure = new_figure(1)
     figure.text(0.1, 0.5, class_label(data.classes, 1))
-    save(Drawn(figure, "", ""), tmp_path / "x.png")
+    save(Drawn(figure, "", ""), tmp_path / "x.svg")
     assert len(plain(name)) <= 28
     assert class_label(data.classes, 1).strip()
 

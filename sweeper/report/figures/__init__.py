@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sweeper.report.facts import Facts
-from sweeper.report.figures.finalists import curves, finalists, gain, per_class_iou
+from sweeper.report.figures.finalists import curves, gain
 from sweeper.report.figures.images import predictions
-from sweeper.report.figures.loss_and_rule import loss_and_rule
 from sweeper.report.figures.operating_points import threshold
-from sweeper.report.figures.search import landscape, search
 from sweeper.report.figures.style import Drawn, save_all
 
-Section = Literal["answer", "finalists", "rules", "detail", "search"]
+Section = Literal["answer", "finalists", "detail"]
 """Where a figure stands in the report: under the answer card, in the open, or folded. The template shows all figures of
 a section, in the order of `FIGURES`."""
 
@@ -32,13 +30,8 @@ class Figure(NamedTuple):
 FIGURES: dict[str, Figure] = {
     "gain": Figure(gain, "answer"),
     "predictions": Figure(predictions, "finalists"),
-    "loss_and_rule": Figure(loss_and_rule, "rules"),
-    "finalists": Figure(finalists, "detail"),
-    "per_class_iou": Figure(per_class_iou, "detail"),
     "curves": Figure(curves, "detail"),
     "threshold": Figure(threshold, "detail"),
-    "search": Figure(search, "search"),
-    "landscape": Figure(landscape, "search"),
 }
 """Name of the file → the figure."""
 

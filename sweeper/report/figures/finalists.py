@@ -7,20 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from sweeper.core.metrics import Floats
-from sweeper.core.records import FinalistEvidence, Scale, TrialResult
+from sweeper.core.records import FinalistEvidence, TrialResult
 from sweeper.core.text import count, listed
-from sweeper.evidence.decision_rule import beats, probable, shows
+from sweeper.evidence.decision_rule import beats, shows
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.figures.style import (
     BAND,
-    CHOSEN,
-    GREEN,
     INK,
     MARKERS,
-    RIVAL,
     Drawn,
-    class_label,
     clean,
     finalist_colours,
     legend,
@@ -28,11 +24,8 @@ from sweeper.report.figures.style import (
     note,
     plain,
 )
-from sweeper.report.formatting import code, escape_md, level, number, signed
-from sweeper.report.seed_runs import confirmations, seed_scores
-
-MOST_CLASSES = 40
-"""More classes than this do not fit a figure; those that differ most are drawn."""
+from sweeper.report.formatting import code, level, number, signed
+from sweeper.report.seed_runs import confirmations
 
 
 def gain(facts: Facts) -> Drawn | str:
@@ -86,96 +79,6 @@ def _shown_better(facts: Facts, baseline: FinalistEvidence) -> tuple[list[str], 
     at = facts.finalists.index(baseline)
     rivals = [i for i in range(len(facts.finalists)) if i != at and shows(evidence, i, at)]
     return [code(finalist_name(facts, facts.finalists[i])) for i in rivals if beats(evidence, i, at)], bool(rivals)
-
-
-def finalists(facts: Facts) -> Drawn | str:
-    """Test score of each finalist with its 95 % interval, each seed, and the constant answer."""
-    evidence = facts.recommendation.evidence
-    if evidence is None or not facts.finalists:
-        return f"no configuration was confirmed on {facts.tested_on}"
-    found = facts.finalists
-    figure = new_figure(0.6 + 0.36 * len(found))
-    axes = clean(figure.add_subplot())
-    dots = False
-    for row, (finalist, colour) in enumerate(zip(found, finalist_colours(facts, found), strict=True)):
-        score = finalist.score
-        axes.plot([score.low, score.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt")
-        axes.plot(score.estimate, row, "o", color=colour, ms=7, zorder=3)
-        seeds = seed_scores(facts, finalist)
-        dots = dots or bool(seeds)
-        axes.plot(seeds, [row + 0.24] * len(seeds), "|", color=colour, ms=6, mew=1.3)
-    lows, highs = [f.score.low for f in found], [f.score.high for f in found]
-    span = max(max(highs) - min(lows), 0.02)
-    of_miou = facts.metric == Scale().score
-    near = of_miou and min(lows) - evidence.constant_miou < 1.5 * span
-    if near:
-        axes.axvline(evidence.constant_miou, color=INK, lw=1, ls=(0, (4, 3)))
-        place = (evidence.constant_miou, 1)
-        note(axes, "constant answer", place, xycoords=("data", "axes fraction"), xytext=(4, 2), va="bottom")
-    names = [plain(finalist_name(facts, f)) for f in found]
-    axes.set_yticks(range(len(found)), labels=names)
-    axes.set_ylim(len(found) - 0.5, -0.5)
-    safe = [row for row in range(len(found)) if probable(evidence, row)]
-    for row in safe:
-        axes.axhspan(row - 0.42, row + 0.42, color=GREEN, alpha=BAND / 2, lw=0, zorder=0)
-    axes.set_xlabel(f"test {facts.metric}")
-    text = f"Dots: means over the seeds. Lines: {level(0.95)} intervals."
-    text += " Ticks: single seeds." if dots else ""
-    if of_miou:
-        text += f" Answering the commonest class everywhere scores {number(evidence.constant_miou)}"
-        text += ", the dashed line." if near else ", far to the left of this axis."
-    if safe:
-        which = "Each on green costs" if len(safe) > 1 else "The one on green costs"
-        text += f" {which} at most {number(evidence.rope)} {facts.metric} against the best, with a probability of 95 %."
-    text += " Overlap is no proof of equality: all saw the same images, and paired differences are sharper."
-    return Drawn(figure, text, f"Test {facts.metric} of the finalists")
-
-
-def per_class_iou(facts: Facts) -> Drawn | str:
-    """IoU of every class of the recommended loss and its rival, commonest class first."""
-    chosen, rival = facts.chosen, facts.rival
-    if chosen is None:
-        return f"no recommended loss was confirmed on {facts.tested_on}"
-    share = {c.name: c.pixel_share for c in facts.sweep.profile.classes}
-    shown = [i for i, value in enumerate(chosen.iou) if value is not None or (rival and rival.iou[i] is not None)]
-    if not shown:
-        return f"no class occurs in {facts.tested_on}"
-    if facts.binary:
-        return "of two classes the table says all"
-
-    def gap(index: int) -> float:
-        return (chosen.iou[index] or 0.0) - ((rival.iou[index] or 0.0) if rival else 0.0)
-
-    left_out = len(shown) - MOST_CLASSES
-    shown = sorted(shown, key=lambda i: -abs(gap(i)))[:MOST_CLASSES]
-    shown.sort(key=lambda i: -share.get(facts.classes[i], 0.0))
-    figure = new_figure(0.9 + 0.24 * len(shown))
-    axes = clean(figure.add_subplot())
-    for row, i in enumerate(shown):
-        pair = [f.iou[i] or 0.0 for f in (chosen, rival) if f is not None]
-        axes.plot([min(pair), max(pair)], [row, row], color=INK, alpha=2 * BAND, lw=3, zorder=1)
-    for finalist, colour, marker in ((rival, RIVAL, "s"), (chosen, CHOSEN, "o")):
-        if finalist is not None:
-            values = [finalist.iou[i] or 0.0 for i in shown]
-            label = plain(finalist_name(facts, finalist))
-            axes.plot(values, range(len(shown)), marker, color=colour, ms=6, label=label, zorder=2)
-    axes.set_yticks(range(len(shown)), labels=[class_label(facts.classes, i) for i in shown])
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("test IoU (classes from the commonest to the rarest)")
-    legend(axes)
-    text = "Test IoU of each class, means over the seeds."
-    if rival is not None:
-        better, worse = max(shown, key=gap), min(shown, key=gap)
-        text = (
-            f"Test IoU of each class: {code(finalist_name(facts, chosen))} is ahead of "
-            f"{code(finalist_name(facts, rival))} on {sum(float(f'{gap(i):.3f}') > 0 for i in shown)} of {len(shown)}"
-            f"; the differences run from {signed(gap(worse))} on {escape_md(facts.classes[worse])} to "
-            f"{signed(gap(better))} on {escape_md(facts.classes[better])}."
-        )
-    if left_out > 0:
-        text += f" The {left_out} classes that differ least are left out."
-    return Drawn(figure, text, "IoU per class of the recommended loss and the one it is compared with")
 
 
 def curves(facts: Facts) -> Drawn | str:

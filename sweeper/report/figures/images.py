@@ -1,9 +1,9 @@
-"""Answers on test images: two losses side by side, and the best, median and worst image of one."""
+"""Answers of two losses on test images, side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sweeper.core.records import IGNORE, FinalistEvidence, TrialResult
+from sweeper.core.records import IGNORE, TrialResult
 from sweeper.report.facts import Facts, Pixels, finalist_name
 from sweeper.report.figures.style import (
     FONT,
@@ -26,7 +26,7 @@ from sweeper.report.figures.style import (
     plain,
 )
 from sweeper.report.formatting import code
-from sweeper.report.seed_runs import common_runs, confirmations, image_scores, image_wins
+from sweeper.report.seed_runs import common_runs, image_scores, image_wins
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -46,7 +46,7 @@ _HIT, _FALSE, _MISSED = "#56B4E9", "#D55E00", "#F0E442"
 class _Row:
     index: int
     kind: str
-    """Why it is shown: ahead, median, behind; best, worst."""
+    """Why it is shown: ahead, median, behind."""
     image: Bytes
     truth: Bytes
     first: Bytes
@@ -74,33 +74,13 @@ def predictions(facts: Facts) -> Drawn | str:
     if isinstance(rows, str):
         return rows
     names = [finalist_name(facts, f) for f in (facts.chosen, facts.rival)]
-    titles = ["image", "truth", *(plain(n, 20) for n in names)]
-    figure = _draw(facts, rows, titles)
+    figure = _draw(facts, rows, ["image", "truth", *(plain(name, 20) for name in names)])
     caption = _caption(facts, rows, pairs[0][0], names)
     return Drawn(figure, caption, "Predictions of two losses on test images")
 
 
-def answers_of(facts: Facts, finalist: FinalistEvidence) -> Drawn | None:
-    """The images of those kept that a finalist answers best, as usual, and worst; None where too few can be shown."""
-    pixels, scored = facts.pixels, image_scores(facts, finalist)
-    kept = _kept(confirmations(facts, finalist))
-    if pixels is None or len(kept) < 3:
-        return None
-    ranked = sorted((i for i in kept if i in scored), key=lambda i: -scored[i][0])
-    rows = []
-    for kind, index in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
-        row = _row(index, kind, (kept[index], kept[index]), pixels, scored[index] * 2)
-        if isinstance(row, str):
-            return None
-        # Where one answer stands alone it is set against the labels: what is wrong is in full colour.
-        rows.append(row if facts.binary else replace(row, second=row.truth))
-    name = finalist_name(facts, finalist)
-    figure = _draw(facts, rows, ["image", "truth", plain(name, 20)])
-    return Drawn(figure, "", f"Best, median and worst test image of {name}")
-
-
 def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
-    """A row of panels for each image: itself, its truth, one answer or two."""
+    """A row of panels for each image: itself, its truth, both answers."""
     columns = len(titles)
     shapes = [min(row.image.shape[0] / row.image.shape[1], 1.8) for row in rows]
     height = sum((WIDTH - 0.4) / columns * shape + 0.2 for shape in shapes)
@@ -110,9 +90,8 @@ def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
     figure = new_figure(height + 0.35 + 0.2 * (-(-len(entries) // 3)))
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=shapes)
     for axes, row in zip(grid, rows, strict=True):
-        answers = (row.first, row.second)[: columns - 2]
         panels = [_for_matplotlib(row.image), _truth(row, colours, facts.binary)]
-        panels += [_answer(row, answer, colours, facts.binary) for answer in answers]
+        panels += [_answer(row, answer, colours, facts.binary) for answer in (row.first, row.second)]
         for axis, panel in zip(axes, panels, strict=True):
             # The file holds the pixels as they are: smaller, and classes are not blended.
             axis.imshow(panel, interpolation="none")
@@ -120,7 +99,7 @@ def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
         stem = facts.sweep.conditions.dataset.images[row.index].stem
         axes[0].set_xlabel(plain(stem, 18), fontsize=SMALL, labelpad=2, color=INK)
         axes[0].set_ylabel(row.kind, fontsize=SMALL, labelpad=3, color=INK)
-        for axis, value in zip(axes[2:], row.miou, strict=False):
+        for axis, value in zip(axes[2:], row.miou, strict=True):
             axis.set_xlabel(f"mIoU {value:.3f}", fontsize=SMALL, labelpad=2, color=INK)
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=FONT, pad=4, color=INK)
@@ -172,11 +151,9 @@ def _row(index: int, kind: str, answers: tuple[Bytes, Bytes], pixels: Pixels, mi
         return f"the decoded images could not be read ({type(error).__name__})"
     if truth.shape != answers[0].shape:
         return f"image {index} no longer has the size of its predictions: the data set was changed"
-    wrong = (answers[0] != answers[1]) | (answers[0] != truth if answers[0] is answers[1] else False)
-    part = _detail(wrong & (truth != IGNORE))
+    part = _detail((answers[0] != answers[1]) & (truth != IGNORE))
     detail = truth[part].shape != truth.shape
-    both = (miou[0], miou[1]) if len(miou) > 1 else (0.0, 0.0)
-    return _Row(index, kind, image[part], truth[part], answers[0][part], answers[1][part], both, detail)
+    return _Row(index, kind, image[part], truth[part], answers[0][part], answers[1][part], (miou[0], miou[1]), detail)
 
 
 def _detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:

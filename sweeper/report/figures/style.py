@@ -30,7 +30,7 @@ from matplotlib.patches import Patch
 from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import shortened
 from sweeper.report.facts import Facts
-from sweeper.report.formatting import one_line
+from sweeper.report.formatting import escape_md, one_line
 
 # Its list of fonts may be that of an environment which was deleted; what it falls back to is the font that is meant.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
@@ -64,6 +64,11 @@ class Drawn:
     alt: str
     """What it shows, in plain words: its title, and for those who cannot see it."""
 
+    def shown(self, name: str) -> str:
+        """Markdown of the file NAME.svg in figures/, with the caption below."""
+        title = escape_md(self.alt)
+        return f"![{title}](figures/{name}.svg)\n\n**{title}.** {self.caption}"
+
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
     """An empty figure of so many inches, apart from pyplot's global state."""
@@ -77,14 +82,11 @@ def save(drawn: Drawn, path: Path) -> None:
 
     Args:
         drawn: its title is the caption's business: whoever shows the file writes it in text.
-        path: ends in `.svg`, or in `.png` for what shows no SVG: that one is white.
+        path: of the SVG file.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    if path.suffix == ".png":
-        drawn.figure.savefig(path, dpi=DPI, format="png", facecolor="white", metadata={"Software": None})
-        return
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({"svg.hashsalt": "sweeper", "svg.fonttype": "path"}):
         drawn.figure.savefig(written := io.StringIO(), format="svg", transparent=True, metadata=nothing)
@@ -106,9 +108,8 @@ def save_all(figures: Mapping[str, Drawn | str], folder: Path) -> None:
         OSError: if a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.suffix in (".svg", ".png"):
-            path.unlink()
+    for path in folder.glob("*.svg"):
+        path.unlink()
     for name, drawn in figures.items():
         if isinstance(drawn, Drawn):
             save(drawn, folder / f"{name}.svg")
