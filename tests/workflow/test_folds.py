@@ -352,7 +352,7 @@ def test_not_held_out_is_said_wherever_the_result_is(outcome: Any, folder: Path,
 @pytest.mark.slow
 def test_figures_and_preferences_of_folds_are_drawn(outcome: Any) -> None:
     drawn = {path.stem for path in outcome.paths.figures.iterdir()}
-    assert {"finalists", "curves", "threshold", "predictions"} <= drawn
+    assert {"curves", "threshold", "predictions"} <= drawn
     evidence = outcome.recommendation.evidence
     assert evidence is not None and evidence.test_images == 15
     assert {p.name for p in evidence.preferences} >= {"misses", "boundaries", "thin_structures", "probabilities"}
