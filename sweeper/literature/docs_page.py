@@ -16,9 +16,9 @@ HEAD = """# What was published
 <!-- Made by `python -m sweeper.literature.docs_page > docs/literature.md`; a test compares. Edit the table instead. -->
 
 Comparisons of losses for imbalanced segmentation that say which of two is better. A figure stands here only where it
-was read in the place that is named; all others are left out, and the row says "not quoted". Losses have the names of
-[docs/losses.md](losses.md). Most of these compare at a threshold of 0.5, with one training each, and without tuning the
-learning rate for each loss: what sweeper measures on your data is the better guide for your data.
+was read in the place that is named. Losses have the names of [docs/losses.md](losses.md). Most of these compare at a
+threshold of 0.5, with one training each, and without tuning the learning rate for each loss: what sweeper measures on
+your data is the better guide for your data.
 
 Contents: [studies](#studies) · [figures](#figures) · [how a report uses them](#how-a-report-uses-them)
 
