@@ -131,7 +131,7 @@ def _read(found: Found, cache: Path, log: Log, tick: Tick | None) -> tuple[Datas
         The data set, and whether the fingerprint looks at all that was read.
     """
     place = found.place
-    log(f"reading {place.title}, {found.line}")
+    log(f"reading {place.title}, {found.layout.line}")
     path = place.root / "classes.txt"
     if path.exists() and place.inside(path):
         place.classes = read_classes(path, place.problems)
@@ -139,31 +139,31 @@ def _read(found: Found, cache: Path, log: Log, tick: Tick | None) -> tuple[Datas
         if (path := place.root / name).exists() and place.inside(path):
             place.colours = read_colours(path, place.classes, place.problems)
             break
-    dataset = read_dataset(place, found.format, found.name, cache, tick)
-    dataset = dataset.model_copy(update={"read_as": "; ".join([found.line, *place.assumed])})
+    dataset = read_dataset(place, found.layout.read, found.name, cache, tick)
+    dataset = dataset.model_copy(update={"read_as": "; ".join([found.layout.line, *place.assumed])})
     return dataset, not any(_hidden(path, place.root) for path in place.named)
 
 
 def _fingerprint(found: Found) -> str:
     """Changes whenever a file that may be read is added, removed, renamed or written; nothing is opened."""
     place = found.place
-    rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in _looked_at(place, found)]
-    text = json.dumps([READER, found.line, PIL.__version__, tifffile.__version__, sorted(rows)])
+    rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in _looked_at(found)]
+    text = json.dumps([READER, found.layout.line, PIL.__version__, tifffile.__version__, sorted(rows)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _looked_at(place: Place, found: Found) -> Iterable[Path]:
+def _looked_at(found: Found) -> Iterable[Path]:
     """The files that a reader may look at: those beside the annotations, and what the format says, or everything."""
-    if found.format.files is None:
-        return place.files
+    if found.layout.files is None:
+        return found.place.files
     beside = {
         path
-        for path in place.root.iterdir()
+        for path in found.place.root.iterdir()
         if not path.name.startswith(".")
         and not path.is_dir()
         and path.suffix.lower() in (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, ".txt")
     }
-    return {*beside, *found.format.files(place)}
+    return {*beside, *found.layout.files()}
 
 
 def _hidden(path: Path, root: Path) -> bool:

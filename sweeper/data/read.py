@@ -6,7 +6,7 @@ All problems of the set are collected and raised once, so that they can be mende
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.class_map import mapped_classes
 from sweeper.data.decode import Kind, UnreadableFileError, image_kind, quiet_pillow, read_image
-from sweeper.data.formats.base import Format, Place, Reading, Sample
+from sweeper.data.formats.base import Place, Reading, Sample
 from sweeper.data.label_values import class_names, foreground_is_255
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
@@ -41,13 +41,15 @@ class Form(NamedTuple):
     """np.uint8 or np.uint16."""
 
 
-def read_dataset(place: Place, format_: Format, format_name: str, cache: Path, tick: Tick | None = None) -> Dataset:
+def read_dataset(
+    place: Place, read: Callable[[], Reading], format_name: str, cache: Path, tick: Tick | None = None
+) -> Dataset:
     """Decode the set in `place` into a store below `cache`.
 
     Args:
         place: the folder, with the names of `classes.txt` and the map of colours read; problems found so far.
-        format_: what reads it.
-        format_name: the name of that.
+        read: what lists its samples.
+        format_name: the name of the format.
         cache: where the store is put, named by its digest.
         tick: is called after each image that is decoded, or at fault.
 
@@ -55,13 +57,13 @@ def read_dataset(place: Place, format_: Format, format_name: str, cache: Path, t
         DataError: with every problem of the set.
     """
     with quiet_pillow():
-        return _read(place, format_, format_name, cache, tick)
+        return _read(place, read, format_name, cache, tick)
 
 
-def _read(place: Place, format_: Format, format_name: str, cache: Path, tick: Tick | None) -> Dataset:
+def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Path, tick: Tick | None) -> Dataset:
     problems = place.problems
     names_are_wrong = bool(problems)  # of classes.txt or the map of colours: labels cannot be judged
-    reading = format_.read(place)
+    reading = read()
     samples = reading.samples
     problems.extend(
         f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"

@@ -1,7 +1,6 @@
 """Formats of annotations: one module each, and the choice among them.
 
-To add one: a module with `detect(place)`, `read(place)` and `FORMAT`, a line in `FORMATS`, a section in
-docs/formats.md.
+To add one: a module with `find(place)` and `FORMAT`, a line in `FORMATS`, a section in docs/formats.md.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, nnunet, patterns, voc, yolo
-from sweeper.data.formats.base import Format, Place
+from sweeper.data.formats.base import Format, Layout, Place
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import shown
 
@@ -43,9 +42,8 @@ class Found(NamedTuple):
     """The reader that was chosen, and why."""
 
     name: str
-    format: Format
-    line: str
-    """What was found, in one line for people."""
+    layout: Layout
+    """With a line for people that says why."""
     place: Place
     """Where: what was named, or the one folder in it."""
 
@@ -80,12 +78,12 @@ def choose(place: Place, asked: str | None) -> Found:
                     f"{_contents(place.root)}; see docs/formats.md"
                 ],
             )
-        return Found(asked, FORMATS[asked], f"{where}{found[asked]}, as --format {asked} asks", at)
+        return Found(asked, found[asked]._replace(line=f"{where}{found[asked].line}, as --format {asked} asks"), at)
     if not found:
         raise DataError(place.title, _nothing(place))
-    name = next(iter(found))
+    name, layout = next(iter(found.items()))
     others = f"; found too: {_listed(found)}, which --format NAME would read" if len(found) > 1 else ""
-    return Found(name, FORMATS[name], f"{where}format {name}: {found[name]}{others}", at)
+    return Found(name, layout._replace(line=f"{where}format {name}: {layout.line}{others}"), at)
 
 
 def _named(place: Place, asked: str | None) -> Found:
@@ -95,14 +93,14 @@ def _named(place: Place, asked: str | None) -> Found:
     _check_place(place)
     inner = _only_folder(place) if place.archive is not None else None
     at = place if inner is None or patterns.names_something(place) else inner
-    return Found(patterns.NAME, patterns.FORMAT, str(patterns.detect(at)), at)
+    return Found(patterns.NAME, patterns.layout(at), at)
 
 
-def _detected(place: Place, asked: str | None) -> dict[str, str]:
+def _detected(place: Place, asked: str | None) -> dict[str, Layout]:
     """What each reader found; names are guessed at where nothing else is found, or that is asked for."""
-    found = {name: line for name, fmt in FORMATS.items() if name != _GUESS and (line := fmt.detect(place)) is not None}
-    if (not found or asked == _GUESS) and (line := FORMATS[_GUESS].detect(place)) is not None:
-        found[_GUESS] = line
+    found = {name: one for name, fmt in FORMATS.items() if name != _GUESS and (one := fmt.find(place)) is not None}
+    if (not found or asked == _GUESS) and (one := FORMATS[_GUESS].find(place)) is not None:
+        found[_GUESS] = one
     return found
 
 

@@ -1,8 +1,8 @@
 """What every reader of annotations takes and gives.
 
-A reader is a function `Place → Reading`: it looks at names and annotation files, decodes no image, and hands back one
-`Sample` per image with a function that makes its mask when it is asked for. All that follows (decoding, checks, the
-store, the digest) is shared: `sweeper.data.read`.
+A format finds its annotations in a `Place`, as a `Layout` that can be read: that looks at names and annotation files,
+decodes no image, and hands back one `Sample` per image with a function that makes its mask when it is asked for. All
+that follows (decoding, checks, the store, the digest) is shared: `sweeper.data.read`.
 """
 
 from __future__ import annotations
@@ -177,16 +177,23 @@ class Place:
         return len(self.problems) >= MAX_PROBLEMS
 
 
+class Layout(NamedTuple):
+    """Annotations that were found."""
+
+    line: str
+    """What was found, for people."""
+    read: Callable[[], Reading]
+    files: Callable[[], Iterable[Path]] | None = None
+    """The files of images and labels that `read` looks at; None = any below the root. A change of one is noticed."""
+
+
 class Format(NamedTuple):
     """One kind of annotation."""
 
     text: str
     """What such a data set looks like, in a few words."""
-    detect: Callable[[Place], str | None]
-    """One line of what was found, or None; opens as little as possible."""
-    read: Callable[[Place], Reading]
-    files: Callable[[Place], Iterable[Path]] | None = None
-    """The files of images and labels that `read` looks at; None = any below the root. A change of one is noticed."""
+    find: Callable[[Place], Layout | None]
+    """What there is of it, or None; opens as little as possible."""
 
 
 def hidden(name: str) -> bool:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError, read_mask
-from sweeper.data.formats.base import Format, Place, Reading, note_passed_over, split_of
+from sweeper.data.formats.base import Format, Layout, Place, Reading, note_passed_over, split_of
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.store import Pixels
@@ -52,16 +53,16 @@ _LOOKED_AT = 8
 """Masks that tell whether label ids are Cityscapes' own."""
 
 
-def detect(place: Place) -> str | None:
-    """Whether there are files of both suffixes."""
-    if place.entry is not None:
-        return None
-    images = sum(path.stem.endswith(_IMAGE) for path in place.files)
-    labels = sum(_LABEL.search(path.name) is not None for path in place.files)
-    return f"Cityscapes' naming ({images} *{_IMAGE}, {labels} *_gtFine_label…Ids)" if images and labels else None
+def find(place: Place) -> Layout | None:
+    """Files of both suffixes."""
+    files = place.files if place.entry is None else ()
+    images = sum(path.stem.endswith(_IMAGE) for path in files)
+    labels = sum(_LABEL.search(path.name) is not None for path in files)
+    line = f"Cityscapes' naming ({images} *{_IMAGE}, {labels} *_gtFine_label…Ids)"
+    return Layout(line, partial(_read, place)) if images and labels else None
 
 
-def read(place: Place) -> Reading:
+def _read(place: Place) -> Reading:
     """Pair images and labels by what comes before the suffix."""
     for kind, apart in product(("TrainIds", "Ids"), (True, False)):
         texts = [
@@ -115,4 +116,4 @@ def _meaning(place: Place, masks: Sequence[Match], *, train_ids: bool) -> tuple[
     return table, tuple(NAMES)
 
 
-FORMAT = Format("files called *_leftImg8bit.png and *_gtFine_labelIds.png (or labelTrainIds)", detect, read)
+FORMAT = Format("files called *_leftImg8bit.png and *_gtFine_labelIds.png (or labelTrainIds)", find)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from sweeper.core.records import SplitName
 from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats.base import (
     Format,
+    Layout,
     Lost,
     Place,
     Reading,
@@ -63,24 +65,18 @@ class CocoFile:
     """Objects that have a box alone."""
 
 
-def detect(place: Place) -> str | None:
-    """Whether there are JSON files that look like COCO's."""
-    files = _candidates(place)
-    return f"COCO's JSON ({', '.join(place.name(path) for path in files[:3])})" if files else None
-
-
-def _candidates(place: Place) -> list[Path]:
-    """Files that look like COCO's; where some are called instances_*, these alone."""
-    if place.entry is not None:
-        return [place.entry] if place.entry.suffix.lower() == ".json" and _looks_right(place.entry) else []
+def find(place: Place) -> Layout | None:
+    """JSON files that look like COCO's; where some are called instances_*, these alone."""
     found = []
-    names = [path for path in place.files if path.suffix.lower() == ".json"]
     folders: Counter[Path] = Counter()
-    for path in names:
-        folders[path.parent] += 1
-        if folders[path.parent] <= _SOME and _looks_right(path):
-            found.append(path)
-    return [path for path in found if path.name.startswith("instances_")] or found
+    for path in place.files if place.entry is None else (place.entry,):
+        if path.suffix.lower() == ".json":
+            folders[path.parent] += 1
+            if folders[path.parent] <= _SOME and _looks_right(path):
+                found.append(path)
+    files = [path for path in found if path.name.startswith("instances_")] or found
+    line = f"COCO's JSON ({', '.join(place.name(path) for path in files[:3])})"
+    return Layout(line, partial(_read, place, files)) if files else None
 
 
 def _looks_right(path: Path) -> bool:
@@ -88,9 +84,9 @@ def _looks_right(path: Path) -> bool:
     return sum(mark in text for mark in _MARKS) >= 2
 
 
-def read(place: Place) -> Reading:
+def _read(place: Place, paths: Sequence[Path]) -> Reading:
     """Read every JSON that looks like COCO's, or the one that is asked for."""
-    files = [_parse(place, path) for path in _candidates(place) if place.inside(path)]
+    files = [_parse(place, path) for path in paths if place.inside(path)]
     where = place.name(files[0].path) if files else "*.json"
     used = {file.categories[category] for file in files for category in _categories(file) & file.categories.keys()}
     ordered = [word for file in files for word in _ordered(place, file, used)]
@@ -276,4 +272,4 @@ def parse_object(entry: dict[str, Any]) -> tuple[int, Shape, bool]:
     return category, Shape(where, None, (corners.tobytes(),), behind=True, area=written), True
 
 
-FORMAT = Format("a COCO JSON (images, annotations, categories) and its images", detect, read)
+FORMAT = Format("a COCO JSON (images, annotations, categories) and its images", find)

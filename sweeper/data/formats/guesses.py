@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import (
     SPLITS,
     Format,
+    Layout,
     Place,
     Reading,
     hidden,
@@ -111,7 +113,9 @@ def _holds(root: Path, pattern: str, suffixes: tuple[str, ...]) -> bool:
     return any(one.path.suffix.lower() in suffixes for one in matches(root, file_pattern("", pattern)))
 
 
-def find(root: Path, image_words: Sequence[str], mask_words: Sequence[str], *, anywhere: bool = False) -> list[Guess]:
+def _guesses(
+    root: Path, image_words: Sequence[str], mask_words: Sequence[str], *, anywhere: bool = False
+) -> list[Guess]:
     """Guesses of folders that are called by these words, the likeliest first; all but the first hold files.
 
     Both lie in the root, or in its folders of splits; with `anywhere`, in others of its folders too. Folders of masks
@@ -195,15 +199,16 @@ def _beside(root: Path) -> Guess | None:
     return Guess(f"**/{STEM}.{{{lossy_kinds}}}", f"**/{STEM}.{{{mask_kinds}}}")
 
 
-def detect_folder(place: Place) -> str | None:
-    """Whether images/ and masks/ are there, or both in folders of splits."""
-    found = [] if place.entry is not None else find(place.root, IMAGE_WORDS, MASK_WORDS)
-    return found[0].line if found else None
+def find_folder(place: Place) -> Layout | None:
+    """The folders images/ and masks/, or both in folders of splits."""
+    found = [] if place.entry is not None else _guesses(place.root, IMAGE_WORDS, MASK_WORDS)
+    if not found:
+        return None
+    return Layout(found[0].line, partial(_read_folder, place, *found), partial(_files, place, found[0]))
 
 
-def read_folder(place: Place) -> Reading:
+def _read_folder(place: Place, first: Guess, *rivals: Guess) -> Reading:
     """List and pair the files; nothing is opened."""
-    first, *rivals = find(place.root, IMAGE_WORDS, MASK_WORDS)
     others = some([guess.line for guess in rivals], 3)
     if rivals and first.folders == (IMAGE_WORDS[0], MASK_WORDS[0]):
         place.notes.append(f"{first.line} are read; {others} might be meant too: --images with --masks would say so.")
@@ -215,26 +220,16 @@ def read_folder(place: Place) -> Reading:
     return _read(place, first)
 
 
-def detect_pairs(place: Place) -> str | None:
-    """Whether names pair folders or files, where no folders are called images/ and masks/."""
-    if place.entry is not None or detect_folder(place) is not None:
+def find_pairs(place: Place) -> Layout | None:
+    """Folders or files that their names pair, where no folders are called images/ and masks/."""
+    if place.entry is not None or find_folder(place) is not None:
         return None
-    found = _pairs(place.root)
-    return None if found is None else found.line
-
-
-def _pairs(root: Path) -> Guess | None:
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
-    if found := find(root, *words, anywhere=True):
-        return found[0] if _holds(root, found[0].images, IMAGE_SUFFIXES) else None
-    return _alike(root) or _beside(root)
-
-
-def read_pairs(place: Place) -> Reading:
-    """List and pair the files; nothing is opened."""
-    found = _pairs(place.root)
-    assert found is not None  # detected
-    return _read(place, found)
+    if called := _guesses(place.root, *words, anywhere=True):
+        found = called[0] if _holds(place.root, called[0].images, IMAGE_SUFFIXES) else None
+    else:
+        found = _alike(place.root) or _beside(place.root)
+    return None if found is None else Layout(found.line, partial(_read, place, found))
 
 
 def _read(place: Place, guess: Guess) -> Reading:
@@ -313,9 +308,8 @@ def _naming(images: Sequence[Match], masks: Sequence[Match]) -> Naming | None:
     return common_naming(*bare) if unique else None
 
 
-def _files_of_folder(place: Place) -> Iterator[Path]:
+def _files(place: Place, guess: Guess) -> Iterator[Path]:
     """All files in the folders of images and masks."""
-    guess = find(place.root, IMAGE_WORDS, MASK_WORDS)[0]
     for text in (guess.images, guess.masks):
         pattern = file_pattern("", text)
         yield from walk(place.root / pattern.folder, place.root)
@@ -340,9 +334,5 @@ def missing(root: Path) -> list[str]:
     return ["images/: is missing", "masks/: is missing"]
 
 
-FOLDER = Format("images/ and masks/ with equal stems", detect_folder, read_folder, _files_of_folder)
-PAIRS = Format(
-    "image and mask files that are called alike (photos/ and targets/; a.jpg beside a_mask.png)",
-    detect_pairs,
-    read_pairs,
-)
+FOLDER = Format("images/ and masks/ with equal stems", find_folder)
+PAIRS = Format("image and mask files that are called alike (photos/ and targets/; a.jpg beside a_mask.png)", find_pairs)

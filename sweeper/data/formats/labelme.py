@@ -7,6 +7,7 @@ Classes are those of `classes.txt`, else of LabelMe's `labels.txt`, else the lab
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats.base import (
     Format,
+    Layout,
     Lost,
     Place,
     Reading,
@@ -37,24 +39,22 @@ _SOME = 20
 """Files that detection opens."""
 
 
-def detect(place: Place) -> str | None:
-    """Whether some of the JSON files look like LabelMe's."""
-    files = _candidates(place)
+def find(place: Place) -> Layout | None:
+    """JSON files of which some look like LabelMe's."""
+    every = place.files if place.entry is None else (place.entry,)
+    files = [path for path in every if path.suffix.lower() == ".json"]
     ours = [path for path in files[:_SOME] if sum(mark in head_and_tail(path) for mark in _MARKS) >= 2]
-    return f"LabelMe's JSON ({place.name(ours[0])}, …; {len(files)} JSON files)" if ours else None
+    if not ours:
+        return None
+    line = f"LabelMe's JSON ({place.name(ours[0])}, …; {len(files)} JSON files)"
+    return Layout(line, partial(_read, place, files))
 
 
-def _candidates(place: Place) -> list[Path]:
-    if place.entry is not None:
-        return [place.entry] if place.entry.suffix.lower() == ".json" else []
-    return [path for path in place.files if path.suffix.lower() == ".json"]
-
-
-def read(place: Place) -> Reading:
+def _read(place: Place, files: Sequence[Path]) -> Reading:
     """Read every JSON that holds shapes."""
     drawings = []
     occurring: set[str] = set()
-    for path in _candidates(place):
+    for path in files:
         if place.full():
             break
         if place.inside(path) and (found := _parse(place, path)) is not None:
@@ -166,4 +166,4 @@ def _embedded(path: Path) -> bytes:
         ) from error
 
 
-FORMAT = Format("LabelMe's JSON files beside (or around) their images", detect, read)
+FORMAT = Format("LabelMe's JSON files beside (or around) their images", find)

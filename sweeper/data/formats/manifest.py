@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import csv
 import os
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from sweeper.core.records import SplitName
 from sweeper.core.regular_files import open_regular
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, unique_stems
+from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, is_file, unique_stems
 from sweeper.data.formats.patterns import mask_file
 from sweeper.data.text_tables import Side, normal, shown, table_rows
 
 
-def detect(place: Place) -> str | None:
-    """Whether there is one CSV with the columns image and mask: manifest.csv, or another in the root."""
+def find(place: Place) -> Layout | None:
+    """A CSV with the columns image and mask: manifest.csv, or another in the root."""
     path = _file(place)
-    return None if path is None else f"the pairs of {place.name(path)}"
+    return None if path is None else Layout(f"the pairs of {place.name(path)}", partial(_read, place, path))
 
 
 def _file(place: Place) -> Path | None:
@@ -41,10 +42,8 @@ def _header(path: Path) -> list[str]:
         return []
 
 
-def read(place: Place) -> Reading:
+def _read(place: Place, path: Path) -> Reading:
     """Read the table."""
-    path = _file(place)
-    assert path is not None  # detected
     rows = _rows(place, path)
     place.named += [mask for _, mask, _ in rows]
     stems = unique_stems(place, [image for image, _, _ in rows])
@@ -94,4 +93,4 @@ def _path(place: Place, table: Path, written: str | None, suffixes: tuple[str, .
     return None
 
 
-FORMAT = Format("a CSV with the columns image and mask", detect, read)
+FORMAT = Format("a CSV with the columns image and mask", find)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError
-from sweeper.data.formats.base import Format, Place, Reading, Sample, drop_repeated, is_file, walk
+from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, is_file, walk
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.json_file import load_json
@@ -31,21 +32,17 @@ _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
 )
 
 
-def detect(place: Place) -> str | None:
-    """Whether imagesTr/, labelsTr/ and dataset.json are there."""
-    there = all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr")) and _json(place) is not None
-    return "nnU-Net's dataset.json, imagesTr/ and labelsTr/" if there else None
-
-
-def _json(place: Place) -> Path | None:
+def find(place: Place) -> Layout | None:
+    """The folders imagesTr/ and labelsTr/ with a dataset.json."""
     path = place.root / "dataset.json"
-    return path if is_file(path) and place.entry in (None, path) else None
+    there = is_file(path) and all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
+    if not there or place.entry not in (None, path):
+        return None
+    return Layout("nnU-Net's dataset.json, imagesTr/ and labelsTr/", partial(_read, place, path))
 
 
-def read(place: Place) -> Reading:
+def _read(place: Place, path: Path) -> Reading:
     """Read dataset.json, and pair the files of each case."""
-    path = _json(place)
-    assert path is not None  # detected
     names, table = _labels(place, path)
     samples: list[Sample] = []
     for images, labels, split in _FOLDERS:
@@ -121,4 +118,4 @@ def _cases(place: Place, images: str, labels: str, table: Pixels, split: SplitNa
     return [sample._replace(sources=tuple(one.path for one in channels[sample.stem])) for sample in samples]
 
 
-FORMAT = Format("nnU-Net's dataset.json, imagesTr/ and labelsTr/ with 2-D images", detect, read)
+FORMAT = Format("nnU-Net's dataset.json, imagesTr/ and labelsTr/ with 2-D images", find)

@@ -13,7 +13,7 @@ from pathlib import Path
 from sweeper.core.records import SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from sweeper.data.formats.base import (
-    Format,
+    Layout,
     Place,
     Reading,
     Sample,
@@ -44,11 +44,11 @@ _ONE_BY_ONE = 3
 """Images without a mask that are named one by one; more share a line."""
 
 
-def detect(place: Place) -> str | None:
-    """What the patterns are."""
-    if place.patterns is None:
-        return None
-    return f"--images {shown(place.patterns.images)} --masks {shown(place.patterns.masks)}"
+def layout(place: Place) -> Layout:
+    """What the user's patterns name."""
+    assert place.patterns is not None
+    line = f"--images {shown(place.patterns.images)} --masks {shown(place.patterns.masks)}"
+    return Layout(line, partial(_read, place), partial(_files, place))
 
 
 def names_something(place: Place) -> bool:
@@ -57,7 +57,7 @@ def names_something(place: Place) -> bool:
 
 
 def _asked(place: Place) -> tuple[FilePattern, FilePattern]:
-    assert place.patterns is not None  # detected
+    assert place.patterns is not None
     folders = [
         not has_wildcards(text) and (place.root / text).is_dir()
         for text in (place.patterns.images, place.patterns.masks)
@@ -67,7 +67,7 @@ def _asked(place: Place) -> tuple[FilePattern, FilePattern]:
     return file_pattern("--images", images), file_pattern("--masks", masks)
 
 
-def read(place: Place) -> Reading:
+def _read(place: Place) -> Reading:
     """List and pair the files that the user's patterns name; nothing is opened."""
     images, masks = _asked(place)
     where = f"--images {shown(images.text)}"
@@ -265,6 +265,3 @@ def _mask(path: Path, place: Place, table: Pixels | None, size: Size | None) -> 
 
 def _files(place: Place) -> Iterator[Path]:
     return (one.path for pattern in _asked(place) for one in matches(place.root, pattern))
-
-
-FORMAT = Format("what --images and --masks name", detect, read, _files)

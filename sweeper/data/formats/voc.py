@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from sweeper.core.records import SplitName
 from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Place, Reading, is_file, note_passed_over
+from sweeper.data.formats.base import Format, Layout, Place, Reading, is_file, note_passed_over
 from sweeper.data.formats.file_patterns import STEM, file_pattern, plain
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.label_values import some
@@ -47,33 +48,21 @@ _VOC_STEM = re.compile(r"20\d\d_\d{6}")
 _LISTS: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
 
 
-def detect(place: Place) -> str | None:
-    """Whether JPEGImages/ and SegmentationClass/ are there."""
-    base = _base(place)
-    return None if base is None else f"Pascal VOC's {place.name(base / 'JPEGImages')}/ and {_masks(base).name}/"
-
-
-def _base(place: Place) -> Path | None:
-    """The folder with both: the root, or VOC2012/ (or such) below it."""
-    if place.entry is not None:
-        return None
+def find(place: Place) -> Layout | None:
+    """The folders JPEGImages/ and SegmentationClass/, in the root or in VOC2012/ (or such) below it."""
     below = sorted([*place.root.glob("VOC*"), *place.root.glob("VOCdevkit/VOC*")])
-    for folder in (place.root, *below):
-        if (folder / "JPEGImages").is_dir() and any((folder / name).is_dir() for name in MASKS):
-            return folder
+    for base in (place.root, *below) if place.entry is None else ():
+        for masks in MASKS:
+            if (base / "JPEGImages").is_dir() and (base / masks).is_dir():
+                line = f"Pascal VOC's {place.name(base / 'JPEGImages')}/ and {masks}/"
+                return Layout(line, partial(_read, place, base, f"{masks}/"))
     return None
 
 
-def _masks(base: Path) -> Path:
-    return next(base / name for name in MASKS if (base / name).is_dir())
-
-
-def read(place: Place) -> Reading:
+def _read(place: Place, base: Path, masks_at: str) -> Reading:
     """Pair every mask with its image; images without a mask are only of use for detection and passed over."""
-    base = _base(place)
-    assert base is not None  # detected
     below = "" if base == place.root else f"{plain(base.relative_to(place.root).as_posix())}/"
-    texts = [f"{below}{name}/{STEM}.*" for name in ("JPEGImages", _masks(base).name)]
+    texts = [f"{below}{name}{STEM}.*" for name in ("JPEGImages/", masks_at)]
     images, masks = listed(place, texts[0], IMAGE_SUFFIXES), listed(place, texts[1], MASK_SUFFIXES)
     stems = {one.stem for one in masks}
     splits = _splits(place, base, stems)
@@ -87,7 +76,7 @@ def read(place: Place) -> Reading:
     image, mask = (file_pattern("", text) for text in texts)
     samples, _ = paired(place, (both, image), (masks, mask), lambda one: splits.get(one.stem), named=True)
     classes = _names(place, base, [one.stem for one in both])
-    return Reading(samples, classes, indices=True, place="JPEGImages/", mask_place=f"{_masks(base).name}/")
+    return Reading(samples, classes, indices=True, place="JPEGImages/", mask_place=masks_at)
 
 
 def _splits(place: Place, base: Path, masks: Collection[str]) -> dict[str, SplitName]:
@@ -129,4 +118,4 @@ def _names(place: Place, base: Path, stems: list[str]) -> tuple[str, ...] | None
     return None
 
 
-FORMAT = Format("Pascal VOC's JPEGImages/ and SegmentationClass/", detect, read)
+FORMAT = Format("Pascal VOC's JPEGImages/ and SegmentationClass/", find)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +18,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.regular_files import read_regular
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
-from sweeper.data.formats.base import Format, Lost, Place, Reading, find_image, is_file
+from sweeper.data.formats.base import Format, Layout, Lost, Place, Reading, find_image, is_file
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
@@ -28,10 +29,10 @@ _POLYGON = 6
 """Fewest numbers of a polygon."""
 
 
-def detect(place: Place) -> str | None:
-    """Whether there is a data.yaml with names and a split."""
+def find(place: Place) -> Layout | None:
+    """A data.yaml with names and a split."""
     path = _file(place)
-    return None if path is None else f"YOLO's {place.name(path)}"
+    return None if path is None else Layout(f"YOLO's {place.name(path)}", partial(_read, place, path))
 
 
 def _file(place: Place) -> Path | None:
@@ -46,10 +47,8 @@ def _file(place: Place) -> Path | None:
     return None
 
 
-def read(place: Place) -> Reading:
+def _read(place: Place, path: Path) -> Reading:
     """Read data.yaml and the text files."""
-    path = _file(place)
-    assert path is not None  # detected
     faults: list[str] = []
     data = read_yaml(path, faults) if place.inside(path) else None
     place.problems.extend(f"{place.name(path)}: {fault}" for fault in faults)
@@ -201,4 +200,4 @@ def _polygons(place: Place, path: Path, names: Sequence[str]) -> list[Shape]:
     return found
 
 
-FORMAT = Format("YOLO's data.yaml with images and text files of polygons", detect, read)
+FORMAT = Format("YOLO's data.yaml with images and text files of polygons", find)
