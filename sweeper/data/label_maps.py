@@ -12,6 +12,7 @@ one thing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,75 +21,14 @@ import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import IGNORE
+from sweeper.data.skeletons import tubes
 from sweeper.data.store import Pixels, PixelStore
 from sweeper.system.whole_files import written_whole
 
+FORMAT = 2
+"""Raised with other numbers in the maps."""
 FARTHEST = 100.0
 """Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
-
-
-class MapStore:
-    """Maps of the images of a store, memory-mapped; cheap to open, safe to share between processes."""
-
-    kind: str
-    """Name of the folder, and what the maps are, in the plural."""
-    number = 2
-    """Of the format: another for other numbers."""
-    dtype: type[np.generic]
-
-    def __init__(self, store: PixelStore, labels: tuple[int, ...]) -> None:
-        """`labels`: class indices the maps are of, without a gap, in the order of their channels."""
-        self._store, self.labels = store, labels
-        self.folder = store.folder / f"{self.kind}-{self.number}-{labels[0]}-{labels[-1]}"
-        self._open: dict[int, npt.NDArray[Any]] = {}
-
-    @property
-    def channels(self) -> int:
-        """Maps of an image."""
-        return 1
-
-    def maps(self, index: int) -> npt.NDArray[Any]:
-        """Maps of image `index`, (channels, H, W) of `dtype`, read-only; made at the first call.
-
-        Raises:
-            SweeperError: if they cannot be written.
-        """
-        if index not in self._open:
-            path = self.folder / f"{index}.npy"
-            found = self._read(path, index)
-            if found is None:
-                self._write(path, self.of_mask(self._store.mask(index)))
-                found = self._read(path, index)
-            if found is None:
-                raise SweeperError(f"{path} must hold the {self.kind} just written there, and does not; delete it")
-            self._open[index] = found
-        return self._open[index]
-
-    def of_mask(self, mask: Pixels) -> npt.NDArray[Any]:
-        """Maps of one mask, (H, W) → (channels, H, W) of `dtype`."""
-        raise NotImplementedError
-
-    def _read(self, path: Path, index: int) -> npt.NDArray[Any] | None:
-        """The file as a memory map; None where it is missing, damaged or of another shape."""
-        try:
-            # .view: a plain array is faster to slice than a memmap, and keeps the map open.
-            found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        except (OSError, ValueError, EOFError):
-            return None
-        wanted = (self.channels, *self._store.sizes[index])
-        return found if found.shape == wanted and found.dtype == self.dtype else None
-
-    def _write(self, path: Path, maps: npt.NDArray[Any]) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as part, part.open("xb") as file:
-                np.save(file, maps, allow_pickle=False)
-        except OSError as error:
-            raise SweeperError(
-                f"the {self.kind} of the labels, which a loss of this sweep needs, must be written to {path.parent}, "
-                f"and that failed: {error}; make room, choose another --cache, or leave out the families that "
-                "`sweeper losses NAME` says need them"
-            ) from error
 
 
 def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -111,22 +51,6 @@ def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bo
     inside = distance_transform_edt(~absent) - 0.5 if absent.any() else np.inf
     signed = np.where(present, -np.minimum(inside, FARTHEST), np.minimum(outside, FARTHEST))
     return np.where(labelled, signed, 0.0).astype(np.float32)
-
-
-class DistanceStore(MapStore):
-    """Signed distances to each class's boundary, (C, H, W) float16 in [−FARTHEST, FARTHEST]."""
-
-    kind, dtype = "distances", np.float16
-
-    @property
-    def channels(self) -> int:
-        """One for each label."""
-        return len(self.labels)
-
-    def of_mask(self, mask: Pixels) -> npt.NDArray[np.float16]:
-        """Maps of one mask, (H, W) → (channels, H, W)."""
-        labelled = mask != IGNORE
-        return np.stack([signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)
 
 
 def instance_ids(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
@@ -161,21 +85,73 @@ def instance_sizes(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.boo
     return np.where(labelled, sizes[ids], 0).astype(np.int32)
 
 
-class InstanceStore(MapStore):
-    """`instance_ids` of each image, (1, H, W)."""
-
-    kind, dtype = "instances", np.int32
-
-    def of_mask(self, mask: Pixels) -> npt.NDArray[np.int32]:
-        """Maps of one mask, (H, W) → (channels, H, W)."""
-        return instance_ids(mask, mask != IGNORE)[None]
+OF_LABELS: dict[str, Callable[[npt.NDArray[np.integer], npt.NDArray[np.bool_]], npt.NDArray[Any]]] = {
+    "sizes": instance_sizes,
+    "instances": instance_ids,
+    "skeleton": tubes,
+}
+"""Kind → what makes the map of one image of its class indices and whether they are labelled, all of one shape."""
 
 
-class SizeStore(MapStore):
-    """`instance_sizes` of each image, (1, H, W)."""
+class MapStore:
+    """Maps of the images of a store, memory-mapped; cheap to open, safe to share between processes."""
 
-    kind, dtype = "sizes", np.int32
+    def __init__(self, store: PixelStore, kind: str, labels: tuple[int, ...]) -> None:
+        """Maps of a kind.
 
-    def of_mask(self, mask: Pixels) -> npt.NDArray[np.int32]:
-        """Maps of one mask, (H, W) → (channels, H, W)."""
-        return instance_sizes(mask, mask != IGNORE)[None]
+        Args:
+            store: whose images.
+            kind: `distance`: to the boundary of each class, (C, H, W) float16; or one of `OF_LABELS`, (1, H, W).
+            labels: class indices the maps are of, without a gap, in the order of their channels.
+        """
+        self._store, self.kind, self.labels = store, kind, labels
+        self.channels = len(labels) if kind == "distance" else 1
+        self.dtype = {"distance": np.float16, "skeleton": np.uint8}.get(kind, np.int32)
+        self.folder = store.folder / f"{kind}-{FORMAT}-{labels[0]}-{labels[-1]}"
+        self._open: dict[int, npt.NDArray[Any]] = {}
+
+    def maps(self, index: int) -> npt.NDArray[Any]:
+        """Maps of image `index`, (channels, H, W) of `dtype`, read-only; made at the first call.
+
+        Raises:
+            SweeperError: if they cannot be written.
+        """
+        if index not in self._open:
+            path = self.folder / f"{index}.npy"
+            found = self._read(path, index)
+            if found is None:
+                self._write(path, self.of_mask(self._store.mask(index)))
+                found = self._read(path, index)
+            if found is None:
+                raise SweeperError(f"{path} must hold the {self.kind} map just written there, and does not; delete it")
+            self._open[index] = found
+        return self._open[index]
+
+    def of_mask(self, mask: Pixels) -> npt.NDArray[Any]:
+        """Maps of one mask, (H, W) → (channels, H, W) of `dtype`."""
+        labelled = mask != IGNORE
+        if self.kind != "distance":
+            return OF_LABELS[self.kind](mask, labelled)[None]
+        return np.stack([signed_distances(mask == label, labelled) for label in self.labels]).astype(self.dtype)
+
+    def _read(self, path: Path, index: int) -> npt.NDArray[Any] | None:
+        """The file as a memory map; None where it is missing, damaged or of another shape."""
+        try:
+            # .view: a plain array is faster to slice than a memmap, and keeps the map open.
+            found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        except (OSError, ValueError, EOFError):
+            return None
+        wanted = (self.channels, *self._store.sizes[index])
+        return found if found.shape == wanted and found.dtype == self.dtype else None
+
+    def _write(self, path: Path, maps: npt.NDArray[Any]) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as part, part.open("xb") as file:
+                np.save(file, maps, allow_pickle=False)
+        except OSError as error:
+            raise SweeperError(
+                f"the {self.kind} maps of the labels, which a loss of this sweep needs, must be written to {path.parent}, "
+                f"and that failed: {error}; make room, choose another --cache, or leave out the families that "
+                "`sweeper losses NAME` says need them"
+            ) from error

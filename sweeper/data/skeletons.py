@@ -10,10 +10,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.records import IGNORE
-from sweeper.data.label_maps import MapStore
-from sweeper.data.store import Pixels
-
 WIDENED = 2
 """Pixels."""
 _AROUND = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
@@ -88,13 +84,3 @@ def tubes(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.bool_]) -> n
         present = known == one
         found |= (binary_dilation(thinned(present), iterations=WIDENED) & present).astype(np.uint8)
     return found
-
-
-class SkeletonStore(MapStore):
-    """`tubes` of each image, (1, H, W)."""
-
-    kind, dtype = "skeletons", np.uint8
-
-    def of_mask(self, mask: Pixels) -> npt.NDArray[np.uint8]:
-        """Maps of one mask, (H, W) → (channels, H, W)."""
-        return tubes(mask, mask != IGNORE)[None]

@@ -7,24 +7,14 @@ computed from the target on the processor at every call: right in any loop, but 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
-from sweeper.data.label_maps import instance_ids, instance_sizes, signed_distances
-from sweeper.data.skeletons import tubes
+from sweeper.data.label_maps import OF_LABELS, signed_distances
 from sweeper.losses.family_records import MapKind
 from sweeper.losses.per_pixel import transformed
-
-OfLabels = Callable[[npt.NDArray[np.integer], npt.NDArray[np.bool_]], npt.NDArray[Any]]
-"""(class indices, whether labelled) of one image → its map, of the same shape."""
-OF_LABELS: dict[MapKind, OfLabels] = {"sizes": instance_sizes, "instances": instance_ids, "skeleton": tubes}
 
 
 def made_map(kind: MapKind, target: Tensor, task: Task, channels: int, ignore_index: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
 from sweeper.data.balanced_crops import balanced_of, corner_around
-from sweeper.data.label_maps import InstanceStore, MapStore
+from sweeper.data.label_maps import MapStore
 from sweeper.data.store import PixelStore
 from sweeper.training.augment import Draws, draw
 
@@ -109,7 +109,7 @@ def map_batch(maps: MapStore, places: list[Crop], size: int) -> Tensor:
     cut_maps = np.zeros((len(places), maps.channels, size, size), dtype=maps.dtype)
     for n, (image, top, left, h, w) in enumerate(places):
         part = maps.maps(image)[:, top : top + h, left : left + w]
-        cut_maps[n, :, :h, :w] = _numbered(part) if isinstance(maps, InstanceStore) else part
+        cut_maps[n, :, :h, :w] = _numbered(part) if maps.kind == "instances" else part
     return torch.from_numpy(cut_maps)
 
 

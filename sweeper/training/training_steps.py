@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, Dataset, TrialSpec
 from sweeper.data.balanced_crops import central_classes
-from sweeper.data.label_maps import DistanceStore, InstanceStore, MapStore, SizeStore
-from sweeper.data.skeletons import SkeletonStore
+from sweeper.data.label_maps import MapStore
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.family_records import MapKind
@@ -214,12 +213,5 @@ def training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[int, ..
 
 def label_maps(kind: MapKind, dataset: Dataset, store: PixelStore) -> MapStore:
     """The maps of the labels that a loss wants, kept with the data."""
-    classes = tuple(range(len(dataset.classes)))
-    if kind == "distance":
-        return DistanceStore(store, (1,) if dataset.task == "binary" else classes)
-    makers: dict[MapKind, type[MapStore]] = {
-        "sizes": SizeStore,
-        "instances": InstanceStore,
-        "skeleton": SkeletonStore,
-    }
-    return makers[kind](store, classes)
+    foreground_alone = kind == "distance" and dataset.task == "binary"
+    return MapStore(store, kind, (1,) if foreground_alone else tuple(range(len(dataset.classes))))

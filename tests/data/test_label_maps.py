@@ -16,14 +16,13 @@ from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import open_store
 from sweeper.data.label_maps import (
     FARTHEST,
-    DistanceStore,
-    InstanceStore,
-    SizeStore,
+    OF_LABELS,
+    MapStore,
     instance_ids,
     instance_sizes,
     signed_distances,
 )
-from sweeper.data.skeletons import SkeletonStore, thinned, tubes
+from sweeper.data.skeletons import thinned, tubes
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
 from sweeper.losses.label_maps import distance_maps
@@ -31,12 +30,7 @@ from sweeper.training.augment import augment, augment_maps
 from sweeper.training.batches import crops, map_batch
 from tests.support.batches import training_batch
 
-KINDS: dict[str, Any] = {
-    "distance": DistanceStore,
-    "sizes": SizeStore,
-    "instances": InstanceStore,
-    "skeleton": SkeletonStore,
-}
+KINDS = ("distance", *OF_LABELS)
 FAMILY = {"distance": "boundary", "sizes": "instance_ce", "instances": "blob_dice", "skeleton": "skeleton_recall"}
 SQUARE = np.ones((3, 3), dtype=bool)
 
@@ -128,32 +122,32 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PixelStore:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_are_made_once_and_read_again(store: PixelStore, kind: str) -> None:
-    made = KINDS[kind](store, (0, 1, 2))
+    made = MapStore(store, kind, (0, 1, 2))
     first = made.maps(0)
     assert first.shape == (made.channels, 30, 40) and not first.flags.writeable
     assert np.array_equal(first, made.of_mask(store.mask(0)))
     file = made.folder / "0.npy"
     stamp = file.stat().st_mtime_ns
-    assert np.array_equal(KINDS[kind](store, (0, 1, 2)).maps(0), first) and file.stat().st_mtime_ns == stamp
+    assert np.array_equal(MapStore(store, kind, (0, 1, 2)).maps(0), first) and file.stat().st_mtime_ns == stamp
     assert not (made.folder / "1.npy").exists()  # nobody asked
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"junk" * 100])
 def test_a_damaged_file_is_made_again(store: PixelStore, damage: bytes) -> None:
-    expected = DistanceStore(store, (0, 1)).maps(1).copy()
-    (DistanceStore(store, (0, 1)).folder / "1.npy").write_bytes(damage)
-    assert np.array_equal(DistanceStore(store, (0, 1)).maps(1), expected)
+    expected = MapStore(store, "distance", (0, 1)).maps(1).copy()
+    (MapStore(store, "distance", (0, 1)).folder / "1.npy").write_bytes(damage)
+    assert np.array_equal(MapStore(store, "distance", (0, 1)).maps(1), expected)
 
 
 def test_a_place_that_cannot_be_written_is_said(store: PixelStore) -> None:
-    distances = DistanceStore(store, (2,))
+    distances = MapStore(store, "distance", (2,))
     distances.folder.write_text("a file where the folder should be")
     with pytest.raises(SweeperError, match="must be written to"):
         distances.maps(0)
 
 
 def _ask(folder: str, barrier: object, answers: object) -> None:
-    distances = DistanceStore(open_store(folder), (0, 1))
+    distances = MapStore(open_store(folder), "distance", (0, 1))
     barrier.wait()  # type: ignore[attr-defined]
     answers.put(sum(float(np.abs(distances.maps(i).astype(float)).sum()) for i in range(3)))  # type: ignore[attr-defined]
 
@@ -169,13 +163,13 @@ def test_several_processes_may_ask_at_once(store: PixelStore) -> None:
     for worker in workers:
         worker.join()
     assert len(sums) == 1
-    assert sorted(p.name for p in DistanceStore(store, (0, 1)).folder.iterdir()) == ["0.npy", "1.npy", "2.npy"]
+    assert sorted(p.name for p in MapStore(store, "distance", (0, 1)).folder.iterdir()) == ["0.npy", "1.npy", "2.npy"]
 
 
 @pytest.mark.parametrize("size", [16, 48])
 def test_distances_are_cut_and_flipped_like_the_labels(store: PixelStore, size: int) -> None:
     """Labels of 0 and 1 are the sign of the map of class 1, wherever the crop lies."""
-    distances = DistanceStore(store, (1,))
+    distances = MapStore(store, "distance", (1,))
     for step in range(4):
         keys = {"size": size, "batch_size": 3, "step": step, "seed": 5}
         _, masks, draws = training_batch(store, (0, 1, 2), **keys)
@@ -190,7 +184,7 @@ def test_distances_are_cut_and_flipped_like_the_labels(store: PixelStore, size: 
 
 def test_distances_turn_and_grow_like_the_labels(store: PixelStore) -> None:
     """Away from contours, where nearest and bilinear sampling differ, and from what is padding."""
-    distances = DistanceStore(store, (1,))
+    distances = MapStore(store, "distance", (1,))
     keys: dict[str, Any] = {"size": 32, "batch_size": 3, "seed": 5, "augmentation": "full"}
     checked = 0
     for step in range(6):
@@ -213,7 +207,7 @@ def test_maps_are_cut_flipped_and_turned_like_the_labels(store: PixelStore, augm
         labels = augment(masks.float().unsqueeze(1), masks.long(), draws)[1]
         places, _ = crops(store, (0, 1, 2), **keys)
         instances, sizes, lines = (
-            augment_maps(map_batch(KINDS[kind](store, (0, 1, 2)), places, 24), draws, kind).squeeze(1)  # type: ignore[arg-type]
+            augment_maps(map_batch(MapStore(store, kind, (0, 1, 2)), places, 24), draws, kind).squeeze(1)  # type: ignore[arg-type]
             for kind in ("instances", "sizes", "skeleton")
         )
         foreground = (labels > 0) & (labels != IGNORE)
@@ -287,4 +281,4 @@ def test_training_uses_the_kept_maps(tiny: Dataset, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("sweeper.losses.loss_module.made_map", refuse)
     assert train(tiny, family=FAMILY[kind]).state == "complete"
-    assert list(Path(tiny.store).glob(f"{KINDS[kind].kind}-*/*.npy"))
+    assert list(Path(tiny.store).glob(f"{kind}-*/*.npy"))
