@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data.store import is_complete, is_intact, new_name
+from sweeper.data.text_tables import shown
 from sweeper.system.whole_files import DAY, remove_left, written_whole
 
 NOTES = "sources"
@@ -176,7 +177,38 @@ def _note(cache: Path, key: str) -> Path:
     return cache / NOTES / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
 
 
-def remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -> Dataset | None:
+def kept(
+    cache: Path, key: str, state: str, make: Callable[[], tuple[Dataset, bool]], *, log: Callable[[str], None]
+) -> Dataset:
+    """The data set as an earlier start made it in this state, else made now and remembered.
+
+    Args:
+        cache: the folder of all stores.
+        key: what it is made of.
+        state: changes whenever another would come out.
+        make: gives the data set, and whether it may be remembered: else a change would not be noticed.
+        log: receives a line where it was read earlier, and where something is damaged.
+
+    Raises:
+        UsageError: the cache cannot be written.
+    """
+    known = _remembered(cache, key, state, log)
+    if known is not None:
+        if known.read_as is not None:
+            log(f"{shown(known.source)}, {known.read_as} (decoded earlier)")
+        return known
+    try:
+        made, watched = make()
+        if watched:
+            _remember(cache, key, state, made)
+    except OSError as error:
+        raise UsageError(
+            f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
+        ) from error
+    return made
+
+
+def _remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -> Dataset | None:
     """The data set as it was read when the source was in this state, if note and store are as they were written.
 
     `log` receives a line where something is damaged.
@@ -204,12 +236,8 @@ def _sum_of(dataset: object) -> int:
     return zlib.crc32(json.dumps(dataset, sort_keys=True).encode())
 
 
-def remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
-    """Note how a data set was read when its source was in this state.
-
-    Raises:
-        OSError: if the note cannot be written.
-    """
+def _remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
+    """Note how a data set was made when its source was in this state."""
     path = _note(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(dataset.model_dump_json())

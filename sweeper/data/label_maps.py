@@ -151,7 +151,7 @@ class MapStore:
                 np.save(file, maps, allow_pickle=False)
         except OSError as error:
             raise SweeperError(
-                f"the {self.kind} maps of the labels, which a loss of this sweep needs, must be written to {path.parent}, "
-                f"and that failed: {error}; make room, choose another --cache, or leave out the families that "
-                "`sweeper losses NAME` says need them"
+                f"the {self.kind} maps of the labels, which a loss of this sweep needs, must be written to "
+                f"{path.parent}, and that failed: {error}; make room, choose another --cache, or leave out the "
+                "families that `sweeper losses NAME` says need them"
             ) from error

@@ -17,7 +17,7 @@ from sweeper.core.paths import expanded
 from sweeper.core.records import Dataset, Patterns
 from sweeper.data.addresses import check_no_address
 from sweeper.data.archives import is_zip, unpacked
-from sweeper.data.cache import remember, remembered
+from sweeper.data.cache import kept
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES
@@ -29,16 +29,21 @@ from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_finge
 from sweeper.data.text_tables import read_classes, shown
 
 Log = Callable[[str], None]
+
 READER = "formats/2"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""
 
 
+def silent(line: str) -> None:
+    """A log that nobody reads."""
+
+
 def load_dataset(
     source: str,
     cache: Path,
-    log: Log | None = None,
+    log: Log = silent,
     *,
     format: str | None = None,
     patterns: Patterns | None = None,
@@ -62,7 +67,6 @@ def load_dataset(
         DataError: the data set has problems; all of them are named.
         UsageError: the folder does not exist, the cache cannot be written, or there is no such format.
     """
-    log = log or (lambda line: None)
     cache = cache.absolute()
     if source.startswith(PREFIX):
         if format is not None or class_map is not None:
@@ -70,7 +74,8 @@ def load_dataset(
             raise UsageError(f"{option} is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
-        return _kept(cache, key, state, source, lambda: (read_scenes(scene, source, cache, log, tick), True), log=log)
+        dataset = kept(cache, key, state, lambda: (read_scenes(scene, source, cache, log, tick), True), log=log)
+        return dataset.model_copy(update={"source": source})
     asked = {
         "patterns": patterns,
         "class_map": None if class_map is None else {k: tuple(v) for k, v in class_map.items()},
@@ -90,8 +95,8 @@ def load_dataset(
                 place.title, [f"{what}: must be a folder that can be read ({error.strerror}); change its permissions"]
             ) from error
         key = f"{found.name}:{variant}{(found.place.entry or found.place.root).resolve()}"
-        dataset = _kept(cache, key, state, source, lambda: _read(found, cache, log, tick), log=log)
-    return dataset.model_copy(update=asked)
+        dataset = kept(cache, key, state, lambda: _read(found, source, cache, log, tick), log=log)
+    return dataset.model_copy(update={**asked, "source": source})
 
 
 def _from_archive(
@@ -105,9 +110,9 @@ def _from_archive(
     def read() -> tuple[Dataset, bool]:
         with unpacked(archive, cache) as folder:
             found = choose(replace(place, root=folder, called=archive.stem, archive=archive), format)
-            return _read(found, cache, log, tick)[0], True
+            return _read(found, source, cache, log, tick)[0], True
 
-    return _kept(cache, key, state, source, read, log=log)
+    return kept(cache, key, state, read, log=log)
 
 
 def _place(source: str) -> Place:
@@ -124,7 +129,7 @@ def _place(source: str) -> Place:
     return Place(path.parent, path) if named else Place(path)
 
 
-def _read(found: Found, cache: Path, log: Log, tick: Tick | None) -> tuple[Dataset, bool]:
+def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -> tuple[Dataset, bool]:
     """Names and colours beside the annotations, then the annotations and images.
 
     Returns:
@@ -140,7 +145,8 @@ def _read(found: Found, cache: Path, log: Log, tick: Tick | None) -> tuple[Datas
             place.colours = read_colours(path, place.classes, place.problems)
             break
     dataset = read_dataset(place, found.layout.read, found.name, cache, tick)
-    dataset = dataset.model_copy(update={"read_as": "; ".join([found.layout.line, *place.assumed])})
+    read_as = "; ".join([found.layout.line, *place.assumed])
+    dataset = dataset.model_copy(update={"source": source, "read_as": read_as})
     return dataset, not any(_hidden(path, place.root) for path in place.named)
 
 
@@ -178,24 +184,3 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     except OSError:  # a link into nowhere: the reader says so
         return 0, 0, 0
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def _kept(
-    cache: Path, key: str, state: str, source: str, read: Callable[[], tuple[Dataset, bool]], *, log: Log
-) -> Dataset:
-    """The data set as an earlier start read it in this state, else read now and remembered."""
-    known = remembered(cache, key, state, log)
-    if known is not None:
-        if known.read_as is not None:
-            log(f"{shown(source)}, {known.read_as} (decoded earlier)")
-        return known.model_copy(update={"source": source})
-    try:
-        found, watched = read()
-        dataset = found.model_copy(update={"source": source})
-        if watched:  # else a change would not be noticed
-            remember(cache, key, state, dataset)
-    except OSError as error:
-        raise UsageError(
-            f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
-        ) from error
-    return dataset

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +19,9 @@ from scipy import ndimage
 from sweeper.core.errors import DataError, SweeperError, UsageError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import count
-from sweeper.data.cache import remember, remembered
+from sweeper.data.cache import kept
 from sweeper.data.label_values import some
-from sweeper.data.load import Log, load_dataset
+from sweeper.data.load import Log, load_dataset, silent
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
@@ -42,25 +42,6 @@ _FORGET = 64
 Counts = npt.NDArray[np.int64]
 
 
-def _kept(cache: Path, key: str, state: str, make: Callable[[], Dataset], log: Log | None) -> Dataset:
-    """What an earlier start made, else made now: copying the pixels takes a while.
-
-    Raises:
-        UsageError: the cache cannot be written.
-    """
-    known = remembered(cache, key, state, log or (lambda line: None))
-    if known is not None:
-        return known
-    try:
-        made = make()
-        remember(cache, key, state, made)
-    except OSError as error:
-        raise UsageError(
-            f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
-        ) from error
-    return made
-
-
 def read_exclusions(path: Path) -> tuple[str, ...]:
     """Stems listed in a file, one per line; empty lines are passed over.
 
@@ -77,7 +58,7 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
     return stems
 
 
-def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None = None) -> Dataset:
+def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = silent) -> Dataset:
     """The data set without some of its images.
 
     Args:
@@ -92,16 +73,16 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None
     """
     gone = set(stems)
     unknown = sorted(gone - {image.stem for image in dataset.images})
-    kept = [i for i, image in enumerate(dataset.images) if image.stem not in gone]
+    left = [i for i, image in enumerate(dataset.images) if image.stem not in gone]
     problems = [f"--exclude: no image has the stem {shown(s)!r}; write stems without extension" for s in unknown]
-    if len(kept) < FEWEST:
-        problems.append(f"--exclude: at least {FEWEST} images must be left, found {len(kept)}; leave fewer out")
-    elif np.count_nonzero(dataset.class_pixels(tuple(kept))) < 2:
+    if len(left) < FEWEST:
+        problems.append(f"--exclude: at least {FEWEST} images must be left, found {len(left)}; leave fewer out")
+    elif np.count_nonzero(dataset.class_pixels(tuple(left))) < 2:
         problems.append("--exclude: at least two classes must be left, found one; leave fewer images out")
     if problems:
         raise DataError(dataset.name, problems)
     key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
-    known = _kept(cache, key, dataset.digest, lambda: _copied(dataset, kept, cache), log)
+    known = kept(cache, key, dataset.digest, lambda: (_copied(dataset, left, cache), True), log=log)
     note = f"{count(len(gone), 'image was', 'images were')} left out as asked: {some(sorted(gone))}."
     return dataset.model_copy(
         update={
@@ -114,11 +95,11 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log | None
     )
 
 
-def _copied(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
+def _copied(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
     source = open_store(dataset.store)
-    counts = np.zeros((len(kept), 256), dtype=np.int64)
+    counts = np.zeros((len(left), 256), dtype=np.int64)
     with StoreWriter(cache, source.channels, source.dtype) as writer:
-        for row, index in enumerate(kept):
+        for row, index in enumerate(left):
             image = dataset.images[index]
             writer.append(source.image(index), source.mask(index))
             counts[row, : len(image.pixels)] = image.pixels
@@ -127,9 +108,9 @@ def _copied(dataset: Dataset, kept: Sequence[int], cache: Path) -> Dataset:
             writer,
             writer.finish(),
             About.of(dataset),
-            stems=[dataset.images[i].stem for i in kept],
+            stems=[dataset.images[i].stem for i in left],
             counts=counts,
-            sides=[Side(dataset.images[i].split, dataset.images[i].group) for i in kept],
+            sides=[Side(dataset.images[i].split, dataset.images[i].group) for i in left],
         )
 
 
@@ -142,9 +123,7 @@ class Shrunk(NamedTuple):
     """(classes, 3), as `components_lost` gives it."""
 
 
-def resized(
-    dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log | None = None
-) -> Dataset:
+def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = silent) -> Dataset:
     """The data set with images whose shorter side is above `short_side` shrunk to it; none is enlarged.
 
     Images are averaged by area, labels go by majority (`sweeper.data.shrink`). `Dataset.warnings` says how many images
@@ -168,7 +147,7 @@ def resized(
         note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
     key = f"resize:{dataset.digest}:{short_side}"
-    known = _kept(cache, key, RESIZER, lambda: _shrunk_set(dataset, short_side, sizes, cache, tick), log)
+    known = kept(cache, key, RESIZER, lambda: (_shrunk_set(dataset, short_side, sizes, cache, tick), True), log=log)
     return dataset.model_copy(
         update={
             "digest": known.digest,
