@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.parallel import in_order
-from sweeper.data.store import PixelStore, open_store
+from sweeper.data.shrink import coverage
+from sweeper.data.store import open_store
 from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
 
 THUMBNAIL = 32
@@ -58,20 +59,17 @@ def measure_all(
     store = open_store(dataset.store)
     total = len(store)
     features = []
-    for number, one in enumerate(_measured(store, len(dataset.classes), workers), 1):
+
+    def measured(index: int) -> ImageFeatures:
+        return measure(store.view(index), store.mask(index), len(dataset.classes))
+
+    for number, one in enumerate(in_order(measured, range(total), workers), 1):
         features.append(one)
         if number % FORGET == 0:
             store.forget()
         if tick is not None:
             tick(number, total)
     return features
-
-
-def _measured(store: PixelStore, classes: int, workers: int) -> Iterator[ImageFeatures]:
-    def one(index: int) -> ImageFeatures:
-        return measure(store.view(index), store.mask(index), classes)
-
-    return in_order(one, range(len(store)), workers)
 
 
 def measure(image: Bytes, mask: Bytes, classes: int) -> ImageFeatures:
@@ -100,18 +98,9 @@ def measure(image: Bytes, mask: Bytes, classes: int) -> ImageFeatures:
 
 def thumbnail(image: Bytes) -> Thumbnail:
     """The image shrunk to 32 × 32 means of grey, of mean 0 and norm 1; its shape is not kept."""
-    grey = image.mean(axis=2, dtype=np.float32)
-    small = grey
-    for axis in (0, 1):
-        size = small.shape[axis]
-        # Means over 32 equal stretches that may begin inside a pixel: differences of the interpolated running sum.
-        total = np.concatenate([np.zeros_like(small.take([0], axis)), small.cumsum(axis=axis, dtype=np.float64)], axis)
-        places = np.linspace(0, size, THUMBNAIL + 1)
-        low = np.minimum(places.astype(np.int64), size - 1)
-        part = (places - low).reshape([-1, 1] if axis == 0 else [1, -1])
-        at = total.take(low, axis) * (1 - part) + total.take(low + 1, axis) * part
-        small = np.diff(at, axis=axis) * (THUMBNAIL / size)
-    small = small - small.mean()
+    rows, columns = (coverage(side, THUMBNAIL) for side in image.shape[:2])
+    small = (columns @ (rows @ image.mean(axis=2, dtype=np.float32)).T).T / (image.shape[0] * image.shape[1])
+    small -= small.mean()
     norm = float(np.linalg.norm(small))
     result: Thumbnail = (small / norm if norm > 1e-6 * THUMBNAIL else np.zeros_like(small)).astype(np.float16)
     return result

@@ -7,13 +7,14 @@ compared at once: as ±1, their scalar product counts the bits that agree.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sweeper.fingerprint.label_checks.measure import Thumbnail
 
@@ -63,20 +64,12 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
 
 def clusters(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
     """Images that are joined by pairs, directly or through others; each ascending, in the order of their first."""
-    parent: dict[int, int] = {}
-
-    def root(index: int) -> int:
-        while parent.setdefault(index, index) != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for pair in pairs:
-        parent[root(pair.first)] = root(pair.second)
-    members: dict[int, list[int]] = defaultdict(list)
-    for index in sorted(parent):
-        members[root(index)].append(index)
-    return sorted(tuple(found) for found in members.values())
+    ends = np.array([(pair.first, pair.second) for pair in pairs], dtype=np.int64).reshape(-1, 2)
+    images, places = np.unique(ends, return_inverse=True)
+    first, second = places.reshape(-1, 2).T
+    joined = coo_array((np.ones(len(ends)), (first, second)), shape=(len(images), len(images)))
+    number, cluster_of = connected_components(joined, directed=False)
+    return sorted(tuple(map(int, images[cluster_of == cluster])) for cluster in range(number))
 
 
 def _turned(views: npt.NDArray[np.float16], turn: int) -> npt.NDArray[np.float16]:
