@@ -272,8 +272,8 @@ def test_many_faults_of_one_kind_are_one_line_with_examples(tmp_path):
         path.rename(path.with_name(f"nothing like it {path.stem}.png"))
     found = problems(root)
     assert len(found) == 2
-    assert found[0].startswith("--images: 12 of 12 images have no mask, e.g. images/000.png, images/001.png")
-    assert "(found masks/nothing like it 000.png" in found[0]
+    assert found[0].startswith("12 files, e.g. images/000.png, images/001.png: has no mask; add one that is called as")
+    assert "says (found masks/nothing like it 000.png, masks/nothing" in found[0]
     assert found[1].startswith("12 files, e.g. masks/nothing like it 000.png")
 
 

@@ -111,7 +111,7 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     refused(root, good[0], "lab/a_m.png", "--masks must say which mask is whose")
     refused(root, "imgs/*.jpg", good[1], "there is no folder imgs/")
     refused(root, "img/*.tif", good[1], "nothing is called so; img/ holds img/x/a.jpg, img/x/b.jpg and 3 more")
-    refused(root, good[0], "lab/{stem}.png", "5 of 5 images have no mask, e.g. img/x/a.jpg, img/x/b.jpg", "lab/a_m.png")
+    refused(root, good[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask", "lab/a_m.png")
     refused(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
     refused(root, "../x/*.jpg", good[1], "must name files below", "name a folder above")
     refused(root, good[0], "img/x/{stem}.jpg", "as the mask of itself")

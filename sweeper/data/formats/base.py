@@ -289,22 +289,21 @@ def drop_repeated(place: Place, samples: list[Sample]) -> list[Sample]:
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
 
 
-class Lost(NamedTuple):
-    """An image that an annotation names and that cannot be used, as a problem."""
-
-    problem: str
-
-
-def find_image(place: Place, written: str, near: Sequence[Path], said_in: str) -> Path | Lost:
-    """The image that an annotation file names.
+def find_image(
+    place: Place, written: str, near: Sequence[Path], said_in: str, problems: list[str] | None = None
+) -> Path | None:
+    """The image that an annotation file names; None, and a problem, where there is none that can be used.
 
     It is looked for as written, relative to each folder of `near`, then by its file's name in these folders, then by
-    that name anywhere below the root, if one file alone has it. `said_in` names the file that speaks of it.
+    that name anywhere below the root, if one file alone has it. `said_in` names the file that speaks of it; `problems`
+    are the place's where no others are given.
     """
+    problems = place.problems if problems is None else problems
     text = normal(written.replace("\\", "/"))
     base = text.rsplit("/", 1)[-1]
     if not base or "\0" in text:
-        return Lost(f"{said_in}: an image must have a file's name, found {shown(written)[:200]!r}; write its path")
+        problems.append(f"{said_in}: an image must have a file's name, found {shown(written)[:200]!r}; write its path")
+        return None
     root = place.root.resolve()
     outside: Path | None = None
     for name in dict.fromkeys((text, base)):
@@ -322,10 +321,12 @@ def find_image(place: Place, written: str, near: Sequence[Path], said_in: str) -
         if "/" in text:
             place.tally.add(*ELSEWHERE, shown(base))
         return others[0]
-    if outside is not None:
-        return Lost(f"{said_in}: {shown(text)} must lie inside the data folder, found {shown(outside)}; copy it here")
-    found = f"{len(others)} files of that name" if others else "no such file"
-    return Lost(f"{said_in}: the image {shown(text)[:300]} must be in the data folder, found {found}; add it")
+    fault = f"{shown(text)} must lie inside the data folder, found {shown(outside)}; copy it here"
+    if outside is None:
+        found = f"{len(others)} files of that name" if others else "no such file"
+        fault = f"the image {shown(text)[:300]} must be in the data folder, found {found}; add it"
+    problems.append(f"{said_in}: {fault}")
+    return None
 
 
 def note_passed_over(place: Place, one: str, more: str, names: Sequence[str]) -> None:

@@ -21,7 +21,6 @@ from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats.base import (
     Format,
     Layout,
-    Lost,
     Place,
     Reading,
     Size,
@@ -134,9 +133,7 @@ def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, An
             if place.full():
                 return
             path = find_image(place, image.file, near, place.name(file.path))
-            if isinstance(path, Lost):
-                place.problems.append(path.problem)
-            else:
+            if path is not None:
                 yield file, key, path
 
 

@@ -18,7 +18,6 @@ from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats.base import (
     Format,
     Layout,
-    Lost,
     Place,
     Reading,
     find_image,
@@ -103,12 +102,11 @@ def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     here = path.parent
     near = [here, here.parent / "images", here.parent / "JPEGImages"]
-    image = find_image(place, written if isinstance(written, str) else "", near, name)
+    missing = [] if embedded else place.problems
+    image = find_image(place, written if isinstance(written, str) else "", near, name, missing)
     side = Side(split_of(path.relative_to(place.root).parts[:-1]))
-    if not isinstance(image, Lost):
+    if image is not None:
         return Drawing(name, image, shapes, size, side), True
-    if not embedded:
-        place.problems.append(image.problem)
     return Drawing(name, path, shapes, size, side, partial(_embedded, path)), embedded
 
 

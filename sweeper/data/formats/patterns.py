@@ -6,7 +6,7 @@ What may stand in patterns: `file_patterns.py`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,8 +40,6 @@ from sweeper.data.text_tables import Side, shown
 
 NAME = "patterns"
 LOSSY = (".jpg", ".jpeg", ".webp")
-_ONE_BY_ONE = 3
-"""Images without a mask that are named one by one; more share a line."""
 
 
 def layout(place: Place) -> Layout:
@@ -181,14 +179,12 @@ def paired(
     for one in image_files:
         for path in found.get(one.path, ()):
             owners[path].append(one)
-    if named:
-        place.problems += [
-            f"{place.name(one.path)}: has no mask; add {_called(masks, one.stem)}, or remove the image"
-            for one in image_files
-            if one.path not in found
-        ]
-    else:
-        _name_bare(place, image_files, found, masks)
+    wanted = "" if named else _called_so(place, masks, others=not found)
+    place.problems += [
+        f"{place.name(one.path)}: has no mask; add {wanted or _called(masks, one.stem)}, or remove the image"
+        for one in image_files
+        if one.path not in found
+    ]
     names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
     samples, several = [], set()
@@ -231,26 +227,13 @@ def _called(files: tuple[Sequence[Match], FilePattern], stem: str) -> str:
     return shown(f"{name}{others[0].path.suffix if others else '.png'}")
 
 
-def _name_bare(
-    place: Place,
-    image_files: Sequence[Match],
-    found: Mapping[Path, list[Path]],
-    masks: tuple[Sequence[Match], FilePattern],
-) -> None:
-    """Problems of the images without a mask."""
-    labels, pattern = masks
-    bare = [place.name(one.path) for one in image_files if one.path not in found]
-    wanted = f"called as --masks {shown(pattern.text)} says"
-    if len(bare) <= _ONE_BY_ONE:
-        place.problems += [f"{name}: has no mask; add one that is {wanted}, or remove the image" for name in bare]
-        return
+def _called_so(place: Place, files: tuple[Sequence[Match], FilePattern], *, others: bool) -> str:
+    """How the user's pattern calls a mask; with `others`, also what there is instead."""
+    labels, pattern = files
     at = place.root / pattern.folder
     there = [one.path for one in labels] or ([*walk(at, place.root)] if at.is_dir() else [])
-    holds = f" (found {some([place.name(path) for path in there], 2)})" if there and not found else ""
-    place.problems.append(
-        f"--images: {len(bare)} of {len(image_files)} images have no mask, e.g. {bare[0]}, {bare[1]}: nothing is "
-        f"{wanted}{holds}; say how they are called with --images and --masks, or add the masks"
-    )
+    found = f" (found {some([place.name(path) for path in there], 2)}; --images and --masks name others)"
+    return f"one that is called as --masks {shown(pattern.text)} says{found if others and there else ''}"
 
 
 def mask_file(place: Place, path: Path, table: Pixels | None = None) -> partial[Pixels]:

@@ -18,7 +18,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.regular_files import read_regular
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Lost, Place, Reading, find_image, is_file
+from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image, is_file
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
@@ -151,9 +151,7 @@ def _listed(place: Place, path: Path) -> Iterator[Path]:
         if line.strip() and not place.full():
             near = (path.parent, place.root)
             image = find_image(place, line.strip(), near, f"{place.name(path)}: line {number}")
-            if isinstance(image, Lost):
-                place.problems.append(image.problem)
-            else:
+            if image is not None:
                 yield image
 
 
