@@ -13,7 +13,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,26 +47,8 @@ class Entry(NamedTuple):
     complete: bool
 
 
-class Held:
-    """A store in use, which nobody clears. A context manager."""
-
-    def __init__(self, folder: Path, lock: FileLock) -> None:
-        """Made by `hold`."""
-        self.folder, self._lock = folder, lock
-
-    def release(self) -> None:
-        """Let the store be cleared."""
-        self._lock.release()
-
-    def __enter__(self) -> Held:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def hold(folder: Path) -> Held:
-    """Keep a store from being cleared until it is released, and note that it is used now.
+def hold(folder: Path) -> ExitStack:
+    """Keep a store from being cleared until what this gives is closed, and note that it is used now.
 
     Raises:
         SweeperError: the store is gone already; load the data set again.
@@ -83,7 +65,9 @@ def hold(folder: Path) -> Held:
         lock = FileLock(new_name(locks, f"{folder.name}.", ".lock"))
         lock.acquire(timeout=10)  # listing the cache tries it for a moment
         (folder / _MARK).touch()
-        return Held(folder, lock)
+    held = ExitStack()
+    held.callback(lock.release)
+    return held
 
 
 def entries(cache: Path) -> list[Entry]:

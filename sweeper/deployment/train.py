@@ -144,7 +144,7 @@ def train_recommended(
             f"the training's files could not be written below {options.cache.parent}: {error}"
         ) from error
     finally:
-        held.release()
+        held.close()
     return TrainingDocument(
         study=name,
         family=spec.family,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, OwnLoss, Rates, SearchSpace
 from sweeper.data import load_dataset
 from sweeper.data.balanced_crops import pixels_in_crops
-from sweeper.data.cache import Held, hold
+from sweeper.data.cache import hold
 from sweeper.data.class_map import read_class_map
 from sweeper.data.folds import check_folds, split_for
 from sweeper.data.formats.file_patterns import asked_patterns
@@ -68,7 +69,7 @@ class Prepared(NamedTuple):
     """Ready to train; closed with its backend."""
     machine: dict[str, Any]
     """How the machine is used, with what `auto` came to: what a resume takes."""
-    held: Held
+    held: ExitStack
     """Keeps the decoded images from being cleared while the sweep lives."""
 
 

@@ -75,7 +75,7 @@ def test_a_held_store_stays_and_its_use_is_noted(two):
     assert found[first].used > found[second].used - DAY
     removed, kept = clear(cache, now=LATER)
     assert [e.folder for e in removed] == [second] and [e.folder for e in kept] == [first]
-    lock.release()
+    lock.close()
     assert [e.folder for e in clear(cache, now=LATER)[0]] == [first]
     with pytest.raises(SweeperError, match="load the data set again"):
         hold(first)
@@ -84,9 +84,9 @@ def test_a_held_store_stays_and_its_use_is_noted(two):
 def test_several_may_hold_one_store(two):
     cache, first, _ = two
     locks = [hold(first), hold(first)]
-    locks[0].release()
+    locks[0].close()
     assert first in [e.folder for e in clear(cache, now=LATER)[1]]
-    locks[1].release()
+    locks[1].close()
 
 
 def test_a_killed_holder_holds_nothing(two):
@@ -139,7 +139,7 @@ def test_the_command_lists_and_clears(two, monkeypatch, capfd):
     assert [row["images"] for row in json.loads(run("--json"))["entries"]] == [4, 3]
     lock = hold(first)
     cleared = run("--clear")
-    lock.release()
+    lock.close()
     assert "deleted" in cleared and "kept, in use" in cleared and "1 data set," in cleared
     assert "0 data sets" in run("--older-than", "0")
 

@@ -153,18 +153,18 @@ def test_two_users_share_a_cache(shared: Path) -> None:
     def other() -> object:
         found = [(entry.complete, entry.in_use, entry.images) for entry in entries(cache)]
         check_places(Settings(cache=cache, out=cache, **databases))
-        hold(Path(dataset.store)).release()
+        hold(Path(dataset.store)).close()
         return found
 
     assert as_nobody(other) == [[True, True, 6]]
-    lock.release()
+    lock.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can act as two users")
 def test_a_cache_of_another_user_alone_is_listed_and_told(shared: Path) -> None:
     cache = shared / "cache"
     dataset = load_dataset(str(some_folder(shared / "data")), cache, lambda _: None)
-    hold(Path(dataset.store)).release()
+    hold(Path(dataset.store)).close()
     assert stat.S_IMODE(Path(dataset.store).stat().st_mode) == 0o777 & ~_umask()  # tempfile's would be 0o700
     Path(dataset.store).chmod(0o700)  # a store of an older version
 
