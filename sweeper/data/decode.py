@@ -22,7 +22,8 @@ from sweeper.core.regular_files import open_regular
 from sweeper.core.text import count
 from sweeper.data.colours import ColourMap, translate
 from sweeper.data.store import ImagePixels, Pixels
-from sweeper.data.tiff import TiffError, deep_tiff, read_deep_tiff
+from sweeper.data.text_tables import UnreadableFileError
+from sweeper.data.tiff import deep_tiff, read_deep_tiff
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
@@ -41,10 +42,6 @@ _STRIP = 1 << 24
 
 Source = Path | Callable[[], bytes]
 """A file, or what gives the bytes of an image that lies inside another file."""
-
-
-class UnreadableFileError(Exception):
-    """What is wrong with one file: rule, value found, next step; the file's name is added by who knows it."""
 
 
 class Kind(NamedTuple):
@@ -189,8 +186,8 @@ def _deep(source: Source) -> Any:
                 return None
             file.seek(0)
             found = deep_tiff(file)
-    except TiffError as error:
-        raise UnreadableFileError(str(error)) from error
+    except UnreadableFileError:
+        raise
     except Exception:
         return None
     if found is not None:
@@ -202,8 +199,8 @@ def _read_deep(source: Source) -> tuple[ImagePixels, bool]:
     try:
         with _file(source) as file:
             pixels, alpha = read_deep_tiff(file)
-    except TiffError as error:
-        raise UnreadableFileError(str(error)) from error
+    except UnreadableFileError:
+        raise
     except Exception as error:
         raise _undecodable(error) from error
     if pixels.dtype.kind == "i" and pixels.min() < 0:

@@ -17,14 +17,14 @@ import numpy.typing as npt
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.class_map import mapped_classes
-from sweeper.data.decode import Kind, UnreadableFileError, image_kind, quiet_pillow, read_image
+from sweeper.data.decode import Kind, image_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Place, Reading, Sample
 from sweeper.data.label_values import class_names, foreground_is_255
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import grouped
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
-from sweeper.data.text_tables import Side, read_sides
+from sweeper.data.text_tables import Side, UnreadableFileError, read_sides
 from sweeper.system.disk_space import check_room
 
 MIN_IMAGES = 3

@@ -1,13 +1,14 @@
-"""The two text files beside images/ and masks/: `classes.txt` and `split.csv`."""
+"""Text files of a data set, each whole or with what is wrong with it: JSON, `classes.txt`, `split.csv`."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from sweeper.core.records import SplitName
 from sweeper.core.regular_files import read_regular
@@ -17,6 +18,14 @@ MAX_CLASSES = 255
 """Labels 0–254; 255 means ignore."""
 MAX_TABLE = 1 << 25
 """Bytes of a table or list of names; a larger one is something else."""
+ONE_IMAGE = 1 << 27
+"""Bytes of a JSON about one image: room for the image itself."""
+ALL_IMAGES = 1 << 30
+"""Bytes of a JSON about all of them: COCO's training annotations are half of that."""
+
+
+class UnreadableFileError(Exception):
+    """What is wrong with one file: rule, value found, next step; the file's name is added by who knows it."""
 
 
 class Side(NamedTuple):
@@ -38,20 +47,48 @@ def shown(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
-def text_of(path: Path, problems: list[str]) -> str | None:
-    """The text of a small file; None, and a problem, where it is not UTF-8, too large, or cannot be read."""
+def _read_text(path: Path, limit: int) -> str:
+    """The text of a file of at most `limit` bytes.
+
+    Raises:
+        UnreadableFileError: it is not UTF-8, too large, or cannot be read.
+    """
     try:
-        if (size := path.stat().st_size) > MAX_TABLE:
-            problems.append(f"{path.name}: must be at most {MAX_TABLE >> 20} MiB, found {size >> 20}; is it a table?")
-            return None
+        if (size := path.stat().st_size) > limit:
+            raise UnreadableFileError(
+                f"must be {limit >> 20} MiB at most, found {size >> 20} MiB; divide it, or name the right file"
+            )
         return read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        problems.append(
-            f"{path.name}: must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"
-        )
+        raise UnreadableFileError(
+            f"must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"
+        ) from error
     except OSError as error:
-        problems.append(f"{path.name}: cannot be read ({error.strerror}); replace it by a file that can be read")
-    return None
+        raise UnreadableFileError(f"cannot be read ({error.strerror}); check its permissions") from error
+
+
+def text_of(path: Path, problems: list[str]) -> str | None:
+    """The text of a small file; None, and a problem, where it cannot be read."""
+    try:
+        return _read_text(path, MAX_TABLE)
+    except UnreadableFileError as error:
+        problems.append(f"{path.name}: {error}")
+        return None
+
+
+def load_json(path: Path, limit: int = ONE_IMAGE) -> Any:
+    """The data of a JSON file of at most `limit` bytes.
+
+    Raises:
+        UnreadableFileError: not JSON, too large, or nested without end.
+    """
+    text = _read_text(path, limit)
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise UnreadableFileError("must be JSON, found lists in lists without end; export it again") from error
+    except ValueError as error:
+        raise UnreadableFileError(f"must be JSON, found an error: {error}; export it again") from error
 
 
 def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:

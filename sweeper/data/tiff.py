@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from sweeper.data.text_tables import UnreadableFileError
+
 _ALPHA = (1, 2)
 """Values of the tag ExtraSamples that mean opacity; 0 is a channel like any other."""
 _PILLOW_PHOTOMETRIC = (3, 4, 5, 6, 8, 9)
@@ -30,15 +32,11 @@ class DeepTiff(NamedTuple):
     dtype: np.dtype[Any]
 
 
-class TiffError(Exception):
-    """Rule, value found, next step."""
-
-
 def deep_tiff(file: Path | BinaryIO) -> DeepTiff | None:
     """What the header says of a TIFF that only tifffile reads whole; None for those that are left to Pillow.
 
     Raises:
-        TiffError: several pages that are no channels, or pixels of a kind that has no meaning here.
+        UnreadableFileError: several pages that are no channels, or pixels of a kind that has no meaning here.
     """
     with tifffile.TiffFile(file) as tiff:
         return _header(tiff)[0]
@@ -48,12 +46,10 @@ def read_deep_tiff(file: Path | BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray
     """Pixels (H, W, C) of the file's own type, upright, and the opacity (H, W) where there is one.
 
     Raises:
-        TiffError: truncated, or compressed in a way that needs another package.
+        UnreadableFileError: truncated, or compressed in a way that needs another package.
     """
     with tifffile.TiffFile(file) as tiff:
-        header, axes, alphas = _header(tiff)
-        if header is None:
-            raise TiffError("must be a TIFF of many channels or 16 bits, found another; save it again")
+        _, axes, alphas = _header(tiff)
         series = tiff.series[0]
         for page in series.pages if len(series.pages) > 1 else [tiff.pages[0]]:
             _check_segments(tiff, page)
@@ -61,7 +57,7 @@ def read_deep_tiff(file: Path | BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray
             pixels: npt.NDArray[Any] = series.asarray(maxworkers=1)
         except (ImportError, ValueError) as error:
             if "imagecodecs" in str(error):
-                raise TiffError(
+                raise UnreadableFileError(
                     f"its compression needs another package ({error}); pip install imagecodecs, or save it "
                     "uncompressed or with deflate"
                 ) from error
@@ -80,19 +76,23 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
     """Refuse a page whose segments lie beyond the file's end, or hold more than they should: tifffile trusts them.
 
     Raises:
-        TiffError: if it is so.
+        UnreadableFileError: if it is so.
     """
     compression = int(page.compression)
     if compression not in (_NONE, _LZW, *_DEFLATE):
-        raise TiffError(f"must be uncompressed or compressed with deflate, found {page.compression!r}; save it so")
+        raise UnreadableFileError(
+            f"must be uncompressed or compressed with deflate, found {page.compression!r}; save it so"
+        )
     limit = int(np.prod(page.chunks)) * page.dtype.itemsize
     for at, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if at + count > tiff.filehandle.size:
-            raise TiffError("cannot be decoded (the file ends before its pixels do); copy it again or remove it")
+            raise UnreadableFileError(
+                "cannot be decoded (the file ends before its pixels do); copy it again or remove it"
+            )
         if compression in _DEFLATE:
             tiff.filehandle.seek(at)
             if len(zlib.decompressobj().decompress(tiff.filehandle.read(count), limit + 1)) > limit:
-                raise TiffError(f"a part of it must hold {limit} bytes, found more; save it again")
+                raise UnreadableFileError(f"a part of it must hold {limit} bytes, found more; save it again")
 
 
 def _header(tiff: tifffile.TiffFile) -> tuple[DeepTiff | None, int, tuple[int, ...]]:
@@ -114,9 +114,11 @@ def _header(tiff: tifffile.TiffFile) -> tuple[DeepTiff | None, int, tuple[int, .
         return None, 0, ()  # pages without a word on what they are: Pillow's frames, refused there
     axes = "YXS" if series.axes == "YX" else series.axes
     if axes not in _CHANNEL_AXES:
-        raise TiffError(f"must be a single image, found axes {axes} of shape {series.shape}; save one plane alone")
+        raise UnreadableFileError(
+            f"must be a single image, found axes {axes} of shape {series.shape}; save one plane alone"
+        )
     if dtype.kind not in "ui" or dtype.itemsize > 2:
-        raise TiffError(f"images must have 8 or 16 bits per channel, found {dtype}; save it with 16")
+        raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {dtype}; save it with 16")
     shape = series.shape if len(series.shape) == 3 else (*series.shape, 1)
     axis = axes.index("S") if "S" in axes else axes.index("C") if "C" in axes else int(np.argmin(shape))
     if axis == 1:  # written by tifffile without a word on its axes, and the middle one is the smallest

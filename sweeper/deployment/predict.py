@@ -17,10 +17,10 @@ from sweeper.core.paths import weights_dir
 from sweeper.core.records import MissControl, MissLimit
 from sweeper.core.regular_files import read_regular
 from sweeper.core.text import count
-from sweeper.data.decode import UnreadableFileError, quiet_pillow
+from sweeper.data.decode import quiet_pillow
 from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
-from sweeper.data.text_tables import shown
+from sweeper.data.text_tables import UnreadableFileError, shown
 from sweeper.deployment.predictions_document import (
     PredictedClass,
     PredictedImage,

@@ -397,7 +397,7 @@ CASES: dict[str, Case] = {
         "folder", lambda root: (root / "images" / "x.png").mkdir(), ("passed over: images/x.png",), "warning"
     ),
     "classes.txt of bytes": Case("folder", written("classes.txt", b"\xff\xfe\0\0"), ("classes.txt: must be UTF-8",)),
-    "classes.txt of 40 MB": Case("folder", written("classes.txt", b"a\n" * 20_000_000), ("must be at most 32 MiB",)),
+    "classes.txt of 40 MB": Case("folder", written("classes.txt", b"a\n" * 20_000_000), ("must be 32 MiB at most",)),
     "split.csv of strangers": Case("folder", written("split.csv", "stem,split\nzz,train\n"), ("the stem 'zz'",)),
     "an empty folder": Case(
         "folder", lambda root: [p.rename(root.parent / p.name) for p in root.iterdir()], ("found",)

@@ -16,12 +16,12 @@ from itertools import product
 import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError, read_mask
+from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from sweeper.data.formats.base import Format, Layout, Place, Reading, note_passed_over, split_of
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import shown
+from sweeper.data.text_tables import UnreadableFileError, shown
 
 NAMES = [
     "road",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper.core.records import SplitName
-from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats.base import (
     Format,
     Layout,
@@ -30,9 +29,8 @@ from sweeper.data.formats.base import (
     split_of,
 )
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
-from sweeper.data.json_file import ALL_IMAGES, load_json
 from sweeper.data.label_values import some
-from sweeper.data.text_tables import Side, normal, shown
+from sweeper.data.text_tables import ALL_IMAGES, Side, UnreadableFileError, load_json, normal, shown
 
 _MARKS = (b'"images"', b'"annotations"', b'"categories"')
 _SOME = 50

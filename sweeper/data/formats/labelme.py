@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.data.decode import UnreadableFileError
 from sweeper.data.formats.base import (
     Format,
     Layout,
@@ -27,8 +26,7 @@ from sweeper.data.formats.base import (
     split_of,
 )
 from sweeper.data.formats.shapes import KINDS, Drawing, Shape, number_words, shapes_reading
-from sweeper.data.json_file import load_json
-from sweeper.data.text_tables import Side, normal, shown, text_of
+from sweeper.data.text_tables import Side, UnreadableFileError, load_json, normal, shown, text_of
 
 IGNORED = "__ignore__"
 _MARKS = (b'"shapes"', b'"imagePath"', b'"imageData"')

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, UnreadableFileError
+from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, is_file, walk
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
 from sweeper.data.formats.patterns import listed, paired
-from sweeper.data.json_file import load_json
 from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, normal, shown
+from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, load_json, normal, shown
 
 _VOLUMES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _NUMBER = re.compile(r"[0-9]{1,3}")

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from sweeper.core.records import IGNORE
-from sweeper.data.decode import Source, UnreadableFileError
+from sweeper.data.decode import Source
 from sweeper.data.formats.base import Place, Reading, Sample, Size, drop_repeated, note_unused, unique_stems
 from sweeper.data.label_values import some
 from sweeper.data.rle import Rle, area, checked_rle, pixels, polygon_rle
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, Side, shown
+from sweeper.data.text_tables import MAX_CLASSES, Side, UnreadableFileError, shown
 
 LINE_WIDTH = 10
 """Pixels; LabelMe's own."""
