@@ -18,7 +18,8 @@ from sweeper.core.records import Dataset
 from sweeper.data.label_maps import instance_ids
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
-from sweeper.data.scenes import Canvas, Drawn, blobs, cracks, shapes, street
+from sweeper.data.scenes import blobs, cracks, shapes, street
+from sweeper.data.scenes.canvas import Canvas, Drawn
 from sweeper.data.store import Pixels, StoreWriter
 from sweeper.data.text_tables import Side, shown
 
