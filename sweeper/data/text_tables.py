@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -147,6 +147,21 @@ def table_rows(
         return None
 
 
+def side_of(row: Mapping[str, str], where: str, problems: list[str]) -> Side | None:
+    """Split and group in a table's row, whose place is `where`; None, and a problem, where the split is none.
+
+    A group that would be a formula may have an apostrophe before it, as a report's split.csv writes it.
+    """
+    split = (row.get("split") or "").strip().lower()
+    if split not in ("", *get_args(SplitName)):
+        problems.append(f"{where}: split must be train, val, test or empty, found {shown(split)!r}; mend it")
+        return None
+    group = normal((row.get("group") or "").strip())
+    if group[:1] == "'" and group[1:].startswith(FORMULA):
+        group = group[1:]
+    return Side(split or None, group or None)  # type: ignore[arg-type]
+
+
 def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[str, Side]:
     """Split and group of each stem from `split.csv`; faults are appended to `problems`.
 
@@ -161,7 +176,7 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
     sides: dict[str, Side] = {}
     lines: dict[str, int] = {}
     for line, row in rows:
-        stem, split = normal((row["stem"] or "").strip()), (row["split"] or "").strip().lower()
+        stem = normal((row["stem"] or "").strip())
         if stem not in stems and stem.startswith("'") and stem[1:] in stems:
             stem = stem[1:]
         if stem in lines:
@@ -176,15 +191,8 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
                 f"{where}: line {line}: no image has the stem {shown(stem)!r}; write stems without extension, "
                 "or remove the row"
             )
-        if split not in ("", *get_args(SplitName)):
-            problems.append(
-                f"{where}: line {line}: split must be train, val, test or empty, found {shown(split)!r}; mend it"
-            )
-            continue
-        group = normal((row.get("group") or "").strip())
-        if group[:1] == "'" and group[1:].startswith(FORMULA):
-            group = group[1:]
-        sides[stem] = Side(split or None, group or None)  # type: ignore[arg-type]
+        if (side := side_of(row, f"{where}: line {line}", problems)) is not None:
+            sides[stem] = side
     problems.extend(
         f"{where}: every image has a row, found none for {shown(stem)!r}; add it (an empty split is assigned for you)"
         for stem in stems

@@ -29,8 +29,6 @@ from sweeper.data.text_tables import Side, normal, shown
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-MAX_PROBLEMS = 1000
-"""A reader stops looking after so many."""
 SPLITS: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
@@ -171,10 +169,6 @@ class Place:
             f"{prefix}: must lie inside the data folder, found {found}{shown(target)}; copy the file here{mend}"
         )
         return False
-
-    def full(self) -> bool:
-        """Whether there are so many problems that it is of no use to look for more."""
-        return len(self.problems) >= MAX_PROBLEMS
 
 
 class Layout(NamedTuple):

@@ -128,8 +128,6 @@ def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, An
         named = [here.parent / name for name in _folders_of(file.path)]
         near = list(dict.fromkeys([*beside, *named, *(folder / "images" for folder in named)]))
         for key, image in file.images.items():
-            if place.full():
-                return
             path = find_image(place, image.file, near, place.name(file.path))
             if path is not None:
                 yield file, key, path
@@ -148,22 +146,19 @@ def _parse(place: Place, path: Path) -> CocoFile:
     split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
     file = CocoFile(path, split)
     for key, number, entry in _entries(place, path):
-        if place.full():
-            place.problems.append(f"{name}: so many faults are enough; the rest was not looked at")
-            break
         try:
             _take(key, entry, file)
         except ValueError as error:
             place.problems.append(f"{name}: {key}[{number}] {error}; export it again")
     shapes = [(key, *pair) for key, found in file.objects.items() for pair in found]
     lost = [shape.where.removeprefix("annotation ") for key, _, shape in shapes if key not in file.images]
-    if lost and not place.full():
+    if lost:
         place.problems.append(
             f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id (id "
             f"{some(lost)}); export them together"
         )
     unknown = Counter(category for _, category, _ in shapes if category not in file.categories)
-    if unknown and not place.full():
+    if unknown:
         place.problems.append(
             f"{name}: annotations must be of one of the {len(file.categories)} categories, found category_id "
             f"{some([f'{c} ({n} times)' for c, n in unknown.most_common()])}; add it to `categories`"

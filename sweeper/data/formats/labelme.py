@@ -52,8 +52,6 @@ def _read(place: Place, files: Sequence[Path]) -> Reading:
     drawings = []
     occurring: set[str] = set()
     for path in files:
-        if place.full():
-            break
         if place.inside(path) and (found := _parse(place, path)) is not None:
             drawing, usable = found
             occurring |= {shape.word for shape in drawing.shapes if shape.word is not None}

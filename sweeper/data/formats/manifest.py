@@ -9,14 +9,12 @@ import csv
 import os
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
-from sweeper.core.records import SplitName
 from sweeper.core.regular_files import open_regular
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, is_file, unique_stems
 from sweeper.data.formats.patterns import mask_file
-from sweeper.data.text_tables import Side, normal, shown, table_rows
+from sweeper.data.text_tables import Side, shown, side_of, table_rows
 
 
 def find(place: Place) -> Layout | None:
@@ -61,17 +59,12 @@ def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:
     rows: list[tuple[Path, Path, Side]] = []
     table = table_rows(path, place.name(path), ("image", "mask"), place.problems) if place.inside(path) else None
     for line, row in table or ():
-        if place.full():
-            break
         where = f"{place.name(path)}: line {line}"
         image = _path(place, path, row["image"], IMAGE_SUFFIXES, f"{where}: image")
         mask = _path(place, path, row["mask"], MASK_SUFFIXES, f"{where}: mask")
-        split = (row.get("split") or "").strip().lower()
-        if split not in ("", *get_args(SplitName)):
-            place.problems.append(f"{where}: split must be train, val, test or empty, found {shown(split)[:60]!r}")
-        elif image and mask:
-            group = normal((row.get("group") or "").strip())
-            rows.append((image, mask, Side(split or None, group or None)))  # type: ignore[arg-type]
+        side = side_of(row, where, place.problems)
+        if image and mask and side is not None:
+            rows.append((image, mask, side))
     return rows
 
 

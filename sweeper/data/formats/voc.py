@@ -93,7 +93,7 @@ def _splits(place: Place, base: Path, masks: Collection[str]) -> dict[str, Split
             continue
         place.problems.extend(
             f"{place.name(path)}: {shown(stem)[:200]} must have a mask, found none; add it or remove the line"
-            for stem in missing[:100]
+            for stem in missing
         )
         for stem in stems:
             if splits.setdefault(stem, split) != split:

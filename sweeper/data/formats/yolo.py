@@ -72,8 +72,6 @@ def _read(place: Place, path: Path) -> Reading:
                 )
     drawings = []
     for image, side in found.items():
-        if place.full():
-            break
         if image.is_symlink() and not place.inside(image):
             continue
         labels = _labels_of(place, image)
@@ -148,7 +146,7 @@ def _listed(place: Place, path: Path) -> Iterator[Path]:
     """Images that a text file lists, relative to it or to the root."""
     text = text_of(path, place.problems)
     for number, line in enumerate((text or "").splitlines(), 1):
-        if line.strip() and not place.full():
+        if line.strip():
             near = (path.parent, place.root)
             image = find_image(place, line.strip(), near, f"{place.name(path)}: line {number}")
             if image is not None:
