@@ -14,17 +14,8 @@ from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.variants import store_here
 from sweeper.workflow.prepare import dataset_of
 from sweeper.workflow.settings import Settings
-from tests.support.folders import image, mask
+from tests.support.folders import five, image, laid_out, mask
 from tests.support.sweeping import Recorder
-
-
-def laid_out(root: Path, images: str, masks: str, stems: str = "abcde") -> Path:
-    for i, stem in enumerate(stems):
-        for form, made in ((images, image(i)), (masks, mask(0, 1, shift=i))):
-            path = root / form.format(stem)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made.save(path)
-    return root
 
 
 def load(root: Path | None, images: str | None, masks: str | None, **options: object) -> Dataset:
@@ -56,14 +47,14 @@ def refused(root: Path | None, images: str | None, masks: str | None, *words: st
     ],
 )
 def test_patterns_find_images_and_their_masks(tmp_path, files, patterns):
-    dataset = load(laid_out(tmp_path / "data", *files), *patterns)
+    dataset = load(laid_out(tmp_path / "data", *five(*files)), *patterns)
     assert [p.pixels[1] for p in dataset.images] == [16] * 5
     assert dataset.format == "patterns" and dataset.read_as == f"--images {patterns[0]} --masks {patterns[1]}"
     assert dataset.images[0].stem in {"a", "a ø", "img_a", "casea/image"} and dataset.warnings == ()
 
 
 def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch):
-    root = laid_out(tmp_path / "data", "img/{}.png", "lab/{}.png")
+    root = laid_out(tmp_path / "data", *five("img/{}.png", "lab/{}.png"))
     monkeypatch.chdir(root)
     wanted = ("img/*.png", "lab/{stem}.png")
     for asked in (wanted, [f"{root}/{text}" for text in wanted], [f"../data/{text}" for text in wanted]):
@@ -75,19 +66,19 @@ def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch)
 
 
 def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
-    root = laid_out(tmp_path / "data", "i/x/{}.png", "m/x/{}.png")
-    laid_out(root, "i/y/{}.png", "m/y/{}.png")
+    root = laid_out(tmp_path / "data", *five("i/x/{}.png", "m/x/{}.png"))
+    laid_out(root, *five("i/y/{}.png", "m/y/{}.png"))
     assert len(load(root, "i/**/*.png", "m/**/{stem}.png").images) == 10
     refused(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
     (root / "m" / "x" / "a.png").unlink()
     refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add one that is called as")
     refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; remove one, or narrow --masks")
-    side = laid_out(tmp_path / "split", "i/{0}/train/{0}.png", "m/{0}/{0}.png")
+    side = laid_out(tmp_path / "split", *five("i/{0}/train/{0}.png", "m/{0}/{0}.png"))
     assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").images] == ["train"] * 5
 
 
 def test_every_file_that_is_read_is_watched(tmp_path):
-    root = laid_out(tmp_path / "data", ".img/{}.png", "lab/deep/{}.png")
+    root = laid_out(tmp_path / "data", *five(".img/{}.png", "lab/deep/{}.png"))
     patterns = (".img/*.png", "lab/**/{stem}.png")
     first = load(root, *patterns)
     for changed in (".img/a.png", "lab/deep/b.png"):
@@ -103,7 +94,7 @@ def test_every_file_that_is_read_is_watched(tmp_path):
 
 
 def test_what_patterns_cannot_mean_is_refused(tmp_path):
-    root = laid_out(tmp_path / "data", "img/x/{}.jpg", "lab/{}_m.png")
+    root = laid_out(tmp_path / "data", *five("img/x/{}.jpg", "lab/{}_m.png"))
     good = ("img/**/*.jpg", "lab/{stem}_m.png")
     refused(root, good[0], None, "go together, got --images alone; add --masks, for example 'labels/{stem}.png'")
     refused(root, None, good[1], "got --masks alone")
@@ -128,7 +119,7 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
 
 
 def test_a_study_knows_the_patterns_wherever_the_images_lie(tmp_path):
-    root = laid_out(tmp_path / "data", "images/{}.png", "masks/{}.png")
+    root = laid_out(tmp_path / "data", *five("images/{}.png", "masks/{}.png"))
     cache = tmp_path / "cache"
     asked = Settings(data=str(root), images="images/*.png", masks="masks/{stem}.png", cache=cache)
     first = dataset_of(asked, None, Recorder())
@@ -143,7 +134,7 @@ def test_a_study_knows_the_patterns_wherever_the_images_lie(tmp_path):
 
 
 def test_links_that_lead_out_or_nowhere_are_named(tmp_path):
-    root = laid_out(tmp_path / "data", "img/{}.png", "lab/{}.png")
+    root = laid_out(tmp_path / "data", *five("img/{}.png", "lab/{}.png"))
     (root / "img" / "z.png").symlink_to(root / "gone.png")
     refused(root, "img/*.png", "lab/{stem}.png", "img/z.png: must be a file, found a link that leads nowhere")
     (root / "img" / "z.png").unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,36 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.errors import DataError
-from sweeper.core.records import Dataset, ImageInfo
+from sweeper.core.records import Dataset
 from sweeper.data import divide, load_dataset, stratified_subset
 from sweeper.data.split_notes import SMALL, split_notes
+from tests.support.builders import counted
 
-
-def dataset(
-    pixels: Sequence[Sequence[int]],
-    splits: Sequence[Any] | None = None,
-    groups: Sequence[Any] | None = None,
-) -> Dataset:
-    """A data set of label counts alone."""
-    n, count = len(pixels), len(pixels[0])
-    images = [
-        ImageInfo(stem=f"{i:04d}", height=1, width=max(1, sum(row)), pixels=tuple(row), split=split, group=group)
-        for i, (row, split, group) in enumerate(zip(pixels, splits or [None] * n, groups or [None] * n, strict=True))
-    ]
-    return Dataset(
-        name="x",
-        source="x",
-        digest="sha256:0",
-        task="binary" if count == 2 else "multiclass",
-        classes=tuple(f"c{i}" for i in range(count)),
-        channels=3,
-        synthetic=False,
-        store="none",
-        images=tuple(images),
-    )
-
-
-PLAIN = dataset([(90, 10)] * 100)
+PLAIN = counted([(90, 10)] * 100)
 
 
 def side_of(split: Any, index: int) -> str:
@@ -62,7 +37,7 @@ def test_every_split_is_a_partition_that_keeps_what_is_given(data):
     groups = data.draw(st.lists(st.sampled_from([None, None, "p", "q", "r"]), min_size=n, max_size=n))
     splits = data.draw(st.lists(st.sampled_from([None, None, "train", "val", "test"]), min_size=n, max_size=n))
     rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
-    found = dataset(rows, splits, groups)
+    found = counted(rows, splits, groups)
     try:
         split = divide(found, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
     except DataError:
@@ -104,7 +79,7 @@ def test_global_random_state_is_neither_read_nor_written():
 @pytest.mark.parametrize("seed", range(8))
 def test_a_rare_class_reaches_every_side(seed):
     rows = [(80, 20, 5 if i % 10 == 0 else 0) for i in range(100)]
-    split = divide(dataset(rows), test_seed=seed, seed=seed)
+    split = divide(counted(rows), test_seed=seed, seed=seed)
     rare = [sum(1 for i in side if rows[i][2]) for side in (split.train, split.val, split.test)]
     assert rare == [6, 2, 2]
 
@@ -113,7 +88,7 @@ def test_a_rare_class_reaches_every_side(seed):
 def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
     rng = np.random.default_rng(seed)
     amounts = rng.lognormal(3, 1.2, 100).astype(int).clip(1, 900)
-    found = dataset([(1000 - a, int(a)) for a in amounts])
+    found = counted([(1000 - a, int(a)) for a in amounts])
     split = divide(found, test_seed=seed, seed=seed)
     quartiles = np.argsort(np.argsort(amounts)) // 25
     for side, wanted in ((split.train, 15), (split.val, 5), (split.test, 5)):
@@ -122,19 +97,19 @@ def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
 
 def test_images_without_foreground_reach_every_side():
     rows = [(100, 0)] * 10 + [(90, 10)] * 40
-    split = divide(dataset(rows), test_seed=1, seed=1)
+    split = divide(counted(rows), test_seed=1, seed=1)
     assert [sum(1 for i in side if i < 10) for side in (split.train, split.val, split.test)] == [6, 2, 2]
 
 
 def test_a_given_split_is_kept_whole():
     given_sides = ["train"] * 6 + ["val"] * 3 + ["test"] * 2
-    split = divide(dataset([(9, 1)] * 11, given_sides), test_seed=0, seed=0)
+    split = divide(counted([(9, 1)] * 11, given_sides), test_seed=0, seed=0)
     assert (split.train, split.val, split.test) == (tuple(range(6)), (6, 7, 8), (9, 10))
-    assert split == divide(dataset([(9, 1)] * 11, given_sides), test_seed=7, seed=7)
+    assert split == divide(counted([(9, 1)] * 11, given_sides), test_seed=7, seed=7)
 
 
 def test_missing_validation_is_a_quarter_of_training():
-    found = dataset([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
+    found = counted([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
     first, second = (divide(found, test_seed=0, seed=seed) for seed in (0, 1))
     assert len(first.val) == 10 and max(first.val) < 40
     assert first.test == second.test == tuple(range(40, 50))
@@ -143,7 +118,7 @@ def test_missing_validation_is_a_quarter_of_training():
 
 @pytest.mark.parametrize("loose", [0, 10])
 def test_a_missing_test_split_is_taken_from_the_unassigned_first_then_from_training(loose):
-    found = dataset([(9, 1)] * 50, [None] * loose + ["train"] * (40 - loose) + ["val"] * 10)
+    found = counted([(9, 1)] * 50, [None] * loose + ["train"] * (40 - loose) + ["val"] * 10)
     split = divide(found, test_seed=0, seed=0)
     assert len(split.test) == 10 and max(split.test) < (loose or 40)
     assert split.val == tuple(range(40, 50))
@@ -151,13 +126,13 @@ def test_a_missing_test_split_is_taken_from_the_unassigned_first_then_from_train
 
 
 def test_unassigned_images_join_the_side_of_their_group():
-    found = dataset([(9, 1)] * 40, ["val"] + [None] * 39, ["g"] * 4 + [None] * 36)
+    found = counted([(9, 1)] * 40, ["val"] + [None] * 39, ["g"] * 4 + [None] * 36)
     assert set(range(4)) <= set(divide(found, test_seed=0, seed=0).val)
 
 
 def test_groups_stay_whole_and_sides_near_their_share():
     groups = [f"g{i // 5}" for i in range(100)]
-    split = divide(dataset([(9, 1)] * 100, None, groups), test_seed=2, seed=2)
+    split = divide(counted([(9, 1)] * 100, None, groups), test_seed=2, seed=2)
     assert (len(split.train), len(split.val), len(split.test)) == (60, 20, 20)
     sides = [{groups[i] for i in side} for side in (split.train, split.val, split.test)]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
@@ -165,7 +140,7 @@ def test_groups_stay_whole_and_sides_near_their_share():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_three_groups_of_any_size_fill_three_sides(seed):
-    found = dataset([(9, 1)] * 30, None, ["a"] * 28 + ["b", "c"])
+    found = counted([(9, 1)] * 30, None, ["a"] * 28 + ["b", "c"])
     split = divide(found, test_seed=seed, seed=seed)
     assert sorted(map(len, (split.train, split.val, split.test))) == [1, 1, 28]
     assert len(split.train) == 28
@@ -175,13 +150,13 @@ def test_three_groups_of_any_size_fill_three_sides(seed):
 def test_too_few_groups_are_a_problem(splits):
     groups = ["a"] * 5 + ["b"] * 5
     with pytest.raises(DataError, match=r"need a group of images each, found 2 \(images with a given split: train "):
-        divide(dataset([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
+        divide(counted([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
 
 
 def test_a_subset_keeps_every_class_that_occurs():
     rows = [(90, 10, 0, 0, 0)] * 40
     rows[7], rows[23], rows[31] = (90, 0, 5, 0, 0), (90, 0, 0, 5, 0), (90, 0, 0, 2, 0)
-    found = dataset(rows)
+    found = counted(rows)
     subset = stratified_subset(found, range(40), 6)
     assert len(subset) == 6 and list(subset) == sorted(set(subset))
     assert {7, 23} <= set(subset)
@@ -190,7 +165,7 @@ def test_a_subset_keeps_every_class_that_occurs():
 
 
 def test_a_subset_covers_the_range_of_foreground():
-    found = dataset([(1000 - i, i) for i in range(1, 101)])
+    found = counted([(1000 - i, i) for i in range(1, 101)])
     subset = stratified_subset(found, range(100), 10)
     assert len(subset) == 10
     assert subset[0] < 10 and subset[-1] > 85
@@ -210,7 +185,7 @@ def test_an_empty_subset_is_refused():
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), min_size=1, max_size=25), st.integers(1, 25))
 def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(rows, count):
-    subset = stratified_subset(dataset(rows), range(len(rows)), count)
+    subset = stratified_subset(counted(rows), range(len(rows)), count)
     assert len(subset) == min(count, len(rows))
     if count >= 4:
         table = np.array(rows)
@@ -225,41 +200,41 @@ def notes_of(found: Dataset, seed: int = 0) -> tuple[str, ...]:
 
 
 def test_a_sound_split_needs_no_words():
-    assert notes_of(dataset([(80, 20, 5)] * 40)) == ()
+    assert notes_of(counted([(80, 20, 5)] * 40)) == ()
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_class_in_one_image_is_learned_and_named(seed):
-    (note,) = notes_of(dataset([(80, 20, 5 if i == 17 else 0) for i in range(40)]), seed)
+    (note,) = notes_of(counted([(80, 20, 5 if i == 17 else 0) for i in range(40)]), seed)
     assert note.startswith("c2 occurs in 1 image only (0017), on the training side: it can be learned there, but")
 
 
 def test_a_class_in_one_group_is_named_with_its_group():
-    found = dataset([(80, 20, 5 if 10 <= i < 14 else 0) for i in range(40)], None, ["g"] * 20 + [None] * 20)
+    found = counted([(80, 20, 5 if 10 <= i < 14 else 0) for i in range(40)], None, ["g"] * 20 + [None] * 20)
     assert notes_of(found)[0].startswith("c2 occurs in 1 group only (g), on the")
 
 
 def test_a_class_in_two_images_is_named_with_the_side_that_lacks_it():
     splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
-    (note,) = notes_of(dataset([(80, 20, 5 if i in (0, 39) else 0) for i in range(40)], splits))
+    (note,) = notes_of(counted([(80, 20, 5 if i in (0, 39) else 0) for i in range(40)], splits))
     assert "in 2 images only (0000, 0039), on the training and test sides: the validation split has none" in note
 
 
 def test_a_class_that_training_never_sees_is_said_to_be_missed():
     splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
-    (note,) = notes_of(dataset([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
+    (note,) = notes_of(counted([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
     assert "on the test side: it is never learned" in note
-    assert notes_of(dataset([(80, 20, 5 if i >= 30 else 0) for i in range(40)], splits)) == (
+    assert notes_of(counted([(80, 20, 5 if i >= 30 else 0) for i in range(40)], splits)) == (
         "the training split (20 images) has no pixel of: c2",
         "the validation split (10 images) has no pixel of: c2",
     )
 
 
 def test_a_small_set_is_told_how_little_its_test_says():
-    (note,) = notes_of(dataset([(9, 1)] * 10))
+    (note,) = notes_of(counted([(9, 1)] * 10))
     assert "10 images leave 2 images to test on" in note and "hint" in note
-    assert notes_of(dataset([(9, 1)] * SMALL)) == ()
-    (note,) = notes_of(dataset([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
+    assert notes_of(counted([(9, 1)] * SMALL)) == ()
+    (note,) = notes_of(counted([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
     assert "8 groups of images leave 10 images to test on" in note
 
 

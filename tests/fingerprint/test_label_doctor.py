@@ -9,14 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
-from sweeper.core.contours import near_boundary
-from sweeper.core.records import IGNORE, Dataset, ImageInfo
+from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import load_dataset, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
 from sweeper.fingerprint.label_checks import Finding, Severity, counts, examine
@@ -25,6 +21,7 @@ from sweeper.fingerprint.label_checks.fits import MISFIT
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, measure, measure_all, thumbnail
 from sweeper.fingerprint.label_checks.near_duplicates import clusters, look_alikes
 from sweeper.fingerprint.label_checks.rules import judge
+from tests.support.builders import counted
 
 BLOBS = parse_scene("blobs?images=12&size=96")
 
@@ -101,20 +98,6 @@ def test_a_large_image_is_judged_where_its_contours_are():
     image[600:856, 800:1056], mask[600:856, 800:1056] = drawn.image, drawn.mask
     fit = edge_fit(image, mask)
     assert fit is not None and fit.agreement > 8
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 255]))
-)
-def test_contours_are_pixels_beside_another_label(mask):
-    expected = np.zeros(mask.shape, bool)
-    for y, x in np.ndindex(*mask.shape):
-        for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-            v, u = y + dy, x + dx
-            if 0 <= v < mask.shape[0] and 0 <= u < mask.shape[1]:
-                expected[y, x] |= {int(mask[y, x]), int(mask[v, u])} == {0, 1}
-    assert np.array_equal(near_boundary(mask, 1), expected)
 
 
 # --- Looks ----------------------------------------------------------------------------------------------------
@@ -273,7 +256,7 @@ def test_hundreds_of_frames_make_one_short_finding():
         noisy = view + rng.normal(0, 1e-3, view.shape).astype(np.float16)
         features.append(blank_features(str(index))._replace(thumbnail=noisy.astype(np.float16), flat=False))
     splits = ["train"] * 150 + ["test"] * 150
-    findings = found(judge(record([(90, 10)] * 300, splits), features), "look_alike")
+    findings = found(judge(counted([(90, 10)] * 300, splits), features), "look_alike")
     across = next(f for f in findings if "different sides" in f.text)
     assert len(across.images) == 300 and len(across.text) < 400
     assert len(findings) == 2
@@ -317,16 +300,13 @@ def several() -> Callable[[np.ndarray], tuple[Dataset, list[ImageFeatures]]]:
     def make(shares: np.ndarray) -> tuple[Dataset, list[ImageFeatures]]:
         rng = np.random.default_rng(1)
         rows = [tuple(round(10_000 * share) for share in row) for row in shares]
-        names = tuple(f"class{i}" for i in range(shares.shape[1]))
-        task = "multiclass"
-        dataset = record(rows).model_copy(update={"classes": names, "task": task})
         features = []
         for i in range(len(rows)):
             view = rng.standard_normal((32, 32))
             view = ((view - view.mean()) / np.linalg.norm(view - view.mean())).astype(np.float16)
-            none = np.zeros(len(names), int)
+            none = np.zeros(shares.shape[1], int)
             features.append(blank_features(str(i))._replace(thumbnail=view, flat=False, pieces=none, specks=none))
-        return dataset, features
+        return counted(rows), features
 
     return make
 
@@ -342,7 +322,7 @@ def test_swapped_labels_are_suspects_among_several_classes(swapped, common, seve
     assert [f for f in judge(*several(rows)) if f.kind == "inverted"] == []
     rows[7, [0, swapped]] = rows[7, [swapped, 0]]
     (finding,) = found(judge(*several(rows)), "inverted")
-    assert finding.images == ("0007",) and f"class{swapped}" in finding.text
+    assert finding.images == ("0007",) and f"mostly c{swapped} in" in finding.text
 
 
 @pytest.mark.parametrize(("empty", "severity"), [(1, "warning"), (3, "warning"), (8, "note"), (20, "warning")])
@@ -382,19 +362,8 @@ def blank_features(name: str) -> ImageFeatures:
     )
 
 
-def record(pixels: list[tuple[int, ...]], splits: list[str] | None = None) -> Dataset:
-    images = [
-        ImageInfo(stem=f"{i:04d}", height=1, width=sum(row), pixels=row, split=side)  # type: ignore[arg-type]
-        for i, (row, side) in enumerate(zip(pixels, splits or [None] * len(pixels), strict=True))
-    ]
-    return Dataset(
-        name="x", source="x", digest="sha256:0", task="binary", classes=("a", "b"), channels=3, synthetic=False,
-        store="none", images=tuple(images),
-    )  # fmt: skip
-
-
 def test_a_mask_that_fits_nowhere_or_everywhere_is_left_undecided():
-    dataset = record([(90, 10)] * 3)
+    dataset = counted([(90, 10)] * 3)
     features = [blank_features(str(i))._replace(mask_digest=b"m", flat=False) for i in range(3)]
     for value, words in ((9.0, "fits each"), (0.1, "fits none"), (None, "too little contour")):
         fit = None if value is None else Fit(value, None)
@@ -403,7 +372,7 @@ def test_a_mask_that_fits_nowhere_or_everywhere_is_left_undecided():
 
 
 def test_many_identical_masks_share_a_sentence_and_name_all_suspects():
-    dataset = record([(90, 10)] * 16)
+    dataset = counted([(90, 10)] * 16)
     features = [blank_features(str(i))._replace(mask_digest=b"%d" % (i // 2), flat=False) for i in range(16)]
     fits = [Fit(12.0 if i % 2 else -0.4, None) if i < 8 else None for i in range(16)]
     marks = [s._replace(fit=fit) for s, fit in zip(features, fits, strict=True)]
@@ -412,12 +381,12 @@ def test_many_identical_masks_share_a_sentence_and_name_all_suspects():
     assert "4 masks are carried" in wrong.text and "0000 that of 0001" in wrong.text and "and 1 more" in wrong.text
     assert doubtful.severity == Severity.WARNING and len(doubtful.images) == 8
     assert "0008 = 0009" in doubtful.text
-    (one,) = found(judge(record([(90, 10)] * 2), marks[:2]), "identical_masks")
+    (one,) = found(judge(counted([(90, 10)] * 2), marks[:2]), "identical_masks")
     assert "\u22120.4; a foreign mask" in one.text  # a true minus
 
 
 def test_where_labels_do_not_follow_edges_no_image_is_accused():
-    dataset = record([(90, 10)] * 4)
+    dataset = counted([(90, 10)] * 4)
     features = [blank_features(str(i))._replace(fit=Fit(1.0 + i / 10, None)) for i in range(4)]
     findings = judge(dataset, features)
     assert found(findings, "misfit") == []
@@ -426,7 +395,7 @@ def test_where_labels_do_not_follow_edges_no_image_is_accused():
 
 def test_measurements_must_match_the_images():
     with pytest.raises(ValueError, match="one measurement per image"):
-        judge(record([(9, 1)] * 3), [])
+        judge(counted([(9, 1)] * 3), [])
 
 
 def test_pieces_and_specks_by_other_means():
@@ -453,11 +422,6 @@ def test_order_and_threads_change_nothing(tmp_path):
 
 def test_counts_name_every_severity():
     assert counts([]) == {Severity.ERROR: 0, Severity.WARNING: 0, Severity.NOTE: 0}
-
-
-def test_a_finding_round_trips_through_json():
-    finding = Finding(kind="x", severity=Severity.NOTE, text="y", images=("a",))
-    assert Finding.model_validate_json(finding.model_dump_json()) == finding
 
 
 # --- Real images --------------------------------------------------------------------------------------------

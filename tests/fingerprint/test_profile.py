@@ -42,28 +42,6 @@ def test_shares_prevalence_and_components_by_hand():
     assert profile.class_weights == pytest.approx((690 / 678 / 2, 690 / 12 / 2))
 
 
-@pytest.mark.parametrize(("width", "thin"), [(1, 1.0), (3, 1.0), (4, 1.0), (5, 0.8), (8, 0.5)])
-def test_thinness_of_a_band(width, thin):
-    mask = blank(20, 40)
-    mask[:, 10 : 10 + width] = 1
-    assert profile_masks([mask], TWO).classes[1].thinness == pytest.approx(thin)
-
-
-def test_the_edge_of_the_image_is_no_boundary():
-    mask = blank(20, 40)
-    mask[:, :10] = 1
-    assert profile_masks([mask], TWO).classes[1].thinness == pytest.approx(0.2)
-
-
-def test_ignored_pixels_are_no_boundary():
-    mask = blank(20, 40)
-    mask[:, :10] = 1
-    mask[:, 10:13] = IGNORE  # the other class begins three pixels further on
-    assert profile_masks([mask], TWO).classes[1].thinness == 0
-    mask[:, 10:12] = 0
-    assert profile_masks([mask], TWO).classes[1].thinness == pytest.approx(0.2)
-
-
 @settings(deadline=None, max_examples=60)
 @given(
     hnp.arrays(
@@ -102,13 +80,6 @@ def test_order_of_masks_does_not_matter_and_generators_do():
     rng = np.random.default_rng(0)
     masks = [rng.integers(0, 2, (9, 9), dtype=np.uint8) for _ in range(4)]
     assert profile_masks(iter(masks), TWO) == profile_masks(masks[::-1], TWO)
-
-
-def test_the_record_round_trips_through_json():
-    mask = blank()
-    mask[3, 3:9] = 1
-    profile = profile_masks([mask], TWO)
-    assert type(profile).model_validate_json(profile.model_dump_json()) == profile
 
 
 def test_labels_out_of_range_and_empty_input_are_refused():

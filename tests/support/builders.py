@@ -93,6 +93,18 @@ def dataset(
     return Dataset(**values | changes)
 
 
+def counted(
+    pixels: Sequence[Sequence[int]], splits: Sequence[Any] | None = None, groups: Sequence[Any] | None = None
+) -> Dataset:
+    """A set of label counts alone: of each image the pixels of the classes c0, c1 …, given split and group."""
+    none = [None] * len(pixels)
+    images = [
+        ImageInfo(stem=f"{i:04d}", height=1, width=max(1, sum(row)), pixels=tuple(row), split=split, group=group)
+        for i, (row, split, group) in enumerate(zip(pixels, splits or none, groups or none, strict=True))
+    ]
+    return dataset([f"c{i}" for i in range(len(pixels[0]))], images)
+
+
 def conditions(data: Dataset | None = None, seed: int = 0, **recipe: Any) -> Conditions:
     """A study's conditions; keyword arguments change the recipe."""
     return Conditions(dataset=data or dataset(), recipe=Recipe(**recipe), seed=seed)

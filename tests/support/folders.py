@@ -37,3 +37,18 @@ def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = ""
     if split:
         (root / "split.csv").write_text(split, encoding="utf-8")
     return root
+
+
+def laid_out(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 1)) -> Path:
+    """A data set of images and masks at these paths; of an empty path nothing is written."""
+    for i, names in enumerate(pairs):
+        for name, made in zip(names, (image(i), mask(*labels, shift=i % 10)), strict=True):
+            if name:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                made.save(root / name)
+    return root
+
+
+def five(images: str, masks: str) -> list[tuple[str, str]]:
+    """The paths of five images and their masks, in forms like `img/{}.png`."""
+    return [(images.format(stem), masks.format(stem)) for stem in "abcde"]

@@ -233,7 +233,6 @@ def animated(image_format: str) -> Callable[[Path], None]:
     return spoil
 
 
-RING = [[5, 5, 20, 5, 20, 20, 5, 20]]
 LONG = "n" * 300
 NESTED = '{"images": ' + "[" * 100_000 + "]" * 100_000 + ', "annotations": [], "categories": []}'
 YAML_BOMB = "names: [a, b]\ntrain: train/images\na: &a [x, x]\nb: &b [*a, *a, *a]\nc: [*b, *b, *b]\n"

@@ -20,16 +20,3 @@ def rest_slow(cases: Iterable[Any], quick: int = 1, slow: int | None = None) -> 
         beyond = slow is not None and at >= quick + slow
         marked.append(pytest.param(*values, marks=() if at < quick else EXHAUSTIVE if beyond else pytest.mark.slow))
     return marked
-
-
-def in_thirds(cases: Iterable[Any]) -> list[Any]:
-    """Cases of which one in three is quick, one slow and one exhaustive, spread over all."""
-    given = [case if isinstance(case, tuple) else (case,) for case in cases]
-    marks: tuple[Any, ...] = ((), pytest.mark.slow, EXHAUSTIVE)
-    return [pytest.param(*values, marks=marks[at % 3]) for at, values in enumerate(given)]
-
-
-def each_third_quick(cases: Iterable[Any]) -> list[Any]:
-    """Cases of which two in three are slow, spread over all."""
-    given = [case if isinstance(case, tuple) else (case,) for case in cases]
-    return [pytest.param(*values, marks=pytest.mark.slow if at % 3 else ()) for at, values in enumerate(given)]

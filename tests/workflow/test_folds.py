@@ -27,8 +27,9 @@ from sweeper.storage import extra_results
 from sweeper.study.confirmation_specs import confirm_seed, confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.workflow.conclude import conclude
-from tests.data.test_split import PLAIN, dataset, side_of
+from tests.data.test_split import PLAIN, side_of
 from tests.support import builders, faking
+from tests.support.builders import counted
 from tests.support.sweeping import Recorder, sweep_in
 
 SEARCH = {family: builders.trial(family) for family in builders.ORDER}
@@ -53,7 +54,7 @@ def test_over_the_folds_every_image_tests_once_and_no_group_is_cut(data: Any) ->
     n = data.draw(st.integers(3, 30))
     groups = data.draw(st.lists(st.sampled_from([None, None, None, "p", "q"]), min_size=n, max_size=n))
     rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
-    found = dataset(rows, None, groups)
+    found = counted(rows, None, groups)
     folds = data.draw(st.integers(3, 8))
     units = len({g for g in groups if g}) + groups.count(None)
     if units < folds:
@@ -71,7 +72,7 @@ def test_over_the_folds_every_image_tests_once_and_no_group_is_cut(data: Any) ->
 
 def test_folds_are_even_and_stratified() -> None:
     rows = [(80, 20, 5 if i % 5 == 0 else 0) for i in range(50)]
-    splits = [fold_split(dataset(rows), folds=5, number=k, test_seed=1, seed=1) for k in range(5)]
+    splits = [fold_split(counted(rows), folds=5, number=k, test_seed=1, seed=1) for k in range(5)]
     assert [len(split.test) for split in splits] == [10] * 5
     assert [sum(1 for i in split.test if rows[i][2]) for split in splits] == [2] * 5
     assert {len(split.val) for split in splits} == {10}
@@ -84,16 +85,16 @@ def test_folds_depend_on_the_test_seed_alone_and_validation_on_the_other() -> No
 
 
 def test_two_folds_leave_images_to_train_and_to_validate() -> None:
-    four = dataset([(9, 1)] * 4)
+    four = counted([(9, 1)] * 4)
     splits = [fold_split(four, folds=2, number=k, test_seed=0, seed=0) for k in range(2)]
     assert [len(split.test) for split in splits] == [2, 2]
     with pytest.raises(DataError, match="needs 4 groups of images at least, found 3"):
-        fold_split(dataset([(9, 1)] * 3), folds=2, number=0, test_seed=0, seed=0)
+        fold_split(counted([(9, 1)] * 3), folds=2, number=0, test_seed=0, seed=0)
 
 
 def test_folds_refuse_given_splits_and_numbers_out_of_range() -> None:
     with pytest.raises(DataError, match="1 image has a given split"):
-        fold_split(dataset([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
+        fold_split(counted([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
     for folds, number in ((1, 0), (3, 3), (3, -1)):
         with pytest.raises(ValueError, match="numbered from 0"):
             fold_split(PLAIN, folds=folds, number=number, test_seed=0, seed=0)
@@ -107,16 +108,16 @@ def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
     assert rotations == [set(range(20))] * 2
     assert split_of(conditions, 1000, 0).test != split_of(conditions, 1001, 0).test  # another seed: other folds
     with pytest.raises(DataError, match="a group of images each, found 1"):
-        untested(dataset([(9, 1)] * 3, None, ["p"] * 3), 0)
+        untested(counted([(9, 1)] * 3, None, ["p"] * 3), 0)
 
 
 def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:
-    small = dataset([(9, 1)] * 9 + [(9, 0)])
+    small = counted([(9, 1)] * 9 + [(9, 0)])
     assert "--folds 5 (not held out then)" in split_notes(small, divide(small, test_seed=0, seed=0))[-1]
-    given = dataset([(9, 1)] * 10, ["train"] * 7 + ["val"] + ["test"] * 2)
+    given = counted([(9, 1)] * 10, ["train"] * 7 + ["val"] + ["test"] * 2)
     assert "--folds" not in split_notes(given, divide(given, test_seed=0, seed=0))[-1]
 
-    rare = dataset([(9, 1, 0)] * 9 + [(9, 1, 5)])
+    rare = counted([(9, 1, 0)] * 9 + [(9, 1, 5)])
     notes = fold_notes(rare, untested(rare, 0), 3)
     assert "not held out" in notes[0] and "3 trainings of every finalist" in notes[0]
     assert any("c2 occurs in 1 image only (0009)" in note for note in notes)
