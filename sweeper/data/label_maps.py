@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from sweeper.core.contours import skeleton
 from sweeper.core.errors import SweeperError
+from sweeper.core.label_parts import components
 from sweeper.core.records import IGNORE
 from sweeper.data.store import Pixels, PixelStore
 from sweeper.system.whole_files import written_whole
@@ -59,21 +60,18 @@ def instance_ids(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.bool_
     """Number of the connected component that each pixel belongs to: 1, 2, … through all classes.
 
     Args:
-        labels: (H, W), or any other axes of space: class indices; whatever where not labelled.
-        labelled: the same shape.
+        labels: (H, W), class indices; whatever where not labelled.
+        labelled: (H, W).
 
     Returns:
         The same shape; 0 in class 0 and where not labelled.
     """
-    from scipy.ndimage import label  # not at the top: workers should begin soon
-
     known = np.where(labelled, labels, 0)
-    touching = np.ones((3,) * known.ndim, dtype=bool)
     found, number = np.zeros(known.shape, dtype=np.int32), 0
     for one in np.unique(known[known > 0]):
-        components, more = label(known == one, structure=touching)
-        found += np.where(components > 0, components + number, 0).astype(np.int32)
-        number += int(more)
+        ids, more = components(known == one)
+        found += np.where(ids > 0, ids + number, 0).astype(np.int32)
+        number += more
     return found
 
 

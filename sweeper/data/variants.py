@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sweeper.core.errors import DataError, SweeperError, UsageError
+from sweeper.core.label_parts import components
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import count
 from sweeper.data.cache import kept
@@ -36,7 +36,6 @@ LOST = 0.1
 """Share of a class's pixels or components from which on a warning names its loss."""
 APART = 2
 """Times as many components as before from which on a warning names a class as fallen apart."""
-_EIGHT = np.ones((3, 3), dtype=np.int8)
 _FORGET = 64
 
 Counts = npt.NDArray[np.int64]
@@ -218,9 +217,9 @@ def components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
     for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:classes]):
         if label == 0:
             continue
-        pieces, total = ndimage.label(mask == label, structure=_EIGHT)
+        pieces, total = components(mask == label)
         traced = np.count_nonzero(np.bincount(pieces[kept], minlength=total + 1)[1:])
-        found[label] = total, total - traced, ndimage.label(small == label, structure=_EIGHT)[1]
+        found[label] = total, total - traced, components(small == label)[1]
     return found
 
 

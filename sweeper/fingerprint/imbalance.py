@@ -6,14 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sweeper.core.contours import THIN_PIXELS, near_boundary
 from sweeper.core.errors import UsageError
+from sweeper.core.label_parts import components
 from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile
 from sweeper.data.store import open_store
-
-_EIGHT = np.ones((3, 3), dtype=np.int8)
 
 Mask = npt.NDArray[np.uint8]
 
@@ -66,7 +64,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
         occurs += counts[:count] > 0
         thin += np.bincount(mask[near_boundary(mask)], minlength=256)[:count]
         for label in np.flatnonzero(counts[:count]):
-            sizes[int(label)].append(_component_sizes(mask == label))
+            sizes[int(label)].append(np.bincount(components(mask == label)[0].ravel())[1:])
     if not images:
         raise ValueError("a profile needs at least one mask, got none")
     labelled = int(pixels.sum())
@@ -163,12 +161,6 @@ def consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
             "pixels of its boundary: labels one pixel off cost much of its IoU, whatever the loss."
         )
     return tuple(sentences)
-
-
-def _component_sizes(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Pixels of each connected component (8-neighbourhood)."""
-    labels, _ = ndimage.label(inside, structure=_EIGHT)
-    return np.bincount(labels.ravel())[1:].astype(np.int64)
 
 
 def _percentiles(sizes: Sequence[npt.NDArray[np.int64]]) -> tuple[float, float, float] | None:

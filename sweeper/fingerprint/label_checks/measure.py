@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from sweeper.core.label_parts import components
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.parallel import in_order
 from sweeper.data.shrink import coverage
@@ -22,7 +22,6 @@ FORGET = 64
 """Images after which the pages of memory that they took are given back."""
 SPECK_PIXELS = 4
 """A connected piece of at most this many pixels is a speck."""
-_EIGHT = np.ones((3, 3), dtype=np.int8)
 
 Thumbnail = npt.NDArray[np.float16]
 """(32, 32), mean 0 and norm 1; all zero for an image of one colour."""
@@ -82,9 +81,8 @@ def measure(image: Bytes, mask: Bytes, classes: int) -> ImageFeatures:
     """
     pieces, specks = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
     for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[: min(classes, IGNORE)]):
-        labels, found = ndimage.label(mask == label, structure=_EIGHT)
-        pieces[label] = found
-        specks[label] = int((np.bincount(labels.ravel())[1:] <= SPECK_PIXELS).sum())
+        ids, pieces[label] = components(mask == label)
+        specks[label] = np.count_nonzero(np.bincount(ids.ravel())[1:] <= SPECK_PIXELS)
     return ImageFeatures(
         image_digest=_digest(image),
         mask_digest=_digest(mask),
