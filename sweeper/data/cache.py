@@ -74,7 +74,12 @@ def entries(cache: Path) -> list[Entry]:
     """Everything in the cache, the most recently used first; () where there is no cache."""
     if not cache.is_dir():
         return []
-    names, images = noted_stores(cache)
+    names: dict[str, set[str]] = {}
+    images: dict[str, int] = {}
+    for _, digest, dataset in _notes(cache):
+        if dataset is not None:  # else its store is listed without a name
+            names.setdefault(digest, set()).add(dataset.source)
+            images[digest] = len(dataset.images)
     found = []
     for folder in cache.iterdir():
         if not folder.is_dir() or folder.name in (NOTES, ".locks"):
@@ -110,7 +115,7 @@ def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[lis
     Raises:
         OSError: if something cannot be deleted.
     """
-    removed, kept = [], []
+    removed, in_use = [], []
     for entry in entries(cache):
         days = max(0.0, now - entry.used) / DAY  # a clock that was set back since
         if days < (older_than_days if not entry.folder.name.startswith(_LEFT) else max(1.0, older_than_days)):
@@ -118,15 +123,17 @@ def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[lis
         (cache / ".locks").mkdir(exist_ok=True)
         with _whole(cache / ".locks"):
             if _in_use(entry.folder, sweep=True):
-                kept.append(entry)
+                in_use.append(entry)
                 continue
             # Out of sight in one step: nobody opens half a store.
             aside = new_name(cache, ".deleting-")
             entry.folder.rename(aside)
         shutil.rmtree(aside)
         removed.append(entry)
-    forget_gone(cache)
-    return removed, kept
+    for path, digest, _ in _notes(cache):
+        if not digest or not (cache / digest).exists():
+            path.unlink(missing_ok=True)
+    return removed, in_use
 
 
 def _in_use(folder: Path, *, sweep: bool = False) -> bool:
@@ -227,24 +234,6 @@ def _remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     known = json.loads(dataset.model_dump_json())
     with written_whole(path) as part:
         part.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
-
-
-def noted_stores(cache: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
-    """Sources and number of images of each store, from the notes of readers."""
-    names: dict[str, set[str]] = {}
-    images: dict[str, int] = {}
-    for _, digest, dataset in _notes(cache):
-        if dataset is not None:  # else its store is listed without a name
-            names.setdefault(digest, set()).add(dataset.source)
-            images[digest] = len(dataset.images)
-    return names, images
-
-
-def forget_gone(cache: Path) -> None:
-    """Remove notes whose store is gone."""
-    for path, digest, _ in _notes(cache):
-        if not digest or not (cache / digest).exists():
-            path.unlink(missing_ok=True)
 
 
 def _notes(cache: Path) -> Iterator[tuple[Path, str, Dataset | None]]:
