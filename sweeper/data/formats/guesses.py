@@ -221,8 +221,8 @@ def _read_folder(place: Place, first: Guess, *rivals: Guess) -> Reading:
 
 
 def find_pairs(place: Place) -> Layout | None:
-    """Folders or files that their names pair, where no folders are called images/ and masks/."""
-    if place.entry is not None or find_folder(place) is not None:
+    """Folders or files that their names pair."""
+    if place.entry is not None:
         return None
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
     if called := _guesses(place.root, *words, anywhere=True):
