@@ -259,16 +259,17 @@ def _layout(folder: Path) -> _Layout | None:
     return (channels, sizes, dtype, sums) if area and found == [area * channels * dtype.itemsize, area] else None
 
 
+def pixel_hash(array: ImagePixels) -> str:
+    """SHA-256 of pixels with their shape (and type, beyond uint8), as hexadecimal."""
+    kind = "" if array.dtype == np.uint8 else array.dtype.name
+    digest = hashlib.sha256((str(array.shape) + kind).encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
 def image_hashes(store: PixelStore) -> list[tuple[str, str]]:
-    """SHA-256 of each image's pixels and of its mask, with their sizes (and type, beyond uint8), as hexadecimal."""
-
-    def of(array: ImagePixels) -> str:
-        kind = "" if array.dtype == np.uint8 else array.dtype.name
-        digest = hashlib.sha256((str(array.shape) + kind).encode())
-        digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-    return [(of(store.image(i)), of(store.mask(i))) for i in range(len(store))]
+    """`pixel_hash` of each image and of its mask."""
+    return [(pixel_hash(store.image(i)), pixel_hash(store.mask(i))) for i in range(len(store))]
 
 
 def content_digest(

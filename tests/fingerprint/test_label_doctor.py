@@ -357,14 +357,12 @@ def test_specks_are_counted_and_their_images_named(planted):
 
 
 def blank_features(name: str) -> ImageFeatures:
-    return ImageFeatures(
-        name.encode(), name.encode(), None, np.zeros((32, 32), np.float16), True, np.zeros(2, int), np.zeros(2, int)
-    )
+    return ImageFeatures(name, name, None, np.zeros((32, 32), np.float16), True, np.zeros(2, int), np.zeros(2, int))
 
 
 def test_a_mask_that_fits_nowhere_or_everywhere_is_left_undecided():
     dataset = counted([(90, 10)] * 3)
-    features = [blank_features(str(i))._replace(mask_digest=b"m", flat=False) for i in range(3)]
+    features = [blank_features(str(i))._replace(mask_digest="m", flat=False) for i in range(3)]
     for value, words in ((9.0, "fits each"), (0.1, "fits none"), (None, "too little contour")):
         fit = None if value is None else Fit(value, None)
         (finding,) = found(judge(dataset, [s._replace(fit=fit) for s in features]), "identical_masks")
@@ -373,7 +371,7 @@ def test_a_mask_that_fits_nowhere_or_everywhere_is_left_undecided():
 
 def test_many_identical_masks_share_a_sentence_and_name_all_suspects():
     dataset = counted([(90, 10)] * 16)
-    features = [blank_features(str(i))._replace(mask_digest=b"%d" % (i // 2), flat=False) for i in range(16)]
+    features = [blank_features(str(i))._replace(mask_digest=str(i // 2), flat=False) for i in range(16)]
     fits = [Fit(12.0 if i % 2 else -0.4, None) if i < 8 else None for i in range(16)]
     marks = [s._replace(fit=fit) for s, fit in zip(features, fits, strict=True)]
     wrong, doubtful = found(judge(dataset, marks), "identical_masks")

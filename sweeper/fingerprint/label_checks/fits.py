@@ -72,7 +72,7 @@ def identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iter
 
 
 def _shared(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[_Shared]:
-    same: dict[bytes, list[int]] = defaultdict(list)
+    same: dict[str, list[int]] = defaultdict(list)
     for index, (one, image) in enumerate(zip(features, dataset.images, strict=True)):
         # A mask of one label repeats by nature; a drawn one does not.
         if np.count_nonzero((*image.pixels, image.ignored)) > 1:

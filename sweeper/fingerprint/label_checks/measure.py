@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from sweeper.core.label_parts import components
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.parallel import in_order
 from sweeper.data.shrink import coverage
-from sweeper.data.store import open_store
+from sweeper.data.store import open_store, pixel_hash
 from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
 
 THUMBNAIL = 32
@@ -30,8 +29,8 @@ Thumbnail = npt.NDArray[np.float16]
 class ImageFeatures(NamedTuple):
     """One image's measurements."""
 
-    image_digest: bytes
-    mask_digest: bytes
+    image_digest: str
+    mask_digest: str
     fit: Fit | None
     thumbnail: Thumbnail
     flat: bool
@@ -84,8 +83,8 @@ def measure(image: Bytes, mask: Bytes, classes: int) -> ImageFeatures:
         ids, pieces[label] = components(mask == label)
         specks[label] = np.count_nonzero(np.bincount(ids.ravel())[1:] <= SPECK_PIXELS)
     return ImageFeatures(
-        image_digest=_digest(image),
-        mask_digest=_digest(mask),
+        image_digest=pixel_hash(image),
+        mask_digest=pixel_hash(mask),
         fit=edge_fit(image, mask),
         thumbnail=thumbnail(image),
         flat=bool((image == image[:1, :1]).all()),
@@ -102,9 +101,3 @@ def thumbnail(image: Bytes) -> Thumbnail:
     norm = float(np.linalg.norm(small))
     result: Thumbnail = (small / norm if norm > 1e-6 * THUMBNAIL else np.zeros_like(small)).astype(np.float16)
     return result
-
-
-def _digest(array: Bytes) -> bytes:
-    digest = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.digest()

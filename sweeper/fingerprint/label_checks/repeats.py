@@ -17,7 +17,7 @@ SHOWN = 5
 
 def repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Images with the same pixels; worst where their labels differ or they lie on two sides of a given split."""
-    same: dict[bytes, list[int]] = defaultdict(list)
+    same: dict[str, list[int]] = defaultdict(list)
     for index, one in enumerate(features):
         if not one.flat:
             same[one.image_digest].append(index)
