@@ -108,6 +108,12 @@ OF_LABELS: dict[str, Callable[[npt.NDArray[np.integer], npt.NDArray[np.bool_]], 
     "skeleton": tubes,
 }
 """Kind → what makes the map of one image of its class indices and whether they are labelled, all of one shape."""
+_TYPES: dict[str, type[np.generic]] = {
+    "distance": np.float16,
+    "sizes": np.int32,
+    "instances": np.int32,
+    "skeleton": np.uint8,
+}
 
 
 class MapStore:
@@ -123,7 +129,7 @@ class MapStore:
         """
         self._store, self.kind, self.labels = store, kind, labels
         self.channels = len(labels) if kind == "distance" else 1
-        self.dtype = {"distance": np.float16, "skeleton": np.uint8}.get(kind, np.int32)
+        self.dtype = _TYPES[kind]
         self.folder = store.folder / f"{kind}-{FORMAT}-{labels[0]}-{labels[-1]}"
         self._open: dict[int, npt.NDArray[Any]] = {}
 
