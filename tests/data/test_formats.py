@@ -187,7 +187,7 @@ def test_images_that_no_annotation_speaks_of_are_counted(tmp_path, name):
     photo(77).save(next(root.rglob("p0.png")).with_name("spare.png"))
     dataset = load(root)
     assert len(dataset.images) == 8
-    assert warned(dataset, "1 image without an annotation was passed over", "spare.png")
+    assert warned(dataset, "1 image without an annotation, passed over", "spare.png")
 
 
 def test_any_change_of_an_annotation_is_seen(tmp_path):
@@ -549,7 +549,7 @@ def test_voc_ignores_borders_and_images_without_mask(tmp_path):
     photo(3).save(root / "JPEGImages" / "spare.png")
     dataset = load(root)
     assert np.array_equal(masks(dataset)["p0"], mask)
-    assert warned(dataset, "1 image without a mask was passed over: spare.")
+    assert warned(dataset, "1 image without a mask, passed over: spare.")
 
 
 def test_vocs_own_images_have_its_names(tmp_path):
@@ -569,6 +569,8 @@ def test_a_yolo_image_without_text_file_is_background(tmp_path):
         f"path: {root}\ntrain: train.txt\nval: [valid/images]\ntest: test/images\nnames: {{0: cat, 1: dog}}\n"
     )
     (root / "train.txt").write_text("".join(f"./train/images/p{i}.png\n" for i in range(4)))
+    annotated.made(root / "valid" / "images" / ".hidden")
+    photo(9).save(root / "valid" / "images" / ".hidden" / "p9.png")
     dataset = load(root)
     assert not masks(dataset)["p0"].any()
     assert np.array_equal(masks(dataset)["p1"], truth(1))
@@ -615,7 +617,7 @@ def test_cityscapes_fine_labels_win_over_coarse_ones_and_split_folders_tell_equa
         ("val/p0", "val"),
     ]
     assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
-    assert warned(dataset, "1 test image without labels was passed over: p9.")
+    assert warned(dataset, "1 test image without labels, passed over: p9.")
 
 
 @pytest.mark.parametrize("apart", [True, False])

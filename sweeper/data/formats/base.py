@@ -83,10 +83,11 @@ class Tally:
         self._names: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._lock = threading.Lock()
 
-    def add(self, noun: str, what: str, name: str) -> None:
-        """Note `name`, one of those that `what` is said of; after `3 files` (of the noun `file`), so without a verb."""
+    def add(self, noun: str, what: str, *names: str) -> None:
+        """Note names, some of those that `what` is said of; after `3 files` (of the noun `file`), so without a verb."""
         with self._lock:
-            self._names[noun, what].add(name)
+            if names:
+                self._names[noun, what].update(names)
 
     def sentences(self) -> list[str]:
         """One for each kind, with the first few names."""
@@ -323,17 +324,11 @@ def find_image(
     return None
 
 
-def note_passed_over(place: Place, one: str, more: str, names: Sequence[str]) -> None:
-    """Warn that these were passed over; what each is, for one and for several: `mask without an image`."""
-    place.notes.append(f"{count(len(names), f'{one} was', f'{more} were')} passed over: {some(names)}.")
-
-
 def note_unused(place: Place, used: Sequence[Path]) -> None:
     """Warn of images that lie among the used ones and that no annotation speaks of."""
     folders = {path.parent for path in used}
     every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
-    if unused := sorted(place.name(path) for path in every - {*used}):
-        note_passed_over(place, "image without an annotation", "images without an annotation", unused)
+    place.tally.add("image", "without an annotation, passed over", *map(place.name, every - {*used}))
 
 
 def number_list(value: Any) -> list[float] | None:

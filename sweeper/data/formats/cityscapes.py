@@ -17,7 +17,7 @@ import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
-from sweeper.data.formats.base import Format, Layout, Place, Reading, note_passed_over, split_of
+from sweeper.data.formats.base import Format, Layout, Place, Reading, split_of
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.store import Pixels
@@ -80,8 +80,7 @@ def _read(place: Place) -> Reading:
     stems = {one.stem for one in masks}
     bare = [one for one in images if one.stem not in stems]
     if bare and all(_split(one) == "test" for one in bare):  # withheld by their makers
-        left = [shown(one.stem) for one in bare]
-        note_passed_over(place, "test image without labels", "test images without labels", left)
+        place.tally.add("test image", "without labels, passed over", *(shown(one.stem) for one in bare))
         images = [one for one in images if one.stem in stems]
     table, names = _meaning(place, masks, train_ids=kind == "TrainIds")
     image, mask = file_pattern("", images_text), file_pattern("", masks_text)

@@ -23,7 +23,6 @@ from sweeper.data.formats.base import (
     Place,
     Reading,
     hidden,
-    note_passed_over,
     split_of,
     subfolders,
     walk,
@@ -269,8 +268,8 @@ def _read(place: Place, guess: Guess) -> Reading:
         + guess.options
         for path in left
     ]
-    if others and guess.folders is not None:
-        note_passed_over(place, "file or folder of another kind", "files or folders of another kind", sorted(others))
+    if guess.folders is not None:
+        place.tally.add("thing", "of another kind, passed over", *others)
     used = {sample.name for sample in samples}
     lost = [one.name.rpartition("/")[2] for one in images if place.name(one.path) not in used]
     return Reading(

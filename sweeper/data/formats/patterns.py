@@ -19,7 +19,6 @@ from sweeper.data.formats.base import (
     Sample,
     Size,
     drop_repeated,
-    note_passed_over,
     split_of,
     subfolders,
     walk,
@@ -85,8 +84,7 @@ def _read(place: Place) -> Reading:
         return split_of(image.path.relative_to(place.root).parts[:-1])
 
     reading.samples, left = paired(place, (image_files, images), (labels, masks), split)
-    if left:
-        note_passed_over(place, "mask without an image", "masks without an image", [place.name(p) for p in left])
+    place.tally.add("mask", "without an image, passed over", *map(place.name, left))
     reading.classes = place.classes or (place.colours.names if place.colours else None)
     return reading
 
@@ -96,9 +94,8 @@ def _image_files(place: Place, pattern: FilePattern) -> list[Match]:
     matched = [*matches(place.root, pattern)]
     known = [one for one in matched if one.path.suffix.lower() in IMAGE_SUFFIXES]
     others = [place.name(one.path) for one in matched if one.path.suffix.lower() not in IMAGE_SUFFIXES]
-    if others and known:
-        note_passed_over(place, "file of another kind", "files of another kind", others)
     if known:
+        place.tally.add("file", "of another kind, passed over", *others)
         return [one for one in known if usable(place, one.path)]
     folder = place.root / pattern.folder
     if others:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sweeper.core.records import SplitName
 from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading, is_file, note_passed_over
+from sweeper.data.formats.base import Format, Layout, Place, Reading, is_file
 from sweeper.data.formats.file_patterns import STEM, file_pattern, plain
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.label_values import some
@@ -67,8 +67,8 @@ def _read(place: Place, base: Path, masks_at: str) -> Reading:
     stems = {one.stem for one in masks}
     splits = _splits(place, base, stems)
     both = [one for one in images if one.stem in stems]
-    if spare := [shown(one.stem) for one in images if one.stem not in stems]:
-        note_passed_over(place, "image without a mask", "images without a mask", spare)
+    spare = [shown(one.stem) for one in images if one.stem not in stems]
+    place.tally.add("image", "without a mask, passed over", *spare)
     if splits and (unlisted := [one.stem for one in both if one.stem not in splits]):
         number = count(len(unlisted), "image with a mask is", "images with a mask are")
         names = some([shown(stem) for stem in unlisted])

@@ -18,7 +18,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.regular_files import read_regular
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image, is_file
+from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image, is_file, walk
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
@@ -119,7 +119,7 @@ def _images(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterato
                 f"{place.name(path)}: {key}: must be a folder or list in here, found {shown(entry)[:200]}; copy it"
             )
         elif target.is_dir():
-            yield from (file for file in sorted(target.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
+            yield from (file for file in walk(target, place.root) if file.suffix.lower() in IMAGE_SUFFIXES)
         else:
             yield from _listed(place, target)
 
