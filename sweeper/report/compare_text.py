@@ -15,7 +15,7 @@ from sweeper.report.formatting import (
     MISSING,
     code,
     escape_md,
-    level,
+    levels,
     number,
     one_line,
     params_text,
@@ -170,11 +170,11 @@ def legend(compared: Sequence[Side]) -> list[str]:
     """How the table is read."""
     if not families(compared):
         return []
-    levels = sorted({side.level(f) for side in compared for f in families(compared) if side.gain(f) is not None})
-    at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}, by interim analysis"
+    at = levels(side.level(f) for side in compared for f in families(compared) if side.gain(f) is not None)
+    each = ", by interim analysis" if " to " in at else ""
     return [
-        f"Paired differences in the test score with their intervals at {at}; *better* and *worse* count intervals that "
-        f"lie on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was not."
+        f"Paired differences in the test score with their intervals at {at}{each}; *better* and *worse* count "
+        f"those that lie on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was not."
     ]
 
 

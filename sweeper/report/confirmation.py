@@ -1,8 +1,8 @@
-"""Tables and computed sentences of the confirmation: finalists, interim analyses, from search to test, classes."""
+"""Tables and computed sentences of the confirmation: finalists, interim analyses, the winner's curse, classes."""
 
 from __future__ import annotations
 
-from sweeper.core.records import FinalistEvidence, TrialResult
+from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import listed
 from sweeper.report.card import VERDICTS
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
@@ -53,14 +53,17 @@ def finalists_table(facts: Facts) -> str:
 
 
 def finalists_detail(facts: Facts) -> str:
-    """What else is known of each finalist: the plain operating point, the foreground, probability of being best."""
+    """What else is known of each finalist: how it was tuned, its score in the search, on validation images and at the
+    plain operating point, the foreground, probability of being best."""
     likely = any(f.regret is not None for f in facts.finalists)
-    header = ["loss", f"test {facts.metric} {facts.default_name}", *(["foreground IoU"] if facts.binary else [])]
+    header = ["loss", "trials (completed)", f"search {facts.objective}", "confirmation, validation"]
+    header += [f"test {facts.metric} {facts.default_name}", *(["foreground IoU"] if facts.binary else [])]
     header += ["gain, allowing for the luck of the highest", "probability of being best"] if likely else []
     header += ["collapsed", "seeds"]
     rows = []
     for finalist in facts.finalists:
-        cells = [_named(facts, finalist), number(finalist.score_at_default)]
+        cells = [_named(facts, finalist), f"{finalist.trials_tried} ({finalist.trials_completed})"]
+        cells += [number(finalist.search_value), number(finalist.val_score), number(finalist.score_at_default)]
         cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
         if likely:
             best = MISSING if finalist.regret is None else probability(finalist.regret.best)
@@ -135,53 +138,22 @@ def analyses_text(facts: Facts) -> str:
     )
 
 
-# --- From the search to the test split ----------------------------------------------------------------------
-
-
-def path_table(facts: Facts, ui_url: str) -> str:
-    """How each finalist was tuned, and what became of its search value; with the rank at either end."""
-    found = facts.finalists
-    header = ["loss", "trials (completed)", f"search {facts.objective}"]
-    header += ["confirmation, validation", f"test {facts.metric}", "rank among these, search", "rank among these, test"]
-
-    def linked(value: float | None, run: str | None) -> str:
-        link = run_link(number(value), ui_url, facts.sweep.experiment_id, run)
-        return number(value) if value is None or link == MISSING else link
-
-    rows = []
-    for place, finalist in enumerate(found, 1):
-        first = searched(facts, finalist)
-        cells = [code(finalist_name(facts, finalist)), f"{finalist.trials_tried} ({finalist.trials_completed})"]
-        cells += [linked(finalist.search_value, first.run_id if first else None)]
-        cells += [number(finalist.val_score), number(finalist.score.estimate)]
-        rows.append([*cells, str(1 + sum(f.search_value > finalist.search_value for f in found)), str(place)])
-    return table(header, rows) if len(rows) > 1 else ""
-
-
-def searched(facts: Facts, finalist: FinalistEvidence) -> TrialResult | None:
-    """The search trial that a finalist's `search_value` is of."""
-    return next((t for t in facts.sweep.trials if t.spec.number == finalist.search_trial), None)
-
-
-def path_text(facts: Facts) -> list[str]:
-    """The winner's curse, in sentences with their numbers."""
-    recipe = facts.sweep.conditions.recipe
-    lines = []
-    curse = facts.recommendation.winners_curse
-    longer = f"the confirmation trained {recipe.confirm_steps:,} steps, the search {recipe.steps:,}"
-    if curse is not None and recipe.confirm_steps != recipe.steps:
-        lines.append(
+def winners_curse(facts: Facts) -> list[str]:
+    """How much better the recommended configuration read in the search, in a sentence; none where it is not known."""
+    recipe, curse = facts.sweep.conditions.recipe, facts.recommendation.winners_curse
+    if curse is None:
+        return []
+    if recipe.confirm_steps != recipe.steps:
+        return [
             "The winner's curse (the best of many noisy trials looks better than it is) cannot be judged here: "
-            f"{longer}."
-        )
-    elif curse is not None:
-        higher = "higher" if curse > 0 else "lower"
-        moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
-        lines.append(
-            f"Winner's curse: the recommended configuration read {number(abs(curse))} {facts.metric} {higher} in the "
-            f"search (validation images) than on {facts.tested_on}; {moral}."
-        )
-    return lines
+            f"the confirmation trained {recipe.confirm_steps:,} steps, the search {recipe.steps:,}."
+        ]
+    higher = "higher" if curse > 0 else "lower"
+    moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
+    return [
+        f"Winner's curse: the recommended configuration read {number(abs(curse))} {facts.metric} {higher} in the "
+        f"search (validation images) than on {facts.tested_on}; {moral}."
+    ]
 
 
 # --- Classes ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import quote
 
 from sweeper.core.mlflow_pages import runs_place
@@ -88,6 +88,12 @@ def percent(share: float | None) -> str:
 def level(confidence: float) -> str:
     """A confidence as per cent without needless zeros: 95 %, 98.5 %; the space does not break."""
     return f"{100 * confidence:.4g}\u00a0%"
+
+
+def levels(confidences: Iterable[float]) -> str:
+    """`95 %`, or from the lowest to the highest where they differ: `98 % to 98.5 %`."""
+    known = sorted(set(confidences))
+    return level(known[0]) if len(known) == 1 else f"{level(known[0])} to {level(known[-1])}"
 
 
 def probability(value: float | None) -> str:

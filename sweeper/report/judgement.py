@@ -13,8 +13,8 @@ from sweeper.evidence.decision_rule import beats, difference
 from sweeper.judging.judgement import Judgement
 from sweeper.judging.text import interval_text
 from sweeper.judging.weighing import own_interval
-from sweeper.report.figures.style import BAND, BLUE, INK, VERMILLION, Drawn, clean, new_figure, note, plain, save_all
-from sweeper.report.formatting import MISSING, code, escape_md, level, signed, table
+from sweeper.report.figures.style import BLUE, INK, VERMILLION, Drawn, Gap, forest, plain, save_all
+from sweeper.report.formatting import MISSING, code, escape_md, level, table
 from sweeper.report.html import write_page
 
 
@@ -93,26 +93,18 @@ def differences(judgement: Judgement) -> Drawn:
     names = [each.family for each in contest.finalists]
     to = contest.baseline if contest.baseline is not None else names.index(judgement.named)
     rows = [i for i in range(len(names)) if i != to]
-    figure = new_figure(0.95 + 0.42 * len(rows))
-    axes = clean(figure.add_subplot())
-    axes.axvspan(-own.margin, own.margin, color=INK, alpha=BAND, lw=0, zorder=0)
-    axes.axvline(0, color=INK, lw=1, zorder=1)
-    for row, i in enumerate(rows):
-        gap = difference(contest, i, to)
+    gaps = []
+    for i in rows:
         colour = BLUE if beats(contest, i, to) else VERMILLION if beats(contest, to, i) else INK
-        if math.isfinite(gap.low):
-            axes.plot([gap.low, gap.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
-        axes.plot(gap.estimate, row, "o", color=colour, ms=7, zorder=3)
-        note(axes, signed(gap.estimate, own.scale.digits), (gap.estimate, row), xytext=(0, 6), ha="center")
-    axes.set_yticks(range(len(rows)), labels=[plain(names[i]) for i in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.6)
-    axes.margins(x=0.06)
-    axes.set_xlabel(f"← worse     {plain(own.scale.score)} against {plain(names[to])}     better →")
+        gap = difference(contest, i, to)
+        gaps.append(Gap(names[i], colour, gap, math.isfinite(gap.low)))
+    label = f"← worse     {plain(own.scale.score)} against {plain(names[to])}     better →"
+    figure = forest(gaps, own.margin, label, own.scale.digits)
     text = (
         f"Dots: differences to {code(names[to])}, above 0 better; lines: {level(judgement.level)} intervals. Within "
         f"the grey band (± {own.margin:g}) a difference does not matter. Blue is shown to be better, red to be worse."
     )
-    if not all(math.isfinite(difference(contest, i, to).low) for i in rows):
+    if not all(gap.known for gap in gaps):
         text += " A dot without a line: nothing is known of its error."
     other = "baseline" if contest.baseline is not None else "named method"
     return Drawn(figure, text, f"What each method gains over the {other}")

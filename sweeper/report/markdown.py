@@ -123,7 +123,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     return {
         "name": escape_md(sweep.conditions.dataset.name),
         "study": escape_md(sweep.study),
-        "created": escape_md(sweep.created),
         "split_file": split_sizes(facts) is not None,
         "card": card_markdown(card_of(facts), _coded(facts)),
         "true_name": confirmation.true_name(facts),
@@ -144,8 +143,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "rules": decision_rules.rules_table(facts),
         "rules_text": decision_rules.rules_text(facts),
         "runs": confirmation.runs_table(facts, ui_url),
-        "path": confirmation.path_table(facts, ui_url),
-        "path_text": confirmation.path_text(facts),
+        "curse": confirmation.winners_curse(facts),
         "analyses": confirmation.analyses_table(facts),
         "analyses_text": confirmation.analyses_text(facts),
         "classes": confirmation.classes_table(facts) if facts.chosen else "",
@@ -153,9 +151,8 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "tested_on": facts.tested_on,
         "point_name": facts.point_name,
         "default_name": facts.default_name,
-        "objective": facts.objective,
         "profile_head": _profile_head(facts),
-        "profile": sections.profile_table(facts),
+        "profile": sections.profile_table(facts.sweep.profile),
         "profile_text": sections.profile_text(facts),
         "explanation": told(facts.explanation),
         "literature": told(facts.literature),
@@ -166,7 +163,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
         "adequacy": sections.adequacy(facts),
         "untried": sections.untried(facts),
-        "binary": facts.binary,
         "collapses": sections.collapses(facts),
         "collapses_text": sections.collapses_text(facts),
         "failures": sections.failures(facts),
@@ -216,22 +212,19 @@ def _search_short(facts: Facts) -> str:
 
 
 def _search_head(facts: Facts) -> str:
-    states = facts.search["state"].value_counts()
-    parts = [f"{int(states.get(s, 0))} {s}" for s in ("complete", "pruned", "failed")]
+    """What the summary does not say: how many trials were asked for, how long each is, what else was trained."""
     sweep = facts.sweep
-    point = (
-        facts.default_name if sweep.conditions.recipe.threshold == "0.5" else f"at the {facts.point_name} chosen there"
-    )
-    limit = "" if sweep.timeout is None else f" Time limit of the sweep: {duration(sweep.timeout)}."
-    asked = f" of {sweep.trials_asked} asked for"
-    if sweep.settles and not sweep.cut:
-        asked = ", until more brought no gain" if len(facts.search) < sweep.trials_asked else ""
+    recipe = sweep.conditions.recipe
+    point = facts.default_name if recipe.threshold == "0.5" else f"at the {facts.point_name} chosen there"
+    asked = f"{count(sweep.trials_asked, 'trial')} asked for"
+    if sweep.settles and not sweep.cut and len(facts.search) < sweep.trials_asked:
+        asked = "Trials until more brought no gain"
     rest = [("recheck", len(sweep.rechecks)), ("budget probe", len(sweep.probes))]
     more = ", ".join(count(n, name) for name, n in rest if n)
+    limit = "" if sweep.timeout is None else f" Time limit of the sweep: {duration(sweep.timeout)}."
     return (
-        f"{count(len(facts.search), 'trial')}{asked} ({', '.join(parts)}), "
-        f"{sweep.conditions.recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation "
-        f"split, {point}.{f' Besides: {more}.' if more else ''}{limit}"
+        f"{asked}, {recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation split, "
+        f"{point}.{f' Besides: {more}.' if more else ''}{limit}"
     )
 
 

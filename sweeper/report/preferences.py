@@ -19,7 +19,7 @@ def preferences_table(facts: Facts) -> str:
         [escape_md(row.care_about), _choice(facts, row), _score(facts, row)]
         for row in preference_rows(facts.recommendation)
     ]
-    return table(["if you care most about", "choose", "its score"], rows, left=2) if rows else ""
+    return table(["if you care most about", "choose", f"its score [{level(LEVEL)}]"], rows, left=2) if rows else ""
 
 
 def _score(facts: Facts, row: PreferenceRow) -> str:
@@ -28,24 +28,16 @@ def _score(facts: Facts, row: PreferenceRow) -> str:
 
 
 def preferences_detail(facts: Facts) -> str:
-    """The same with the measure and why not another."""
+    """By what each was judged, and why the choice is not another."""
     evidence = facts.recommendation.evidence
     if evidence is None or len(evidence.finalists) < 2:
         return ""
     rows = []
     for row, preference in zip(preference_rows(facts.recommendation), evidence.preferences, strict=True):
-        measure = escape_md(row.measure) + ("" if row.higher_is_better else ", lower is better")
-        rows.append(
-            [
-                escape_md(row.care_about),
-                _choice(facts, row),
-                measure,
-                _against(facts, evidence, preference, row.finalist),
-                facts.scored(row.value, facts.finalists[row.finalist]),
-            ]
-        )
-    header = ["if you care most about", "choose", "measured by", "against the others", f"its score [{level(LEVEL)}]"]
-    return table(header, rows, left=4) if rows else ""
+        against = _against(facts, evidence, preference, row.finalist)
+        rows.append([escape_md(row.care_about), escape_md(row.measure), against])
+    header = ["if you care most about", "measured by", "the choice against the others"]
+    return table(header, rows, left=3) if rows else ""
 
 
 def _name(facts: Facts, index: int) -> str:

@@ -15,10 +15,11 @@ from sweeper.data.store import open_store
 from sweeper.fingerprint.advice import bounds, difficulty, suggestions
 from sweeper.fingerprint.imbalance import consequences
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
-from sweeper.report.figures.labels import samples, shares, suspects
+from sweeper.report.figures.labels import samples, suspects
 from sweeper.report.figures.style import Drawn, save_all
 from sweeper.report.formatting import code, escape_md, number, percent, prose, significant, table
 from sweeper.report.html import write_page
+from sweeper.report.sections import profile_table
 
 LONGEST = 60
 """Characters of a class's name on the page."""
@@ -60,7 +61,6 @@ def write_profile_page(
 
     figures = {
         "suspects": suspects(dataset, read, findings),
-        "shares": shares(profile),
         "samples": samples(dataset, read),
     }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
@@ -106,8 +106,8 @@ def _page(
         _problems(dataset, findings),
         _figure(figures, "suspects"),
         "## Classes",
-        _classes(profile),
-        _figure(figures, "shares"),
+        profile_table(profile),
+        "*Thin*: within 2 pixels of another class. *1/f weight*: what balances the classes, 1 for the mean pixel.",
         "## What it implies for the loss",
         *map(prose, consequences(profile)),
         _bounds(profile),
@@ -166,27 +166,6 @@ def _stems(finding: Finding) -> str:
     named = ", ".join(escape_md(stem) for stem in finding.images[:MOST_NAMED])
     more = f" and {len(finding.images) - MOST_NAMED} more (profile.json)" if len(finding.images) > MOST_NAMED else ""
     return f" All: {named}{more}."
-
-
-def _classes(profile: ImbalanceProfile) -> str:
-    rows = []
-    for row, weight in zip(profile.classes, profile.class_weights, strict=True):
-        parts = row.component_pixels
-        rows.append(
-            [
-                escape_md(row.name),
-                percent(row.pixel_share),
-                percent(row.image_share),
-                f"{row.components:,}",
-                "–" if parts is None else " / ".join(f"{v:,.0f}" for v in parts),
-                percent(row.thinness),
-                significant(weight),
-            ]
-        )
-    header = ["class", "pixels", "images", "pieces", "pixels of a piece (10/50/90 %)", "thin", "weight"]
-    return table(header, rows) + (
-        "\n\n*Thin*: within 2 pixels of another class. *Weight*: what balances the classes, 1 for the mean pixel."
-    )
 
 
 def _bounds(profile: ImbalanceProfile) -> str:

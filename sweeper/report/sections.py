@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from sweeper.core.records import Collapse
+from sweeper.core.records import Collapse, ImbalanceProfile
 from sweeper.core.text import count, listed
 from sweeper.report.facts import (
     Facts,
@@ -29,11 +29,11 @@ from sweeper.report.formatting import (
 from sweeper.report.tables import trainings
 
 
-def profile_table(facts: Facts) -> str:
+def profile_table(profile: ImbalanceProfile) -> str:
     """The imbalance fingerprint, one row per class."""
-    weights = facts.sweep.profile.class_weights
+    weights = profile.class_weights
     rows = []
-    for i, c in enumerate(facts.sweep.profile.classes):
+    for i, c in enumerate(profile.classes):
         sizes = " / ".join(f"{v:,.0f}" for v in c.component_pixels) if c.component_pixels else MISSING
         weight = significant(weights[i] if i < len(weights) else None)
         cells = [escape_md(c.name), percent(c.pixel_share), percent(c.image_share), f"{c.components:,}", sizes]

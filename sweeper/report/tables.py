@@ -13,19 +13,12 @@ from sweeper.core.metrics import at_point, scores
 from sweeper.core.records import Dataset, Split, SweepRecord, TrialResult
 from sweeper.core.text import FORMULA
 
+_SCORES = ("value", "miou", "miou_at_default", "fg_iou", "dice", "point")
 _BEFORE = (
-    *("purpose", "number", "family", "state", "value", "miou", "miou_at_default", "fg_iou", "dice", "point"),
-    *(
-        "value_part",
-        "miou_part",
-        "miou_at_default_part",
-        "fg_iou_part",
-        "dice_part",
-        "point_part",
-        "part",
-        "val_images",
-    ),
-    *("test_miou", "test_fg_iou", "seed", "fold", "lr"),
+    *("purpose", "number", "family", "state"),
+    *_SCORES,
+    *(f"{score}_part" for score in _SCORES),
+    *("part", "val_images", "test_miou", "test_fg_iou", "seed", "fold", "lr"),
 )
 _AFTER = (
     *("collapse", "collapse_at_default", "never_predicted", "steps_done", "steps", "seconds", "seconds_per_step"),
@@ -33,18 +26,8 @@ _AFTER = (
 )
 _INTEGERS = ("number", "seed", "steps_done", "steps")
 _TEXTS = (
-    *(
-        "purpose",
-        "family",
-        "state",
-        "collapse",
-        "collapse_at_default",
-        "never_predicted",
-        "device",
-        "versions",
-        "run_id",
-    ),
-    "reason",
+    *("purpose", "family", "state", "collapse", "collapse_at_default", "never_predicted"),
+    *("device", "versions", "run_id", "reason"),
 )
 
 
@@ -70,7 +53,7 @@ def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `seed`; `fold`: which fold `test_miou` is of (from 0), with folds only; `lr`; `params.NAME`: every coordinate of
       the losses, in the order of the search space
     - `collapse`, `collapse_at_default`: none, all_background, no_better_than_constant,
-      class_never_predicted or diverged;      `never_predicted`: class names joined by `; `
+      class_never_predicted or diverged; `never_predicted`: class names joined by `; `
     - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
     """
     named = [name for family in sweep.space.families for name in family.coordinates]

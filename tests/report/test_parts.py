@@ -110,7 +110,7 @@ def test_a_study_without_planned_interim_analyses_says_nothing_of_them() -> None
     assert "may be analysed" not in text_of(facts_of())
 
 
-# --- From the search to the test split ----------------------------------------------------------------------
+# --- The finalists, from the search to the test -------------------------------------------------------------
 
 
 def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
@@ -140,26 +140,23 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
     assert "probability" not in text_of(facts_of())
 
 
-def test_search_values_stand_beside_tuning_and_test_with_links_and_ranks() -> None:
+def test_search_values_stand_beside_tuning_and_test() -> None:
     changed = {
-        "dice_focal": {"search_value": 0.70, "trials_tried": 9, "trials_completed": 3, "search_trial": 6},
-        "dice_ce": {"search_value": 0.72, "trials_tried": 5, "trials_completed": 4, "search_trial": 5},
+        "dice_focal": {"search_value": 0.70, "trials_tried": 9, "trials_completed": 3},
+        "dice_ce": {"search_value": 0.72, "trials_tried": 5, "trials_completed": 4},
     }
-    table = rows(confirmation.path_table(facts_of(builders.sweep(), finalists=changed), UI))
-    assert table[0][1:3] == ["trials (completed)", "search mIoU"]
-    first, second = table[2], table[3]
-    assert first[:2] == ["`dice_focal`", "9 (3)"] and first[-2:] == ["2", "1"]
-    assert second[1] == "5 (4)" and second[2].startswith("[0.720](") and "/runs/run-search-5?" in second[2]
-    assert second[-2:] == ["1", "2"]
+    table = rows(confirmation.finalists_detail(facts_of(builders.sweep(), finalists=changed)))
+    assert table[0][1:4] == ["trials (completed)", "search mIoU", "confirmation, validation"]
+    assert table[2][:3] == ["**`dice_focal`**", "9 (3)", "0.700"] and table[3][1:3] == ["5 (4)", "0.720"]
 
 
 def test_the_winners_curse_is_judged_only_where_the_budgets_are_alike() -> None:
     assert (
         "cannot be judged here: the confirmation trained 200 steps, the search 100"
-        in confirmation.path_text(facts_of())[0]
+        in confirmation.winners_curse(facts_of())[0]
     )
     same = builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200))
-    assert "read 0.010 mIoU higher in the search" in confirmation.path_text(facts_of(same))[0]
+    assert "read 0.010 mIoU higher in the search" in confirmation.winners_curse(facts_of(same))[0]
 
 
 # --- Preferences --------------------------------------------------------------------------------------------
@@ -173,18 +170,16 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
         builders.preference("probabilities", (0.05, 0.09, 0.02)),
     )
     facts = facts_of(preferences=judged)
-    misses, alarms, boundaries, probabilities = rows(preferences.preferences_detail(facts))[2:]
-    assert misses[0] == "missing little (a miss is dearer than a false alarm)"
-    assert misses[1] == "`dice_focal` at threshold 0.30"
-    assert misses[3].endswith("against `dice_ce`, the next")
+    misses, alarms, boundaries, probabilities = rows(preferences.preferences_table(facts))[2:]
+    assert misses[:2] == ["missing little (a miss is dearer than a false alarm)", "`dice_focal` at threshold 0.30"]
     assert alarms[1] == "`dice_focal`"
-    assert "`dice_ce` leads by +0.020" in alarms[3] and alarms[3].endswith("which is not shown")
-    assert boundaries[1] == "**`dice_ce`** at threshold 0.20"
-    assert boundaries[3] == "+0.100 [+0.090, +0.110] against `dice_focal`"
-    assert boundaries[4] == "0.700 [0.680, 0.720]"
-    assert probabilities[1] == "**`cross_entropy`**"
-    assert probabilities[2] == "measure of probabilities, lower is better"
-    assert probabilities[3].startswith("−0.030")
+    assert boundaries[1:] == ["**`dice_ce`** at threshold 0.20", "0.700 [0.680, 0.720]"]
+    assert probabilities[1] == "**`cross_entropy`**" and probabilities[2].endswith("lower is better")
+    misses, alarms, boundaries, probabilities = rows(preferences.preferences_detail(facts))[2:]
+    assert misses[2].endswith("against `dice_ce`, the next")
+    assert "`dice_ce` leads by +0.020" in alarms[2] and alarms[2].endswith("which is not shown")
+    assert boundaries[2] == "+0.100 [+0.090, +0.110] against `dice_focal`"
+    assert probabilities[1] == "measure of probabilities" and probabilities[2].startswith("−0.030")
     text = text_of(facts)
     assert "## If you care most about something else" in text
     assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text

@@ -45,14 +45,14 @@ def test_the_page_holds_everything_and_needs_nothing(sweeper, tmp_path):
     status, out, err = sweeper("profile", "synthetic:street?images=10&size=64", "--out", tmp_path / "page")
     assert status == 0 and "profile.html" in err and "ground" in out
     files = sorted(p.relative_to(tmp_path / "page").as_posix() for p in (tmp_path / "page").rglob("*") if p.is_file())
-    figures = [f"figures/{name}.svg" for name in ("samples", "shares")]
+    figures = ["figures/samples.svg"]
     assert files == [*figures, "profile.html", "profile.json", "profile.md"]
     text = (tmp_path / "page" / "profile.md").read_text("utf-8")
     for heading in ("Problems", "Classes", "What it implies", "Difficulty", "Images", "Split"):
         assert f"## {heading}" in text
     assert all(f"]({figure})" in text for figure in figures)
     page = Page((tmp_path / "page" / "profile.html").read_text("utf-8"))
-    assert len(page.sources) == 2 and all(s.startswith("data:image/svg+xml;base64,") for s in page.sources)
+    assert len(page.sources) == 1 and all(s.startswith("data:image/svg+xml;base64,") for s in page.sources)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     document = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))
     assert document["difficulty"][0]["name"] in page.text and document["bounds"] and document["suggestions"]

@@ -14,17 +14,17 @@ from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.figures.style import (
     BAND,
-    INK,
     MARKERS,
     Drawn,
+    Gap,
     clean,
     finalist_colours,
+    forest,
     legend,
     new_figure,
-    note,
     plain,
 )
-from sweeper.report.formatting import code, level, number, signed
+from sweeper.report.formatting import code, levels, number, signed
 from sweeper.report.seed_runs import confirmations
 
 
@@ -40,28 +40,12 @@ def gain(facts: Facts) -> Drawn | str:
     if not found:
         return "nothing but cross-entropy was confirmed"
     rope = facts.sweep.rope
-    figure = new_figure(0.6 + 0.36 * len(found))
-    axes = clean(figure.add_subplot())
-    axes.axvspan(-rope, rope, color=INK, alpha=BAND, lw=0, zorder=0)
-    axes.axvline(0, color=INK, lw=1, zorder=1)
-    alone = False
-    for row, (finalist, gap) in enumerate(found):
-        colour = colours[id(finalist)]
-        if facts.seeds(finalist, baseline) > 1:
-            axes.plot([gap.low, gap.high], [row, row], color=colour, lw=2.2, solid_capstyle="butt", zorder=2)
-        else:
-            alone = True
-        axes.plot(gap.estimate, row, "o", color=colour, ms=7, zorder=3)
-        note(axes, signed(gap.estimate), (gap.estimate, row), xytext=(0, 6), ha="center")
-    axes.set_yticks(range(len(found)), labels=[plain(finalist_name(facts, f)) for f, _ in found])
-    axes.set_ylim(len(found) - 0.5, -0.6)
-    axes.margins(x=0.06)
-    axes.set_xlabel(f"test {facts.metric} gained over tuned cross-entropy")
-    levels = sorted({level_between(facts, f, baseline) for f, _ in found})
-    at = level(levels[0]) if len(levels) == 1 else f"{level(levels[0])} to {level(levels[-1])}"
+    gaps = [Gap(finalist_name(facts, f), colours[id(f)], gap, facts.seeds(f, baseline) > 1) for f, gap in found]
+    figure = forest(gaps, rope, f"test {facts.metric} gained over tuned cross-entropy")
+    at = levels(level_between(facts, f, baseline) for f, _ in found)
     better, compared = _shown_better(facts, baseline)
     text = f"Dots: differences on the same images and seeds. Lines: {at} intervals. "
-    text += "A single seed has no interval. " if alone else ""
+    text += "" if all(gap.known for gap in gaps) else "A single seed has no interval. "
     text += f"Within the grey band (± {number(rope)}) a difference does not matter. "
     if better:
         text += f"Shown to be better: {', '.join(better)}."

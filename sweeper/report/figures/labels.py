@@ -1,4 +1,4 @@
-"""Figures of a data set's labels: how common the classes are, samples of every class, what the doctor suspects."""
+"""Figures of a data set's labels: samples of every class, what the doctor suspects."""
 
 from __future__ import annotations
 
@@ -10,72 +10,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sweeper.core.records import IGNORE, Dataset, ImbalanceProfile
+from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.split import stratified_subset
 from sweeper.fingerprint.label_checks import Finding, Severity
 from sweeper.report.figures.style import (
-    BLUE,
     INK,
-    ORANGE,
     SMALL,
     WIDTH,
     Drawn,
     class_label,
-    clean,
-    legend,
     legend_of,
     new_figure,
-    note,
     palette,
     plain,
 )
-from sweeper.report.formatting import escape_md, number, percent
+from sweeper.report.formatting import escape_md
 from sweeper.report.prediction_files import for_people, overlay, thinned
 
 Bytes = npt.NDArray[np.uint8]
 Read = Callable[[int], tuple[npt.NDArray[np.generic], Bytes]]
 """Index of an image → its image (H, W, channels), 8 or 16 bits, and its mask (H, W), 255 = ignore."""
 
-MOST = 40
-"""Classes a figure shows: the rarest are left out first."""
 SAMPLES = 6
 SUSPECTS = 4
 SIDE = 360
 """Pixels of a shown image's longer side; larger ones are thinned out."""
 LISTED = 24
 """Classes that the legend names."""
-
-
-def shares(profile: ImbalanceProfile) -> Drawn:
-    """Share of the labelled pixels of each class on a logarithmic axis, and the share of images that show it."""
-    order = sorted(range(len(profile.classes)), key=lambda i: -profile.classes[i].pixel_share)
-    shown = [i for i in order if profile.classes[i].pixel_share > 0][:MOST]
-    values = [profile.classes[i].pixel_share for i in shown]
-    figure = new_figure(0.9 + 0.25 * len(shown))
-    axes = clean(figure.add_subplot())
-    floor = 10.0 ** np.floor(np.log10(min(values)) - 0.3)
-    axes.barh(range(len(shown)), values, height=0.62, color=BLUE, label="share of the labelled pixels")
-    prevalence = [profile.classes[i].image_share for i in shown]
-    axes.plot(prevalence, range(len(shown)), "D", color=ORANGE, ms=6, label="share of the images with it")
-    for row, share in enumerate(values):
-        inside = share > 10 ** (np.log10(floor) * 0.55)
-        place = (floor if inside else share, row)
-        note(axes, percent(share), place, xytext=(5, 0), va="center", color="white" if inside else INK)
-    axes.set_xscale("log")
-    axes.set_xlim(floor, 1.35)
-    exponents = range(int(np.log10(floor)), 1)
-    axes.set_xticks([10.0**e for e in exponents], labels=[f"{100 * 10.0**e:g}\u2009%" for e in exponents])
-    axes.minorticks_off()
-    axes.set_yticks(range(len(shown)), labels=[class_label([c.name for c in profile.classes], i) for i in shown])
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("share (logarithmic axis)")
-    legend(axes, 2)
-    rarest, commonest = profile.classes[shown[-1]], profile.classes[shown[0]]
-    text = (
-        f"{escape_md(rarest.name)} has {percent(rarest.pixel_share)} of the labelled pixels, "
-        f"{escape_md(commonest.name)} {number(commonest.pixel_share / rarest.pixel_share, 1)} times as many."
-    )
-    return Drawn(figure, text, "Share of pixels and of images per class, on a logarithmic axis")
 
 
 def samples(dataset: Dataset, read: Read) -> Drawn:

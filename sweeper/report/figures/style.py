@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -27,10 +27,10 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
-from sweeper.core.records import FinalistEvidence
+from sweeper.core.records import FinalistEvidence, Interval
 from sweeper.core.text import shortened
 from sweeper.report.facts import Facts
-from sweeper.report.formatting import escape_md, one_line
+from sweeper.report.formatting import escape_md, one_line, signed
 
 # Its list of fonts may be that of an environment which was deleted; what it falls back to is the font that is meant.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
@@ -132,6 +132,36 @@ def note(axes: Axes, text: str, at: tuple[float, float], **placing: object) -> N
     """A small text at a place of the data; `placing` as of matplotlib's `annotate`."""
     settings = {"fontsize": SMALL, "color": INK, "textcoords": "offset points", **placing}
     axes.annotate(text, at, **settings)  # type: ignore[arg-type]
+
+
+class Gap(NamedTuple):
+    """A row of `forest`: a difference, with its interval where there is one."""
+
+    name: str
+    colour: str
+    value: Interval
+    known: bool
+    """Whether the interval says anything."""
+
+
+def forest(gaps: Sequence[Gap], margin: float, label: str, digits: int = 3) -> Figure:
+    """Differences with their intervals, the first at the top; the margin is a grey band around 0."""
+    figure = new_figure(0.6 + 0.36 * len(gaps))
+    axes = clean(figure.add_subplot())
+    axes.axvspan(-margin, margin, color=INK, alpha=BAND, lw=0, zorder=0)
+    axes.axvline(0, color=INK, lw=1, zorder=1)
+    for row, gap in enumerate(gaps):
+        if gap.known:
+            ends = [gap.value.low, gap.value.high]
+            axes.plot(ends, [row, row], color=gap.colour, lw=2.2, solid_capstyle="butt", zorder=2)
+        axes.plot(gap.value.estimate, row, "o", color=gap.colour, ms=7, zorder=3)
+        place = (gap.value.estimate, row)
+        note(axes, signed(gap.value.estimate, digits), place, xytext=(0, 6), ha="center")
+    axes.set_yticks(range(len(gaps)), labels=[plain(gap.name) for gap in gaps])
+    axes.set_ylim(len(gaps) - 0.5, -0.6)
+    axes.margins(x=0.06)
+    axes.set_xlabel(label)
+    return figure
 
 
 def legend(axes: Axes, columns: int = 3) -> None:
