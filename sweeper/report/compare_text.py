@@ -174,7 +174,8 @@ def legend(compared: Sequence[Side]) -> list[str]:
     each = ", by interim analysis" if " to " in at else ""
     return [
         f"Paired differences in the test score with their intervals at {at}{each}; *better* and *worse* count "
-        f"those that lie on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was not."
+        "those that lie on one side of 0. A dash: the loss was not among that study's finalists, or cross-entropy was "
+        "not."
     ]
 
 
