@@ -10,8 +10,9 @@ from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.evidence.miss_control import sentences
 from sweeper.report.card import recipe_text
-from sweeper.report.facts import Facts, at_edge, finalist_name, on_edge, search_split
+from sweeper.report.facts import Facts, finalist_name, on_edge, search_split
 from sweeper.report.formatting import code, escape_md, number, prose, signed, significant
+from sweeper.space import edge_of
 
 FEW_TRIALS = 3
 """A family with fewer completed trials was hardly tuned."""
@@ -120,7 +121,7 @@ def _confirmation(facts: Facts) -> Iterator[str]:
 
 def _search(facts: Facts) -> Iterator[str]:
     for finalist in {id(f): f for f in (facts.chosen, facts.baseline) if f is not None}.values():
-        if (edge := at_edge(facts, finalist.lr)) is not None:
+        if (edge := edge_of(finalist.lr, facts.sweep.space)) is not None:
             yield (
                 f"The best learning rate of {code(finalist_name(facts, finalist))}, {significant(finalist.lr)}, "
                 f"lies at the {edge} edge of the searched range: a wider range could improve it."

@@ -29,7 +29,6 @@ from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.intervals import LEVEL
 from sweeper.report.formatting import interval, number, signed, signed_interval
 from sweeper.report.tables import trials_frame
-from sweeper.space import edge_of
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
@@ -253,8 +252,3 @@ def on_edge(point: float, *, binary: bool) -> bool:
     """Whether a threshold or τ is the lowest or highest that is tried."""
     grid = THRESHOLDS if binary else TAUS
     return point <= min(grid) + 1e-9 or point >= max(grid) - 1e-9
-
-
-def at_edge(facts: Facts, lr: float) -> str | None:
-    """`low` or `high` when a learning rate lies at an end of the searched range."""
-    return edge_of(lr, facts.sweep.space)

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,6 @@ from tests.support import builders
 from tests.support.faking import fake_result, new_plan, train
 
 NAME = "study"
-NOW = datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
 
 
 def url_of(folder: Path) -> str:

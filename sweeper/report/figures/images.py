@@ -20,10 +20,12 @@ from sweeper.report.figures.style import (
     WIDTH,
     Drawn,
     class_label,
+    class_patches,
     legend_of,
     new_figure,
     palette,
     plain,
+    rgb,
 )
 from sweeper.report.formatting import code
 from sweeper.report.seed_runs import common_runs, image_scores, image_wins
@@ -85,12 +87,12 @@ def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
     shapes = [min(row.image.shape[0] / row.image.shape[1], 1.8) for row in rows]
     height = sum((WIDTH - 0.4) / columns * shape + 0.2 for shape in shapes)
     colours = palette(len(facts.classes), PALE_GROUND)
-    used = sorted({int(v) for row in rows for m in (row.truth, row.first, row.second) for v in np.unique(m)})
+    used = {int(v) for row in rows for m in (row.truth, row.first, row.second) for v in np.unique(m)}
     entries = _legend_entries(facts, colours, used)
     figure = new_figure(height + 0.35 + 0.2 * (-(-len(entries) // 3)))
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=shapes)
     for axes, row in zip(grid, rows, strict=True):
-        panels = [_for_matplotlib(row.image), _truth(row, colours, facts.binary)]
+        panels = [rgb(row.image), _truth(row, colours, facts.binary)]
         panels += [_answer(row, answer, colours, facts.binary) for answer in (row.first, row.second)]
         for axis, panel in zip(axes, panels, strict=True):
             # The file holds the pixels as they are: smaller, and classes are not blended.
@@ -105,11 +107,6 @@ def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
         axis.set_title(title, fontsize=FONT, pad=4, color=INK)
     legend_of(figure, entries)
     return figure
-
-
-def _for_matplotlib(image: Bytes) -> Bytes:
-    """(H, W, 3) of an image with one channel or three."""
-    return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
 def _kept(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
@@ -174,7 +171,7 @@ def _dark(image: Bytes) -> npt.NDArray[np.float64]:
 def _truth(row: _Row, colours: Bytes, binary: bool) -> Bytes:
     if binary:
         shown = np.where(row.truth == IGNORE, 128, np.where(row.truth == 1, 255, 0)).astype(np.uint8)
-        return _for_matplotlib(shown[..., None])
+        return rgb(shown[..., None])
     return _coloured(row.truth, colours)
 
 
@@ -202,7 +199,7 @@ def _coloured(mask: Bytes, colours: Bytes) -> Bytes:
     return shown
 
 
-def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[Patch]:
+def _legend_entries(facts: Facts, colours: Bytes, used: set[int]) -> list[Patch]:
     if facts.binary:
         name = class_label(facts.classes, 1)
         return [
@@ -210,9 +207,7 @@ def _legend_entries(facts: Facts, colours: Bytes, used: Sequence[int]) -> list[P
             Patch(color=_FALSE, label="false alarm"),
             Patch(color=_MISSED, label=f"{name} missed"),
         ]
-    shown = [i for i in used if i < len(colours)]
-    patches = [Patch(color=tuple(colours[i] / 255), label=class_label(facts.classes, i)) for i in shown]
-    return [*patches, Patch(fc="white", ec=INK, label="no label")] if IGNORE in used else patches
+    return class_patches(facts.classes, colours, used)
 
 
 def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str]) -> str:

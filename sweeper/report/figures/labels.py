@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.records import Dataset
 from sweeper.data.split import stratified_subset
 from sweeper.fingerprint.label_checks import Finding, Severity
 from sweeper.report.figures.style import (
@@ -18,11 +17,12 @@ from sweeper.report.figures.style import (
     SMALL,
     WIDTH,
     Drawn,
-    class_label,
+    class_patches,
     legend_of,
     new_figure,
     palette,
     plain,
+    rgb,
 )
 from sweeper.report.formatting import escape_md
 from sweeper.report.prediction_files import for_people, overlay, thinned
@@ -80,13 +80,7 @@ def _sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[in
     abreast = min(2, len(drawn))
     pairs = [drawn[i : i + abreast] for i in range(0, len(drawn), abreast)]
     tall = [max(min(mask.shape[0] / mask.shape[1], 1.8) for _, _, mask in pair) for pair in pairs]
-    entries = [
-        Patch(color=tuple(colours[i] / 255), label=class_label(dataset.classes, i))
-        for i in sorted(used)
-        if 0 < i < len(colours)
-    ]
-    if IGNORE in used:
-        entries.append(Patch(fc="white", ec=INK, hatch="////", label="no label"))
+    entries = class_patches(dataset.classes, colours, used - {0}, hatch="////")
     left_out = max(0, len(entries) - LISTED)
     entries = entries[:LISTED]
     height = (WIDTH - 0.2) / (2 * abreast)  # of a square image
@@ -108,7 +102,7 @@ def _sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[in
 
 
 def _image(axis: Axes, image: Bytes, title: str) -> None:
-    axis.imshow(np.broadcast_to(image, (*image.shape[:2], 3)), interpolation="none")
+    axis.imshow(rgb(image), interpolation="none")
     axis.set_title(title, fontsize=SMALL, pad=3, loc="left", color=INK)
 
 

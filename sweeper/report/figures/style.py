@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
-from sweeper.core.records import FinalistEvidence, Interval
+from sweeper.core.records import IGNORE, FinalistEvidence, Interval
 from sweeper.core.text import shortened
 from sweeper.report.facts import Facts
 from sweeper.report.formatting import escape_md, one_line, signed
@@ -204,6 +204,20 @@ def class_label(classes: Sequence[str], index: int) -> str:
     """A class's name for a figure; its number when the font has none of its letters."""
     name = plain(classes[index])
     return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
+
+
+def class_patches(
+    classes: Sequence[str], colours: npt.NDArray[np.uint8], shown: Iterable[int], hatch: str | None = None
+) -> list[Patch]:
+    """A legend's entries for these labels, in their colours; 255 is "no label", hatched."""
+    found = sorted(shown)
+    named = [Patch(color=tuple(colours[i] / 255), label=class_label(classes, i)) for i in found if i < len(colours)]
+    return [*named, Patch(fc="white", ec=INK, label="no label", hatch=hatch)] if IGNORE in found else named
+
+
+def rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) of an image with one channel or three, as matplotlib takes it."""
+    return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
 def palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.uint8]:
