@@ -72,13 +72,11 @@ def pixels_in_crops(dataset: Dataset, store: PixelStore, size: int, batch_size: 
     """
     share = balanced_of(batch_size) / batch_size
     found = []
-    for index, central in enumerate(central_classes(dataset)):
+    for index, central in zip(store.walk(), central_classes(dataset), strict=True):
         mask = store.mask(index)
         seen = _often_seen(mask, central, size, share if central else 0.0)
         pixels = np.bincount(mask.ravel(), weights=seen.ravel(), minlength=256)[: len(dataset.classes)]
         found.append(tuple(int(n) for n in (DRAWN * pixels).round()))
-        if index % 256 == 255:
-            store.forget()
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +36,8 @@ FORMAT = 2
 _FILES = ("images.bin", "masks.bin")
 _TYPES: dict[str, type[np.uint8 | np.uint16]] = {"uint8": np.uint8, "uint16": np.uint16}
 _CHUNK = 1 << 24
+_WALKED = 64
+"""Images after which memory is given back."""
 _SAMPLE = 1 << 20
 """Pixels from which the percentiles of an image are taken: every n-th row of a larger one."""
 
@@ -91,12 +93,19 @@ class PixelStore:
     def forget(self) -> None:
         """Give back the memory of pages read so far; views stay valid, and are read again when they are used.
 
-        The system keeps the pages in its cache: this is for walks through a large set.
+        The system keeps the pages in its cache.
         """
         for view in (self._images, self._masks):
             mapped = getattr(view.base, "_mmap", None)
             if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)
+
+    def walk(self) -> Iterator[int]:
+        """Index of each image, for walks through a large set: memory of those passed is given back now and then."""
+        for index in range(len(self)):
+            if index % _WALKED == 0:
+                self.forget()
+            yield index
 
 
 def new_name(folder: Path, prefix: str, suffix: str = "") -> Path:

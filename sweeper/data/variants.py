@@ -36,7 +36,6 @@ LOST = 0.1
 """Share of a class's pixels or components from which on a warning names its loss."""
 APART = 2
 """Times as many components as before from which on a warning names a class as fallen apart."""
-_FORGET = 64
 
 Counts = npt.NDArray[np.int64]
 
@@ -171,12 +170,10 @@ def _shrunk_set(
 
     with StoreWriter(cache, source.channels, source.dtype) as writer:
         work = in_order(lambda index: _shrunk(source, index, sizes[index], classes), range(len(source)), cost=cost)
-        for index, small in enumerate(work):
+        for index, small in zip(source.walk(), work, strict=True):
             writer.append(small.image, small.mask)
             counts[index] = np.bincount(small.mask.ravel(), minlength=256)
             components += small.components
-            if index % _FORGET == _FORGET - 1:
-                source.forget()
             if tick is not None:
                 tick(index + 1, len(source))
         left = np.flatnonzero(counts[:, :classes].sum(axis=0))

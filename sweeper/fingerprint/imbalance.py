@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,7 @@ def profile_dataset(dataset: Dataset) -> ImbalanceProfile:
         SweeperError: if the store is gone.
     """
     store = open_store(dataset.store)
-
-    def masks() -> Iterator[Mask]:
-        for index in range(len(store)):
-            if index % 256 == 0:
-                store.forget()
-            yield store.mask(index)
-
-    return profile_masks(masks(), dataset.classes)
+    return profile_masks(map(store.mask, store.walk()), dataset.classes)
 
 
 def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalanceProfile:

@@ -17,8 +17,6 @@ from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
 
 THUMBNAIL = 32
 """Side of the shrunk image that looks are compared on."""
-FORGET = 64
-"""Images after which the pages of memory that they took are given back."""
 SPECK_PIXELS = 4
 """A connected piece of at most this many pixels is a speck."""
 
@@ -61,12 +59,10 @@ def measure_all(
     def measured(index: int) -> ImageFeatures:
         return measure(store.view(index), store.mask(index), len(dataset.classes))
 
-    for number, one in enumerate(in_order(measured, range(total), workers), 1):
+    for index, one in zip(store.walk(), in_order(measured, range(total), workers), strict=True):
         features.append(one)
-        if number % FORGET == 0:
-            store.forget()
         if tick is not None:
-            tick(number, total)
+            tick(index + 1, total)
     return features
 
 
