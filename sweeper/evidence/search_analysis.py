@@ -214,23 +214,26 @@ def _seed_variance(replicates: Sequence[TrialResult]) -> tuple[float | None, flo
 
 def _trends(done: Sequence[TrialResult], space: SearchSpace, unit: str) -> list[str]:
     """The parameters with which a family's value rose or fell; of a family without any, its learning rate."""
-    found, enough = [], False
+    found, tried = [], 0
     for family in space.families:
         mine = [t for t in done if t.spec.family == family.family]
-        enough = enough or len(mine) >= FEW_FOR_A_TREND
         for name in [n for n, c in family.coordinates.items() if c.kind != "fixed"] or ["lr"]:
             given = [t for t in mine if name == "lr" or name in t.spec.params]
             settings = [t.spec.lr if name == "lr" else t.spec.params[name] for t in given]
             values = [t.value or 0.0 for t in given]
             if len(given) < FEW_FOR_A_TREND or len(set(settings)) < 2 or len(set(values)) < 2:
                 continue
+            tried += 1
             trend = spearmanr(settings, values)
             if trend.pvalue < 0.05:
                 rho = minus(f"{trend.statistic:+.2f}")
                 found.append(f"`{name}` of {family.family} (Spearman's ρ = {rho}, n = {len(given)})")
     if found:
-        return [f"Over the complete trainings of a loss, {unit} rises or falls with {listed(found)}."]
-    return ["No parameter of a loss shows a clear trend over its complete trainings."] if enough else []
+        return [
+            f"Over the complete trainings of a loss, {unit} rises or falls with {listed(found)}. Looked at: "
+            f"{count(tried, 'parameter')}, of which one in 20 shows such a trend (p < 0.05) by chance."
+        ]
+    return ["No parameter of a loss shows a clear trend over its complete trainings."] if tried else []
 
 
 # --- Whether trials and steps sufficed ----------------------------------------------------------------------
