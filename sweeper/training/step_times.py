@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -20,8 +21,10 @@ from sweeper.training.job import worker_context
 from sweeper.training.probe_steps import probe_steps
 
 SECONDS = 1.0
-"""Steps are timed until so much time is gone, `FEWEST` of each precision at least and `MOST` at most."""
+"""Steps are timed for so long, or until they are `apart`: `FEWEST` of each precision at least, and `MOST` at most."""
 FEWEST, MOST = 3, 15
+APART = 1.25
+"""So much longer takes each step of the slower precision than any of the quicker one: more steps would tell no more."""
 PLAIN = {"compiled": False, "encoder_weights": "none"}
 """What takes long to begin with, and changes little in the comparison."""
 LONG = 10.0
@@ -66,6 +69,12 @@ def _timed(conditions: Conditions, precisions: Sequence[Precision]) -> dict[Prec
             steps_of_it.run(done, done + 1)
             found[precision].append(perf_counter() - start)
         gone = perf_counter() - began
-        if gone > LONG or (gone > SECONDS * len(precisions) and done >= FEWEST):
+        if gone > LONG or (done >= FEWEST and (gone > SECONDS * len(precisions) or apart(found.values()))):
             break
     return {precision: statistics.median(times) for precision, times in found.items()}
+
+
+def apart(times: Iterable[Sequence[float]]) -> bool:
+    """Whether seconds of two or more kinds of steps are in one order, whichever steps are compared."""
+    ordered = sorted(times, key=min)
+    return all(APART * max(quicker) < min(slower) for quicker, slower in pairwise(ordered))

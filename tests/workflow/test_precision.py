@@ -17,7 +17,7 @@ from sweeper.core.records import Conditions, Dataset
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import processor_name
-from sweeper.training.step_times import step_seconds
+from sweeper.training.step_times import apart, step_seconds
 from sweeper.workflow import machine_choice
 from sweeper.workflow.machine_choice import chosen_precision, precision_here, with_precision
 from sweeper.workflow.options import as_before
@@ -135,6 +135,12 @@ def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset
     assert found.keys() == {"float32", "bfloat16"} and all(time > 0 for time in found.values())
     gone = conditions.model_copy(update={"dataset": tiny.model_copy(update={"store": "nowhere"})})
     assert step_seconds(gone, ("float32",), 1) == {}
+
+
+def test_steps_that_are_far_apart_are_timed_no_further() -> None:
+    assert apart([[0.05, 0.06, 0.05], [0.11, 0.1, 0.3]]) and apart([[0.11, 0.1, 0.3], [0.05, 0.06, 0.05]])
+    assert not apart([[0.05, 0.09, 0.05], [0.11, 0.1, 0.3]])  # one step of the quicker was slow
+    assert not apart([[0.05, 0.05, 0.05], [0.06, 0.06, 0.06]])
 
 
 @pytest.mark.slow
