@@ -20,10 +20,6 @@ from sweeper.system.clocks import running_seconds
 START_SECONDS = 300.0
 """A first actor that is not there by then is given up: the cluster has no room. So is the sweep when all actors were
 lost, and none came back for so long."""
-NODE_SECONDS = 10.0
-"""How often Ray is asked whether this machine is still part of the cluster."""
-STARTS = 3
-"""An actor that is lost before it is ready is asked for so often in all."""
 
 
 @dataclass(eq=False)
@@ -40,8 +36,6 @@ class Actor:
     """Whether it was told to write that to its checkpoint."""
     ready: bool = False
     node: str = ""
-    starts: int = 1
-    """How often an actor was asked for in this place since one was ready."""
 
     def settle(self, answer: tuple[str, str | None]) -> str | None:
         """Note what `configure` found: its node, and why it refuses, if it does, which is given back."""
@@ -73,10 +67,6 @@ class RayExecutor:
         self._count = len(actors)
         self._nodes: dict[tuple[str, int], str] = {}
         """Where the checkpoints of trainings are, by purpose and number."""
-        own = ray.get_runtime_context().get_node_id()
-        self._node = own if own in _nodes() else None
-        """This machine's, where it is one of the cluster's."""
-        self._node_seen = running_seconds()
         self._alone_since: float | None = None
         """Since when there is no actor that could train; None while there is one."""
 
@@ -117,12 +107,7 @@ class RayExecutor:
         self._watchdog.wait(actor, spec.purpose, stage_of(job, self._recipe))
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """What the actors answered, and which were lost.
-
-        Raises:
-            ExecutorError: if this machine is no part of the cluster any more.
-        """
-        self._look_at_node()
+        """What the actors answered, and which were lost."""
         for actor in self._idle:
             if not actor.kept:
                 actor.handle.keep.remote()
@@ -137,15 +122,6 @@ class RayExecutor:
         found = (self._answer(waiting[reference], reference) for reference in ready)
         answers = [answer for answer in found if answer is not None]
         return answers + self._hung()
-
-    def _look_at_node(self) -> None:
-        """Without its raylet this machine gets no new actors and no large results, and Ray does not say so."""
-        now = running_seconds()
-        if self._node is None or now - self._node_seen < NODE_SECONDS:
-            return
-        self._node_seen = now
-        if self._node not in _nodes():
-            raise ExecutorError("this machine is no part of the Ray cluster any more: its raylet is gone")
 
     def _hung(self) -> list[Answer]:
         """Deaths of the actors that say nothing any more: they are killed."""
@@ -190,29 +166,18 @@ class RayExecutor:
         return answer
 
     def _replace(self, actor: Actor, reason: str) -> None:
-        """Ask Ray for another in its place, unless that is of no use."""
+        """Ask Ray for another in its place."""
         self._watchdog.forget(actor)
         self._actors.remove(actor)
         ray.kill(actor.handle)
-        if not actor.ready and actor.starts >= STARTS:
-            self._log(f"{reason}, before it was ready, as {STARTS} did in this place; {len(self._actors)} are left")
-            return
         self._log(f"{reason}; asking Ray for another")
-        another = self._start()
-        another.starts = 1 if actor.ready else actor.starts + 1
-        self._actors.append(another)
+        self._actors.append(self._start())
 
     def close(self) -> None:
         """End the actors."""
         for actor in self._actors:
             ray.kill(actor.handle)
         self._actors = []
-
-
-def _nodes() -> set[str]:
-    """The nodes that are alive, by their ids."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return {node["NodeID"] for node in nodes if node["Alive"]}
 
 
 def line(error: BaseException) -> str:

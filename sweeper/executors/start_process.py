@@ -1,7 +1,7 @@
 """How a worker process is started and ended, also where the process that workers are forked from is gone.
 
 On Linux workers are forked from one process that loaded the libraries (multiprocessing's fork server). It may be killed
-as any other process, alone or with its workers: it is then started anew, and what it alone knew is done without.
+as any other process, alone or with its workers: the next start begins it anew, and what it alone knew is done without.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -24,10 +23,6 @@ from sweeper.system.cores import waiting_quietly
 from sweeper.system.system_errors import memory_limit
 
 PRELOAD = "sweeper.training.preload"
-ATTEMPTS = 3
-"""A start that fails is tried again this often in all: the fork server may be killed while it forks."""
-PAUSE_SECONDS = 0.1
-"""Between these: one that was just killed may look alive for a moment."""
 END_SECONDS = 5.0
 """How long the end of a process that was killed is waited for."""
 SIGNALS = {
@@ -95,30 +90,26 @@ class Launched:
     """A process with a pipe to it. `target` is called there with the other end of the pipe and `args`.
 
     Raises:
-        WorkerDiedError: if none can be started, neither by the fork server nor anew.
+        WorkerDiedError: if it cannot be started: the fork server may be killed while it forks.
     """
 
     def __init__(self, target: Callable[..., None], args: tuple[Any, ...], method: Method) -> None:
-        methods: list[Method] = [method] * (ATTEMPTS - 1) + ["spawn"]
-        for attempt, by in enumerate(methods, 1):
-            context = multiprocessing.get_context(by)
-            self.pipe, theirs = context.Pipe()  # each time: one that was forked half may hold the last one
-            self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-                target=target, args=(theirs, *args), daemon=True, name="sweeper-worker"
+        context = multiprocessing.get_context(method)
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+            target=target, args=(theirs, *args), daemon=True, name="sweeper-worker"
+        )
+        try:
+            with waiting_quietly(), _without_working_folder(), _without_script():
+                self.process.start()
+        except (OSError, EOFError) as error:  # no process to be had, or the fork server ended
+            self.pipe.close()
+            words = (
+                f"no worker could be started ({str(error) or 'killed'}); {memory_limit() or 'try --executor inline'}"
             )
-            try:
-                with waiting_quietly(), _without_working_folder(), _without_script():
-                    self.process.start()
-                break
-            except (OSError, EOFError) as error:  # no process to be had, or the fork server ended: it is started anew
-                self.pipe.close()
-                if attempt == ATTEMPTS:
-                    why = str(error) or "killed"
-                    words = f"no worker could be started ({why}); {memory_limit() or 'try --executor inline'}"
-                    raise WorkerDiedError(words) from error
-                time.sleep(PAUSE_SECONDS)
-            finally:
-                theirs.close()
+            raise WorkerDiedError(words) from error
+        finally:
+            theirs.close()
         self._handle = _handle_of(self.process)
 
     def reason(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ START_SECONDS = 120.0
 """A worker that has not begun by then is given up; seconds that this process ran."""
 REPLACEMENTS = 3
 """A worker that dies while it starts in place of another is tried again this often in all."""
+PAUSE_SECONDS = 0.1
+"""Between these: a fork server that was just killed may look alive for a moment."""
 
 
 class WorkerProcess(Launched):
@@ -112,24 +115,23 @@ class Setup:
         Raises:
             SweeperError: if that fails `REPLACEMENTS` times, or the conditions are refused.
         """
+        worker, number = dead, dead.number
         for attempt in range(1, REPLACEMENTS + 1):
-            dead.end()
+            worker.end()
             compiling = ", which compiles the network first" if self.conditions.recipe.compiled else ""
             self.log(f"{reason}; starting another{compiling}")
-            worker = self.new()
-            worker.number = dead.number
             try:
+                worker = self.new()
+                worker.number = number
                 worker.expect("hardware")
                 self._configure(worker)
                 worker.expect("ready", self._ready_seconds)
                 return worker
-            except WorkerDiedError:
+            except SweeperError as error:
                 worker.end()
-                if attempt == REPLACEMENTS:
+                if not isinstance(error, WorkerDiedError) or attempt == REPLACEMENTS:
                     raise
-            except SweeperError:
-                worker.end()
-                raise
+                time.sleep(PAUSE_SECONDS)
         raise AssertionError
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -60,7 +60,7 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> Retryin
     path.parent.mkdir(parents=True, exist_ok=True)
     with created_once(path):  # a cold start of several at once would break the one that comes second
         if not create:
-            _check_holds_studies(path)  # opening makes Optuna's tables: a program's own file is left as it is
+            _check_holds_studies(url, url)
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
@@ -68,27 +68,25 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> Retryin
         return RetryingStorage(url, warn=warn, engine_kwargs=options, file=path)
 
 
-def _check_holds_studies(path: Path) -> None:
-    """Raises MissingStudyError if the file is no database of Optuna's."""
-    with closing(sqlite3.connect(path, timeout=TIMEOUT_SECONDS)) as connection:
-        found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'studies'").fetchone()
-    if found is None:
-        raise MissingStudyError(f"--storage: {path} holds no studies; name the file that the study was made in")
-
-
 def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
     address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
-    if not create and not _holds_studies(address):
-        raise MissingStudyError(
-            f"--storage {shown_address(url)} holds no studies; name the database that the study was made in"
-        )
+    if not create:
+        _check_holds_studies(url, address)
     with leased(url, "create", wait=True, warn=warn):
         return RetryingStorage(address, warn=warn, engine_kwargs=engine_options())
 
 
-def _holds_studies(address: str) -> bool:
-    engine = create_engine(address, poolclass=NullPool, connect_args=engine_options()["connect_args"])
-    return inspect(engine).has_table("studies")
+def _check_holds_studies(url: str, address: str) -> None:
+    """Opening makes Optuna's tables: a program's own file or database is left as it is.
+
+    Raises:
+        MissingStudyError: if it is no database of Optuna's.
+    """
+    options = engine_options()["connect_args"] if is_postgres(url) else {"timeout": TIMEOUT_SECONDS}
+    if not inspect(create_engine(address, poolclass=NullPool, connect_args=options)).has_table("studies"):
+        raise MissingStudyError(
+            f"--storage {shown_address(url)} holds no studies; name the database that the study was made in"
+        )
 
 
 def _file(url: str) -> Path:

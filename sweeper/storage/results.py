@@ -103,11 +103,6 @@ def end(study: optuna.Study, result: TrialResult) -> None:
     storage.set_trial_user_attr(own, RESULT, pack(result))
     if result.collapse != Collapse.NONE:
         storage.set_trial_user_attr(own, "collapse", result.collapse.value)
-    tell(study, result)
-
-
-def tell(study: optuna.Study, result: TrialResult) -> None:
-    """End a trial in Optuna by its stored result."""
     if result.state == "complete":
         study.tell(result.spec.number, result.value)
     else:

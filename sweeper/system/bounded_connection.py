@@ -12,8 +12,6 @@ import psycopg
 from sweeper.system import postgres
 
 Found = TypeVar("Found")
-PART_SECONDS = 0.1
-"""A part of an answer, of up to 16 KiB, may take so long on a slow line: a server that sends single bytes is away."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -45,8 +43,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         return connection
 
     def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]
-        """As psycopg's, for so long as the server is not silent for longer than `postgres.ANSWER_SECONDS`, nor its
-        answer's parts come so slowly that it is away all the same."""
+        """As psycopg's, for so long as the server is not silent for longer than `postgres.ANSWER_SECONDS`."""
         try:
             return super().wait(self._while_it_answers(gen), interval, **more)
         except _SilentError:
@@ -55,16 +52,15 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(f"the server did not answer within {seconds:.0f} s") from None
 
     def _while_it_answers(self, gen: Generator[Any, Any, Found]) -> Generator[Any, Any, Found]:
-        began = heard = time.monotonic()
-        parts = 0
+        heard = time.monotonic()
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 now = time.monotonic()
                 if ready:
-                    heard, parts = now, parts + 1
-                if now - min(heard, began + parts * PART_SECONDS) > postgres.ANSWER_SECONDS:
+                    heard = now
+                if now - heard > postgres.ANSWER_SECONDS:
                     raise _SilentError
                 state = gen.send(ready)
         except StopIteration as end:

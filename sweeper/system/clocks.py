@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 TICK_SECONDS = 1.0
 GAP_SECONDS = 5.0
@@ -51,7 +50,7 @@ class RunningClock:
             self()
 
 
-_clocks: dict[int, Callable[[], float]] = {}
+_clocks: dict[int, RunningClock] = {}
 """This process's, by its number: a fork has no thread of its parent's."""
 _making = threading.Lock()
 
@@ -61,13 +60,6 @@ def running_seconds() -> float:
     clock = _clocks.get(os.getpid())
     if clock is None:
         with _making:
-            clock = _clocks.setdefault(os.getpid(), _begun())
+            clock = _clocks.setdefault(os.getpid(), RunningClock())
+            clock.tick()
     return clock()
-
-
-def _begun() -> Callable[[], float]:
-    clock = RunningClock()
-    with suppress(RuntimeError):  # no thread is to be had: stops are counted then
-        clock.tick()
-        return clock
-    return time.monotonic

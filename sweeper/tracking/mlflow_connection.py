@@ -21,9 +21,6 @@ from sweeper.system.postgres import is_postgres, named_url
 from sweeper.tracking import bounded_requests  # noqa: F401 - whoever connects has requests that end
 from sweeper.tracking.prepared_views import TAG
 
-FIRST_ATTEMPTS = 4
-"""A server that takes connections and is slow to answer, as after its start, is asked so often at the begin."""
-
 
 def connect(uri: str) -> MlflowClient:
     """A client of a store that answers; a SQLite store is made, and migrated, once.
@@ -52,13 +49,7 @@ def _connected(uri: str) -> MlflowClient:
         return client
     if path is None:
         client = MlflowClient(tracking_uri=uri)
-        for left in reversed(range(FIRST_ATTEMPTS)):
-            try:
-                client.search_experiments(max_results=1)
-                break
-            except Exception as error:
-                if not left or "timed out" not in str(error).lower():
-                    raise
+        client.search_experiments(max_results=1)
         return client
     path.parent.mkdir(parents=True, exist_ok=True)
     with created_once(path):

@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 PASS_EVERY = 1.0
 """Seconds between two passes while trainings run."""
 PAUSE_AFTER_FAILURE = 10.0
-"""The same after one that failed."""
-PAUSE_AT_END = 0.5
-"""The same while somebody waits."""
+"""The same after one that failed, unless somebody waits."""
 PATIENCE = 15.0
 """Seconds that the report waits for a server that takes nothing; it links to the runs."""
 END_PATIENCE = 30.0
@@ -299,7 +297,7 @@ class Tracker:
                 self._awaited.wait(PASS_EVERY)
             else:
                 self._awaited.wait(PAUSE_AFTER_FAILURE)
-                time.sleep(PAUSE_AT_END)
+                time.sleep(PASS_EVERY)
                 self._woken.set()
 
     def _pass(self) -> Exception | None:

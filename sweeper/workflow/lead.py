@@ -170,9 +170,8 @@ def _answer_so_far(session: Session, heartbeat: Heartbeat) -> AnswerSoFar:
                 with written_whole(paths.markdown) as part:
                     part.write_text(f"# {name}\n\n{text}\nTo go on: `{resume_command(name, storage)}`\n", "utf-8")
 
-    losses = len(session.prepared.plan.space.families)
     before = studies.search_results(session.study)
-    return AnswerSoFar(losses, tell, partial(card_so_far, session.storage, name), before)
+    return AnswerSoFar(tell, partial(card_so_far, session.storage, name), before)
 
 
 def _stage(

@@ -1,26 +1,21 @@
-"""A loss of the user's, as its code declares it: read in a process that may load torch."""
+"""A loss of the user's, as its code declares it."""
 
 from __future__ import annotations
 
 import inspect
 import math
-import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from multiprocessing.connection import Connection
 from typing import Any
 
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import OwnCode, find_code, load_code
 from sweeper.core.records import Coordinate, FamilySpace, OwnLoss, SearchSpace
-from sweeper.executors.start_process import Launched, WorkerDiedError, begin_loading
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.family_records import Limits
 from sweeper.losses.own_losses import OPTION, OWN, register
 from sweeper.space.space_file import read_coordinate
 
-READING_SECONDS = 300.0
-"""So long importing the user's module may take."""
 GIVEN = ("task", "classes", "ignore_index")
 """What a loss may ask for beside its hyper-parameters, by these names."""
 
@@ -31,7 +26,7 @@ def declared_loss(name: str) -> OwnLoss:
     Raises:
         UsageError: with everything that is wrong in its declaration.
     """
-    own = _declared(find_code(name, OPTION))
+    own = declaration(find_code(name, OPTION))
     register([own])
     return own
 
@@ -44,31 +39,6 @@ def with_own(space: SearchSpace, losses: tuple[OwnLoss, ...]) -> SearchSpace:
 
 
 @lru_cache(maxsize=8)
-def _declared(code: OwnCode) -> OwnLoss:
-    if "torch" in sys.modules:
-        return declaration(code)
-    worker = Launched(_answer, (code,), begin_loading())
-    try:
-        if not worker.pipe.poll(READING_SECONDS):
-            raise WorkerDiedError(f"{OPTION} {code.name} was not imported within {READING_SECONDS:g} s")
-        found = worker.pipe.recv()
-    except (EOFError, OSError) as error:
-        raise WorkerDiedError(f"{OPTION} {code.name} could not be imported: {worker.reason()}") from error
-    finally:
-        worker.end()
-    if isinstance(found, str):
-        raise UsageError(found)
-    assert isinstance(found, OwnLoss)
-    return found
-
-
-def _answer(pipe: Connection, code: OwnCode) -> None:
-    try:
-        pipe.send(declaration(code))
-    except UsageError as error:
-        pipe.send(str(error))
-
-
 def declaration(code: OwnCode) -> OwnLoss:
     """What the function or class says of itself: its `search` table, and the defaults of its arguments.
 

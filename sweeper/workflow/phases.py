@@ -276,8 +276,6 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     if not finalists:
         return
     conditions, folds = stage.plan.conditions, stage.plan.conditions.folds
-    if stage.so_far is not None:
-        stage.so_far.confirming(len(finalists), folds=folds is not None)
 
     def begun(found: Round, missing: int) -> None:
         if missing:

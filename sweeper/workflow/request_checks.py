@@ -90,7 +90,7 @@ def check_places(settings: Settings) -> None:
     """
     problems = [
         *_folder_problems("--out", settings.out),
-        *_folder_problems("--cache", settings.cache, locks=True),
+        *_folder_problems("--cache", settings.cache),
         *_database_problems("--storage", settings.storage),
         *_database_problems("--tracking-uri", settings.tracking_uri),
     ]
@@ -123,27 +123,12 @@ def is_new_file(url: str) -> bool:
     return path is not None and not path.exists()
 
 
-def _folder_problems(option: str, folder: Path, *, locks: bool = False) -> Iterator[str]:
+def _folder_problems(option: str, folder: Path) -> Iterator[str]:
     try:
         there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
-        with tempfile.TemporaryFile(dir=there) as file:
-            if locks and not _locks(file.fileno()):
-                yield f"{option} {folder} must lie on a file system with file locks (flock); name a local folder"
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
-
-
-def _locks(descriptor: int) -> bool:
-    """Whether the file system of an open file has flock; some network and cluster ones have not."""
-    try:
-        import fcntl
-    except ImportError:  # no POSIX system: filelock has other means there
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-    return True
 
 
 def _database_problems(option: str, url: str) -> Iterator[str]:
@@ -160,11 +145,6 @@ def _database_problems(option: str, url: str) -> Iterator[str]:
             if not os.access(path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         there = next(one for one in path.absolute().parents if os.path.lexists(one))
-        with tempfile.TemporaryFile(dir=there) as file:  # SQLite writes its log beside the file
-            if not _locks(file.fileno()):
-                yield (
-                    f"{where} must lie on a file system with file locks (flock), or two processes could run one study; "
-                    "name a file on a local disk"
-                )
+        tempfile.TemporaryFile(dir=there).close()  # SQLite writes its log beside the file
     except OSError as error:
         yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.cli.log_file import FileDisplay
-from sweeper.core.errors import DataError, RequestError, UsageError
+from sweeper.core.errors import DataError, UsageError
 from sweeper.core.regular_files import open_regular, read_regular
 from sweeper.data import load_dataset
 from sweeper.data.cache import entries, hold
@@ -91,22 +89,6 @@ def test_a_log_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> Non
 def test_predictions_are_looked_for_in_a_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "predictions.json")
     assert not _is_prediction(tmp_path / "predictions.json")
-
-
-@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_told_before_anything_is_made(
-    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuses(*_: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fcntl, "flock", refuses)
-    with pytest.raises(RequestError) as caught:
-        check_places(Settings())
-    assert [problem.split()[0] for problem in caught.value.problems] == ["--cache", "--storage", "--tracking-uri"]
-    assert str(caught.value).count("flock") == 3
-    assert list(tmp_path.iterdir()) == []
 
 
 def as_nobody(work: Callable[[], object]) -> object:

@@ -177,7 +177,7 @@ def test_more_workers_than_gpus_share_them(tmp_path: Path, tiny: Dataset, cluste
         assert ready(backend, plan, tmp_path / "checkpoints", actors=2).workers == 2
 
 
-def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: Path, tiny: Dataset) -> None:
+def test_an_actor_that_cannot_be_configured_is_asked_for_again(tmp_path: Path, tiny: Dataset) -> None:
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
     with closing(SubprocessBackend(faulty.ray_with_an_actor_that_cannot_be_configured, log.append)) as backend:
@@ -186,8 +186,7 @@ def test_an_actor_that_cannot_be_configured_is_asked_for_three_times(tmp_path: P
         while len(log) < 3 and time.monotonic() < deadline:
             executor.poll(0.5)
         assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
-    assert len(log) == 3 and "no room for the network" in log[0]
-    assert log[-1].endswith("before it was ready, as 3 did in this place; 1 are left")
+    assert len(log) >= 3 and "no room for the network" in log[0] and log[-1].endswith("asking Ray for another")
     assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 2
 
 

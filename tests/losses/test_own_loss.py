@@ -102,7 +102,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield name
     for name in list(OWN):
         del OWN[name], FAMILIES[name]
-    own_losses._declared.cache_clear()
+    own_losses.declaration.cache_clear()
 
 
 def test_its_table_becomes_a_family_of_the_space(module: str) -> None:

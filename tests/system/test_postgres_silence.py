@@ -93,17 +93,6 @@ def test_a_long_answer_that_comes_is_waited_for(
         assert row is not None and len(row[0]) == 8_000_000
 
 
-def test_a_server_that_drips_is_an_error_though_something_always_comes(through: tuple[Proxy, str, str]) -> None:
-    proxy, url, _ = through
-    with closing(server_side.connect(url, "sweeper test")) as connection:
-        proxy.drips = 0.3  # the whole answer would be there in two minutes
-        with pytest.raises(psycopg.OperationalError, match="did not answer within 3 s"):
-            connection.execute("SELECT repeat('x', 400)")
-        assert connection.closed
-    with pytest.raises(psycopg.OperationalError, match="timeout"):
-        server_side.connect(url, "sweeper test")
-
-
 def test_both_ends_of_every_connection_have_timeouts(
     through: tuple[Proxy, str, str], postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

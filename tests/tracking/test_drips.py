@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
 from sweeper.doctor.stores import check_stores
-from sweeper.tracking import bounded_requests, mlflow_connection, prepared_studies
+from sweeper.tracking import bounded_requests, prepared_studies
 from sweeper.tracking.prepared_views import TAG
 from tests.support.proxy import Proxy
 
@@ -54,7 +54,6 @@ class Handler(BaseHTTPRequestHandler):
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Before such a server; where it drips, an answer is whole after half a minute."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr(mlflow_connection, "FIRST_ATTEMPTS", 1)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.events import Stored
-from sweeper.workflow.answer_so_far import AnswerSoFar, after_one_seed, best_so_far, first_impression
+from sweeper.workflow.answer_so_far import AnswerSoFar, best_so_far
 from sweeper.workflow.status import read_life, status_file
 from tests.support import builders
 from tests.support.sweeping import Recorder, sweep_in
@@ -23,41 +23,30 @@ def trained(family: str, value: float, purpose: str = "search", seed: int = 0) -
 
 def test_sentences_say_what_they_are_not_worth() -> None:
     four = [trained(name, value).result for name, value in (("dice", 0.6), ("focal", 0.4), ("dice", 0.5))]
-    assert first_impression(four, 7) == (
-        "a first impression, no answer: dice leads, with 3 trials of 2 of 7 losses; the leader often changes"
-    )
-    assert best_so_far(four).startswith("dice is best (validation 0.600; one training, ± 0.02 by luck")
-    assert after_one_seed(four[:2]) == (
-        "one fresh training of each finalist: dice reads +0.200 above focal on validation images; one seed gives no "
-        "interval"
-    )
+    assert best_so_far(four).startswith("dice is best of 3 trials (validation 0.600; one training, ± 0.02 by luck")
 
 
 def test_each_answer_is_told_once() -> None:
     told: list[tuple[str, str]] = []
-    so_far = AnswerSoFar(7, lambda *answer: told.append(answer), lambda: ("Train with dice.", "the card"))
+    so_far = AnswerSoFar(lambda *answer: told.append(answer), lambda: ("Train with dice.", "the card"))
     so_far.searched()
     assert not told  # nothing completed
     for number in range(6):
         so_far.notify(trained("dice", 0.1 * number))
-    assert [answer.split(":")[0] for answer, _ in told] == ["a first impression, no answer"]
+    assert [answer.split(" (")[0] for answer, _ in told] == ["dice is best of 4 trials"]
     so_far.searched()
-    so_far.confirming(2, folds=False)
-    for seed in (1000, 1001):
-        for family in ("dice", "focal"):
-            so_far.notify(trained(family, 0.5, "confirm", seed))
+    so_far.notify(trained("dice", 0.5, "confirm", 1000))
     so_far.analysed(2)
-    words = [answer.partition(" ")[0] for answer, _ in told]
-    assert words == ["a", "dice", "one", "after"]
+    assert [answer.split(" (")[0] for answer, _ in told[1:-1]] == ["dice is best of 6 trials"]
     assert told[-1] == ("after 2 seeds: Train with dice", "the card")
 
 
 def test_what_an_earlier_session_searched_counts() -> None:
     told: list[str] = []
     before = [trained("focal", 0.9).result] * 3
-    so_far = AnswerSoFar(7, lambda answer, _: told.append(answer), lambda: ("", ""), before)
+    so_far = AnswerSoFar(lambda answer, _: told.append(answer), lambda: ("", ""), before)
     so_far.notify(trained("dice", 0.5))
-    assert "focal leads" in told[0]
+    assert told[0].startswith("focal is best of 4 trials")
 
 
 @pytest.mark.slow
