@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.storage.attributes import WAITS
 
@@ -41,11 +41,6 @@ def study_id(study: optuna.Study) -> int:
 def storage_of(study: optuna.Study) -> BaseStorage:
     """What a study is stored in: the storage itself, or Optuna's cache before it."""
     return study._storage
-
-
-def known_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials by number, read once per ask: Optuna keeps them for the thread until it asks again."""
-    return study._get_trials(deepcopy=False, use_cache=True)
 
 
 @contextmanager
@@ -77,6 +72,14 @@ def _as_stopped(trial: FrozenTrial) -> FrozenTrial:
     stopped = copy(trial)
     stopped.state = TrialState.PRUNED
     return stopped
+
+
+def begin_trial(study: optuna.Study, fixed: dict[str, Any]) -> optuna.Trial:
+    """As `study.ask` where nothing is queued, which it would read all trials to see; `fixed`: parameters by name."""
+    study._thread_local.cached_all_trials = None
+    attributes = {"fixed_params": fixed} if fixed else {}
+    template = create_trial(state=TrialState.RUNNING, system_attrs=attributes)
+    return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
 
 
 class AskedAgain(optuna.Trial):

@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper.storage.attributes import ATTEMPT_OF, RETRY_OF
-from sweeper.storage.optuna_internals import known_trials, trials_read_once
+from sweeper.storage.optuna_internals import trials_read_once
 
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""
@@ -65,7 +65,7 @@ class KeyedTPESampler(BaseSampler):
 
     def _begin(self, study: optuna.Study, trial: FrozenTrial) -> TPESampler:
         """A fresh sampler: a trial that is asked once more draws the same once more."""
-        place = place_of(trial, known_trials(study))
+        place = place_of(trial, study.get_trials(deepcopy=False))
         key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -118,7 +118,8 @@ class KeyedTPESampler(BaseSampler):
             return drawn
         assert isinstance(losses, CategoricalDistribution)
         left = [str(loss) for loss in losses.choices if loss not in excluded]
-        return left[np.random.default_rng([self._seed, place_of(trial, known_trials(study))]).integers(len(left))]
+        place = place_of(trial, study.get_trials(deepcopy=False))
+        return left[np.random.default_rng([self._seed, place]).integers(len(left))]
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

@@ -24,7 +24,7 @@ from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, defaults, floor_of, suggest
 from sweeper.storage.attributes import FAMILY, PARAMETERS, WAITS
-from sweeper.storage.optuna_internals import AskedAgain, id_of
+from sweeper.storage.optuna_internals import AskedAgain, begin_trial, id_of
 from sweeper.storage.results import (
     NOT_A_SHARE,
     abandon,
@@ -56,7 +56,7 @@ def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> No
 
     Called at every start: with a larger total a resume gives its families the trials that the smaller one could not.
     """
-    have = _begun(study)
+    have = Counter(_families(study).values())
     room = trials - have.total()
     for family in space.families:
         if room > 0 and not have[family.family]:
@@ -64,11 +64,12 @@ def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> No
             room -= 1
 
 
-def _begun(study: optuna.Study, before: int | None = None) -> Counter[str]:
-    """Trials of each family that are there, queued ones among them; `before` = with smaller numbers alone."""
-    held = [t for t in present_trials(study) if before is None or t.number < before]
-    known = (t.params.get("loss") or t.system_attrs.get("fixed_params", {}).get("loss") for t in held)
-    return Counter(str(family) for family in known if family)
+def _families(study: optuna.Study) -> dict[int, str]:
+    """The family of each trial that is there, by number, queued ones among them."""
+    known = {
+        t.number: t.params.get(LOSS) or t.system_attrs.get("fixed_params", {}).get(LOSS) for t in present_trials(study)
+    }
+    return {number: str(family) for number, family in known.items() if family}
 
 
 class Search:
@@ -114,6 +115,7 @@ class Search:
         self._before, self._gain, self._strict = list(known), gain, strict
         self._known = completed(self._before)
         self._ended: list[TrialResult] = list(search_results(study))
+        self._fit = fitted_rates(self._ended, space)
         study.sampler.guide = self
         self._running: dict[int, TrialSpec] = {}
         self._going: list[TrialSpec] = []
@@ -122,11 +124,16 @@ class Search:
         self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
         self._reported: dict[int, set[int]] = {}  # of each training in progress, the steps that were reported
         self._cut: set[int] = set()  # begun before and cut off: back in the queue, and first there
+        self._queued = 0  # besides those
         self._done = 0
+        self._families = _families(study)
         for trial in present_trials(study):
             self._done += counted(trial)
-            if trial.state == TrialState.WAITING and FAMILY in trial.user_attrs:
-                self._cut.add(trial.number)
+            if trial.state == TrialState.WAITING:
+                if FAMILY in trial.user_attrs:
+                    self._cut.add(trial.number)
+                else:
+                    self._queued += 1
             for step, value in sorted(trial.intermediate_values.items()):
                 self._field.see(trial.number, trial.user_attrs[FAMILY], step, value)
 
@@ -190,10 +197,10 @@ class Search:
     @property
     def settled(self) -> bool:
         """Whether the last trials brought no gain, where that ends the search."""
-        decided = [t for t in present_trials(self._study) if t.state.is_finished() or t.number in self._waiting]
-        values = {t.number: t.value for t in decided if t.state == TrialState.COMPLETE}
+        decided = sorted([*(result.spec.number for result in self._ended), *self._waiting])
+        values = {result.spec.number: result.value for result in self._ended if result.state == "complete"}
         floors = len(self._space.families) * floor_of(self._space, self._trials)
-        return self._gain is not None and settled(sorted(t.number for t in decided), values, floors, self._gain)
+        return self._gain is not None and settled(decided, values, floors, self._gain)
 
     def _nothing_learned(self) -> bool:
         """Whether the floors are over and no training of the search beats a constant answer by more than luck."""
@@ -205,7 +212,7 @@ class Search:
         """The family that the next trial belongs to, before the sampler may choose: one that lacks its floor, then a
         leader that would have fewer than `FLOOR` trials to complete, once there is room for no others.
         """
-        begun, names = _begun(self._study), [family.family for family in self._space.families]
+        begun, names = Counter(self._families.values()), [family.family for family in self._space.families]
         floor = floor_of(self._space, self._trials)
         if short := [name for name in names if begun[name] < floor]:
             return min(short, key=lambda name: begun[name])
@@ -226,9 +233,10 @@ class Search:
 
     def rate(self, number: int, family: str) -> float | None:
         """As `sweeper.study.sampler.Guide` says."""
-        fit = fitted_rates(self._ended, self._space)
-        place = _begun(self._study, before=number)[family]
-        return None if fit is None else search_rate(fit, self._space.lr, place)
+        if self._fit is None:
+            return None
+        place = sum(family == own for other, own in self._families.items() if other < number)
+        return search_rate(self._fit, self._space.lr, place)
 
     # --- Asking -----------------------------------------------------------------------------------------------
 
@@ -240,14 +248,18 @@ class Search:
             spec = self._spec(number, suggest(known, self._space, self._imbalance))
             self._drop_checkpoint(spec)  # of a rung where it was to wait: that is decided there
             return spec
-        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)) and (owed := self._owed()):
-            self._study.enqueue_trial({LOSS: owed})
-        trial = self._study.ask()
+        if self._queued:
+            self._queued -= 1
+            trial = self._study.ask()
+        else:
+            owed = self._owed()
+            trial = begin_trial(self._study, {} if owed is None else {LOSS: owed})
         if trial.params:  # a session was cut off while it asked for this one
             trial = AskedAgain(self._study, id_of(trial))
         choice = suggest(trial, self._space, self._imbalance)
         trial.set_user_attr(PARAMETERS, _readable(choice))
         trial.set_user_attr(FAMILY, choice.family)
+        self._families[trial.number] = choice.family
         return self._spec(trial.number, choice)
 
     def _spec(self, number: int, choice: Choice) -> TrialSpec:
@@ -333,6 +345,8 @@ class Search:
         self._drop_old_checkpoints()
         self._done += 1
         self._ended.append(result)
+        if result.state == "complete":
+            self._fit = fitted_rates(self._ended, self._space)
         self._recorder.notify(Stored(result))
 
     def died(self, spec: TrialSpec, reason: str) -> None:

@@ -87,7 +87,7 @@ def lead(session: Session) -> Outcome:
             _train(stage, session.tracker, forecast)
         finally:
             with suppress(SweeperError):  # a database that is away is told by what asks it next
-                _add_seconds(study, session.gone())
+                study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + session.gone())
         heartbeat.phase(REPORT, 0, 0)
         session.tracker.catch_up(beat=heartbeat.beat)
         executor.close()  # the report needs no workers, and they need memory
@@ -314,10 +314,6 @@ def _remember(study: optuna.Study, settings: Settings, workers: int, source: str
 
 def _words(option: str, value: Any) -> list[str]:
     return [option, str(value)] if not isinstance(value, bool) else [option] if value else []
-
-
-def _add_seconds(study: optuna.Study, seconds: float) -> None:
-    study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + seconds)
 
 
 class _Provenance:

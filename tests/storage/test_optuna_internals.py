@@ -45,7 +45,6 @@ def test_ids_and_storage_are_the_databases_own(tmp_path: Path) -> None:
     assert isinstance(internals.storage_of(study), BaseStorage), hint("Study._storage")
     assert internals.id_of(trial) == internals.id_of_number(study, 0) == 2, hint("Trial._trial_id")
     assert internals.id_of(study.trials[0]) == 2, hint("FrozenTrial._trial_id")
-    assert [t.number for t in internals.known_trials(study)] == [0]
 
 
 def test_a_trial_that_is_asked_again_keeps_what_is_stored_and_draws_the_rest() -> None:
@@ -60,6 +59,34 @@ def test_a_trial_that_is_asked_again_keeps_what_is_stored_and_draws_the_rest() -
     assert (again.suggest_float("a", 0, 1), again.suggest_float("b", 0, 1)) == drawn
     assert first == drawn[0]
     assert study.trials[0].state == TrialState.RUNNING
+
+
+@pytest.mark.parametrize("fixed", [{}, {"a": 0.25}])
+def test_a_trial_that_is_begun_is_as_one_that_was_asked_for(fixed: dict[str, float], tmp_path: Path) -> None:
+    found = []
+    for number, begin in enumerate((optuna.Study.ask, lambda study: internals.begin_trial(study, fixed))):
+        storage = RDBStorage(f"sqlite:///{tmp_path}/{number}.db")
+        study = optuna.create_study(storage=storage, sampler=optuna.samplers.RandomSampler(seed=3))
+        if fixed and begin is optuna.Study.ask:
+            study.enqueue_trial(fixed)
+        trial = begin(study)
+        drawn = trial.suggest_float("a", 0, 1), trial.suggest_float("b", 0, 1)
+        study.tell(trial, 0.5)
+        [stored] = study.trials
+        found.append((drawn, stored.params, stored.system_attrs, stored.state, stored.value, stored.number))
+        assert stored.datetime_start is not None
+    assert found[0] == found[1], hint("Study.ask")
+
+
+def test_what_was_written_before_a_trial_begins_is_seen_by_it() -> None:
+    study = optuna.create_study()
+    first = internals.begin_trial(study, {})
+    with internals.trials_read_once(study):
+        study.get_trials(deepcopy=False)
+    first.set_user_attr("x", 1)
+    internals.begin_trial(study, {})
+    with internals.trials_read_once(study):
+        assert study.get_trials(deepcopy=False)[0].user_attrs == {"x": 1}
 
 
 def test_within_a_block_the_trials_are_read_once() -> None:
