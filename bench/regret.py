@@ -3,35 +3,44 @@
     python bench/regret.py collect DATA CURVES.jsonl [--seeds 5] [--trials 32] [--evaluations 4]
     python bench/regret.py replay CURVES.jsonl [CURVES.jsonl …] [--every-family]
 
-`collect` trains, for each seed, the trials that a search without stopping would train: the defaults and floors of every
-family, then random draws from the data's default space (drawn at random, so that they do not depend on a rule). It can
-be cut off and goes on where it was. `replay` lets each rule see the curves as a search would, one trial after another,
-and prints the share of steps that it spends, the regret (final value of the best of all trials, minus that of the best
-trial which the rule trained to the end; mean and largest over seeds), and Kendall's τ of each rung with the last.
+`collect` trains, for each seed, the trials that a search without stopping would train: the first trials of every family
+of the data's default space, those that similar data advise among them, then random draws. Learning rates but the
+defaults' are drawn from 0.001 to 0.004, as a search draws them once it knows their optimum. Nothing depends on a rule.
+It can be cut off and goes on where it was. `replay` lets each rule see the curves as a search would, one trial after
+another. It prints the share of steps that a rule spends, the regret (final value of the best of all trials, minus that
+of the best trial which the rule trained to the end; mean and largest over seeds), and Kendall's τ of each rung with the
+last.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import optuna
 from scipy.stats import kendalltau
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
 from sweeper.data import divide, load_dataset, open_store
-from sweeper.fingerprint.imbalance import imbalance_of
-from sweeper.space import default_space_name, defaults, floor_of, load_space, suggest
+from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
+from sweeper.space import FLOOR, default_space_name, first_trials, floor_of, load_space, suggest
 from sweeper.study.finalist import BASELINE
 from sweeper.study.successive_halving import SHARES, Halving
+from sweeper.workflow.advice import with_advice
+from sweeper.workflow.settings import CPU_SIZE, CPU_WIDTH
 
 RUNGS = (25, 50, 75, 100)
-RULES = sorted({SHARES, (1 / 2, 1 / 2), (1 / 3, 1 / 2), (1 / 4, 1 / 2), (1 / 6, 1 / 2), (0.0, 0.0)}, reverse=True)
-"""(0, 0): the best of each family alone."""
+RULES = sorted(
+    {(FLOOR, *SHARES), (0, *SHARES), *((0, first, 1 / 2) for first in (1 / 6, 1 / 3, 1 / 2, 1.0)), (0, 1.0, 1 / 4)}
+)
+"""First trials of a family that go on from the first rung whatever they read; shares beyond the first and second."""
+RATES = (1e-3, 4e-3)
 
 
 def collect(arguments: argparse.Namespace) -> None:
@@ -42,20 +51,25 @@ def collect(arguments: argparse.Namespace) -> None:
     settle_process(threads=1)
     dataset = load_dataset(arguments.data, Path(".sweeper/cache"), lambda line: None)
     space = load_space(default_space_name(dataset.task), dataset.task)
-    recipe = Recipe(precision=probe("cpu").precision, evaluations=arguments.evaluations)
+    recipe = Recipe(
+        size=CPU_SIZE, decoder_width=CPU_WIDTH, precision=probe("cpu").precision, evaluations=arguments.evaluations
+    )
     store, out = open_store(dataset.store), Path(arguments.curves)
     known = {(row["seed"], row["number"]) for row in rows(out)} if out.exists() else set()
     for seed in range(arguments.seeds):
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
         imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=seed, seed=seed).train))
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-        for family in space.families:
-            study.enqueue_trial(defaults(family, space))
-        for _ in range(floor_of(space, arguments.trials) - 1):
-            for family in space.families:
-                study.enqueue_trial({"loss": family.family})
+        first = first_trials(with_advice(space, profile_dataset(dataset), imbalance))
+        for place in range(floor_of(space, arguments.trials)):
+            for family, trials in first.items():
+                study.enqueue_trial(trials[place] if place < len(trials) else {"loss": family})
+        draws = np.random.default_rng(seed)
         for number in range(arguments.trials):
             choice = suggest(study.ask(), space, imbalance)
+            drawn = float(np.exp(draws.uniform(*np.log(RATES))))
+            if number >= len(first):
+                choice = choice.model_copy(update={"lr": drawn})
             if (seed, number) in known:
                 continue
             spec = TrialSpec(
@@ -107,10 +121,12 @@ def replay(arguments: argparse.Namespace) -> None:
                 for trials in by_seed.values()
             ]
             print(f"  step {step}: τ with the last {', '.join(f'{tau:.2f}' for tau in taus)}")
-        for shares in RULES:
-            spent, regret, complete = zip(*(play(trials, shares, kind) for trials in by_seed.values()), strict=True)
+        for least, *shares in RULES:
+            played = [play(trials, least, shares, kind) for trials in by_seed.values()]
+            spent, regret, complete = zip(*played, strict=True)
+            rule = f"{least} first, {' and '.join(f'{share:.0%}' for share in shares)}"
             print(
-                f"  {' and '.join(f'{share:.0%}' for share in shares):12} go on: {mean(spent):4.0%} of the steps, "
+                f"  {rule:21} go on: {mean(spent):4.0%} of the steps, "
                 f"regret {mean(regret):.4f} (at most {max(regret):.4f}), {mean(complete):.1f} trials complete"
             )
 
@@ -123,12 +139,14 @@ class EveryFamily(Halving):
         return set()
 
 
-def play(trials: list[dict[str, Any]], shares: tuple[float, ...], kind: type[Halving]) -> tuple[float, float, int]:
+def play(
+    trials: list[dict[str, Any]], least: int, shares: Sequence[float], kind: type[Halving]
+) -> tuple[float, float, int]:
     """One search by one worker: share of all steps that it trains, regret, trials that complete."""
-    field, todo, waiting = kind(RUNGS, shares=shares, baseline=BASELINE), list(trials), set[int]()
+    field, todo, waiting = kind(RUNGS, least=least, shares=shares, baseline=BASELINE), list(trials), set[int]()
     by_number, reached = {t["number"]: t for t in trials}, dict.fromkeys((t["number"] for t in trials), 0)
     while True:
-        number = field.next(sorted(waiting), more=bool(todo))
+        number = field.next(sorted(waiting))
         if number is None and not todo:
             break
         number = todo.pop(0)["number"] if number is None else number
@@ -140,7 +158,7 @@ def play(trials: list[dict[str, Any]], shares: tuple[float, ...], kind: type[Hal
             reached[number] += 1
             if reached[number] == len(RUNGS):
                 break
-            if not field.goes_on(number, more=bool(todo)):
+            if not field.goes_on(number):
                 waiting.add(number)
                 break
     ended = [n for n, count in reached.items() if count == len(RUNGS)]

@@ -79,6 +79,8 @@ class AdvisedLoss(Record):
     family: str
     params: dict[str, float]
     """Starting values: the configuration that was best most often; `power` as in the ledger."""
+    others: tuple[dict[str, float], ...] = ()
+    """Further configurations that were best on one of the most similar sets, the commonest first."""
     lr: float
     """Starting value: geometric mean."""
     gain: float
@@ -144,11 +146,12 @@ def advise(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -
     for family in dict.fromkeys(row.family for row in near):
         own = [row for row in near if row.family == family]
         gains = [row.gain for row in own]
-        commonest = Counter(row.params for row in own).most_common(1)[0][0]
+        commonest, *others = (_values(text) for text, _ in Counter(row.params for row in own).most_common())
         advised.append(
             AdvisedLoss(
                 family=family,
-                params={name: float(value) for name, value in (pair.split("=") for pair in commonest.split())},
+                params=commonest,
+                others=tuple(others),
                 lr=float(f"{geometric_mean(row.lr for row in own):.2g}"),
                 gain=fmean(gains),
                 lowest=min(gains),
@@ -157,6 +160,11 @@ def advise(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -
             )
         )
     return tuple(sorted(advised, key=lambda found: -found.gain))
+
+
+def _values(text: str) -> dict[str, float]:
+    """The ledger's `name=value …`."""
+    return {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
 
 
 def outside(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> tuple[str, ...]:

@@ -168,6 +168,22 @@ def defaults(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
     return entry
 
 
+def first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
+    """Parameters of each family's first trials, as Optuna knows them, the families in the order in which they begin.
+
+    A family's `defaults` come first, then the space's own `starts`, whose learning rates are left to the search.
+    """
+    starts = [start for start in space.starts if start.family in {family.family for family in space.families}]
+    order = dict.fromkeys([start.family for start in starts] + [family.family for family in space.families])
+    by_name = {family.family: family for family in space.families}
+    found: dict[str, list[dict[str, Any]]] = {name: [defaults(by_name[name], space)] for name in order}
+    for start in starts:
+        own = {"loss": start.family, **start.params}
+        if not any(own.items() <= known.items() for known in found[start.family]):
+            found[start.family].append(own)
+    return found
+
+
 def _start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
     """The literature default on the scale the space searches, None where it depends on the data."""
     declared_as_power = free.search is not None and free.search.kind == "power_of_imbalance"

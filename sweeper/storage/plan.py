@@ -185,6 +185,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
             found.append(
                 f"the source file of {option} {ours.name}: SHA-256 {ours.digest[:12]}… → {theirs.digest[:12]}…"
             )  # another name is another `recipe.arch`, or `recipe.metric`
+    if old.space.starts and not new.space.starts:
+        found.append("first trials: by what was best on similar data → without (--no-advice)")
     searched, asked = (
         {
             "lr": plan.space.lr.model_dump(),

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from sweeper.core.records import Collapse, RateRange, TrialResult
 from sweeper.study.learning_rates import drawn_rate, middle_of
-from sweeper.study.successive_halving import BEHIND, PURSUED
+from sweeper.study.successive_halving import PURSUED
 
 BASELINE = "cross_entropy"
 LEADERS = 3
 """Families that are confirmed at most, besides the baseline."""
+CLOSE = 0.05
+"""A third family is confirmed where its best reads at most this much below the second's."""
 
 
 class Finalist(NamedTuple):
@@ -80,10 +82,10 @@ def best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
 def entrants(trials: Sequence[TrialResult]) -> list[Finalist]:
     """Who enters the confirmation: the leading families, best first, and the baseline wherever it stands.
 
-    The best two do whatever their values. The third does not where it reads more than `BEHIND` below the second: the
+    The best two do whatever their values. The third does not where it reads more than `CLOSE` below the second: the
     first may be there by luck.
     """
     field = best_of_families(trials)
-    least = field[:PURSUED][-1].value - BEHIND if field else 0.0
+    least = field[:PURSUED][-1].value - CLOSE if field else 0.0
     leaders = [f for f in field[:LEADERS] if f.value >= least]
     return leaders + [f for f in field[len(leaders) :] if f.family == BASELINE]

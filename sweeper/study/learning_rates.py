@@ -112,14 +112,22 @@ def _likelihood(tried: Sequence[Tried], o: Floats, c: Floats) -> Floats:
     return found
 
 
-def search_rate(fitted: RateFit, searched: Coordinate, number: int) -> float:
+def search_rate(fitted: RateFit, searched: Coordinate, number: int, *, curve: bool = True) -> float:
     """The learning rate of a family's `number`-th trial (from 0), within what is known of the optimum so far.
 
-    The first is the middle, the second and third the ends, so that three trials show a curve; the others lie between.
+    The first is the middle, second and third the ends, so that three trials show a curve; the others lie between.
+
+    Args:
+        fitted: the optimum so far.
+        searched: range of the learning rate.
+        number: how many trials of the family were begun before.
+        curve: False = its first trials are other configurations each, which stay near the optimum: what a
+            configuration reads at the end of the range says little about it.
     """
     own = _around(fitted.best, WIDE + fitted.spread / 2, searched)
     # Upwards first: a short training forgives a high rate more than a low one.
-    place = (0.5, 1.0, 0.0)[number] if number < 3 else 1 - _van_der_corput(number - 2)
+    first = (0.5, 1.0, 0.0) if curve else (0.5, 0.75, 0.5)
+    place = first[number] if number < len(first) else 1 - _van_der_corput(number - 2)
     return min(max(rounded(own.low * (own.high / own.low) ** place), searched.low), searched.high)
 
 

@@ -1,10 +1,11 @@
 """The search: Optuna asks, workers train, trials wait at their rungs or go on, every end is told.
 
-Every family begins with its literature defaults and gets its floor of trials. Then TPE chooses among the families that
-are not far behind. All draw their learning rates around the optimum that the complete trials tell so far
-(`sweeper.study.learning_rates`). Where no total was given the search ends by itself, once trials bring no gain; and it
-ends after the floors where nothing learned. At last each family that would be a finalist has trials completed, so that
-none enters the confirmation less tuned than the others.
+Every family begins with its literature defaults and gets its floor of trials: the configurations that were best on
+similar data, where the space has such. Then TPE chooses among the families that are not far behind. All draw their
+learning rates around the optimum that the complete trials tell so far (`sweeper.study.learning_rates`). Where no total
+was given the search ends by itself, once trials bring no gain; and it ends after the floors where nothing learned. At
+last each family that would be a finalist has trials completed, so that none enters the confirmation less tuned than the
+others.
 
 A trial that waits stays RUNNING in Optuna, with what it gave so far in its attributes and its network in a checkpoint:
 PRUNED is final there. It is told once no later trial could let it go on, or when nothing more is to be trained.
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -22,7 +24,7 @@ from optuna.trial import TrialState
 from sweeper.core.events import Advanced, Dropped, Evaluated, Finished, Job, Observer, Paused, Resumed, Started, Stored
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
-from sweeper.space import FLOOR, Choice, defaults, floor_of, suggest
+from sweeper.space import FLOOR, Choice, first_trials, floor_of, suggest
 from sweeper.storage.attributes import FAMILY, PARAMETERS, WAITS
 from sweeper.storage.optuna_internals import AskedAgain, begin_trial, id_of
 from sweeper.storage.results import (
@@ -52,15 +54,15 @@ from sweeper.system.disk_space import keep_within_room
 
 
 def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> None:
-    """Queue the defaults of each family, in the registry's order, as far as they are missing and there is room.
+    """Queue the defaults of each family, in the space's order, as far as they are missing and there is room.
 
     Called at every start: with a larger total a resume gives its families the trials that the smaller one could not.
     """
     have = Counter(_families(study).values())
     room = trials - have.total()
-    for family in space.families:
-        if room > 0 and not have[family.family]:
-            study.enqueue_trial(defaults(family, space))
+    for family, (default, *_) in first_trials(space).items():
+        if room > 0 and not have[family]:
+            study.enqueue_trial(default)
             room -= 1
 
 
@@ -108,6 +110,7 @@ class Search:
         if not isinstance(study.sampler, KeyedTPESampler):
             study.sampler = KeyedTPESampler(conditions.seed)  # storage opens studies without one
         self._study, self._space, self._conditions = study, space, conditions
+        self._first = first_trials(space)
         self._imbalance, self._trials, self._recorder, self._admit = imbalance, trials, recorder, admit
         self._checkpoints = checkpoints
         self._rungs = conditions.recipe.rungs(conditions.recipe.steps)
@@ -160,7 +163,7 @@ class Search:
         if chosen is not None:  # its checkpoint may be of the further rung, where it is to be decided on
             self._drop_checkpoint(self._waiting[chosen].spec)
         elif not (self._cut and more):
-            chosen = self._field.next(ready, more=more)
+            chosen = self._field.next(ready)
         if chosen is None and not more:
             chosen = next((n for n in self._field.line(ready) if self._completes(n)), None)
         if chosen is not None:
@@ -208,16 +211,22 @@ class Search:
         over = not self._running and self._done + len(self._waiting) >= max(floors, 1)
         return self._strict and over and nothing_learned(self._ended, self._before, strict=True)
 
-    def _owed(self) -> str | None:
-        """The family that the next trial belongs to, before the sampler may choose: one that lacks its floor, then a
-        leader that would have fewer than `FLOOR` trials to complete, once there is room for no others.
+    def _owed(self) -> dict[str, Any] | None:
+        """What the next trial has to be, before the sampler may choose: the next of a family that lacks its floor, then
+        one of a leader that would have fewer than `FLOOR` trials to complete, once there is room for no others.
         """
-        begun, names = Counter(self._families.values()), [family.family for family in self._space.families]
-        floor = floor_of(self._space, self._trials)
-        if short := [name for name in names if begun[name] < floor]:
-            return min(short, key=lambda name: begun[name])
+        begun, floor = Counter(self._families.values()), floor_of(self._space, self._trials)
+        if short := [name for name in self._first if begun[name] < floor]:
+            return self._next_of(min(short, key=lambda name: begun[name]), begun)
         lacking = {f.family: FLOOR - begun[f.family] for f in entrants(self._ended) if begun[f.family] < FLOOR}
-        return next(iter(lacking), None) if lacking and self._room() <= sum(lacking.values()) else None
+        if not lacking or self._room() > sum(lacking.values()):
+            return None
+        return self._next_of(next(iter(lacking)), begun)
+
+    def _next_of(self, family: str, begun: Counter[str]) -> dict[str, Any]:
+        """The next of a family's first trials; beyond them, the family alone."""
+        first = self._first[family]
+        return first[begun[family]] if begun[family] < len(first) else {LOSS: family}
 
     def _completes(self, number: int) -> bool:
         """Whether a trial goes on because its family would be a finalist with fewer than `FLOOR` complete trials."""
@@ -236,7 +245,7 @@ class Search:
         if self._fit is None:
             return None
         place = sum(family == own for other, own in self._families.items() if other < number)
-        return search_rate(self._fit, self._space.lr, place)
+        return search_rate(self._fit, self._space.lr, place, curve=len(self._first[family]) == 1)
 
     # --- Asking -----------------------------------------------------------------------------------------------
 
@@ -252,8 +261,7 @@ class Search:
             self._queued -= 1
             trial = self._study.ask()
         else:
-            owed = self._owed()
-            trial = begin_trial(self._study, {} if owed is None else {LOSS: owed})
+            trial = begin_trial(self._study, self._owed() or {})
         if trial.params:  # a session was cut off while it asked for this one
             trial = AskedAgain(self._study, id_of(trial))
         choice = suggest(trial, self._space, self._imbalance)
@@ -299,7 +307,7 @@ class Search:
             return True
         decided = max(self._promoted.get(spec.number, 0), *self._field.steps(spec.number)[:-1], 0)
         on_its_way = result.evaluations[-1].step <= decided  # it was let go there before
-        if on_its_way or self._field.goes_on(spec.number, more=self._room() > 0):
+        if on_its_way or self._field.goes_on(spec.number):
             self._going.append(spec)
             return False
         if self._field.hopeless(spec.number, self._trials):

@@ -2,9 +2,9 @@
 
 Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning") promotes a
 trial as soon as it is among the best share of those that reached its rung, and lets the others wait, so that no worker
-is ever idle and a late riser can still be called. Here a family's best is promoted before anything else, up to the
-middle rung: families are compared at a quarter of the budget only loosely as at its end. Beyond the middle a family far
-behind the leader has no such right.
+is ever idle and a late riser can still be called. Here a family's first trials, its best then, are promoted before
+anything else, up to the middle rung: what a training reads at a quarter of its steps hardly tells what it will read at
+their end (docs/performance.md). Beyond the middle a family far behind the leader has no such right.
 
 Everything is a function of the values seen so far, in whatever order they came.
 """
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from sweeper.space import FLOOR
 
-SHARES: tuple[float, ...] = (1 / 6, 1 / 2)
+SHARES: tuple[float, ...] = (1 / 6, 1 / 4)
 """Of the trials that reach the first rung, and the second, how many go on beyond it; from a third on all do."""
 
 BEHIND = 0.08
@@ -41,7 +41,7 @@ class Halving:
 
         Args:
             rungs: steps after which a trial is evaluated, ascending; the last is its end.
-            least: so many trials of a family are seen before its best goes on as such.
+            least: so many first trials of a family go on beyond the first rung, whatever they read there.
             shares: of the trials that reach the first rung, the second …, how many go on beyond it; 1 for the others.
             baseline: the family that the others are compared with: its best is trained to the end wherever it stands.
         """
@@ -68,10 +68,11 @@ class Halving:
         """Rungs that a trial has reached, as steps."""
         return self._rungs[: len(self._reached.get(number, ()))]
 
-    def goes_on(self, number: int, *, more: bool) -> bool:
-        """Whether a trial may train beyond the last rung it reached; `more` = new trials may still begin."""
+    def goes_on(self, number: int) -> bool:
+        """Whether a trial may train beyond the last rung it reached."""
         rung = self._rung_of(number)
-        return self._leads(number, rung, more=more) or self._ranks(number, rung, len(self._ranked[rung]))
+        by_rank = self._ranks(number, rung, len(self._ranked[rung]))
+        return by_rank or self._is_first(number, rung) or self._leads(number, rung)
 
     def hopeless(self, number: int, total: int) -> bool:
         """Whether a waiting trial can never go on, even if all of `total` trials reach its rung and are worse.
@@ -80,7 +81,8 @@ class Halving:
         """
         rung = self._rung_of(number)
         spare = bisect_left(self._of[rung][self._families[number]], self._reached[number][rung]) < FLOOR
-        return not (spare or self._ranks(number, rung, max(total, len(self._ranked[rung]))))
+        by_rank = self._ranks(number, rung, max(total, len(self._ranked[rung])))
+        return not (spare or by_rank or self._is_first(number, rung))
 
     def behind(self) -> set[str]:
         """Families whose best value at the middle rung is more than `BEHIND` below the best of all there."""
@@ -90,9 +92,9 @@ class Halving:
             family for family in found if family not in pursued and found[family][0] > found[pursued[0]][0] + BEHIND
         }
 
-    def next(self, waiting: Iterable[int], *, more: bool) -> int | None:
+    def next(self, waiting: Iterable[int]) -> int | None:
         """Which of the waiting trials to promote: of the highest rung, the best; None when none may go on."""
-        return next(iter(self.line(number for number in waiting if self.goes_on(number, more=more))), None)
+        return next(iter(self.line(number for number in waiting if self.goes_on(number))), None)
 
     def line(self, waiting: Iterable[int]) -> list[int]:
         """Trials that wait, in the order in which they would go on: of the highest rung, the best first."""
@@ -110,14 +112,16 @@ class Halving:
         allowed = math.floor(self._shares[rung] * trials + 1e-9)
         return bisect_left(self._ranked[rung], self._reached[number][rung]) < allowed
 
+    def _is_first(self, number: int, rung: int) -> bool:
+        """Whether it is at the first rung, and one of the first `least` trials of its family."""
+        own = self._of[0][self._families[number]]
+        return rung == 0 and sum(other < number for _, other in own) < self._least
+
     def _best(self, number: int, rung: int) -> bool:
         return self._of[rung][self._families[number]][0] == self._reached[number][rung]
 
-    def _leads(self, number: int, rung: int, *, more: bool) -> bool:
-        """Whether it is the best of its family, among the family's minimum of trials."""
-        if not self._best(number, rung):
-            return False
+    def _leads(self, number: int, rung: int) -> bool:
+        """Whether it is the best of its family, and beyond the middle rung of one that is pursued."""
         family = self._families[number]
-        enough = not more or rung > 0 or len(self._of[rung][family]) >= self._least
         pursued = rung < self._middle or family == self._baseline or family not in self.behind()
-        return enough and pursued
+        return self._best(number, rung) and pursued

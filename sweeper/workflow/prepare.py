@@ -28,11 +28,12 @@ from sweeper.data.store import open_store
 from sweeper.data.variants import read_exclusions, resized, without
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
-from sweeper.space import default_space_name, load_space
+from sweeper.space import default_space_name, first_trials, load_space
 from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.training.pretrained import imagenet_cached
 from sweeper.version import versions
+from sweeper.workflow.advice import with_advice
 from sweeper.workflow.machine_choice import with_precision
 from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import declared_loss, with_own
@@ -135,6 +136,7 @@ def prepare(
         imbalance=imbalance_of(conditions.pixels_seen(split.train)),
         versions=dict(old.versions if old else versions()),
     )
+    plan = _with_starts(plan, settings, old, speaker)
     if old is not None and (changed := studies.differences(old, plan)):
         raise StudyError(
             f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
@@ -183,6 +185,18 @@ def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> 
     if old is not None and settings.fixed_lr is None:
         return old.conditions.rates
     return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
+
+
+def _with_starts(plan: studies.Plan, settings: Settings, old: studies.Plan | None, speaker: Speaker) -> studies.Plan:
+    """The plan with what is tried first: by today's advice for a new study, else as the study began."""
+    if settings.no_advice:
+        space = plan.space.model_copy(update={"starts": ()})
+    elif old is not None:
+        space = plan.space.model_copy(update={"starts": old.space.starts})
+    else:
+        space = with_advice(plan.space, plan.profile, plan.imbalance)
+        speaker.log(f"losses by their gain on similar data: {', '.join(first_trials(space))}")
+    return plan.model_copy(update={"space": space})
 
 
 def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:

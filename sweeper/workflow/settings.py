@@ -168,6 +168,9 @@ class Settings(Record):
     """Trials of the search."""
     space: str | None = _setting("Search", often=True, min_length=1)
     """Search space: a shipped name (see `sweeper spaces`) or a YAML file."""
+    no_advice: bool | None = _setting("Search")
+    """Begin with the losses in the registry's order, and draw configurations at random after the defaults: without what
+    was best on similar data (see `sweeper advise`)."""
     loss: str | None = _setting("Search", metavar="MODULE:FUNCTION", min_length=1)
     """A loss of your own, searched with the others: function(…) gives loss(logits, target), and its table `search` the
     ranges; see docs/how-to/own-code.md."""

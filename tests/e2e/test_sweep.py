@@ -196,6 +196,7 @@ def test_a_name_that_exists_is_refused_before_anything_happens(outcome: Outcome,
     [
         ({"steps": 5}, "recipe.steps: 16 → 5"),
         ({"seed": 3}, "seed: 0 → 3"),
+        ({"no_advice": True}, "first trials: by what was best on similar data → without (--no-advice)"),
         ({"data": "synthetic:cracks?images=16&size=64&foreground=0.05"}, "data set"),
     ],
 )

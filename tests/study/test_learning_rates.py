@@ -85,6 +85,9 @@ def test_the_search_draws_around_it_within_the_range_and_never_far_from_it() -> 
     assert all(5e-3 / 10**0.36 <= rate <= SEARCHED.high for rate in rates)
     assert rates[1] > rates[0] > rates[2]  # the middle, then upwards, then downwards
     assert len(set(rates)) == 7
+    near = [search_rate(fit, SEARCHED, number, curve=False) for number in range(7)]
+    assert near[0] == near[2] == rates[0] < near[1] < rates[1]  # first trials of one configuration each
+    assert near[3:] == rates[3:]
 
 
 def test_the_confirmation_draws_evenly_from_so_many_decades_around_it() -> None:

@@ -545,7 +545,7 @@ def test_the_command_that_repeats_a_study_names_its_data(
 def test_trials_that_wait_belong_to_the_study_that_is_repeated(tmp_path: Path) -> None:
     study = new_study()
     with pytest.raises(CrashError):
-        train(study, FakeExecutor(crash_after=8), trials=16)
+        train(study, FakeExecutor(crash_after=12), trials=16)
     waiting = len(studies.waiting_results(study))
     assert waiting
     held = waiting + len(studies.search_results(study))

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.records import Collapse, TrialResult, TrialSpec
+from sweeper.core.records import Collapse, Start, TrialResult, TrialSpec
 from sweeper.study.finalist import entrants
 from sweeper.study.learning_check import ALONE, SKILL, learned, probes, skill, what_would_help
 from sweeper.study.loop import drive
@@ -18,7 +18,18 @@ from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.search_end import PATIENCE, settled
 from sweeper.study.successive_halving import BEHIND
 from tests.support import builders
-from tests.support.faking import DATA, LEVELS, SPACE, CrashError, FakeExecutor, diverges, fake_result, new_study, train
+from tests.support.faking import (
+    DATA,
+    LEVELS,
+    SPACE,
+    CrashError,
+    FakeExecutor,
+    diverges,
+    fake_result,
+    new_plan,
+    new_study,
+    train,
+)
 from tests.support.sweeping import Recorder
 
 FAMILIES = [family.family for family in SPACE.families]
@@ -74,7 +85,22 @@ def test_every_family_gets_its_defaults_and_its_floor_at_common_rates() -> None:
     middle = math.sqrt(SPACE.lr.low * SPACE.lr.high)
     for own in rates.values():
         assert own[0] == pytest.approx(middle) and own[1] > middle > own[2] and len(set(own)) == len(own)
-    assert max(max(own) / min(own) for own in zip(*(rates[f][:3] for f in FAMILIES), strict=True)) < 1.5
+    assert max(max(own) / min(own) for own in zip(*(rates[f][:3] for f in FAMILIES), strict=True)) < 1.6
+
+
+def test_families_begin_in_the_order_of_the_spaces_starts_and_try_these_after_their_defaults() -> None:
+    mixes = [{"dice_ce.mix": 0.2, "dice_ce.pos_weight_power": power} for power in (0.25, 0.75)]
+    default = {"dice_ce.mix": 0.5, "dice_ce.pos_weight_power": 0.0}
+    starts = [Start(family="dice_ce", params=params) for params in (mixes[0], default, mixes[1])]
+    space = SPACE.model_copy(update={"starts": (*starts, Start(family="dice", params={}))})
+    study = new_study()
+    train(study, FakeExecutor(), trials=30, plan=new_plan(space))
+    trials = sorted(study.trials, key=lambda trial: trial.number)[:FLOORS]
+    order = ["dice_ce", "dice", *(family for family in FAMILIES if family not in ("dice_ce", "dice"))]
+    assert [trial.params["loss"] for trial in trials] == order * 3
+    own = [trial.params for trial in trials if trial.params["loss"] == "dice_ce"]
+    assert [{name: value for name, value in params.items() if name in default} for params in own] == [default, *mixes]
+    assert len({params["dice_ce.lr"] for params in own}) == 3
 
 
 def test_rates_follow_what_the_complete_trials_tell() -> None:

@@ -42,7 +42,7 @@ from sweeper.core.records.recommendation import (
     VariancePart,
     Verdict,
 )
-from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, OwnLoss, SearchSpace
+from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, OwnLoss, SearchSpace, Start
 from sweeper.core.records.sweep import SweepRecord
 from sweeper.core.records.training import (
     Collapse,
@@ -116,6 +116,7 @@ __all__ = [
     "SearchSpace",
     "Split",
     "SplitName",
+    "Start",
     "Strength",
     "SweepRecord",
     "Task",

@@ -31,6 +31,14 @@ class FamilySpace(Record):
     coordinates: dict[str, Coordinate]
 
 
+class Start(Record):
+    """A configuration that is among a family's first trials."""
+
+    family: str
+    params: dict[str, float]
+    """On the scale that is searched, by Optuna's names; the learning rate is not among them."""
+
+
 class SearchSpace(Record):
     """What is searched: the families, their coordinates, and the learning rate tuned equally for each."""
 
@@ -38,6 +46,8 @@ class SearchSpace(Record):
     task: Task
     lr: Coordinate
     families: tuple[FamilySpace, ...] = Field(min_length=1)
+    starts: tuple[Start, ...] = ()
+    """What similar data advise to try after the defaults; the families begin in the order of their first one."""
 
 
 class OwnLoss(Record):

@@ -1,0 +1,48 @@
+"""What the search tries first: the order of the losses, and the configurations that were best on similar data.
+
+The ledger of `sweeper advise` tells both. It moves trials forward and replaces random draws by them; which losses are
+tried, how often at least, and what names the winner, stays as it is.
+"""
+
+from __future__ import annotations
+
+from sweeper.core.records import FamilySpace, ImbalanceProfile, SearchSpace, Start
+from sweeper.fingerprint.ledger import advise, features_of, read_ledger
+from sweeper.space import defaults, parameter_name
+
+POWERS = ("pos_weight", "class_weight_power")
+"""Coordinates that the ledger's `power` stands for."""
+
+
+def with_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) -> SearchSpace:
+    """The space with `starts`: the families of the ledger, the most promising first, at each of its configurations.
+
+    Args:
+        space: what is searched.
+        profile: of the data.
+        imbalance: as `sweeper.space.suggest` takes it.
+    """
+    by_name = {family.family: family for family in space.families}
+    features = tuple(features_of(profile).values())
+    starts = tuple(
+        Start(family=advised.family, params=_searched(params, by_name[advised.family], space, imbalance))
+        for advised in advise(space.task, features, read_ledger())
+        if advised.family in by_name
+        for params in (advised.params, *advised.others)
+    )
+    return space.model_copy(update={"starts": starts})
+
+
+def _searched(params: dict[str, float], family: FamilySpace, space: SearchSpace, imbalance: float) -> dict[str, float]:
+    """A configuration of the ledger as Optuna knows it: clipped into the space, the family's defaults for the rest."""
+    found = {
+        name: value for name, value in defaults(family, space).items() if name not in ("loss", f"{family.family}.lr")
+    }
+    for name, coordinate in family.coordinates.items():
+        value = params.get("power" if name in POWERS else name)
+        if value is None or coordinate.kind == "fixed":
+            continue
+        if name == "pos_weight" and coordinate.kind != "power_of_imbalance":
+            value = imbalance**value
+        found[parameter_name(family.family, name, coordinate)] = min(max(value, coordinate.low), coordinate.high)
+    return found

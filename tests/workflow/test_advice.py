@@ -1,0 +1,60 @@
+"""What the search tries first, by the ledger of `sweeper advise`."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import optuna
+import pytest
+
+from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
+from sweeper.space import first_trials, load_space, suggest
+from sweeper.workflow.advice import with_advice
+from tests.support import builders
+
+IMBALANCE = 60.0
+
+
+def advised(space: SearchSpace) -> SearchSpace:
+    return with_advice(space, builders.profile(), IMBALANCE)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_every_family_of_the_ledger_begins_with_its_default_and_two_configurations_within_the_space(task: str) -> None:
+    space = advised(load_space(task, cast("Task", task)))
+    first = first_trials(space)
+    assert set(first) == {family.family for family in space.families}
+    for family, trials in first.items():
+        assert trials[0] == first_trials(space.model_copy(update={"starts": ()}))[family][0]
+        for params in trials:
+            choice = suggest(optuna.trial.FixedTrial({f"{family}.lr": 1e-3, **params}), space, IMBALANCE)
+            assert choice.family == family
+    assert [len(first[family]) for family in ("cross_entropy", "dice")] == [1, 1]
+    assert min(len(first[family]) for family in ("weighted_ce", "dice_ce")) >= 2
+
+
+def test_a_power_of_the_ledger_is_what_the_space_searches() -> None:
+    weight = Coordinate(kind="log", low=1, high=40)
+    family = FamilySpace(family="weighted_ce", coordinates={"pos_weight": weight})
+    space = load_space("binary", "binary").model_copy(update={"families": (family,)})
+    found = {
+        round(float(params["weighted_ce.pos_weight"]), 3) for params in first_trials(advised(space))["weighted_ce"]
+    }
+    powers = {round(min(IMBALANCE**power, 40), 3) for power in (0.25, 0.5, 1.0)}
+    assert len(found & powers) >= 2
+
+
+def test_what_the_space_fixes_stays_and_what_the_ledger_has_not_is_left_alone() -> None:
+    fixed = FamilySpace(
+        family="dice_ce",
+        coordinates={
+            "mix": Coordinate(kind="fixed", low=0.3, high=0.3),
+            "pos_weight": Coordinate(kind="power_of_imbalance", low=0, high=0.5),
+        },
+    )
+    other = FamilySpace(family="lovasz", coordinates={})
+    space = load_space("binary", "binary").model_copy(update={"families": (fixed, other)})
+    first = first_trials(advised(space))
+    assert list(first) == ["dice_ce", "lovasz"] and len(first["lovasz"]) == 1
+    assert all("dice_ce.mix" not in params for params in first["dice_ce"])
+    assert {params["dice_ce.pos_weight_power"] for params in first["dice_ce"]} <= {0.0, 0.25, 0.5}
