@@ -370,7 +370,7 @@ def check(arguments: argparse.Namespace) -> None:
     ledger = read_ledger()
     costs: dict[str, dict[str, list[float]]] = {}
     inside: list[bool] = []
-    order: dict[str, list[list[float]]] = {"advice": [], "registry": []}
+    order: dict[str, list[list[float]]] = {}
     for point in dict.fromkeys(row.point for row in ledger):
         own = {row.family: row for row in ledger if row.point == point}
         first = own[BASELINE]
@@ -386,7 +386,8 @@ def check(arguments: argparse.Namespace) -> None:
                 costs.setdefault(where, {}).setdefault(name, []).append(top - own[family].gain)
         for name, families in (("advice", [found.family for found in advised]), ("registry", list(CONFIGURATIONS))):
             tried = [max(own[family].gain for family in families[:number]) for number in range(1, len(families) + 1)]
-            order[name].append([top - value for value in tried])
+            sets = "real sets" if first.generator == "real" else "drawn sets"
+            order.setdefault(f"{sets}, {name}", []).append([top - value for value in tried])
     print("| left out | sets | " + " | ".join(picks) + " |\n|---|---|" + "---|" * len(picks))
     for where, found in costs.items():
         number = len(next(iter(found.values())))
