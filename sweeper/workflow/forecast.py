@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sweeper.executors.protocol import Executor
 
-SEARCH_SHARE = 0.525
+SEARCH_SHARE = 0.6
 """Of the search's steps, what is trained, as trials stop at their rungs (docs/performance.md)."""
 PHASES = ("probe", "search", "recheck", "confirm")
 MEASURED_STEPS, MEASURED_PART = 12, 20

@@ -89,7 +89,7 @@ def test_after_kill_9_of_the_whole_tree_a_resume_reaches_the_total(tmp_path: Pat
 def test_after_kill_9_amid_the_rechecks_or_the_confirmation_a_resume_repeats_nothing(
     tmp_path: Path, words: str
 ) -> None:
-    process = start(tmp_path, "run", *QUICK, "--trials", "5", "--study", "s", "--workers", "2")
+    process = start(tmp_path, "run", *QUICK, "--no-advice", "--trials", "5", "--study", "s", "--workers", "2")
     wait_for(tmp_path, words, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)

@@ -72,7 +72,7 @@ def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
     left = forecast.left()
     assert left is not None and (left.least, left.most) == pytest.approx(tuple(expected))
     assert said == [
-        "time: first tested answer in 1.2 to 1.7 min, last within 2.1 min, as a step takes 100 ms, "
+        "time: first tested answer in 1.3 to 1.8 min, last within 2.1 min, as a step takes 100 ms, "
         "evaluations included, and 2 trainings run at a time"
     ]
     forecast.notify(Paused(one.spec, one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})))
