@@ -19,17 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.contours import skeleton
 from sweeper.core.errors import SweeperError
 from sweeper.core.label_parts import components
 from sweeper.core.records import IGNORE
+from sweeper.data.skeletons import tubes
 from sweeper.data.store import Pixels, PixelStore
 from sweeper.system.whole_files import written_whole
 
-FORMAT = 3
+FORMAT = 2
 """Raised with other numbers in the maps."""
-WIDENED = 2
-"""Pixels in rows and columns together, on each side of a skeleton."""
 FARTHEST = 100.0
 """Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
 
@@ -83,23 +81,6 @@ def instance_sizes(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.boo
     ids = instance_ids(labels, labelled)
     sizes = np.bincount(ids[labelled], minlength=1)
     return np.where(labelled, sizes[ids], 0).astype(np.int32)
-
-
-def tubes(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """1 on the widened skeleton of the pixel's own class, else 0 (Kirchhoff et al. 2024, arXiv:2404.03010).
-
-    Args:
-        labels: (H, W), class indices; whatever where not labelled.
-        labelled: (H, W).
-    """
-    from scipy.ndimage import binary_dilation  # not at the top: workers should begin soon
-
-    known = np.where(labelled, labels, 0)
-    found = np.zeros(known.shape, dtype=np.uint8)
-    for one in np.unique(known[known > 0]):
-        present = known == one
-        found |= (binary_dilation(skeleton(present), iterations=WIDENED) & present).astype(np.uint8)
-    return found
 
 
 OF_LABELS: dict[str, Callable[[npt.NDArray[np.integer], npt.NDArray[np.bool_]], npt.NDArray[Any]]] = {

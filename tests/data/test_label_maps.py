@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import label
 
 from sweeper.core.errors import LossError, SweeperError
 from sweeper.core.records import IGNORE, Dataset
@@ -20,8 +21,8 @@ from sweeper.data.label_maps import (
     instance_ids,
     instance_sizes,
     signed_distances,
-    tubes,
 )
+from sweeper.data.skeletons import thinned, tubes
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
 from sweeper.losses.label_maps import distance_maps
@@ -31,6 +32,7 @@ from tests.support.batches import training_batch
 
 KINDS = ("distance", *OF_LABELS)
 FAMILY = {"distance": "boundary", "sizes": "instance_ce", "instances": "blob_dice", "skeleton": "skeleton_recall"}
+SQUARE = np.ones((3, 3), dtype=bool)
 
 
 def test_instances_are_what_touches_and_is_of_one_class() -> None:
@@ -41,6 +43,28 @@ def test_instances_are_what_touches_and_is_of_one_class() -> None:
     sizes = instance_sizes(labels, known)
     assert sizes[3, 0] == 0 and sizes[0, 1] == 10 and sizes[0, 0] == 2 and sizes[0, 2] == 3
     assert instance_sizes(np.zeros((2, 2), dtype=int), np.zeros((2, 2), dtype=bool)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_skeletons_are_thin_and_as_connected_as_their_class() -> None:
+    rng = np.random.default_rng(3)
+    smooth = rng.standard_normal((80, 90))
+    for _ in range(6):
+        smooth = (smooth + np.roll(smooth, 1, 0) + np.roll(smooth, 1, 1) + np.roll(smooth, -1, 0)) / 4
+    present = smooth > 0.02
+    line = thinned(present)
+    assert not (line & ~present).any() and 0 < line.sum() < present.sum() / 3
+    regions, number = label(present, SQUARE)
+    _, pieces = label(line, SQUARE)
+    assert number == pieces == len(np.unique(regions[line]))
+    square = line[1:, 1:] & line[:-1, 1:] & line[1:, :-1] & line[:-1, :-1]
+    assert square.sum() < 0.02 * line.sum()
+    assert (thinned(line) == line).mean() > 0.999  # a line stays
+    bar = np.zeros((9, 30), dtype=bool)
+    bar[2:7, 3:27] = True
+    assert np.unique(np.argwhere(thinned(bar))[:, 0]).tolist() == [4]
+    assert thinned(np.zeros((4, 4), dtype=bool)).sum() == 0
+    for height, width in ((1, 1), (2, 2), (1, 7), (3, 3)):
+        assert thinned(np.ones((height, width), dtype=bool)).any()
 
 
 def test_tubes_reach_two_pixels_and_stay_in_their_class() -> None:
