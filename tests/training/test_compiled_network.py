@@ -222,7 +222,6 @@ def test_an_actor_in_place_of_another_has_time_to_compile(monkeypatch: pytest.Mo
 
     here, now = SimpleNamespace(get_node_id=lambda: "here"), [0.0]
     monkeypatch.setattr(ray_actors, "ray", SimpleNamespace(get_runtime_context=lambda: here))
-    monkeypatch.setattr(ray_actors, "_nodes", lambda: {"here"})
     monkeypatch.setattr(ray_actors, "running_seconds", lambda: now[0])
     actor = ray_actors.Actor(handle=None, pending=object())
     executor = ray_actors.RayExecutor([actor], lambda: actor, pytest.fail, Watchdog(), SMALL, start_seconds=2100.0)
