@@ -35,6 +35,12 @@ class SweeperCommand(click.Command):
         patterns = {"--images", "--masks"} & {*args}
         try:
             rest = super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            name = error.param.name if error.param is not None else None
+            if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+                words = f"{error.message} (from --config {ctx.params.get('config')})"
+                raise click.BadParameter(words, ctx, error.param, error.param_hint) from error
+            raise
         except click.UsageError as error:
             if error.message.startswith("Got unexpected extra argument") and patterns:
                 words = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
@@ -59,11 +65,23 @@ def _empty_arguments(args: list[str]) -> Iterator[str]:
 
 def _empty_variables(ctx: click.Context) -> Iterator[str]:
     for param in ctx.command.get_params(ctx):
-        if not param.name or ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
+        default = {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
+        if not param.name or ctx.get_parameter_source(param.name) not in default:
             continue
         variable = f"{ctx.auto_envvar_prefix}_{param.name.upper()}"
         if os.environ.get(variable) == "":
             yield f"the variable {variable}, got ''; give it a value, or unset it"
+
+
+Noted = dict[str, bool]
+"""What is noted for errors, when the context is gone: the context's object, which `main` makes."""
+
+
+def note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Note that one JSON document is asked for, wherever that was said; the callback of an eager option."""
+    if isinstance(ctx.obj, dict):
+        ctx.obj["as_json"] = value
+    return value
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -13,8 +13,9 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from sweeper.cli.config import from_config, overruled, read_config
 from sweeper.cli.log_file import Displays, FileDisplay
-from sweeper.cli.options import json_option
+from sweeper.cli.options import note_json
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, settings_options
 from sweeper.cli.signals import StopRequest
@@ -25,6 +26,13 @@ from sweeper.workflow.settings import Settings
 
 
 @click.command(cls=RunCommand)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    callback=read_config,
+    help="YAML file of these options (trials: 20); the environment and the command line say otherwise.",
+)
 @settings_options
 @click.option(
     "--dry-run",
@@ -32,7 +40,15 @@ from sweeper.workflow.settings import Settings
     help="Say what would be done and how long it takes, from a few measured steps; nothing stays: images are decoded "
     "into a temporary folder (TMPDIR).",
 )
-@json_option()
+@click.option(
+    "--json",
+    "as_json",
+    envvar="SWEEPER_JSON",
+    is_flag=True,
+    is_eager=True,
+    callback=note_json,
+    help="Print one JSON document alone.",
+)
 @click.option(
     "--exit-code-by-verdict",
     "by_verdict",
@@ -54,6 +70,7 @@ def command(
     quiet: bool,
     by_verdict: bool,
     log_file: Path | None,
+    config: Path | None,
     **options: Any,
 ) -> int:
     """Search over losses, confirm the best on a locked test split, and recommend one.
@@ -67,12 +84,16 @@ def command(
     from sweeper.workflow.executor_choice import early_backend
 
     ctx = click.get_current_context()
+    ignored = overruled(ctx)
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
-    settings = Settings(**{name: value for name, value in options.items() if name not in by_default})
+    settings = Settings(**{name: value for name, value in options.items() if name not in ignored | by_default})
+    told = from_config(ctx, ignored) if config is not None else None
     if dry_run:
-        _preview(settings, as_json)
+        _preview(settings, as_json, told)
         return 0
     display = _display(verbose, quiet, log_file)
+    if told is not None:
+        display.log(told)
     try:
         cores = available_cores()
         with (
@@ -103,12 +124,14 @@ def command(
     return VERDICT_CODES[outcome.recommendation.verdict] if by_verdict else 0
 
 
-def _preview(settings: Settings, as_json: bool) -> None:
+def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
     from sweeper.system.cores import available_cores
     from sweeper.workflow.dry_run import preview, preview_text
     from sweeper.workflow.executor_choice import make_backend
 
     speaker = PlainDisplay(-1 if as_json else 0)
+    if told is not None:
+        speaker.log(told)
     found = preview(
         settings,
         speaker,

@@ -48,7 +48,7 @@ class RunCommand(SweeperCommand):
         if not every:
             left = sum(not option.often for option in known.values())
             formatter.write_paragraph()
-            formatter.write_text(f"{left} more options: sweeper run --help-all.")
+            formatter.write_text(f"{left} more options: sweeper run --help-all. --config takes all of them.")
 
     @staticmethod
     def _show_all(ctx: click.Context, _: click.Parameter, value: bool) -> None:

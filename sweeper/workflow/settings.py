@@ -142,7 +142,7 @@ def _setting(
 class Settings(Record):
     """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with.
 
-    The command line is made from these fields; what stands below each is its help.
+    The command line and the configuration file are made from these fields; what stands below each is its help.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)

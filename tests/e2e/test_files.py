@@ -54,13 +54,14 @@ SCENES = "synthetic:cracks?images=6&size=64"
 @pytest.mark.parametrize(
     ("words", "status"),
     [
+        (["run", "--config", "FILE"], 2),
         (["run", "--data", SCENES, "--class-map", "FILE", "--executor", "inline"], 2),
         (["profile", SCENES, "--exclude", "FILE"], 2),
         (["run", "--data", SCENES, "--log-file", "FILE", "--executor", "inline"], 2),
         (["predict", "--weights", "FILE", "x.png", "--out", "o"], 2),
         (["doctor", "--storage", "sqlite:///FILE"], 1),
     ],
-    ids=["class-map", "exclude", "log-file", "weights", "storage"],
+    ids=["config", "class-map", "exclude", "log-file", "weights", "storage"],
 )
 def test_a_pipe_or_a_device_that_an_option_names_is_refused_at_once(
     words: list[str], status: int, file: str, sweeper: Callable[..., tuple[int, str, str]], tmp_path: Path
