@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.cli.data_options import as_json_option, asked_dataset, data_options
-from sweeper.cli.options import SweeperCommand
+from sweeper.cli.data_options import asked_dataset, data_options
+from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.text import count, with_sign
@@ -62,7 +62,7 @@ class AdviceDocument(Document):
 
 @click.command("advise", cls=SweeperCommand)
 @data_options
-@as_json_option
+@json_option()
 @click.option(
     "--space-out",
     type=click.Path(dir_okay=False, path_type=Path),

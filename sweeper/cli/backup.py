@@ -9,15 +9,15 @@ from pathlib import Path
 import click
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand
-from sweeper.core import paths
+from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.settings_options import setting
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", metavar="STUDY", shell_complete=study_names)
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage: sqlite:///FILE.")
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@setting("storage", text="Optuna's storage: sqlite:///FILE.")
+@json_option()
 def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
     """Copy the database that holds STUDY to FILE, whole and at one instant, and check the study's records in it.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper.cli.options import SweeperCommand
-from sweeper.core import paths
+from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.settings_options import setting
 from sweeper.core.errors import UsageError
 from sweeper.core.text import count
 from sweeper.data.cache import Entry, clear, entries
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 
 
 @click.command("cache", cls=SweeperCommand)
-@click.option(
-    "--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True,
-    help="Folder of decoded images.",
-)  # fmt: skip
+@setting("cache")
 @click.option("--clear", "wanted", is_flag=True, help="Delete every data set that no running sweep uses.")
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Delete those not used for so many days.")
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@json_option()
 def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) -> None:
     """List the decoded data sets: size, last use, where they come from. They are made again when they are needed.
 

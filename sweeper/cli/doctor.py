@@ -7,20 +7,18 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.options import SweeperCommand
-from sweeper.core import paths
+from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.settings_options import setting
 
 MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 
 
 @click.command(cls=SweeperCommand)
-@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage.")
-@click.option(
-    "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
-)
-@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), default=paths.CACHE, show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@setting("storage")
+@setting("tracking_uri")
+@setting("cache")
+@setting("device")
+@json_option()
 def command(*, storage: str, tracking_uri: str, cache: Path, device: str, as_json: bool) -> int:
     """Look at versions, device, memory, disk and stores, and say what to do. Nothing is made or changed.
 

@@ -8,23 +8,16 @@ from pathlib import Path
 import click
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand, miss_option
+from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.settings_options import setting
-from sweeper.core import paths
 from sweeper.core.records import MissLimit
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", shell_complete=study_names)
-@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.REPORTS, show_default=True)
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=paths.CACHE,
-    show_default=True,
-    help="That of the sweep: the weights are kept beside it.",
-)
+@setting("storage")
+@setting("out")
+@setting("cache", text="That of the sweep: the weights are kept beside it.")
 @miss_option()
 @click.option(
     "--onnx", is_flag=True, help="Write the network as model.onnx, too (needs the extra `onnx`), compared with torch."
@@ -36,7 +29,7 @@ from sweeper.core.records import MissLimit
 )
 @click.option("--register", metavar="NAME", help="Register the network in MLflow under this name, ready to be served.")
 @setting("tracking_uri", text="MLflow store that has the study, for --register.")
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@json_option()
 def command(
     study: str,
     *,

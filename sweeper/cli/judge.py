@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sweeper.cli.options import SweeperCommand, json_option
-from sweeper.core import paths
+from sweeper.cli.settings_options import setting
 
 
 @click.command(cls=SweeperCommand)
@@ -30,13 +30,7 @@ from sweeper.core import paths
     metavar="KEY=NAME",
     help="Where method, seed, image, group or class has another name: method=model.",
 )
-@click.option(
-    "--tracking-uri",
-    envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"],
-    default=paths.TRACKING,
-    show_default=True,
-    help="MLflow store of mlflow:EXPERIMENT.",
-)
+@setting("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
 @click.option("--artifact", metavar="PATH", help="Table of scores (CSV, parquet) that each run has in MLflow.")
 @click.option(
     "--where", multiple=True, metavar="KEY=VALUE", help="Runs in MLflow with this parameter, tag or status alone."

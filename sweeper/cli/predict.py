@@ -15,7 +15,6 @@ from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
-from sweeper.core import paths
 from sweeper.core.records import MissLimit, TrainedOn
 from sweeper.core.text import count
 from sweeper.deployment.predict import Predictions, PredictOptions, Source, from_file, from_study, predict_images
@@ -51,16 +50,10 @@ ON: dict[TrainedOn, str] = {
 @click.option(
     "--probabilities", is_flag=True, help="Write these too: a 16-bit PNG for two classes, else a file for numpy."
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@setting("device", text="What predicts.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @setting("storage")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=paths.CACHE,
-    show_default=True,
-    help="That of the sweep: the weights are kept beside it.",
-)
+@setting("cache", text="That of the sweep: the weights are kept beside it.")
 @json_option()
 def command(
     study_and_images: tuple[str, ...],

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.cli.bar import Bar
-from sweeper.cli.data_options import as_json_option, asked_dataset, data_options
-from sweeper.cli.options import SweeperCommand
+from sweeper.cli.data_options import asked_dataset, data_options
+from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
@@ -61,7 +61,7 @@ class ProfileDocument(Document):
 
 @click.command("profile", cls=SweeperCommand)
 @data_options
-@as_json_option
+@json_option()
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

@@ -8,14 +8,14 @@ import time
 import click
 
 from sweeper.cli.completion import study_names
-from sweeper.cli.options import SweeperCommand
-from sweeper.core import paths
+from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.settings_options import setting
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", required=False, shell_complete=study_names)
-@click.option("--storage", default=paths.STORAGE, show_default=True, help="Optuna's storage, as for `sweeper run`.")
-@click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+@setting("storage")
+@json_option()
 def command(study: str | None, *, storage: str, as_json: bool) -> int:
     """Say of STUDY (default: of every study of this storage) whether its sweep runs and makes progress.
 

@@ -14,7 +14,6 @@ from rich.table import Table
 from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.settings_options import setting
-from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count
@@ -25,13 +24,7 @@ from sweeper.core.text import count
 @click.argument("study", required=False, shell_complete=study_names)
 @setting("storage")
 @setting("out")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=paths.CACHE,
-    show_default=True,
-    help="That of the sweeps: paused trainings and weights lie beside it.",
-)
+@setting("cache", text="That of the sweeps: paused trainings and weights lie beside it.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @json_option()
 def command(action: str, study: str | None, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:

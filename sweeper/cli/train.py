@@ -16,7 +16,6 @@ from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
-from sweeper.core import paths
 from sweeper.core.recipe import Precision
 from sweeper.core.records import MissLimit, Scores, TrainedOn
 from sweeper.core.text import count
@@ -55,13 +54,7 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
     text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that.",
 )
 @setting("storage")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=paths.CACHE,
-    show_default=True,
-    help="That of the sweep: the weights are kept beside it.",
-)
+@setting("cache", text="That of the sweep: the weights are kept beside it.")
 @click.option("--overwrite", is_flag=True, help="Train it again where the same was trained before.")
 @json_option()
 def command(

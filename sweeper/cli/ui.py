@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from sweeper.cli.options import SweeperCommand
-from sweeper.core import paths
+from sweeper.cli.settings_options import setting
 from sweeper.core.errors import UsageError
 from sweeper.core.mlflow_pages import experiments_place, view_place
 from sweeper.core.redact import shown_address
@@ -21,9 +21,7 @@ from sweeper.system.postgres import sqlalchemy_url
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", required=False)
-@click.option(
-    "--tracking-uri", envvar=["SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI"], default=paths.TRACKING, show_default=True
-)
+@setting("tracking_uri")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def command(study: str | None, tracking_uri: str, port: int) -> None:
     """Serve MLflow's user interface on the loopback address until Ctrl-C, and say where STUDY's table is.
