@@ -48,13 +48,11 @@ class PhaseProgress:
     running: dict[tuple[str, int], str] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     """Trials that wait at a rung: counted as done when they first came there."""
-    bests: list[float] = field(default_factory=list)
-    """The best value so far after each training that ended, from the first that has one on."""
 
     def begin(self, name: str, done: int, total: int) -> None:
         """A phase, or the next interim analysis, with so many trainings done already."""
         if name != self.name:  # a confirmation begins anew with each interim analysis; its means are over all seeds
-            self.families, self.bests = {}, []
+            self.families = {}
         self.name, self.done, self.total = name, done, total
         self.running, self.waiting = {}, set()
 
@@ -81,8 +79,6 @@ class PhaseProgress:
         family.collapsed += result.collapse != Collapse.NONE
         if result.state == "complete" and result.value is not None:
             family.values.append(result.value)
-        if top := [best for one in self.families.values() if (best := one.best) is not None]:
-            self.bests.append(max(top))
 
 
 def clock_text(seconds: float) -> str:

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from sweeper.cli.bar import Paced
 from sweeper.cli.phase_progress import PhaseProgress, clock_text
-from sweeper.cli.sparkline import sparkline
 from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
@@ -153,7 +152,7 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """The same on a terminal: a bar, the time left, the best value so far by trial and of each family, what is running.
+    """The same on a terminal: a bar, the time left, the best value so far of each family, what is running.
 
     In ASCII where the terminal's encoding, or the terminal, has nothing else.
     """
@@ -241,18 +240,8 @@ class LiveDisplay(PlainDisplay):
         running = Text("  ".join(state.running.values()), style="dim")
         marked = any(family.best_waiting is not None for family in state.families.values())
         note = [Text("* of a trial that waits at a rung, mostly on a part of the images", style="dim")] * marked
-        course = [self._course()] if state.name == "search" and len(state.bests) > 1 else []
         table = [_table(state, "..." if self._ascii else "…")] if state.families else []
-        return Group(bar, whole, *course, *table, *note, running)
-
-    def _course(self) -> Text:
-        """The best value so far by trial: where it is flat, more trials have brought nothing."""
-        bests = self._state.bests
-        line = sparkline(bests, BAR_WIDTH, ascii_only=self._ascii)
-        to = "->" if self._ascii else "→"
-        return Text.assemble(
-            ("best     ", "dim"), (f"{line:{BAR_WIDTH}}", "cyan"), (f" {bests[0]:.3f} {to} {bests[-1]:.3f}", "dim")
-        )
+        return Group(bar, whole, *table, *note, running)
 
 
 def _table(state: PhaseProgress, nothing: str) -> Table:

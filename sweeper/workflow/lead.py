@@ -18,9 +18,8 @@ from sweeper.core.errors import (
     StudyError,
     SweeperError,
 )
-from sweeper.core.events import Observers, Stored, SweepEvent
+from sweeper.core.events import Observers
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
-from sweeper.core.provenance import ProvenanceChanges
 from sweeper.core.redact import shown_address, shown_command
 from sweeper.core.text import count, resume_command
 from sweeper.study.search import enqueue_defaults
@@ -28,7 +27,6 @@ from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
 from sweeper.system.file_systems import unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, written_whole
-from sweeper.version import versions
 from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.conclude import Outcome, card_so_far, report_study
 from sweeper.workflow.forecast import Forecast, plan_text, there_of, trainings_left
@@ -193,9 +191,7 @@ def _stage(
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )
-    observers = Observers(
-        (session.tracker, keeper, heartbeat, forecast, _Provenance(study, plan, display), display, so_far)
-    )
+    observers = Observers((session.tracker, keeper, heartbeat, forecast, display, so_far))
     return Stage(
         study,
         plan,
@@ -314,16 +310,3 @@ def _remember(study: optuna.Study, settings: Settings, workers: int, source: str
 
 def _words(option: str, value: Any) -> list[str]:
     return [option, str(value)] if not isinstance(value, bool) else [option] if value else []
-
-
-class _Provenance:
-    """Tells when a training was done by what trained nothing before."""
-
-    def __init__(self, study: optuna.Study, plan: studies.Plan, display: Display) -> None:
-        self._changes, self._display = ProvenanceChanges(studies.all_results(study), plan.versions), display
-        if (other := self._changes.of_session(versions())) is not None:
-            display.warn(other)
-
-    def notify(self, event: SweepEvent) -> None:
-        if isinstance(event, Stored) and (text := self._changes.of_result(event.result)) is not None:
-            self._display.warn(text)

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from sweeper.cli.bar import Bar
 from sweeper.cli.progress import LiveDisplay, PlainDisplay, spec_text
-from sweeper.cli.sparkline import sparkline
 from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Started, Stored
 from sweeper.core.records import TrialResult
 from tests.support import builders
@@ -51,42 +50,6 @@ def test_a_search_shows_each_familys_best_counts_and_the_time_gone() -> None:
     assert ["dice", "0.650", "2"] in rows
     assert any(row[:1] == ["focal"] and "1" in row for row in rows)
     assert "0.300" not in text  # a stopped trial's value is no best
-
-
-@pytest.mark.parametrize(
-    ("values", "width", "line", "plain"),
-    [
-        ([], 8, "", ""),
-        ([0.5], 8, "▁", "."),
-        ([0.5, 0.5], 8, "▁▁", ".."),
-        ([0.1, 0.5, 0.8], 8, "▁▅█", ".+@"),
-        ([0, 1, 2, 3, 4, 5, 6, 7], 8, "▁▂▃▄▅▆▇█", ".:-=+*#@"),
-        ([0, 0, 0, 4, 4, 7], 3, "▁▅█", ".+@"),
-        ([0.1] * 99 + [0.2], 4, "▁▁▁█", "...@"),  # the last value is always seen
-    ],
-)
-def test_a_sparkline_has_a_sign_for_each_value_or_share(values: list[float], width: int, line: str, plain: str) -> None:
-    assert sparkline(values, width) == line and sparkline(values, width, ascii_only=True) == plain
-
-
-def test_the_course_of_the_best_value_is_shown_and_in_ascii_where_nothing_else_is_there() -> None:
-    encoded = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    for console, course in ((Console(file=io.StringIO()), "▁▁█"), (Console(file=encoded), "..@")):
-        display = LiveDisplay(console, clock=lambda: 0.0)
-        try:
-            display.phase("search", 0, 9)
-            keep(display, builders.trial("dice", 0.6, 0))
-            assert "best  " not in shown(display).partition("loss")[0]  # one value is no course
-            keep(display, builders.trial("focal", 0.9, 1, state="pruned"), builders.trial("focal", 0.7, 2))
-            text = shown(display)
-            display.phase("confirm", 0, 4)
-            keep(display, builders.trial("dice", 0.6, 3), builders.trial("dice", 0.7, 4))
-            assert course not in shown(display)
-        finally:
-            display.close()
-        (line,) = [line for line in text.splitlines() if line.startswith("best  ")]
-        assert course in line and "0.600" in line and line.endswith("0.700") and len(line) < 80
-        assert text.isascii() == (course == "..@")
 
 
 def test_a_trial_that_waits_counts_for_its_family_and_is_marked() -> None:

@@ -1,4 +1,4 @@
-"""Each training keeps what trained it; a resume under other versions rewrites nothing, and says so."""
+"""Each training keeps what trained it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import storage as studies
-from sweeper.core import provenance
-from sweeper.core.provenance import ProvenanceChanges, trained_by
+from sweeper.core.provenance import trained_by
 from sweeper.core.records import Dataset, TrainedBy
 from sweeper.data import open_store
 from sweeper.evidence.recommendation import recommend, recommendation_json
@@ -19,7 +17,6 @@ from sweeper.training import engine
 from sweeper.training.engine import Training
 from sweeper.version import versions
 from tests.support import builders
-from tests.support.sweeping import Recorder, sweep_in
 
 OLD, NEW = {"torch": "2.11"}, {"torch": "2.12"}
 
@@ -82,32 +79,3 @@ def test_trainings_are_attributed_to_what_trained_them() -> None:
     _, tags = Values(sweep.conditions).of_result(sweep.trials[3])
     assert tags["sweeper.versions"] == "torch 2.12"
     assert tags["sweeper.earlier"] == "up to step 2: cpu, 1 thread; torch 2.11"
-
-
-def test_other_versions_and_devices_are_told_once() -> None:
-    sweep = builders.sweep(trials=mixed())
-    one, _, two, _ = sweep.trials
-    changes = ProvenanceChanges([one], OLD)
-    assert changes.of_session(OLD) is None
-    assert "torch 2.11 → 2.12" in str(changes.of_session(NEW)) and changes.of_session(NEW) is None
-    text = changes.of_result(two)
-    assert text is not None and "on cpu, 2 threads (before: cpu, 1 thread)" in text and "versions" not in text[:40]
-    assert changes.of_result(two) is None
-    fresh = ProvenanceChanges([], OLD)
-    assert fresh.of_session(NEW) is None and fresh.of_result(two) is None, "a new study has nothing before it"
-    assert provenance.describe_change({"a": "1"}, {"a": "1", "b": "2"}) == "b none → 2"
-
-
-@pytest.mark.slow
-def test_a_resume_leaves_the_versions_of_what_is_there_alone_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = sweep_in(tmp_path, Recorder())
-    before = versions()
-    monkeypatch.setattr("sweeper.workflow.lead.versions", lambda: {**before, "numpy": "9.9.9"})
-    display = Recorder()
-    done = sweep_in(tmp_path, display, study=made.sweep.study, resume=True, trials=None)
-    assert any(f"numpy {before['numpy']} → 9.9.9" in line for line in display.warnings), display.warnings
-    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db", create=False)
-    assert studies.read_plan(storage, made.sweep.study).versions == before
-    assert {t.versions["numpy"] for t in trained_by(done.sweep)} == {before["numpy"]}
