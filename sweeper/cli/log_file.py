@@ -10,7 +10,6 @@ from sweeper.cli.progress import Left, PlainDisplay
 from sweeper.core.errors import UsageError
 from sweeper.core.events import SweepEvent
 from sweeper.core.redact import redact
-from sweeper.core.regular_files import append_regular
 
 
 class FileDisplay(PlainDisplay):
@@ -34,7 +33,8 @@ class FileDisplay(PlainDisplay):
 
     def _add(self, text: str) -> None:
         """Opened each time: a file that is moved away to be kept is begun anew."""
-        append_regular(self._path, text)
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
 
     def log(self, text: str) -> None:
         """A line for each line of it."""

@@ -8,8 +8,6 @@ from typing import Any
 
 import yaml
 
-from sweeper.core.regular_files import open_regular
-
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 _OPENING = (
@@ -42,7 +40,7 @@ def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> A
     counts.
     """
     try:
-        with open_regular(path) as file:
+        with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         problems.append(f"(file): must be readable, got {error.strerror or error}; name a file that can be read")

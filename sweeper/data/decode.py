@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sweeper.core.regular_files import open_regular
 from sweeper.core.text import count
 from sweeper.data.colours import ColourMap, translate
 from sweeper.data.store import ImagePixels, Pixels
@@ -286,7 +285,7 @@ def _check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
 
 @contextmanager
 def _file(source: Source) -> Iterator[BinaryIO]:
-    with open_regular(source) if isinstance(source, Path) else io.BytesIO(source()) as file:
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source()) as file:
         yield file
 
 

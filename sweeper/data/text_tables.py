@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from sweeper.core.records import SplitName
-from sweeper.core.regular_files import read_regular
 from sweeper.core.text import FORMULA
 
 MAX_CLASSES = 255
@@ -58,7 +57,7 @@ def _read_text(path: Path, limit: int) -> str:
             raise UnreadableFileError(
                 f"must be {limit >> 20} MiB at most, found {size >> 20} MiB; divide it, or name the right file"
             )
-        return read_regular(path).decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableFileError(
             f"must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"

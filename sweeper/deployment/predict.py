@@ -15,7 +15,6 @@ from sweeper.core.calibration import Calibration
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import MissControl, MissLimit
-from sweeper.core.regular_files import read_regular
 from sweeper.core.text import count
 from sweeper.data.decode import quiet_pillow
 from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
@@ -203,7 +202,7 @@ def _check_ours(out: Path, targets: set[Path]) -> None:
 
 def _is_prediction(path: Path) -> bool:
     try:
-        document = json.loads(read_regular(path))
+        document = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")

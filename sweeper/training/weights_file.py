@@ -15,7 +15,6 @@ from sweeper.core.errors import UsageError
 from sweeper.core.own_code import OwnCode
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Collapse, HeldOut, MissControl, Task, TrainedOn, TrialSpec
-from sweeper.core.regular_files import open_regular
 from sweeper.training.seal import BLANK, check_seal, write_seal
 
 HEADER = "sweeper"
@@ -144,7 +143,7 @@ def _place(path: Path) -> int:
     Raises:
         ValueError: if there is none.
     """
-    with open_regular(path) as file:
+    with path.open("rb") as file:
         length = min(int.from_bytes(file.read(8), "little"), _MOST_HEADER)
         before, found, _ = file.read(length).partition(f'"{SEAL}":"'.encode())
     if not found:

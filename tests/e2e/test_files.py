@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.cli.log_file import FileDisplay
-from sweeper.core.errors import DataError, UsageError
-from sweeper.core.regular_files import open_regular, read_regular
+from sweeper.core.errors import UsageError
 from sweeper.data import load_dataset
 from sweeper.data.cache import entries, hold
-from sweeper.deployment.predict import _is_prediction
 from sweeper.workflow.request_checks import check_places
 from sweeper.workflow.settings import Settings
 from tests.support.folders import folder, mask
@@ -27,68 +24,6 @@ NOBODY = 65534
 
 def some_folder(root: Path) -> Path:
     return folder(root, {f"i{number}": mask(0, 1, shift=number) for number in range(6)})
-
-
-@pytest.mark.parametrize("name", ["split.csv", "classes.txt"])
-def test_a_pipe_is_a_problem_and_not_waited_for(name: str, tmp_path: Path) -> None:
-    root = some_folder(tmp_path / "data")
-    os.mkfifo(root / name)
-    with pytest.raises(DataError, match=f"{name}.*not a regular file"):
-        load_dataset(str(root), tmp_path / "cache", lambda _: None)
-
-
-def test_only_regular_files_are_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "file").write_bytes(b"abc")
-    assert read_regular(tmp_path / "file") == b"abc"
-    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
-        with pytest.raises(OSError, match="not a regular file"):
-            open_regular(path)
-
-
-SCENES = "synthetic:cracks?images=6&size=64"
-
-
-@pytest.mark.timeout(120)  # it would wait for ever
-@pytest.mark.parametrize("file", ["pipe", "/dev/zero"])
-@pytest.mark.parametrize(
-    ("words", "status"),
-    [
-        (["run", "--config", "FILE"], 2),
-        (["run", "--data", SCENES, "--class-map", "FILE", "--executor", "inline"], 2),
-        (["profile", SCENES, "--exclude", "FILE"], 2),
-        (["run", "--data", SCENES, "--log-file", "FILE", "--executor", "inline"], 2),
-        (["predict", "--weights", "FILE", "x.png", "--out", "o"], 2),
-        (["doctor", "--storage", "sqlite:///FILE"], 1),
-    ],
-    ids=["config", "class-map", "exclude", "log-file", "weights", "storage"],
-)
-def test_a_pipe_or_a_device_that_an_option_names_is_refused_at_once(
-    words: list[str], status: int, file: str, sweeper: Callable[..., tuple[int, str, str]], tmp_path: Path
-) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    given = [word.replace("FILE", file) for word in words]
-    found, out, err = sweeper(*given)
-    assert found == status and "not a regular file" in out + err, out + err
-
-
-@pytest.mark.timeout(60)
-def test_a_log_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    display = FileDisplay(path)
-    display.log("one")
-    path.unlink()
-    os.mkfifo(path)
-    display.log("two")
-    path.unlink()
-    display.log("three")
-    assert path.read_text("utf-8").split()[1:] == ["three"]
-
-
-@pytest.mark.timeout(60)
-def test_predictions_are_looked_for_in_a_regular_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "predictions.json")
-    assert not _is_prediction(tmp_path / "predictions.json")
 
 
 def as_nobody(work: Callable[[], object]) -> object:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper.core.records import Patterns, SplitName
-from sweeper.core.regular_files import open_regular
 from sweeper.core.text import count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
@@ -250,7 +249,7 @@ def is_file(path: Path) -> bool:
 def head_and_tail(path: Path, size: int = 1 << 16) -> bytes:
     """The first and the last bytes of a file; empty where it cannot be read."""
     try:
-        with open_regular(path) as file:
+        with path.open("rb") as file:
             head = file.read(size)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(len(head), length - size))

@@ -10,7 +10,6 @@ import os
 from functools import partial
 from pathlib import Path
 
-from sweeper.core.regular_files import open_regular
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, is_file, unique_stems
 from sweeper.data.formats.patterns import mask_file
@@ -33,7 +32,7 @@ def _file(place: Place) -> Path | None:
 
 def _header(path: Path) -> list[str]:
     try:
-        with open_regular(path) as file:
+        with path.open("rb") as file:
             line = file.readline(1 << 12).decode("utf-8-sig")
         return [name.strip() for name in next(csv.reader([line]), [])]
     except (OSError, ValueError, csv.Error):

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from sweeper.core.records import SplitName
-from sweeper.core.regular_files import read_regular
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image, is_file, walk
@@ -41,7 +40,7 @@ def _file(place: Place) -> Path | None:
     for name in _NAMES:
         path = place.root / name
         if is_file(path):
-            head = read_regular(path)[: 1 << 20]
+            head = path.read_bytes()[: 1 << 20]
             if b"names" in head and any(key.encode() + b":" in head for key in _KEYS):
                 return path
     return None
