@@ -136,7 +136,6 @@ class ComparisonPaths:
         self.markdown = self.folder / "report.md"
         self.html = self.folder / "report.html"
         self.document = self.folder / "comparison.json"
-        self.figures = self.folder / "figures"
 
 
 class JudgementPaths:

@@ -89,8 +89,8 @@ def families(compared: Sequence[Side]) -> tuple[str, ...]:
     return tuple(f for f in known if f != BASELINE and any(side.gain(f) is not None for side in compared))
 
 
-def comparison_text(compared: Sequence[Side], figure: str, ui_url: str) -> str:
-    """The whole comparison in GitHub's markdown; `figure` is markdown already."""
+def comparison_text(compared: Sequence[Side], ui_url: str) -> str:
+    """The whole comparison in GitHub's markdown."""
     title = f"# Which loss where: {count(len(compared), 'study')} compared"
     gained = gain_table(compared)
     parts = [
@@ -101,8 +101,7 @@ def comparison_text(compared: Sequence[Side], figure: str, ui_url: str) -> str:
         "mIoU is of the recommended loss; it depends on the data, so compare gains and not mIoU between data "
         "sets. Gains are in what each study compares (`--metric`).",
         "## Gain over cross-entropy",
-        *([gained] if gained else []),
-        figure,
+        gained or "No study confirmed a loss beside cross-entropy.",
         *_bullets(legend(compared)),
         "## What limits this comparison",
         *_bullets(list(limits(compared))),
@@ -204,15 +203,6 @@ def limits(compared: Sequence[Side]) -> Iterator[str]:
     made = [side.label for side in compared if side.sweep.conditions.dataset.synthetic]
     if made:
         yield f"Synthetic images: {listed(made)}."
-    bare = [side.label for side in compared if not side.facts.finalists]
-    if bare:
-        yield f"Nothing was confirmed in {listed(bare)}, so that there is nothing to set beside the others."
-    lone = [side.label for side in compared if side.facts.finalists and side.facts.baseline is None]
-    if lone:
-        yield f"Cross-entropy was not confirmed in {listed(lone)}: no gain over it is known there."
-    early = [side.label for side in compared if side.recommendation.provisional]
-    if early:
-        yield f"Provisional, as cross-entropy was still improving: {listed(early)}."
     yield (
         "Each study's interval speaks of its own test split. Many data sets give chance many occasions, and intervals "
         "are not corrected for their number."

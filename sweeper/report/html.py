@@ -30,14 +30,14 @@ _FOLD = re.compile(r"</?details>|<summary>(?P<summary>[^<>]*)</summary>")
 _FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.svg)")
 
 
-def write_page(text: str, markdown: Path, figures: Path) -> None:
-    """Write a page as markdown, and as HTML beside it.
+def write_page(text: str, markdown: Path) -> None:
+    """Write a page as markdown, and as HTML beside it; its figures lie in `figures/` there.
 
     Raises:
         OSError: if a file cannot be written.
     """
     markdown.write_text(text, "utf-8")
-    markdown.with_suffix(".html").write_text(to_html(text, figures), "utf-8")
+    markdown.with_suffix(".html").write_text(to_html(text, markdown.parent / "figures"), "utf-8")
 
 
 def to_html(markdown: str, figures: Path) -> str:

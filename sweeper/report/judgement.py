@@ -28,7 +28,7 @@ def write_judgement(judgement: Judgement, out: Path) -> Path:
     drawn = differences(judgement)
     save_all({"differences": drawn}, paths.figures)
     paths.document.write_text(json_text(judgement.document.document), "utf-8")
-    write_page(judgement_text(judgement, drawn.shown("differences")), paths.markdown, paths.figures)
+    write_page(judgement_text(judgement, drawn.shown("differences")), paths.markdown)
     return paths.markdown
 
 

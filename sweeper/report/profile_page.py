@@ -64,11 +64,10 @@ def write_profile_page(
         "samples": samples(dataset, read),
     }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
-    folder = out / "figures"
-    save_all(drawn, folder)
+    save_all(drawn, out / "figures")
     text = _page(dataset, profile, findings, split, drawn)
     (out / "profile.json").write_text(json_text(document), encoding="utf-8")
-    write_page(text, out / "profile.md", folder)
+    write_page(text, out / "profile.md")
     return out / "profile.html"
 
 

@@ -59,7 +59,7 @@ def write_report(
         paths.split.unlink(missing_ok=True)
     else:
         write_split(dataset, split, paths.split)
-    write_page(render(facts, figures, ui_url), paths.markdown, paths.figures)
+    write_page(render(facts, figures, ui_url), paths.markdown)
     return paths
 
 
