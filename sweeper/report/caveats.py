@@ -11,7 +11,7 @@ from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.evidence.miss_control import sentences
 from sweeper.report.card import recipe_text
 from sweeper.report.facts import Facts, finalist_name, on_edge, search_split
-from sweeper.report.formatting import code, escape_md, number, prose, signed, significant
+from sweeper.report.formatting import code, escape_md, number, prose, significant
 from sweeper.space import edge_of
 
 FEW_TRIALS = 3
@@ -109,10 +109,6 @@ def _confirmation(facts: Facts) -> Iterator[str]:
             "a rare class can change by far more than that. Predicting only the commonest class scores "
             f"{number(evidence.constant_miou)}."
         )
-    rising = [f for f in facts.finalists if f.still_rising > evidence.rope]
-    if rising:
-        names = [f"{code(finalist_name(facts, f))} ({signed(f.still_rising)})" for f in rising]
-        yield f"Still rising over the last quarter of the steps by more than the margin: {listed(names)}."
     fallen = [f for f in facts.finalists if f.collapses]
     if fallen:
         names = [f"{code(finalist_name(facts, f))} in {f.collapses} of {f.trainings}" for f in fallen]

@@ -126,18 +126,6 @@ def analyses_table(facts: Facts) -> str:
     return table(header, rows, left=3) if rows else ""
 
 
-def analyses_text(facts: Facts) -> str:
-    """Why several interim analyses cost something; empty for a single one."""
-    planned = facts.sweep.analyses_planned
-    if len(planned) < 2:
-        return ""
-    return (
-        f"{facts.tested_on.capitalize()} may be analysed {len(planned)} times. Each interim analysis spends its "
-        "part of the 5 % error, so that the intervals of all of them hold together at 95 %, whenever the "
-        "confirmation ends."
-    )
-
-
 def winners_curse(facts: Facts) -> list[str]:
     """How much better the recommended configuration read in the search, in a sentence; none where it is not known."""
     recipe, curse = facts.sweep.conditions.recipe, facts.recommendation.winners_curse

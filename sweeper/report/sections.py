@@ -51,37 +51,14 @@ def profile_table(profile: ImbalanceProfile) -> str:
 
 
 def profile_text(facts: Facts) -> list[str]:
-    """What follows from the imbalance, in sentences that hold only where their numbers say so."""
-    p = facts.sweep.profile
-    lines = []
-    if facts.binary:
-        name, background = (escape_md(p.classes[i].name) for i in (1, 0))
-        lines.append(
-            f"{significant(p.imbalance)} pixels of {background} for one of {name}. Balancing them fully would take "
-            f"`pos_weight` {significant(p.pos_weight)}, or focal's `alpha` {number(p.alpha)}; of {_seen(facts)} the "
-            f"imbalance is {significant(facts.sweep.imbalance)}."
-        )
-    elif occurring := [c for c in p.classes if c.pixel_share > 0]:
-        rare = min(occurring, key=lambda c: c.pixel_share)
-        common = max(occurring, key=lambda c: c.pixel_share)
-        lines.append(
-            f"{escape_md(common.name)} has {significant(p.imbalance)} times as many pixels as {escape_md(rare.name)}. "
-            "mIoU counts both alike."
-        )
-        scarce = [escape_md(c.name) for c in occurring if c.image_share < 0.1]
-        if scarce:
-            lines.append(f"In fewer than a tenth of the images: {listed(scarce)}. Their scores rest on few images.")
-    lines += _crops_text(facts)
+    """What balanced crops show, and how many images hold no object."""
+    p, lines = facts.sweep.profile, _crops_text(facts)
     if p.empty_images:
         lines.append(
             f"{count(p.empty_images, 'image')} of {p.images:,} hold nothing but {escape_md(p.classes[0].name)}; "
             "on them an overlap loss has only false positives to learn from."
         )
     return lines
-
-
-def _seen(facts: Facts) -> str:
-    return "the training split" if facts.sweep.conditions.crop_pixels is None else "its balanced crops"
 
 
 def _crops_text(facts: Facts) -> list[str]:
@@ -179,21 +156,6 @@ def collapses(facts: Facts) -> str:
         rows.append([code(family), how, never, f"{sum(kinds.values())} of {len(mine)}", f"{at_default} of {len(mine)}"])
     header = ["loss", "how", "classes never predicted", "collapsed", facts.default_name]
     return table(header, rows, left=3) if rows else ""
-
-
-def collapses_text(facts: Facts) -> str:
-    """Names the families that only looked collapsed because they were judged at the default operating point."""
-    none = Collapse.NONE
-    only = [t for t in facts.sweep.trials if t.collapse is none and t.collapse_at_default is not none]
-    if not only:
-        return ""
-    families = Counter(t.spec.family for t in only)
-    names = [f"{code(family)} ({count(n, 'trial')})" for family, n in families.most_common()]
-    stopped = sum(t.state == "pruned" for t in only)
-    which = "all of them" if stopped == len(only) > 1 else "it" if len(only) == 1 else f"{stopped} of them"
-    early = f"; {which} {'was' if stopped == 1 else 'were'} stopped early" if stopped else ""
-    point = facts.default_name.removeprefix("at ")
-    return f"Collapsed {facts.default_name} only, so that {point} was a poor operating point: {listed(names)}{early}."
 
 
 def failures(facts: Facts) -> str:

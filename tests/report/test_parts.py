@@ -80,7 +80,7 @@ def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmati
         ["5", "clear winner", "Settled after 5 seeds.", "1.5\u00a0%", "98.5\u00a0%"],
         ["8", "–", "not taken", "2.5\u00a0%", "97.5\u00a0%"],
     ]
-    assert "analysed 3 times" in text_of(facts_of(sweep))
+    assert "### Interim analyses" in text_of(facts_of(sweep))
 
 
 def test_an_interim_analysis_that_was_passed_over_is_told_from_one_that_was_not_reached() -> None:
@@ -107,7 +107,7 @@ def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not
 
 def test_a_study_without_planned_interim_analyses_says_nothing_of_them() -> None:
     assert confirmation.analyses_table(facts_of()) == ""
-    assert "may be analysed" not in text_of(facts_of())
+    assert "### Interim analyses" not in text_of(facts_of())
 
 
 # --- The finalists, from the search to the test -------------------------------------------------------------
