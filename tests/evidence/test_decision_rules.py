@@ -16,6 +16,7 @@ from sweeper.evidence.decision_rules import _at_edges, decision_rules, shown_gai
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report.card import card_lines, card_of
+from sweeper.report.decision_rules import rules_table, rules_text
 from sweeper.report.facts import collect
 from sweeper.workflow.conclude import conclude
 from tests.support import builders
@@ -168,7 +169,7 @@ def test_a_gain_is_told_from_three_seeds_on_and_at_the_level_of_all_finalists_to
     assert shown_gain(with_rules(*fewer), 0) is None
 
 
-def test_card_recommendation_and_code_say_what_each_images_own_threshold_gains() -> None:
+def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gains() -> None:
     made = [run.model_copy(update={"spec": run.spec.model_copy(update={"lr": builders.LR})}) for run in runs(0.6, -2.0)]
     trials = [builders.trial(f, 0.7 + 0.01 * (f == "dice_focal"), i) for i, f in enumerate(builders.ORDER)]
     sweep = builders.sweep(trials, made, builders.dataset(images=150))
@@ -181,6 +182,9 @@ def test_card_recommendation_and_code_say_what_each_images_own_threshold_gains()
     assert "predict_each" in rows["Decide with"]
     assert f"+{gain.estimate:.3f} [" in rows["Decide with"]
     assert "def predict_each(logits)" in found.recommended.snippet
+    table = rules_table(facts)
+    assert f"{found.evidence.decisions.ece[0].estimate:.4f}" in table and "RankDice" in table
+    assert any("stays the best" in line for line in rules_text(facts))
     (row,) = recommendation_json(sweep, found)["decisions"]
     assert (row["family"], row["rule"]) == ("dice_focal", "rank_dice")
     assert row["gain"] == {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high, "level": 0.95}
