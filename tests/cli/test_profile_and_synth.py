@@ -80,37 +80,6 @@ def test_the_cache_can_be_set_by_a_variable(sweeper, tmp_path, monkeypatch):
     assert (tmp_path / "elsewhere").is_dir()
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_faulty_folder_ends_with_status_2_and_all_its_problems(sweeper, tmp_path, options):
-    root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcdefg"}, classes="x\ny\n")
-    (root / "masks" / "a.png").unlink()
-    mask(0, 1, width=9).save(root / "masks" / "b.png")
-    image(5, 100, 100).save(root / "images" / "c.jpg", quality=95)
-    (root / "images" / "c.png").unlink()
-    whole = (root / "images" / "c.jpg").read_bytes()
-    (root / "images" / "c.jpg").write_bytes(whole[: len(whole) // 2])
-    mask(0, 7).save(root / "masks" / "d.png")
-    status, out, err = sweeper("profile", root, *options)
-    assert status == 2
-    assert (json.loads(out)["schema"] == "sweeper.error/1") if options else out == ""
-    assert "4 problems in the data set" in err and "nothing was trained" in err
-    for words in (
-        "images/a.png: has no mask",
-        "masks/b.png: must have",
-        "images/c.jpg: cannot be",
-        "masks/d.png: labels",
-    ):
-        assert words in err
-    assert "Traceback" not in err
-
-
-@pytest.mark.parametrize("data", ["no such folder", "synthetic:nope", "synthetic:cracks?size=1"])
-def test_wrong_data_ends_with_status_2(sweeper, data):
-    status, out, err = sweeper("profile", data)
-    assert (status, out) == (2, "")
-    assert err.startswith("sweeper: 1 problem in the data set ")
-
-
 def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
     status, out, _ = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
     assert status == 0
@@ -122,16 +91,6 @@ def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
     assert not document["dataset"]["synthetic"]
     status, _, err = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
     assert status == 2 and "new or empty" in err
-
-
-@pytest.mark.parametrize("name", ["profile", "synth"])
-def test_help_names_every_argument(sweeper, name):
-    status, out, _ = sweeper(name, "--help")
-    assert status == 0
-    for word in {"profile": ["DATA", "--json", "--cache"], "synth": ["NAME", "OUT", "cracks", "street", "foreground"]}[
-        name
-    ]:
-        assert word in out
 
 
 def test_a_terminal_gets_a_table_with_lines(tmp_path):
@@ -149,13 +108,6 @@ def test_a_terminal_gets_a_table_with_lines(tmp_path):
     assert "──" in shown and "crack" in shown
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert max(len(line) for line in plain.splitlines()) <= 100
-
-
-def test_module_can_be_found_by_the_lazy_group():
-    from sweeper.cli.main import cli
-
-    for name in ("profile", "synth"):
-        assert cli.get_command(None, name).name == name  # type: ignore[arg-type]
 
 
 def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):

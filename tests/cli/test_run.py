@@ -25,7 +25,7 @@ from sweeper.evidence.recommendation import recommend
 from sweeper.storage.attributes import WAITS
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.workflow.conclude import Outcome
-from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS, Settings
+from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
 from tests.support import builders, mlflow_template
 from tests.support.marks import rest_slow
 
@@ -172,20 +172,14 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
         (["run", "--storage", "mysql://host/db"], "sqlite"),
         (["run", "--steps", "8", "--epochs", "2"], "exclude"),
         (["run", "--timeout", "soon"], "1h30m"),
-        (["run", "--timeout", "0"], "--timeout"),
         (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
-        (["run", "--confirm-seeds", "0"], "--confirm-seeds"),
         (["run", "--steps", "3"], "4<=x"),
-        (["run", "--steps", "²"], "integer"),
         (["run", "--workers", "²"], "auto"),
         (["run", "--rope", "nan"], "nan"),
-        (["run", "--rope", "-inf"], "inf"),
         (["run", "--seed", str(2**63)], str(2**63)),
-        (["run", "--trials", str(10**30)], "--trials"),
         (["run", "--size", str(10**9)], "--size"),
         (["run", "--data", ""], "--data, got ''"),
         (["run", "--data="], "--data, got '--data='"),
-        (["run", "--out", ""], "--out, got ''"),
         (["report", ""], "an argument, got ''"),
         (["fly"], "fly"),
         (["report", "nothing"], "there is no file"),
@@ -223,22 +217,6 @@ def test_an_empty_variable_is_not_the_default(here: Here, monkeypatch: pytest.Mo
 def test_every_command_refuses_empty_values() -> None:
     for name in COMMANDS:
         assert isinstance(cli.get_command(click.Context(cli), name), SweeperCommand), name
-
-
-def test_the_command_line_refuses_what_the_settings_refuse() -> None:
-    """What passes the one and not the other would end as an error that nobody foresaw."""
-    command = cli.get_command(click.Context(cli), "run")
-    assert command is not None
-    compared = 0
-    for option in command.params:
-        assert option.name is not None
-        field = Settings.model_fields.get(option.name)
-        if field is None or not isinstance(option.type, click.IntRange | click.FloatRange):
-            continue
-        ends = {key: getattr(bound, key) for bound in field.metadata for key in ("ge", "le") if hasattr(bound, key)}
-        assert (option.type.min, option.type.max) == (ends.get("ge"), ends.get("le")), option.name
-        compared += 1
-    assert compared >= 9
 
 
 def test_the_largest_seed_can_be_trained_with() -> None:

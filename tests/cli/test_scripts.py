@@ -83,14 +83,6 @@ def test_an_error_is_a_document_under_json(sweeper: Any, tmp_path: Path) -> None
     assert status == 2 and json.loads(out)["error"]["kind"] == "UsageError"
 
 
-@pytest.mark.parametrize(
-    ("words", "schema"),
-    [(["losses"], "losses"), (["cache"], "cache"), (["doctor", "--device", "cpu"], "doctor")],
-)
-def test_every_document_names_its_schema(sweeper: Any, tmp_path: Path, words: list[str], schema: str) -> None:
-    assert json.loads(sweeper(*words, "--json")[1])["schema"] == f"sweeper.{schema}/1"
-
-
 def test_a_log_file_has_every_line_with_its_time_whatever_is_shown(tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "log"
     display = Displays(PlainDisplay(-1), FileDisplay(path))

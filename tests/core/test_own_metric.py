@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
-import yaml
 
 from sweeper.core import metrics, own_metric
-from sweeper.core.errors import StudyError, UsageError
+from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS, best_point, objective
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
@@ -20,17 +18,15 @@ from sweeper.evidence.other_metrics import measures
 from sweeper.evidence.paired_comparisons import lowest_of, weigh
 from sweeper.evidence.replicate_table import bench_of
 from sweeper.evidence.replicates import Replicate
-from sweeper.storage import differences, load_sweep, open_storage
+from sweeper.storage import differences
 from sweeper.training.checkpoint import key_of
 from sweeper.training.worker import check_model
-from sweeper.workflow.conclude import conclude, report_study
 from sweeper.workflow.recipe_choice import metric_code
 from tests.report.test_report import text_of
 from tests.report.test_simulated import cracks
 from tests.support import builders
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
-from tests.support.sweeping import one_figure, sweep_in
 from tests.training.test_training import SMALL, train
 
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -216,42 +212,3 @@ def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_pa
     own_metric.register_metric(registered_as)
     assert not own_metric.usable(name) and own_metric.at_hand(name) == "miou"
     assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, study.recommendation)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_sweep_maximises_it_and_reports_it(module: str, tmp_path: Path) -> None:
-    losses = {"cross_entropy": {}, "dice": {}}
-    content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.005, 0.02]}}, "losses": losses}
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
-    outcome = sweep_in(
-        tmp_path,
-        metric=f"{module}:last_iou",
-        space="space.yaml",
-        trials=2,
-        confirm_seeds="1",
-        steps=32,
-        confirm_steps=32,
-        batch_size=4,
-    )
-    assert outcome.sweep.conditions.recipe.metric == f"{module}:last_iou"
-    text = outcome.paths.markdown.read_text("utf-8")
-    assert "test last_iou" in text and judged(tmp_path)[0] == "overlap"
-    source = tmp_path / "own_metrics_here.py"
-    source.write_text(METRICS_HERE + "\n# another\n")
-    with pytest.raises(StudyError, match="source file of --metric"):
-        sweep_in(tmp_path, resume=True, space=None, trials=4)
-    source.unlink()
-    assert "overlap" not in judged(tmp_path)
-    with patch("sweeper.report.write.draw_all", one_figure):
-        later = report_study(open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study", out=tmp_path / "later")
-    assert "was not where this report was written" in later.paths.markdown.read_text("utf-8")
-
-
-def judged(folder: Path) -> list[str]:
-    """What the finalists of the study are judged by beside mIoU, as a process of its own finds it."""
-    forget()
-    found = conclude(load_sweep(open_storage(f"sqlite:///{folder}/sweeper.db"), "study")).evidence
-    assert found is not None
-    return [preference.name for preference in found.preferences]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -141,26 +140,6 @@ def test_a_place_that_cannot_be_written_is_said(store: PixelStore) -> None:
     distances.folder.write_text("a file where the folder should be")
     with pytest.raises(SweeperError, match="must be written to"):
         distances.maps(0)
-
-
-def _ask(folder: str, barrier: object, answers: object) -> None:
-    distances = MapStore(open_store(folder), "distance", (0, 1))
-    barrier.wait()  # type: ignore[attr-defined]
-    answers.put(sum(float(np.abs(distances.maps(i).astype(float)).sum()) for i in range(3)))  # type: ignore[attr-defined]
-
-
-@pytest.mark.slow
-def test_several_processes_may_ask_at_once(store: PixelStore) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(4), context.Queue()
-    workers = [context.Process(target=_ask, args=(str(store.folder), barrier, answers)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    sums = {answers.get(timeout=120) for _ in workers}
-    for worker in workers:
-        worker.join()
-    assert len(sums) == 1
-    assert sorted(p.name for p in MapStore(store, "distance", (0, 1)).folder.iterdir()) == ["0.npy", "1.npy", "2.npy"]
 
 
 @pytest.mark.parametrize("size", [16, 48])

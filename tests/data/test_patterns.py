@@ -14,6 +14,7 @@ from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.variants import store_here
 from sweeper.workflow.prepare import dataset_of
 from sweeper.workflow.settings import Settings
+from tests.support import annotated
 from tests.support.folders import five, image, laid_out, mask
 from tests.support.sweeping import Recorder
 
@@ -131,6 +132,15 @@ def test_a_study_knows_the_patterns_wherever_the_images_lie(tmp_path):
     (moved / "images").rename(moved / "fotos")
     named = Settings(data=str(moved), images="fotos/*.png", masks="masks/{stem}.png", cache=cache)
     assert dataset_of(named, first, Recorder()).digest == first.digest
+
+
+def test_a_study_keeps_its_format_where_another_would_win(tmp_path):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    annotated.coco(root)
+    first = dataset_of(Settings(data=str(root), format="coco", cache=cache), None, Recorder())
+    annotated.folder(root)
+    assert dataset_of(Settings(data=str(root), cache=cache), None, Recorder()).format == "folder"
+    assert dataset_of(Settings(cache=cache), first, Recorder()).format == "coco"
 
 
 def test_links_that_lead_out_or_nowhere_are_named(tmp_path):

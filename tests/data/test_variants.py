@@ -11,15 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweeper.core.errors import DataError, StudyError, SweeperError, UsageError
+from sweeper.core.errors import DataError, SweeperError, UsageError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset, open_store
-from sweeper.data.shrink import coverage, enlarge_mask, shrink_image, shrink_mask, shrunk_size
+from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
 from sweeper.data.store import is_complete
 from sweeper.data.variants import components_lost, read_exclusions, resized, store_here, without
-from tests.support import annotated
+from sweeper.storage import differences
+from sweeper.workflow.prepare import dataset_of
+from sweeper.workflow.settings import Settings
+from tests.support import annotated, builders
+from tests.support.faking import new_plan
 from tests.support.folders import folder, mask
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.sweeping import Recorder
 
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: (max(pair), min(pair)))
 SPLIT = "stem,split,group\na,train,g\nb,,\nc,val,\nd,test,\ne,,h\n"
@@ -119,13 +123,6 @@ def test_a_label_is_the_one_that_covers_most_and_the_rarer_one_of_two(rows, colu
         covered = np.bincount(parts[row, column], minlength=256)
         best = np.flatnonzero(covered == covered.max())
         assert small[row, column] == min(best, key=lambda label: (label == IGNORE, total[label], label))
-
-
-@given(SIDES)
-def test_every_part_of_a_side_is_covered_once(sides):
-    old, new = sides
-    weights = coverage(old, new).toarray()
-    assert (weights.sum(axis=1) == old).all() and (weights.sum(axis=0) == new).all()
 
 
 def test_blocks_do_not_show(monkeypatch):
@@ -258,26 +255,19 @@ def test_deep_images_keep_their_bits_and_channels(tmp_path):
     assert np.array_equal(new.image(0), shrink_image(old.image(1), new.sizes[0]))
 
 
-@pytest.mark.slow
-def test_a_study_remembers_what_was_left_out_and_the_size_and_refuses_others(tmp_path):
-    path, display = tmp_path / "list.txt", Recorder()
+def test_a_study_remembers_what_was_left_out_and_the_size_and_tells_others(tmp_path):
+    path, display, cache = tmp_path / "list.txt", Recorder(), tmp_path / "cache"
     path.write_text("00003\n00007\n")
-    first = sweep_in(tmp_path, display, trials=2, confirm_seeds=1, resize=32, exclude=path)
+    asked = Settings(data="synthetic:cracks?images=15&size=64", exclude=path, resize=32, cache=cache)
+    first = dataset_of(asked, None, display)
     assert {what: (done, total) for what, done, total in display.steps} == {"decoding": (15, 15), "shrinking": (13, 13)}
-    dataset = first.sweep.conditions.dataset
-    assert (dataset.resized, dataset.excluded, len(dataset.images)) == (32, ("00003", "00007"), 13)
-    assert {(p.height, p.width) for p in dataset.images} == {(32, 32)}
-    assert "--resize 32" in first.sweep.command and "--exclude" in first.sweep.command
-    assert "hold at that resolution" in first.paths.markdown.read_text("utf-8")
-    display = Recorder()
-    resumed = sweep_in(tmp_path, display, trials=3, confirm_seeds=1, resume=True, data=None)
-    assert resumed.sweep.conditions.dataset.digest == dataset.digest
-    assert any(line.startswith("--resize shrank") for line in display.warnings)
-    with pytest.raises(StudyError, match="resize: 32 → 48"):
-        sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, resize=48)
-    path.write_text("00003\n")
-    with pytest.raises(StudyError, match="cannot be resumed"):
-        sweep_in(tmp_path, trials=3, confirm_seeds=1, resume=True, exclude=path)
+    assert (first.resized, first.excluded, len(first.images)) == (32, ("00003", "00007"), 13)
+    path.unlink()
+    again = dataset_of(Settings(cache=cache), first, Recorder())
+    other = dataset_of(Settings(resize=48, cache=cache), first, Recorder())
+    plans = [new_plan(conditions=builders.conditions(one)) for one in (first, again, other)]
+    assert differences(*plans[:2]) == []
+    assert "resize: 32 → 48" in differences(plans[0], plans[2])
 
 
 def test_what_is_missing_on_a_machine_is_made_again_and_other_images_are_refused(tmp_path):

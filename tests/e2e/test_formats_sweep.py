@@ -13,7 +13,6 @@ from sweeper.cli.main import main
 from sweeper.core.errors import StudyError
 from sweeper.core.paths import weights_dir
 from sweeper.data import load_dataset, open_store
-from sweeper.data.formats import FORMATS
 from sweeper.report import write_report
 from sweeper.training.batches import to_inputs
 from sweeper.training.model import normaliser
@@ -24,18 +23,6 @@ from tests.support.marks import EXHAUSTIVE
 from tests.support.sweeping import sweep_in
 
 BUDGET = {"trials": 2, "confirm_seeds": 1}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "coco" else EXHAUSTIVE) for name in FORMATS]
-)
-def test_a_sweep_runs_from_every_format(tmp_path, name):
-    annotated.FORMATS[name](tmp_path / "data")
-    outcome = sweep_in(tmp_path, data=str(tmp_path / "data"), **BUDGET)
-    dataset = outcome.sweep.conditions.dataset
-    assert dataset.format == name and dataset.classes == annotated.CLASSES
-    assert [trial.state for trial in outcome.sweep.trials] == ["complete"] * 2
-    assert outcome.paths.markdown.exists()
 
 
 @pytest.mark.slow
@@ -58,19 +45,6 @@ def test_a_sweep_runs_on_deep_and_many_channelled_images(tmp_path, monkeypatch, 
     image, mask = seen[0]  # what the report's figures show is for people
     assert image.dtype == np.uint8 and image.shape == (*mask.shape, 1 if channels == 1 else 3)
     assert np.array_equal(mask, annotated.truth(0))
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_a_resume_reads_the_same_format(tmp_path):
-    root = tmp_path / "data"
-    annotated.coco(root)
-    annotated.made(root / "masks")
-    for index, stem in enumerate(annotated.STEMS):  # image and mask folders, which would win
-        annotated.palette(annotated.truth(index)).save(root / "masks" / f"{stem}.png")
-    sweep_in(tmp_path, data=str(root), format="coco", **BUDGET)
-    again = sweep_in(tmp_path, data=None, resume=True, trials=3, confirm_seeds=1)
-    assert again.sweep.conditions.dataset.format == "coco" and len(again.sweep.trials) == 3
 
 
 @pytest.mark.slow

@@ -169,11 +169,6 @@ def coco_first(**changes: Any) -> Spoil:
     return coco_file(lambda data: data["annotations"][0].update(changes))
 
 
-def coco_image(**changes: Any) -> Spoil:
-    """Change COCO's first image."""
-    return coco_file(lambda data: data["images"][0].update(changes))
-
-
 def yolo_line(line: str) -> Spoil:
     """Add a line to the labels of p0."""
 
@@ -241,9 +236,7 @@ NIFTI = b"\x1f\x8b" + bytes(100)
 CASES: dict[str, Case] = {
     # Images and masks as files
     "truncated image": Case("folder", truncated("images/p0.png"), ("images/p0.png: cannot be decoded",)),
-    "truncated mask": Case("folder", truncated("masks/p0.png"), ("masks/p0.png: cannot be decoded",)),
     "image of zero bytes": Case("folder", written("images/p0.png", b""), ("images/p0.png", "0 bytes")),
-    "mask of zero bytes": Case("folder", written("masks/p0.png", b""), ("masks/p0.png", "0 bytes")),
     "text called png": Case("folder", written("images/p0.png", "hello"), ("images/p0.png: must be one of PNG",)),
     "gif called png": Case("folder", saved("images/p0.png", lambda: photo(0), format="GIF"), ("must be one of PNG",)),
     "jpeg called png": Case("folder", saved("images/p0.png", lambda: photo(0), format="JPEG"), (), "fine"),
@@ -252,9 +245,7 @@ CASES: dict[str, Case] = {
         all_of(saved("masks/p0.jpg", lambda: Image.fromarray(truth(0))), lambda root: (root / "masks/p0.png").unlink()),
         ("masks/p0.jpg: masks must be lossless",),
     ),
-    "animated gif": Case("folder", animated("GIF"), ("images/p0.png: must be one of PNG",)),
     "animated png": Case("folder", animated("PNG"), ("images/p0.png: must be a single image, found 3 frames",)),
-    "animated webp": Case("folder", animated("WEBP"), ("must be a single image, found 3 frames",)),
     "pages without meaning": Case("folder", animated("TIFF"), ("must be a single image, found 3 frames",)),
     "cmyk": Case(
         "folder",
@@ -266,9 +257,6 @@ CASES: dict[str, Case] = {
     ),
     "bomb of 20,000²": Case(
         "folder", written("images/p0.png", bad_png(20_000, 20_000)), ("images/p0.png", "100 megapixels"), heavy=True
-    ),
-    "mask bomb": Case(
-        "folder", written("masks/p0.png", bad_png(20_000, 20_000, 0)), ("masks/p0.png", "100 megapixels"), heavy=True
     ),
     "tiff bomb of many channels": Case(
         "folder",
@@ -282,13 +270,6 @@ CASES: dict[str, Case] = {
         "folder",
         all_of(written("images/p0.tif", bad_tiff(900, 900, 12)), lambda root: (root / "images" / "p0.png").unlink()),
         ("images/p0.tif: cannot be decoded",),
-    ),
-    "tiff cut off in its header": Case(
-        "folder",
-        all_of(
-            written("images/p0.tif", bad_tiff(900, 900, 12)[:100]), lambda root: (root / "images" / "p0.png").unlink()
-        ),
-        ("images/p0.tif: ",),
     ),
     "tiff whose part unpacks to gigabytes": Case(
         "folder",
@@ -367,7 +348,6 @@ CASES: dict[str, Case] = {
         masks_of(lambda i: truth(i) if i else np.where(truth(i) > 0, 255, 0).astype(np.uint8)),
         ("255 must mean the same in all masks",),
     ),
-    "a single class": Case("folder", masks_of(lambda i: np.zeros_like(truth(i))), ("at least two classes",)),
     "two files of one stem": Case(
         "folder",
         saved("images/p0.bmp", lambda: photo(0)),
@@ -382,7 +362,6 @@ CASES: dict[str, Case] = {
         ),
         ("a mask has one image, found images/",),
     ),
-    "name of 250 characters": Case("folder", renamed("n" * 250), (), "fine"),
     "name in other letters": Case("folder", renamed("画像 сцена صورة"), (), "fine"),
     "name with escapes": Case("folder", renamed("e\x1b[31m{0}%s"), (), "fine"),
     "name that is no text": Case("folder", non_utf8_name, ("must be Unicode",)),
@@ -403,7 +382,6 @@ CASES: dict[str, Case] = {
     ),
     # Manifest
     "manifest with ..": Case("manifest", manifest_row("../secret.png"), ("must lie inside the data folder",)),
-    "manifest with an absolute path": Case("manifest", manifest_row("/etc/passwd"), ("must lie inside", "/etc/passwd")),
     "manifest with NUL": Case("manifest", manifest_row("a/p\0.png"), ("manifest.csv: line 10", "NUL")),
     "manifest with 300 characters": Case("manifest", manifest_row(f"a/{LONG}.png"), ("which is none",)),
     "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("mask must be a file",)),
@@ -415,36 +393,16 @@ CASES: dict[str, Case] = {
         "labelme", labelme_file(imagePath="C:\\x\\other.png"), ("p0.json: the image C:/x/other.png must be in",)
     ),
     "labelme with ..": Case("labelme", labelme_file(imagePath="../secret.png"), ("must lie inside the data folder",)),
-    "labelme with a long path": Case("labelme", labelme_file(imagePath=f"{LONG}.png"), ("no such file",)),
     "labelme with NUL": Case("labelme", labelme_file(imagePath="p\0.png"), ("must have a file's name",)),
     "labelme with NaN": Case("labelme", labelme_shape([[1, 1], [9, float("nan")], [9, 9]]), ("p0.json", "finite")),
-    "labelme far away": Case("labelme", labelme_shape([[1, 1], [1e9, 1], [9, 9]]), ("p0.json", "must be near")),
-    "labelme outside": Case(
-        "labelme", labelme_shape([[90, 1], [99, 1], [99, 9]]), ("p0.json", "must lie in the image")
-    ),
     "labelme partly outside": Case(
         "labelme", labelme_shape([[50, 1], [99, 1], [99, 9]]), ("reach out of the image",), "warning"
-    ),
-    "labelme of two points": Case(
-        "labelme", labelme_shape([[5, 1], [9, 1]]), ("fewer than 3 points", "p0.json"), "warning"
     ),
     "labelme of words": Case("labelme", labelme_shape([["a", "b"]] * 3), ("pairs of numbers",)),
     "labelme of a strange shape": Case("labelme", labelme_shape([[1, 1]], "spline"), ("must be one of polygon",)),
     "labelme without label": Case("labelme", labelme_shape([[1, 1], [5, 5], [1, 5]], label=None), ("printable label",)),
-    "labelme with a label of escapes": Case(
-        "labelme", labelme_shape([[1, 1], [5, 5], [1, 5]], label="\x1b[2J"), ("printable label", "\\x1b")
-    ),
-    "labelme with half a character": Case(
-        "labelme", labelme_shape([[1, 1], [5, 5], [1, 5]], label="\ud800"), ("printable label",)
-    ),
     "labelme with a broken image": Case(
         "labelme", labelme_file(imagePath="none.png", imageData="AAAA"), ("p0.json (imageData): must be one of PNG",)
-    ),
-    "labelme with a bomb inside": Case(
-        "labelme",
-        labelme_file(imagePath="none.png", imageData=base64.b64encode(bad_png(20_000, 20_000)).decode()),
-        ("p0.json (imageData)", "100 megapixels"),
-        heavy=True,
     ),
     "labelme with a mask bomb": Case(
         "labelme",
@@ -460,12 +418,6 @@ CASES: dict[str, Case] = {
     "labelme in utf-16": Case("labelme", written("p0.json", '{"shapes": []}'.encode("utf-16")), ("must be UTF-8",)),
     "labelme whose shapes are none": Case("labelme", labelme_file(shapes="many"), ("`shapes` must be a list",)),
     # COCO
-    "coco with a missing image": Case(
-        "coco", coco_image(file_name="none.png"), ("none.png must be in the data folder",)
-    ),
-    "coco with ..": Case("coco", coco_image(file_name="../../secret.png"), ("must lie inside the data folder",)),
-    "coco with 300 characters": Case("coco", coco_image(file_name=f"{LONG}.png"), ("no such file",)),
-    "coco with an enormous size": Case("coco", coco_image(width=10**9, height=10**9), ("width and height must be",)),
     "coco with NaN": Case("coco", coco_first(segmentation=[[1, 1, 9, float("nan"), 9, 9]]), ("finite",)),
     "coco with a number without end": Case("coco", coco_first(segmentation=[[1, 1, 10**400, 1, 9, 9]]), ("finite",)),
     "coco far away": Case(
@@ -479,9 +431,6 @@ CASES: dict[str, Case] = {
     ),
     "coco with runs that break off": Case(
         "coco", coco_first(segmentation={"size": [HEIGHT, WIDTH], "counts": "95"}), ("an RLE must have runs",)
-    ),
-    "coco with no runs": Case(
-        "coco", coco_first(segmentation={"size": [HEIGHT, WIDTH], "counts": ""}), ("an RLE must",)
     ),
     "coco with enormous runs": Case(
         "coco", coco_first(segmentation={"size": [10**6, 10**6], "counts": [10**12]}), ("its image's size",)
@@ -510,7 +459,6 @@ CASES: dict[str, Case] = {
     ),
     # The others
     "yaml bomb": Case("yolo", yolo_yaml(YAML_BOMB), ("must not use anchors or aliases",)),
-    "yaml without end": Case("yolo", yolo_yaml("names: " + "[" * 5000 + "\ntrain: x\n"), ("data.yaml",)),
     "yaml that runs code": Case(
         "yolo", yolo_yaml('names: !!python/object/apply:os.system ["true"]\ntrain: train/images\n'), ("data.yaml",)
     ),
@@ -537,16 +485,6 @@ CASES: dict[str, Case] = {
         ("p0_leftImg8bit.png: has no mask; add p0_gtFine_labelIds.png, or remove the image",),
     ),
     "nnunet of volumes": Case("nnunet", written("imagesTr/p0_0000.nii.gz", NIFTI), ("found volumes",)),
-    "nnunet with a missing label": Case(
-        "nnunet",
-        lambda root: (root / "labelsTr" / "p0.png").unlink(),
-        ("imagesTr/p0_0000.png: has no mask; add labelsTr/p0.png, or remove the image",),
-    ),
-    "nnunet with a mask alone": Case(
-        "nnunet",
-        lambda root: (root / "labelsTr" / "p0.png").rename(root / "labelsTr" / "z.png"),
-        ("labelsTr/z.png: has no image; add imagesTr/z_0000.png, or remove the mask",),
-    ),
     "nnunet without a channel": Case(
         "nnunet", lambda root: (root / "imagesTr" / "p0_0001.png").unlink(), ("its 3 channel files, found 2",)
     ),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from sweeper.cli.main import cli
-from sweeper.core.errors import DataError, InterruptedSweepError, StudyError
+from sweeper.core.errors import DataError, InterruptedSweepError
 from sweeper.core.records import RateRange, TrialResult, TrialSpec
 from sweeper.data import divide
 from sweeper.data.folds import fold_split, split_of, untested
@@ -359,18 +359,6 @@ def test_figures_and_preferences_of_folds_are_drawn(outcome: Any) -> None:
     assert {p.name for p in evidence.preferences} >= {"misses", "boundaries", "thin_structures", "probabilities"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("changes", "words"), [({"folds": 4}, "folds: 3 → 4")])
-def test_other_folds_are_another_study(outcome: Any, folder: Path, changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(StudyError, match=words):
-        sweep_in(folder, resume=True, steps=None, confirm_steps=None, **changes)
-
-
-def test_folds_that_cannot_be_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--folds 16 needs 16 groups of images at least, found 15"):
-        sweep_in(tmp_path, folds=16)
-
-
 def test_the_price_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     command = ["run", "--data", "synthetic:cracks?images=12&size=64", "--size", "32", "--executor", "inline"]
     options = ["--folds", "4", "--confirm-seeds", "2", "--trials", "14", "--dry-run"]
@@ -379,9 +367,3 @@ def test_the_price_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "4 folds, not held out" in found.output
     assert "confirmation: 16 to 32 trainings" in found.output
-
-
-def test_specs_of_studies_without_folds_still_load() -> None:
-    old = builders.spec().model_dump(mode="json")
-    del old["fold"]
-    assert TrialSpec.model_validate(old).fold is None

@@ -63,14 +63,6 @@ def test_other_durations_are_refused_with_examples(text: str) -> None:
         duration(text)
 
 
-@given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
-@settings(max_examples=50, deadline=None)
-def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: int) -> None:
-    total = 3600 * hours + 60 * minutes + seconds
-    if total:
-        assert duration(f"{hours}h{minutes}m{seconds}s") == total
-
-
 @given(st.text(max_size=12))
 @settings(max_examples=100, deadline=None)
 def test_any_text_is_a_duration_or_refused(text: str) -> None:
@@ -152,12 +144,6 @@ def test_the_decoder_is_narrow_on_a_cpu_and_as_published_on_a_gpu() -> None:
     assert recipe_of(decoder_width=24, encoder_depth=4).decoder_channels == (192, 96, 48, 24)
     assert recipe_of(arch="linknet").decoder_channels is None
     assert Recipe().decoder_width == 16  # of studies that were made before there was a choice
-
-
-def test_a_resume_keeps_the_depth_unless_it_is_given_again() -> None:
-    stored = recipe_of(encoder_depth=4)
-    assert resumed_recipe(Settings(resume=True), stored, CPU, 30).encoder_depth == 4
-    assert resumed_recipe(Settings(resume=True, encoder_depth=5), stored, CPU, 30).encoder_depth == 5
 
 
 OTHER = {
