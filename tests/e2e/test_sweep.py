@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from sweeper.core.errors import (
     UsageError,
 )
 from sweeper.core.paths import folder_name
-from sweeper.core.records import TrialResult, Verdict
+from sweeper.core.records import Verdict
 from sweeper.data import divide, write_scenes
 from sweeper.space import load_space
 from sweeper.workflow.conclude import Outcome, conclude, report_study
@@ -186,12 +185,6 @@ def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_name_that_exists_is_refused_before_anything_happens(outcome: Outcome, folder: Path) -> None:
-    with pytest.raises(StudyError, match="--resume"):
-        sweep_in(folder)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -207,14 +200,6 @@ def test_resume_refuses_what_could_not_be_compared(
     with pytest.raises(StudyError, match="cannot be resumed") as caught:
         sweep_in(folder, resume=True, **{"no_advice": None, **changes})
     assert words in str(caught.value)
-
-
-@pytest.mark.slow
-def test_resume_of_nothing_names_what_there_is(outcome: Outcome, folder: Path) -> None:
-    with pytest.raises(StudyError, match="study"):
-        sweep_in(folder, resume=True, study="nothing")
-    with pytest.raises(StudyError, match="--study NAME"):
-        sweep_in(folder, resume=True, study=None)
 
 
 @pytest.mark.slow
@@ -317,41 +302,6 @@ def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
     assert "τ" in outcome.paths.markdown.read_text("utf-8")
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_a_larger_total_owes_every_family_its_defaults_and_floor(tmp_path: Path) -> None:
-    sweep_in(tmp_path, trials=3, confirm_seeds="1")
-    outcome = sweep_in(tmp_path, resume=True, trials=14)
-    tried = Counter(t.spec.family for t in outcome.sweep.trials)
-    assert len(outcome.sweep.trials) == 14
-    assert min(tried[family] for family in SEARCHED) >= 2
-    last = next(t for t in outcome.sweep.trials if t.spec.family == "dice_focal")
-    assert last.spec.params == {"mix": 0.5, "gamma": 2.0}
-    assert "--trials 14" in outcome.sweep.command
-    assert outcome.sweep.conclusions == 2
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_a_larger_maximum_of_seeds_goes_on_with_the_same_finalists_and_says_so(tmp_path: Path) -> None:
-    first = sweep_in(tmp_path, trials=2, confirm_seeds="1")
-    display = Recorder()
-    more = sweep_in(tmp_path, display, resume=True, trials=2, confirm_seeds="1..2")
-    assert set(map(_training, first.sweep.confirmations)) <= set(map(_training, more.sweep.confirmations))
-    assert [analysis.seeds for analysis in more.sweep.analyses_planned] == [1, 2]
-    assert more.sweep.analyses_taken[0].seeds == 1 and more.sweep.confirm_seeds == 2
-    assert any("after 1, 2 seeds from now on (before: 1)" in line for line in display.lines)
-    assert "--confirm-seeds 1..2" in more.sweep.command
-    assert (first.sweep.conclusions, more.sweep.conclusions) == (
-        1,
-        2,
-    )  # another plan is another conclusion, whatever it trained
-
-
-def _training(result: TrialResult) -> tuple[str, int, float | None]:
-    return result.spec.family, result.spec.seed, result.value
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("ended", "words_of_cut"), [(1, "the search ended after"), (4, "before the confirmation")])
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(
@@ -409,17 +359,6 @@ def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
     assert client.get_run(outcome.sweep.parent_run_id).data.params["recipe.steps"] == str(chosen)
     again = sweep_in(tmp_path, resume=True, **changes)
     assert again.sweep.probes == outcome.sweep.probes and again.sweep.trials == outcome.sweep.trials
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_more_steps_to_confirm_are_other_confirmations_of_the_same_search(tmp_path: Path) -> None:
-    first = sweep_in(tmp_path, trials=3, confirm_seeds="1")
-    longer = sweep_in(tmp_path, resume=True, trials=3, confirm_seeds="1", confirm_steps=6)
-    assert longer.sweep.trials == first.sweep.trials
-    assert longer.sweep.conditions.recipe.confirm_steps == 6
-    assert len(longer.sweep.confirmations) == 2 * len(first.sweep.confirmations)
-    assert {r.spec.steps for r in longer.sweep.confirmations} == {4, 6}
 
 
 @pytest.mark.slow
@@ -480,13 +419,6 @@ def test_a_split_on_which_nothing_can_be_told_is_refused(tmp_path: Path, side: s
             Image.fromarray(np.zeros((64, 64), np.uint8)).save(data / "masks" / f"{stem}.png")
     with pytest.raises(DataError, match="at least two classes"):
         sweep_in(tmp_path, data=str(data))
-
-
-def test_a_report_folder_that_cannot_be_written_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="--out"):
-        sweep_in(tmp_path, out=tmp_path / "file" / "reports")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.exhaustive
