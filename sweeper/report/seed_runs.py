@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.core.metrics import at_point, image_mious
 from sweeper.core.records import FinalistEvidence, TrialResult
@@ -48,31 +46,6 @@ def seed_scores(facts: Facts, finalist: FinalistEvidence) -> list[float]:
         return []
     units = image_units(own, facts.sweep.conditions.dataset.groups_of(scored_images(own)))
     return [float(score) for score in bench_of(own, len(facts.classes), units, facts.compared).score.scores]
-
-
-class Wins(NamedTuple):
-    """On how many images the recommended loss has the higher mIoU, the rival has, neither has."""
-
-    ahead: int
-    behind: int
-    level: int
-
-
-def wins(first: npt.ArrayLike, second: npt.ArrayLike) -> Wins:
-    """Count the images (n,) on which the first answer's mIoU is higher, lower, the same within 1e-9."""
-    gap = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    return Wins(int((gap > 1e-9).sum()), int((gap < -1e-9).sum()), int((abs(gap) <= 1e-9).sum()))
-
-
-def image_wins(facts: Facts) -> Wins | None:
-    """Test images on which the recommended loss, its rival or neither has the higher mIoU, mean over common seeds.
-
-    None when there is no such pair.
-    """
-    if facts.chosen is None or facts.rival is None:
-        return None
-    scored = image_scores(facts, facts.chosen, facts.rival)
-    return wins(*zip(*scored.values(), strict=True)) if scored else None
 
 
 def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]]:

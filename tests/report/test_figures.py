@@ -28,7 +28,7 @@ from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.report.figures.images import DETAIL, _detail
 from sweeper.report.figures.operating_points import _swept
 from sweeper.report.figures.style import INK, class_label, new_figure, plain, save
-from sweeper.report.seed_runs import confirmations, image_scores, image_wins
+from sweeper.report.seed_runs import confirmations, image_scores
 from tests.report.test_simulated import cracks, pixels, snippet, street
 from tests.support import builders
 
@@ -231,15 +231,6 @@ def test_grey_images_can_be_shown() -> None:
     drawing("predictions", replace(binary(), pixels=lambda i: (pixels(i)[0][..., :1], pixels(i)[1])))
 
 
-def test_wins_are_counted_image_by_image() -> None:
-    runs = [
-        builders.confirmation("dice_focal", 101, builders.counts_from_iou([0.9, 0.9, 0.2, 0.5]), 0),
-        builders.confirmation("cross_entropy", 101, builders.counts_from_iou([0.5, 0.5, 0.6, 0.5]), 1),
-    ]
-    facts = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, confirmations=runs)
-    assert image_wins(facts) == (2, 1, 1)
-
-
 def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_caption() -> None:
     """A false alarm on an image without foreground costs what it takes from the background, not half of everything."""
     truth = np.zeros((4, 20, 20), np.uint8)
@@ -270,7 +261,6 @@ def test_an_images_miou_is_one_number_in_the_figure_and_in_the_counts_of_its_cap
         values = image_mious(at_point(run.test, 0.5))
         assert printed == [f"mIoU {values[i]:.3f}" for i in shown]
     assert [axes.get_xlabel() for axes in panels[shown.index(2), 2:]] == ["mIoU 0.993", "mIoU 0.978"]
-    assert image_wins(facts) == (2, 1, 1)
     assert "Of all 4 test images it is ahead on 2, behind on 1, level on 1" in drawn.caption
 
 

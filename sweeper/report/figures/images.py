@@ -28,7 +28,7 @@ from sweeper.report.figures.style import (
     rgb,
 )
 from sweeper.report.formatting import code
-from sweeper.report.seed_runs import common_runs, image_scores, image_wins
+from sweeper.report.seed_runs import common_runs, image_scores
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -77,7 +77,7 @@ def predictions(facts: Facts) -> Drawn | str:
         return rows
     names = [finalist_name(facts, f) for f in (facts.chosen, facts.rival)]
     figure = _draw(facts, rows, ["image", "truth", *(plain(name, 20) for name in names)])
-    caption = _caption(facts, rows, pairs[0][0], names)
+    caption = _caption(facts, rows, pairs[0][0], names, [first - second for first, second in scored.values()])
     return Drawn(figure, caption, "Predictions of two losses on test images")
 
 
@@ -210,7 +210,10 @@ def _legend_entries(facts: Facts, colours: Bytes, used: set[int]) -> list[Patch]
     return class_patches(facts.classes, colours, used)
 
 
-def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str]) -> str:
+def _caption(
+    facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str], gaps: Sequence[float]
+) -> str:
+    """`gaps`: by how much the recommended loss is ahead on each test image."""
     chosen, rival = (code(name) for name in names)
     text = (
         f"Of the test images whose predictions were kept: where {chosen} is most ahead of {rival}, the median, and "
@@ -220,10 +223,8 @@ def _caption(facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequ
         text += " Full colour: the two differ."
     if any(row.detail for row in rows):
         text += f" Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole image."
-    every = image_wins(facts)
-    if every is None:
-        return text
+    ahead, behind = sum(gap > 1e-9 for gap in gaps), sum(gap < -1e-9 for gap in gaps)
     return (
-        f"{text} Of all {sum(every)} test images it is ahead on {every.ahead}, behind on {every.behind}, level on "
-        f"{every.level} (mIoU of an image: over the classes of its labels, mean over the seeds)."
+        f"{text} Of all {len(gaps)} test images it is ahead on {ahead}, behind on {behind}, level on "
+        f"{len(gaps) - ahead - behind} (mIoU of an image: over the classes of its labels, mean over the seeds)."
     )
