@@ -149,11 +149,6 @@ def escape_md(text: str) -> str:
     return _RIGHT_TO_LEFT.sub(rf"{_MARK}\g<0>{_MARK}", escaped)
 
 
-def anchor(heading: str) -> str:
-    """The anchor that GitHub gives to a heading of plain words; empty of one without a letter or digit."""
-    return re.sub(r"[^a-z0-9 -]", "", one_line(heading).lower()).strip().replace(" ", "-")
-
-
 def plain_text(text: str) -> str:
     """Text with code spans for where there is no markup: one line, without the back quotes."""
     return one_line(text).replace("`", "")

@@ -20,12 +20,9 @@ from markdown_it.common.utils import escapeHtml
 from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 
-from sweeper.report.formatting import anchor, one_line
+from sweeper.report.formatting import one_line
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
-SHORT = 24
-"""Characters of a code span that is not broken over lines: it fits the narrowest screen."""
-_PER_CENT = re.compile(r"(?<=\d) %")
 _FOLD = re.compile(r"</?details>|<summary>(?P<summary>[^<>]*)</summary>")
 _FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.svg)")
 
@@ -52,7 +49,7 @@ def to_html(markdown: str, figures: Path) -> str:
     """
     parser = _parser()
     environment = {"figures": {path.name: path.read_bytes() for path in sorted(figures.glob("*.svg"))}}
-    tokens = _captioned(parser.parse(markdown, environment))
+    tokens = parser.parse(markdown, environment)
     body = parser.renderer.render(tokens, parser.options, environment)
     style = STYLE.read_text("utf-8")
     digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -70,11 +67,8 @@ def to_html(markdown: str, figures: Path) -> str:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     parser.add_render_rule("image", _image)
-    parser.add_render_rule("text", _text)
-    parser.add_render_rule("code_inline", _code)
     parser.add_render_rule("table_open", _table_open)
     parser.add_render_rule("table_close", _table_close)
-    parser.add_render_rule("heading_open", _heading_open)
     parser.add_render_rule("fold", _fold)
     parser.block.ruler.before("paragraph", "fold", _fold_rule, {"alt": ["paragraph", "list", "table"]})
     for cell in ("th_open", "td_open"):
@@ -91,33 +85,6 @@ def _title(tokens: Sequence[Token]) -> str:
     return "Report"
 
 
-def _captioned(tokens: list[Token]) -> list[Token]:
-    """The same with each image and the paragraph under it joined to a figure with its caption."""
-    result: list[Token] = []
-    at = 0
-    while at < len(tokens):
-        six = tokens[at : at + 6]
-        if [t.type for t in six] == ["paragraph_open", "inline", "paragraph_close"] * 2 and _is_figure(six):
-            result += [
-                *(Token("figure_open", "figure", 1, block=True), six[1]),
-                *(Token("figcaption_open", "figcaption", 1, block=True), six[4]),
-                *(
-                    Token("figcaption_close", "figcaption", -1, block=True),
-                    Token("figure_close", "figure", -1, block=True),
-                ),
-            ]
-            at += 6
-        else:
-            result.append(tokens[at])
-            at += 1
-    return result
-
-
-def _is_figure(tokens: Sequence[Token]) -> bool:
-    image, caption = tokens[1].children or [], tokens[4].content
-    return [child.type for child in image] == ["image"] and caption.startswith("**")
-
-
 def _image(
     renderer: Any, tokens: Sequence[Token], index: int, options: Any, environment: Mapping[str, Mapping[str, bytes]]
 ) -> str:
@@ -128,18 +95,6 @@ def _image(
     if named is None or data is None:
         return alt
     return f'<img alt="{alt}" src="data:image/svg+xml;base64,{b64encode(data).decode()}">'
-
-
-def _text(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """Escaped, and no line ends between a number and its per cent sign."""
-    return _PER_CENT.sub("\u00a0%", escapeHtml(tokens[index].content))
-
-
-def _code(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """Short names stay on one line: a browser would break `--exclude` after its dashes."""
-    content = tokens[index].content
-    kind = ' class="short"' if len(content) <= SHORT else ""
-    return f"<code{kind}>{escapeHtml(content)}</code>"
 
 
 def _fold_rule(state: StateBlock, start: int, _end: int, silent: bool) -> bool:
@@ -158,12 +113,6 @@ def _fold(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     if found is None or found["summary"] is None:
         return f"{tokens[index].content}\n"
     return f"<summary>{escapeHtml(unescape(found['summary']))}</summary>\n"
-
-
-def _heading_open(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """Parts of the report have the anchors that GitHub gives them."""
-    tag, place = tokens[index].tag, anchor(tokens[index + 1].content)
-    return f'<{tag} id="{place}">' if tag == "h2" and place else f"<{tag}>"
 
 
 def _table_open(*_: Any) -> str:

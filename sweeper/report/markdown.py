@@ -21,7 +21,6 @@ from sweeper.report.facts import Facts, best_trial
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.formatting import (
     MISSING,
-    anchor,
     code,
     duration,
     escape_md,
@@ -62,20 +61,12 @@ def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str
     environment.globals["open"] = lambda summary: f"<details>\n<summary>{escape(summary, quote=False)}</summary>"
     environment.globals["close"] = "</details>"
     template = environment.get_template("report.md.j2")
-    context = {**_context(facts, ui_url), "left_out": _left_out(figures)}
-    contents = _contents(template.render(context, contents=""))
-    return unbroken(template.render(context, contents=contents))
+    return unbroken(template.render({**_context(facts, ui_url), "left_out": _left_out(figures)}))
 
 
 def summary(facts: Facts) -> str:
     """The answer card alone: fit for a run's note."""
     return unbroken(card_markdown(card_of(facts), _coded(facts))) + "\n"
-
-
-def _contents(text: str) -> str:
-    """Links to the parts of a rendered report, by the anchors that GitHub gives to headings."""
-    headings = re.findall(r"^## (.+)$", re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.M | re.S), re.M)
-    return "Contents: " + " · ".join(f"[{heading}](#{anchor(heading)})" for heading in headings)
 
 
 def _coded(facts: Facts) -> frozenset[str]:

@@ -12,7 +12,7 @@ from sweeper.core.document import json_text
 from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import count, shortened
 from sweeper.data.store import open_store
-from sweeper.fingerprint.advice import bounds, difficulty, suggestions
+from sweeper.fingerprint.advice import bounds, suggestions
 from sweeper.fingerprint.imbalance import consequences
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
 from sweeper.report.figures.labels import samples, suspects
@@ -111,8 +111,6 @@ def _page(
         *map(prose, consequences(profile)),
         _bounds(profile),
         _families(profile),
-        "## Difficulty of the classes",
-        _difficulty(profile),
         "## Images",
         _figure(figures, "samples"),
         "## Split",
@@ -186,27 +184,6 @@ def _families(profile: ImbalanceProfile) -> str:
     rows = [[code(s.family), escape_md(s.reason)] for s in suggestions(profile)]
     return "Families by what they gained on similar data sets (`sweeper advise`); `sweeper run` finds out:\n\n" + table(
         ["family", "why here"], rows, left=2
-    )
-
-
-def _difficulty(profile: ImbalanceProfile) -> str:
-    rows = [
-        [
-            str(place),
-            escape_md(row.name),
-            number(row.score, 2),
-            f"{number(row.rare, 2)} ({percent(row.pixel_share)})",
-            f"{number(row.few, 2)} ({row.images:,})",
-            f"{number(row.thin, 2)} ({percent(row.thinness)})",
-            f"{number(row.small, 2)} ({row.large_pixels:,.0f} px)",
-        ]
-        for place, row in enumerate(difficulty(profile), 1)
-    ]
-    header = ["", "class", "difficulty", "rare (pixels)", "few (images)", "thin", "small (90 % of pieces below)"]
-    return table(header, rows, left=2) + (
-        "\n\nThe mean of four features, each from 0 to 1: a rule of thumb, not a measurement. Rare: 10 % of the pixels "
-        "or more is 0, 0.01 % is 1; few: 100 images or more is 0, 3 is 1; thin: share within 2 pixels of the "
-        "boundary; small: a 90th percentile of its pieces of 16,384 pixels or more is 0, of 64 is 1."
     )
 
 
