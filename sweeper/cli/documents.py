@@ -44,35 +44,6 @@ class DeletedDocument(Document):
     """Of the files that went."""
 
 
-class ExportDocument(Document):
-    """What `sweeper export` prints: the files that it wrote."""
-
-    SCHEMA: ClassVar[str] = "sweeper.export/1"
-
-    study: str
-    family: str
-    verdict: str
-    loss: str
-    """Python file of the loss."""
-    space: str
-    """YAML file of the loss, for `--space`."""
-    weights: str | None
-    """Null where no weights are kept on this machine."""
-    model: str | None
-    """Python file that loads the weights."""
-    megabytes: float | None
-    """Size of the weights."""
-    onnx: str | None
-    onnx_difference: float | None
-    """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
-    examples: str | None
-    """Folder of code that trains elsewhere with the loss."""
-    huggingface: str | None = None
-    """Folder of the form that HuggingFace's Hub has (`--huggingface`)."""
-    registered: str | None = None
-    """Address of the model in MLflow's registry (`--register`)."""
-
-
 class CachedRow(Record):
     """One decoded data set on disk."""
 

@@ -61,16 +61,12 @@ def command(
         huggingface=huggingface,
         limit=limit,
     )
-    registered = None
     if register is not None:
         from sweeper.deployment.register import register_export
 
-        registered = register_export(made, register, tracking_uri)
+        made = made.model_copy(update={"registered": register_export(made, register, tracking_uri)})
     if as_json:
-        from sweeper.cli.documents import ExportDocument
-
-        shown = {key: str(value) if isinstance(value, Path) else value for key, value in made._asdict().items()}
-        click.echo(json.dumps(ExportDocument(**shown, registered=registered).document, indent=2))
+        click.echo(json.dumps(made.document, indent=2))
         return
     click.echo(f"{made.family} ({made.verdict.replace('_', ' ')})")
     click.echo(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
@@ -84,7 +80,8 @@ def command(
         click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
     if made.huggingface is not None:
         click.echo(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")
-    if registered is not None:
+    if made.registered is not None:
         click.echo(
-            f"  MLflow:  {registered}; try it: mlflow models predict -m {registered} --env-manager local -i FILE"
+            f"  MLflow:  {made.registered}; try it: "
+            f"mlflow models predict -m {made.registered} --env-manager local -i FILE"
         )

@@ -18,12 +18,12 @@ from sweeper.cli.documents import (
     CacheDocument,
     DeletedDocument,
     ErrorDocument,
-    ExportDocument,
     MlflowDocument,
 )
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
 from sweeper.core.document import Document
+from sweeper.deployment.export import ExportDocument
 from sweeper.deployment.predictions_document import PredictionsDocument
 from sweeper.deployment.training_document import TrainingDocument
 from sweeper.doctor.check import DoctorDocument

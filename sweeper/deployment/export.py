@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
+from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import MissLimit, Recommended, SweepRecord
@@ -31,25 +32,33 @@ SCRATCH = ".export-"
 """Beginning of the name of a folder in which an export is made."""
 
 
-class Exported(NamedTuple):
-    """The files that were written; `weights` and `model` None where no weights are kept on this machine."""
+class ExportDocument(Document):
+    """What `sweeper export` prints: the files that it wrote."""
+
+    SCHEMA: ClassVar[str] = "sweeper.export/1"
 
     study: str
     family: str
     verdict: str
     loss: Path
+    """Python file of the loss."""
     space: Path
+    """YAML file of the loss, for `--space`."""
     weights: Path | None
+    """Null where no weights are kept on this machine."""
     model: Path | None
+    """Python file that loads the weights."""
     megabytes: float | None
     """Size of the weights."""
-    onnx: Path | None = None
-    onnx_difference: float | None = None
+    onnx: Path | None
+    onnx_difference: float | None
     """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
-    examples: Path | None = None
-    """Folder of code that trains elsewhere with the loss; None for a loss that needs more than logits and labels."""
+    examples: Path | None
+    """Folder of code that trains elsewhere with the loss."""
     huggingface: Path | None = None
-    """Folder of the form that HuggingFace's Hub has."""
+    """Folder of the form that HuggingFace's Hub has (`--huggingface`)."""
+    registered: str | None = None
+    """Address of the model in MLflow's registry (`--register`)."""
 
 
 def export_study(
@@ -61,7 +70,7 @@ def export_study(
     onnx: bool = False,
     huggingface: bool = False,
     limit: MissLimit | None = None,
-) -> Exported:
+) -> ExportDocument:
     """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and more if asked.
 
     Args:
@@ -119,7 +128,7 @@ def export_study(
             _put(made, folder)
     except OSError as error:
         raise SweeperError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
-    return Exported(
+    return ExportDocument(
         study=name,
         family=chosen.family,
         verdict=found.verdict.value,

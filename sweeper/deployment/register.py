@@ -10,10 +10,10 @@ from sweeper.core.errors import SweeperError
 from sweeper.training.weights_file import WeightsRecord, read_record
 
 if TYPE_CHECKING:
-    from sweeper.deployment.export import Exported
+    from sweeper.deployment.export import ExportDocument
 
 
-def register_export(made: Exported, name: str, tracking_uri: str) -> str:
+def register_export(made: ExportDocument, name: str, tracking_uri: str) -> str:
     """Register the network that was exported.
 
     Args:
@@ -53,7 +53,7 @@ def register_export(made: Exported, name: str, tracking_uri: str) -> str:
         ) from error
 
 
-def _exported_module(made: Exported) -> Any:
+def _exported_module(made: ExportDocument) -> Any:
     """The exported model.py."""
     assert made.model is not None
     spec = importlib.util.spec_from_file_location("sweeper_exported_model", made.model)
@@ -70,7 +70,7 @@ def _params(record: WeightsRecord) -> dict[str, str]:
     return {**params, "arch": record.arch, "encoder": record.encoder, point: f"{record.point:.6g}"}
 
 
-def _description(made: Exported, record: WeightsRecord) -> str:
+def _description(made: ExportDocument, record: WeightsRecord) -> str:
     rule = (
         "a pixel is foreground from 0.5 on"
         if record.task == "binary"

@@ -15,15 +15,15 @@ from mlflow.tracking import MlflowClient
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import weights_dir
 from sweeper.core.records import Dataset
-from sweeper.deployment.export import Exported
+from sweeper.deployment.export import ExportDocument
 from sweeper.deployment.export_code import model_code
 from sweeper.deployment.register import register_export
 from sweeper.training.weights_file import kept_weights
 from tests.deployment.test_export import trained
 from tests.support.tracked import begun, run_of
 
-NOTHING: dict[str, Any] = dict.fromkeys(Exported._fields)
-MADE = Exported(**{**NOTHING, "study": "registered", "family": "dice", "verdict": "clear_winner"})
+NOTHING: dict[str, Any] = dict.fromkeys(ExportDocument.model_fields)
+MADE = ExportDocument.model_construct(**{**NOTHING, "study": "registered", "family": "dice", "verdict": "clear_winner"})
 
 
 @pytest.mark.slow
@@ -41,7 +41,10 @@ def test_a_registered_network_is_loaded_and_served_and_answers_as_the_exported_o
     code.write_text(model_code(record), "utf-8")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     sweep = run_of(begun(uri, "registered")).info
-    assert register_export(MADE._replace(weights=weights, model=code), "cracks", uri) == "models:/cracks/1"
+    assert (
+        register_export(MADE.model_copy(update={"weights": weights, "model": code}), "cracks", uri)
+        == "models:/cracks/1"
+    )
 
     loaded, served = mlflow.pytorch.load_model("models:/cracks/1"), mlflow.pyfunc.load_model("models:/cracks/1")
     mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
