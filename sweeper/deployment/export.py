@@ -18,7 +18,7 @@ from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
 from sweeper.deployment.recommended_network import answer_of, controlled, network_of, point_of
 from sweeper.system.whole_files import remove_left
-from sweeper.training.weights_file import copy_with_record, read_record
+from sweeper.training.weights_file import copy_with_record
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -91,12 +91,13 @@ def export_study(
     """
     answer = answer_of(storage, name, "export")
     kept = network_of(answer, weights_dir(cache, name))
-    if limit is not None:
-        if kept is None:
-            raise SweeperError(
-                f"--miss-at-most is a limit of one network, and none of study {name!r} is kept on this machine; "
-                f"`sweeper train {name}` trains one, --cache names the sweep's folder"
-            )
+    wanted = {"--miss-at-most": limit is not None, "--onnx": onnx, "--huggingface": huggingface}
+    if kept is None and any(wanted.values()):
+        raise SweeperError(
+            f"{next(filter(wanted.get, wanted))} needs a network, and none of study {name!r} is kept on this machine; "
+            f"`sweeper train {name}` trains one, --cache names the sweep's folder"
+        )
+    if kept is not None and limit is not None:
         answer = controlled(answer, kept, limit)
     sweep, found, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
@@ -120,10 +121,12 @@ def export_study(
                 copy_with_record(kept.path, record, weights)
                 (made / "model.py").write_text(model_code(record), "utf-8")
                 megabytes = weights.stat().st_size / 1e6
-            if onnx:
-                apart = _onnx(name, weights, made / "model.onnx")
-            if huggingface:
-                write_folder(answer, weights, made / HUGGINGFACE)
+                if onnx:
+                    from sweeper.training.onnx_file import write_onnx
+
+                    apart = write_onnx(weights, record, made / "model.onnx")
+                if huggingface:
+                    write_folder(answer, weights, made / HUGGINGFACE)
             _remove_earlier(folder)
             _put(made, folder)
     except OSError as error:
@@ -161,18 +164,6 @@ def _remove_earlier(folder: Path) -> None:
             (inside / name).unlink(missing_ok=True)
         if inside != folder and inside.is_dir() and not any(inside.iterdir()):
             inside.rmdir()
-
-
-def _onnx(study: str, weights: Path | None, path: Path) -> float:
-    """Write the network as ONNX; how far its answers are from torch's."""
-    if weights is None:
-        raise SweeperError(
-            f"--onnx needs a network, and none of study {study!r} is kept on this machine; `sweeper train {study}` "
-            "trains one, --cache names the sweep's folder"
-        )
-    from sweeper.training.onnx_file import write_onnx
-
-    return write_onnx(weights, read_record(weights), path)
 
 
 def space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:

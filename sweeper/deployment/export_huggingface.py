@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweeper.core.errors import SweeperError
 from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import count
 from sweeper.deployment.export_code import model_code
@@ -18,25 +17,18 @@ FILES = ("README.md", "config.json", "model.safetensors", "preprocessor_config.j
 """What the folder holds."""
 
 
-def write_folder(answer: Answer, weights: Path | None, folder: Path) -> None:
+def write_folder(answer: Answer, weights: Path, folder: Path) -> None:
     """Write README.md (the model card), the network, how images are prepared, the classes and predict.py.
 
     Args:
         answer: what the study recommends.
-        weights: the exported file of weights; None where there is none.
+        weights: the exported file of weights.
         folder: where to; it is made.
 
     Raises:
-        SweeperError: if there are no weights.
         UsageError: if the network is the user's own.
         OSError: if a file cannot be written.
     """
-    if weights is None:
-        name = answer.sweep.study
-        raise SweeperError(
-            f"--huggingface needs a network, and none of study {name!r} is kept here; `sweeper train {name}` "
-            "trains one, --cache names the sweep's folder"
-        )
     from sweeper.training.huggingface_folder import write_network
 
     record = read_record(weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from sweeper.core.base import Record
@@ -14,6 +13,7 @@ from sweeper.data.folds import split_of
 from sweeper.data.store import is_intact
 from sweeper.deployment.recommended_network import Answer
 from sweeper.workflow.prepare import Speaker, dataset_of
+from sweeper.workflow.recipe_choice import steps_asked
 from sweeper.workflow.settings import Settings
 
 LONGER = 4
@@ -91,14 +91,8 @@ def spec_of(answer: Answer, conditions: Conditions, options: TrainOptions, image
     Raises:
         UsageError: if steps and epochs are asked for.
     """
-    if options.steps is not None and options.epochs is not None:
-        raise UsageError(
-            f"--steps and --epochs exclude each other, got {options.steps} and {options.epochs}; give one of them"
-        )
     recipe, chosen = conditions.recipe, answer.chosen
-    steps = options.steps or LONGER * recipe.confirm_steps
-    if options.epochs is not None:
-        steps = max(4, options.epochs * math.ceil(images / recipe.batch_size))
+    steps = steps_asked(options.steps, options.epochs, images, recipe.batch_size) or LONGER * recipe.confirm_steps
     return TrialSpec(
         purpose="final",
         number=NUMBERS[options.on],

@@ -53,7 +53,9 @@ def make_recipe(
             f"--size must be a multiple of {2**depth} (the network's stride"
             f"{'' if own is not None else f' at --encoder-depth {depth}'}), got {size}"
         )
-    steps = _steps(settings, training_images, batch_size) or (GPU_STEPS if gpu else CPU_STEPS)
+    steps = steps_asked(settings.steps, settings.epochs, training_images, batch_size) or (
+        GPU_STEPS if gpu else CPU_STEPS
+    )
     own_metric = metric_code(settings.metric)
     register_metric(own_metric)
     metric = settings.metric or "miou"
@@ -134,7 +136,8 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
     _check_engine(settings, stored, hardware)
     _check_model(settings, stored)
     given = _given_recipe(settings) | {"precision": precision_here(settings, stored.precision, hardware)}
-    if (steps := _steps(settings, training_images, settings.batch_size or stored.batch_size)) is not None:
+    batch_size = settings.batch_size or stored.batch_size
+    if (steps := steps_asked(settings.steps, settings.epochs, training_images, batch_size)) is not None:
         given["steps"] = steps
     if settings.encoder_weights not in {None, "auto"}:
         given["encoder_weights"] = settings.encoder_weights
@@ -188,14 +191,15 @@ def _check_engine(settings: Settings, stored: Recipe | None, hardware: Hardware)
         )
 
 
-def _steps(settings: Settings, training_images: int, batch_size: int) -> int | None:
-    if settings.steps is not None and settings.epochs is not None:
-        raise UsageError(
-            f"--steps and --epochs exclude each other, got {settings.steps} and {settings.epochs}; give one of them"
-        )
-    if settings.epochs is not None:
-        return max(4, settings.epochs * math.ceil(training_images / batch_size))
-    return settings.steps
+def steps_asked(steps: int | None, epochs: int | None, images: int, batch_size: int) -> int | None:
+    """The steps that are asked for, by their number or in passes over so many images; None where neither is given.
+
+    Raises:
+        UsageError: if both are.
+    """
+    if steps is not None and epochs is not None:
+        raise UsageError(f"--steps and --epochs exclude each other, got {steps} and {epochs}; give one of them")
+    return steps if epochs is None else max(4, epochs * math.ceil(images / batch_size))
 
 
 def _weights(

@@ -178,8 +178,9 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
         "steps": steps,
         "seed": confirm_seed(0, 0),
     }
-    with pytest.raises(SweeperError, match="--onnx needs a network"):
-        export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", onnx=True)
+    for option in ("onnx", "huggingface"):
+        with pytest.raises(SweeperError, match=f"--{option} needs a network.*sweeper train"):
+            export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", **{option: True})  # type: ignore[arg-type]
     none = export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
     assert none.weights is None and none.model is None and none.loss.exists()
     keep(tmp_path, spec(purpose="confirm", number=1, **{**given, "lr": 0.1}))  # another configuration
