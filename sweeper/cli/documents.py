@@ -69,19 +69,6 @@ class CacheDocument(Document):
     """What was to be deleted, and is read by a running sweep."""
 
 
-class MlflowDocument(Document):
-    """What `sweeper mlflow` prints."""
-
-    SCHEMA: ClassVar[str] = "sweeper.mlflow/1"
-
-    study: str
-    tracking_uri: str
-    """Without a password."""
-    trainings: int
-    made: int
-    completed: int
-
-
 class BackupDocument(Document):
     """What `sweeper backup` prints."""
 

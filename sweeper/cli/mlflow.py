@@ -25,7 +25,6 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     For a store that was lost, that was away to the end of a sweep, or that is to have a copy. Runs that are there are
     completed, not made twice: the command may be repeated. No sweep may be running the study meanwhile.
     """
-    from sweeper.core.redact import shown_address
     from sweeper.workflow.mlflow_sync import sync_mlflow
     from sweeper.workflow.request_checks import check_writable
 
@@ -35,18 +34,9 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     check_writable(out)
     done = sync_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=warn)
     if as_json:
-        from sweeper.cli.documents import MlflowDocument
-
-        told = MlflowDocument(
-            study=study,
-            tracking_uri=shown_address(tracking_uri),
-            trainings=done.trainings,
-            made=done.made,
-            completed=done.completed,
-        )
-        click.echo(json.dumps(told.document, indent=2))
+        click.echo(json.dumps(done.document, indent=2))
         return
     click.echo(
-        f"study {study}: MLflow at {shown_address(tracking_uri)} has the runs of {count(done.trainings, 'training')}: "
+        f"study {study}: MLflow at {done.tracking_uri} has the runs of {count(done.trainings, 'training')}: "
         f"{done.made} made, {done.completed} completed, the others were whole"
     )

@@ -18,7 +18,6 @@ from sweeper.cli.documents import (
     CacheDocument,
     DeletedDocument,
     ErrorDocument,
-    MlflowDocument,
 )
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
@@ -32,6 +31,7 @@ from sweeper.judging.judgement import JudgementDocument
 from sweeper.losses.certification.checks import CertificationDocument
 from sweeper.report.compare import ComparisonDocument
 from sweeper.workflow.dry_run import PreviewDocument
+from sweeper.workflow.mlflow_sync import MlflowDocument
 from sweeper.workflow.status import StatusDocument
 from sweeper.workflow.studies import StudiesDocument
 

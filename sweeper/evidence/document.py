@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
+from sweeper.core.provenance import TrainerRow
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     AnalysisTaken,
@@ -210,17 +211,6 @@ class SearchRow(Record):
     abandoned: int
     """Attempts that a dead worker cut off; no trials."""
     per_family: dict[str, int]
-
-
-class TrainerRow(Record):
-    """One combination of device and versions, and what it trained."""
-
-    device: str
-    versions: dict[str, str]
-    trainings: tuple[str, ...]
-    """`search/00012` and the like."""
-    partly: tuple[str, ...]
-    """Those of them that it trained a part of."""
 
 
 class RecommendationDocument(Document):

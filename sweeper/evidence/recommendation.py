@@ -35,7 +35,6 @@ from sweeper.evidence.document import (
     RecommendationDocument,
     SearchRow,
     TestRow,
-    TrainerRow,
     ValueRow,
 )
 from sweeper.evidence.interim_analyses import level_of
@@ -161,7 +160,7 @@ def recommendation_json(
         collapses={family: sum(kinds.values()) for family, kinds in _collapses(sweep).items()},
         collapse_kinds={family: dict(kinds) for family, kinds in _collapses(sweep).items()},
         versions=sweep.versions,
-        trained_by=tuple(TrainerRow(**trainer.document) for trainer in trained_by(sweep)),
+        trained_by=tuple(trained_by(sweep)),
         seconds=sweep.seconds,
     )
     finite: dict[str, Any] = _finite(document.document)

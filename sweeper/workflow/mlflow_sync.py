@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from sweeper import storage as studies
+from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
 from sweeper.core.mlflow_pages import view_place
 from sweeper.core.records import SweepRecord
+from sweeper.core.redact import shown_address
 from sweeper.workflow.conclude import Outcome, report_study
 
 if TYPE_CHECKING:
     from sweeper.tracking import Summary
 
 
-class Synced(NamedTuple):
-    """What `sweeper mlflow` did."""
+class MlflowDocument(Document):
+    """What `sweeper mlflow` prints."""
 
+    SCHEMA: ClassVar[str] = "sweeper.mlflow/1"
+
+    study: str
+    tracking_uri: str
+    """Without a password."""
     trainings: int
     made: int
-    """Runs that were missing."""
     completed: int
-    """Runs that lacked something."""
 
 
 def summary_for_mlflow(outcome: Outcome) -> Summary:
@@ -53,7 +58,9 @@ def _places(sweep: SweepRecord) -> str:
     return f"[All trainings]({table}) · [finalists]({finalists})\n\n"
 
 
-def sync_mlflow(storage_url: str, name: str, *, tracking_uri: str, out: Path, warn: Callable[[str], None]) -> Synced:
+def sync_mlflow(
+    storage_url: str, name: str, *, tracking_uri: str, out: Path, warn: Callable[[str], None]
+) -> MlflowDocument:
     """Write what MLflow lacks of a study, from the study's storage; another call changes nothing.
 
     For a study that was concluded the report is written again, too, and becomes the sweep's artifacts.
@@ -86,4 +93,10 @@ def sync_mlflow(storage_url: str, name: str, *, tracking_uri: str, out: Path, wa
     if lacks is not None:
         raise SweeperError(lacks)
     trainings = len(studies.all_results(study)) + len(studies.waiting_results(study))
-    return Synced(trainings, len(tracker.mirror.made), len(tracker.mirror.completed))
+    return MlflowDocument(
+        study=name,
+        tracking_uri=shown_address(tracking_uri),
+        trainings=trainings,
+        made=len(tracker.mirror.made),
+        completed=len(tracker.mirror.completed),
+    )

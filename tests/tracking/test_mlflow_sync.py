@@ -18,7 +18,7 @@ from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, StudyError, SweeperError
-from sweeper.workflow.mlflow_sync import Synced, sync_mlflow
+from sweeper.workflow.mlflow_sync import MlflowDocument, sync_mlflow
 from tests.e2e.test_lost_files import Acting, delete
 from tests.support.sweeping import Recorder, sweep_in
 
@@ -68,7 +68,7 @@ def forget_connections() -> None:
     _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
 
 
-def again(folder: Path, uri: str | None = None) -> Synced:
+def again(folder: Path, uri: str | None = None) -> MlflowDocument:
     return sync_mlflow(
         f"sqlite:///{folder}/sweeper.db",
         "study",
