@@ -95,11 +95,8 @@ def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, see
         seed: divides the other images into train and validation.
 
     Raises:
-        ValueError: if `folds` or `number` is out of range.
         DataError: as `check_folds`, or a fold leaves a single group for training and validation.
     """
-    if folds < 2 or not 0 <= number < folds:
-        raise ValueError(f"there must be 2 folds or more, numbered from 0, got fold {number} of {folds}")
     check_folds(dataset, folds)
     units, strata, rng = units_of(dataset), strata_of(dataset), keyed(test_seed, 2)
     left, test = units, units

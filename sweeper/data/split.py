@@ -188,16 +188,11 @@ def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
 
 
 def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """At most `count` of the images `indices`, ascending; always the same ones, without a seed.
+    """At most `count` (≥ 1) of the images `indices`, ascending; always the same ones, without a seed.
 
     Every class that occurs in `indices` keeps an image where `count` allows it, the rarest first; the rest are
     spread evenly over the images ordered by their share of pixels outside the commonest class.
-
-    Raises:
-        ValueError: if `count` is below 1.
     """
-    if count < 1:
-        raise ValueError(f"a subset must keep at least 1 image, got {count}; ask for more")
     order = sorted(set(indices))
     if len(order) <= count:
         return tuple(order)

@@ -144,11 +144,6 @@ class StoreWriter:
 
     def append(self, image: ImagePixels, mask: Pixels) -> None:
         """Add one image, (H, W, channels) of the store's dtype, with its mask, (H, W) uint8."""
-        if image.shape != (*mask.shape, self.channels) or image.dtype != self.dtype or mask.dtype != np.uint8:
-            raise ValueError(
-                f"image and mask must be {self.dtype} and uint8 of shapes (H, W, {self.channels}) and (H, W), "
-                f"got {image.dtype} {image.shape} and {mask.dtype} {mask.shape}"
-            )
         pixels = np.ascontiguousarray(image, dtype=self.dtype.newbyteorder("<"))
         for name, file, array in zip(_FILES, (self._images, self._masks), (pixels, mask), strict=True):
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

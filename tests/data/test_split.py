@@ -177,11 +177,6 @@ def test_a_small_choice_is_returned_whole(count):
     assert stratified_subset(PLAIN, (4, 2, 9), count) == (2, 4, 9)
 
 
-def test_an_empty_subset_is_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        stratified_subset(PLAIN, (1, 2), 0)
-
-
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), min_size=1, max_size=25), st.integers(1, 25))
 def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(rows, count):

@@ -55,11 +55,6 @@ def test_a_writer_that_is_not_published_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_shapes_are_refused(tmp_path):
-    with StoreWriter(tmp_path, 3) as writer, pytest.raises(ValueError, match="uint8 of shapes"):
-        writer.append(np.zeros((2, 2, 1), np.uint8), np.zeros((2, 2), np.uint8))
-
-
 def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     root = folder(tmp_path / "data")
     first = load_dataset(str(root), tmp_path / "cache")

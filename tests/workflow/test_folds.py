@@ -92,12 +92,9 @@ def test_two_folds_leave_images_to_train_and_to_validate() -> None:
         fold_split(counted([(9, 1)] * 3), folds=2, number=0, test_seed=0, seed=0)
 
 
-def test_folds_refuse_given_splits_and_numbers_out_of_range() -> None:
+def test_folds_refuse_given_splits() -> None:
     with pytest.raises(DataError, match="1 image has a given split"):
         fold_split(counted([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
-    for folds, number in ((1, 0), (3, 3), (3, -1)):
-        with pytest.raises(ValueError, match="numbered from 0"):
-            fold_split(PLAIN, folds=folds, number=number, test_seed=0, seed=0)
 
 
 def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
