@@ -141,15 +141,6 @@ def test_the_same_name_is_refused_with_both_remedies(run: subprocess.CompletedPr
     assert again.stdout == ""
 
 
-@pytest.mark.slow
-def test_resume_needs_the_name_alone(run: subprocess.CompletedProcess[str], folder: Path) -> None:
-    more = sweeper(folder, "run", "--study", "s", "--resume", "--trials", "4", "-q")
-    assert more.returncode == 0, more.stderr
-    assert "Use: " in more.stdout or "Found: " in more.stdout
-    assert "reports/s/report.md" in more.stdout
-    assert all(line.startswith("warning: ") for line in more.stderr.splitlines())  # -q leaves what must be known
-
-
 def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: Path) -> None:
     before = (folder / "reports/s/recommendation.json").read_text()
     (folder / "reports/s/report.md").unlink()
