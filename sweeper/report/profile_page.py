@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from sweeper.core.document import json_text
 from sweeper.core.records import Dataset, ImbalanceProfile
-from sweeper.core.text import count, shortened
+from sweeper.core.text import count
 from sweeper.data.store import open_store
-from sweeper.fingerprint.advice import bounds, suggestions
+from sweeper.fingerprint.advice import bounds
 from sweeper.fingerprint.imbalance import consequences
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
 from sweeper.report.figures.labels import samples, suspects
@@ -21,8 +21,6 @@ from sweeper.report.formatting import code, escape_md, number, percent, prose, s
 from sweeper.report.html import write_page
 from sweeper.report.sections import profile_table
 
-LONGEST = 60
-"""Characters of a class's name on the page."""
 MOST_NAMED = 40
 """Stems that a finding's full list holds on the page; profile.json has them all."""
 
@@ -54,7 +52,6 @@ def write_profile_page(
         OSError: if a file cannot be written.
     """
     store = open_store(dataset.store)
-    dataset, profile = _with_short_names(dataset, profile)
 
     def read(index: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.uint8]]:
         return store.view(index), store.mask(index)
@@ -69,17 +66,6 @@ def write_profile_page(
     (out / "profile.json").write_text(json_text(document), encoding="utf-8")
     write_page(text, out / "profile.md")
     return out / "profile.html"
-
-
-def _with_short_names(dataset: Dataset, profile: ImbalanceProfile) -> tuple[Dataset, ImbalanceProfile]:
-    """The same for people: class names beyond `LONGEST` characters shortened, told apart where that makes them alike.
-
-    `profile.json` has them whole.
-    """
-    names = [shortened(name, LONGEST) for name in dataset.classes]
-    names = [f"{name} (class {i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
-    rows = tuple(row.model_copy(update={"name": name}) for row, name in zip(profile.classes, names, strict=True))
-    return dataset.model_copy(update={"classes": tuple(names)}), profile.model_copy(update={"classes": rows})
 
 
 def _page(
@@ -110,7 +96,6 @@ def _page(
         "## What it implies for the loss",
         *map(prose, consequences(profile)),
         _bounds(profile),
-        _families(profile),
         "## Images",
         _figure(figures, "samples"),
         "## Split",
@@ -178,13 +163,6 @@ def _bounds(profile: ImbalanceProfile) -> str:
     else:
         lead = "Ranges to search:"
     return f"{lead}\n\n{table(['hyper-parameter', 'why', 'from', 'start', 'to'], rows, left=2)}"
-
-
-def _families(profile: ImbalanceProfile) -> str:
-    rows = [[code(s.family), escape_md(s.reason)] for s in suggestions(profile)]
-    return "Families by what they gained on similar data sets (`sweeper advise`); `sweeper run` finds out:\n\n" + table(
-        ["family", "why here"], rows, left=2
-    )
 
 
 def _figure(figures: Mapping[str, Drawn], name: str) -> str:

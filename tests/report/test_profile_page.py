@@ -83,20 +83,6 @@ def test_names_are_data(sweeper, tmp_path):
     assert "<script>" not in text and re.search(r"[^\\]\|x", text) is None
 
 
-def test_very_long_names_are_shortened_on_the_page_and_whole_in_the_json(sweeper, tmp_path):
-    masks = {f"{'s' * 150}{i}": mask(0, 1, 2, shift=i, height=40, width=50) for i in range(4)}
-    names = ["x" * 300, "x" * 299 + "y"]
-    root = folder(tmp_path / "data", masks, classes="\n".join(["ground", *names]) + "\n")
-    for seed, stem in enumerate(masks):
-        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
-    status, out, _ = sweeper("profile", root, "--out", tmp_path / "page")
-    assert status == 0 and max(map(len, out.split("imbalance")[0].splitlines())) < 200
-    text = (tmp_path / "page" / "profile.md").read_text("utf-8")
-    assert "x" * 61 not in text and "…" + "x" * 29 + " |" in text and "…" + "x" * 28 + "y |" in text
-    document = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))
-    assert document["dataset"]["classes"] == ["ground", *names]
-
-
 def test_what_was_read_is_told_apart_from_what_the_doctor_found(sweeper, tmp_path):
     masks = {stem: mask(0, 1, shift=i, height=40, width=50) for i, stem in enumerate("abcd")}
     root = folder(tmp_path / "data", masks, split="stem,split,group\na,train,g\nb,test,g\nc,,\nd,,\n")
