@@ -82,7 +82,7 @@ def curves(facts: Facts) -> Drawn | str:
                   zorder=4 if finalist is facts.chosen else 3 if finalist is facts.rival else 2)  # fmt: skip
     axes.set_xlabel("training step")
     axes.set_ylabel(f"validation {facts.objective}")
-    legend(axes, 3)
+    legend(axes)
     rising = [f"{code(finalist_name(facts, f))} {signed(f.still_rising)}" for f, *_ in lines]
     seeds = sorted({len(values) for *_, values in lines})
     of = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {count(seeds[-1], 'seed')}"

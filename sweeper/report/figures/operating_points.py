@@ -102,7 +102,7 @@ def threshold(facts: Facts) -> Drawn | str:
         axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
     axes.set_ylabel(f"test {facts.metric}")
     axes.set_xlabel(facts.point_name)
-    legend(axes, 3)
+    legend(axes)
     text = f"Diamonds: each seed at the {facts.point_name} chosen on validation. Dashed: {facts.default_point:g}. "
     text += f"{'; '.join(sentences)}. " if sentences else ""
     text += f"The flatter the curve, the less the {facts.point_name} matters."

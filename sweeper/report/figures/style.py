@@ -128,12 +128,6 @@ def clean(axes: Axes, grid: Literal["x", "y", "both"] = "x") -> Axes:
     return axes
 
 
-def note(axes: Axes, text: str, at: tuple[float, float], **placing: object) -> None:
-    """A small text at a place of the data; `placing` as of matplotlib's `annotate`."""
-    settings = {"fontsize": SMALL, "color": INK, "textcoords": "offset points", **placing}
-    axes.annotate(text, at, **settings)  # type: ignore[arg-type]
-
-
 class Gap(NamedTuple):
     """A row of `forest`: a difference, with its interval where there is one."""
 
@@ -155,8 +149,8 @@ def forest(gaps: Sequence[Gap], margin: float, label: str, digits: int = 3) -> F
             ends = [gap.value.low, gap.value.high]
             axes.plot(ends, [row, row], color=gap.colour, lw=2.2, solid_capstyle="butt", zorder=2)
         axes.plot(gap.value.estimate, row, "o", color=gap.colour, ms=7, zorder=3)
-        place = (gap.value.estimate, row)
-        note(axes, signed(gap.value.estimate, digits), place, xytext=(0, 6), ha="center")
+        axes.annotate(signed(gap.value.estimate, digits), (gap.value.estimate, row), xytext=(0, 6), ha="center",
+                      textcoords="offset points", fontsize=SMALL, color=INK)  # fmt: skip
     axes.set_yticks(range(len(gaps)), labels=[plain(gap.name) for gap in gaps])
     axes.set_ylim(len(gaps) - 0.5, -0.6)
     axes.margins(x=0.06)
@@ -164,20 +158,20 @@ def forest(gaps: Sequence[Gap], margin: float, label: str, digits: int = 3) -> F
     return figure
 
 
-def legend(axes: Axes, columns: int = 3) -> None:
+def legend(axes: Axes) -> None:
     """A legend of what was drawn with a label, below the whole figure, where it covers nothing."""
     figure = axes.get_figure(root=True)
     if figure is not None:
-        legend_of(figure, axes.get_legend_handles_labels()[0], columns)
+        legend_of(figure, axes.get_legend_handles_labels()[0])
 
 
-def legend_of(figure: Figure, entries: Sequence[Artist], columns: int = 3, title: str = "") -> None:
+def legend_of(figure: Figure, entries: Sequence[Artist], title: str = "") -> None:
     """A legend of these labelled things below the whole figure; a small one of patches."""
     size = SMALL if all(isinstance(entry, Patch) for entry in entries) else FONT
     figure.legend(
         handles=entries,
         loc="outside lower center",
-        ncols=columns,
+        ncols=3,
         frameon=False,
         fontsize=size,
         labelcolor=INK,
