@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeper.report.compare import write_comparison
-    from sweeper.report.write import report_summary, write_report
+    from sweeper.report.write import write_report
 
-__all__ = ["report_summary", "write_comparison", "write_report"]
+__all__ = ["write_comparison", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweeper.core.provenance import trained_by
-from sweeper.core.text import count, listed
+from sweeper.core.text import listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.evidence.miss_control import sentences
 from sweeper.report.card import recipe_text
 from sweeper.report.facts import Facts, finalist_name, on_edge, search_split
-from sweeper.report.formatting import code, escape_md, number, prose, significant
+from sweeper.report.formatting import code, number, prose, significant
 from sweeper.space import edge_of
 
 FEW_TRIALS = 3
@@ -140,18 +140,8 @@ def _search(facts: Facts) -> Iterator[str]:
         yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed search trials: {listed(names)}."
     if len(frame) < facts.sweep.trials_asked and (facts.sweep.cut or not facts.sweep.settles):
         yield f"The search stopped after {len(frame)} of {facts.sweep.trials_asked} trials."
-    if facts.sweep.abandoned:
-        yield (
-            f"{count(facts.sweep.abandoned, 'attempt')} cut off by a dead worker or an interruption "
-            f"{'was' if facts.sweep.abandoned == 1 else 'were'} repeated and not counted."
-        )
 
 
 def _data(facts: Facts) -> Iterator[str]:
     for warning in facts.sweep.conditions.dataset.warnings:
         yield f"The data: {prose(warning)}"
-    if facts.sweep.profile.ignored_share > 0.2:
-        yield f"{number(100 * facts.sweep.profile.ignored_share, 0)} % of all pixels have no label and count nowhere."
-    absent = [c.name for c in facts.sweep.profile.classes if c.pixel_share == 0]
-    if absent:
-        yield f"Classes without a pixel, left out of every mean: {', '.join(escape_md(name) for name in absent)}."

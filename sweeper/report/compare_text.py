@@ -143,7 +143,7 @@ def study_table(compared: Sequence[Side], ui_url: str) -> str:
         is_baseline = own is not None and own is side.facts.baseline
         rows.append(
             [
-                *(side.label, escape_md(side.name), escape_md(sweep.study) if link == MISSING else link),
+                *(side.label, escape_md(side.name), link),
                 *(settings, verdict, significant(side.imbalance), str(len(side.facts.classes))),
                 *(str(evidence.test_images) if evidence else MISSING, number(own.miou.estimate if own else None)),
                 "baseline" if is_baseline else signed_interval(gain),

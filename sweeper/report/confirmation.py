@@ -86,11 +86,10 @@ def runs_table(facts: Facts, ui_url: str) -> str:
     """Links to the runs of each finalist; empty where MLflow has none."""
     rows = []
     for finalist in facts.finalists:
-        runs = list(enumerate(finalist.run_ids[:MOST_LINKS], 1))
+        runs = enumerate(finalist.run_ids[:MOST_LINKS], 1)
         links = [run_link(str(i), ui_url, facts.sweep.experiment_id, run) for i, run in runs]
-        shown = " ".join(link for link in links if link != MISSING)
-        if shown:
-            rows.append([code(finalist_name(facts, finalist)), shown])
+        if links and facts.sweep.experiment_id is not None:
+            rows.append([code(finalist_name(facts, finalist)), " ".join(links)])
     return table(["loss", "runs of its confirmation"], rows, left=2) if rows else ""
 
 
@@ -163,28 +162,3 @@ def classes_table(facts: Facts) -> str:
         cells = [number(values(f)[what][i]) for what in range(3) for f in pair]
         rows.append([escape_md(name), *cells])
     return table(header, rows)
-
-
-def classes_text(facts: Facts) -> str:
-    """What the recommended loss trades: precision against recall on the class where it gains most."""
-    chosen, rival = facts.chosen, facts.rival
-    if chosen is None or rival is None:
-        return ""
-    gains = {
-        i: a - b for i, (a, b) in enumerate(zip(chosen.iou, rival.iou, strict=True)) if a is not None and b is not None
-    }
-    if not gains:
-        return ""
-    most = max(gains, key=lambda i: abs(gains[i]))
-    parts = []
-    for what, first, second in (
-        ("recall", chosen.recall[most], rival.recall[most]),
-        ("precision", chosen.precision[most], rival.precision[most]),
-    ):
-        if first is not None and second is not None:
-            parts.append(f"{what} {number(second)} → {number(first)}")
-    moved = f" ({', '.join(parts)})" if parts else ""
-    return (
-        f"The largest change from {code(finalist_name(facts, rival))} to {code(finalist_name(facts, chosen))} is "
-        f"{signed(gains[most])} IoU on {escape_md(facts.classes[most])}{moved}."
-    )

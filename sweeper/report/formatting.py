@@ -225,9 +225,9 @@ def params_text(params: dict[str, float]) -> str:
 
 
 def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -> str:
-    """Link to a run in MLflow's user interface; `label` is markdown already. A dash when there is no run."""
+    """Link to a run in MLflow's user interface; `label` is markdown already, and alone when there is no run."""
     if experiment is None or run is None:
-        return MISSING
+        return label
     return f"[{label}]({ui_address(ui_url, runs_place(experiment, run))})"
 
 

@@ -65,7 +65,7 @@ def render(facts: Facts, figures: Mapping[str, Drawn | str], ui_url: str) -> str
 
 
 def summary(facts: Facts) -> str:
-    """The answer card alone: fit for a run's note."""
+    """The head of the report: the answer and its snippet, fit for the note of an MLflow run."""
     return unbroken(card_markdown(card_of(facts), _coded(facts))) + "\n"
 
 
@@ -128,16 +128,13 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "preferences": preferences.preferences_table(facts),
         "preferences_text": preferences.preferences_text(facts),
         "preferences_detail": preferences.preferences_detail(facts),
-        "preferences_note": preferences.preferences_note(facts),
         "finalists": confirmation.finalists_table(facts) if facts.finalists else "",
         "finalists_detail": confirmation.finalists_detail(facts) if facts.finalists else "",
         "rules": decision_rules.rules_table(facts),
-        "rules_text": decision_rules.rules_text(facts),
         "runs": confirmation.runs_table(facts, ui_url),
         "curse": confirmation.winners_curse(facts),
         "analyses": confirmation.analyses_table(facts),
         "classes": confirmation.classes_table(facts) if facts.chosen else "",
-        "classes_text": confirmation.classes_text(facts),
         "tested_on": facts.tested_on,
         "point_name": facts.point_name,
         "default_name": facts.default_name,

@@ -8,11 +8,7 @@ import numpy as np
 
 from sweeper.core.records import Collapse, ImbalanceProfile
 from sweeper.core.text import count, listed
-from sweeper.report.facts import (
-    Facts,
-    best_trial,
-    search_split,
-)
+from sweeper.report.facts import Facts, best_trial, search_split
 from sweeper.report.formatting import (
     MISSING,
     code,
@@ -107,8 +103,6 @@ def leaderboard(facts: Facts, ui_url: str) -> str:
         link = (
             run_link(f"trial {best.spec.number}", ui_url, facts.sweep.experiment_id, best.run_id) if best else MISSING
         )
-        if best is not None and link == MISSING:
-            link = f"trial {best.spec.number}"
         entries.append((-(best.value or 0.0) if best else 1.0, [*cells, *(str(int(n)) for n in counts), link]))
     header = ["loss", "best trial", f"validation {facts.objective}", f"mIoU {facts.default_name}", facts.point_name]
     header += ["ms per step", "trials", "complete", "pruned", "failed", "collapsed", "run"]

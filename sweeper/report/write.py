@@ -12,7 +12,7 @@ from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report.facts import Pixels, collect, search_split
 from sweeper.report.figures import draw_all
 from sweeper.report.html import write_page
-from sweeper.report.markdown import render, summary
+from sweeper.report.markdown import render
 from sweeper.report.tables import stems_of, write_csv, write_split
 
 UI_URL = "http://127.0.0.1:5000"
@@ -61,8 +61,3 @@ def write_report(
         write_split(dataset, split, paths.split)
     write_page(render(facts, figures, ui_url), paths.markdown)
     return paths
-
-
-def report_summary(sweep: SweepRecord, recommendation: Recommendation) -> str:
-    """The head of the report in markdown: the answer and its snippet, fit for the note of an MLflow run."""
-    return summary(collect(sweep, recommendation))

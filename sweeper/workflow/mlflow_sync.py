@@ -34,7 +34,8 @@ class MlflowDocument(Document):
 
 def summary_for_mlflow(outcome: Outcome) -> Summary:
     """What MLflow is told of the outcome."""
-    from sweeper.report import report_summary
+    from sweeper.report.facts import collect
+    from sweeper.report.markdown import summary
     from sweeper.tracking import Summary
 
     recommendation = outcome.recommendation
@@ -46,7 +47,7 @@ def summary_for_mlflow(outcome: Outcome) -> Summary:
             if finalist.family == recommendation.recommended.family:
                 miou = finalist.miou
                 values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
-    note = _places(outcome.sweep) + report_summary(outcome.sweep, recommendation)
+    note = _places(outcome.sweep) + summary(collect(outcome.sweep, recommendation))
     return Summary(note, tags, values, outcome.paths.folder)
 
 

@@ -12,12 +12,11 @@ from bench.report_words import wording
 from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, SweepRecord, Verdict
-from sweeper.report import report_summary
 from sweeper.report.card import WORDS, Card, card_lines, card_of, with_options
 from sweeper.report.caveats import caveats
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
-from sweeper.report.markdown import render
+from sweeper.report.markdown import render, summary
 from sweeper.workflow.conclude import Outcome, conclude
 from tests.report.test_report import CLEAR, NEAR, NO_FIGURES, head, recommended, text_of
 from tests.report.test_simulated import cracks, street
@@ -242,7 +241,7 @@ def test_options_of_a_command_are_replaced_in_either_form() -> None:
 def test_terminal_report_and_note_say_the_same() -> None:
     sweep, answer = builders.sweep(), recommended(builders.evidence(CLEAR))
     found = card_of(collect(sweep, answer))
-    note = report_summary(sweep, answer)
+    note = summary(collect(sweep, answer))
     assert "\u00a0" in note and note.strip() in render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000")
     told = " ".join(answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60).split())
     for label, text in card_lines(found):
