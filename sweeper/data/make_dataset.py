@@ -15,9 +15,6 @@ from sweeper.data.label_values import some
 from sweeper.data.store import PixelStore, StoreWriter, content_digest, image_hashes
 from sweeper.data.text_tables import Side
 
-ONE_BY_ONE = 3
-"""Groups, or sets of alike images, that are warned of one by one; more share a sentence."""
-
 
 class About(NamedTuple):
     """What a data set is, beside its images."""
@@ -107,19 +104,15 @@ def _warnings(
         if image.group and image.split:
             given[image.group][image.split].append(image.stem)
     cut = [
-        (group, "; ".join(f"{side}: {some(stems, 3)}" for side, stems in sides.items()))
+        f"{group} ({'; '.join(f'{side}: {some(stems, 3)}' for side, stems in sides.items())})"
         for group, sides in given.items()
         if len(sides) > 1
     ]
-    kept = "The split is kept; scores may be too high if these images resemble each other."
-    if len(cut) > ONE_BY_ONE:
-        named = some([f"{group} ({where})" for group, where in cut], ONE_BY_ONE)
-        found.append(f"{len(cut)} groups lie on several sides of the given split: {named}. {kept}")
-    else:
-        found += [
-            f"Group {group} lies on {len(given[group])} sides of the given split ({where}). {kept}"
-            for group, where in cut
-        ]
+    if cut:
+        found.append(
+            f"{count(len(cut), 'group lies', 'groups lie')} on several sides of the given split: {some(cut, 3)}. The "
+            "split is kept; scores may be too high if these images resemble each other."
+        )
     leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
     found += _alike(images, [h[0] for h in hashes], "the same pixels", leak)
     # A mask without any structure (all background) repeats by nature; a drawn one does not.
@@ -137,15 +130,12 @@ def _alike(
     reason: str,
     hashes: Sequence[tuple[str, str]] | None = None,
 ) -> list[str]:
-    """A sentence for each set of images with equal keys, one for all where there are many; with `hashes`, only where
-    their pixels differ."""
+    """A sentence for the sets of images with equal keys, if there are any; with `hashes`, only where their pixels
+    differ."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is not None:
             same[key].append(index)
     sets = [group for group in same.values() if len({hashes[i][0] for i in group} if hashes else group) > 1]
-    named = [some([images[i].stem for i in group]) for group in sets]
-    if len(sets) > ONE_BY_ONE:
-        total = sum(map(len, sets))
-        return [f"{total} images in {len(sets)} sets have {what}: {some([f'({n})' for n in named], 3)}; {reason}."]
-    return [f"Images {names} have {what}: {reason}." for names in named]
+    named = [f"({some([images[i].stem for i in group])})" for group in sets]
+    return [f"{sum(map(len, sets))} images have {what}: {some(named, 3)}; {reason}."] if sets else []

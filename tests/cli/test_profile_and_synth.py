@@ -29,8 +29,8 @@ def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     assert "\x1b" not in out
     assert "7.500" in out and "imbalance 12.3:1" in out and "pos_weight = 12.3" in out and "alpha = 0.9250" in out
     assert "Predicting only ground would score 92.5 % pixel accuracy and 0.463 mIoU" in out
-    assert "warning: Images a, b, c have byte-identical masks" in err
-    assert "warning: Images" not in out
+    assert "warning: 3 images have byte-identical masks: (a, b, c); one of" in err
+    assert "3 images have" not in out
     assert "warning: a, b, c have byte-identical masks on different images" in out
     assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
 
