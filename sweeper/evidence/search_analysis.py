@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from sweeper.core.metrics import METRICS
 from sweeper.core.recipe import Recipe
@@ -32,8 +31,6 @@ from sweeper.evidence.variance_components import ENOUGH, Point, take_apart
 
 FEW_TRIALS = 6
 """Fewer than this say nothing about what more of them would bring."""
-FEW_FOR_A_TREND = 8
-"""Of fewer completed trials only a rank correlation beyond ±0.78 would be significant."""
 SOURCES = {
     "family": "the loss family",
     "parameters": "the loss's parameters",
@@ -89,7 +86,6 @@ def analyse_search(
         confirmation_tau=tau,
         sentences=(
             *told,
-            *_trends(done, space, unit),
             _rising(done, rope, unit),
             *_first_rung(done, rope),
             *_more_trials([p.value for p in points], rope, unit),
@@ -210,30 +206,6 @@ def _seed_variance(replicates: Sequence[TrialResult]) -> tuple[float | None, flo
     left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
     interaction = float((left**2).sum()) / ((table.shape[0] - 1) * (table.shape[1] - 1))
     return total, interaction, len(several)
-
-
-def _trends(done: Sequence[TrialResult], space: SearchSpace, unit: str) -> list[str]:
-    """The parameters with which a family's value rose or fell; of a family without any, its learning rate."""
-    found, tried = [], 0
-    for family in space.families:
-        mine = [t for t in done if t.spec.family == family.family]
-        for name in [n for n, c in family.coordinates.items() if c.kind != "fixed"] or ["lr"]:
-            given = [t for t in mine if name == "lr" or name in t.spec.params]
-            settings = [t.spec.lr if name == "lr" else t.spec.params[name] for t in given]
-            values = [t.value or 0.0 for t in given]
-            if len(given) < FEW_FOR_A_TREND or len(set(settings)) < 2 or len(set(values)) < 2:
-                continue
-            tried += 1
-            trend = spearmanr(settings, values)
-            if trend.pvalue < 0.05:
-                rho = minus(f"{trend.statistic:+.2f}")
-                found.append(f"`{name}` of {family.family} (Spearman's ρ = {rho}, n = {len(given)})")
-    if found:
-        return [
-            f"Over the complete trainings of a loss, {unit} rises or falls with {listed(found)}. Looked at: "
-            f"{count(tried, 'parameter')}, of which one in 20 shows such a trend (p < 0.05) by chance."
-        ]
-    return ["No parameter of a loss shows a clear trend over its complete trainings."] if tried else []
 
 
 # --- Whether trials and steps sufficed ----------------------------------------------------------------------

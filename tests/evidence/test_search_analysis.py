@@ -219,35 +219,6 @@ def test_trainings_stopped_early_count_with_what_the_others_gained() -> None:
     assert analysis.parts[0].sd == pytest.approx(whole.parts[0].sd, rel=0.25)
 
 
-@pytest.mark.parametrize(
-    ("trials", "slope", "said"),
-    [
-        (5, 0.01, ""),
-        (10, 0.01, "mIoU rises or falls with `fn_weight` of tversky (Spearman's ρ = +1.00, n = 10). Looked at: 1 par"),
-        (10, -0.01, "(Spearman's ρ = −1.00, n = 10)."),
-        (10, None, "No parameter of a loss shows a clear trend"),
-    ],
-)
-def test_a_trend_needs_enough_trainings_and_is_read_from_complete_ones_alone(
-    trials: int, slope: float | None, said: str
-) -> None:
-    made = []
-    for n in range(trials):
-        given = spec("tversky", n, params={"fn_weight": 0.3 + 0.05 * n})
-        value = 0.5 + 0.01 * (n * 7 % 10 if slope is None else slope * 100 * n)
-        made.append(trial("tversky", value, n, spec=given))
-        stopped = spec("tversky", 100 + n, params={"fn_weight": 0.3 + 0.05 * n})
-        made.append(trial("tversky", 1.0 - value, 100 + n, spec=stopped, state="pruned"))
-    text = told(analyse(made))
-    assert said in text if said else "trend" not in text and "rises or falls" not in text
-    assert "`lr` of" not in text  # it never varied
-
-
-def test_the_learning_rate_of_a_loss_without_parameters_may_show_a_trend() -> None:
-    made = [trial("dice", 0.5 + 0.01 * n, n, spec=spec("dice", n, lr=0.001 * (n + 1))) for n in range(10)]
-    assert "`lr` of dice (Spearman's ρ = +1.00" in told(analyse(made))
-
-
 def test_still_rising_curves_are_counted() -> None:
     flat = [trial("dice", 0.7, n, evaluations=curve(0.7)) for n in range(3)]
     rising = [trial("focal", 0.7, n + 3, evaluations=curve(0.7, rise=0.03)) for n in range(5)]
