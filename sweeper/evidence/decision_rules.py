@@ -23,7 +23,6 @@ import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, calibration_gaps, fit_counts
-from sweeper.core.detail_scores import calibration_error
 from sweeper.core.expected_dice import best_edges
 from sweeper.core.operating_points import BINS
 from sweeper.core.records import (
@@ -36,8 +35,8 @@ from sweeper.core.records import (
     RuleName,
     TrialResult,
 )
-from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, image_table, paired_interval
-from sweeper.evidence.other_metrics import Measure
+from sweeper.evidence.intervals import LEVEL, ImageTable, image_table, paired_interval
+from sweeper.evidence.other_metrics import UNIT, Measure, calibration, surely_wrong
 from sweeper.evidence.preferences import interval_of, replicate_rows, that_learned
 from sweeper.evidence.replicates import (
     Replicate,
@@ -53,8 +52,6 @@ from sweeper.evidence.replicates import (
 
 LEAST_SEEDS = 3
 """A gain from fewer is not told: as in the verdict, the spread of two seeds says too little."""
-_UNIT = 2**20
-"""Resampling adds integers: confidence is counted in this unit."""
 
 
 class _Runs(NamedTuple):
@@ -227,15 +224,15 @@ def _calibration_errors(
             if run.test is None:
                 return None
             own = fitted[id(run)] if calibrated else Calibration()
-            return run.test.images, np.rint(calibration_gaps(run.test.data.astype(np.int64), own) * _UNIT).astype(
+            return run.test.images, np.rint(calibration_gaps(run.test.data.astype(np.int64), own) * UNIT).astype(
                 np.int64
             )
 
-        return stacked(runs.rows, runs.images, read, _surely_wrong)
+        return stacked(runs.rows, runs.images, read, surely_wrong)
 
     counts = np.concatenate([gaps(False), gaps(True)])
     counts = counts if runs.units is None else united(counts, runs.units)
-    measure = Measure("probabilities", "", counts, _error, higher=False, smooth=False, lost=1.0)
+    measure = Measure("probabilities", "", counts, calibration, higher=False, smooth=False, lost=1.0)
     interval = interval_of(measure, np.tile(runs.lost, 2), seed, 1000)
     n = len(runs.rows)
     befores = [list(rows.values()) for rows in at]
@@ -245,13 +242,3 @@ def _calibration_errors(
         tuple(interval(own, None, LEVEL) for own in afters),
         tuple(interval(own, then, LEVEL) for own, then in zip(befores, afters, strict=True)),
     )
-
-
-def _error(summed: npt.NDArray[np.int64]) -> Floats:
-    return np.nan_to_num(calibration_error(summed.astype(np.float64)), nan=1.0)
-
-
-def _surely_wrong(gaps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    wrong = np.zeros_like(gaps)
-    wrong[..., -1, 0] = wrong[..., -1, 2] = gaps[..., 0].sum(axis=-1)
-    return wrong

@@ -17,7 +17,7 @@ from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own
 
 THIN = 0.5
 """A class of which more than this share of the pixels is thin (`ClassProfile.thinness`) is a thin structure."""
-_UNIT = 2**20
+UNIT = 2**20
 """Resampling adds integers: confidence is counted in this unit, the one it was measured in."""
 Marks = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
@@ -102,13 +102,13 @@ def _detailed(
         found.append(
             Measure("thin_structures", text, lines, lambda s: metrics.mean_over(cldice(s), thin), tuple(points))
         )
-    confidence = _stacked(replicates, images, "confidence", _surely_wrong, _UNIT)
+    confidence = _stacked(replicates, images, "confidence", surely_wrong, UNIT)
     text = "expected calibration error of the winning class's probability"
-    found.append(Measure("probabilities", text, confidence, _calibration, higher=False, smooth=False, lost=1.0))
+    found.append(Measure("probabilities", text, confidence, calibration, higher=False, smooth=False, lost=1.0))
     return found
 
 
-def _calibration(summed: Counts) -> Floats:
+def calibration(summed: Counts) -> Floats:
     """Pixels and right ones were scaled like the confidence: the ratio is the same."""
     return np.nan_to_num(calibration_error(summed.astype(np.float64)), nan=1.0)
 
@@ -192,7 +192,7 @@ def _no_line_found(lines: Counts) -> Counts:
     return missed
 
 
-def _surely_wrong(confidence: Counts) -> Counts:
+def surely_wrong(confidence: Counts) -> Counts:
     """Confidence (…, B, 3) of images without an answer: wrong at every pixel, with full confidence."""
     wrong = np.zeros_like(confidence)
     pixels = confidence[..., 0].sum(axis=-1)

@@ -73,8 +73,6 @@ class PreferenceRow(NamedTuple):
     """Chosen minus recommended, in the measure's own direction; None where the recommended loss may stay."""
     level: float
     """Of the interval of `difference`: all of one row hold together at 0.95."""
-    unbeaten: tuple[str, ...]
-    """Other families that the best is not shown to be better than."""
 
 
 def preferences(
@@ -163,7 +161,6 @@ def _row(preference: Preference, evidence: Evidence, recommended: int | None) ->
         instead_of=None if stays or recommended is None else evidence.finalists[recommended].family,
         difference=None if stays or recommended is None else preference.versus[recommended],
         level=_joint_level(evidence),
-        unbeaten=tuple(evidence.finalists[i].family for i in preference.unbeaten if i != chosen),
     )
 
 
