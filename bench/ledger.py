@@ -30,7 +30,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ IMAGES, TEST, SIDE = 120, 40, 96
 LEARNING_RATES = (1.5e-3, 4e-3)
 STEPS, MOST_STEPS = 100, 400
 PRECISION = "bfloat16"
+SMALL = {"decoder_width": 8, "size": 64}
+"""The CPU's recipe."""
 BASELINE = "cross_entropy"
 SECOND = "dice_ce"
 """Trained with the baseline to find the rate and the steps."""
@@ -236,9 +238,19 @@ def dataset_of(point: str) -> Dataset:
 class Point:
     """One data set, and its trainings so far."""
 
-    def __init__(self, name: str, known: list[dict[str, Any]], out: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        known: list[dict[str, Any]],
+        out: Path,
+        *,
+        configurations: Mapping[str, Sequence[dict[str, float]]] = CONFIGURATIONS,
+        recipe: Mapping[str, Any] = SMALL,
+        first_steps: int = STEPS,
+    ) -> None:
         """Draw or find the data set: one of `POINTS`, or a folder."""
         self.name, self._known, self._out = name, known, out
+        self.configurations, self._recipe, self._first_steps = configurations, recipe, first_steps
         self._dataset = dataset_of(name)
 
     def trained(self, family: str, number: int, seed: int, lr: float, steps: int) -> dict[str, Any]:
@@ -247,12 +259,11 @@ class Point:
         for row in self._known:
             if all(row[name] == value for name, value in key.items()):
                 return row
-        given = {"steps": steps, "confirm_steps": steps, "evaluations": 1, "decoder_width": 8, "size": 64}
-        recipe = Recipe(precision=PRECISION, **given)
+        recipe = Recipe(precision=PRECISION, steps=steps, confirm_steps=steps, evaluations=1, **self._recipe)
         conditions = Conditions(dataset=self._dataset, recipe=recipe, seed=seed)
         train = divide(self._dataset, test_seed=seed, seed=seed).train
         imbalance = imbalance_of(self._dataset.class_pixels(train))
-        params = coordinates(CONFIGURATIONS[family][number], self._dataset, imbalance)
+        params = coordinates(self.configurations[family][number], self._dataset, imbalance)
         spec = TrialSpec(purpose="confirm", number=number, family=family, params=params, lr=lr, seed=seed, steps=steps)
         row = {**key, "params": params, **trained(spec, conditions, self._dataset)}
         self._known.append(row)
@@ -262,10 +273,10 @@ class Point:
 
     def rate_and_steps(self) -> tuple[float, int]:
         """The learning rate and the steps of all trainings here."""
-        steps = STEPS
+        steps = self._first_steps
         while True:
             tried = {lr: [self.trained(name, 0, 0, lr, steps) for name in (BASELINE, SECOND)] for lr in LEARNING_RATES}
-            if steps == MOST_STEPS or any(row["learned"] for both in tried.values() for row in both):
+            if steps >= MOST_STEPS or any(row["learned"] for both in tried.values() for row in both):
                 return max(tried, key=lambda lr: sum(row["val"] for row in tried[lr])), steps
             steps *= 2
 
@@ -280,10 +291,15 @@ def collect(arguments: argparse.Namespace) -> None:
     part, parts = (int(word) for word in arguments.part.split("/"))
     wanted = arguments.data or arguments.point or list(POINTS)
     points = [Point(name, known, out) for name in wanted[part - 1 :: parts]]
-    for seed in range(arguments.seeds):
+    collect_families(points, arguments.seeds)
+
+
+def collect_families(points: Sequence[Point], seeds: int) -> None:
+    """Train every configuration on the first seed, and each family's best on the others."""
+    for seed in range(seeds):
         for at, point in enumerate(points, 1):
             lr, steps = point.rate_and_steps()
-            for family, configurations in CONFIGURATIONS.items():
+            for family, configurations in point.configurations.items():
                 first = [point.trained(family, number, 0, lr, steps) for number in range(len(configurations))]
                 best = max(first, key=lambda row: row["val"])
                 if seed:
