@@ -9,11 +9,11 @@ larger recipe?
 `values` trains a grid of each hyper-parameter on 13 data sets of the ledger, at their learning rate and steps there.
 `rules` fits, over the sets of a task, test mIoU = set + b·v + c·v² + d·v·x, where v is the value and x log10 of the
 imbalance; the best value is then linear in x, and is clipped to the range of the grid. Where the fit has no maximum,
-the better end of the grid is taken. Intervals are by the bootstrap over sets. `larger` trains the ledger's seven families,
-as they were best there, on six of its data sets, with a decoder of 16 channels, 96² crops and 200 steps. `agreement`
-compares them with the ledger, which has 8 channels, 64² crops and 100 steps: Kendall's τ of the families' scores, and
-the regret, under the larger recipe, of the ledger's first family.
-Both collections can be cut off and continue where they were; several processes share the work with `--part`.
+the better end of the grid is taken. Intervals are by the bootstrap over sets. `larger` trains the ledger's seven
+families, as they were best there, on six of its data sets, with a decoder of 16 channels, 96² crops and 200 steps.
+`agreement` compares them with the ledger, which has 8 channels, 64² crops and 100 steps: Kendall's τ of the families'
+scores, and the regret, under the larger recipe, of the ledger's first family. Both collections can be cut off and
+continue where they were; several processes share the work with `--part`.
 """
 
 from __future__ import annotations
