@@ -131,6 +131,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "finalists": confirmation.finalists_table(facts) if facts.finalists else "",
         "finalists_detail": confirmation.finalists_detail(facts) if facts.finalists else "",
         "rules": decision_rules.rules_table(facts),
+        "rules_text": decision_rules.rules_text(facts),
         "runs": confirmation.runs_table(facts, ui_url),
         "curse": confirmation.winners_curse(facts),
         "analyses": confirmation.analyses_table(facts),

@@ -16,7 +16,7 @@ from sweeper.evidence.decision_rules import _at_edges, decision_rules, shown_gai
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report.card import card_lines, card_of
-from sweeper.report.decision_rules import rules_table
+from sweeper.report.decision_rules import rules_table, rules_text
 from sweeper.report.facts import collect
 from sweeper.workflow.conclude import conclude
 from tests.support import builders
@@ -184,6 +184,7 @@ def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gai
     assert "def predict_each(logits)" in found.recommended.snippet
     table = rules_table(facts)
     assert f"{found.evidence.decisions.ece[0].estimate:.4f}" in table and "RankDice" in table
+    assert any("stays the best" in line for line in rules_text(facts))
     (row,) = recommendation_json(sweep, found)["decisions"]
     assert (row["family"], row["rule"]) == ("dice_focal", "rank_dice")
     assert row["gain"] == {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high, "level": 0.95}
