@@ -11,7 +11,7 @@ from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.evidence.miss_control import sentences
 from sweeper.report.card import recipe_text
 from sweeper.report.facts import Facts, finalist_name, on_edge, search_split
-from sweeper.report.formatting import code, number, prose, significant
+from sweeper.report.formatting import code, escape_md, number, prose, significant
 from sweeper.space import edge_of
 
 FEW_TRIALS = 3
@@ -145,3 +145,6 @@ def _search(facts: Facts) -> Iterator[str]:
 def _data(facts: Facts) -> Iterator[str]:
     for warning in facts.sweep.conditions.dataset.warnings:
         yield f"The data: {prose(warning)}"
+    absent = [c.name for c in facts.sweep.profile.classes if c.pixel_share == 0]
+    if absent:
+        yield f"Classes without a pixel, left out of every mean: {', '.join(escape_md(name) for name in absent)}."

@@ -183,6 +183,10 @@ def test_caveats_are_computed() -> None:
     grouped = recommended(builders.evidence(CLEAR, test_groups=9))
     assert "The 24 test images come in 9 groups" in "\n".join(caveats(collect(builders.sweep(), grouped)))
     assert "masks of a.png are small" in real
+    profile = builders.profile()
+    row = profile.classes[-1].model_copy(update={"name": "fence", "pixel_share": 0.0})
+    absent = of(builders.sweep(profile=profile.model_copy(update={"classes": (*profile.classes, row)})))
+    assert "Classes without a pixel, left out of every mean: fence." in absent and "without a pixel" not in real
 
 
 # --- Whatever the study -------------------------------------------------------------------------------------
