@@ -18,7 +18,6 @@ from sweeper.core.records import (
     Regret,
     RuleName,
     SameLoss,
-    SearchAnalysis,
     Strength,
     Task,
     Verdict,
@@ -243,8 +242,6 @@ class RecommendationDocument(Document):
     preferences: tuple[PreferenceRow, ...]
     decisions: tuple[DecisionRow, ...]
     """Of each finalist, in the order of `finalists`. With `misses` its point decides in place of the rule."""
-    analysis: SearchAnalysis | None
-    """What the search itself says of its result."""
     metric: str
     """What the verdict compares, for people; `recipe.metric` is its name."""
     rope: float

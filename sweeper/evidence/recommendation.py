@@ -103,7 +103,7 @@ def recommendation_json(
     preference); shares and scores lie in 0–1; what is unknown or undefined is null. `held_out` is false where the
     search saw the images that the finalists were scored on (`folds`: so many trainings then make up a seed, and
     `points` and `mlflow_run_ids` are of each). Every key of the contract is present; `reasons`, `next_steps`,
-    `provisional`, `rope`, `comparisons`, `preferences`, `decisions`, `analysis`, `trained_by` (device and versions of
+    `provisional`, `rope`, `comparisons`, `preferences`, `decisions`, `trained_by` (device and versions of
     each training), `analyses` (the interim ones), `timeout`, `cut`, `held_out`, `folds`, `split` and the details per
     class and per run come on top of it.
 
@@ -138,7 +138,6 @@ def recommendation_json(
         comparisons=() if evidence is None else _comparisons(evidence),
         preferences=() if evidence is None else _preferences(evidence, recommendation),
         decisions=() if evidence is None else _decisions(evidence),
-        analysis=recommendation.analysis,
         metric=Scale().score if evidence is None else evidence.scale.score,
         rope=sweep.rope,
         analyses=AnalysesRow(planned=sweep.analyses_planned, taken=sweep.analyses_taken),

@@ -8,12 +8,12 @@ import numpy as np
 
 from sweeper.core.records import Collapse, ImbalanceProfile
 from sweeper.core.text import count, listed
+from sweeper.evidence.search_analysis import search_sentences
 from sweeper.report.facts import Facts, best_trial, search_split
 from sweeper.report.formatting import (
     MISSING,
     code,
     escape_md,
-    naming,
     number,
     params_text,
     percent,
@@ -122,9 +122,8 @@ def _step_times(facts: Facts) -> dict[str, str]:
 
 
 def adequacy(facts: Facts) -> list[str]:
-    """What the search says of its own result: where the spread comes from, whether the budget sufficed; markdown."""
-    analysis = facts.recommendation.analysis
-    return [prose(naming(text, facts.losses)) for text in analysis.sentences] if analysis else []
+    """Whether the search's steps and trials sufficed; markdown."""
+    return [prose(text) for text in search_sentences(facts.sweep.trials, facts.sweep.rope, facts.objective)]
 
 
 def untried(facts: Facts) -> str:

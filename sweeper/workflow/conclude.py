@@ -16,7 +16,6 @@ from sweeper.core.records import (
     MissControl,
     MissLimit,
     Recommendation,
-    SearchAnalysis,
     SweepRecord,
     TrialResult,
     Verdict,
@@ -28,7 +27,6 @@ from sweeper.data.store import is_complete
 from sweeper.evidence.decision_rules import decision_rules, shown_gain
 from sweeper.evidence.preferences import preferences, recommended_index
 from sweeper.evidence.recommendation import recommend
-from sweeper.evidence.search_analysis import analyse_search
 from sweeper.evidence.verdict import decide
 from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
@@ -61,7 +59,6 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
     evidence = _evidence(sweep, usable, finalists)
     found = _recommended(sweep, evidence)
-    found = found.model_copy(update={"analysis": _analysed(sweep, usable, evidence)})
     if evidence is None:
         found = _without_evidence(found, sweep)
     else:
@@ -150,20 +147,6 @@ def with_control(sweep: SweepRecord, found: Recommendation, misses: MissControl)
     point = {"tau" if chosen.threshold is None else "threshold": misses.point}
     return found.model_copy(
         update={"recommended": chosen.model_copy(update={**point, "snippet": code}), "misses": misses}
-    )
-
-
-def _analysed(sweep: SweepRecord, usable: Sequence[TrialResult], evidence: Evidence | None) -> SearchAnalysis | None:
-    """What the search was decided by."""
-    return analyse_search(
-        sweep.trials,
-        space=sweep.space,
-        imbalance=sweep.imbalance,
-        recipe=sweep.conditions.recipe,
-        confirmations=usable,
-        probes=sweep.probes,
-        evidence=evidence,
-        rope=sweep.rope,
     )
 
 

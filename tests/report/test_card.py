@@ -265,7 +265,7 @@ def wordy() -> Recommendation:
         finalists={name: {**known, "still_rising": 0.03, "collapses": 1} for name in levels},
         few_groups=3,
     )
-    return recommended(evidence, analysis=builders.analysis())
+    return recommended(evidence)
 
 
 def stored(folder: Path) -> dict[str, tuple[SweepRecord, Recommendation]]:

@@ -203,19 +203,12 @@ def test_one_finalist_has_no_preferences() -> None:
     assert preferences.preferences_table(facts_of(answered=recommended(evidence))) == ""
 
 
-# --- The search's own analysis ------------------------------------------------------------------------------
+# --- The search ---------------------------------------------------------------------------------------------
 
 
-def test_the_searchs_own_sentences_are_shown() -> None:
-    facts = facts_of(answered=recommended(builders.evidence(CLEAR), analysis=builders.analysis()))
-    assert "- The learning rate explains 60 % of the spread" in text_of(facts)
-
-
-def test_a_search_too_small_to_analyse_leaves_the_section_out() -> None:
-    bare = builders.analysis(parts=(), budget=(), settled_at=None, confirmation_tau=None, sentences=())
-    for found in (None, bare):
-        answered = recommended(builders.evidence(CLEAR), analysis=found)
-        assert "How far the search can be trusted" not in text_of(facts_of(answered=answered))
+def test_the_report_says_whether_steps_and_trials_sufficed() -> None:
+    assert "complete search trainings still gained" in text_of(facts_of())
+    assert "steps and trials sufficed" not in text_of(facts_of(builders.sweep([])))
 
 
 def test_explanation_and_literature_are_told_as_plain_text_and_left_out_where_there_is_none() -> None:

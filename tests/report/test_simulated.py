@@ -23,7 +23,6 @@ from sweeper.core.records import (
 )
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend
-from sweeper.evidence.search_analysis import analyse_search
 from tests.support import builders
 
 STREET = ("road", "building", "vegetation", "person", "animal", "sign")
@@ -163,11 +162,7 @@ def study(
     sweep = builders.sweep(
         search, confirmed, data, space=space, trials_asked=trials, conditions=builders.conditions(data)
     )
-    recipe = sweep.conditions.recipe
-    analysis = analyse_search(
-        search, space=space, imbalance=sweep.imbalance, recipe=recipe, confirmations=confirmed, evidence=evidence
-    )
-    return Study(sweep, recommendation.model_copy(update={"analysis": analysis}), show)
+    return Study(sweep, recommendation, show)
 
 
 def _dataset(multiclass: bool, images: int, rng: np.random.Generator) -> Dataset:

@@ -17,7 +17,6 @@ from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     AnalysisTaken,
-    BudgetPoint,
     ClassProfile,
     Collapse,
     Comparison,
@@ -37,12 +36,10 @@ from sweeper.core.records import (
     Preference,
     RateFit,
     Scores,
-    SearchAnalysis,
     SearchSpace,
     SweepRecord,
     TrialResult,
     TrialSpec,
-    VariancePart,
     Verdict,
 )
 
@@ -444,26 +441,6 @@ def preference(name: str = "boundaries", estimates: Sequence[float] = (0.5, 0.6,
         "versus": tuple(interval(estimates[best] - e, 0.01 * (i != best)) for i, e in enumerate(estimates)),
     }
     return Preference(**values | changes)
-
-
-def analysis(**changes: Any) -> SearchAnalysis:
-    """A search whose spread comes mostly from the learning rate and whose ranking settled at 75 steps."""
-    values: dict[str, Any] = {
-        "parts": (
-            VariancePart(source="family", sd=0.012, share=0.25),
-            VariancePart(source="learning_rate", sd=0.019, share=0.6),
-            VariancePart(source="seed", sd=0.009, share=0.15),
-        ),
-        "budget": (
-            BudgetPoint(steps=25, families=6, tau=0.2, same_leader=False),
-            BudgetPoint(steps=75, families=6, tau=0.87, same_leader=True),
-            BudgetPoint(steps=100, families=7, tau=1.0, same_leader=True),
-        ),
-        "settled_at": 75,
-        "confirmation_tau": 0.33,
-        "sentences": ("The learning rate explains 60 % of the spread, the family 25 %.",),
-    }
-    return SearchAnalysis(**values | changes)
 
 
 # --- A whole study ------------------------------------------------------------------------------------------

@@ -34,12 +34,9 @@ from sweeper.core.records.imbalance import ClassProfile, ImbalanceProfile
 from sweeper.core.records.misses import HeldOut, MissControl, MissLimit
 from sweeper.core.records.recommendation import (
     AnalysisTaken,
-    BudgetPoint,
     Recommendation,
     Recommended,
-    SearchAnalysis,
     Strength,
-    VariancePart,
     Verdict,
 )
 from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, OwnLoss, SearchSpace, Start
@@ -68,7 +65,6 @@ from sweeper.core.records.training import (
 __all__ = [
     "IGNORE",
     "AnalysisTaken",
-    "BudgetPoint",
     "ClassProfile",
     "Collapse",
     "Comparison",
@@ -112,7 +108,6 @@ __all__ = [
     "Scale",
     "Scope",
     "Scores",
-    "SearchAnalysis",
     "SearchSpace",
     "Split",
     "SplitName",
@@ -126,6 +121,5 @@ __all__ = [
     "TrialResult",
     "TrialSpec",
     "Until",
-    "VariancePart",
     "Verdict",
 ]

@@ -51,43 +51,6 @@ class Recommended(Record):
     """The same loss with other libraries, as a Python function; None where none of them agrees."""
 
 
-class VariancePart(Record):
-    """One source of the spread between trainings."""
-
-    source: Literal["family", "parameters", "learning_rate", "seed", "rest"]
-    sd: float
-    """Standard deviation that it alone causes, in the objective."""
-    share: float
-    """Share of the variance, 0–1."""
-
-
-class BudgetPoint(Record):
-    """How the ranking of the families at one budget agrees with the last."""
-
-    steps: int
-    families: int
-    tau: float | None
-    """Kendall's τ-b with the ranking at the largest budget; None with fewer than 3 families, or where all are tied."""
-    same_leader: bool
-    """Whether the best at this budget ends within the region of practical equivalence of the best at the last."""
-
-
-class SearchAnalysis(Record):
-    """What the search itself says of its result: where the spread comes from, and whether the budget sufficed."""
-
-    parts: tuple[VariancePart, ...]
-    """Empty where too few trainings completed."""
-    budget: tuple[BudgetPoint, ...]
-    """By ascending steps, over the rungs of the same trainings: the budget probe's, else the confirmation's where at
-    least three losses were confirmed, else the search's."""
-    settled_at: int | None
-    """Smallest budget from which on the ranking agrees with the last; None where it never did, or cannot be said."""
-    confirmation_tau: float | None
-    """Kendall's τ-b between the search's and the confirmation's ranking of the finalists."""
-    sentences: tuple[str, ...]
-    """The same for people, each with its numbers."""
-
-
 class Recommendation(Record):
     """The answer: which loss, how sure, why."""
 
@@ -104,6 +67,5 @@ class Recommendation(Record):
     """What would settle it, where it is not settled."""
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration."""
-    analysis: SearchAnalysis | None = None
     misses: MissControl | None = None
     """What decides about the operating point, where `--miss-at-most` was given."""
