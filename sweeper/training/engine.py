@@ -197,6 +197,11 @@ class Training:
         return self._clock() - self._started
 
     @property
+    def why_plain(self) -> str | None:
+        """See `TrainingSteps.why_plain`."""
+        return self._steps.why_plain
+
+    @property
     def finished(self) -> bool:
         """Whether the last rung was evaluated, or the training diverged."""
         return self._progress.diverged or self._progress.step >= self._spec.steps

@@ -10,13 +10,15 @@ and on the stream of the recording, so that the memory which libraries keep for 
 (github.com/pytorch/pytorch/issues/193402); autocast must not keep its casts; the learning rate is a tensor; and
 whatever was recorded must stay alive, gradients included, as the graph writes to its memory.
 
-A recorded step is compared with a plain one before it is used. Where it cannot be recorded, or differs, the training
-fails; a recording that fails costs the process. Not yet run on a GPU.
+A recorded step is compared with a plain one before it is used. Where a step draws random numbers or waits for the
+device, which no recording can repeat, or the recorded one differs, steps go on being taken one by one, and `why_plain`
+says why. A recording that fails all the same costs the process.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -25,16 +27,17 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Engine
 from sweeper.training.failure_causes import RecordingError, explain
 from sweeper.training.training_steps import TrainingSteps, autocast
 
 FIRST_STEPS = 3
 """Taken before the recording."""
-TOLERANCE = 0.25
-"""Norm of the difference between what a recorded step changes and what the plain one does, as a share of the latter: in
-low precision, and with sums of varying order on a GPU, the two are not the same. To be less once it was seen there."""
+TOLERANCE = 0.05
+"""Norm of the difference between what a recorded step changes and what the plain one does, as a share of the latter:
+with sums of varying order on a GPU, the two need not be the same. On an H200 seven losses stayed below 0.0001."""
+RECORDING_DEVICES = {"cuda"}
+"""Kinds of devices that record steps."""
 
 
 class Recording(Protocol):
@@ -45,26 +48,8 @@ class Recording(Protocol):
 
 
 def steps_kind(engine: Engine, device: torch.device) -> type[TrainingSteps]:
-    """How a training takes its steps by the recipe's engine: one by one, or recorded.
-
-    Raises:
-        UsageError: if they are to be recorded, and this device records none.
-    """
-    if engine == "eager":
-        return TrainingSteps
-    if (reason := why_not(device)) is not None:
-        raise cannot_record(reason)
-    return GraphSteps
-
-
-def why_not(device: torch.device) -> str | None:
-    """Why this device records no steps, in words; None where that is to be tried."""
-    return None if device.type == "cuda" else "there is no NVIDIA GPU"
-
-
-def cannot_record(reason: str) -> UsageError:
-    """What is raised where steps cannot be recorded."""
-    return UsageError(f"--engine graph needs steps that can be recorded, and {reason}; use --engine eager")
+    """How a training takes its steps by the recipe's engine: one by one, or recorded where the device can."""
+    return GraphSteps if engine == "graph" and device.type in RECORDING_DEVICES else TrainingSteps
 
 
 def record_graph(step: Callable[[], None], device: torch.device) -> Recording:
@@ -106,24 +91,33 @@ class GraphSteps(TrainingSteps):
         """See `TrainingSteps._take`.
 
         Raises:
-            UsageError: if the step cannot be recorded, or the recorded one is not the plain one.
             RecordingError: if a recording fails.
         """
         self._hold(step)
         self._weight.fill_(self.average.weight(self.average.updates))
         if self._recording is not None:
             self._recording.replay()
-        elif self._taken >= FIRST_STEPS:
+        elif self._taken >= FIRST_STEPS and self.why_plain is None:
             self._record()
         else:
-            before = self._random_state()
-            with _beside(self._device):
-                self._step()
-            if not torch.equal(before, self._random_state()):
-                raise cannot_record("the network draws random numbers in each step (dropout)")
+            self._take_plain()
         self._taken += 1
         self.average.updates += 1
         return self._loss
+
+    def _take_plain(self) -> None:
+        """Take a step that is not recorded; the last one before the recording shows what no recording can repeat."""
+        if self._taken != FIRST_STEPS - 1:
+            with _beside(self._device):
+                self._step()
+            return
+        before = self._random_state()
+        with _beside(self._device), waits(self._device) as found:
+            self._step()
+        if found:
+            self.why_plain = "the network or the loss waits for the GPU in each step (.item(), nonzero and the like)"
+        elif not torch.equal(before, self._random_state()):
+            self.why_plain = "the network draws random numbers in each step (dropout)"
 
     def _hold(self, step: int) -> None:
         """Put the step's batch where it is read."""
@@ -167,8 +161,9 @@ class GraphSteps(TrainingSteps):
         apart = {name: change_apart(unchanged[name], recorded[name], shown[name]) for name in shown}
         if not max(apart.values()) <= TOLERANCE:
             shares = ", ".join(f"{share:.2%} ({name})" for name, share in apart.items())
-            raise cannot_record(f"a recorded step differs from a plain one by {shares} of its length")
-        self._recording = recording
+            self.why_plain = f"a recorded step differs from a plain one by {shares} of its length"
+        else:
+            self._recording = recording
 
     def _all_state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
@@ -209,6 +204,24 @@ def change_apart(before: Sequence[Tensor], recorded: Sequence[Tensor], plain: Se
 
 def _distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in zip(some, others, strict=True)))
+
+
+@contextmanager
+def waits(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
+    """Notes what makes the processor wait for the GPU, which torch warns of where it is asked to."""
+    if device.type != "cuda":
+        yield []
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        found: list[warnings.WarningMessage] = []
+        try:
+            yield found
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+            found += [one for one in seen if "synchronizing CUDA operation" in str(one.message)]
 
 
 @cache

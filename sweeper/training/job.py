@@ -26,7 +26,6 @@ from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
 from sweeper.training.engine import Training
 from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
-from sweeper.training.graph_steps import cannot_record, why_not
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import ResidentStore, resident
 from sweeper.version import versions
@@ -47,15 +46,8 @@ class WorkerContext:
 
 
 def worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
-    """What the trainings of a process share, with the pixels on its GPU where they fit.
-
-    Raises:
-        UsageError: if the recipe insists on recorded steps, and this device cannot record any.
-    """
-    place = torch.device(device)
-    if conditions.recipe.engine == "graph" and (reason := why_not(place)) is not None:
-        raise cannot_record(reason)
-    return WorkerContext(conditions, store, device, checkpoints, resident=resident(store, place))
+    """What the trainings of a process share, with the pixels on its GPU where they fit."""
+    return WorkerContext(conditions, store, device, checkpoints, resident=resident(store, torch.device(device)))
 
 
 class Trainings:
@@ -72,6 +64,8 @@ class Trainings:
         """The step of its checkpoint."""
         self.broken: str | None = None
         """Why this process can use its device no more; None while it can."""
+        self._said: set[str] = set()
+        """Why steps are not recorded, where that was said."""
 
     def advance(self, job: Job) -> Advanced | Lost:
         """Do a job; never raises."""
@@ -85,6 +79,9 @@ class Trainings:
             _, training = self._last
             while training.step < job.until and not training.finished:
                 training.advance()
+            if (reason := training.why_plain) is not None and reason not in self._said:
+                self._said.add(reason)
+                note = f"{note}; " * bool(note) + f"steps of {job.spec.family} are taken one by one, as {reason}"
             if not training.finished:
                 return Advanced(training.result("pruned"), note)
             result = training.result("complete")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 
 from sweeper.core.records import TrialSpec
@@ -19,9 +21,6 @@ def probe_steps(context: WorkerContext, steps: int, rungs: int = 1, seed: int | 
         steps: that the training may take.
         rungs: parts of equal length that they are taken in.
         seed: of the training; None = the study's.
-
-    Raises:
-        UsageError: if the recipe insists on recorded steps, and these cannot be.
     """
     conditions = context.conditions
     recipe = conditions.recipe.model_copy(update={"evaluations": rungs})
@@ -37,3 +36,12 @@ def probe_steps(context: WorkerContext, steps: int, rungs: int = 1, seed: int | 
         starts=context.starts,
         resident=context.resident,
     )
+
+
+def warm_up(context: WorkerContext) -> None:
+    """Take two steps that nobody wants: what a GPU's libraries do first, for ten seconds, is no training's time.
+
+    What goes wrong here goes wrong in the trainings, which say so.
+    """
+    with suppress(Exception):
+        probe_steps(context, steps=4).run(0, 2)

@@ -96,6 +96,9 @@ class TrainingSteps:
     def _begin(self) -> None:
         """What another way to take the steps needs besides."""
 
+    why_plain: str | None = None
+    """Why steps that were to be recorded are taken one by one, in words; None where they are not."""
+
     @property
     def recorded(self) -> bool:
         """Whether the last steps were played from a recording."""

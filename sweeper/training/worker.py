@@ -19,6 +19,8 @@ import threading
 from functools import partial
 from multiprocessing.connection import Connection
 
+import torch
+
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.own_metric import check_metric, register_metric
 from sweeper.core.records import Conditions
@@ -32,6 +34,7 @@ from sweeper.training.hardware import choose_gpu, probe, settle_numerics, settle
 from sweeper.training.job import Trainings, worker_context
 from sweeper.training.model import build_model, outputs_of, require_answer
 from sweeper.training.own_model import check_own
+from sweeper.training.probe_steps import warm_up
 from sweeper.training.step_times import step_seconds
 
 IDLE_SECONDS = 0.2
@@ -75,6 +78,8 @@ def serve(pipe: Connection, device: str) -> None:
             leave_no_traces()
             compile_first(context)
             gc.freeze()  # what the compiler made is alive until the end, too
+        elif torch.device(place).type == "cuda":
+            warm_up(context)
         pipe.send(("ready", None))
         trainings = Trainings(context)
         while True:

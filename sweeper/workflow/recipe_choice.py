@@ -89,6 +89,7 @@ def make_recipe(
         "steps": steps,
         "confirm_steps": 2 * steps,
         "precision": hardware.precision,
+        "engine": "graph" if hardware.device == "cuda" else "eager",
     }
     return Recipe(**(defaults | _given_recipe(settings)))
 
@@ -182,7 +183,7 @@ def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
 def _check_engine(settings: Settings, stored: Recipe | None, hardware: Hardware) -> None:
     """Raises UsageError where the steps that are asked for cannot be taken, or exclude each other."""
     before = stored or Recipe()
-    if (settings.engine or before.engine) == "graph" and hardware.device != "cuda":
+    if settings.engine == "graph" and hardware.device != "cuda":
         raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine eager")
     if (settings.compile or before.compiled) and (settings.deterministic or before.deterministic):
         raise UsageError(

@@ -244,8 +244,8 @@ class Settings(Record):
     """What trains."""
     precision: Precision | None = _setting("Machine", auto=True)
     """Of the forward pass. auto: on a CPU what is measured to be quicker, on a GPU bfloat16 where it has that."""
-    engine: Engine | None = _setting("Machine", default="eager")
-    """How a GPU takes training steps: one by one (eager), or recorded as a CUDA graph (not tried on a GPU yet)."""
+    engine: Engine | None = _setting("Machine", auto=True)
+    """How steps are taken: one by one (eager), or recorded as a CUDA graph. auto: recorded on an NVIDIA GPU."""
     compile: bool | None = _setting("Machine")
     """Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU."""
     deterministic: bool | None = _setting("Machine")

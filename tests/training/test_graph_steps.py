@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,14 @@ import torch
 from torch import nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.events import Hardware, Job, Lost
+from sweeper.core.events import Advanced, Hardware, Job, Lost
 from sweeper.core.recipe import Augmentation, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.balanced_crops import pixels_in_crops
 from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
-from sweeper.executors.inline import InlineBackend
 from sweeper.losses import FAMILIES
-from sweeper.training import graph_steps, job, training_steps
+from sweeper.training import graph_steps, training_steps
 from sweeper.training.batches import Crop, crops
 from sweeper.training.engine import Training
 from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, change_apart, evaluated, steps_kind
@@ -31,13 +30,11 @@ from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.transfer import to_device
-from sweeper.workflow.prepare import prepare
 from sweeper.workflow.recipe_choice import resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support.batches import training_batch
 from tests.support.loss_cases import COVERED, needed
 from tests.support.marks import rest_slow
-from tests.support.sweeping import Recorder
 from tests.training.test_training import SMALL, spec
 
 CPU = torch.device("cpu")
@@ -119,8 +116,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
     """What is recorded, on a processor."""
     made: list[Replayed] = []
     if "cuda" not in request.keywords:
-        monkeypatch.setattr(graph_steps, "why_not", lambda _: None)
-        monkeypatch.setattr(job, "why_not", lambda _: None)
+        monkeypatch.setattr(graph_steps, "RECORDING_DEVICES", {"cuda", "cpu"})
         monkeypatch.setattr(graph_steps, "record_graph", lambda *given: made.append(Replayed(*given)) or made[-1])
     return made
 
@@ -218,7 +214,7 @@ def test_a_step_reads_its_batch_in_the_same_memory_and_channels_last(tiny: Datas
 
 
 @pytest.mark.parametrize("kind", ["weights", "their average", "BatchNorm statistics"])
-def test_a_recording_that_does_something_else_is_refused(
+def test_a_recording_that_does_something_else_is_not_used(
     tiny: Dataset, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever it is of what is evaluated, though it does the rest as a plain step does."""
@@ -231,10 +227,11 @@ def test_a_recording_that_does_something_else_is_refused(
                     tensor.add_(1.0)
 
     monkeypatch.setattr(graph_steps, "record_graph", Wrong)
-    steps = steps_of(tiny)
-    with pytest.raises(UsageError, match=r"--engine graph needs steps that can be recorded, and .* length; ") as told:
-        steps.run(0, 4)
-    assert re.search(rf"\d{{2,}}\.\d\d% \({kind}\)", str(told.value)) and str(told.value).count("0.00%") == 2
+    steps, plain = steps_of(tiny), steps_of(tiny, LONG)
+    assert steps.run(0, 8) == plain.run(0, 8)
+    assert torch.equal(flat(steps.model), flat(plain.model)) and not steps.recorded
+    assert steps.why_plain is not None
+    assert re.search(rf"\d{{2,}}\.\d\d% \({kind}\)", steps.why_plain) and steps.why_plain.count("0.00%") == 2
 
 
 def test_a_change_that_is_no_number_is_no_small_difference() -> None:
@@ -264,14 +261,36 @@ def test_a_recording_that_fails_costs_its_process_and_the_cause_is_told(
     assert "--engine eager" in told.reason
 
 
-def test_a_network_that_draws_is_refused(tiny: Dataset, recordings: list[Replayed]) -> None:
-    steps = steps_of(tiny)
-    head = steps.model.segmentation_head
-    assert isinstance(head, nn.Sequential)
-    head.insert(0, nn.Dropout(0.5).train())
-    with pytest.raises(UsageError, match=r"the network draws random numbers .*; use --engine eager"):
-        steps.run(0, 4)
-    assert recordings == []
+@pytest.mark.usefixtures("exact_rates")
+def test_a_network_that_draws_takes_the_steps_of_a_plain_training(tiny: Dataset, recordings: list[Replayed]) -> None:
+    steps, plain = steps_of(tiny), steps_of(tiny, LONG)
+    for one in (steps, plain):
+        head = one.model.segmentation_head
+        assert isinstance(head, nn.Sequential)
+        head.insert(0, nn.Dropout(0.5).train())
+    assert steps.run(0, 8) == plain.run(0, 8) and torch.equal(flat(steps.model), flat(plain.model))
+    assert recordings == [] and steps.why_plain == "the network draws random numbers in each step (dropout)"
+
+
+@contextmanager
+def one_wait(device: torch.device) -> Iterator[list[str]]:
+    """As on a GPU, of a loss that reads a value."""
+    yield ["called a synchronizing CUDA operation"]
+
+
+def test_why_steps_are_not_recorded_is_logged_once(
+    tiny: Dataset, tmp_path: Path, recordings: list[Replayed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_steps, "waits", one_wait)
+    context = WorkerContext(Conditions(dataset=tiny, recipe=GRAPH, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    trainings = Trainings(context)
+    notes = []
+    for number in (0, 1):
+        told = trainings.advance(Job(spec(number=number, steps=12), 12))
+        assert isinstance(told, Advanced) and "recorded" not in told.result.device
+        notes.append(told.note)
+    assert notes[0].startswith("steps of dice are taken one by one, as the network or the loss waits for the GPU")
+    assert notes[1] == "" and recordings == []
 
 
 def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -> None:
@@ -297,17 +316,10 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -
 # --- Where there is no GPU ---
 
 
-@pytest.fixture
-def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (graph_steps, job):
-        monkeypatch.setattr(module, "why_not", lambda _: "there is no NVIDIA GPU")
-
-
-@pytest.mark.usefixtures("without_gpu")
-def test_a_processor_takes_plain_steps_and_records_none(tiny: Dataset) -> None:
-    assert type(steps_of(tiny, LONG)) is TrainingSteps
-    with pytest.raises(UsageError, match="--engine graph needs steps that can be recorded, and there is no NVIDIA GPU"):
-        steps_of(tiny)
+def test_a_processor_takes_plain_steps_and_records_none(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a study that was made on a GPU."""
+    monkeypatch.setattr(graph_steps, "RECORDING_DEVICES", {"cuda"})
+    assert type(steps_of(tiny, LONG)) is type(steps_of(tiny, GRAPH)) is TrainingSteps
 
 
 def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None:
@@ -316,22 +328,7 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None
         resumed_recipe(Settings(engine="graph"), SMALL, cpu, 10)
     gpu = cpu.model_copy(update={"device": "cuda"})
     assert resumed_recipe(Settings(engine="graph"), SMALL, gpu, 10).engine == "graph"
-
-
-@pytest.mark.usefixtures("without_gpu")
-def test_a_worker_that_cannot_record_refuses(tmp_path: Path) -> None:
-    """A machine of the cluster may lack what the first one has."""
-
-    class Pretended(InlineBackend):
-        def hardware(self) -> Hardware:
-            return Hardware(device="cuda", devices=1, name="GPU", precision="bfloat16")
-
-    def ask(**options: Any) -> None:
-        settings = Settings(data="synthetic:cracks?images=12&size=64", engine="graph", cache=tmp_path, **options)
-        prepare(settings, None, Pretended("cpu"), Recorder(), datetime.now(UTC))
-
-    with pytest.raises(UsageError, match=r"--engine graph needs .*, and there is no NVIDIA GPU"):
-        ask(space="binary", encoder="resnet18", encoder_depth=3, size=32)
+    assert resumed_recipe(Settings(), GRAPH, cpu, 10).engine == "graph"  # begun on a GPU, gone on with on a processor
 
 
 # --- On a GPU ---
@@ -371,6 +368,24 @@ def test_every_kind_of_loss_trains_with_recorded_steps(
         training.advance()
     result = training.result("complete")
     assert result.value is not None and "recorded steps" in result.device
+
+
+class Reading(nn.Module):
+    """A loss that reads a value in each step, as a recording cannot."""
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return logits.square().mean() * (1.0 if float(logits.detach().mean()) < 1e9 else 2.0)
+
+
+@pytest.mark.cuda
+def test_a_loss_that_waits_for_the_gpu_trains_one_by_one(tiny: Dataset) -> None:
+    store, device = open_store(tiny.store), torch.device("cuda")
+    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    given = {"device": device, "starts": Starts(), "resident": upload(store, device)}
+    steps = GraphSteps(spec(steps=12), Conditions(dataset=tiny, recipe=GRAPH, seed=0), store, train, **given)
+    steps.criterion = Reading()
+    steps.run(0, 8)
+    assert not steps.recorded and "waits for the GPU" in str(steps.why_plain)
 
 
 @pytest.mark.cuda
