@@ -1,26 +1,68 @@
 """The report: text, tables and figures of a study, and the same as JSON and CSV.
 
-The names below are imported when they are first used, so that `sweeper.report.tables` can be had without matplotlib.
+What writes it is imported when a report is written, so that `sweeper.report.tables` can be had without matplotlib.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeper.core.paths import ReportPaths
 
 if TYPE_CHECKING:
-    from sweeper.report.compare import write_comparison
-    from sweeper.report.write import write_report
-
-__all__ = ["write_comparison", "write_report"]
+    from sweeper.core.records import Recommendation, SweepRecord
+    from sweeper.report.facts import Pixels
 
 
-def __getattr__(name: str) -> Any:
-    if name == "write_comparison":
-        from sweeper.report.compare import write_comparison
+def write_report(
+    sweep: SweepRecord,
+    recommendation: Recommendation,
+    out: Path,
+    *,
+    ui_url: str = "http://127.0.0.1:5000",
+    pixels: Pixels | None = None,
+    explanation: Sequence[str] = (),
+    literature: Sequence[str] = (),
+    beat: Callable[[], None] = lambda: None,
+) -> ReportPaths:
+    """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg}`.
 
-        return write_comparison
-    if name in __all__:
-        from sweeper.report import write
+    An earlier report is replaced.
 
-        return getattr(write, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    Args:
+        sweep: The study. Any state of it will do: without a trial the report says so.
+        recommendation: The answer to report.
+        out: Folder of all reports; created when missing.
+        ui_url: Where the links to runs point; by default where `sweeper ui` listens.
+        pixels: Index of an image → image (H, W, 1 or 3) uint8 and mask (H, W) uint8 (255 = ignore). Without it the
+            predictions are not drawn and the report says why.
+        explanation: What the data's imbalance has to do with the result, in plain sentences; () leaves it out.
+        literature: How the result compares with published ones, in plain sentences; () leaves it out.
+        beat: is called meanwhile, as a heartbeat.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    from sweeper.core.document import json_text
+    from sweeper.evidence.recommendation import recommendation_json
+    from sweeper.report.facts import collect, search_split
+    from sweeper.report.figures import draw_all
+    from sweeper.report.html import write_page
+    from sweeper.report.markdown import render
+    from sweeper.report.tables import stems_of, write_csv, write_split
+
+    paths = ReportPaths(out, sweep.study)
+    facts = collect(sweep, recommendation, explanation, literature, pixels)
+    figures = draw_all(facts, paths.figures, beat)
+    split, dataset = search_split(facts), sweep.conditions.dataset
+    document = recommendation_json(sweep, recommendation, None if split is None else stems_of(dataset, split))
+    paths.recommendation.write_text(json_text(document), "utf-8")
+    write_csv(facts.frame, paths.trials)
+    if split is None:
+        paths.split.unlink(missing_ok=True)
+    else:
+        write_split(dataset, split, paths.split)
+    write_page(render(facts, figures, ui_url), paths.markdown)
+    return paths

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper.core.errors import StudyError, SweeperError, UsageError
 from sweeper.core.paths import ComparisonPaths
 from sweeper.core.records import Recommendation, SweepRecord
-from sweeper.report import write_comparison
+from sweeper.report.compare import write_comparison
 from sweeper.storage import load_sweep, study_names
 from sweeper.workflow.conclude import conclude
 

@@ -15,8 +15,7 @@ from sweeper.cli.documents import BackupDocument
 from sweeper.cli.schemas import DOCUMENTS, file_name, schema_of, schema_text, write
 from sweeper.core.document import Document
 from sweeper.evidence.recommendation import recommend, recommendation_json
-from sweeper.report.compare import comparison_json
-from sweeper.report.compare_text import sides
+from sweeper.report.compare import comparison_json, sides
 from sweeper.workflow.status import Heartbeat, status_file
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train

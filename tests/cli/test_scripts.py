@@ -13,10 +13,10 @@ from sweeper.cli.log_file import Displays, FileDisplay
 from sweeper.cli.progress import PlainDisplay
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Started, Stored
+from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Verdict
 from sweeper.evidence.recommendation import recommend
 from sweeper.fingerprint.label_checks import Finding
-from sweeper.report.write import ReportPaths
 from sweeper.workflow.conclude import Outcome
 from tests.support import builders
 from tests.support.folders import folder, mask

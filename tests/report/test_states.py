@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.records import Collapse, SweepRecord, TrialResult, Verdict
-from sweeper.report import write_comparison, write_report
+from sweeper.report import write_report
+from sweeper.report.compare import write_comparison
 from sweeper.report.facts import collect
 from sweeper.report.markdown import render
 from sweeper.workflow.conclude import conclude

@@ -145,6 +145,6 @@ def sweep_in(
     drawing = draw_all if figures else one_figure
     with (
         patch("sweeper.tracking.tracker.connect", connected),
-        patch("sweeper.report.write.draw_all", drawing),
+        patch("sweeper.report.figures.draw_all", drawing),
     ):
         return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1, timer=timer)

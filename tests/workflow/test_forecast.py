@@ -9,12 +9,12 @@ import pytest
 
 from sweeper.cli.next_steps import next_steps, next_steps_text
 from sweeper.core.events import Evaluated, Paused, Resumed, Stored
+from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Collapse, Evidence, InterimAnalysis, Recommendation
 from sweeper.core.text import at_a_time, time_range, time_text
 from sweeper.evidence.recommendation import recommend
 from sweeper.report.card import card_of
 from sweeper.report.facts import collect
-from sweeper.report.write import ReportPaths
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.forecast import (
