@@ -1,9 +1,11 @@
-"""Tables and computed sentences of the confirmation: finalists, interim analyses, the winner's curse, classes."""
+"""Tables and sentences of the confirmation: finalists, decision rules, preferences, interim analyses, classes."""
 
 from __future__ import annotations
 
-from sweeper.core.records import FinalistEvidence
+from sweeper.core.records import DecisionRule, DecisionRules, FinalistEvidence
 from sweeper.core.text import listed
+from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.preferences import PreferenceRow, preference_rows, recommended_index
 from sweeper.report.card import VERDICTS
 from sweeper.report.facts import Facts, difference, finalist_name, level_between
 from sweeper.report.formatting import (
@@ -18,6 +20,7 @@ from sweeper.report.formatting import (
     prose,
     run_link,
     signed,
+    signed_interval,
     significant,
     table,
 )
@@ -103,6 +106,130 @@ def rates_text(finalist: FinalistEvidence) -> str:
     if finalist.rates is None:
         return significant(finalist.lr)
     return f"{significant(finalist.rates.low)} to {significant(finalist.rates.high)}"
+
+
+# --- Losses × rules that make masks of probabilities ---------------------------------------------------------
+
+RULES = {"plain": "threshold 0.5", "tuned": "tuned threshold", "rank_dice": "RankDice"}
+METRICS = {"miou": "mIoU", "image_dice": "Dice of an average image"}
+"""Rules and metrics, as the report calls them."""
+
+
+def rules_table(facts: Facts) -> str:
+    """A row per finalist: its score by each rule, its calibration error; empty where single images are not known."""
+    found = decisions_of(facts)
+    if found is None:
+        return ""
+    names = [f"{METRICS[rule.metric]}, {RULES[rule.name]}" for rule in found.rules]
+    header = ["loss", *names, "calibration error, then calibrated"]
+    rows = [
+        [
+            code(finalist_name(facts, finalist)),
+            *(number(rule.scores[i].estimate) for rule in found.rules),
+            f"{number(found.ece[i].estimate, 4)}, {number(found.ece_calibrated[i].estimate, 4)}",
+        ]
+        for i, finalist in enumerate(facts.finalists)
+    ]
+    return table(header, rows)
+
+
+def rules_text(facts: Facts) -> list[str]:
+    """Whether the best loss is another under RankDice, in a sentence for each metric; what the rules are."""
+    found = decisions_of(facts)
+    if found is None:
+        return []
+    said = [_said(facts, rule) for rule in found.rules if rule.name == "rank_dice"]
+    return [
+        "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
+        "bias were fitted on validation images (Dai and Li 2023). It predicts nothing where that is worth more: an "
+        "image without foreground scores 1 then, else 0.",
+        *said,
+        *([] if facts.chosen is None else [_calibrated(facts, found, facts.finalists.index(facts.chosen))]),
+    ]
+
+
+def _said(facts: Facts, rule: DecisionRule) -> str:
+    assert facts.recommendation.evidence is not None and facts.recommendation.evidence.decisions is not None
+    rules = facts.recommendation.evidence.decisions.rules
+    plain = next(r for r in rules if (r.name, r.metric) == ("plain", rule.metric))
+    best, usual = (code(finalist_name(facts, facts.finalists[r.best])) for r in (rule, plain))
+    spread = [score.estimate for score in plain.scores]
+    gain = rule.scores[rule.best].estimate - plain.scores[plain.best].estimate
+    text = f"{METRICS[rule.metric]}: at 0.5 the losses lie {number(max(spread) - min(spread))} apart"
+    text += f"; RankDice brings the best from {number(max(spread))} to {number(max(spread) + gain)}"
+    if rule.best == plain.best:
+        return f"{text}, and {best} stays the best."
+    return f"{text}, and makes {best} read highest in place of {usual} ({signed_interval(rule.lead)} between them)."
+
+
+def _calibrated(facts: Facts, found: DecisionRules, index: int) -> str:
+    before, after = found.ece[index].estimate, found.ece_calibrated[index].estimate
+    return (
+        f"Expected calibration error of {code(finalist_name(facts, facts.finalists[index]))}: {number(before, 4)}; "
+        f"slope {number(found.slopes[index], 2)} and bias {signed(found.biases[index], 2)} bring it to "
+        f"{number(after, 4)} (less by {signed_interval(found.ece_gains[index])})."
+    )
+
+
+def decisions_of(facts: Facts) -> DecisionRules | None:
+    """What is known of the rules; None where single images are not: of several classes."""
+    evidence = facts.recommendation.evidence
+    found = None if evidence is None else evidence.decisions
+    return found if found is not None and found.ece else None
+
+
+# --- What someone cares about more than the metric of the verdict --------------------------------------------
+
+
+def preferences_table(facts: Facts) -> str:
+    """A row per preference: the choice and its score; empty where nothing was judged or compared."""
+    rows = [[escape_md(row.care_about), _choice(facts, row), _score(facts, row)] for row in _compared(facts)]
+    return table(["if you care most about", "choose", f"its score [{level(LEVEL)}]"], rows, left=2) if rows else ""
+
+
+def _compared(facts: Facts) -> list[PreferenceRow]:
+    return preference_rows(facts.recommendation) if len(facts.finalists) > 1 else []
+
+
+def _score(facts: Facts, row: PreferenceRow) -> str:
+    score = facts.scored(row.value, facts.finalists[row.finalist])
+    return score if row.higher_is_better else f"{score}, lower is better"
+
+
+def preferences_detail(facts: Facts) -> str:
+    """By what each was judged; empty where nothing was judged or compared."""
+    rows = [[escape_md(row.care_about), escape_md(row.measure)] for row in _compared(facts)]
+    return table(["if you care most about", "measured by"], rows, left=2) if rows else ""
+
+
+def _name(facts: Facts, index: int) -> str:
+    return code(finalist_name(facts, facts.finalists[index]))
+
+
+def _choice(facts: Facts, row: PreferenceRow) -> str:
+    """The loss, in bold where it is not the recommended one, with the operating point that goes with it."""
+    name = _name(facts, row.finalist)
+    if row.finalist != recommended_index(facts.recommendation):
+        name = f"**{name}**"
+    return name if row.point is None else f"{name} at {facts.point_name} {number(row.point, 2)}"
+
+
+def preferences_text(facts: Facts) -> str:
+    """Whether any preference changes the answer."""
+    rows = preference_rows(facts.recommendation)
+    recommended = recommended_index(facts.recommendation)
+    if not rows:
+        return ""
+    if recommended is None:
+        return "Nothing is recommended, so each row names the best estimate."
+    away = list(dict.fromkeys(_name(facts, row.finalist) for row in rows if row.finalist != recommended))
+    name = _name(facts, recommended)
+    if away:
+        return (
+            f"In bold where a loss is shown to be better than {name} ({listed(away)}); where none is, {name} stays, "
+            "even if another one reads higher."
+        )
+    return f"None of these changes the answer: no finalist is shown to be better than {name} by any of them."
 
 
 # --- Interim analyses ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from sweeper.core.provenance import trained_by
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.report import confirmation, decision_rules, preferences, sections
+from sweeper.report import confirmation, sections
 from sweeper.report.card import card_markdown, card_of
 from sweeper.report.caveats import caveats, split_sizes
 from sweeper.report.facts import Facts, best_trial
@@ -125,13 +125,13 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "more_reasons": told(more_reasons),
         "next_steps": told(steps),
         "more_steps": told(more_steps),
-        "preferences": preferences.preferences_table(facts),
-        "preferences_text": preferences.preferences_text(facts),
-        "preferences_detail": preferences.preferences_detail(facts),
+        "preferences": confirmation.preferences_table(facts),
+        "preferences_text": confirmation.preferences_text(facts),
+        "preferences_detail": confirmation.preferences_detail(facts),
         "finalists": confirmation.finalists_table(facts) if facts.finalists else "",
         "finalists_detail": confirmation.finalists_detail(facts) if facts.finalists else "",
-        "rules": decision_rules.rules_table(facts),
-        "rules_text": decision_rules.rules_text(facts),
+        "rules": confirmation.rules_table(facts),
+        "rules_text": confirmation.rules_text(facts),
         "runs": confirmation.runs_table(facts, ui_url),
         "curse": confirmation.winners_curse(facts),
         "analyses": confirmation.analyses_table(facts),

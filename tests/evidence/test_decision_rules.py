@@ -16,7 +16,7 @@ from sweeper.evidence.decision_rules import _at_edges, decision_rules, shown_gai
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report.card import card_lines, card_of
-from sweeper.report.decision_rules import rules_table, rules_text
+from sweeper.report.confirmation import rules_table, rules_text
 from sweeper.report.facts import collect
 from sweeper.workflow.conclude import conclude
 from tests.support import builders

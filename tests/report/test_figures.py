@@ -23,12 +23,11 @@ from sweeper.core.records import Predictions
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend
 from sweeper.report import figures, markdown
-from sweeper.report.facts import Facts, Pixels, collect
+from sweeper.report.facts import Facts, Pixels, collect, confirmations, image_scores
 from sweeper.report.figures import FIGURES, Drawn, draw_all
+from sweeper.report.figures.finalists import _swept
 from sweeper.report.figures.images import DETAIL, _detail
-from sweeper.report.figures.operating_points import _swept
 from sweeper.report.figures.style import INK, class_label, new_figure, plain, save
-from sweeper.report.seed_runs import confirmations, image_scores
 from tests.report.test_simulated import cracks, pixels, snippet, street
 from tests.support import builders
 

@@ -7,11 +7,10 @@ from typing import Any
 from sweeper.core.records import Comparison, Recommendation, Regret, SweepRecord, Verdict
 from sweeper.evidence.intervals import negated
 from sweeper.evidence.recommendation import recommend
-from sweeper.report import confirmation, preferences, sections
+from sweeper.report import confirmation, sections
 from sweeper.report.card import card_lines, card_of
-from sweeper.report.facts import Facts, collect
+from sweeper.report.facts import Facts, collect, confirmations, seed_scores
 from sweeper.report.markdown import render
-from sweeper.report.seed_runs import confirmations, seed_scores
 from tests.report.test_report import CLEAR, NO_FIGURES, head, recommended
 from tests.report.test_simulated import snippet
 from tests.support import builders
@@ -170,12 +169,12 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
         builders.preference("probabilities", (0.05, 0.09, 0.02)),
     )
     facts = facts_of(preferences=judged)
-    misses, alarms, boundaries, probabilities = rows(preferences.preferences_table(facts))[2:]
+    misses, alarms, boundaries, probabilities = rows(confirmation.preferences_table(facts))[2:]
     assert misses[:2] == ["missing little (a miss is dearer than a false alarm)", "`dice_focal` at threshold 0.30"]
     assert alarms[1] == "`dice_focal`"
     assert boundaries[1:] == ["**`dice_ce`** at threshold 0.20", "0.700 [0.680, 0.720]"]
     assert probabilities[1] == "**`cross_entropy`**" and probabilities[2].endswith("lower is better")
-    *_, probabilities = rows(preferences.preferences_detail(facts))
+    *_, probabilities = rows(confirmation.preferences_detail(facts))
     assert probabilities[1] == "measure of probabilities"
     text = text_of(facts)
     assert "## If you care most about something else" in text
@@ -185,7 +184,7 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
 
 def test_a_preference_that_changes_nothing_says_so() -> None:
     facts = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
-    assert "None of these changes the answer" in preferences.preferences_text(facts)
+    assert "None of these changes the answer" in confirmation.preferences_text(facts)
 
 
 def test_without_a_recommendation_the_best_estimate_is_named() -> None:
@@ -193,14 +192,14 @@ def test_without_a_recommendation_the_best_estimate_is_named() -> None:
     evidence = evidence.model_copy(update={"preferences": (builders.preference("misses", (0.1, 0.2)),)})
     facts = facts_of(answered=recommended(evidence))
     assert facts.chosen is None
-    assert "**`cross_entropy`**" in preferences.preferences_table(facts)
-    assert "Nothing is recommended" in preferences.preferences_text(facts)
+    assert "**`cross_entropy`**" in confirmation.preferences_table(facts)
+    assert "Nothing is recommended" in confirmation.preferences_text(facts)
 
 
 def test_one_finalist_has_no_preferences() -> None:
     evidence = builders.evidence({"dice": 0.7})
     evidence = evidence.model_copy(update={"preferences": (builders.preference("misses", (0.1,)),)})
-    assert preferences.preferences_table(facts_of(answered=recommended(evidence))) == ""
+    assert confirmation.preferences_table(facts_of(answered=recommended(evidence))) == ""
 
 
 # --- The search ---------------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sweeper.report.facts import Facts
-from sweeper.report.figures.finalists import curves, gain
+from sweeper.report.figures.finalists import curves, gain, threshold
 from sweeper.report.figures.images import predictions
-from sweeper.report.figures.operating_points import threshold
 from sweeper.report.figures.style import Drawn, save_all
 
 Section = Literal["answer", "finalists", "detail"]

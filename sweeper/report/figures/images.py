@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sweeper.core.records import IGNORE, TrialResult
-from sweeper.report.facts import Facts, Pixels, finalist_name
+from sweeper.report.facts import Facts, Pixels, common_runs, finalist_name, image_scores
 from sweeper.report.figures.style import (
     FONT,
     INK,
@@ -28,7 +28,6 @@ from sweeper.report.figures.style import (
     rgb,
 )
 from sweeper.report.formatting import code
-from sweeper.report.seed_runs import common_runs, image_scores
 
 Bytes = npt.NDArray[np.uint8]
 
