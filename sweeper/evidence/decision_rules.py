@@ -35,9 +35,9 @@ from sweeper.core.records import (
     RuleName,
     TrialResult,
 )
-from sweeper.evidence.intervals import LEVEL, ImageTable, image_table, paired_interval
-from sweeper.evidence.other_metrics import UNIT, Measure, calibration, surely_wrong
-from sweeper.evidence.preferences import interval_of, replicate_rows, that_learned
+from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, image_table, paired_interval
+from sweeper.evidence.other_metrics import calibration, surely_wrong
+from sweeper.evidence.preferences import replicate_rows, that_learned
 from sweeper.evidence.replicates import (
     Replicate,
     all_missed,
@@ -66,7 +66,6 @@ def decision_rules(
     evidence: Evidence,
     *,
     groups: Sequence[str | None] | None = None,
-    seed: int = 0,
 ) -> DecisionRules | None:
     """Score every rule with every finalist.
 
@@ -74,7 +73,6 @@ def decision_rules(
         confirmations: the runs that `evidence` was weighed from; others are passed over.
         evidence: names the finalists, whose configurations and seeds pick the runs.
         groups: group of each test image, as `weigh` takes them.
-        seed: of the resampling of images, for the calibration error.
 
     Returns:
         None where no finalist learned. A binary task whose runs kept the counts of single images has all rules, by mIoU
@@ -117,7 +115,7 @@ def decision_rules(
         own_thresholds = stacked(rows, runs.images, read, unanswered)
         found += [*at_points(metric), scored("rank_dice", metric, own_thresholds)]
     own = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered] for rows_of in at]
-    before, after, gains = _calibration_errors(runs, fitted, at, seed)
+    before, after, gains = _calibration_errors(runs, fitted, at)
     return DecisionRules(
         rules=_compared(found, at, level),
         level=level,
@@ -215,30 +213,26 @@ def _compared(found: Sequence[_Scored], at: Sequence[Mapping[int, int]], over_tu
 
 
 def _calibration_errors(
-    runs: _Runs, fitted: Mapping[int, Calibration], at: Sequence[Mapping[int, int]], seed: int
+    runs: _Runs, fitted: Mapping[int, Calibration], at: Sequence[Mapping[int, int]]
 ) -> tuple[tuple[Interval, ...], tuple[Interval, ...], tuple[Interval, ...]]:
     """Of each finalist the error as it is, after calibration, and what that takes off; on the test images."""
 
-    def gaps(calibrated: bool) -> npt.NDArray[np.int64]:
-        def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
+    def table(calibrated: bool) -> ImageTable:
+        def read(run: TrialResult) -> tuple[Sequence[int], Floats] | None:
             if run.test is None:
                 return None
             own = fitted[id(run)] if calibrated else Calibration()
-            return run.test.images, np.rint(calibration_gaps(run.test.data.astype(np.int64), own) * UNIT).astype(
-                np.int64
-            )
+            return run.test.images, calibration_gaps(run.test.data.astype(np.int64), own)
 
-        return stacked(runs.rows, runs.images, read, surely_wrong)
+        counts = stacked(runs.rows, runs.images, read, surely_wrong)
+        counts = counts if runs.units is None else united(counts, runs.units)
+        return image_table(counts, lambda summed: np.where(runs.lost, 1.0, calibration(summed)))
 
-    counts = np.concatenate([gaps(False), gaps(True)])
-    counts = counts if runs.units is None else united(counts, runs.units)
-    measure = Measure("probabilities", "", counts, calibration, higher=False, smooth=False, lost=1.0)
-    interval = interval_of(measure, np.tile(runs.lost, 2), seed, 1000)
-    n = len(runs.rows)
-    befores = [list(rows.values()) for rows in at]
-    afters = [[r + n for r in own] for own in befores]
+    before, after = table(False), table(True)
+    gains = ImageTable(before.scores - after.scores, before.shares - after.shares)
+    owns = [list(rows.values()) for rows in at]
     return (
-        tuple(interval(own, None, LEVEL) for own in befores),
-        tuple(interval(own, None, LEVEL) for own in afters),
-        tuple(interval(own, then, LEVEL) for own, then in zip(befores, afters, strict=True)),
+        tuple(paired_interval(before.rows(own), (0.0, 1.0)) for own in owns),
+        tuple(paired_interval(after.rows(own), (0.0, 1.0)) for own in owns),
+        tuple(paired_interval(gains.rows(own), (-1.0, 1.0)) for own in owns),
     )

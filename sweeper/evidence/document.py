@@ -171,7 +171,6 @@ class PreferenceRow(Record):
     ci_high: float
     instead_of: str | None
     """The recommended family, where the choice is another."""
-    difference: LevelDifferenceRow | None
     unbeaten: tuple[int, ...]
     """Indices of the finalists that the choice does not beat, itself among them."""
     values: tuple[ValueRow, ...]

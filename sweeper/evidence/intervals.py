@@ -72,7 +72,7 @@ def critical_value(
     if seeds < 2 or images < 2:
         raise ValueError(
             f"a variance needs at least 2 values, got {_counted(seeds, 'seed')} and {_counted(images, 'image')}; "
-            "ask `mean_interval`, which widens to the score's whole range"
+            "ask `paired_interval`, which widens to the score's whole range"
         )
     upper = (1 + level) / 2
     t_seed, t_image = float(stdtrit(seeds - 1 + borrowed, upper)), float(stdtrit(images - 1, upper))

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from sweeper.core import metrics
 from sweeper.core.detail_scores import calibration_error, cldice, with_centreline, with_contour
 from sweeper.core.records import ImbalanceProfile, PreferenceName, Task, TrialResult
-from sweeper.evidence.intervals import Counts, Floats
-from sweeper.evidence.replicates import Replicate, all_missed, class_counts, own_point, scored_images, stacked
+from sweeper.evidence.intervals import Counts, Floats, Sums
+from sweeper.evidence.replicates import Replicate, Table, all_missed, class_counts, own_point, scored_images, stacked
 
 THIN = 0.5
 """A class of which more than this share of the pixels is thin (`ClassProfile.thinness`) is a thin structure."""
-UNIT = 2**20
-"""Resampling adds integers: confidence is counted in this unit, the one it was measured in."""
 Marks = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
@@ -28,12 +26,10 @@ class Measure:
 
     name: PreferenceName
     text: str
-    counts: Counts  # (R, n, …)
-    score: Callable[[Counts], Floats]  # (…, R, …) sums → (…, R)
+    counts: Sums  # (R, n, …)
+    score: Callable[[Any], Floats]  # (…, R, …) sums → (…, R), unchanged when all are multiplied by one number
     points: tuple[float, ...] = ()  # per replicate
     higher: bool = True
-    smooth: bool = True
-    """Whether it is smooth in the counts; else its intervals come from resampled images."""
     lost: float = 0.0
     """What a run that gave no answer at all is worth."""
 
@@ -69,7 +65,7 @@ def measures(
     detailed = _detailed(replicates, images, profile, own, binary)
     found += [measure for measure in detailed if metric != "boundary_iou" or measure.name != "boundaries"]
     rare = "IoU of the foreground" if binary else "IoU of the worst class"
-    found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own), smooth=binary))
+    found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own)))
     order = get_args(PreferenceName)
     return sorted(found, key=lambda m: order.index(m.name))
 
@@ -102,15 +98,15 @@ def _detailed(
         found.append(
             Measure("thin_structures", text, lines, lambda s: metrics.mean_over(cldice(s), thin), tuple(points))
         )
-    confidence = _stacked(replicates, images, "confidence", surely_wrong, UNIT)
+    confidence = _stacked(replicates, images, "confidence", surely_wrong)
     text = "expected calibration error of the winning class's probability"
-    found.append(Measure("probabilities", text, confidence, calibration, higher=False, smooth=False, lost=1.0))
+    found.append(Measure("probabilities", text, confidence, calibration, higher=False, lost=1.0))
     return found
 
 
-def calibration(summed: Counts) -> Floats:
-    """Pixels and right ones were scaled like the confidence: the ratio is the same."""
-    return np.nan_to_num(calibration_error(summed.astype(np.float64)), nan=1.0)
+def calibration(summed: Floats) -> Floats:
+    """Expected calibration error of (…, B, 3); 1 without pixels."""
+    return np.nan_to_num(calibration_error(summed), nan=1.0)
 
 
 def _f_score(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:
@@ -168,19 +164,12 @@ def _occurring(counts: Counts) -> Marks:
 
 
 def _stacked(
-    replicates: Sequence[Replicate],
-    images: Sequence[int],
-    name: str,
-    unanswered: Callable[[Counts], Counts],
-    unit: int = 1,
-) -> Counts:
+    replicates: Sequence[Replicate], images: Sequence[int], name: str, unanswered: Callable[[Table], Table]
+) -> Table:
     """(R, n, …) of one array of the details."""
 
-    def read(run: TrialResult) -> tuple[Sequence[int], Counts] | None:
-        if run.detail is None:
-            return None
-        values = getattr(run.detail, name)
-        return run.detail.images, np.rint(values.astype(np.float64) * unit) if unit > 1 else values
+    def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
+        return None if run.detail is None else (run.detail.images, getattr(run.detail, name))
 
     return stacked(replicates, images, read, unanswered)
 
@@ -192,7 +181,7 @@ def _no_line_found(lines: Counts) -> Counts:
     return missed
 
 
-def surely_wrong(confidence: Counts) -> Counts:
+def surely_wrong(confidence: Table) -> Table:
     """Confidence (…, B, 3) of images without an answer: wrong at every pixel, with full confidence."""
     wrong = np.zeros_like(confidence)
     pixels = confidence[..., 0].sum(axis=-1)

@@ -2,21 +2,18 @@
 
 Every measure is read from counts summed over the test images, and its intervals are those of the verdict: paired over
 seeds and images, with a seed part and an image part (`sweeper.evidence.intervals`). They hold at 95 %: of a loss
-alone, and of the differences for all rivals of the best together (Bonferroni: 1 − 0.05 / rivals each). Otherwise the
-best of four equal losses would seem to beat one of them in 17 % of cases. They are corrected neither for the interim
-analyses nor for the number of measures: a row of this table is a hint for those who asked for it beforehand, not a
-second verdict.
+alone, and of the differences for all rivals of the best together (Bonferroni). Otherwise the best of four equal losses
+would seem to beat one of them in 17 % of cases. They are corrected neither for the interim analyses nor for the number
+of measures: a row of this table is a hint for those who asked for it beforehand, not a second verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.core.records import (
     Evidence,
@@ -28,15 +25,8 @@ from sweeper.core.records import (
     Recommendation,
     TrialResult,
 )
-from sweeper.evidence.bootstrap import REPLICATES, mean_interval, resample_sums
 from sweeper.evidence.decision_rule import has_learned
-from sweeper.evidence.intervals import (
-    LEVEL,
-    Counts,
-    Floats,
-    image_table,
-    paired_interval,
-)
+from sweeper.evidence.intervals import LEVEL, ImageTable, image_table, paired_interval
 from sweeper.evidence.other_metrics import Measure, measures
 from sweeper.evidence.replicates import Replicate, by_seed, image_units, united
 
@@ -50,8 +40,6 @@ CARES: Mapping[PreferenceName, str] = {
     "probabilities": "probabilities that can be believed",
 }
 """What each preference is, for people."""
-_CELLS = 20_000_000
-"""Most resampled numbers held at a time (160 MB)."""
 
 
 class PreferenceRow(NamedTuple):
@@ -69,10 +57,6 @@ class PreferenceRow(NamedTuple):
     value: Interval
     instead_of: str | None
     """The recommended family where another one is better; None where the recommended loss may stay."""
-    difference: Interval | None
-    """Chosen minus recommended, in the measure's own direction; None where the recommended loss may stay."""
-    level: float
-    """Of the interval of `difference`: all of one row hold together at 0.95."""
 
 
 def preferences(
@@ -83,8 +67,6 @@ def preferences(
     tuned: bool = True,
     metric: str = "miou",
     groups: Sequence[str | None] | None = None,
-    seed: int = 0,
-    replicates: int = REPLICATES,
 ) -> tuple[Preference, ...]:
     """Judge the confirmed finalists by every preference that the data allows.
 
@@ -96,8 +78,6 @@ def preferences(
             with `--threshold 0.5` all are measured at 0.5 (τ = 0).
         metric: what the verdict compares, in `METRICS`; where it is another, mIoU is a preference, too.
         groups: group of each test image, as `weigh` takes them: images of one group count as one.
-        seed: of the resampling of images, for the measures that need it (worst class, calibration).
-        replicates: number of resamples.
 
     Returns:
         Preferences in the order of `PreferenceName`. One that cannot be measured is left out: boundaries, thin
@@ -112,12 +92,13 @@ def preferences(
     if lost.all():
         return ()
     units = image_units(rows, groups)
-    found = []
-    for measure in measures(rows, profile, tuned=tuned, metric=metric):
-        summed = measure.counts if units is None else united(measure.counts, units)
-        by_unit = replace(measure, counts=summed)
-        found.append(_judge(by_unit, evidence, at, interval_of(by_unit, lost, seed, replicates)))
-    return tuple(found)
+
+    def table(measure: Measure) -> ImageTable:
+        counts = measure.counts if units is None else united(measure.counts, units)
+        return image_table(counts, lambda summed: np.where(lost, measure.lost, measure.score(summed)))
+
+    found = measures(rows, profile, tuned=tuned, metric=metric)
+    return tuple(_judge(measure, evidence, at, table(measure)) for measure in found)
 
 
 def choose(preference: Preference, recommended: int | None) -> int:
@@ -159,14 +140,7 @@ def _row(preference: Preference, evidence: Evidence, recommended: int | None) ->
         point=preference.points[chosen] if preference.points else None,
         value=preference.scores[chosen],
         instead_of=None if stays or recommended is None else evidence.finalists[recommended].family,
-        difference=None if stays or recommended is None else preference.versus[recommended],
-        level=_joint_level(evidence),
     )
-
-
-def _joint_level(evidence: Evidence) -> float:
-    """Level of each difference to the best, so that those to all rivals that learned hold together at `LEVEL`."""
-    return 1 - (1 - LEVEL) / max(1, len(that_learned(evidence)) - 1)
 
 
 def that_learned(evidence: Evidence) -> list[int]:
@@ -201,17 +175,20 @@ def replicate_rows(
 
 # --- The intervals ------------------------------------------------------------------------------------------
 
-Intervals = Callable[[list[int], list[int] | None, float], Interval]
-"""(rows, rows to subtract pair by pair, level) → interval of the mean."""
 
-
-def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]], interval: Intervals) -> Preference:
-    scores = [interval(list(rows.values()), None, LEVEL) for rows in at]
+def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]], table: ImageTable) -> Preference:
+    scores = [paired_interval(table.rows(list(rows.values())), (0.0, 1.0)) for rows in at]
     sign = -1 if measure.higher else 1
     learned = [i for i in that_learned(evidence) if at[i]]
     best = min(learned, key=lambda i: (sign * scores[i].estimate, i))
-    level = _joint_level(evidence)
-    versus = [_difference(at, scores, (best, i), interval, level) for i in range(len(at))]
+    level = 1 - (1 - LEVEL) / max(1, len(learned) - 1)  # all differences to the best hold together at LEVEL
+
+    def beaten(other: int) -> bool:
+        common = [s for s in at[best] if s in at[other]]
+        pairs = table.rows([at[best][s] for s in common], [at[other][s] for s in common])
+        gap = paired_interval(pairs, (-1.0, 1.0), level)
+        return other != best and not gap.low <= 0 <= gap.high
+
     points = [_median(measure.points, at[i], evidence.finalists[i]) for i in range(len(at))] if measure.points else []
     return Preference(
         name=measure.name,
@@ -220,63 +197,9 @@ def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]]
         scores=tuple(scores),
         points=tuple(points),
         best=best,
-        unbeaten=tuple(i for i in learned if i == best or versus[i].low <= 0 <= versus[i].high),
-        versus=tuple(versus),
+        unbeaten=tuple(i for i in learned if not beaten(i)),
     )
 
 
 def _median(points: Sequence[float], rows: Mapping[int, int], finalist: FinalistEvidence) -> float:
     return float(median([points[r] for r in rows.values()] or finalist.points))
-
-
-def _difference(
-    at: Sequence[Mapping[int, int]],
-    scores: Sequence[Interval],
-    pair: tuple[int, int],
-    interval: Intervals,
-    level: float,
-) -> Interval:
-    best, other = pair
-    if other == best:
-        return Interval(estimate=0.0, low=0.0, high=0.0, se_seed=0.0, se_image=0.0)
-    common = [s for s in at[best] if s in at[other]]
-    if common:
-        return interval([at[best][s] for s in common], [at[other][s] for s in common], level)
-    gap = scores[best].estimate - scores[other].estimate  # nothing is paired: nothing is known of its error
-    return Interval(estimate=gap, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
-
-
-def interval_of(measure: Measure, lost: npt.NDArray[np.bool_], seed: int, replicates: int) -> Intervals:
-    """From influences where the measure is smooth in the counts, else from resampled images."""
-
-    def score(summed: Counts) -> Floats:
-        return np.where(lost, measure.lost, measure.score(summed))
-
-    if measure.smooth:
-        table = image_table(measure.counts, score)
-
-        def by_influence(plus: list[int], minus: list[int] | None, level: float) -> Interval:
-            ends = (0.0, 1.0) if minus is None else (-1.0, 1.0)
-            return paired_interval(table.rows(plus, minus), ends, level)
-
-        return by_influence
-    images = int(measure.counts.shape[1])
-    on_data, replicas = score(measure.counts.sum(axis=1)), _resampled(measure.counts, score, seed, replicates)
-
-    def resampled(plus: list[int], minus: list[int] | None, level: float) -> Interval:
-        if minus is None:
-            return mean_interval(on_data[plus], replicas[:, plus], images, (0.0, 1.0), level)
-        gaps = on_data[plus] - on_data[minus]
-        return mean_interval(gaps, replicas[:, plus] - replicas[:, minus], images, (-1.0, 1.0), level)
-
-    return resampled
-
-
-def _resampled(counts: Counts, score: Callable[[Counts], Floats], seed: int, replicates: int) -> Floats:
-    """(B, R) the measure on resampled images, a part at a time."""
-    if counts.shape[1] < 2:  # nothing to resample, and `mean_interval` says so
-        return score(counts.sum(axis=1))[None]
-    rng = np.random.default_rng(seed)
-    at_once = max(1, _CELLS // max(1, counts[:, 0].size))
-    starts = range(0, replicates, at_once)
-    return np.concatenate([score(resample_sums(counts, rng, min(at_once, replicates - start))) for start in starts])

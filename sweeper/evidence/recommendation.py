@@ -99,13 +99,9 @@ def recommendation_json(
 ) -> dict[str, Any]:
     """The answer for programs, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
 
-    Intervals are at 95 %, or at the `level` beside them (of an interim analysis, or of one of several rivals under one
-    preference); shares and scores lie in 0–1; what is unknown or undefined is null. `held_out` is false where the
-    search saw the images that the finalists were scored on (`folds`: so many trainings then make up a seed, and
-    `points` and `mlflow_run_ids` are of each). Every key of the contract is present; `reasons`, `next_steps`,
-    `provisional`, `rope`, `comparisons`, `preferences`, `decisions`, `trained_by` (device and versions of
-    each training), `analyses` (the interim ones), `timeout`, `cut`, `held_out`, `folds`, `split` and the details per
-    class and per run come on top of it.
+    Intervals are at 95 %, or at the `level` beside them (of an interim analysis); shares and scores lie in 0–1; what is
+    unknown or undefined is null. `held_out` is false where the search saw the images that the finalists were scored on
+    (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each).
 
     `split`: stems of the images that train, validate and test in the search, under `train`, `val` and `test` (with
     folds none test). None = not known.
@@ -264,9 +260,6 @@ def _preferences(evidence: Evidence, recommendation: Recommendation) -> tuple[Pr
             value=row.value.estimate,
             **_ends(row.value),
             instead_of=row.instead_of,
-            difference=None
-            if row.difference is None
-            else LevelDifferenceRow(difference=row.difference.estimate, **_ends(row.difference), level=row.level),
             unbeaten=preference.unbeaten,
             values=tuple(ValueRow(value=score.estimate, **_ends(score)) for score in preference.scores),
         )

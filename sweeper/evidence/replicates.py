@@ -117,7 +117,7 @@ def stacked(
     read: Callable[[TrialResult], tuple[Sequence[int], Table] | None],
     unanswered: Callable[[Table], Table],
 ) -> Table:
-    """What was measured of every image in every replicate, side by side: (R, n, …) int64.
+    """What was measured of every image in every replicate, side by side: (R, n, …) int64 or float64.
 
     Args:
         replicates: R of them; all 0 for one that is lost.
@@ -130,7 +130,8 @@ def stacked(
     like = next((values for own in parts for _, values in own), None)
     if like is None:
         raise ValueError("at least one training must have been scored, got none; weigh finished confirmations")
-    table = np.zeros((len(replicates), len(images), *like.shape[1:]), dtype=np.int64)
+    kind = np.float64 if like.dtype.kind == "f" else np.int64
+    table: Table = np.zeros((len(replicates), len(images), *like.shape[1:]), dtype=kind)
     known = np.zeros(table.shape[:2], dtype=np.bool_)
     for r, own in enumerate(parts):
         for where, values in own:
@@ -170,4 +171,4 @@ def image_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | 
 
 def united(counts: Table, units: npt.NDArray[np.intp]) -> Table:
     """(R, n, …) counts summed over the images of each unit."""
-    return metrics.united_rows(counts, units, "miou").astype(np.int64)
+    return metrics.united_rows(counts, units, "miou")

@@ -75,10 +75,10 @@ def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequ
         return None
     evidence = _with_other_names(evidence, sweep)
     tuned = conditions.recipe.threshold == "tuned"
-    groups, seed = groups_of_test_images(conditions, usable), conditions.seed
+    groups = groups_of_test_images(conditions, usable)
     metric = own_metric.at_hand(conditions.recipe.metric)
-    also = preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups, seed=seed)
-    rules = decision_rules(usable, evidence, groups=groups, seed=seed)
+    also = preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups)
+    rules = decision_rules(usable, evidence, groups=groups)
     return evidence.model_copy(update={"preferences": also, "decisions": rules})
 
 

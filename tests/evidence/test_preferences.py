@@ -10,6 +10,8 @@ import pytest
 
 from sweeper.core.operating_points import BINS
 from sweeper.core.records import Evidence, ImbalanceProfile, Preference, SweepRecord, TestDetail, TrialResult
+from sweeper.evidence.intervals import image_table
+from sweeper.evidence.other_metrics import calibration
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.preferences import choose, preference_rows, preferences, recommended_index
 from sweeper.evidence.recommendation import recommendation_json
@@ -90,7 +92,6 @@ def test_dear_misses_and_dear_false_alarms_choose_differently() -> None:
     value = found["misses"].scores[focal]
     wanted = 5 * 0.6 * 0.95 / (4 * 0.6 + 0.95)
     assert value.estimate == pytest.approx(wanted, abs=0.01) and value.low < value.estimate < value.high
-    assert found["misses"].versus[dice].low > 0 and found["misses"].versus[focal].estimate == 0.0
 
 
 def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
@@ -121,11 +122,22 @@ def test_of_calibration_errors_the_lowest_is_best() -> None:
         "dice", 0.8, 0.8, 1, detail=detail(error=0.01)
     )
     preference = judged(results)["probabilities"]
-    dice, focal = of(preference, results, "dice"), of(preference, results, "focal")
+    dice = of(preference, results, "dice")
     assert not preference.higher_is_better and preference.points == ()
     assert preference.best == dice and preference.unbeaten == (dice,)
     assert preference.scores[dice].estimate == pytest.approx(0.01)
-    assert preference.versus[focal].estimate == pytest.approx(-0.05) and preference.versus[focal].high < 0
+
+
+def test_the_calibration_errors_standard_error_over_images_is_that_of_resampling() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(50, 200, (2, 40, 3))
+    right = rng.binomial(pixels, 0.7) + (pixels // 10)
+    confidence = np.stack([pixels, right, pixels * [0.6, 0.9, 0.95]], axis=-1)
+    table = image_table(confidence, calibration).rows([0], [1])
+    drawn = rng.multinomial(40, np.full(40, 1 / 40), 8000)
+    resampled = calibration(np.einsum("bn,rnkc->brkc", drawn, confidence))
+    alone = np.sqrt(np.square(table.shares).sum() / (40 * 39))
+    assert alone == pytest.approx((resampled[:, 0] - resampled[:, 1]).std() * np.sqrt(40 / 39), rel=0.05)
 
 
 def test_a_loss_that_learned_nothing_is_never_the_answer() -> None:
@@ -142,28 +154,13 @@ def test_clear_differences_of_boundaries_and_lines_show() -> None:
     results = runs("focal", 0.8, 0.8, 0, detail=detail(boundary=0.4, line=0.9)) + runs(
         "dice", 0.8, 0.8, 1, detail=detail(boundary=0.6, line=0.7)
     )
-    found = judged(results, thin_profile())
+    assert "thin_structures" not in judged(results, thin_profile(0.49)) | judged(results)
+    found = judged(results, thin_profile(0.51))
     dice, focal = (of(found["boundaries"], results, f) for f in ("dice", "focal"))
     assert found["boundaries"].unbeaten == (dice,) and found["thin_structures"].unbeaten == (focal,)
     assert found["boundaries"].scores[dice].estimate == pytest.approx(0.6, abs=0.005)
     assert found["thin_structures"].scores[focal].estimate == pytest.approx(0.9, abs=0.005)
     assert "2 pixels" in found["boundaries"].measure
-
-
-@pytest.mark.parametrize(("thinness", "asked"), [(0.49, False), (0.51, True)])
-def test_thin_structures_are_asked_for_where_the_profile_says_thin(thinness: float, asked: bool) -> None:
-    results = runs("focal", 0.8, 0.8, 0) + runs("dice", 0.8, 0.8, 1)
-    assert ("thin_structures" in judged(results, thin_profile(thinness))) is asked
-    assert "thin_structures" not in judged(results)
-
-
-def test_equal_losses_are_unbeaten() -> None:
-    results = runs("focal", 0.8, 0.8, 0) + [
-        r.model_copy(update={"spec": r.spec.model_copy(update={"family": "dice", "params": {}, "number": 50 + n})})
-        for n, r in enumerate(runs("focal", 0.8, 0.8, 0))
-    ]
-    for preference in judged(results, thin_profile()).values():
-        assert preference.unbeaten == (0, 1)
 
 
 def test_of_two_equal_losses_seldom_is_one_called_beaten() -> None:
@@ -218,7 +215,7 @@ def test_runs_without_details_leave_out_what_needs_them() -> None:
 def test_without_common_seeds_nothing_is_beaten() -> None:
     results = runs("focal", 0.9, 0.9, 0)[:2] + runs("dice", 0.5, 0.5, 1)[2:]
     preference = judged(results)["misses"]
-    assert preference.unbeaten == (0, 1) and preference.versus[1].low == -1.0
+    assert preference.unbeaten == (0, 1)
 
 
 def test_one_finalist_leaves_nothing_to_choose() -> None:
@@ -244,13 +241,6 @@ def test_neither_the_order_of_the_runs_nor_of_images_matters() -> None:
     assert judged(results, thin_profile()) == judged(turned, thin_profile())
 
 
-def test_resampling_in_parts_gives_the_same_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    results = runs("focal", 0.9, 0.7, 0) + runs("dice", 0.7, 0.9, 1)
-    whole = judged(results)
-    monkeypatch.setattr("sweeper.evidence.preferences._CELLS", 20_000)
-    assert judged(results) == whole
-
-
 def test_images_of_one_group_count_as_one() -> None:
     """Each image twice, said to be of one group: the same intervals as each once, and narrower ones unless said."""
     once = runs("focal", 0.9, 0.7, 0) + runs("dice", 0.7, 0.9, 1)
@@ -265,7 +255,7 @@ def test_images_of_one_group_count_as_one() -> None:
     groups = [f"g{i // 2}" for i in range(2 * IMAGES)]
     single, grouped, apart = judged(once), judged(doubled, groups=groups), judged(doubled)
     for name, preference in single.items():
-        for one, two, three in zip(preference.versus, grouped[name].versus, apart[name].versus, strict=True):
+        for one, two, three in zip(preference.scores, grouped[name].scores, apart[name].scores, strict=True):
             assert two.estimate == pytest.approx(one.estimate) and two.se_image == pytest.approx(one.se_image)
             assert three.se_image <= two.se_image * 1.001
     assert apart["misses"].scores[0].se_image < 0.9 * grouped["misses"].scores[0].se_image
@@ -290,7 +280,6 @@ def test_the_recommended_loss_stays_where_it_is_unbeaten() -> None:
         scores=(interval(0.7), interval(0.72), interval(0.5)),
         best=1,
         unbeaten=(0, 1),
-        versus=(interval(0.02), interval(0.0), interval(0.22)),
     )
     assert [choose(preference, i) for i in (0, 1, 2, None)] == [0, 1, 1, 1]
 
@@ -311,36 +300,12 @@ def test_rows_say_what_to_take_and_in_place_of_what() -> None:
     assert rows["misses"].family == "dice_ce" and rows["misses"].instead_of is None
     calibrated = rows["probabilities"]
     assert (calibrated.family, calibrated.instead_of) == ("cross_entropy", "dice_ce")
-    assert calibrated.difference is not None and calibrated.difference.estimate == pytest.approx(-0.09)
     assert calibrated.point is None and rows["misses"].point is not None
-    assert calibrated.level == pytest.approx(0.95)  # one rival
-
-
-def test_a_difference_under_a_preference_names_its_level_in_the_document() -> None:
-    from sweeper.workflow.conclude import conclude
-
-    losses = {"dice_ce": (0.8, 0.1), "dice": (0.7, 0.1), "tversky": (0.7, 0.1), "cross_entropy": (0.6, 0.01)}
-    results = [
-        confirmation(f, s, counted, n, detail=detail(10, error=error)).model_copy(update={"val": counted})
-        for f, (iou, error) in losses.items()
-        for counted in [counts_from_iou(np.full(10, iou))]
-        for n, s in enumerate(SEEDS)
-    ]
-    sweep = study([trial(f, iou, n) for n, (f, (iou, _)) in enumerate(losses.items())], results, 10)
-    rows = recommendation_json(sweep, conclude(sweep))["preferences"]
-    (calibrated,) = [row for row in rows if row["name"] == "probabilities"]
-    assert calibrated["difference"]["level"] == pytest.approx(1 - 0.05 / 3)  # three rivals hold together at 95 %
-
-
-def test_without_evidence_there_are_no_rows() -> None:
-    from sweeper.workflow.conclude import conclude
-
-    recommendation = conclude(builders.sweep([], []))
-    assert preference_rows(recommendation) == [] and recommended_index(recommendation) is None
+    nothing = conclude(builders.sweep([], []))
+    assert preference_rows(nothing) == [] and recommended_index(nothing) is None
 
 
 def test_the_json_answer_says_what_to_choose() -> None:
-    from sweeper.evidence.recommendation import recommendation_json
     from sweeper.workflow.conclude import conclude
 
     rng = np.random.default_rng(0)

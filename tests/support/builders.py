@@ -438,7 +438,6 @@ def preference(name: str = "boundaries", estimates: Sequence[float] = (0.5, 0.6,
         "scores": tuple(interval(e) for e in estimates),
         "best": best,
         "unbeaten": (best,),
-        "versus": tuple(interval(estimates[best] - e, 0.01 * (i != best)) for i, e in enumerate(estimates)),
     }
     return Preference(**values | changes)
 

@@ -220,8 +220,6 @@ class Preference(Record):
     unbeaten: tuple[int, ...]
     """Finalists that learned, `best` among them, whose paired 95 % interval against `best` contains 0; not corrected
     for the number of preferences."""
-    versus: tuple[Interval, ...]
-    """Paired difference of `best` minus each finalist (0 for itself), in the measure's own direction."""
 
 
 RuleName = Literal["plain", "tuned", "rank_dice"]
