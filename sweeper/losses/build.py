@@ -94,7 +94,7 @@ def build_loss(
             "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore).
         ignore_index: label of pixels that do not count.
         class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
-            `class_weight_power`, `alpha` and `tau`; the forms of `unified_focal` use them if they are given.
+            `class_weight_power`, `alpha` and `tau`; `unified_focal` uses them if they are given.
         coordinates: those of the family (`FAMILIES[family].coordinates[task]`); one that is left out takes the family's
             default from the literature; `alpha=None` turns α off. Meanings and limits: `MEANINGS` and `LIMITS` of
             `sweeper.losses.families`.

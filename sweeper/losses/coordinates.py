@@ -32,8 +32,6 @@ class KernelSettings(NamedTuple):
     overlap_exponent: float
     hard_fraction: float = 1.0
     boundary_weight: float = 0.0
-    weigh_overlap: bool = False
-    """Whether `class_weights` are weights of the classes' overlaps, too."""
 
 
 TVERSKY_ELSEWHERE = {
@@ -52,7 +50,6 @@ ELSEWHERE = {
     "softmax": "all losses take logits, and the task decides",
     "to_onehot_y": "multi-class targets are class indices",
     "mode": "it is `task`",
-    "log_loss": "it is the family log_dice",
     "lambda_dice": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
     "lambda_ce": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
     "thresh": "it is `sure_at` of the family ohem_ce",
@@ -196,7 +193,6 @@ def kernel_settings(
         overlap_exponent=point.get("overlap_exponent", 1.0),
         hard_fraction=point.get("hard_fraction", 1.0),
         boundary_weight=point.get("boundary_weight", 0.0),
-        weigh_overlap=weights is not None and bool(point.get("weigh_overlap")),
     )
 
 

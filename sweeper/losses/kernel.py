@@ -119,8 +119,6 @@ def softmax_loss(
         total = _mass(p * mask)  # TP + FP
         mean = total / _mass(mask).clamp(min=NEARLY_NOTHING)
         each = class_cost(total - true_positives, actual - true_positives, actual, mean, settings)
-        if settings.weigh_overlap and class_weights is not None:
-            each = class_weights * each * (len(each) / class_weights.sum())
         parts.append((1 - settings.mix) * each.mean())
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
@@ -152,9 +150,5 @@ def class_cost(
     """(1 − TI)^κ of each class from soft counts in pixels; all of one shape, `actual` = pixels of the class."""
     errors = settings.fp_weight * false_positives + settings.fn_weight * false_negatives
     lost = errors / (actual - false_negatives + errors + 1)  # 1 − TI without the cancellation
-    return raised(torch.where(actual > 0, lost, mean_probability), settings.overlap_exponent)
-
-
-def raised(values: Tensor, exponent: float) -> Tensor:
-    """Values ≥ 0, any shape, to a power above 0; below `LINEAR_BELOW` a straight line to 0."""
+    values, exponent = torch.where(actual > 0, lost, mean_probability), settings.overlap_exponent
     return values * values.clamp(min=LINEAR_BELOW).pow(exponent - 1) if exponent != 1 else values

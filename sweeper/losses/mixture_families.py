@@ -63,40 +63,6 @@ MIXTURE_FAMILIES = (
         ),
     ),
     Family(
-        name="weighted_dice_ce",
-        title="Class-weighted Dice + cross-entropy",
-        fixed={"weigh_overlap": 1.0, **DICE_WEIGHTS},
-        # Of two classes the foreground's overlap is the only one: there it would be dice_ce.
-        coordinates={
-            "multiclass": {
-                "mix": MIX,
-                "class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5),
-            }
-        },
-        helps="Several classes of which the rare ones matter more: one exponent for pixels and overlaps.",
-        caveat="Common classes are given up for rare ones, which the mean over classes may not repay.",
-        source="The weights: Cui et al. 2019, arXiv:1901.05555; in the overlap as smp's, MONAI's and kornia's Dice "
-        "have them; the sum: Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
-        formula="λ · CE(w) + (1 − λ) · Σ_c w_c (1 − TI_c(½, ½)) / Σ_c w_c",
-        becomes=(
-            Reduction(
-                words="mix = 1 is weighted cross-entropy",
-                at={"mix": 1.0, "class_weight_power": 0.7},
-                other="weighted_ce",
-                others_at={"class_weight_power": 0.7},
-            ),
-            Reduction(
-                words="mix = 0 without weights is Dice", at={"mix": 0.0, "class_weight_power": 0.0}, other="dice"
-            ),
-            Reduction(
-                words="without weights it is Dice + cross-entropy",
-                at={"class_weight_power": 0.0},
-                other="dice_ce",
-                others_at={"class_weight_power": 0.0},
-            ),
-        ),
-    ),
-    Family(
         name="dice_focal",
         title="Dice + focal",
         fixed=DICE_WEIGHTS,
@@ -158,32 +124,6 @@ MIXTURE_FAMILIES = (
                 at={"mix": 1.0, "suppression": 0.0, "delta": 0.8},
                 other="focal",
                 others_at={"gamma": 0.0, "alpha": 0.8},
-            ),
-        ),
-    ),
-    Family(
-        name="symmetric_unified_focal",
-        title="Symmetric unified focal",
-        fixed={},
-        coordinates=everywhere(mix=MIX, delta=_DELTA, suppression=_SUPPRESSION),
-        helps="As unified focal where rare classes have easy pixels, too: all that is easy is quietened.",
-        caveat="Three numbers to tune; each class's slope grows steep near a perfect overlap.",
-        source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the symmetric form)",
-        formula="λ · CE(α = δ; γ = s) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^(1 − s)",
-        relative=True,
-        module="unified_focal",
-        becomes=(
-            Reduction(
-                words="without suppression both forms are one",
-                at={"suppression": 0.0, "delta": 0.8},
-                other="unified_focal",
-                others_at={"suppression": 0.0, "delta": 0.8},
-            ),
-            Reduction(
-                words="mix = 1 is focal with α = δ",
-                at={"mix": 1.0, "suppression": 0.7, "delta": 0.8},
-                other="focal",
-                others_at={"gamma": 0.7, "alpha": 0.8},
             ),
         ),
     ),

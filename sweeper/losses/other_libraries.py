@@ -141,9 +141,7 @@ def _overlap(settings: KernelSettings, task: Task) -> _Part | None:
         return None  # theirs is the exponent of the mean over the classes
     if exponent == 1 and a == b in (0.5, 1.0):
         name = "Dice" if a == 0.5 else "Jaccard"
-        weights = settings.class_weights if settings.weigh_overlap else None
-        given = "" if weights is None else f", class_weights=[{', '.join(map(_derived, weights))}]"
-        module = f'smp.losses.{name}Loss("{task}", smooth=1.0{given})'
+        module = f'smp.losses.{name}Loss("{task}", smooth=1.0)'
         return _Part(SMP, name.lower(), module, f"{name.lower()}(logits, target)")
     given = f"alpha={_derived(a)}, beta={_derived(b)}" + ("" if exponent == 1 else f", gamma={exponent!r}")
     return _Part(SMP, "tversky", f'smp.losses.TverskyLoss("{task}", smooth=1.0, {given})', "tversky(logits, target)")
@@ -154,9 +152,6 @@ def _relative(
 ) -> tuple[list[_Part], str] | None:
     if family == "logit_adjusted":
         return _adjusted(values, task, class_frequencies)
-    if family == "log_dice":
-        part = _Part(SMP, "dice", f'smp.losses.DiceLoss("{task}", smooth=1.0, log_loss=True)', "dice(logits, target)")
-        return [part], part.call
     if family == "lovasz":
         module = f'smp.losses.LovaszLoss("{task}", ignore_index={IGNORE})'
         return [_Part(SMP, "lovasz", module, "")], "lovasz(logits.float(), target)"

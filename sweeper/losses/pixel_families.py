@@ -147,18 +147,6 @@ PIXEL_FAMILIES = (
         ),
     ),
     Family(
-        name="recall_ce",
-        title="Recall cross-entropy",
-        fixed={},
-        coordinates=everywhere(),
-        helps="Rare classes that are missed, without weights to tune: each weighs what the batch still misses of it.",
-        caveat="Weights change from batch to batch; a class of few pixels in it can take over.",
-        source="Tian et al. 2021, Recall Loss, arXiv:2106.14917 (weights as in the authors' code)",
-        formula="CE(w), w_c = max(1, wrong pixels of c) / (pixels of c) in the batch",
-        relative=True,
-        module="pixel_losses",
-    ),
-    Family(
         name="instance_ce",
         title="Inverse-size cross-entropy",
         fixed={},

@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from sweeper.losses.batch import CROSS_ENTROPY, Batch, as_classes, kernel_cost, mass, surprise
+from sweeper.losses.batch import CROSS_ENTROPY, Batch, kernel_cost, surprise
 from sweeper.losses.class_weights import log_prior_shifts
 from sweeper.losses.kernel import NEARLY_NOTHING
-from sweeper.losses.per_pixel import at_least_float32, averaged, hardest_share
+from sweeper.losses.per_pixel import at_least_float32, hardest_share
 
 
 def logit_adjusted(batch: Batch, *, tau: float = 0.0, prior_odds: float = 1.0) -> Tensor:
@@ -51,26 +51,6 @@ def ohem_ce(batch: Batch, *, sure_at: float, kept_at_least: float) -> Tensor:
         chosen = labelled & ~(loss < cutoff)  # not `>=`: a NaN has to stay
         number = chosen.sum().clamp(min=1)
     return torch.where(chosen, loss, 0.0).sum() / number
-
-
-def recall_ce(batch: Batch) -> Tensor:
-    """Recall loss (Tian et al. 2021, arXiv:2106.14917): cross-entropy, each class weighted by what is missed of it.
-
-    w_c = max(1, FN_c) / (pixels of c), counted in the batch from hard answers (argmax; binary: z > 0 is the
-    foreground), as in the authors' code; a number, without a gradient. A class that is all right keeps the weight of
-    one wrong pixel.
-    """
-    loss, labelled = surprise(batch)
-    found, labels = as_classes(batch), batch.target.long()
-    if batch.task == "multiclass":
-        own, wrong = found.own, batch.logits.detach().argmax(1) != labels
-    else:
-        there = found.own[:, 0]
-        own = torch.stack([labelled.to(there.dtype) - there, there], dim=1)
-        wrong = (batch.logits.detach().squeeze(1) > 0) != (labels == 1)
-    missed = mass(own * wrong.unsqueeze(1).to(own.dtype)).clamp(min=1) / mass(own).clamp(min=1)
-    weights = (own * missed.view(-1, 1, 1)).sum(dim=1)
-    return averaged(loss * weights, labelled)
 
 
 def instance_ce(batch: Batch, *, instance_power: float) -> Tensor:

@@ -1,12 +1,9 @@
-"""Unified focal loss (Yeung et al. 2022, arXiv:2102.04525), in its two forms.
+"""Unified focal loss (Yeung et al. 2022, arXiv:2102.04525), the asymmetric form (equations 16 to 18).
 
 λ · CE part + (1 − λ) · overlap part, with one weight δ and one exponent s (the paper's γ) for both parts:
 
 - a rare class's pixel costs −δ log p_t, a common one's −(1 − δ) (1 − p_t)^s log p_t; mean over labelled pixels;
 - each class costs 1 − TI_c(1 − δ, δ), a rare one that to the power 1 − s; mean over the classes.
-
-That is the asymmetric form (equations 16 to 18). In the symmetric one no class is spared: every pixel's cross-entropy
-has the focal factor, and every class's overlap the exponent.
 
 Common: background (binary), the most frequent class (multi-class; class 0 when no class frequencies are given). All
 others are rare. As the paper has it, the overlap part counts the background, too. A class absent from the batch costs
@@ -26,17 +23,7 @@ from sweeper.losses.per_pixel import averaged, focal_factor
 
 
 def unified_focal(batch: Batch, *, mix: float, delta: float, suppression: float) -> Tensor:
-    """The asymmetric form."""
-    return _either(batch, mix, delta, suppression, of_rare=0.0)
-
-
-def symmetric_unified_focal(batch: Batch, *, mix: float, delta: float, suppression: float) -> Tensor:
-    """The symmetric form."""
-    return _either(batch, mix, delta, suppression, of_rare=suppression)
-
-
-def _either(batch: Batch, mix: float, delta: float, suppression: float, *, of_rare: float) -> Tensor:
-    """`of_rare` is the focal exponent of rare classes."""
+    """`mix` λ, `delta` δ, `suppression` s."""
     known = batch.class_frequencies if batch.task == "multiclass" else None
     common = commonest(known) if known else 0
 
@@ -44,7 +31,7 @@ def _either(batch: Batch, mix: float, delta: float, suppression: float, *, of_ra
         loss, labelled = surprise(batch)
         is_common = (batch.target == common).to(loss.dtype)
         if suppression > 0:
-            loss = loss * focal_factor(loss, of_rare + (suppression - of_rare) * is_common)
+            loss = loss * focal_factor(loss, suppression * is_common)
         return averaged(loss * (delta + (1 - 2 * delta) * is_common), labelled)
 
     def overlap() -> Tensor:
@@ -56,8 +43,6 @@ def _either(batch: Batch, mix: float, delta: float, suppression: float, *, of_ra
         counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
         settings = KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1 - suppression)
         steep = class_cost(*counts, settings)
-        if of_rare:
-            return steep.mean()
         is_common = torch.arange(len(actual), device=actual.device) == common
         return torch.where(is_common, class_cost(*counts, settings._replace(overlap_exponent=1.0)), steep).mean()
 

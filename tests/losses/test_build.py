@@ -73,8 +73,6 @@ def test_an_unknown_name_in_the_package_is_an_attribute_error():
     ("family", "task", "counts"),
     [
         ("unified_focal", "multiclass", (100, 1600, 100)),
-        ("symmetric_unified_focal", "multiclass", (100, 1600, 100)),
-        ("weighted_dice_ce", "multiclass", (100, 1600, 100)),
     ],
 )
 def test_a_snippet_writes_down_the_frequencies_that_its_loss_is_made_with(family, task, counts):
@@ -109,7 +107,6 @@ def test_a_snippet_writes_down_the_frequencies_that_its_loss_is_made_with(family
         ("logit_adjusted", "binary", {}, ["`prior_odds` of logit_adjusted has no default", "give prior_odds="]),
         ("logit_adjusted", "binary", {"prior_odds": 0}, ["`prior_odds` must be above 0", "got 0"]),
         ("logit_adjusted", "multiclass", {}, ["`tau` needs `class_frequencies`", "got None"]),
-        ("robust_dice", "binary", {"error_exponent": 0.5}, ["`error_exponent` must be at least 1"]),
         ("tversky", "binary", {"fn_weight": 1.2}, ["`fn_weight` must be at most 1", "`fp_weight`"]),
         ("tversky", "binary", {"fn_weight": 0, "fp_weight": 0}, ["must not both be 0"]),
         ("tversky", "binary", {"overlap_exponent": 0}, ["`overlap_exponent` must be above 0"]),

@@ -23,8 +23,8 @@ ELSEWHERE = {
     *itertools.product(
         ("cross_entropy", "weighted_ce", "focal", "logit_adjusted", "dice", "jaccard", "tversky"), TASKS
     ),
-    *itertools.product(("lovasz", "log_dice", "dice_ce", "dice_focal"), TASKS),
-    *(("generalized_dice", "multiclass"), ("focal_tversky", "binary"), ("weighted_dice_ce", "multiclass")),
+    *itertools.product(("lovasz", "dice_ce", "dice_focal"), TASKS),
+    *(("generalized_dice", "multiclass"), ("focal_tversky", "binary")),
 }
 """Where a library agrees. The others are nowhere, or see test_traps.py."""
 

@@ -3,8 +3,6 @@ for the tubes of `skeleton_recall`)."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -115,17 +113,11 @@ def tversky(task, z, y, v):
         fn_weight = v.get("fn_weight", 0.5)
         lost = 1 - (tp + 1) / (tp + v.get("fp_weight", 1 - fn_weight) * fp + fn_weight * fn + 1)
         each.append((lost if own.any() else p[known].mean()) ** v.get("overlap_exponent", 1))
-    return np.average(each, weights=v.get("overlap_weights"))
+    return np.mean(each)
 
 
 def mixed(ce, overlap=None):
     return lambda task, z, y, v: v["mix"] * ce(task, z, y, v) + (1 - v["mix"]) * tversky(task, z, y, overlap or {})
-
-
-def weighted_dice_ce(task, z, y, v):
-    weights = np.array(FREQUENCIES) ** -v["class_weight_power"]
-    overlap = tversky(task, z, y, {"overlap_weights": weights})
-    return v["mix"] * cross_entropy(task, z, y, v) + (1 - v["mix"]) * overlap
 
 
 def generalized_dice(task, z, y, v):
@@ -143,7 +135,7 @@ def generalized_dice(task, z, y, v):
     return (present * (1 - 2 * top / bottom) + absent) / len(classes)
 
 
-def unified_focal(task, z, y, v, *, symmetric=False):
+def unified_focal(task, z, y, v):
     delta, s = v["delta"], v["suppression"]
     common = int(np.argmax(FREQUENCIES)) if task == "multiclass" else 0
     pixels = (y != IGNORE).sum()
@@ -151,11 +143,11 @@ def unified_focal(task, z, y, v, *, symmetric=False):
     for c, (p, own, known) in enumerate(both_sides(task, z, y)):
         is_common = c == common
         surprise = -np.log(p[own])
-        focal = (1 - p[own]) ** s if is_common or symmetric else 1
+        focal = (1 - p[own]) ** s if is_common else 1
         ce += ((1 - delta if is_common else delta) * focal * surprise).sum()
         tp, fp, fn = soft_counts(p, own, known)
         lost = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if own.any() else p[known].mean()
-        overlap.append(lost if is_common and not symmetric else lost ** (1 - s))
+        overlap.append(lost if is_common else lost ** (1 - s))
     return v["mix"] * ce / pixels + (1 - v["mix"]) * np.mean(overlap)
 
 
@@ -299,73 +291,11 @@ def own_probabilities(task, z, y):
     return np.array(found)
 
 
-def of_own(cost):
-    def formula(task, z, y, v):
-        return cost(own_probabilities(task, z, y), v).mean()
-
-    return formula
-
-
 def ohem_ce(task, z, y, v):
     p = own_probabilities(task, z, y)
     hardest = np.sort(p)[: max(1, int(v["kept_at_least"] * len(p)))]
     chosen = p <= max(v["sure_at"], hardest[-1])
     return (-np.log(p))[chosen].sum() / chosen.sum()
-
-
-def recall_ce(task, z, y, v):
-    """The class of each pixel, or its absence, is found or missed; a class weighs what is missed of it."""
-    p = probabilities(task, z)
-    total, number = 0.0, (y != IGNORE).sum()
-    for c in range(p.shape[1]):
-        own = y == c
-        missed = (p.argmax(axis=1) != c)[own].sum()
-        total += max(1, missed) / max(1, own.sum()) * (-np.log(p[:, c]))[own].sum()
-    return total / number
-
-
-def log_dice(task, z, y, v):
-    each, exponent = [], v.get("log_exponent", 1)
-    for p, own, known in problems(task, z, y):
-        tp, fp, fn = soft_counts(p, own, known)
-        index = (tp + 1) / (tp + fp / 2 + fn / 2 + 1)
-        each.append((-np.log(index) if own.any() else p[known].mean()) ** exponent)
-    return np.mean(each)
-
-
-def noise_robust_dice(task, z, y, v):
-    each = []
-    for p, own, known in problems(task, z, y):
-        errors = (np.abs(p - own) ** v["error_exponent"])[known].sum()
-        squares = (p**2 + own)[known].sum()
-        each.append(errors / (squares + 2) if own.any() else p[known].mean())
-    return np.mean(each)
-
-
-def sensitivity_specificity(task, z, y, v):
-    each = []
-    for p, own, known in problems(task, z, y):
-        if not own.any():
-            each.append(p[known].mean())
-            continue
-        missed, marked = ((1 - p) ** 2)[own].mean(), (p**2)[known & ~own].mean()
-        each.append(v["sensitivity_share"] * missed + (1 - v["sensitivity_share"]) * marked)
-    return np.mean(each)
-
-
-def mcc(task, z, y, v):
-    each = []
-    for p, own, known in problems(task, z, y):
-        tp, fp, fn = soft_counts(p, own, known)
-        tp, tn = tp + 1, (1 - p)[known & ~own].sum() + 1
-        found = (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-        each.append(1 - found if own.any() else p[known].mean())
-    return np.mean(each)
-
-
-def exp_log(task, z, y, v):
-    pixels = of_own(lambda p, v: (-np.log(p)) ** v["log_exponent"])(task, z, y, v)
-    return v["mix"] * pixels + (1 - v["mix"]) * log_dice(task, z, y, v)
 
 
 REFERENCES = {
@@ -376,7 +306,6 @@ REFERENCES = {
     "boundary_ce": boundary_ce,
     "logit_adjusted": logit_adjusted,
     "ohem_ce": ohem_ce,
-    "recall_ce": recall_ce,
     "instance_ce": instance_ce,
     "dice": tversky,
     "jaccard": lambda task, z, y, v: tversky(task, z, y, {"fp_weight": 1, "fn_weight": 1}),
@@ -384,17 +313,10 @@ REFERENCES = {
     "tversky": tversky,
     "focal_tversky": tversky,
     "lovasz": lovasz,
-    "log_dice": log_dice,
-    "robust_dice": noise_robust_dice,
-    "sens_spec": sensitivity_specificity,
-    "mcc": mcc,
-    "exp_log": exp_log,
     "dice_ce": mixed(cross_entropy),
-    "weighted_dice_ce": weighted_dice_ce,
     "dice_focal": mixed(cross_entropy),
     "dice_topk": mixed(hard),
     "unified_focal": unified_focal,
-    "symmetric_unified_focal": partial(unified_focal, symmetric=True),
     "blob_dice": blob_dice,
     "soft_cldice": soft_cldice,
     "skeleton_recall": skeleton_recall,
@@ -432,14 +354,3 @@ def values(family, task):
 def test_every_family_equals_its_formula(family, task):
     for name, value, expected in values(family, task):
         assert value == expected, name
-
-
-def test_recall_of_scores_that_are_0_is_that_of_the_absence():
-    """As by argmax of (0, z), and as a last layer of zeros gives them: the background is found, not missed."""
-    labels = torch.zeros(1, 4, 4, dtype=torch.long)
-    labels[0, 0, 0] = 1
-    z = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
-    both = build_loss("recall_ce", task="multiclass")(torch.cat([z, z], dim=1), labels)
-    one = build_loss("recall_ce", task="binary")(z, labels)
-    assert one.item() == pytest.approx(both.item(), rel=1e-12)
-    assert one.item() == pytest.approx((1 / 15 * 15 + 1) * np.log(2) / 16, rel=1e-12)

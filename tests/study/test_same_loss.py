@@ -66,7 +66,11 @@ def test_names_of_one_function_are_close(task: Task, first: Loss, second: Loss) 
         ("binary", Loss("focal", {"gamma": 0.3, "alpha": 0.5}), Loss("cross_entropy", {})),
         ("binary", Loss("tversky", {"fn_weight": 0.6}), Loss("dice", {})),
         ("binary", Loss("dice_ce", {"mix": 0.9, "pos_weight": 1.0}), Loss("cross_entropy", {})),
-        ("binary", Loss("log_dice", {}), Loss("dice", {})),  # one direction, but another length at each stage
+        (
+            "binary",
+            Loss("tversky", {"fn_weight": 0.5, "overlap_exponent": 2.0}),
+            Loss("dice", {}),
+        ),  # one direction, but another length at each stage
         ("binary", Loss("dice", {}), Loss("cross_entropy", {})),
         ("multiclass", Loss("weighted_ce", {"class_weight_power": 0.2}), Loss("cross_entropy", {})),
     ],
@@ -215,7 +219,7 @@ def test_pairs_that_some_components_show_to_be_apart_are_not_measured_as_a_whole
 
     monkeypatch.setattr(gradient_distance, "_gradient", counted)
     losses = [Loss("tversky", {"fn_weight": w}) for w in (0.3, 0.502, 0.7, 0.9)]
-    losses += [Loss(name, {}) for name in ("cross_entropy", "jaccard", "log_dice")]
+    losses += [Loss(name, {}) for name in ("cross_entropy", "jaccard", "lovasz")]
     pairs = [(one, Loss("dice", {})) for one in losses]
     pixels = [3000, 200, 200]
     exact = gradient_distances(pairs, drawn, "multiclass", pixels)
