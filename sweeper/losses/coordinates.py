@@ -10,7 +10,6 @@ from typing import NamedTuple
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
 from sweeper.core.text import suggestion
-from sweeper.losses.class_weights import alpha_weights, frequency_weights
 from sweeper.losses.families import FAMILIES, LIMITS, TASKS
 from sweeper.losses.family_records import Family
 
@@ -34,30 +33,6 @@ class KernelSettings(NamedTuple):
     boundary_weight: float = 0.0
 
 
-TVERSKY_ELSEWHERE = {
-    "alpha": "the α of other libraries is `fp_weight`",
-    "beta": "the β of other libraries is `fn_weight`",
-    "gamma": "the exponent is `overlap_exponent`, on each class",
-}
-ELSEWHERE = {
-    "reduction": "a loss is one number here, the mean over the labelled pixels",
-    "weight": "classes are weighted by `pos_weight` or `class_weight_power`",
-    "smooth": "one pixel is added above and below, always",
-    "eps": "one pixel is added above and below, always",
-    "batch": "the whole batch is one overlap",
-    "from_logits": "all losses take logits",
-    "sigmoid": "all losses take logits, and the task decides",
-    "softmax": "all losses take logits, and the task decides",
-    "to_onehot_y": "multi-class targets are class indices",
-    "mode": "it is `task`",
-    "lambda_dice": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
-    "lambda_ce": "the parts' weights are `mix` and 1 − mix, up to a factor of the loss",
-    "thresh": "it is `sure_at` of the family ohem_ce",
-    "min_kept": "it is `kept_at_least` of the family ohem_ce, a share of the labelled pixels",
-}
-"""Arguments of other libraries, and what they are here."""
-
-
 def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
     """The coordinate that makes the weights depend on the class frequencies, if one does."""
     if task != "multiclass":
@@ -79,18 +54,10 @@ def _name_problems(family: Family, task: Task, given: Iterable[str]) -> list[str
     free = family.coordinates[task]
     takes = f"{family.name} takes {', '.join(f'`{name}`' for name in free) or 'no hyper-parameters'} for {task} tasks"
     return [
-        f"`{name}` is not a hyper-parameter of {family.name} for {task} tasks"
-        f"{suggestion(name, free)}{_elsewhere(family, name)}; {takes}"
+        f"`{name}` is not a hyper-parameter of {family.name} for {task} tasks{suggestion(name, free)}; {takes}"
         for name in given
         if name not in free
     ]
-
-
-def _elsewhere(family: Family, name: str) -> str:
-    """What an argument of other libraries is called here."""
-    tversky = TVERSKY_ELSEWHERE if family.name in ("tversky", "focal_tversky") else {}
-    here = tversky.get(name) or ELSEWHERE.get(name)
-    return f" ({here})" if here else ""
 
 
 def _value_problem(name: str, value: object) -> str | None:
@@ -209,3 +176,39 @@ def _class_weights(
         return alpha_weights(frequencies, alpha)
     power = point.get("class_weight_power", 0.0)
     return frequency_weights(frequencies, power) if power else None
+
+
+def frequency_weights(frequencies: Sequence[float], power: float) -> tuple[float, ...]:
+    """Class weights w_c ∝ f_c^−power with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
+
+    Args:
+        frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
+        power: 0 = all weights 1, 1 = inverse frequency.
+    """
+    total = math.fsum(frequencies)
+    raw = [(f / total) ** -power if f > 0 else None for f in frequencies]
+    mean = math.fsum(f / total * w for f, w in zip(frequencies, raw, strict=True) if w is not None)
+    largest = max(w for w in raw if w is not None)
+    return tuple((largest if w is None else w) / mean for w in raw)
+
+
+def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, ...]:
+    """τ log f_c of each class, what the logits are adjusted by; a class without pixels counts as the rarest with some.
+
+    Args:
+        frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
+        tau: ≥ 0.
+    """
+    total, least = math.fsum(frequencies), min(f for f in frequencies if f > 0)
+    return tuple(tau * math.log(max(f, least) / total) for f in frequencies)
+
+
+def commonest(frequencies: Sequence[float]) -> int:
+    """Index of the most frequent class, the first of several."""
+    return max(range(len(frequencies)), key=lambda c: frequencies[c])
+
+
+def alpha_weights(frequencies: Sequence[float], alpha: float) -> tuple[float, ...]:
+    """Multi-class α: 1 − α for the most frequent class (the first, of several), α for every other."""
+    most = commonest(frequencies)
+    return tuple(1 - alpha if c == most else alpha for c in range(len(frequencies)))

@@ -8,10 +8,7 @@ certificate, documentation and tests come from this declaration: adding a family
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-from sweeper.losses.common_coordinates import KERNEL_LIMITS, KERNEL_MEANINGS
-from sweeper.losses.family_records import TASKS, Family, Limits, LossCoordinate
+from sweeper.losses.family_records import KERNEL_LIMITS, KERNEL_MEANINGS, TASKS, Family, Limits, LossCoordinate
 from sweeper.losses.map_families import MAP_FAMILIES
 from sweeper.losses.mixture_families import MIXTURE_FAMILIES
 from sweeper.losses.overlap_families import OVERLAP_FAMILIES
@@ -23,25 +20,8 @@ FAMILIES: dict[str, Family] = {
     family.name: family for family in (*PIXEL_FAMILIES, *OVERLAP_FAMILIES, *MIXTURE_FAMILIES, *MAP_FAMILIES)
 }
 """All families by name, simplest first: the declared order that settles ties and orders the first trials."""
-
-
-def _own_coordinates(declared: Iterable[Family]) -> Iterator[tuple[str, Limits, str]]:
-    """Coordinates that are not the kernel's: name, limits, meaning.
-
-    Raises:
-        RuntimeError: for one that nobody bounds or explains, before a loss accepts anything for it.
-    """
-    for family in declared:
-        for free in family.coordinates.values():
-            for name, own in free.items():
-                if name in KERNEL_LIMITS:
-                    continue
-                if own.limits is None or own.meaning is None:
-                    raise RuntimeError(f"the coordinate {name} of {family.name} needs `limits` and a `meaning`")
-                yield name, own.limits, own.meaning
-
-
-LIMITS: dict[str, Limits] = KERNEL_LIMITS | {n: limits for n, limits, _ in _own_coordinates(FAMILIES.values())}
+_OWN = {n: own for family in FAMILIES.values() for free in family.coordinates.values() for n, own in free.items()}
+LIMITS: dict[str, Limits] = KERNEL_LIMITS | {n: own.limits for n, own in _OWN.items() if own.limits is not None}
 """What each coordinate of any family may be."""
-MEANINGS: dict[str, str] = KERNEL_MEANINGS | {n: meaning for n, _, meaning in _own_coordinates(FAMILIES.values())}
+MEANINGS: dict[str, str] = KERNEL_MEANINGS | {n: own.meaning for n, own in _OWN.items() if own.meaning is not None}
 """And what it means."""

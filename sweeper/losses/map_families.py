@@ -1,6 +1,6 @@
 """Families that look at neighbours: instances, centre lines, boundaries. No torch.
 
-Part of the registry (`sweeper.losses.families`); each has a module of its own name.
+Part of the registry (`sweeper.losses.families`): functions of `sweeper.losses.map_losses`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAP_FAMILIES = (
         formula=f"(1 − b) · {DICE} + b · mean_c mean_k (1 − TI_k(½, ½)), k = connected components of c",
         relative=True,
         needs_map="instances",
-        module="blob_dice",
+        module="map_losses",
         background_first=True,
         becomes=(Reduction(words="no share of the blobs is Dice", at={"blob_share": 0.0}, other="dice"),),
     ),
@@ -52,7 +52,7 @@ MAP_FAMILIES = (
         source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, the authors' default)",
         formula=f"(1 − s) · {DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
         relative=True,
-        module="soft_cldice",
+        module="map_losses",
         becomes=(Reduction(words="no skeleton weight is Dice", at={"skeleton_weight": 0.0}, other="dice"),),
     ),
     Family(
@@ -72,7 +72,7 @@ MAP_FAMILIES = (
         formula=f"(1 − s) · ½ ({DICE} + CE) + s · mean_c (1 − (Σ_tube p_c + 1) / (|tube_c| + 1))",
         relative=True,
         needs_map="skeleton",
-        module="skeleton_recall",
+        module="map_losses",
         background_first=True,
         becomes=(
             Reduction(
@@ -102,7 +102,7 @@ MAP_FAMILIES = (
         formula=f"(1 − m) · {DICE} + m · mean |φ_c| · |p_c − y_c|, φ = distance to the boundary in pixels",
         relative=True,
         needs_map="distance",
-        module="boundary",
+        module="map_losses",
         becomes=(Reduction(words="no distance is Dice", at={"distance_mix": 0.0}, other="dice"),),
     ),
 )

@@ -1,12 +1,12 @@
 """Families that mix cross-entropy with an overlap. No torch.
 
 Part of the registry (`sweeper.losses.families`). Points of the kernel (`sweeper.losses.kernel`) and functions of
-`sweeper.losses.unified_focal`.
+`sweeper.losses.overlap_losses`.
 """
 
 from __future__ import annotations
 
-from sweeper.losses.common_coordinates import (
+from sweeper.losses.family_records import (
     DICE_WEIGHTS,
     GAMMA,
     HARD,
@@ -14,8 +14,13 @@ from sweeper.losses.common_coordinates import (
     MIX,
     NO_WEIGHTS,
     WEIGHTS,
+    Family,
+    Limits,
+    LossCoordinate,
+    Reduction,
+    everywhere,
+    uniform,
 )
-from sweeper.losses.family_records import Family, Limits, LossCoordinate, Reduction, everywhere, uniform
 from sweeper.losses.map_families import DICE
 
 _DELTA = LossCoordinate(
@@ -117,7 +122,7 @@ MIXTURE_FAMILIES = (
         source="Yeung et al. 2022, Unified Focal loss, arXiv:2102.04525 (the asymmetric form, equations 16 to 18)",
         formula="λ · CE(α = δ; γ = s if common) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^κ, κ = 1 if common, else 1 − s",
         relative=True,
-        module="unified_focal",
+        module="overlap_losses",
         becomes=(
             Reduction(
                 words="mix = 1 without suppression is focal at γ = 0",

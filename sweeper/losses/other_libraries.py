@@ -11,8 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.class_weights import log_prior_shifts
-from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings, needs_frequencies
+from sweeper.losses.coordinates import (
+    KernelSettings,
+    Value,
+    checked,
+    kernel_settings,
+    log_prior_shifts,
+    needs_frequencies,
+)
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import OWN
 from sweeper.losses.snippet import rounded

@@ -1,13 +1,12 @@
 """Families of Dice's kind: functions of the overlap of each class. No torch.
 
 Part of the registry (`sweeper.losses.families`). Points of the kernel (`sweeper.losses.kernel`) and functions of
-`sweeper.losses.overlap_losses` and `sweeper.losses.lovasz`.
+`sweeper.losses.overlap_losses`.
 """
 
 from __future__ import annotations
 
-from sweeper.losses.common_coordinates import DICE_WEIGHTS
-from sweeper.losses.family_records import Family, Limits, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.family_records import DICE_WEIGHTS, Family, Limits, LossCoordinate, Reduction, everywhere, uniform
 
 _TVERSKY = {
     "fn_weight": LossCoordinate(search=uniform(0.3, 0.9), start=0.7, default=0.7),
@@ -95,7 +94,7 @@ OVERLAP_FAMILIES = (
         source="Berman et al. 2018, The Lovász-Softmax loss, arXiv:1705.08790",
         formula="mean_c ΔJ_c(sorted errors); errors: |y − p| of the softmax, or the hinge 1 − (2y − 1) z",
         relative=True,
-        module="lovasz",
+        module="overlap_losses",
     ),
 )
 """From the simplest on."""

@@ -1,16 +1,19 @@
-"""Losses of Dice's kind beside the kernel: functions of soft counts of each class over the whole batch.
+"""Losses of Dice's kind beside the kernel: overlaps of each class over the whole batch.
 
-Each function has the name of its family; a batch and the family's coordinates → a scalar. A class absent from the
-batch costs its mean probability.
+Each has the name of its family: a batch and the family's coordinates → a scalar. A class absent from the batch costs
+its mean probability.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.batch import Batch, class_sums
-from sweeper.losses.kernel import NEARLY_NOTHING
+from sweeper.losses.batch import Batch, class_sums, mixed, surprise
+from sweeper.losses.coordinates import KernelSettings, commonest
+from sweeper.losses.kernel import NEARLY_NOTHING, class_cost
+from sweeper.losses.per_pixel import at_least_float32, averaged, focal_factor, placed, readable
 
 
 def generalized_dice(batch: Batch, *, volume_exponent: float) -> Tensor:
@@ -36,3 +39,126 @@ def generalized_dice(batch: Batch, *, volume_exponent: float) -> Tensor:
     absent = torch.where(present, 0.0, errors / labelled)
     lost = (w * errors).sum() / (w * (errors + 2 * hit)).sum().clamp(min=NEARLY_NOTHING)
     return (present.sum() * lost + absent.sum()) / len(size)
+
+
+def unified_focal(batch: Batch, *, mix: float, delta: float, suppression: float) -> Tensor:
+    """Unified focal loss (Yeung et al. 2022, arXiv:2102.04525), the asymmetric form (equations 16 to 18).
+
+    λ · CE part + (1 − λ) · overlap part, with one weight δ (`delta`) and one exponent s (`suppression`, the paper's γ)
+    for both parts:
+
+    - a rare class's pixel costs −δ log p_t, a common one's −(1 − δ) (1 − p_t)^s log p_t; mean over labelled pixels;
+    - each class costs 1 − TI_c(1 − δ, δ), a rare one that to the power 1 − s; mean over the classes.
+
+    Common: background (binary), the most frequent class (multi-class; class 0 when no class frequencies are given). All
+    others are rare. As the paper has it, the overlap part counts the background, too.
+    """
+    known = batch.class_frequencies if batch.task == "multiclass" else None
+    common = commonest(known) if known else 0
+
+    def pixels() -> Tensor:
+        loss, labelled = surprise(batch)
+        is_common = (batch.target == common).to(loss.dtype)
+        if suppression > 0:
+            loss = loss * focal_factor(loss, suppression * is_common)
+        return averaged(loss * (delta + (1 - 2 * delta) * is_common), labelled)
+
+    def overlap() -> Tensor:
+        marked, missed, actual, rest = class_sums(batch)
+        if batch.task == "binary":  # the background comes first
+            marked, missed = torch.cat([missed, marked]), torch.cat([marked, missed])
+            actual, rest = torch.cat([rest, actual]), torch.cat([actual, rest])
+        # An absent class has no other probability than false positives.
+        counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
+        settings = KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1 - suppression)
+        steep = class_cost(*counts, settings)
+        is_common = torch.arange(len(actual), device=actual.device) == common
+        return torch.where(is_common, class_cost(*counts, settings._replace(overlap_exponent=1.0)), steep).mean()
+
+    return mixed(mix, pixels, overlap)
+
+
+def lovasz(batch: Batch) -> Tensor:
+    """Lovász extension of the Jaccard index (Berman et al. 2018): hinge (binary) or softmax (multi-class).
+
+    The errors of a class's pixels are sorted, largest first, and weighted by how much each adds to 1 − Jaccard. Over
+    the labelled pixels of the whole batch (the paper's per-image variant is a batch of one image). A class absent from
+    the batch costs the *mean* error of its pixels, for the softmax that is its mean probability; the extension itself
+    would cost the largest error alone and leave every other false positive without a gradient. The paper reports the
+    softmax form over the classes that are present.
+    """
+    labels = batch.target.long().unsqueeze(1)
+    labelled = labels != batch.ignore_index
+    z = torch.where(labelled, at_least_float32(batch.logits).contiguous(), 0.0)
+    if batch.task == "multiclass":
+        own = labels == torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
+        # |y − p|, where p of the own class is at most 1, up to rounding.
+        p = F.softmax(z, dim=1)
+        errors = torch.where(own, 1 - p, p)
+        labelled = labelled.expand_as(errors)
+        own = own & labelled
+    else:
+        own = labels == 1
+        errors = F.relu(1 - torch.where(own, z, -z))
+    return jaccard_extension(_rows(errors), _rows(own), _rows(labelled)).mean()
+
+
+def _rows(values: Tensor) -> Tensor:
+    """(N, C, H, W) → (C, N·H·W)."""
+    return values.transpose(0, 1).flatten(1)
+
+
+def jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
+    """Lovász extension of 1 − Jaccard in each row; the mean error where a row has no pixel of its class.
+
+    Args:
+        errors: (C, P), ≥ 0.
+        own: (C, P) bool, whether the pixel is of the class; False under ignore.
+        labelled: (C, P) bool.
+
+    Returns:
+        (C,), ≥ 0; 0 where nothing is labelled.
+    """
+    if readable(errors):
+        with torch.no_grad():
+            rows = zip(errors.detach(), own, labelled, strict=True)
+            weights = torch.stack([_weights_of_a_row(*row) for row in rows])
+    else:
+        # Ignored pixels come last and cost 0. The order itself has no gradient.
+        order = torch.where(labelled, errors.detach(), -1.0).argsort(dim=1, descending=True)
+        hit = own.gather(1, order).to(torch.int32).cumsum(dim=1, dtype=torch.int32)  # integers: the same everywhere
+        total = own.sum(dim=1, keepdim=True)
+        number = labelled.sum(dim=1, keepdim=True).clamp(min=1).to(errors.dtype)
+        steps = _steps(hit, total, errors.dtype)
+        weights = torch.where(total > 0, placed(errors, order, steps), 1 / number)
+    return (torch.where(labelled, errors, 0.0) * weights).sum(dim=1)
+
+
+def _steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Tensor:
+    """How much each pixel of a sorted row adds to 1 − Jaccard.
+
+    Args:
+        hit: (…, P) integer, pixels of the class so far.
+        total: (…, 1) integer, pixels of the class.
+        dtype: of the result.
+    """
+    rank = torch.arange(1, hit.shape[-1] + 1, dtype=hit.dtype, device=hit.device)
+    # 1 − Jaccard after each pixel: intersection = total − hit, union = total + (rank − hit).
+    lost = 1 - (total - hit).to(dtype) / (total + rank - hit).to(dtype)
+    return torch.cat([lost[..., :1], lost[..., 1:] - lost[..., :-1]], dim=-1)
+
+
+def _weights_of_a_row(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
+    """Weights (P,) of a row's errors, on a processor, where integers are sorted in a tenth of the time of floats.
+
+    The bits of floats ≥ 0 are in the order of the floats. Equal errors stay in their order: stable, so the same twice.
+    """
+    total = torch.count_nonzero(own)
+    if not total:
+        return torch.full_like(errors, 1 / max(1, int(torch.count_nonzero(labelled))))
+    integer = torch.int64 if errors.dtype == torch.float64 else torch.int32
+    # Ignored pixels have error 0 here: it has neither cost nor slope, wherever in the order it stands.
+    bits = torch.where(labelled, errors, 0.0).clamp_(min=0).view(integer)
+    order = torch.sort(torch.iinfo(integer).max - bits, stable=True).indices
+    hit = own.index_select(0, order).cumsum(0, dtype=torch.int32)
+    return torch.empty_like(errors).scatter_(0, order, _steps(hit, total.to(torch.int32), errors.dtype))

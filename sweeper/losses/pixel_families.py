@@ -7,8 +7,19 @@ Part of the registry (`sweeper.losses.families`). Points of the kernel (`sweeper
 from __future__ import annotations
 
 from sweeper.core.records import Coordinate
-from sweeper.losses.common_coordinates import ALPHA_MULTICLASS, GAMMA, HARD, NO_WEIGHTS, POWER
-from sweeper.losses.family_records import Family, Limits, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.family_records import (
+    ALPHA_MULTICLASS,
+    GAMMA,
+    HARD,
+    NO_WEIGHTS,
+    POWER,
+    Family,
+    Limits,
+    LossCoordinate,
+    Reduction,
+    everywhere,
+    uniform,
+)
 
 # α and the weight of rare pixels are one coordinate (w = α / (1 − α)): no family has both.
 _ALPHA = LossCoordinate(search=uniform(0.05, 0.95), start=0.25, default=0.25)

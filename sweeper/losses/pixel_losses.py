@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sweeper.losses.batch import CROSS_ENTROPY, Batch, kernel_cost, surprise
-from sweeper.losses.class_weights import log_prior_shifts
+from sweeper.losses.coordinates import log_prior_shifts
 from sweeper.losses.kernel import NEARLY_NOTHING
 from sweeper.losses.per_pixel import at_least_float32, hardest_share
 

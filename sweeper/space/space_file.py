@@ -12,9 +12,8 @@ from typing import Any
 from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, SearchSpace, Task
 from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import key_text, shown
-from sweeper.losses.common_coordinates import POWER_LIMITS
 from sweeper.losses.families import FAMILIES, LIMITS, TASKS, Family, LossCoordinate
-from sweeper.losses.family_records import Limits
+from sweeper.losses.family_records import POWER_LIMITS, Limits
 from sweeper.losses.own_losses import OWN
 
 KINDS: tuple[CoordinateKind, ...] = ("uniform", "log", "power_of_imbalance")

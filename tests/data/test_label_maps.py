@@ -24,7 +24,7 @@ from sweeper.data.label_maps import (
 from sweeper.data.skeletons import thinned, tubes
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
-from sweeper.losses.label_maps import distance_maps
+from sweeper.losses.map_losses import distance_maps
 from sweeper.training.augment import augment, augment_maps
 from sweeper.training.batches import crops, map_batch
 from tests.support.batches import training_batch

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from sweeper.cli import losses as cli_losses
 from sweeper.cli.main import main
 from sweeper.core.errors import UsageError
-from sweeper.losses import FAMILIES, certification, class_weights, unified_focal
+from sweeper.losses import FAMILIES, certification, coordinates, overlap_losses
 from sweeper.losses.build import build_loss
 from sweeper.losses.certification import RULES, Check, certified_loss, certify
 from sweeper.losses.certification.certified_loss import SHARES, Subject
@@ -299,7 +299,7 @@ def test_the_first_class_taken_for_the_commonest_is_caught(monkeypatch, family):
 
 @pytest.mark.parametrize("family", ["focal", "unified_focal"])
 def test_so_it_is_where_the_commonest_class_is_looked_up(monkeypatch, family):
-    for module in (class_weights, unified_focal):
+    for module in (coordinates, overlap_losses):
         monkeypatch.setattr(module, "commonest", lambda frequencies: 0)
     failed = {check.name for check in certify("cpu", [family], ["multiclass"]) if not check.passed}
     assert "renamed classes cost the same" in failed

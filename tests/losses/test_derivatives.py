@@ -12,7 +12,7 @@ from torch.func import grad, jvp, vmap
 
 from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.label_maps import made_map
+from sweeper.losses.map_losses import made_map
 from tests.support.loss_cases import CASES, IGNORE, channels, make, noise
 
 # torch's own forward mode still uses what it deprecates.

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.losses import FAMILIES, build_loss, lovasz
-from sweeper.losses.label_maps import segment_sums
+from sweeper.losses import FAMILIES, build_loss, overlap_losses
+from sweeper.losses.map_losses import segment_sums
 from sweeper.losses.per_pixel import near_boundary
 from tests.support.loss_cases import (
     CASES,
@@ -179,7 +179,7 @@ def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
     for target in (mixed, some, mixed * 0, torch.full_like(mixed, IGNORE)):
         value, gradient = value_and_gradient(loss, 3 * logits.to(dtype), target)
         with monkeypatch.context() as patch:
-            patch.setattr(lovasz, "readable", lambda *_: False)
+            patch.setattr(overlap_losses, "readable", lambda *_: False)
             expected, slope = value_and_gradient(loss, 3 * logits.to(dtype), target)
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(gradient, slope)
