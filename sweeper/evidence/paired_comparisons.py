@@ -32,9 +32,10 @@ from sweeper.evidence.interim_analyses import SHOWING, analysis_at, level_at
 from sweeper.evidence.intervals import Floats, ImageTable, half_width, negated, paired_interval
 from sweeper.evidence.moderated_variance import moderated
 from sweeper.evidence.regret import with_regrets
-from sweeper.evidence.replicate_table import Bench, bench_of
 from sweeper.evidence.replicates import (
+    Bench,
     Replicate,
+    bench_of,
     by_seed,
     few_groups,
     image_units,
@@ -63,8 +64,8 @@ def weigh(
     """Weigh the confirmation trainings of all finalists.
 
     Args:
-        confirmations: results with purpose `confirm`, in any order; of one family all have the same configuration.
-            Where a seed was trained twice, the highest number counts.
+        confirmations: results with purpose `confirm`, in any order; of one family all have the same configuration, of
+            one seed the same learning rate. Where a seed was trained twice, the highest number counts.
         search: family → the search trial its configuration comes from.
         classes: the data set's class names, in order.
         baseline: family that the others are measured against, where it is among them.
@@ -82,10 +83,10 @@ def weigh(
         confirmation completed.
 
     Raises:
-        ValueError: if a result is not a finished confirmation, the runs saw different test images, a family has
-            two configurations, its search trial is missing, or `groups` does not fit the test images.
+        ValueError: if a result is not a finished confirmation, the runs saw different test images, or `groups` does not
+            fit the test images.
     """
-    finalists = _group(confirmations, search)
+    finalists = _group(confirmations)
     replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
     units = image_units(replicates, groups)
     bench = bench_of(replicates, len(classes), units, metric)
@@ -124,7 +125,7 @@ def weigh(
     return with_regrets(evidence)
 
 
-def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResult]) -> dict[str, dict[int, Replicate]]:
+def _group(confirmations: Sequence[TrialResult]) -> dict[str, dict[int, Replicate]]:
     """Completed runs by family and seed, both in ascending order."""
     grouped: dict[str, list[TrialResult]] = {}
     for run in confirmations:
@@ -135,18 +136,7 @@ def _group(confirmations: Sequence[TrialResult], search: Mapping[str, TrialResul
             )
         if run.state == "complete":
             grouped.setdefault(run.spec.family, []).append(run)
-    found = {family: by_seed(grouped[family]) for family in sorted(grouped)}
-    for family, seeds in found.items():
-        specs = [run.spec for replicate in seeds.values() for run in replicate.runs]
-        if (losses := len({spec.loss for spec in specs})) > 1:
-            raise ValueError(
-                f"a finalist is one loss with its hyper-parameters, got {losses} of {family}; weigh them apart"
-            )
-        if any(len({run.spec.lr for run in replicate.runs}) > 1 for replicate in seeds.values()):
-            raise ValueError(f"the folds of one seed have one learning rate, got several of {family}; weigh them apart")
-        if family not in search:
-            raise ValueError(f"every finalist needs its search trial, got none for {family}; add it to `search`")
-    return found
+    return {family: by_seed(grouped[family]) for family in sorted(grouped)}
 
 
 def _scarce(bench: Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:

@@ -1,4 +1,4 @@
-"""The sentences of a verdict, each with its numbers."""
+"""The sentences of a verdict, each with its numbers, and of what limits it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from sweeper.core.text import at_most, count, listed, minus
 from sweeper.evidence.decision_rule import NEAR, Ground, Step, comparison, difference, probable, same, units
 from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_of
 from sweeper.evidence.intervals import LEVEL
+
+FEW_IMAGES = 40
+"""Fewer test images (or groups) than this, and the intervals were seen to cover less than they say
+(bench/verdict.md)."""
 
 
 def signed(evidence: Contest, value: float) -> str:
@@ -260,3 +264,49 @@ def collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
     low = float(betaincinv(bad, of - bad + 1, 0.025)) if bad else 0.0
     high = float(betaincinv(bad + 1, of - bad, 0.975)) if bad < of else 1.0
     return low, high
+
+
+def caveats(evidence: Contest) -> tuple[str, ...]:
+    """What limits these intervals, in sentences; () where nothing does."""
+    found = []
+    if 0 < units(evidence) < FEW_IMAGES:
+        what = "test images" if evidence.test_groups is None else "groups of test images"
+        found.append(
+            f"{units(evidence):g} {what}, fewer than {FEW_IMAGES}: intervals from so few are themselves uncertain, and "
+            "where single images weigh much they hold the truth less often than they say."
+        )
+    if evidence.test_groups is not None and evidence.few_groups is None:
+        found.append(
+            f"The {evidence.test_images:,} test images come in {evidence.test_groups:,} groups of related ones. "
+            "The intervals take a group as one image."
+        )
+    if evidence.few_groups is not None:
+        groups = count(evidence.few_groups, "group")
+        found.append(
+            f"The {evidence.test_images:,} test images come in only {groups} of related ones. The intervals take a "
+            "group as one image, so that they are wide"
+            + (
+                "; the sentence about these groups alone takes the images as the sample, and says nothing of other "
+                "groups (another video, another patient)."
+                if isinstance(evidence, Evidence)
+                else "."
+            )
+        )
+    if not isinstance(evidence, Evidence):
+        return tuple(found)
+    if evidence.scarce:
+        unit = "image" if evidence.test_groups is None else "group"
+        where = listed([f"{name} ({count(images, unit)})" for name, images in evidence.scarce])
+        found.append(
+            f"Classes that occur in fewer than 5 test {unit}s: {where}. The intervals cannot know how another {unit} "
+            "of such a class would be answered."
+        )
+    sound = [f.trainings for f in evidence.finalists if f.collapses == 0 and f.seeds]
+    if sound:
+        least = min(sound)
+        what = "seeds" if evidence.folds is None else "trainings"
+        found.append(
+            f"That no training of a loss collapsed in {least} {what} excludes, at 95 %, only that it collapses in more "
+            f"than {100 * (1 - 0.05 ** (1 / least)):.0f} % of trainings: no interval knows of what never happened."
+        )
+    return tuple(found)

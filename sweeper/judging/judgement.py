@@ -10,9 +10,9 @@ from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
 from sweeper.core.text import at_most, count, listed
-from sweeper.evidence.caveats import caveats
 from sweeper.evidence.decision_rule import beats, difference, measured
 from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.reasons import caveats
 from sweeper.evidence.verdict import Decision, judged
 from sweeper.judging.rows import Asked, Scores
 from sweeper.judging.score_table import ScoreTable, table_of

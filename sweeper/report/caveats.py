@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from sweeper.core.provenance import trained_by
 from sweeper.core.text import listed
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.evidence.caveats import caveats as evidence_caveats
 from sweeper.evidence.miss_control import sentences
+from sweeper.evidence.reasons import caveats as evidence_caveats
 from sweeper.report.card import recipe_text
 from sweeper.report.facts import Facts, finalist_name, on_edge, search_split
 from sweeper.report.formatting import code, escape_md, number, prose, significant

@@ -27,8 +27,7 @@ from sweeper.core.text import at_most
 from sweeper.data.folds import split_of
 from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.replicate_table import bench_of
-from sweeper.evidence.replicates import Replicate, by_seed, image_units, scored_images
+from sweeper.evidence.replicates import Replicate, bench_of, by_seed, image_units, scored_images
 from sweeper.report.formatting import interval, number, signed, signed_interval
 from sweeper.report.tables import trials_frame
 

@@ -16,8 +16,7 @@ from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.evidence.other_metrics import measures
 from sweeper.evidence.paired_comparisons import lowest_of, weigh
-from sweeper.evidence.replicate_table import bench_of
-from sweeper.evidence.replicates import Replicate
+from sweeper.evidence.replicates import Replicate, bench_of
 from sweeper.storage import differences
 from sweeper.training.checkpoint import key_of
 from sweeper.training.worker import check_model

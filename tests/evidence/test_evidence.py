@@ -9,7 +9,6 @@ from scipy.stats import t as student
 from sweeper.core import metrics
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import Collapse, Evidence, Interval, TrialResult, Verdict
-from sweeper.evidence.caveats import FEW_IMAGES, caveats
 from sweeper.evidence.intervals import (
     ImageTable,
     critical_value,
@@ -20,6 +19,7 @@ from sweeper.evidence.intervals import (
     variance_parts,
 )
 from sweeper.evidence.paired_comparisons import last_quarter_gain, weigh
+from sweeper.evidence.reasons import FEW_IMAGES, caveats
 from sweeper.evidence.verdict import decide
 from tests.support.builders import (
     BINARY,
@@ -389,16 +389,7 @@ def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
     [
         ([trial("dice")], "finished confirmation trainings, got a complete search"),
         ([confirmation("dice", state="pruned")], "finished confirmation trainings, got a pruned confirm"),
-        ([confirmation("dice").model_copy(update={"test": None})], "must carry counts"),
-        (
-            [
-                confirmation("focal", 1),
-                confirmation("focal", 2, spec=spec("focal", 1, 2, purpose="confirm", params={"gamma": 1.0})),
-            ],
-            "one loss with its hyper-parameters, got 2 of focal",
-        ),
         ([confirmation("dice"), confirmation("focal", test=counts_from_iou([0.5] * 4))], "the same test images"),
-        ([confirmation("unheard_of")], "needs its search trial, got none for unheard_of"),
     ],
 )
 def test_what_is_not_comparable_is_refused(runs: list[TrialResult], message: str) -> None:

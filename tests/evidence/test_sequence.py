@@ -11,11 +11,10 @@ import pytest
 from scipy import stats
 
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
-from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, next_step, planned_analyses
+from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, chance_of_a_winner, next_step, planned_analyses
 from sweeper.evidence.interim_analyses import analysis_at, level_at
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.predictive_power import chance_of_a_winner
 from sweeper.evidence.regret import with_regrets
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.what_would_settle import planned_half_width, seeds_needed

@@ -205,7 +205,7 @@ def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None
 
 def test_seeds_on_different_folds_are_not_weighed_together() -> None:
     runs = simulated(3)
-    with pytest.raises(ValueError, match="same folds"):
+    with pytest.raises(ValueError, match="same test images"):
         weigh(runs[1:], SEARCH, classes=builders.BINARY)
 
 
