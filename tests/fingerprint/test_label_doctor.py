@@ -10,17 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import ndimage
 
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import load_dataset, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
-from sweeper.fingerprint.label_checks import Finding, Severity, counts, examine
+from sweeper.fingerprint.label_checks import Finding, Severity, examine
 from sweeper.fingerprint.label_checks.edges import Fit, edge_fit
-from sweeper.fingerprint.label_checks.fits import MISFIT
-from sweeper.fingerprint.label_checks.measure import ImageFeatures, measure, measure_all, thumbnail
+from sweeper.fingerprint.label_checks.measure import ImageFeatures, measure_all, thumbnail
 from sweeper.fingerprint.label_checks.near_duplicates import clusters, look_alikes
-from sweeper.fingerprint.label_checks.rules import judge
+from sweeper.fingerprint.label_checks.rules import MISFIT, judge
 from tests.support.builders import counted
 
 BLOBS = parse_scene("blobs?images=12&size=96")
@@ -71,13 +69,6 @@ def test_a_displaced_mask_is_told_where_it_belongs():
     assert fit is not None and fit.shift == (7, -5)
     sound = edge_fit(drawn.image, np.roll(drawn.mask, 1, axis=0))
     assert sound is not None and sound.shift is None and sound.agreement > 8
-
-
-def test_brightness_and_contrast_do_not_matter():
-    drawn = draw(BLOBS, 1)
-    fit, faint = edge_fit(drawn.image, drawn.mask), edge_fit((drawn.image // 3 + 90).astype(np.uint8), drawn.mask)
-    assert fit is not None and faint is not None
-    assert faint.agreement == pytest.approx(fit.agreement, rel=0.25)
 
 
 def test_nothing_is_said_of_what_cannot_be_judged():
@@ -203,7 +194,7 @@ def test_labels_out_of_register_are_one_finding(planted):
             paint(path, lambda mask: np.roll(mask, (5, 0), axis=(0, 1)))
 
     (finding,) = found(planted(spoil), "displaced")
-    assert finding.severity == Severity.ERROR and "by the median 5 pixels up and 0 to the right" in finding.text
+    assert finding.severity == Severity.ERROR and "00000 (5 pixels up and 0 to the right)" in finding.text
     assert len(finding.images) == 12
 
 
@@ -248,25 +239,9 @@ def test_near_duplicates_are_summarised_by_where_they_lie(planted):
     assert by_text["kept"].severity == Severity.NOTE and by_text["across"].severity == Severity.WARNING
 
 
-def test_hundreds_of_frames_make_one_short_finding():
-    view = thumbnail(scene_image(0))
-    rng = np.random.default_rng(0)
-    features = []
-    for index in range(300):
-        noisy = view + rng.normal(0, 1e-3, view.shape).astype(np.float16)
-        features.append(blank_features(str(index))._replace(thumbnail=noisy.astype(np.float16), flat=False))
-    splits = ["train"] * 150 + ["test"] * 150
-    findings = found(judge(counted([(90, 10)] * 300, splits), features), "look_alike")
-    across = next(f for f in findings if "different sides" in f.text)
-    assert len(across.images) == 300 and len(across.text) < 400
-    assert len(findings) == 2
-
-
-def test_blank_small_unlabelled_and_inverted_images_are_named(planted):
+def test_blank_unlabelled_empty_and_inverted_images_are_named(planted):
     def spoil(root: Path) -> None:
         paint(root / "images" / "00000.png", lambda image: np.full_like(image, 30))
-        for folder in ("images", "masks"):
-            paint(root / folder / "00001.png", lambda pixels: pixels[:40, :40])
         paint(root / "masks" / "00002.png", lambda mask: np.where(mask == 1, 0, 1).astype(np.uint8))
         paint(root / "masks" / "00003.png", lambda mask: np.full_like(mask, IGNORE))
         paint(root / "masks" / "00004.png", lambda mask: np.where(np.arange(96) < 70, IGNORE, mask).astype(np.uint8))
@@ -275,22 +250,10 @@ def test_blank_small_unlabelled_and_inverted_images_are_named(planted):
 
     findings = planted(spoil)
     assert [f.images for f in found(findings, "blank")] == [("00000",)]
-    assert [f.images for f in found(findings, "size")] == [("00001",)]
-    assert "40×40" in found(findings, "size")[0].text
-    assert {f.images: f.severity.value for f in found(findings, "unlabelled")} == {
-        ("00003",): "warning",
-        ("00004",): "note",
-    }
+    assert [f.images for f in found(findings, "unlabelled")] == [("00003",)]
+    assert [f.images for f in found(findings, "inverted")] == [("00002",)]
     assert [f.images for f in found(findings, "empty")] == [("00005",)]
     assert "ghost" in found(findings, "absent_class")[0].text
-
-
-def test_an_inverted_mask_is_a_suspect(planted):
-    def spoil(root: Path) -> None:
-        paint(root / "masks" / "00002.png", lambda mask: (1 - mask).astype(np.uint8))
-
-    (finding,) = found(planted(spoil), "inverted")
-    assert finding.images == ("00002",) and "cell" in finding.text
 
 
 @pytest.fixture
@@ -304,14 +267,13 @@ def several() -> Callable[[np.ndarray], tuple[Dataset, list[ImageFeatures]]]:
         for i in range(len(rows)):
             view = rng.standard_normal((32, 32))
             view = ((view - view.mean()) / np.linalg.norm(view - view.mean())).astype(np.float16)
-            none = np.zeros(shares.shape[1], int)
-            features.append(blank_features(str(i))._replace(thumbnail=view, flat=False, pieces=none, specks=none))
+            features.append(blank_features(str(i))._replace(thumbnail=view, flat=False))
         return counted(rows), features
 
     return make
 
 
-@pytest.mark.parametrize("swapped", [1, 2, 3])
+@pytest.mark.parametrize("swapped", [1, 3])
 @pytest.mark.parametrize("common", [0.9, 0.6])
 def test_swapped_labels_are_suspects_among_several_classes(swapped, common, several):
     """The commonest class and another have changed places in one image of thirty."""
@@ -322,7 +284,7 @@ def test_swapped_labels_are_suspects_among_several_classes(swapped, common, seve
     assert [f for f in judge(*several(rows)) if f.kind == "inverted"] == []
     rows[7, [0, swapped]] = rows[7, [swapped, 0]]
     (finding,) = found(judge(*several(rows)), "inverted")
-    assert finding.images == ("0007",) and f"mostly c{swapped} in" in finding.text
+    assert finding.images == ("0007",) and f"0007 (mostly c{swapped})" in finding.text
 
 
 @pytest.mark.parametrize(("empty", "severity"), [(1, "warning"), (3, "warning"), (8, "note"), (20, "warning")])
@@ -334,53 +296,22 @@ def test_an_empty_mask_weighs_by_how_many_are(empty, severity, several):
     assert finding.severity.value == severity and len(finding.images) == empty
 
 
-def test_an_empty_mask_beside_a_look_alike_with_objects_is_a_warning(several):
-    rows = np.tile([0.7, 0.2, 0.1], (30, 1))
-    rows[:8] = [1, 0, 0]
-    dataset, features = several(rows)
-    features[3] = features[3]._replace(thumbnail=features[20].thumbnail)
-    (finding,) = found(judge(dataset, features), "empty")
-    assert finding.severity == Severity.WARNING and "0003 looks like 0020" in finding.text
-
-
-def test_specks_are_counted_and_their_images_named(planted):
-    def spoil(root: Path) -> None:
-        def sprinkle(mask: np.ndarray) -> np.ndarray:
-            mask[4:-4:6, 4:-4:6] = 1 - mask[4:-4:6, 4:-4:6]
-            return mask
-
-        paint(root / "masks" / "00006.png", sprinkle)
-
-    (finding,) = found(planted(spoil), "specks")
-    assert finding.images == ("00006",) and finding.severity == Severity.NOTE
-    assert "cell" in finding.text
-
-
 def blank_features(name: str) -> ImageFeatures:
-    return ImageFeatures(name, name, None, np.zeros((32, 32), np.float16), True, np.zeros(2, int), np.zeros(2, int))
+    return ImageFeatures(name, name, None, np.zeros((32, 32), np.float16), True)
 
 
-def test_a_mask_that_fits_nowhere_or_everywhere_is_left_undecided():
-    dataset = counted([(90, 10)] * 3)
-    features = [blank_features(str(i))._replace(mask_digest="m", flat=False) for i in range(3)]
-    for value, words in ((9.0, "fits each"), (0.1, "fits none"), (None, "too little contour")):
-        fit = None if value is None else Fit(value, None)
-        (finding,) = found(judge(dataset, [s._replace(fit=fit) for s in features]), "identical_masks")
-        assert finding.severity == Severity.WARNING and words in finding.text and len(finding.images) == 3
-
-
-def test_many_identical_masks_share_a_sentence_and_name_all_suspects():
+def test_identical_masks_share_a_sentence_and_name_all_suspects():
     dataset = counted([(90, 10)] * 16)
     features = [blank_features(str(i))._replace(mask_digest=str(i // 2), flat=False) for i in range(16)]
-    fits = [Fit(12.0 if i % 2 else -0.4, None) if i < 8 else None for i in range(16)]
-    marks = [s._replace(fit=fit) for s, fit in zip(features, fits, strict=True)]
-    wrong, doubtful = found(judge(dataset, marks), "identical_masks")
+    values = [-0.4, 12.0] * 4 + [9.0, 9.0, 0.1, 0.1]  # of the last ones, two pairs fit alike and two cannot be judged
+    fits = [Fit(value, None) for value in values] + [None] * 4
+    wrong, doubtful = found(
+        judge(dataset, [s._replace(fit=fit) for s, fit in zip(features, fits, strict=True)]), "identical_masks"
+    )
     assert wrong.severity == Severity.ERROR and wrong.images == ("0000", "0002", "0004", "0006")
-    assert "4 masks are carried" in wrong.text and "0000 that of 0001" in wrong.text and "and 1 more" in wrong.text
+    assert "0000 carries the mask of 0001" in wrong.text and "and 1 more" in wrong.text
     assert doubtful.severity == Severity.WARNING and len(doubtful.images) == 8
-    assert "0008 = 0009" in doubtful.text
-    (one,) = found(judge(counted([(90, 10)] * 2), marks[:2]), "identical_masks")
-    assert "\u22120.4; a foreign mask" in one.text  # a true minus
+    assert "4 masks are byte-identical" in doubtful.text and "0008 = 0009" in doubtful.text
 
 
 def test_where_labels_do_not_follow_edges_no_image_is_accused():
@@ -389,20 +320,6 @@ def test_where_labels_do_not_follow_edges_no_image_is_accused():
     findings = judge(dataset, features)
     assert found(findings, "misfit") == []
     assert "hardly follow edges" in found(findings, "edges_not_followed")[0].text
-
-
-def test_measurements_must_match_the_images():
-    with pytest.raises(ValueError, match="one measurement per image"):
-        judge(counted([(9, 1)] * 3), [])
-
-
-def test_pieces_and_specks_by_other_means():
-    rng = np.random.default_rng(3)
-    mask = (rng.random((40, 40)) < 0.2).astype(np.uint8)
-    features = measure(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), mask, 2)
-    labels, number = ndimage.label(mask, np.ones((3, 3)))
-    assert features.pieces[1] == number
-    assert features.specks[1] == sum((labels == i + 1).sum() <= 4 for i in range(number))
 
 
 def test_order_and_threads_change_nothing(tmp_path):
@@ -416,10 +333,6 @@ def test_order_and_threads_change_nothing(tmp_path):
     shuffled = dataset.model_copy(update={"images": tuple(dataset.images[i] for i in order)})
     first, second = judge(dataset, features), judge(shuffled, [features[i] for i in order])
     assert {(f.kind, frozenset(f.images)) for f in first} == {(f.kind, frozenset(f.images)) for f in second}
-
-
-def test_counts_name_every_severity():
-    assert counts([]) == {Severity.ERROR: 0, Severity.WARNING: 0, Severity.NOTE: 0}
 
 
 # --- Real images --------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.label_parts import components
-from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.records import Dataset
 from sweeper.data.parallel import in_order
 from sweeper.data.shrink import coverage
 from sweeper.data.store import open_store, pixel_hash
@@ -17,8 +16,6 @@ from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
 
 THUMBNAIL = 32
 """Side of the shrunk image that looks are compared on."""
-SPECK_PIXELS = 4
-"""A connected piece of at most this many pixels is a speck."""
 
 Thumbnail = npt.NDArray[np.float16]
 """(32, 32), mean 0 and norm 1; all zero for an image of one colour."""
@@ -33,10 +30,6 @@ class ImageFeatures(NamedTuple):
     thumbnail: Thumbnail
     flat: bool
     """Whether all its pixels have one colour."""
-    pieces: npt.NDArray[np.int64]
-    """(C,) connected pieces of each class."""
-    specks: npt.NDArray[np.int64]
-    """(C,) those of them that are specks."""
 
 
 def measure_all(
@@ -57,7 +50,7 @@ def measure_all(
     features = []
 
     def measured(index: int) -> ImageFeatures:
-        return measure(store.view(index), store.mask(index), len(dataset.classes))
+        return measure(store.view(index), store.mask(index))
 
     for index, one in zip(store.walk(), in_order(measured, range(total), workers), strict=True):
         features.append(one)
@@ -66,26 +59,14 @@ def measure_all(
     return features
 
 
-def measure(image: Bytes, mask: Bytes, classes: int) -> ImageFeatures:
-    """Measure one image.
-
-    Args:
-        image: (H, W, channels).
-        mask: (H, W) uint8, class indices below `classes` or 255 = ignore.
-        classes: how many there are.
-    """
-    pieces, specks = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
-    for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[: min(classes, IGNORE)]):
-        ids, pieces[label] = components(mask == label)
-        specks[label] = np.count_nonzero(np.bincount(ids.ravel())[1:] <= SPECK_PIXELS)
+def measure(image: Bytes, mask: Bytes) -> ImageFeatures:
+    """Measure one image, (H, W, channels), with its mask, (H, W) uint8."""
     return ImageFeatures(
         image_digest=pixel_hash(image),
         mask_digest=pixel_hash(mask),
         fit=edge_fit(image, mask),
         thumbnail=thumbnail(image),
         flat=bool((image == image[:1, :1]).all()),
-        pieces=pieces,
-        specks=specks,
     )
 
 

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from sweeper.core.records import IGNORE, Dataset, ImageInfo
-from sweeper.core.text import count
+from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.text import count, minus
 from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity, ranked
-from sweeper.fingerprint.label_checks.fits import identical_masks, misfits
-from sweeper.fingerprint.label_checks.measure import SPECK_PIXELS, ImageFeatures
-from sweeper.fingerprint.label_checks.repeats import look_alike_findings, repeated_images
+from sweeper.fingerprint.label_checks.measure import ImageFeatures
+from sweeper.fingerprint.label_checks.near_duplicates import look_alike_findings, repeated_images
 
-UNLABELLED = 0.5
-"""Share of an image's pixels."""
-SPECKS = 20
-"""Fewer specks in a class, or in an image, are not worth a word."""
-SPECKED = 0.05
-"""Share of a class's pieces from which on specks are told."""
-ODD_SIZE = 4.0
-"""Factor in pixels by which an image must differ from the median to be remarkable."""
+MISFIT = 2.5
+"""Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks lie below, no true one."""
+FOLLOWS = 5.0
+"""Median agreement of a set whose labels follow edges, so that a misfit means something."""
+OFTEN = 0.3
+"""Share of the images from which on a displacement is the set's, not the image's."""
 FEW = 0.1
 """What more of the images share is a kind of its own, not a slip."""
-TAKES_OVER = 2.0
-"""Factor by which a class must exceed what it has elsewhere, and another fall below it, to have taken its place."""
 OCCURS = 0.01
 """Median share of a class that usually occurs; an image full of one that does not is a close-up, not a swap."""
-LARGE = 0.25
-"""Share of an image from which on a class is large."""
 FEWEST_DRAWN = 8
 """With fewer images that have objects, a rare empty one says nothing."""
-ALIKE = 0.97
-"""Correlation of two shrunk images from which on they show the same."""
-
-Floats = npt.NDArray[np.float64]
 
 
 def judge(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding, ...]:
@@ -45,71 +34,152 @@ def judge(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding,
     Args:
         dataset: names, label counts, given splits and groups.
         features: the measurements of its images, in their order.
-
-    Raises:
-        ValueError: if there is not one measurement for each image.
     """
-    if len(features) != len(dataset.images):
-        raise ValueError(f"one measurement per image is needed, {len(dataset.images)}, got {len(features)}")
-    foreign = list(identical_masks(dataset, features))
+    foreign = list(_identical_masks(dataset, features))
     explained = {stem for finding in foreign for stem in finding.images}
     return ranked(
         [
             *foreign,
-            *misfits(dataset, features, explained),
+            *_misfits(dataset, features, explained),
             *repeated_images(dataset, features),
             *look_alike_findings(dataset, features),
             *_inverted(dataset),
             *_flat(dataset, features),
-            *_sizes(dataset),
             *_absent(dataset),
             *_unlabelled(dataset),
-            *_empty(dataset, features),
-            *_specks(dataset, features),
+            *_empty(dataset),
         ]
     )
 
 
+def _identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+    """One drawn mask on images that differ; where edges tell, which of them is wrong."""
+    same: dict[str, list[int]] = defaultdict(list)
+    for index, (one, image) in enumerate(zip(features, dataset.images, strict=True)):
+        # A mask of one label repeats by nature; a drawn one does not.
+        if np.count_nonzero((*image.pixels, image.ignored)) > 1:
+            same[one.mask_digest].append(index)
+    carried, wrong, doubtful, unknown = [], [], [], []
+    for members in same.values():
+        if len({features[i].image_digest for i in members}) < 2:
+            continue
+        values = {i: fit.agreement for i in members if (fit := features[i].fit) is not None}
+        # The same contour on each image: one that is its own fits far better than one that is not.
+        least = max(MISFIT, max(values.values(), default=0.0) / 2)
+        right = [dataset.images[i].stem for i in members if values.get(i, 0.0) >= least]
+        others = [dataset.images[i].stem for i in members if i in values and values[i] < least]
+        if right and others:
+            carried.append(f"{some(others)} carries the mask of {some(right)}")
+            wrong += others
+        else:
+            stems = [dataset.images[i].stem for i in members]
+            doubtful.append(" = ".join((*stems[:3], *("…",) * (len(stems) > 3))))
+            unknown += stems
+    if carried:
+        yield Finding(
+            kind="identical_masks",
+            severity=Severity.ERROR,
+            text=(
+                f"{some(carried, 3)}: byte for byte, and the contours do not lie on the edges of an image that is "
+                "named first. Label these images again, or leave them out with --exclude."
+            ),
+            images=tuple(wrong),
+        )
+    if doubtful:
+        yield Finding(
+            kind="identical_masks",
+            severity=Severity.WARNING,
+            text=(
+                f"{count(len(doubtful), 'mask is', 'masks are')} byte-identical on different images: "
+                f"{some(doubtful, 3)}. Some labels are probably wrong, and edges cannot tell which; look at them."
+            ),
+            images=tuple(unknown),
+        )
+
+
+def _misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set[str]) -> Iterator[Finding]:
+    """Masks whose contours do not lie on edges, and masks that lie beside their place."""
+    fits = {image.stem: one.fit for image, one in zip(dataset.images, features, strict=True) if one.fit}
+    if not fits:
+        return
+    middle = float(np.median([fit.agreement for fit in fits.values()]))
+    shifted = {stem: fit.shift for stem, fit in fits.items() if fit.shift is not None and stem not in explained}
+    if shifted:
+        often = len(shifted) >= OFTEN * len(fits)
+        moves = some([f"{stem} ({_moved(*shift)})" for stem, shift in shifted.items()])
+        yield Finding(
+            kind="displaced",
+            severity=Severity.ERROR if often else Severity.WARNING,
+            text=(
+                f"{len(shifted)} of {len(fits)} masks fit their image far better somewhere else: {moves}. "
+                + ("Look for a crop or a scale that one of them has and the other has not." if often else "Move them.")
+            ),
+            images=tuple(shifted),
+        )
+    if middle < FOLLOWS:
+        yield Finding(
+            kind="edges_not_followed",
+            severity=Severity.NOTE,
+            text=(
+                f"Labels of this set hardly follow edges (median agreement {_shown(middle)}, {FOLLOWS:.0f} and more is "
+                "usual), so masks that belong to other images cannot be told by it."
+            ),
+        )
+        return
+    worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT)
+    found = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
+    if found:
+        named = some([f"{stem} ({_shown(value)})" for value, stem in found])
+        yield Finding(
+            kind="misfit",
+            severity=Severity.WARNING,
+            text=(
+                f"{count(len(found), 'mask does', 'masks do')} not fit the edges of the image: {named}; the set's "
+                f"median is {middle:.1f}, a foreign mask scores about 0. Look at them."
+            ),
+            images=tuple(stem for _, stem in found),
+        )
+
+
+def _shown(agreement: float) -> str:
+    return minus(f"{agreement:.1f}")
+
+
+def _moved(down: int, right: int) -> str:
+    """`3 pixels down and 2 to the left`."""
+    return (
+        f"{abs(down)} pixels {'up' if down < 0 else 'down'} and {abs(right)} to the {'left' if right < 0 else 'right'}"
+    )
+
+
 def _inverted(dataset: Dataset) -> Iterator[Finding]:
-    """Images in which the set's commonest class is nearly gone and a rare one has its place: labels swapped."""
-    shown = [p for p in dataset.images if sum(p.pixels)]
-    if not shown:
+    """Images in which the set's commonest class and another have changed places: both shares would be usual then."""
+    labelled = [p for p in dataset.images if sum(p.pixels)]
+    if not labelled:
         return
-    shares = np.array([p.pixels for p in shown], dtype=np.float64)
+    shares = np.array([p.pixels for p in labelled], dtype=np.float64)
     shares /= shares.sum(axis=1, keepdims=True)
-    middle = np.median(shares, axis=0)
+    low, middle, high = np.quantile(shares, (FEW, 0.5, 1 - FEW), axis=0)
     common = int(middle.argmax())
-    gone = _gone(shares[:, common])
-    found: dict[int, list[int]] = {}
-    for index in np.flatnonzero(gone):
-        c, share = int(shares[index].argmax()), float(shares[index].max())
-        usual = float(np.quantile(shares[:, c], 1 - FEW))
-        least = min(0.5 if middle[c] < 0.2 else 1.0, TAKES_OVER * usual)
-        usually = len(dataset.classes) == 2 or middle[c] >= OCCURS
-        if c != common and usually and share > max(LARGE, TAKES_OVER * middle[c], least):
-            found.setdefault(c, []).append(int(index))
-    if sum(map(len, found.values())) > FEW * len(shown):
-        return
-    for c, indices in sorted(found.items()):
-        stems = [shown[i].stem for i in indices]
+    least = low[common] / 2
+    found = []
+    for image, share in zip(labelled, shares, strict=True):
+        top, most = int(share.argmax()), 2 * high[share.argmax()]
+        usual = len(dataset.classes) == 2 or middle[top] >= OCCURS
+        if top != common and usual and share[common] < least <= share[top] and share[common] <= most < share[top]:
+            found.append((image.stem, dataset.classes[top]))
+    if found and len(found) <= FEW * len(labelled):
+        named = some([f"{stem} (mostly {name})" for stem, name in found])
         yield Finding(
             kind="inverted",
             severity=Severity.WARNING,
             text=(
-                f"{count(len(stems), 'image is', 'images are')} mostly {dataset.classes[c]} in a set whose "
-                f"median is {100 * middle[c]:.2g} %, and {dataset.classes[common]}, {100 * middle[common]:.2g} % "
-                f"by the median, is nearly gone: {some(stems)}. The two labels may be swapped there; look at them."
+                f"{count(len(found), 'image has', 'images have')} hardly any {dataset.classes[common]}, which is "
+                f"{100 * middle[common]:.2g} % of an image by the median: {named}. The two labels may be swapped "
+                "there; look at them."
             ),
-            images=tuple(stems),
+            images=tuple(stem for stem, _ in found),
         )
-
-
-def _gone(share: Floats) -> npt.NDArray[np.bool_]:
-    """Where the commonest class takes far less than it does elsewhere: (N,) shares → (N,)."""
-    middle = float(np.median(share))
-    rest = 2 * (1 - middle) if middle > 0.8 else 0.0  # so little as all else usually has, twice
-    found: npt.NDArray[np.bool_] = (share < rest) | (share < np.quantile(share, FEW) / TAKES_OVER)
-    return found
 
 
 def _flat(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
@@ -124,24 +194,6 @@ def _flat(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Findi
             ),
             images=tuple(found),
         )
-
-
-def _sizes(dataset: Dataset) -> Iterator[Finding]:
-    areas = np.array([p.height * p.width for p in dataset.images], dtype=np.float64)
-    middle = float(np.median(areas))
-    for word, odd in (("smaller", areas * ODD_SIZE <= middle), ("larger", areas >= ODD_SIZE * middle)):
-        found = [p for p, is_odd in zip(dataset.images, odd, strict=True) if is_odd]
-        if found and len(found) <= FEW * len(areas):
-            named = some([f"{p.stem} ({p.width}×{p.height})" for p in found])
-            yield Finding(
-                kind="size",
-                severity=Severity.WARNING,
-                text=(
-                    f"{count(len(found), 'image is', 'images are')} much {word} than the others: {named}; the "
-                    f"median has {middle:,.0f} pixels. A preview, or another scale? Things have other sizes there."
-                ),
-                images=tuple(p.stem for p in found),
-            )
 
 
 def _absent(dataset: Dataset) -> Iterator[Finding]:
@@ -170,36 +222,17 @@ def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
             images=tuple(bare),
         )
 
-    def share(image: ImageInfo) -> float:
-        return image.ignored / (image.height * image.width)
 
-    partly = sorted((p for p in dataset.images if any(p.pixels) and share(p) > UNLABELLED), key=lambda p: -share(p))
-    if partly:
-        named = some([f"{p.stem} ({100 * share(p):.0f} %)" for p in partly])
-        yield Finding(
-            kind="unlabelled",
-            severity=Severity.NOTE,
-            text=f"{count(len(partly), 'image is', 'images are')} unlabelled for the most part: {named}.",
-            images=tuple(p.stem for p in partly),
-        )
-
-
-def _empty(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Masks without objects: suspects where they are rare, where most are so, or beside a look-alike that has some."""
+def _empty(dataset: Dataset) -> Iterator[Finding]:
+    """Masks without objects: suspects where they are rare, or where most are so."""
     images = dataset.images
-    empty = [i for i, p in enumerate(images) if p.pixels[0] and not any(p.pixels[1:])]
-    drawn = [i for i, p in enumerate(images) if any(p.pixels[1:])]
-    if not empty:
+    found = [p.stem for p in images if p.pixels[0] and not any(p.pixels[1:])]
+    if not found:
         return
-    total = len(images)
-    found = [images[i].stem for i in empty]
-    rare, most = len(empty) <= max(1, FEW * total) and len(drawn) >= FEWEST_DRAWN, len(empty) > total / 2
-    alike = _alike(features, empty, drawn)
+    total, drawn = len(images), sum(any(p.pixels[1:]) for p in images)
+    rare, most = len(found) <= max(1, FEW * total) and drawn >= FEWEST_DRAWN, len(found) > total / 2
     text = f"{len(found)} of {total} images show nothing but {dataset.classes[0]}: {some(found)}. "
-    if alike:
-        pairs = some([f"{images[i].stem} looks like {images[j].stem}" for i, j in alike], 3)
-        text += f"Probably not labelled yet: {pairs}, in which objects are drawn; look at them."
-    elif rare:
+    if rare:
         text += (
             "Nearly all others have objects, so these may not be labelled yet, or their mask failed to export: look at "
             "them, and leave them out with --exclude if so. What is left unlabelled is learned as background."
@@ -208,53 +241,9 @@ def _empty(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Find
         text += "Right if there is nothing in them; wrong if nobody has labelled them yet."
     yield Finding(
         kind="empty",
-        severity=Severity.WARNING if rare or most or alike else Severity.NOTE,
+        severity=Severity.WARNING if rare or most else Severity.NOTE,
         text=text,
         images=tuple(found),
-    )
-
-
-def _alike(features: Sequence[ImageFeatures], empty: Sequence[int], drawn: Sequence[int]) -> list[tuple[int, int]]:
-    """(empty, drawn) images that look the same, the best partner of each."""
-    if not drawn:
-        return []
-    views = np.stack([features[i].thumbnail.astype(np.float32).ravel() for i in drawn])
-    pairs = []
-    for i in empty:
-        likeness = views @ features[i].thumbnail.astype(np.float32).ravel()
-        best = int(likeness.argmax())
-        if likeness[best] >= ALIKE:
-            pairs.append((i, drawn[best]))
-    return pairs
-
-
-def _specks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """One finding for all classes with many specks, and the images that have far more than the others."""
-    specks = np.array([one.specks for one in features])
-    pieces = np.array([one.pieces for one in features]).sum(axis=0)
-    total = specks.sum(axis=0)
-    many = np.flatnonzero((total >= SPECKS) & (total >= SPECKED * pieces))
-    if not many.size:
-        return
-    of_image = specks[:, many].sum(axis=1)
-    usual = float(np.median(of_image[of_image > 0]))
-    order = np.argsort(-of_image, kind="stable")
-    outliers = [int(i) for i in order if of_image[i] >= max(SPECKS, 6 * usual)]
-    classes = some(
-        [
-            f"{dataset.classes[i]} {total[i]:,} of {pieces[i]:,} pieces"
-            for i in many[np.argsort(-total[many] / pieces[many], kind="stable")]
-        ]
-    )
-    named = some([f"{dataset.images[i].stem} ({of_image[i]})" for i in outliers], 3)
-    yield Finding(
-        kind="specks",
-        severity=Severity.NOTE,
-        text=(
-            f"Specks of at most {SPECK_PIXELS} pixels, slips of the brush or of resizing: {classes}. They cost IoU "
-            f"per object and fray boundaries, whatever the loss." + (f" Most in {named}." if outliers else "")
-        ),
-        images=tuple(dataset.images[i].stem for i in outliers),
     )
 
 
