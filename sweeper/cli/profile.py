@@ -23,8 +23,7 @@ from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import shortened, to_one
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
-from sweeper.fingerprint.advice import Bound, Difficulty, Suggestion, bounds, difficulty, suggestions
-from sweeper.fingerprint.imbalance import consequences, profile_dataset
+from sweeper.fingerprint.imbalance import Bound, bounds, consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, counts, examine
 from sweeper.system.cores import available_cores
 
@@ -55,8 +54,6 @@ class ProfileDocument(Document):
     split: tuple[str, ...]
     bounds: tuple[Bound, ...]
     """Ranges of hyper-parameters that are worth a search."""
-    suggestions: tuple[Suggestion, ...]
-    difficulty: tuple[Difficulty, ...]
 
 
 @click.command("profile", cls=SweeperCommand)
@@ -134,8 +131,6 @@ def _document(
         resized=dataset.resized,
         split=tuple(split),
         bounds=tuple(bounds(profile)),
-        suggestions=tuple(suggestions(profile)),
-        difficulty=tuple(difficulty(profile)),
     ).document
 
 

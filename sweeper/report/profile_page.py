@@ -15,8 +15,7 @@ from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import count
 from sweeper.data.split import stratified_subset
 from sweeper.data.store import open_store
-from sweeper.fingerprint.advice import bounds
-from sweeper.fingerprint.imbalance import consequences
+from sweeper.fingerprint.imbalance import bounds, consequences
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
 from sweeper.report.figures.style import (
     INK,

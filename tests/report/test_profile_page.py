@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.records import IGNORE, ImbalanceProfile
-from sweeper.fingerprint.advice import bounds, difficulty, suggestions
-from sweeper.fingerprint.imbalance import profile_masks
-from sweeper.losses import FAMILIES
+from sweeper.fingerprint.imbalance import bounds, profile_masks
 from sweeper.report.figures.style import palette
 from sweeper.report.prediction_files import for_people, overlay, thinned
 from tests.support.folders import folder, image, mask
@@ -55,7 +53,7 @@ def test_the_page_holds_everything_and_needs_nothing(sweeper, tmp_path):
     assert len(page.sources) == 1 and all(s.startswith("data:image/svg+xml;base64,") for s in page.sources)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     document = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))
-    assert document["difficulty"] and document["bounds"] and document["suggestions"]
+    assert document["bounds"]
 
 
 def test_the_same_data_give_the_same_bytes_over_an_older_page(sweeper, tmp_path):
@@ -137,27 +135,6 @@ def test_class_weights_are_bounded_where_single_pixels_would_decide():
     labels[:100], labels[150, 150] = 1, 2
     (wild,) = bounds(profile_masks([labels], ("a", "b", "c")))
     assert wild.high == pytest.approx(math.log(100) / math.log(59_999)) and "few pixels decide" in wild.reason
-
-
-def test_suggestions_are_families_that_exist_for_the_task_and_say_why():
-    for shares, thickness in (([0.5, 0.5], 10), ([0.99, 0.01], 10), ([0.9, 0.1], 2), ([0.4, 0.3, 0.2, 0.08, 0.02], 10)):
-        profile = profile_of(shares, thickness=thickness)
-        task = "binary" if len(shares) == 2 else "multiclass"
-        found = suggestions(profile)
-        assert "cross_entropy" in {s.family for s in found} and len({s.family for s in found}) == len(found)
-        assert all(task in FAMILIES[s.family].tasks and s.reason for s in found)
-
-
-def test_the_hardest_class_comes_first():
-    labels = np.zeros((200, 200), np.uint8)
-    labels[:60] = 1
-    labels[100:103, 20:24] = 2
-    first, *_, last = difficulty(profile_masks([labels] * 5, ("a", "b", "c", "never")))
-    assert first.name == "c" and first.score > 0.7 and last.name in "ab" and last.score < 0.3
-    assert first.few == pytest.approx(math.log(20) / math.log(100 / 3)) and first.images == 5
-
-
-# --- Overlays ------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=25)
