@@ -31,7 +31,7 @@ def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     assert "Predicting only ground would score 92.5 % pixel accuracy and 0.463 mIoU" in out
     assert "warning: 3 images have byte-identical masks: (a, b, c); one of" in err
     assert "3 images have" not in out
-    assert "warning: a, b, c have byte-identical masks on different images" in out
+    assert "warning: 1 mask is byte-identical on different images: a = b = c." in out
     assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
 
 
