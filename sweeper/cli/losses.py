@@ -176,7 +176,7 @@ def _certify(families: Sequence[Family], device: str, as_json: bool) -> int:
     checks = list(_checks(families, device))
     passed = all(check.passed for check in checks)
     if as_json:
-        from sweeper.losses.certification.checks import CertificationDocument
+        from sweeper.losses.certification import CertificationDocument
 
         document = CertificationDocument(device=device, torch=version("torch"), passed=passed, checks=tuple(checks))
         click.echo(json.dumps(document.document))
@@ -194,7 +194,7 @@ def _checks(families: Sequence[Family], device: str) -> Iterator[Check]:
     with Console(stderr=True).status("certifying") as status:
         for family in families:
             status.update(f"certifying {family.name}")
-            yield from certify(device, [family.name])
+            yield from certify(family.name, device)
 
 
 def certification_table(checks: list[Check]) -> Table:

@@ -28,7 +28,7 @@ from sweeper.deployment.training_document import TrainingDocument
 from sweeper.doctor.check import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
-from sweeper.losses.certification.checks import CertificationDocument
+from sweeper.losses.certification import CertificationDocument
 from sweeper.report.compare import ComparisonDocument
 from sweeper.workflow.dry_run import PreviewDocument
 from sweeper.workflow.mlflow_sync import MlflowDocument

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -13,15 +12,12 @@ from torch.nn import functional as F  # noqa: N812
 
 from sweeper.cli import losses as cli_losses
 from sweeper.cli.main import main
-from sweeper.core.errors import UsageError
-from sweeper.losses import FAMILIES, certification, coordinates, overlap_losses
+from sweeper.losses import FAMILIES, certification, certified_loss
 from sweeper.losses.build import build_loss
-from sweeper.losses.certification import RULES, Check, certified_loss, certify
-from sweeper.losses.certification.certified_loss import SHARES, Subject
+from sweeper.losses.certification import RULES, Check, certify
+from sweeper.losses.certified_loss import SHARES, Subject
 from sweeper.losses.coordinates import uses_frequencies
-from sweeper.losses.families import TASKS, Family
 from tests.support.loss_cases import CASES, IGNORE
-from tests.support.marks import rest_slow
 
 
 @pytest.fixture
@@ -33,19 +29,20 @@ def uninitialised_memory_is_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize(("family", "task"), CASES)
-def test_what_is_shipped_is_certified(family, task, uninitialised_memory_is_nan):
-    checks = certify("cpu", [family], [task])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_shipped_is_certified(family, uninitialised_memory_is_nan):
+    checks = certify(family)
     assert [f"{c.name} ({c.precision}): {c.detail}" for c in checks if not c.passed] == []
     assert {"float32", "bfloat16"} <= {c.precision for c in checks}
-    assert all((c.family, c.task) == (family, task) and c.detail for c in checks)
-    assert len({(c.name, c.precision) for c in checks}) == len(checks) >= 10
+    assert {c.task for c in checks} == set(FAMILIES[family].tasks)
+    assert all(c.family == family and c.detail for c in checks)
+    assert len({(c.task, c.name, c.precision) for c in checks}) == len(checks) >= 9
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize(("family", "task"), CASES)
-def test_what_is_shipped_is_certified_on_a_gpu(family, task):
-    checks = certify("cuda", [family], [task])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_shipped_is_certified_on_a_gpu(family):
+    checks = certify(family, "cuda")
     assert [f"{c.name} ({c.precision}): {c.detail}" for c in checks if not c.passed] == []
     assert "float16" in {c.precision for c in checks}
 
@@ -64,27 +61,6 @@ def test_the_commonest_class_is_not_the_first():
     assert SHARES["multiclass"].index(max(SHARES["multiclass"])) != 0
     _, counts = Subject("dice", "multiclass", "cpu", "float64").target().unique(return_counts=True)
     assert counts.argmax() != 0
-
-
-def test_a_check_is_repeatable_and_round_trips():
-    first, second = certify("cpu", ["dice"], ["binary"]), certify("cpu", ["dice"], ["binary"])
-    assert first == second
-    assert [Check.model_validate_json(c.model_dump_json()) for c in first] == first
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("cpu", ["dcie"]), "did you mean `dice`"),
-        (("cpu", None, ["binry"]), "did you mean `binary`"),
-        pytest.param(
-            ("cuda",), "no GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")
-        ),
-    ],
-)
-def test_what_cannot_be_certified_is_refused(arguments, words):
-    with pytest.raises(UsageError, match=words):
-        certify(*arguments)
 
 
 # --- Broken families ------------------------------------------------------------------------------------------------
@@ -178,29 +154,6 @@ class LowPrecision(Wrapped):
         return self.true(logits, target).to(logits.dtype).to(torch.promote_types(logits.dtype, torch.float32))
 
 
-class Float32(Wrapped):
-    """Computed in float32 whatever is given."""
-
-    def forward(self, logits, target):
-        return self.true(logits.float(), target)
-
-
-class Unsteady(Wrapped):
-    """Drops pixels at random."""
-
-    def forward(self, logits, target):
-        return self.true(logits, target) * (1 + 1e-3 * torch.rand(()).to(logits.device))
-
-
-class AssumesContiguousMemory(Wrapped):
-    """Reads the memory of the logits in the order in which it lies, as a kernel without strides does."""
-
-    def forward(self, logits, target):
-        dense = all(logits.stride()) and logits.untyped_storage().size() == logits.numel() * logits.element_size()
-        read = logits.as_strided(logits.shape, torch.empty(logits.shape).stride()) if dense else logits
-        return self.true(read, target)
-
-
 class Raising(Wrapped):
     def forward(self, logits, target):
         raise RuntimeError("not on this machine")
@@ -219,9 +172,6 @@ MUTATIONS = [
     (NanAtExtremes, "dice", "binary", "extreme inputs stay finite"),
     (Sigmoids, "focal", "multiclass", "γ = 0 without α is cross-entropy"),
     (LowPrecision, "boundary", "binary", "half precision is computed in float32"),
-    (Float32, "lovasz", "binary", "float32 agrees with float64"),
-    (Unsteady, "cross_entropy", "binary", "the same twice"),
-    (AssumesContiguousMemory, "dice_ce", "binary", "memory layout does not matter"),
 ]
 """Each rule of the certificate is broken by one of them; the renamed classes below."""
 
@@ -241,7 +191,7 @@ def certify_broken(monkeypatch, family: str, task: str, build, only: str | None 
     with monkeypatch.context() as patch:
         patch.setattr(certified_loss, "build_loss", builds)
         patch.setattr(certification, "RULES", rules)
-        return certify("cpu", [family], [task])
+        return [check for check in certify(family) if check.task == task]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +205,7 @@ def test_a_broken_family_is_caught(monkeypatch, mutation, family, task, rule):
 def test_a_loss_that_raises_fails_every_check_that_calls_it_and_ends_nothing(monkeypatch):
     checks = certify_broken(monkeypatch, "tversky", "binary", Raising)
     assert all(not check.passed and "not on this machine" in check.detail for check in checks)
-    assert len({check.name for check in checks}) >= 10
+    assert len({check.name for check in checks}) >= 8
 
 
 @pytest.mark.parametrize(("family", "task"), [("dice_ce", "binary"), ("focal", "multiclass")])
@@ -297,14 +247,6 @@ def test_the_first_class_taken_for_the_commonest_is_caught(monkeypatch, family):
     assert [check.name for check in checks if not check.passed] == [rule]
 
 
-@pytest.mark.parametrize("family", ["focal", "unified_focal"])
-def test_so_it_is_where_the_commonest_class_is_looked_up(monkeypatch, family):
-    for module in (coordinates, overlap_losses):
-        monkeypatch.setattr(module, "commonest", lambda frequencies: 0)
-    failed = {check.name for check in certify("cpu", [family], ["multiclass"]) if not check.passed}
-    assert "renamed classes cost the same" in failed
-
-
 # --- The command ----------------------------------------------------------------------------------------------------
 
 
@@ -312,8 +254,8 @@ def test_so_it_is_where_the_commonest_class_is_looked_up(monkeypatch, family):
 def sweeper(monkeypatch, capfd):
     """Runs the command line; gives (status, stdout, stderr)."""
 
-    def run(*arguments: str, columns: int = 80) -> tuple[int, str, str]:
-        monkeypatch.setenv("COLUMNS", str(columns))
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setenv("NO_COLOR", "1")
         monkeypatch.setattr(sys, "argv", ["sweeper", *arguments])
         with pytest.raises(SystemExit) as caught:
@@ -338,11 +280,10 @@ def two_families(monkeypatch):
     return few
 
 
-@pytest.mark.parametrize("columns", rest_slow([80, 120]))
-def test_the_command_proves_the_losses(sweeper, two_families, columns):
-    status, out, err = sweeper("losses", "--certify", columns=columns)
+def test_the_command_proves_the_losses(sweeper, two_families):
+    status, out, err = sweeper("losses", "--certify")
     assert (status, err) == (0, "")
-    assert all(len(line) <= columns for line in out.splitlines())
+    assert all(len(line) <= 80 for line in out.splitlines())
     rows = [line.split() for line in out.splitlines() if line.strip().startswith(("cross_entropy", "dice"))]
     assert len(rows) == sum(len(family.tasks) for family in two_families.values())
     assert all(row[2].split("/")[0] == row[2].split("/")[1] and row[3] == "none" for row in rows)
@@ -359,31 +300,19 @@ def test_the_command_fails_and_names_the_check_of_a_broken_family(sweeper, two_f
     assert "is the Tversky formula" in " ".join(out.split())
     assert "FAILED" in out
     status, out, _ = sweeper("losses", "--certify", "--json")
-    assert status == 1
-    assert json.loads(out)["passed"] is False
-
-
-@pytest.mark.slow
-def test_json_has_every_check(sweeper, two_families):
-    status, out, err = sweeper("losses", "--certify", "--json")
-    assert (status, err) == (0, "")
     document = json.loads(out)
-    assert (document["device"], document["passed"]) == ("cpu", True)
+    assert (status, document["device"], document["passed"]) == (1, "cpu", False)
     checks = [Check.model_validate(check) for check in document["checks"]]
-    assert checks == certify("cpu", two_families)
+    assert checks == [check for name in two_families for check in certify(name)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")
+def test_a_device_that_is_not_there_is_refused(sweeper):
+    status, _, err = sweeper("losses", "dice", "--certify", "--device", "cuda")
+    assert status == 2 and "no GPU" in err
 
 
 def test_device_without_certify_is_refused(sweeper):
     status, out, err = sweeper("losses", "--device", "cpu")
     assert (status, out) == (2, "")
     assert "--device must go with --certify" in err
-
-
-def test_the_registry_covers_all_tasks_it_declares():
-    assert all(set(family.tasks) <= set(TASKS) and family.tasks for family in FAMILIES.values())
-    assert all(isinstance(family, Family) for family in FAMILIES.values())
-
-
-def test_listing_and_documenting_the_losses_load_no_torch():
-    code = "import sys, sweeper.cli.losses, sweeper.losses.docs_page; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -68,6 +68,41 @@ def test_a_perfect_answer_costs_nothing_and_moves_nothing(family, task):
     assert (gradient == 0).all()
 
 
+def sliced(x):
+    wide = x.new_zeros(*x.shape[:-2], 2 * x.shape[-2], x.shape[-1] + 2)
+    wide[..., ::2, 1:-1] = x
+    return wide[..., ::2, 1:-1]
+
+
+LAYOUTS = {
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "channels_last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
+    "a slice of something larger": sliced,
+    "one image expanded": lambda x: x[:1].expand_as(x),
+}
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_neither_precision_nor_layout_of_memory_nor_a_second_call_matters(family, task):
+    logits, target = noise(task, size=16)
+    loss = make(family, task)
+    state = torch.get_rng_state()
+    value, slope = value_and_gradient(loss, logits.double(), target)
+    assert value.dtype == torch.float64
+    single, _ = value_and_gradient(loss, logits, target)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), value, rtol=2e-5, atol=2e-8)
+    assert torch.equal(value_and_gradient(loss, logits.double(), target)[1], slope)
+    for name, layout in LAYOUTS.items():
+        given = layout(logits.double())
+        expected, gradient = value_and_gradient(loss, given.contiguous(), target)
+        leaf = given.detach().requires_grad_()
+        found = loss(leaf, target.mT.contiguous().mT)
+        torch.testing.assert_close(found.detach(), expected, msg=name)
+        torch.testing.assert_close(torch.autograd.grad(found, leaf)[0], gradient, msg=name)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_slope_of_the_overlap_exponent_is_bounded_and_the_curve_joined():
     from sweeper.losses.coordinates import KernelSettings
     from sweeper.losses.kernel import LINEAR_BELOW, class_cost
