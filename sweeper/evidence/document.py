@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.provenance import TrainerRow
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     AnalysisTaken,
@@ -20,6 +19,7 @@ from sweeper.core.records import (
     SameLoss,
     Strength,
     Task,
+    TrainerRow,
     Verdict,
 )
 

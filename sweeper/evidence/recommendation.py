@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from sweeper.core.provenance import trained_by
 from sweeper.core.records import (
     Collapse,
     Evidence,
@@ -19,6 +18,7 @@ from sweeper.core.records import (
     Scale,
     SweepRecord,
     Task,
+    trained_by,
 )
 from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.document import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sweeper.core.provenance import trained_by
+from sweeper.core.records import trained_by
 from sweeper.core.text import listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.miss_control import sentences

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.provenance import trained_by
-from sweeper.core.records import Dataset, TrainedBy
+from sweeper.core.records import Dataset, TrainedBy, trained_by
 from sweeper.data import open_store
 from sweeper.evidence.recommendation import recommend, recommendation_json
 from sweeper.report.tables import trials_frame

@@ -2,15 +2,30 @@
 
     images + masks → Dataset → ImbalanceProfile → SearchSpace → TrialSpec → TrialResult → Evidence → Recommendation
 
-data.py, imbalance.py, space.py, training.py, misses.py, evidence.py, recommendation.py, sweep.py: each imports those
-before it alone.
+data.py, training.py, evidence.py, recommendation.py: each imports those before it alone.
 
 Every record (see `sweeper.core.base`) is frozen, refuses unknown fields, checks itself and round-trips through JSON
 (`record.model_dump_json()` and `Kind.model_validate_json(text)`), so that a stage can be rerun, inspected,
 or tested from a literal. What is fixed about a training besides its loss is `sweeper.core.recipe.Recipe`.
 """
 
-from sweeper.core.records.data import IGNORE, Dataset, ImageInfo, Patterns, Split, SplitName, Task
+from sweeper.core.records.data import (
+    IGNORE,
+    ClassProfile,
+    Coordinate,
+    CoordinateKind,
+    Dataset,
+    FamilySpace,
+    ImageInfo,
+    ImbalanceProfile,
+    OwnLoss,
+    Patterns,
+    SearchSpace,
+    Split,
+    SplitName,
+    Start,
+    Task,
+)
 from sweeper.core.records.evidence import (
     Comparison,
     Contender,
@@ -30,17 +45,19 @@ from sweeper.core.records.evidence import (
     Scope,
     Until,
 )
-from sweeper.core.records.imbalance import ClassProfile, ImbalanceProfile
-from sweeper.core.records.misses import HeldOut, MissControl, MissLimit
 from sweeper.core.records.recommendation import (
     AnalysisTaken,
+    HeldOut,
+    MissControl,
+    MissLimit,
     Recommendation,
     Recommended,
     Strength,
+    SweepRecord,
+    TrainerRow,
     Verdict,
+    trained_by,
 )
-from sweeper.core.records.space import Coordinate, CoordinateKind, FamilySpace, OwnLoss, SearchSpace, Start
-from sweeper.core.records.sweep import SweepRecord
 from sweeper.core.records.training import (
     Collapse,
     Conditions,
@@ -116,10 +133,12 @@ __all__ = [
     "SweepRecord",
     "Task",
     "TestDetail",
+    "TrainerRow",
     "TrainedBy",
     "TrainedOn",
     "TrialResult",
     "TrialSpec",
     "Until",
     "Verdict",
+    "trained_by",
 ]

@@ -1,4 +1,4 @@
-"""A data set: its images, and which of them train, validate and test."""
+"""A data set: its images, which of them train, validate and test, how its labels are; and what is searched on it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from sweeper.core.base import Record
+from sweeper.core.own_code import OwnCode
 
 Task = Literal["binary", "multiclass"]
 SplitName = Literal["train", "val", "test"]
@@ -93,3 +94,96 @@ class Split(Record):
     val: tuple[int, ...] = Field(min_length=1)
     test: tuple[int, ...]
     """Empty in the search of a study with folds alone."""
+
+
+class ClassProfile(Record):
+    """How one class occurs."""
+
+    name: str
+    pixel_share: float
+    """Share of the labelled pixels, 0–1."""
+    image_share: float
+    """Prevalence: share of the images in which it occurs, 0–1."""
+    components: int
+    """Connected components (8-neighbourhood) over all images."""
+    component_pixels: tuple[float, float, float] | None
+    """10th, 50th and 90th percentile of the components' sizes in pixels; None without components."""
+    thinness: float | None
+    """Share of its pixels within 2 pixels of its boundary, 0–1; None where it does not occur."""
+
+
+class ImbalanceProfile(Record):
+    """The imbalance fingerprint of a data set's labels."""
+
+    images: int
+    labelled_pixels: int
+    ignored_share: float
+    """Share of all pixels without a label, 0–1."""
+    empty_images: int
+    """Images with nothing but class 0 (and unlabelled pixels)."""
+    classes: tuple[ClassProfile, ...]
+    imbalance: float
+    """Binary: background / foreground pixels. Multi-class: commonest / rarest class that occurs."""
+    pos_weight: float | None
+    """Binary: the weight that balances the pixel proportions (= imbalance); None for multi-class."""
+    alpha: float | None
+    """Binary: the same balance as focal's α = w / (1 + w); None for multi-class."""
+    class_weights: tuple[float, ...]
+    """w_c ∝ 1/f_c scaled so that Σ f_c w_c = 1; a class without pixels gets the largest weight present."""
+
+
+CoordinateKind = Literal["uniform", "log", "power_of_imbalance", "fixed"]
+
+
+class Coordinate(Record):
+    """One searched (or fixed) number of a loss, or the learning rate.
+
+    `power_of_imbalance` is searched as an exponent p in [low, high]; the loss receives imbalance ** p.
+    """
+
+    kind: CoordinateKind
+    low: float
+    high: float
+
+
+class FamilySpace(Record):
+    """One loss family with the coordinates that are searched in it."""
+
+    family: str
+    coordinates: dict[str, Coordinate]
+
+
+class Start(Record):
+    """A configuration that is among a family's first trials."""
+
+    family: str
+    params: dict[str, float]
+    """On the scale that is searched, by Optuna's names; the learning rate is not among them."""
+
+
+class SearchSpace(Record):
+    """What is searched: the families, their coordinates, and the learning rate tuned equally for each."""
+
+    name: str
+    task: Task
+    lr: Coordinate
+    families: tuple[FamilySpace, ...] = Field(min_length=1)
+    starts: tuple[Start, ...] = ()
+    """What similar data advise to try after the defaults; the families begin in the order of their first one."""
+
+
+class OwnLoss(Record):
+    """A loss of the user's, as its code declares it."""
+
+    code: OwnCode
+    takes: tuple[Literal["task", "classes", "ignore_index"], ...] = ()
+    """What it asks for beside its hyper-parameters."""
+    coordinates: dict[str, Coordinate]
+    """Ranges of its hyper-parameters."""
+    starts: dict[str, float]
+    """Their values in its first trial."""
+
+    @property
+    def name(self) -> str:
+        """Of the family: that of the function."""
+        return self.code.function

@@ -1,13 +1,89 @@
-"""The answer: the verdict, the recommendation, and what the search itself says of both."""
+"""The answer: verdict, recommendation, what is missed at most; and the whole study, as the report reads it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import Field
 
 from sweeper.core.base import Record
-from sweeper.core.records.evidence import Evidence
-from sweeper.core.records.misses import MissControl
+from sweeper.core.paths import STORAGE
+from sweeper.core.records.data import ImbalanceProfile, SearchSpace
+from sweeper.core.records.evidence import Evidence, InterimAnalysis
+from sweeper.core.records.training import Conditions, ImageCounts, RateFit, SameLoss, TrialResult
+
+
+class MissLimit(Record):
+    """`--miss-at-most [CLASS=]SHARE`: how much of a class may be missed in an average image that has it."""
+
+    share: float = Field(gt=0, lt=1)
+    class_name: str | None = None
+    """None = the foreground of two classes."""
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """`10%`, `0.1` or `crack=10%`.
+
+        Raises:
+            ValueError: unless it is a share above 0 and below 1.
+        """
+        name, _, share = text.rpartition("=")
+        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(%?)\s*", share)
+        value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+        if not 0 < value < 1:
+            raise ValueError(f"must be [CLASS=]SHARE with a share above 0 and below 100%, like crack=10%, got {text!r}")
+        return cls(share=value, class_name=name or None)
+
+
+class HeldOut(Record):
+    """What a network answers on images that it was not trained on, and that chose nothing of it."""
+
+    counts: ImageCounts
+    groups: tuple[str | None, ...]
+    """Number of each image's group; None = a group of its own."""
+
+
+class MissControl(Record):
+    """The operating point at which a network misses at most a share of a class, by conformal risk control.
+
+    The share is of the class's pixels in an image, its mean over images that have the class, expected over new images
+    of this kind and over the images that it was found on. It holds for this network alone.
+    """
+
+    class_name: str
+    share: float
+    """What was asked for, 0–1."""
+    images: int
+    """Test images with the class, which the point was found on."""
+    groups: int | None
+    """Groups of related images among them, which count as one each; None = every image is its own."""
+    point: float
+    """Operating point: a threshold (two classes) or τ."""
+    before: float
+    """What would be used without the limit; where these images were not counted there, the next more cautious point. It
+    stays where it keeps the limit."""
+    missed: float
+    """Share that an average one of these images misses when the point is found on the others (leaving one out)."""
+    missed_before: float
+    precision: float | None
+    """Of the class on all test images, leaving one out likewise; None where nothing is predicted."""
+    precision_before: float | None
+    sure_point: float | None
+    """Where the limit is kept not on average over calibrations but in 95 % of them; None where these images are too
+    few to say."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the limit changed the operating point."""
+        return self.point != self.before
+
+    @property
+    def promise(self) -> str:
+        """What the point keeps, for people."""
+        return f"misses at most {100 * self.share:.3g} % of {self.class_name!r} in an average image that has it"
 
 
 class Verdict(StrEnum):
@@ -69,3 +145,94 @@ class Recommendation(Record):
     """Search value minus confirmed test value of the recommended configuration."""
     misses: MissControl | None = None
     """What decides about the operating point, where `--miss-at-most` was given."""
+
+
+class SweepRecord(Record):
+    """Everything the report needs, read from the study's storage alone."""
+
+    study: str
+    storage: str = STORAGE
+    """Where it was read, as `--storage` names it."""
+    created: str
+    """UTC, ISO 8601."""
+    conditions: Conditions
+    profile: ImbalanceProfile
+    """Of the whole data set's labels."""
+    space: SearchSpace
+    imbalance: float
+    """Of the training split, or of balanced crops of it: what pos_weight is a power of (binary); commonest/rarest
+    (multi-class)."""
+    trials_asked: int
+    """The search's total, or its end at the latest."""
+    settles: bool = False
+    """Whether the search was to end by itself before, once trials brought no gain."""
+    confirm_seeds: int
+    """Seeds of the last planned interim analysis."""
+    rope: float
+    trials: tuple[TrialResult, ...]
+    """The search's counted trials, by number."""
+    abandoned: int
+    """Attempts cut off by a dead worker; not counted as trials."""
+    confirmations: tuple[TrialResult, ...]
+    rechecks: tuple[TrialResult, ...] = ()
+    """Finalists at the common learning rate, where their own was another."""
+    probes: tuple[TrialResult, ...] = ()
+    """Default losses before the search, to find the budget."""
+    budget: str = ""
+    """What was found of the budget before the search or after it, a sentence; "" where there was nothing to find."""
+    learned: bool = True
+    """False where no loss learned at that budget, so that nothing was confirmed."""
+    rate_fit: RateFit | None = None
+    """The learning rate that the confirmation draws around, as it was found before it; None before, and where a single
+    rate is searched."""
+    same_losses: tuple[SameLoss, ...] = ()
+    """Search trials that count as a simpler loss, of which they are another name."""
+    analyses_planned: tuple[InterimAnalysis, ...] = ()
+    analyses_taken: tuple[AnalysisTaken, ...] = ()
+    timeout: float | None = None
+    """Seconds that the sweep was given; None = no limit."""
+    cut: tuple[str, ...] = ()
+    """What the time limit cut short, in sentences."""
+    experiment_id: str | None
+    parent_run_id: str | None
+    conclusions: int = 1
+    """How many times it was concluded, each with other confirmations, interim analyses or ROPE than the time before."""
+    workers: int | None = None
+    """Processes that trained at a time; None = not known."""
+    seconds: float
+    """Wall-clock time of the sweep over all its sessions."""
+    command: str
+    """The command that repeats it."""
+    versions: dict[str, str]
+    """Of the session that made the study; each training has its own (`TrialResult.versions`)."""
+
+
+class TrainerRow(Record):
+    """One combination of device and versions, and what it trained."""
+
+    device: str
+    versions: dict[str, str]
+    trainings: tuple[str, ...]
+    """`search/00012` and the like."""
+    partly: tuple[str, ...]
+    """Those of them that it trained a part of."""
+
+
+def trained_by(sweep: SweepRecord) -> list[TrainerRow]:
+    """Every combination of device and versions that trained something, the first one first."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
+    for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations):
+        name = f"{result.spec.purpose}/{result.spec.number:05d}"
+        stints: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
+        for device, versions in (*stints, (result.device, result.versions)):
+            if not device:  # no worker lived to tell
+                continue
+            key = device, tuple((versions or sweep.versions).items())
+            whole, part = found.setdefault(key, ([], []))
+            if name not in whole:
+                whole.append(name)
+                part += [name] if result.earlier else []
+    return [
+        TrainerRow(device=device, versions=dict(versions), trainings=tuple(whole), partly=tuple(part))
+        for (device, versions), (whole, part) in found.items()
+    ]

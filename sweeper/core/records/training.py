@@ -12,8 +12,7 @@ from pydantic import Field, model_validator
 from sweeper.core.base import Array, Record
 from sweeper.core.operating_points import Points
 from sweeper.core.recipe import Recipe
-from sweeper.core.records.data import Dataset
-from sweeper.core.records.space import OwnLoss
+from sweeper.core.records.data import Dataset, OwnLoss
 
 Rates = Literal["best", "drawn"]
 TrainedOn = Literal["train", "train+val", "all"]
