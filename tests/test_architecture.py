@@ -13,7 +13,7 @@ ROOMS = {
     "optuna": ("study/", "space/", "storage/"),
     "mlflow": ("tracking/",),
     "psycopg": ("system/postgres.py", "system/bounded_connection.py", "system/leases.py"),
-    "ray": ("executors/ray_actors.py", "executors/ray_cluster.py", "executors/ray_trainer.py"),
+    "ray": ("executors/ray_actors.py", "executors/ray_cluster.py"),
     "click": ("cli/",),
     "rich": ("cli/",),
     "torch": ("losses/", "training/"),

@@ -13,14 +13,13 @@ from sweeper.core.events import Observer
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, TrialResult
 from sweeper.core.text import count, resume_command
-from sweeper.executors.failure_limit import Failures
 from sweeper.executors.protocol import Executor
 from sweeper.study.confirmation_rounds import plan_analyses, rounds
 from sweeper.study.confirmation_specs import confirmations
 from sweeper.study.finalist import Finalist
 from sweeper.study.finalist_selection import choose_finalists, fitted_rates, what_is_needed
 from sweeper.study.learning_check import nothing_learned, what_would_help
-from sweeper.study.loop import Work, drive
+from sweeper.study.loop import Failures, Work, drive
 from sweeper.study.race import Race, Round
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
 from sweeper.study.search import Search

@@ -12,16 +12,14 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, UsageError
 from sweeper.core.events import Answer, Lost
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.executors.failure_limit import IN_A_ROW, Failures
 from sweeper.storage.results import counted
-from sweeper.study.loop import drive
+from sweeper.study.loop import IN_A_ROW, Failures, drive
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.training_list import Batch
-from sweeper.training.engine import Training
 from sweeper.workflow.run import run_sweep
 from tests.support import builders
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, so_far, train
-from tests.support.sweeping import Recorder, settings_in, seven_oclock, sweep_in
+from tests.support.sweeping import Recorder, settings_in, seven_oclock
 from tests.training.test_training import spec
 
 FAILED = builders.failed_trial("dice", 0)
@@ -120,22 +118,3 @@ def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
     with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
         train(study, FakeExecutor(fails), trials=14, budget="learns")
     assert len(studies.extra_results(study, "probe")) == 7 and 0 < len(studies.search_results(study)) < 7
-
-
-@pytest.mark.slow
-def test_the_command_that_goes_on_is_named_and_reaches_the_total(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(*_: object) -> None:
-        raise FileNotFoundError("images.bin")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Training, "advance", gone)
-        with pytest.raises(ExecutorError, match=r"images\.bin.*sweeper run --study study --resume") as caught:
-            sweep_in(tmp_path, trials=12)
-    assert caught.value.exit_status == 1
-    study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
-    assert not study.get_trials(states=(TrialState.RUNNING,))
-    assert sum(counted(trial) for trial in study.get_trials()) == IN_A_ROW + 1
-    outcome = sweep_in(tmp_path, data=None, trials=12, resume=True)
-    assert len(outcome.sweep.trials) == 12 and outcome.recommendation.evidence is not None

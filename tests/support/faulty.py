@@ -64,7 +64,7 @@ class FaultyTraining(Training):
 
 
 def serve(pipe: Connection, device: str) -> None:
-    """What a worker process runs in place of `sweeper.executors.worker_process._serve`."""
+    """What a worker process runs in place of `sweeper.executors.processes._serve`."""
     job.Training = FaultyTraining  # type: ignore[misc]
     worker.serve(pipe, device)
 
@@ -92,31 +92,6 @@ def _die_once(mark: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def breaks_with_its_second_training(pipe: Connection, device: str) -> None:
-    """A worker whose first process fails everything from its second training on, as `want` in the current folder says.
-
-    `memory`: no room for another network. `device`: as after an illegal memory access, until the process ends.
-    """
-    want = Path("want").read_text()
-    first, begun = not Path("broken").exists(), list[int]()
-    own = job.Training
-
-    class Breaking(own):  # type: ignore[misc, valid-type]
-        def __init__(self, spec: Any, *given: Any, **settings: Any) -> None:
-            begun.append(spec.number)
-            if first and len(begun) > 1:
-                Path("broken").touch()
-                if want == "device":
-                    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-                now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115, PTH123
-                resource.setrlimit(resource.RLIMIT_AS, (now, now))
-                settings["starts"]._models.clear()
-            super().__init__(spec, *given, **settings)
-
-    job.Training = Breaking  # type: ignore[misc]
-    worker.serve(pipe, device)
-
-
 def ends_between_two_trainings(pipe: Connection, device: str) -> None:
     """A worker whose first process cannot go on after its first training, as `want` in the current folder says."""
     want = Path("want").read_text()
@@ -130,24 +105,6 @@ def ends_between_two_trainings(pipe: Connection, device: str) -> None:
         return told
 
     job.Trainings.advance = advance  # type: ignore[method-assign]
-    worker.serve(pipe, device)
-
-
-def second_place_is_broken(pipe: Connection, device: str) -> None:
-    """A worker that fails everything, unless it is the one that was started first."""
-    own, taken = job.Training, False
-    try:
-        os.close(os.open("first", os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        taken = True
-
-    class Broken(own):  # type: ignore[misc, valid-type]
-        def advance(self) -> Evaluation:
-            if taken:
-                raise torch.AcceleratorError("CUDA error: unspecified launch failure")
-            return super().advance()
-
-    job.Training = Broken  # type: ignore[misc]
     worker.serve(pipe, device)
 
 
