@@ -10,8 +10,8 @@ from sweeper.evidence.preferences import preference_rows, recommended_index
 from sweeper.report.card import card_lines, card_of
 from sweeper.report.compare import answer_lines, sides
 from sweeper.report.facts import Facts, collect
-from sweeper.workflow.compare import Compared
 from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.studies import Compared
 
 REASONS = 3
 

@@ -26,7 +26,7 @@ def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
     --storage sqlite:///FILE.
     """
     from sweeper.core.errors import SweeperError
-    from sweeper.storage.backup import back_up
+    from sweeper.storage.database import back_up
 
     try:
         size = back_up(storage, study, file)

@@ -34,9 +34,9 @@ def command(
     """Write the report of STUDY again, from its storage alone; with --compare, of several studies side by side."""
     from sweeper.cli.answer import answer_text, comparison_text
     from sweeper.storage import open_storage
-    from sweeper.workflow.compare import compare_studies
     from sweeper.workflow.conclude import report_study
     from sweeper.workflow.request_checks import check_writable
+    from sweeper.workflow.studies import compare_studies
 
     if len(studies) > 1 and not compare:
         raise click.UsageError(f"one STUDY must be named, got {len(studies)}; --compare sets them side by side")

@@ -18,7 +18,6 @@ from sweeper.storage.interim_analyses import (
     note_conclusion,
     note_session,
 )
-from sweeper.storage.mlflow_runs import note_parent, note_runs
 from sweeper.storage.plan import (
     Plan,
     check_name,
@@ -37,14 +36,19 @@ from sweeper.storage.results import (
     all_results,
     extra_results,
     failed_trials,
+    found_budget,
     held,
+    load_sweep,
+    note_parent,
+    note_runs,
     reconcile,
     retry_failed,
+    same_losses,
     search_results,
     store_extra,
+    stored_rates,
     waiting_results,
 )
-from sweeper.storage.whole_study import found_budget, load_sweep, same_losses, stored_rates
 
 __all__ = [
     "CUT",

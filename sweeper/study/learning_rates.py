@@ -11,7 +11,7 @@ mean. The mean of o is what `RateFit.best` holds.
 
 Search trials draw their rates around what is known of o so far, the same points for every family. The confirmation's
 seeds draw from o ± `NEAR` decades, all finalists the same rate at the same seed; the rate's share of the variance is in
-every interval. A finalist whose own best rate lies far from o is tried at both (`sweeper.study.finalist_selection`).
+every interval. A finalist whose own best rate lies far from o is tried at both (`sweeper.study.finalist`).
 
 Everything here is on the logarithm of the rate. Pure; no torch.
 """

@@ -42,8 +42,7 @@ from sweeper.storage.results import (
     waiting_result,
     waiting_results,
 )
-from sweeper.study.finalist import BASELINE, entrants
-from sweeper.study.finalist_selection import fitted_rates
+from sweeper.study.finalist import BASELINE, entrants, fitted_rates
 from sweeper.study.learning_check import nothing_learned
 from sweeper.study.learning_rates import search_rate
 from sweeper.study.sampler import LOSS, KeyedTPESampler

@@ -1,6 +1,6 @@
 """MLflow: a projection of the study for people; no conclusion is read back from it.
 
-the study, then each result → tracker.py → runs.py (what is to be there; names and numbers: values.py)
+the study, then each result → tracker.py → values.py (what is to be there: runs, names and numbers)
                                                ↓ compared with what is there by mirror.py
                                             MLflow, in the tracker's thread
 """

@@ -19,8 +19,7 @@ from sweeper.core.redact import shown_address
 from sweeper.system.file_systems import SameFile
 from sweeper.system.locks import sqlite_path
 from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
-from sweeper.tracking.runs import PAUSED, DesiredRun, Point
-from sweeper.tracking.values import MARKER, DatasetUsed
+from sweeper.tracking.values import MARKER, PAUSED, DatasetUsed, DesiredRun, Point
 
 SWEEP = "sweep"
 """Name of the sweep's run here; those of trainings are `search/00012` and the like."""

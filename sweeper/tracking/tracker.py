@@ -29,8 +29,18 @@ from sweeper.core.text import count, mlflow_command, resume_command
 from sweeper.tracking.mirror import SWEEP, LostStoreError, Mirror
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.prepared_views import prepared_views
-from sweeper.tracking.runs import DesiredRun, Point, Training, name_of, run_of, trainings_of
-from sweeper.tracking.values import EXPERIMENT_NOTE_LIMIT, NOTE, NOTE_LIMIT, Values
+from sweeper.tracking.values import (
+    EXPERIMENT_NOTE_LIMIT,
+    NOTE,
+    NOTE_LIMIT,
+    DesiredRun,
+    Point,
+    Training,
+    Values,
+    name_of,
+    run_of,
+    trainings_of,
+)
 
 if TYPE_CHECKING:
     import optuna

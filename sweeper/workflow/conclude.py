@@ -31,9 +31,8 @@ from sweeper.evidence.verdict import decide
 from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.losses.snippet import Optimizer
-from sweeper.study.confirmation_specs import confirmed
-from sweeper.study.finalist import Finalist
-from sweeper.study.finalist_selection import choose_finalists, fitted_rates
+from sweeper.study.confirmation_rounds import confirmed
+from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates
 from sweeper.study.same_loss import as_they_are
 from sweeper.workflow.confirmation_evidence import groups_of_test_images, weighed
 from sweeper.workflow.miss_limit import of_confirmation

@@ -29,7 +29,7 @@ from sweeper.data.variants import read_exclusions, resized, without
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
 from sweeper.space import default_space_name, first_trials, load_space
-from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
+from sweeper.study.confirmation_rounds import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.training.pretrained import imagenet_cached
 from sweeper.version import versions

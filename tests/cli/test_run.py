@@ -23,7 +23,7 @@ from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Verdict
 from sweeper.evidence.recommendation import recommend
 from sweeper.storage.attributes import WAITS
-from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
 from tests.support import builders, mlflow_template

@@ -28,7 +28,7 @@ from sweeper.deployment.export_code import model_code
 from sweeper.deployment.predict import from_study
 from sweeper.losses import snippet
 from sweeper.space import load_space
-from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.training import onnx_file
 from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.onnx_file import write_onnx

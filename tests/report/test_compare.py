@@ -16,7 +16,7 @@ from sweeper.core.paths import ComparisonPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.evidence.recommendation import recommend
 from sweeper.report.compare import comparison_text, sides, write_comparison
-from sweeper.workflow.compare import compare_studies
+from sweeper.workflow.studies import compare_studies
 from tests.report.test_html import Document
 from tests.report.test_simulated import snippet
 from tests.support import builders

@@ -20,7 +20,7 @@ from sweeper.cli.main import cli
 from sweeper.core.causes import cause
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
 from sweeper.core.records import SweepRecord
-from sweeper.storage.backup import back_up
+from sweeper.storage.database import back_up
 from sweeper.system import system_errors as limits
 from sweeper.system.disk_space import full_disk_explained
 from tests.support import builders

@@ -28,8 +28,7 @@ from sweeper.report.formatting import significant
 from sweeper.report.markdown import render
 from sweeper.space import load_space
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
-from sweeper.study.finalist import entrants
-from sweeper.study.finalist_selection import choose_finalists
+from sweeper.study.finalist import choose_finalists, entrants
 from sweeper.study.learning_rates import drawn_rate
 from sweeper.study.same_loss import Question, as_they_are
 from sweeper.workflow.conclude import conclude

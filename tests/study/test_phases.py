@@ -26,9 +26,8 @@ from sweeper.core.records import (
 )
 from sweeper.storage.attributes import CONCLUDED, PLANNED, TAKEN
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
-from sweeper.study.confirmation_rounds import Judgement
-from sweeper.study.confirmation_specs import confirm_seed
-from sweeper.study.finalist_selection import choose_finalists
+from sweeper.study.confirmation_rounds import Judgement, confirm_seed
+from sweeper.study.finalist import choose_finalists
 from sweeper.study.training_list import key_of
 from sweeper.workflow import conclude as conclude_module
 from sweeper.workflow import confirmation_evidence

@@ -19,9 +19,8 @@ from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
 from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, PARAMETERS, PLAN, RESULT, RETRY_OF
 from sweeper.storage.results import counted, present_trials, result_of
-from sweeper.study.confirmation_specs import confirm_seed, confirmations, confirmed
-from sweeper.study.finalist import Finalist
-from sweeper.study.finalist_selection import choose_finalists
+from sweeper.study.confirmation_rounds import confirm_seed, confirmations, confirmed
+from sweeper.study.finalist import Finalist, choose_finalists
 from sweeper.study.learning_check import probes
 from sweeper.study.loop import drive
 from sweeper.study.sampler import KeyedTPESampler

@@ -15,7 +15,7 @@ from sweeper.core.events import Stored
 from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.storage import results
 from sweeper.tracking import Tracker
-from sweeper.tracking.runs import name_of
+from sweeper.tracking.values import name_of
 from tests.support import builders
 from tests.support.faking import SPACE, new_plan
 

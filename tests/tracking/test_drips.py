@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
 from sweeper.doctor.stores import check_stores
-from sweeper.tracking import bounded_requests, prepared_studies
+from sweeper.tracking import prepared_studies
 from sweeper.tracking.prepared_views import TAG
 from tests.support.proxy import Proxy
 

@@ -21,9 +21,8 @@ from sweeper.tracking import Summary, Tracker
 from sweeper.tracking import tracker as tracker_module
 from sweeper.tracking.mirror import SWEEP, Mirror
 from sweeper.tracking.mlflow_connection import connect
-from sweeper.tracking.runs import DesiredRun, Training, name_of
-from sweeper.tracking.runs import run_of as desired_run
-from sweeper.tracking.values import Values
+from sweeper.tracking.values import DesiredRun, Training, Values, name_of
+from sweeper.tracking.values import run_of as desired_run
 from tests.support import builders
 from tests.support.marks import rest_slow
 from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits

@@ -19,7 +19,7 @@ from sweeper.deployment.export import export_study
 from sweeper.deployment.export_code import model_code
 from sweeper.deployment.predict import from_file, from_study
 from sweeper.deployment.train import _same
-from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.training.load_weights import load_network
 from sweeper.training.weights_file import HEADER, SEAL, read_record
 from tests.deployment.test_export import keep, recommended_in

@@ -24,7 +24,7 @@ from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.replicates import by_seed
 from sweeper.storage import extra_results
-from sweeper.study.confirmation_specs import confirm_seed, confirmed
+from sweeper.study.confirmation_rounds import confirm_seed, confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.workflow.conclude import conclude
 from tests.data.test_split import PLAIN, side_of
