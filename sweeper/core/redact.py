@@ -1,4 +1,8 @@
-"""Secrets out of addresses, wherever an address is shown, stored or logged."""
+"""Secrets out of addresses, wherever an address is shown, stored or logged.
+
+An address is taken apart by SQLAlchemy's parser (databases) or urllib's (all others). What cannot be taken apart is not
+shown at all. The secrets of an address that was given are taken out of every text from then on.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +13,17 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from urllib.parse import quote, unquote, unquote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 HIDDEN = "***"
 NO_ADDRESS = "an address that is not a URL"
 """What is said in place of an address that cannot be taken apart: nobody knows where its password begins."""
-HARMLESS = frozenset(
-    {
-        "application_name",
-        "charset",
-        "client_encoding",
-        "connect_timeout",
-        "dbname",
-        "format",
-        "host",
-        "hostaddr",
-        "images",
-        "isolation_level",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "mode",
-        "port",
-        "region",
-        "size",
-        "sslmode",
-        "target_session_attrs",
-        "tcp_user_timeout",
-        "timeout",
-        "timezone",
-    }
-)
+HARMLESS = {"application_name", "connect_timeout", "dbname", "format", "host", "images", "port", "size", "sslmode"}
 """Fields of a query whose values hold no secret; all others are hidden."""
-_DATABASES = frozenset({"mariadb", "mssql", "mysql", "oracle", "postgres", "postgresql", "sqlite"})
+_DATABASES = {"mariadb", "mssql", "mysql", "oracle", "postgres", "postgresql", "sqlite"}
 _PLAIN = re.compile(r"[\w.,:/+ -]*")
 _HOST = re.compile(r"[\w.,:%\[\]…-]*")
-_VIEW = re.compile(r"/(?:experiments|models)/[\w/?=&.,%+-]*")
+_VIEW = re.compile(r"(?:/(?:experiments|models)/[\w/?=&.,%+-]*)?")
 """The fragment by which MLflow's pages are told apart."""
 _PATH = re.compile(r"[~./\\]|[A-Za-z]:[\\/]|file:")
 _FILE = re.compile(r"sqlite:///[\w./~ -]+")
@@ -53,19 +31,15 @@ _ANY = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _IN_TEXT = re.compile(
     r"[a-z][a-z0-9+.-]*://"
     r"(?:[^\s/:@?#'\"]*:(?!\d{1,5}(?:[/?#\s'\"),\].;]|$))(?:(?!://).)*@)?"
-    r"[^\s'\"<>`]*",
+    r"[^\s'\"`]*",
     re.IGNORECASE,
 )
 """An address in a text: with a password up to the last @ of the line, whatever stands in it."""
-_REQUEST = re.compile(r"(?P<start>/[^\s'\"?]*\?)(?P<query>[^\s'\"#]*=[^\s'\"#]*)")
-"""The path and query of a request, as HTTP libraries print it, without its server."""
 _FIELD = re.compile(
-    r"(?P<start>(?:\b(?:passw(?:or)?d|passphrase|pass|pwd|pw|token|secret)|"
-    r"[?&;][^=&;#\s'\"]*(?:token|key|secret|passw(?:or)?d|pwd|passphrase|sig|credential|auth|sas)[^=&;#\s'\"]*)\s*=\s*)"
-    r"('[^']*'|\"[^\"]*\"|[^\s'\"&;#]+)",
+    r"(?P<start>(?:\b|[\w-]+[_-])(?:passw(?:or)?d|pass|pwd|token|secret)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s'\"&;#]+)",
     re.IGNORECASE,
 )
-"""`password=…`, as drivers print it, and fields of a query without its address."""
+"""`password=…`, as drivers and HTTP libraries print it."""
 _ENVIRONMENT = (
     *("SWEEPER_STORAGE", "SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI", "PGPASSWORD", "MLFLOW_TRACKING_PASSWORD"),
     *("MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN"),
@@ -73,24 +47,25 @@ _ENVIRONMENT = (
 )
 """Variables that hold an address or a secret."""
 _OPTIONS = ("--storage", "--tracking-uri", "--ray-address")
+_KEPT = "!#$%&'()*+,/:;=?@[]~"
+"""Signs of an address that HTTP libraries leave as they are."""
 _known: set[str] = set()
 
 
 def shown_address(address: str) -> str:
-    """The one address that `address` is, as people may see it.
+    """The one address that `address` is, as people may see it; what is hidden is known to `redact` from then on.
 
-    It is taken apart by SQLAlchemy's parser (databases) or urllib's (all others). A password is hidden, on the web the
-    user's name too, which may be a token; so are the fragment and all fields of the query that are not `HARMLESS`.
-    What cannot be taken apart is not shown at all: `NO_ADDRESS`. What is hidden here is known from then on: `redact`
-    takes it out of every text.
+    A password is hidden, on the web the user's name too, which may be a token; so are the fragment and all fields of
+    the query that are not `HARMLESS`. Of what cannot be taken apart: `NO_ADDRESS`.
     """
     remember(address)
-    return _masked(address)
+    return _apart(address)[0]
 
 
 def shown_command(words: Sequence[str]) -> str:
     """A command line as people may see it: each of its words by itself, as quoting would break a secret into pieces."""
-    return shlex.join(redact(_word(word)) for word in words)
+    remember_words(words)
+    return shlex.join(map(redact, words))
 
 
 def check_address(option: str, address: str) -> None:
@@ -123,106 +98,79 @@ def remember_words(words: Iterable[str]) -> None:
 
 
 def remember(*addresses: str) -> None:
-    """Addresses whose secrets no text may show from now on, whoever quotes them, in whatever spelling."""
-    _known.update(address for address in addresses if _masked(address) != address)
+    """Addresses whose secrets no text may show from now on, whoever quotes them."""
+    _known.update(address for address in addresses if _apart(address)[1])
 
 
 def redact(text: str) -> str:
     """`text` without the secrets of the addresses in it, and without those of all addresses that are known.
 
-    A secret is found where it stands in an address, in a request's query or after `password=`, and wherever a known one
-    is quoted: of `remember`, of the variables for addresses and passwords, of proxies. What is no secret stays as it
-    is, so that text without one comes back unchanged.
+    Known are those of `remember`, of the variables for addresses and passwords, and of proxies. What is no secret stays
+    as it is, so that text without one comes back unchanged.
     """
-    told = tuple(sorted({*_known, *(os.environ[name] for name in _ENVIRONMENT if os.environ.get(name))}))
-    for pattern, masked in _replacements(told):
-        text = pattern.sub(lambda _, masked=masked: masked, text)  # type: ignore[misc]
+    for pattern in _patterns(tuple(sorted({*_known, *filter(None, map(os.environ.get, _ENVIRONMENT))}))):
+        text = pattern.sub(HIDDEN, text)
     text = _IN_TEXT.sub(lambda found: _trimmed(found[0]), text)
-    text = _REQUEST.sub(lambda found: found["start"] + _query(found["query"]), text)
     return _FIELD.sub(rf"\g<start>{HIDDEN}", text)
-
-
-def _word(word: str) -> str:
-    found = _ANY.search(word)
-    return word if found is None else word[: found.start()] + shown_address(word[found.start() :])
 
 
 def _trimmed(found: str) -> str:
     address = found.rstrip(".,;:)]}>")
-    if address.endswith("://"):
-        return found
-    return _masked(address) + found[len(address) :]
+    return found if address.endswith("://") else _apart(address)[0] + found[len(address) :]
 
 
-def _masked(address: str) -> str:
+@lru_cache(maxsize=256)
+def _apart(address: str) -> tuple[str, tuple[str, ...]]:
+    """An address as people may see it, and its secrets: all of it, where it cannot be taken apart."""
+    scheme, mark, rest = address.partition("://")
+    if not mark:
+        if _PATH.match(address) or not re.search(r"[@?=#:&;]", address):
+            return address, ()
+        return NO_ADDRESS, (address, address.partition(":")[2])
+    if _FILE.fullmatch(address):
+        return address, ()  # the parser takes a third of a second to load
+    database = scheme.partition("+")[0].lower() in _DATABASES
     try:
-        if "://" not in address:
-            if _PATH.match(address) or not re.search(r"[@?=#:&;]", address):
-                return address
-            return NO_ADDRESS
-        if _FILE.fullmatch(address):
-            return address  # the parser takes a third of a second to load
-        if address.partition("://")[0].partition("+")[0].lower() in _DATABASES:
-            return _database(address)
-        return _web(address)
+        (_check_database if database else _check_web)(address)
     except ValueError:
-        return NO_ADDRESS
+        return NO_ADDRESS, (rest,)
+    user, at, tail = ("", "", rest) if rest.startswith("/") else rest.rpartition("@")
+    name, colon, password = user.partition(":")
+    place, hash_mark, fragment = tail.partition("#")
+    place, question_mark, query = place.partition("?")
+    fields = query.split("&")
+    secrets = [password if database or colon else name, *(f.partition("=")[2] or f for f in fields if _field(f) != f)]
+    who = f"{name}:{HIDDEN}" if database and colon else name if database or not at else HIDDEN
+    if not _VIEW.fullmatch(fragment):
+        secrets += [fragment, fragment.partition("=")[2]]
+        fragment = HIDDEN
+    shown = f"{scheme}://{who}{at}{place}{question_mark}{'&'.join(map(_field, fields))}{hash_mark}{fragment}"
+    return shown, tuple(filter(None, secrets))
 
 
-def _database(address: str) -> str:
+def _check_database(address: str) -> None:
+    """Raises ValueError where it cannot be taken apart, or hides a part of a password elsewhere."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
+    rest = address.partition("://")[2]
     try:
         url = make_url(address)
     except ArgumentError:
         raise ValueError(address) from None
-    user, tail = "", address.partition("://")[2]
-    file = url.drivername.partition("+")[0] == "sqlite"
-    if url.username is not None or url.password is not None:
-        tail = tail.partition("@")[2]
-        user = (url.username or "") if re.fullmatch(r"[\w.-]*", url.username or "") else HIDDEN
-        user += "@" if url.password is None else f":{HIDDEN}@"
-    place, mark, query = tail.partition("?")
-    if not file:
-        _check_no_user(tail)
-        place, hash_mark, _ = place.partition("#")
-        if not _HOST.fullmatch(place.partition("/")[0]):
-            raise ValueError(address)
-        place = _parameters(place) + (f"#{HIDDEN}" if hash_mark else "")
-    return f"{url.drivername}://{user}{place}{mark}{_query(query)}"
+    if url.get_backend_name() != "sqlite" and rest.count("@") > (not rest.startswith("/")):
+        raise ValueError(address)
+    if not _HOST.fullmatch(url.host or ""):
+        raise ValueError(address)
 
 
-def _web(address: str) -> str:
-    scheme, _, _ = address.partition("://")
+def _check_web(address: str) -> None:
+    """The same: an @ behind the host is a sign of a password that the parser ended too early."""
     parts = urlsplit(address)
     _ = parts.port  # raises ValueError where it is no number
-    user, at, host = parts.netloc.rpartition("@")
-    if not _HOST.fullmatch(host):
+    behind = f"{parts.path}{parts.query}{parts.fragment}"
+    if not _HOST.fullmatch(parts.netloc.rpartition("@")[2]) or (parts.netloc and "@" in behind):
         raise ValueError(address)
-    if host:
-        _check_no_user(f"{parts.path}{parts.query}{parts.fragment}")
-    text = f"{scheme}://{HIDDEN if user else ''}{at}{host}{_parameters(parts.path)}"
-    text += f"?{_query(parts.query)}" if "?" in address.partition("#")[0] else ""
-    if parts.fragment:
-        text += f"#{parts.fragment if _VIEW.fullmatch(parts.fragment) else HIDDEN}"
-    elif "#" in address:
-        text += "#"
-    return text
-
-
-def _check_no_user(rest: str) -> None:
-    """Refuse an @ behind the host: it is a sign of a password that the parser ended too early."""
-    if "@" in rest:
-        raise ValueError(rest)
-
-
-def _parameters(path: str) -> str:
-    return re.sub(r";([^=;/]*)=[^;/]*", rf";\1={HIDDEN}", path)
-
-
-def _query(query: str) -> str:
-    return "".join(part if part in {"&", ";"} else _field(part) for part in re.split(r"([&;])", query))
 
 
 def _field(field: str) -> str:
@@ -233,22 +181,13 @@ def _field(field: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _replacements(told: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """What is replaced by what, the longest first: whole addresses, then their secrets, in every spelling."""
-    whole = {text: _masked(text) for text in told if "://" in text}
-    shown = " ".join(whole.values())
-    secrets = {
-        form: HIDDEN
-        for text in told
-        for secret in _secrets(text)
-        for form in (secret, unquote(secret), unquote_plus(secret))
-        if _is_telling(form) and form not in shown
-    }
-    return tuple(
-        (_spelled(form), by)
-        for replaced in (whole, secrets)
-        for form, by in sorted(replaced.items(), key=lambda item: -len(item[0]))
-    )
+def _patterns(told: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """What is taken out of texts, the longest first; a text that is no address is a secret itself."""
+    shown = " ".join(_apart(text)[0] for text in told if "://" in text)
+    secrets = {form for text in told for own in (_apart(text)[1] or (text,)) for form in _spellings(own)}
+    found = sorted((form for form in secrets if _is_telling(form) and form not in shown), key=len, reverse=True)
+    edges = [("", "") if len(form) >= 8 else (r"(?<!\w)", r"(?!\w)") for form in found]
+    return tuple(re.compile(left + re.escape(form) + right) for form, (left, right) in zip(found, edges, strict=True))
 
 
 def _is_telling(secret: str) -> bool:
@@ -256,44 +195,8 @@ def _is_telling(secret: str) -> bool:
     return len(secret) >= 6 or (len(secret) >= 3 and not secret.isalpha())
 
 
-def _spelled(text: str) -> re.Pattern[str]:
-    """A text as it is, or with any of its signs escaped as in addresses, JSON, Python, HTML or a shell's words."""
-    edges = ("", "") if len(text) >= 8 else (r"(?<!\w)", r"(?!\w)")
-    return re.compile(edges[0] + "".join(map(_sign, text)) + edges[1])
-
-
-def _sign(sign: str) -> str:
-    if sign.isascii() and sign.isalnum():
-        return sign
-    if sign.isspace():
-        return r"(?:\s+|%20|\+)"
-    forms = [r"\\*" + re.escape(sign), f"(?i:{quote(sign, safe='')})", re.escape(html.escape(sign))]
-    forms += [f"(?i:{re.escape(json.dumps(sign)[1:-1])})"] + ["'\"'\"'"] * (sign == "'")
-    return f"(?:{'|'.join(reversed(forms))})"
-
-
-def _secrets(text: str) -> Iterator[str]:
-    """Those of an address; a text that is none is one itself."""
-    rest = text.partition("://" if "://" in text else ":")[2] or text
-    if _masked(text) == NO_ADDRESS:  # whatever a parser may take for a part of it
-        yield rest
-        yield from re.split(r"[@:/?#&;=\s'\"]", rest)
-        return
-    if "://" not in text:
-        yield text
-        return
-    user, at, _ = rest.rpartition("@") if text.partition("://")[0].startswith("http") else rest.partition("@")
-    if at and not text.startswith("sqlite"):
-        name, colon, password = user.partition(":")
-        yield password if colon else name
-        if text.startswith("http"):
-            yield name
-    before, _, fragment = rest.partition("#")
-    if not _VIEW.fullmatch(fragment):
-        yield fragment
-        yield fragment.partition("=")[2]
-    for field in re.split(r"[&;]", before.rpartition("?")[2] if "?" in before else ""):
-        if _field(field) != field:
-            value = field.partition("=")[2] or field
-            yield value
-            yield from (part.partition("=")[2] for part in unquote_plus(value).split(";"))
+def _spellings(secret: str) -> Iterator[str]:
+    """As it was written, and as libraries, JSON, Python, HTML and a shell write it."""
+    for plain in {secret, unquote(secret), unquote_plus(secret)}:
+        yield from (plain, quote(plain, safe=""), quote(plain, safe=_KEPT), quote_plus(plain), html.escape(plain))
+        yield from (json.dumps(plain)[1:-1], repr(plain)[1:-1], shlex.quote(plain).strip("'"))

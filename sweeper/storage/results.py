@@ -1,4 +1,4 @@
-"""Results of trainings, the search's with their trials and all others with the study; and the whole study as one record."""
+"""Results of trainings, the search's with their trials; all others, and the whole as one record, with the study."""
 
 from __future__ import annotations
 

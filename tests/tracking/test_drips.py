@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
 from sweeper.doctor.stores import check_stores
-from sweeper.tracking import prepared_studies
+from sweeper.tracking import mlflow_connection, prepared_studies
 from sweeper.tracking.prepared_views import TAG
 from tests.support.proxy import Proxy
 
@@ -80,7 +80,7 @@ def test_a_request_to_mlflow_ends_though_bytes_keep_coming(proxy: Proxy, at_once
 def test_an_answer_that_keeps_coming_at_the_pace_of_a_slow_line_is_read_to_its_end(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded_requests, "SLOWEST_LINE", 1)
+    monkeypatch.setattr(mlflow_connection, "SLOWEST_LINE", 1)
     proxy.drips = 0.004
     uri = f"http://127.0.0.1:{proxy.port}"
     assert list(prepared_studies(uri)) == ["study"]
