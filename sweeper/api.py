@@ -118,7 +118,6 @@ def judge(
     level: float = 0.95,
     columns: Mapping[str, str] | None = None,
     tracking_uri: str = TRACKING,
-    artifact: str | None = None,
     where: Mapping[str, str] | None = None,
 ) -> Judgement:
     """Judge runs that were trained elsewhere, as `sweeper judge` does.
@@ -136,7 +135,6 @@ def judge(
         columns: name of the column of `method`, `seed`, `image`, `group` or `class`, where it is another; in MLflow
             of the parameter or tag.
         tracking_uri: MLflow store.
-        artifact: table of scores that each run has in MLflow, in place of a metric.
         where: parameter, tag or `status` of those runs in MLflow that count, with its value.
 
     Raises:
@@ -157,7 +155,7 @@ def judge(
         columns=columns or {},
     )
     if isinstance(scores, str | os.PathLike):
-        found = read_scores(os.fspath(scores), asked, Runs(tracking_uri, artifact, where or {}))
+        found = read_scores(os.fspath(scores), asked, Runs(tracking_uri, where or {}))
     else:
         found = Scores({str(name): scores[name].tolist() for name in scores.columns}, "a table")
     return judge_scores(found, asked)

@@ -31,7 +31,6 @@ from sweeper.cli.settings_options import setting
     help="Where method, seed, image, group or class has another name: method=model.",
 )
 @setting("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
-@click.option("--artifact", metavar="PATH", help="Table of scores (CSV, parquet) that each run has in MLflow.")
 @click.option(
     "--where", multiple=True, metavar="KEY=VALUE", help="Runs in MLflow with this parameter, tag or status alone."
 )
@@ -55,7 +54,6 @@ def command(
     common: bool,
     columns: tuple[str, ...],
     tracking_uri: str,
-    artifact: str | None,
     where: tuple[str, ...],
     level: float,
     out: Path | None,
@@ -67,10 +65,9 @@ def command(
     whose runs have the parameters or tags method and seed.
     """
     from sweeper.cli.verdict_codes import VERDICT_CODES
-    from sweeper.judging.judgement import judge_scores
+    from sweeper.judging.judgement import answer_text, judge_scores
     from sweeper.judging.read import Runs, read_scores
     from sweeper.judging.rows import Asked
-    from sweeper.judging.text import answer_text
 
     asked = Asked(
         metric=metric,
@@ -82,7 +79,7 @@ def command(
         level=level,
         columns=_renamed(columns),
     )
-    runs = Runs(tracking_uri, artifact, dict(_pair(text, "--where") for text in where))
+    runs = Runs(tracking_uri, dict(_pair(text, "--where") for text in where))
     judgement = judge_scores(read_scores(scores, asked, runs), asked)
     written = ""
     if out is not None:

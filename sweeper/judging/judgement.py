@@ -1,15 +1,17 @@
-"""The judgement on a table of scores: verdict, reasons, what would settle it, and the document for programs."""
+"""The judgement on a table of scores: verdict, reasons, what would settle it; for programs and for a terminal."""
 
 from __future__ import annotations
 
 import math
+import shutil
+import textwrap
 from dataclasses import dataclass
 from typing import ClassVar
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
-from sweeper.core.text import at_most, count, listed
+from sweeper.core.text import at_most, count, listed, minus
 from sweeper.evidence.decision_rule import beats, difference, measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import caveats
@@ -19,6 +21,8 @@ from sweeper.judging.score_table import ScoreTable, table_of
 from sweeper.judging.weighing import MethodContest, MethodEvidence, own_interval, weigh_table
 
 TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning reads higher for that alone."
+REASONS = 6
+"""So many are printed on a terminal; of many methods there is one for each."""
 
 
 class DifferenceRow(Record):
@@ -320,3 +324,46 @@ def _networks(contest: MethodContest, decision: Decision) -> NetworksRow:
 
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+# --- For a terminal -------------------------------------------------------------------------------------------
+
+
+def answer_text(judgement: Judgement, width: int | None = None) -> str:
+    """Verdict, methods, why, what would settle it, and what limits it; wrapped at `width` columns."""
+    width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
+    table = judgement.table
+    lines = [textwrap.fill(judgement.headline, width), "", f"  {_header(judgement)}"]
+    longest = max(len(each.family) for each in judgement.contest.finalists)
+    for each in judgement.shown.finalists:
+        mark = "→" if each.family == judgement.named else " "
+        score = interval_text(own_interval(table, each), table.scale.digits)
+        lines.append(f"{mark} {each.family:{longest}}  {score}  ({count(len(each.runs), 'run')})")
+    lines.append("")
+    reasons = judgement.reasons if judgement.networks is None else judgement.networks[1].reasons
+    if len(reasons) > REASONS:
+        reasons = (*reasons[:REASONS], f"{len(reasons) - REASONS} more stand in the report (--out).")
+    for heading, sentences in (
+        ("", reasons),
+        ("What would settle it:", judgement.next_steps),
+        ("Mind:", judgement.caveats),
+    ):
+        if sentences:
+            lines += [heading] if heading else []
+            lines += [textwrap.fill(s, width, initial_indent="- ", subsequent_indent="  ") for s in sentences]
+    return "\n".join(lines)
+
+
+def _header(judgement: Judgement) -> str:
+    table = judgement.table
+    on = f", {count(table.images, 'image')}" if table.images else ""
+    on += f" in {count(table.groups, 'group')}" if table.groups is not None else ""
+    way = "" if table.higher_is_better else ", lower is better"
+    return f"{table.scale.score}{way}, 95 % interval{on}, margin {table.margin:g}"
+
+
+def interval_text(value: Interval, digits: int) -> str:
+    """`0.710 [0.690, 0.730]`, without brackets where nothing is known of the error."""
+    if not math.isfinite(value.low):
+        return minus(f"{value.estimate:.{digits}f}")
+    return minus(f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]")

@@ -1,27 +1,32 @@
-"""The runs of an MLflow experiment as a table of scores: a metric of each run, or a table among its artifacts.
+"""The runs of an MLflow experiment as a table of scores: a metric of each run; nothing is written.
 
-Parameters and tags say the method of each run, and its seed.
+Parameters and tags say the method of each run, and its seed. A SQLite store is read by its tables, the five that MLflow
+has had since its first release with a database: its own client takes some three seconds of the processor to load, and
+would bring an older store up to date. Servers and other databases are asked through that client.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
-from collections.abc import Sequence
-from tempfile import TemporaryDirectory
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import shown_address
+from sweeper.core.redact import check_address, shown_address
 from sweeper.core.text import count, listed, suggestion
-from sweeper.judging.mlflow_store import Run, artifact, runs_of
-from sweeper.judging.read import Runs, read_table
-from sweeper.judging.rows import Asked, Columns, Scores, ScoresError, some
+from sweeper.judging.read import Runs
+from sweeper.judging.rows import Asked, Scores, ScoresError, some
+from sweeper.system.locks import sqlite_file, sqlite_uri
 
 STATUS = "status"
 """What `where` calls MLflow's own status of a run."""
 PARENT = "mlflow.parentRunId"
 LARGEST = 1.7976931348623157e308
 """What MLflow's databases keep of an infinite value."""
+PAGE = 1000
+"""Runs that a server is asked for at a time."""
 
 
 def read_runs(experiment: str, which: Runs, asked: Asked) -> Scores:
@@ -68,17 +73,17 @@ class _Reader:
         return found
 
     def columns(self) -> dict[str, list[Any]]:
-        """A row for each run, or for each row of its table; nothing where `problems` says why not."""
+        """A row for each run; nothing where `problems` says why not."""
         if self.problems:
             return {}
         self._unfinished()
         self._methods()
         seeds = self._seeds()
-        rows, columns = self._metrics() if self.which.artifact is None else self._tables(self.which.artifact)
-        if self.problems:
+        values = self._values()
+        if self.problems or self.metric is None:
             return {}
-        methods = [self.runs[r].fields[self.method] for r in rows]
-        return columns | {self.method: methods, self.seed: [seeds[r] for r in rows]}
+        methods = [run.fields[self.method] for run in self.runs]
+        return {self.metric: values, self.method: methods, self.seed: seeds}
 
     def _unfinished(self) -> None:
         open_runs = [f"{run.name} {run.status}" for run in self.runs if run.status != "FINISHED"]
@@ -134,15 +139,15 @@ class _Reader:
                 )
         return [run.fields.get(self.seed, "") for run in self.runs]
 
-    def _metrics(self) -> tuple[list[int], dict[str, list[Any]]]:
-        """The run of each row, and the column of the scores."""
+    def _values(self) -> list[float | None]:
+        """The score of each run."""
         known = {name for run in self.runs for name in run.metrics}
         if self.metric is None and len(known) == 1:
             self.metric = next(iter(known))
         if self.metric not in known:
             near = suggestion(self.metric or "", known) or f"; they have {some(sorted(known), most=8) or 'none'}"
             self.problems.append(f"--metric must name a metric of the runs, got {self.metric or 'none'}{near}")
-            return [], {}
+            return []
         without = [run.name for run in self.runs if self.metric not in run.metrics]
         if without:
             self.problems.append(
@@ -156,33 +161,108 @@ class _Reader:
                 f"{count(len(lost), 'run')} whose {self.metric!r} is no finite number ({some(lost)}): a run that "
                 "diverged gets the score that it is worth"
             )
-        return [*range(len(self.runs))], {self.metric: [run.metrics.get(self.metric) for run in self.runs]}
-
-    def _tables(self, path: str) -> tuple[list[int], dict[str, list[Any]]]:
-        """The run of each row, and the columns of all tables one below the other."""
-        tables, lacking = list[Columns](), dict[str, list[str]]()
-        with TemporaryDirectory(prefix="sweeper-judge-") as folder:
-            for run in self.runs:
-                try:
-                    tables.append(read_table(artifact(run, path, self.which.tracking_uri, folder)))
-                except ScoresError as error:
-                    self.problems += [f"{path} of run {run.name}: {problem}" for problem in error.problems]
-                except UsageError as error:
-                    lacking.setdefault(str(error), []).append(run.name)
-        for why, without in lacking.items():
-            self.problems.append(f"{count(len(without), 'run')} without the artifact {path} ({some(without)}): {why}")
-        names = dict.fromkeys(name for table in tables for name in table)
-        if self.problems:
-            return [], {}
-        for run, table in zip(self.runs, tables, strict=True):
-            if missing := [name for name in names if name not in table]:
-                self.problems.append(
-                    f"{path} of run {run.name} must have the columns of the others, got no {listed(missing)}"
-                )
-                return [], {}
-        columns: dict[str, list[Any]] = {name: [value for table in tables for value in table[name]] for name in names}
-        return [r for r, table in enumerate(tables) for _ in next(iter(table.values()))], columns
+        return [run.metrics.get(self.metric) for run in self.runs]
 
 
 def _value(run: Run, name: str) -> str | None:
     return run.status if name == STATUS else run.fields.get(name)
+
+
+# --- The store ----------------------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """A run that is not deleted."""
+
+    id: str
+    name: str
+    status: str
+    """FINISHED, RUNNING, FAILED, KILLED or SCHEDULED."""
+    metrics: Mapping[str, float]
+    """The last value of each."""
+    fields: Mapping[str, str]
+    """Parameters and tags; a parameter where both have the name."""
+
+
+def runs_of(experiment: str, uri: str) -> list[Run]:
+    """The runs of an experiment, the oldest first.
+
+    Args:
+        experiment: its name.
+        uri: MLflow's tracking address.
+
+    Raises:
+        UsageError: if the store does not answer, or has no such experiment.
+    """
+    check_address("--tracking-uri", uri)
+    path = sqlite_file(uri)
+    if path is None:
+        return _asked(experiment, uri)
+    if not path.exists():
+        raise UsageError(f"--tracking-uri must be an MLflow store that is there, got {uri}: no such file")
+    try:
+        connection = sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=30)
+        try:
+            return _selected(connection, experiment, uri)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise UsageError(f"--tracking-uri must be an MLflow store, got {uri}: {cause(error)}") from error
+
+
+def _selected(connection: sqlite3.Connection, experiment: str, uri: str) -> list[Run]:
+    names = dict(
+        connection.execute(
+            "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active' ORDER BY experiment_id DESC"
+        )
+    )
+    if experiment not in names:
+        raise _no_experiment(experiment, names, uri)
+    of = "JOIN runs USING (run_uuid) WHERE experiment_id = ? AND lifecycle_stage = 'active'"
+    key = (names[experiment],)
+    metrics: dict[str, dict[str, float]] = {}
+    for run, name, value, is_nan in connection.execute(
+        f"SELECT run_uuid, key, value, is_nan FROM latest_metrics {of}", key
+    ):
+        metrics.setdefault(run, {})[name] = float("nan") if is_nan else value
+    fields: dict[str, dict[str, str]] = {}
+    for table in ("tags", "params"):
+        for run, name, text in connection.execute(f"SELECT run_uuid, key, {table}.value FROM {table} {of}", key):
+            fields.setdefault(run, {})[name] = text
+    found = connection.execute(
+        "SELECT run_uuid, name, status FROM runs "
+        "WHERE experiment_id = ? AND lifecycle_stage = 'active' ORDER BY start_time, run_uuid",
+        key,
+    )
+    return [Run(run, name or run[:8], status, metrics.get(run, {}), fields.get(run, {})) for run, name, status in found]
+
+
+def _asked(experiment: str, uri: str) -> list[Run]:
+    from sweeper.tracking import connect, no_store
+
+    client = connect(uri)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        if found is None or found.lifecycle_stage != "active":
+            raise _no_experiment(experiment, [each.name for each in client.search_experiments()], uri)
+        runs, token = list[Run](), None
+        while token is None or token:
+            page = client.search_runs(
+                [found.experiment_id], order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=token
+            )
+            token = page.token or ""
+            runs += [_run(each) for each in page]
+    except Exception as error:
+        raise no_store(uri, error) from error
+    return runs
+
+
+def _run(found: Any) -> Run:
+    info, data = found.info, found.data
+    name = info.run_name or info.run_id[:8]
+    return Run(info.run_id, name, info.status, data.metrics, {**data.tags, **data.params})
+
+
+def _no_experiment(name: str, known: Any, uri: str) -> UsageError:
+    near = suggestion(name, known) or f"; it has {listed(sorted(known)) or 'none'}"
+    return UsageError(f"MLflow at {shown_address(uri)} has no experiment {name!r}{near}")

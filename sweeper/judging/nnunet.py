@@ -39,7 +39,8 @@ def read_tree(root: Path) -> Scores:
     Raises:
         ScoresError: if there are none, they are of several data sets, or a file is none of nnU-Net's.
     """
-    summaries, notes, problems = _summaries(root)
+    summaries, notes = _summaries(root)
+    problems = list[str]()
     if not summaries:
         problems.append("a folder of nnU-Net results must hold `summary.json` files of version 2, got none")
     data_sets = sorted(
@@ -70,7 +71,7 @@ def read_tree(root: Path) -> Scores:
     return Scores(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True)
 
 
-def _summaries(root: Path) -> tuple[list[_Summary], list[str], list[str]]:
+def _summaries(root: Path) -> tuple[list[_Summary], list[str]]:
     found, notes = list[_Summary](), list[str]()
     whole = list[_Summary]()
     for path in sorted(root.rglob("summary.json")):
@@ -85,7 +86,7 @@ def _summaries(root: Path) -> tuple[list[_Summary], list[str], list[str]]:
         elif folder.name != "postprocessed":
             found.append(_Summary(path, folder, trained=False))
     by_fold = {summary.model for summary in found}
-    return [*found, *(s for s in whole if s.model not in by_fold)], notes, []
+    return [*found, *(s for s in whole if s.model not in by_fold)], notes
 
 
 def _cases(path: Path) -> list[tuple[Any, ...]]:

@@ -17,11 +17,9 @@ MLFLOW = "mlflow:"
 
 @dataclass(frozen=True)
 class Runs:
-    """Which runs of an MLflow experiment count, and what is read of them."""
+    """Which runs of an MLflow experiment count."""
 
     tracking_uri: str = paths.TRACKING
-    artifact: str | None = None
-    """Path of a table of scores among each run's artifacts; None = a metric of the run is its score."""
     where: Mapping[str, str] = field(default_factory=dict)
     """Parameter, tag or `status` → the value that they have."""
 
@@ -43,8 +41,8 @@ def read_scores(source: str, asked: Asked, runs: Runs | None = None) -> Scores:
         from sweeper.judging.mlflow_runs import read_runs
 
         return read_runs(source.removeprefix(MLFLOW), runs, asked)
-    if runs.artifact or runs.where:
-        raise UsageError(f"--artifact and --where are for `{MLFLOW}EXPERIMENT`, got {source}; leave them out")
+    if runs.where:
+        raise UsageError(f"--where is for `{MLFLOW}EXPERIMENT`, got {source}; leave it out")
     path = Path(source)
     if path.is_dir():
         from sweeper.judging.nnunet import read_tree

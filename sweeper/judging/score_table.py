@@ -26,8 +26,6 @@ from sweeper.evidence.replicates import few_groups
 from sweeper.judging.rows import SHOWN, Asked, Rows, Scores, ScoresError, in_rows, some
 
 Ints = npt.NDArray[np.intp]
-RUNS_SHOWN = 6
-"""Runs whose missing scores are told."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class _Cells:
             known = np.isfinite(rows.numbers[0])
             score = np.where(known, rows.numbers[0], 0.0) * (-1.0 if asked.lower_is_better else 1.0)
             flat[place] = np.stack([score, known], axis=-1)
-        self._missing(times > 0, method_of=[m for m, _ in self.runs], leave_out=asked.common)
+        self._missing(times > 0, leave_out=asked.common)
         if rows.of_counts and not self.problems:
             self._labels()
         if rows.has("group") and not self.problems:
@@ -181,7 +179,7 @@ class _Cells:
             )
             self.problems.append(f"{in_rows(again)}: several rows for the same {listed(keys)}{hint}")
 
-    def _missing(self, there: npt.NDArray[np.bool_], method_of: list[int], *, leave_out: bool) -> None:
+    def _missing(self, there: npt.NDArray[np.bool_], *, leave_out: bool) -> None:
         """Every run must have what any run has."""
         lacking: npt.NDArray[np.bool_] = np.logical_and(there.any(axis=0), ~there)  # (R, n, C)
         bad = lacking.any(axis=(0, 2))
@@ -193,28 +191,13 @@ class _Cells:
             self.kept: Ints = np.flatnonzero(~bad)
             self.image_names = [self.image_names[i] for i in self.kept]
             return
-        hint = "score it, or leave such images out with --common"
-        alone = [
-            (m, np.flatnonzero(own & ~other))
-            for m in range(len(self.methods))
-            if (own := np.any(there[np.array(method_of) == m], axis=(0, 2))).any()
-            and (other := np.any(there[np.array(method_of) != m], axis=(0, 2))).any()
-        ]
-        for m, which in alone:
-            if len(which):
-                shown = some([repr(self.image_names[i]) for i in which])
-                self.problems.append(f"{count(len(which), 'image')} that only {self.methods[m]} has ({shown}); {hint}")
-                lacking[:, which] = False
-        bad_runs = np.flatnonzero(lacking.any(axis=(1, 2)))
-        for r in bad_runs[:RUNS_SHOWN].tolist():
-            cells = np.argwhere(lacking[r])
-            shown = some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
-            self.problems.append(
-                f"{count(len(cells), 'score is', 'scores are')} missing of {self._run(*self.runs[r])} that others have "
-                f"({shown}); {hint}"
-            )
-        if len(bad_runs) > RUNS_SHOWN:
-            self.problems.append(f"scores are missing of {count(len(bad_runs) - RUNS_SHOWN, 'run')} more")
+        first = int(np.flatnonzero(lacking.any(axis=(1, 2)))[0])
+        cells = np.argwhere(lacking[first])
+        shown = some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
+        self.problems.append(
+            f"{count(int(lacking.sum()), 'score is', 'scores are')} missing that other runs have, first of "
+            f"{self._run(*self.runs[first])} ({shown}); score what is missing, or leave such images out with --common"
+        )
 
     def _labels(self) -> None:
         """tp + fn are the labels' pixels, and the labels are the same for all."""

@@ -10,8 +10,7 @@ from sweeper.core.document import json_text
 from sweeper.core.paths import JudgementPaths
 from sweeper.core.text import at_most
 from sweeper.evidence.decision_rule import beats, difference
-from sweeper.judging.judgement import Judgement
-from sweeper.judging.text import interval_text
+from sweeper.judging.judgement import Judgement, interval_text
 from sweeper.judging.weighing import own_interval
 from sweeper.report.figures.style import BLUE, INK, VERMILLION, Drawn, Gap, forest, plain, save_all
 from sweeper.report.formatting import MISSING, code, escape_md, level, table

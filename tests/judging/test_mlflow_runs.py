@@ -6,16 +6,14 @@ import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import gettempdir
 
-import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
 import sweeper as package
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import TRACKING
-from sweeper.judging import mlflow_store
+from sweeper.judging import mlflow_runs
 from sweeper.judging.rows import ScoresError
 from sweeper.tracking import connect
 from tests.judging.test_judgement import drawn
@@ -29,14 +27,15 @@ NAMES = {"method": "loss"}
 
 @pytest.fixture
 def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A store with the experiment `losses`: two losses, three seeds, a metric and a table in each run."""
+    """A store with the experiment `losses`: two losses, three seeds, a metric in each run; and a file that is none."""
     monkeypatch.chdir(tmp_path)
     lay(tmp_path)
-    fill(connect(TRACKING), tmp_path)
+    fill(connect(TRACKING))
+    (tmp_path / "scores.csv").write_text("method,score\n")
     return TRACKING
 
 
-def fill(client: MlflowClient, folder: Path) -> None:
+def fill(client: MlflowClient) -> None:
     experiment = client.create_experiment("losses")
     parent = client.create_run(experiment, run_name="all of them").info.run_id
     scores = drawn(gap=0.05)
@@ -48,9 +47,6 @@ def fill(client: MlflowClient, folder: Path) -> None:
             client.log_param(run, "loss", loss)
             for step, value in enumerate((0.1, float(scores[m, seed].mean()))):
                 client.log_metric(run, "dice", value, step=step)
-            table = folder / "scores.csv"
-            pd.DataFrame({"image": range(scores.shape[2]), "score": scores[m, seed]}).to_csv(table, index=False)
-            client.log_artifact(run, str(table), "test")
             client.set_terminated(run)
     client.set_terminated(parent)
 
@@ -78,24 +74,13 @@ def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str) -> None:
     assert "1 run with children and without a method of its own: left out." in found.caveats
 
 
-def test_a_table_of_each_run_gives_what_the_whole_table_gives(uri: str) -> None:
-    found = package.judge("mlflow:losses", columns=NAMES, artifact="test/scores.csv")
-    scores = drawn(gap=0.05)
-    whole = pd.DataFrame(
-        [(m, s, i, scores["ab".index(m), s, i]) for m in "ab" for s in range(3) for i in range(scores.shape[2])],
-        columns=["method", "seed", "image", "score"],
-    )
-    assert found.document.scope == "both" and found.document.images == scores.shape[2]
-    assert found.contest == package.judge(whole).contest
-
-
 def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
     client, run = connect(uri), run_named("a0")
     client.log_param(run, "both", "parameter")
     client.set_tag(run, "both", "tag")
     client.log_metric(run, "dice", float("nan"))
     client.delete_run(run_named("b2"))
-    read, asked = mlflow_store.runs_of("losses", uri), mlflow_store._asked("losses", uri)
+    read, asked = mlflow_runs.runs_of("losses", uri), mlflow_runs._asked("losses", uri)
     assert len(read) == 6 and next(each for each in read if each.id == run).fields["both"] == "parameter"
     key = lambda each: each.id  # noqa: E731
     for mine, theirs in zip(sorted(read, key=key), sorted(asked, key=key), strict=True):
@@ -134,7 +119,6 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
         ({"metric": "dicee"}, "got dicee, did you mean `dice`?"),
         ({"where": {"statsu": "FINISHED"}}, "got 'statsu', did you mean `status`?"),
         ({"where": {"seed": "7"}}, "at least one run is needed, got none that counts of 7 runs"),
-        ({"artifact": "scores.csv"}, "6 runs without the artifact scores.csv (a0, a1, a2 and 3 more)"),
         ({"columns": {"method": "loss", "seed": "sed"}}, "6 runs without the parameter or tag 'sed'"),
     ],
 )  # fmt: skip
@@ -149,15 +133,7 @@ def test_without_seeds_each_run_is_a_training(uri: str) -> None:
         client.delete_tag(run_named(name), "seed")
     found = package.judge("mlflow:losses", columns=NAMES)
     assert next(row for row in found.document.methods if row.name == "a").runs == ("a0", "a1", "a2")
-    assert package.judge("mlflow:losses", columns=NAMES, artifact="test/scores.csv").document.scope == "both"
     assert any("--paired-seeds needs a parameter or tag `seed`" in problem for problem in problems(paired_seeds=True))
-
-
-def test_tables_must_have_the_same_columns(uri: str, tmp_path: Path) -> None:
-    (tmp_path / "scores.csv").write_text("image,dice\n0,0.5\n")
-    connect(uri).log_artifact(run_named("b1"), str(tmp_path / "scores.csv"), "test")
-    found = problems(artifact="test/scores.csv")
-    assert found == ["test/scores.csv of run a0 must have the columns of the others, got no dice"]
 
 
 def test_the_command_takes_runs_and_says_what_it_left_out(uri: str, sweeper: Sweeper) -> None:
@@ -177,7 +153,7 @@ def test_the_command_takes_runs_and_says_what_it_left_out(uri: str, sweeper: Swe
     [
         ("mlflow:losses", "sqlite:///nowhere.db", "got sqlite:///nowhere.db: no such file"),
         ("mlflow:losses", "sqlite:///scores.csv", "must be an MLflow store, got sqlite:///scores.csv: "),
-        ("scores.csv", TRACKING, "--artifact and --where are for `mlflow:EXPERIMENT`, got scores.csv"),
+        ("scores.csv", TRACKING, "--where is for `mlflow:EXPERIMENT`, got scores.csv"),
     ],
 )
 def test_what_is_no_store_is_refused(uri: str, source: str, tracking_uri: str, words: str) -> None:
@@ -200,16 +176,12 @@ def test_reading_a_sqlite_store_loads_no_mlflow(uri: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_is_asked_for_runs_and_their_tables(tmp_path: Path) -> None:
+def test_a_server_is_asked_for_runs(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     try:
-        fill(connect(server.uri), tmp_path)
+        fill(connect(server.uri))
         one = package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri)
         assert one.named == "a" and one.document.scope == "trainings"
-        tables = package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri, artifact="test/scores.csv")
-        assert tables.document.images == 40 and not [*Path(gettempdir()).glob("sweeper-judge-*")]
-        with pytest.raises(ScoresError, match=r"6 runs without the artifact nothing\.csv"):
-            package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri, artifact="nothing.csv")
     finally:
         server.kill()

@@ -113,7 +113,7 @@ def test_what_is_no_result_is_refused_or_left_out(tmp_path: Path) -> None:
     write(training, summary(cases(["case_00"], 9, np.random.default_rng(0))))
     assert any("its own training images" in caveat for caveat in sweeper.judge(tmp_path).caveats)
     (tmp_path / "Dataset001_X" / MODELS[0] / "fold_3" / "validation" / "summary.json").unlink()
-    with pytest.raises(ScoresError, match="6 images that only nnUNetTrainerDiceCELoss"):
+    with pytest.raises(ScoresError, match=r"12 scores are missing .* \('case_18', class 1, "):
         sweeper.judge(tmp_path)
     assert sweeper.judge(tmp_path, common=True).document.left_out == 6
     write(tmp_path / "Dataset002_Y" / MODELS[0] / "fold_0" / "validation" / "summary.json", {"results": {}})
