@@ -1,12 +1,12 @@
 """Files of paused trainings: tensors and numbers alone, so that nothing in them can be run.
 
-Such a file is torch's own archive, then 8 bytes that say what it is, then the digest of both (`sweeper.training.seal`).
+Such a file is torch's own archive, which holds a checksum of each tensor; torch writes them and does not read them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,6 @@ from sweeper.core.errors import CheckpointError
 from sweeper.core.records import Conditions, Evaluation, TrainedBy, TrialSpec
 from sweeper.system.whole_files import written_whole
 from sweeper.training.failure_causes import not_its_own
-from sweeper.training.seal import BLANK, check_seal, write_seal
-
-_END = b"sweeper1"
 
 
 class Checkpoint(Record):
@@ -67,20 +64,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any])
     try:
         # RuntimeError: what torch's archive writer makes of a full disk.
         with written_whole(path) as part:
-            write_sealed(part, {"checkpoint": checkpoint.model_dump_json(), **tensors})
+            torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
     except RuntimeError as error:
         if not_its_own(error):
             raise
         raise OSError(f"the checkpoint {path} could not be written: {error}") from error
-
-
-def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write torch's archive of the content, and its seal."""
-    with path.open("wb") as file:
-        torch.save(content, file)
-        file.write(_END + BLANK)
-        place = file.tell() - len(BLANK)
-    write_seal(path, place)
 
 
 def load_checkpoint(
@@ -92,7 +80,10 @@ def load_checkpoint(
         CheckpointError: if the file cannot be read, is not what was written, or belongs to another training.
     """
     try:
-        tensors: dict[str, Any] = torch.load(io.BytesIO(_unsealed(path)), map_location=device, weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"{damaged} in it is not what was written")
+        tensors: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         checkpoint = Checkpoint.model_validate_json(tensors.pop("checkpoint"))
     except Exception as error:  # torch, pickle, zip and pydantic each have their own
         if not_its_own(error):  # the file may be sound, and another process can read it
@@ -101,18 +92,3 @@ def load_checkpoint(
     if checkpoint.spec != spec or checkpoint.conditions != key_of(conditions):
         raise CheckpointError(f"the checkpoint {path} is of another training: {checkpoint.spec}, not {spec}")
     return checkpoint, tensors
-
-
-def _unsealed(path: Path) -> bytes:
-    """The archive in the file.
-
-    Raises:
-        ValueError: if it is not the one that was written there.
-    """
-    whole = path.read_bytes()
-    place = len(whole) - len(BLANK)
-    archive, end = whole[: place - len(_END)], whole[place - len(_END) : place]
-    if end != _END:
-        raise ValueError("it has no checksum")
-    check_seal(path, place)
-    return archive
