@@ -47,7 +47,7 @@ class AnswerSoFar:
     def analysed(self, seeds: int) -> None:
         """An interim analysis was made after so many seeds."""
         headline, card = self._card()
-        self._publish(f"after {count(seeds, 'seed')}: {headline.rstrip('.')}", card)
+        self._publish(f"{headline[:1].lower()}{headline[1:].rstrip('.')} (after {count(seeds, 'seed')})", card)
 
 
 def best_so_far(results: Sequence[TrialResult]) -> str:

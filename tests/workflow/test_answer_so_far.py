@@ -38,7 +38,7 @@ def test_each_answer_is_told_once() -> None:
     so_far.notify(trained("dice", 0.5, "confirm", 1000))
     so_far.analysed(2)
     assert [answer.split(" (")[0] for answer, _ in told[1:-1]] == ["dice is best of 6 trials"]
-    assert told[-1] == ("after 2 seeds: Train with dice", "the card")
+    assert told[-1] == ("train with dice (after 2 seeds)", "the card")
 
 
 def test_what_an_earlier_session_searched_counts() -> None:
