@@ -43,7 +43,6 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from sweeper.core.records import Interval, Scope
-from sweeper.core.text import count
 
 LEVEL = 0.95
 """Coverage of an interval on which no interim analysis depends, two-sided."""
@@ -65,23 +64,11 @@ def critical_value(
     (`sweeper.evidence.moderated_variance`). Both variances ≥ 0; `seeds` and `images` ≥ 2, infinite where those that
     were measured are all that there are. With both variances 0 it is the larger of the two quantiles (what it
     multiplies is 0 anyway).
-
-    Raises:
-        ValueError: with fewer than two seeds or images, where a variance has no degrees of freedom.
     """
-    if seeds < 2 or images < 2:
-        raise ValueError(
-            f"a variance needs at least 2 values, got {_counted(seeds, 'seed')} and {_counted(images, 'image')}; "
-            "ask `paired_interval`, which widens to the score's whole range"
-        )
     upper = (1 + level) / 2
     t_seed, t_image = float(stdtrit(seeds - 1 + borrowed, upper)), float(stdtrit(images - 1, upper))
     total = v_seed + v_image
     return max(t_seed, t_image) if total <= 0 else (t_seed * v_seed + t_image * v_image) / total
-
-
-def _counted(n: float, one: str) -> str:
-    return count(int(n), one) if math.isfinite(n) else f"all {one}s"
 
 
 def half_width(

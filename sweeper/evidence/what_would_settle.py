@@ -25,22 +25,17 @@ from sweeper.evidence.reasons import signed
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
 MOST_IMAGES = 1_000_000
-ENOUGH_SEEDS = 8
-"""Seeds proposed together with more images, where neither alone would do."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What would settle one pair, without the names: plans of one `kind` and `goal` make one sentence, those
-    for more seeds whatever they are for."""
+    """What would settle one pair."""
 
-    first: int
     rival: int
-    kind: Literal["common_seeds", "label", "seeds", "images", "both", "near", "noisy"]
-    goal: str = ""
+    gap: Interval
+    kind: Literal["common_seeds", "label", "seeds", "images", "neither"]
     seeds: int = 0
     images: int | None = None
-    gap: Interval | None = None
 
 
 def what_would_settle(
@@ -53,12 +48,11 @@ def what_would_settle(
     Rivals of one loss for which the same would do share a sentence, which asks for the most that one of them needs.
     """
     differences = {(c.first, c.second): c.difference for c in evidence.comparisons}
-    groups: dict[tuple[int, str, str], list[_Plan]] = {}
+    groups: dict[tuple[int, str], list[_Plan]] = {}
     for first, rival in pairs:
         plan = _plan(evidence, first, rival, differences[first, rival])
-        # More seeds are one command for all rivals, whatever they would show of each.
-        groups.setdefault((first, plan.kind, "" if plan.kind == "seeds" else plan.goal), []).append(plan)
-    return [_sentence(evidence, plans, resume) for plans in groups.values()]
+        groups.setdefault((first, plan.kind), []).append(plan)
+    return [_sentence(evidence, first, plans, resume) for (first, _), plans in groups.items()]
 
 
 def needed_half_width(gap: Interval, rope: float) -> float:
@@ -92,21 +86,12 @@ def seeds_needed(
 
 
 def images_needed(
-    gap: Interval,
-    seeds: float,
-    images: float,
-    target: float,
-    seeds_then: float,
-    *,
-    analyses: Sequence[InterimAnalysis] = (),
+    gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
-    """Fewest test images, more than now, that with `seeds_then` seeds make the half-width less than `target`.
-
-    None beyond MOST_IMAGES.
-    """
+    """Fewest test images, more than now, with which the half-width is below `target`; None beyond MOST_IMAGES."""
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, images), (seeds_then, count), analyses) < target
+        return planned_half_width(gap, (seeds, images), (seeds, count), analyses) < target
 
     return _fewest(narrow, images + 1, MOST_IMAGES)
 
@@ -123,41 +108,24 @@ def _fewest(enough: Callable[[int], bool], least: float, high: int) -> int | Non
 
 
 def _plan(evidence: Contest, first: int, rival: int, gap: Interval) -> _Plan:
-    seeds, images, rope = common_seeds(evidence, first, rival), units(evidence), evidence.rope
+    seeds, images = common_seeds(evidence, first, rival), units(evidence)
+    plan = partial(_Plan, rival, gap)
     if seeds < SHOWING:
-        return _Plan(first, rival, "common_seeds", seeds=int(seeds))
+        return plan("common_seeds", seeds=int(seeds))
     if images < 2:
-        return _Plan(first, rival, "label")
-    more_seeds = partial(seeds_needed, gap, seeds, images, analyses=evidence.analyses)
-    more_images = partial(images_needed, gap, seeds, images, analyses=evidence.analyses)
-    plan = partial(_Plan, first, rival, gap=gap, goal=_goal(gap, rope))
-    target = needed_half_width(gap, rope)
-
-    def both(width: float) -> int | None:
-        return more_images(width, ENOUGH_SEEDS) if seeds < ENOUGH_SEEDS else None
-
-    enough_seeds, enough_images = more_seeds(target), more_images(target, seeds)
+        return plan("label")
+    target = needed_half_width(gap, evidence.rope)
+    enough_seeds = seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
+    enough_images = images_needed(gap, seeds, images, target, analyses=evidence.analyses)
     if enough_seeds is not None:
         return plan("seeds", seeds=enough_seeds, images=enough_images)
-    if enough_images is not None:
-        return plan("images", images=enough_images)
-    together = both(target)
-    if together is not None:
-        return plan("both", seeds=ENOUGH_SEEDS, images=together)
-    # Would the same noise allow a verdict on a difference of 0? Then it is the estimate that stands in the way.
-    without = more_images(rope, seeds) or both(rope) or more_seeds(rope)
-    return plan("near" if abs(gap.estimate) < rope and without is not None else "noisy")
+    return plan("neither" if enough_images is None else "images", images=enough_images)
 
 
-def _goal(gap: Interval, rope: float) -> str:
-    return "a difference of this size" if abs(gap.estimate) >= rope else f"equivalence within ± {rope:g}"
-
-
-def _sentence(evidence: Contest, plans: Sequence[_Plan], resume: str | None) -> str:
+def _sentence(evidence: Contest, first: int, plans: Sequence[_Plan], resume: str | None) -> str:
     """What these plans of one kind ask for together."""
-    first, kind, goal = plans[0].first, plans[0].kind, plans[0].goal
     names, digits = [evidence.finalists[plan.rival].family for plan in plans], evidence.scale.digits
-    against = f"{evidence.finalists[first].family} against {listed(names)}: "
+    against, kind = f"{evidence.finalists[first].family} against {listed(names)}: ", plans[0].kind
     if kind == "common_seeds":
         least, most = (
             (evidence.analyses[0].seeds, evidence.analyses[-1].seeds) if evidence.analyses else (SHOWING, SHOWING)
@@ -169,55 +137,35 @@ def _sentence(evidence: Contest, plans: Sequence[_Plan], resume: str | None) -> 
         return f"{against}{train} on at least {SHOWING} {which}{how}, got {plans[0].seeds}."
     if kind == "label":
         return f"{against}label more {_unit(evidence)}; {units(evidence):g} cannot show a difference."
-    now = min(common_seeds(evidence, first, p.rival) for p in plans)
-    seeds, wanted = max(p.seeds for p in plans), [p.images for p in plans]
+    if kind == "neither":
+        found = [
+            f"{signed(evidence, plan.gap.estimate)} against {name}, standard error "
+            f"{hypot(plan.gap.se_seed, plan.gap.se_image):.{digits}f}"
+            for plan, name in zip(plans, names, strict=True)
+        ]
+        return (
+            f"{against}neither more seeds nor more test images alone would settle it at this budget "
+            f"({'; '.join(found)}); choose by cost or taste, or train longer."
+        )
+    wanted = [plan.images for plan in plans]
     images = None if None in wanted else max(n for n in wanted if n is not None)
-    shots = f"some {_rounded(images):,} {_unit(evidence)}" if images is not None else ""
-    in_place = f"{shots} in place of {units(evidence):g}"
-    if kind == "seeds":
-        also = f", or {in_place}" if shots else ""
-        asked, last = _asked(evidence, seeds)
-        goes_on = f", which ends at {last} at the latest" if last > seeds else ""
-        how = f"some {seeds} seeds in place of {now:g}"
-        how += "" if resume is None else f" (`{resume} --confirm-seeds {asked}`{goes_on})"
-        return f"{against}{how}{also} would show {_goals(plans, names)}, if estimate and noise stay as they are."
+    shots = "" if images is None else f"some {_rounded(images):,} {_unit(evidence)} in place of {units(evidence):g}"
     if kind == "images":
-        error = max(p.gap.se_image for p in plans if p.gap is not None)
+        error = max(plan.gap.se_image for plan in plans)
         alone = (
             f"the choice of test images alone forbids a verdict (standard error {error:.{digits}f}), whatever the "
             f"number of seeds up to {MOST_SEEDS}; "
         )
-        return f"{against}{'' if evidence.scope == 'images' else alone}{in_place} would show {goal}."
-    if kind == "both":
-        return (
-            f"{against}neither more seeds nor more test images alone would show {goal}; {seeds} seeds and {shots} "
-            "would."
-        )
-    gaps = [(name, p.gap) for name, p in zip(names, plans, strict=True) if p.gap is not None]
-    if kind == "near":
-        found = ", ".join(f"{signed(evidence, gap.estimate)} against {name}" for name, gap in gaps)
-        why = f"the difference lies too near ± {evidence.rope:g} to be told from it ({found})"
-    else:
-        found = ", ".join(
-            f"{signed(evidence, gap.estimate)} against {name}, standard error "
-            f"{hypot(gap.se_seed, gap.se_image):.{digits}f}"
-            for name, gap in gaps
-        )
-        why = f"the difference is too small beside its noise ({found})"
+        return f"{against}{'' if evidence.scope == 'images' else alone}{shots} would settle it."
+    now, seeds = min(common_seeds(evidence, first, plan.rival) for plan in plans), max(plan.seeds for plan in plans)
+    asked, last = _asked(evidence, seeds)
+    goes_on = f", which ends at {last} at the latest" if last > seeds else ""
+    how = "" if resume is None else f" (`{resume} --confirm-seeds {asked}`{goes_on})"
+    also = f", or {shots}" if shots else ""
     return (
-        f"{against}not settled by any affordable number of seeds or test images at this budget: {why}; choose by "
-        "cost or taste, or train longer."
+        f"{against}some {seeds} seeds in place of {now:g}{how}{also} would settle it, if estimate and noise stay as "
+        "they are."
     )
-
-
-def _goals(plans: Sequence[_Plan], names: Sequence[str]) -> str:
-    """What would be shown: of which rivals where it is not the same for all."""
-    rivals: dict[str, list[str]] = {}
-    for plan, name in zip(plans, names, strict=True):
-        rivals.setdefault(plan.goal, []).append(name)
-    if len(rivals) == 1:
-        return plans[0].goal
-    return listed([f"{goal} ({', '.join(found)})" for goal, found in rivals.items()])
 
 
 def _asked(evidence: Contest, seeds: int) -> tuple[str, int]:

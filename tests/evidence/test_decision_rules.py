@@ -123,15 +123,6 @@ def test_the_plain_rule_gains_nothing_over_itself_and_lost_runs_read_0() -> None
         )
 
 
-def test_images_of_one_group_count_as_one() -> None:
-    made = runs(1.0, 0.0)
-    _, alone = judged(made)
-    _, twins = judged(made, groups=[f"g{i // 6}" for i in range(30)])
-    one, other = (rule(found, "rank_dice", "image_dice").scores[0] for found in (alone, twins))
-    assert one.estimate == pytest.approx(other.estimate)
-    assert other.high - other.low > one.high - one.low
-
-
 @pytest.mark.parametrize("groups", [None, ["a"] * 13 + ["b"] * 2 + [None] * 15])
 def test_the_dice_of_an_average_image_is_that_of_the_verdict(groups: list[str | None] | None) -> None:
     """With images without foreground, groups of other sizes, and a run that gave no answer."""

@@ -225,11 +225,3 @@ def test_numbers_that_are_not_finite_become_null() -> None:
     result = document(record, found)
     assert result["seconds"] is result["constant_miou"] is result["finalists"][0]["validation_score"] is None
     assert result["finalists"][1]["validation_score"] is not None
-
-
-def test_the_profile_and_recipe_are_given_whole() -> None:
-    record = sweep()
-    result = document(record, None)
-    assert result["dataset"]["profile"] == record.profile.model_dump(mode="json")
-    assert result["recipe"] == record.conditions.recipe.model_dump(mode="json")
-    assert result["dataset"]["classes"] == list(BINARY)

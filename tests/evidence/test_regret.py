@@ -90,11 +90,6 @@ def test_probabilities_and_bounds_fit_together() -> None:
     assert rows[-1].best < 0.01 and rows[-1].bound > 0.05
 
 
-def test_the_same_evidence_gives_the_same_numbers_in_any_order_of_the_runs() -> None:
-    runs = simulated()
-    assert weighed(runs) == weighed(runs[::-1])
-
-
 def test_equal_finalists_are_drawn_together_and_a_lone_outlier_is_not() -> None:
     equal = weighed(simulated(dict.fromkeys(FOUR, 0.6), seed=3))
     drawn = posterior(equal)
