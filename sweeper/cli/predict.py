@@ -10,9 +10,8 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.bar import Bar
 from sweeper.cli.options import SweeperCommand, json_option, miss_option
-from sweeper.cli.progress import PlainDisplay
+from sweeper.cli.progress import Bar, PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MissLimit, TrainedOn

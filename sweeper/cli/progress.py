@@ -4,23 +4,142 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
 
 import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.cli.bar import Paced
-from sweeper.cli.phase_progress import PhaseProgress, clock_text
 from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
 from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import count
 
 BAR_WIDTH = 30
+EVERY = 10.0
+"""Seconds between two lines of a long step; what takes less leaves none."""
 Left = Callable[[], str]
 """How many seconds the sweep still takes, at least and at most."""
+
+
+class Paced:
+    """Says how far a step is, at most every `EVERY` seconds."""
+
+    def __init__(self, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._clock = log, clock
+        self._what, self._last = "", 0.0
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` are done of the step `what`."""
+        now = self._clock()
+        if what != self._what:
+            self._what, self._last = what, now
+        elif now - self._last >= EVERY:
+            self._last = now
+            self._log(f"{what}: {done:,} of {total:,}")
+
+
+class Bar:
+    """A context manager whose `update(done, total)` moves the bar; it leaves no trace on the screen.
+
+    Without a terminal it is lines on standard error, as `Paced` spaces them.
+    """
+
+    def __init__(self, text: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._text = text
+        self._console = console or Console(stderr=True)
+        self._lines = Paced(lambda line: click.echo(line, err=True), clock)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """`done` of `total` are done."""
+        if not self._console.is_terminal:
+            self._lines.update(self._text, done, total)
+            return
+        if self._progress is None or self._task is None:  # only now: what is said before is not drawn over
+            columns = (TextColumn(self._text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._progress.start()
+            self._task = self._progress.add_task("", total=total)
+        self._progress.update(self._task, completed=done)
+
+
+@dataclass
+class FamilyProgress:
+    """What the trainings of a family reached in a phase."""
+
+    values: list[float] = field(default_factory=list)
+    """Of its finished trainings."""
+    trainings: int = 0
+    stopped: int = 0
+    collapsed: int = 0
+    failed: int = 0
+
+
+@dataclass
+class PhaseProgress:
+    """What has happened in the phase at hand, family by family."""
+
+    name: str = ""
+    preparing: str = "preparing"
+    done: int = 0
+    total: int = 0
+    families: dict[str, FamilyProgress] = field(default_factory=dict)
+    running: dict[tuple[str, int], str] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    """Trials that wait at a rung: counted as done when they first came there."""
+
+    def begin(self, name: str, done: int, total: int) -> None:
+        """A phase, or the next interim analysis, with so many trainings done already."""
+        if name != self.name:  # a confirmation begins anew with each interim analysis; its means are over all seeds
+            self.families = {}
+        self.name, self.done, self.total = name, done, total
+        self.running, self.waiting = {}, set()
+
+    def wait(self, spec: TrialSpec) -> None:
+        """Count a trial that waits, or that came to its rung in an earlier session, once."""
+        if spec.number not in self.waiting:
+            self.waiting.add(spec.number)
+            self._count(spec.family)
+
+    def add(self, result: TrialResult) -> None:
+        """Count a training that ended."""
+        if not self.waited(result.spec):
+            self._count(result.spec.family)
+        family = self.families[result.spec.family]
+        family.stopped += result.state == "pruned"
+        family.failed += result.state == "failed"
+        family.collapsed += result.collapse != Collapse.NONE
+        if result.state == "complete" and result.value is not None:
+            family.values.append(result.value)
+
+    def waited(self, spec: TrialSpec) -> bool:
+        """Whether this training was counted when it came to its rung."""
+        return spec.purpose == "search" and spec.number in self.waiting
+
+    def reached(self) -> dict[str, float]:
+        """Families with what they reached on validation, the best first: their best, in a confirmation the mean."""
+        known = {name: family.values for name, family in self.families.items() if family.values}
+        found = {name: sum(v) / len(v) if self.name == "confirm" else max(v) for name, v in known.items()}
+        return dict(sorted(found.items(), key=lambda one: -one[1]))
+
+    def _count(self, family: str) -> None:
+        self.done += 1
+        self.families.setdefault(family, FamilyProgress()).trainings += 1
 
 
 def spec_text(spec: TrialSpec) -> str:
@@ -114,7 +233,7 @@ class PlainDisplay:
     def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """A line the first time."""
         first = spec.number not in self._state.waiting
-        self._state.wait(spec, result.evaluations[-1].value)
+        self._state.wait(spec)
         if first:
             at = f"{value_text(result.evaluations[-1])} at step {result.evaluations[-1].step}, waits"
             self.log(self._line(f"{spec_text(spec)}: {at}"))
@@ -127,7 +246,7 @@ class PlainDisplay:
 
     def _stored(self, result: TrialResult) -> None:
         """A line."""
-        waited = result.spec.purpose == "search" and result.spec.number in self._state.waiting
+        waited = self._state.waited(result.spec)
         self._state.add(result)
         if not waited or result.state != "pruned" or self._level > 0:  # that it stopped there was told when it came
             self.log(self._line(f"{spec_text(result.spec)}: {outcome_text(result)}"))
@@ -144,23 +263,16 @@ class PlainDisplay:
         elif self._level > 0:
             self.log(f"  {text}")
 
-    def note(self, text: str) -> None:
-        """Nothing: results and errors have their own way to the screen."""
-
     def close(self) -> None:
         """Nothing to undo."""
 
 
 class LiveDisplay(PlainDisplay):
-    """The same on a terminal: a bar, the time left, the best value so far of each family, what is running.
-
-    In ASCII where the terminal's encoding, or the terminal, has nothing else.
-    """
+    """The same on a terminal: a bar, the time left, what each family reached so far, what is running."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(0, clock)
         self._console = console
-        self._ascii = console.options.ascii_only or console.is_dumb_terminal
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self._live.start()
 
@@ -178,12 +290,11 @@ class LiveDisplay(PlainDisplay):
 
     def phase(self, name: str, done: int, total: int) -> None:
         """Leave a line of the phase before, begin the next."""
-        if self._state.total and name != self._state.name:
-            best = {f: s.best for f, s in self._state.families.items() if s.best is not None}
-            if best:
-                top = max(best, key=lambda f: best[f] or 0.0)
-                self.log(f"{self._state.name}: {count(self._state.done, 'training')}, best {top} {best[top]:.3f}")
-        self._state.begin(name, done, total)
+        state, reached = self._state, self._state.reached()
+        if reached and name != state.name:
+            top = next(iter(reached))
+            self.log(f"{state.name}: {count(state.done, 'training')}, best {top} {reached[top]:.3f}")
+        state.begin(name, done, total)
 
     def _started(self, spec: TrialSpec) -> None:
         """Show it as running."""
@@ -191,14 +302,13 @@ class LiveDisplay(PlainDisplay):
 
     def _evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         """Show how far it is."""
-        self._state.running[spec.purpose, spec.number] = (
-            f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {value_text(evaluation)}"
-        )
+        where = f"step {evaluation.step}/{spec.steps}: {value_text(evaluation)}"
+        self._state.running[spec.purpose, spec.number] = f"{spec_text(spec)}, {where}"
 
     def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
         """Count it the first time; it runs no more."""
-        self._state.wait(spec, result.evaluations[-1].value)
-        self._state.running.pop((spec.purpose, spec.number), None)
+        self._state.wait(spec)
+        self._forget(spec)
 
     def _resumed(self, spec: TrialSpec) -> None:
         """Show it as running again."""
@@ -207,16 +317,18 @@ class LiveDisplay(PlainDisplay):
 
     def _stored(self, result: TrialResult) -> None:
         """Count it; failures leave a line."""
-        spec = result.spec
-        self._state.running.pop((spec.purpose, spec.number), None)
+        self._forget(result.spec)
         self._state.add(result)
         if result.state == "failed":
-            self.warn(f"{spec_text(spec)} {outcome_text(result)}")
+            self.warn(f"{spec_text(result.spec)} {outcome_text(result)}")
 
     def _dropped(self, spec: TrialSpec, reason: str) -> None:
         """Forget it, with a warning."""
-        self._state.running.pop((spec.purpose, spec.number), None)
+        self._forget(spec)
         super()._dropped(spec, reason)
+
+    def _forget(self, spec: TrialSpec) -> None:
+        self._state.running.pop((spec.purpose, spec.number), None)
 
     def close(self) -> None:
         """Take the live part off the screen."""
@@ -225,49 +337,42 @@ class LiveDisplay(PlainDisplay):
     def _render(self) -> RenderableType:
         state = self._state
         if not state.total:
-            return Text(f"{state.preparing} {'...' if self._ascii else '…'}", style="dim")
-        gone = clock_text(self._clock() - self._began)
+            return Text(f"{state.preparing} ...", style="dim")
         left = self._left()
-        whole = Text(f"sweep    {gone} gone" + (f", {left}" if left else ""), style="dim")
-        full = round(BAR_WIDTH * state.done / max(1, state.total))
-        done, open_ = ("=", "-") if self._ascii else ("━", "─")
+        gone = Text(
+            f"sweep    {clock_text(self._clock() - self._began)} gone{f', {left}' if left else ''}", style="dim"
+        )
+        full = round(BAR_WIDTH * state.done / state.total)
         bar = Text.assemble(
             f"{state.name:8} ",
-            (done * full, "cyan"),
-            (open_ * (BAR_WIDTH - full), "dim"),
+            ("=" * full, "cyan"),  # of signs that every terminal has
+            ("-" * (BAR_WIDTH - full), "dim"),
             f" {state.done}/{state.total}",
         )
         running = Text("  ".join(state.running.values()), style="dim")
-        marked = any(family.best_waiting is not None for family in state.families.values())
-        note = [Text("* of a trial that waits at a rung, mostly on a part of the images", style="dim")] * marked
-        table = [_table(state, "..." if self._ascii else "…")] if state.families else []
-        return Group(bar, whole, *table, *note, running)
+        return Group(bar, gone, *([_table(state)] if state.families else []), running)
 
 
-def _table(state: PhaseProgress, nothing: str) -> Table:
-    """Families by what they reached on validation: their best training, in a confirmation the mean over seeds.
+def clock_text(seconds: float) -> str:
+    """`0:07`, `12:30`, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
-    `nothing` stands where a family has reached nothing yet.
-    """
-    searching, confirming = state.name == "search", state.name == "confirm"
+
+def _table(state: PhaseProgress) -> Table:
+    """Families by what they reached on validation, then those that finished nothing yet."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("loss")
-    number = "seeds" if confirming else "trials" if searching else "trainings"
-    columns = ("mean on validation" if confirming else "best on validation", number, *(("stopped",) * searching))
-    for name in (*columns, "collapsed", "failed"):
+    reached = state.reached()
+    kind = "mean" if state.name == "confirm" else "best"
+    for name in (f"{kind} on validation", "trainings", "stopped", "collapsed", "failed"):
         table.add_column(name, justify="right")
-    reached = {name: (f.mean if confirming else f.best) for name, f in state.families.items()}
-    ahead = {name: f.best_waiting for name, f in state.families.items()}
-    for place, name in enumerate(sorted(state.families, key=lambda n: -max(reached[n] or -1, ahead[n] or -1))):
-        family, value = state.families[name], reached[name]
-        counts = [family.trials, family.stopped, family.collapsed, family.failed]
-        if not searching:
-            del counts[1]
-        shown = [] if value is None else [f"{value:.3f}"]
-        if (waiting := ahead[name]) is not None:
-            shown.append(f"{waiting:.3f}*")
-        words = (str(n) if n else "" for n in counts)
-        table.add_row(name, "  ".join(shown) or nothing, *words, style="bold" if place == 0 else "")
+    for place, name in enumerate(dict.fromkeys([*reached, *state.families])):
+        family = state.families[name]
+        counts = (family.trainings, family.stopped, family.collapsed, family.failed)
+        value = f"{reached[name]:.3f}" if name in reached else "..."
+        table.add_row(name, value, *(str(n) if n else "" for n in counts), style="" if place else "bold")
     return table
 
 

@@ -14,13 +14,12 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from sweeper.cli.config import from_config, overruled, read_config
-from sweeper.cli.log_file import Displays, FileDisplay
 from sweeper.cli.options import note_json
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, settings_options
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.verdict_codes import VERDICT_CODES
-from sweeper.core.errors import OutputError, SweeperError
+from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
 from sweeper.workflow.settings import Settings
 
@@ -55,11 +54,6 @@ from sweeper.workflow.settings import Settings
     is_flag=True,
     help="End with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided, 13 none.  [default: 0 for each]",
 )
-@click.option(
-    "--log-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Add every line, with its time, to this file, whatever the terminal shows.",
-)
 @click.option("-v", "--verbose", is_flag=True, help="Every evaluation as a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and the result alone.")
 def command(
@@ -69,7 +63,6 @@ def command(
     verbose: bool,
     quiet: bool,
     by_verdict: bool,
-    log_file: Path | None,
     config: Path | None,
     **options: Any,
 ) -> int:
@@ -91,7 +84,7 @@ def command(
     if dry_run:
         _preview(settings, as_json, told)
         return 0
-    display = _display(verbose, quiet, log_file)
+    display = _display(verbose, quiet)
     if told is not None:
         display.log(told)
     try:
@@ -105,9 +98,6 @@ def command(
 
             clock = lambda: datetime.now(UTC)  # noqa: E731
             outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
-    except SweeperError as error:
-        display.note(f"sweeper: {error}")
-        raise
     finally:
         display.close()
     from sweeper.cli.answer import answer_text
@@ -115,7 +105,6 @@ def command(
 
     stored = outcome.paths.recommendation
     text = f"{answer_text(outcome)}\n\n{next_steps_text(outcome, settings)}"
-    display.note(text)
     click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)
     try:
         check_output()
@@ -141,11 +130,7 @@ def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
     click.echo(json.dumps(found.document, indent=2) if as_json else preview_text(found))
 
 
-def _display(verbose: bool, quiet: bool, log_file: Path | None) -> Display:
+def _display(verbose: bool, quiet: bool) -> Display:
     console = Console(stderr=True)
     live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: nothing moves
-    log = (
-        None if log_file is None else FileDisplay(log_file)
-    )  # what cannot be written is told before the screen is used
-    shown = LiveDisplay(console) if live else PlainDisplay(1 if verbose else -1 if quiet else 0)
-    return shown if log is None else Displays(shown, log)
+    return LiveDisplay(console) if live else PlainDisplay(1 if verbose else -1 if quiet else 0)

@@ -11,9 +11,8 @@ from typing import get_args
 
 import click
 
-from sweeper.cli.bar import Bar
 from sweeper.cli.options import SweeperCommand, json_option, miss_option
-from sweeper.cli.progress import PlainDisplay
+from sweeper.cli.progress import Bar, PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core.recipe import Precision

@@ -164,7 +164,7 @@ def test_help_all_has_every_option_once_and_help_those_that_people_use(sweeper):
     known = options()
     every, common = (sweeper("run", word)[1] for word in ("--help-all", "--help"))
     written = {text: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for text in (every, common)}
-    others = {"--config", "--dry-run", "--json", "--exit-code-by-verdict", "--log-file", "--verbose", "--quiet"}
+    others = {"--config", "--dry-run", "--json", "--exit-code-by-verdict", "--verbose", "--quiet"}
     others |= {"--help", "--help-all"}
     of_settings = {f"--{name.replace('_', '-')}": option for name, option in known.items()}
     assert sorted(written[every]) == sorted({*of_settings, *others})

@@ -1,4 +1,4 @@
-"""sweeper in a script or in CI: exit statuses that tell, documents with a schema, errors as JSON, a log file."""
+"""sweeper in a script or in CI: exit statuses that tell, documents with a schema, errors as JSON."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from typing import Any
 import pytest
 
 from sweeper.cli import run as run_module
-from sweeper.cli.log_file import Displays, FileDisplay
-from sweeper.cli.progress import PlainDisplay
-from sweeper.core.errors import UsageError
-from sweeper.core.events import Started, Stored
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Verdict
 from sweeper.evidence.recommendation import recommend
@@ -63,45 +59,18 @@ def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
     )
     outcome = Outcome(builders.sweep(), found, paths)
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", lambda *_, **__: outcome)
-    log = tmp_path / "logs" / "sweep.log"
-    ended, out, _ = sweeper("run", "--executor", "inline", "--log-file", log, *by_verdict)
+    ended, out, _ = sweeper("run", "--executor", "inline", *by_verdict)
     assert ended == status and "Nothing was compared: dice alone was confirmed." in out
-    assert "Nothing was compared" in log.read_text("utf-8")
 
 
 def test_an_error_is_a_document_under_json(sweeper: Any, tmp_path: Path) -> None:
     root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcd"})
     (root / "masks" / "a.png").unlink()
-    for words in (["profile", root], ["run", "--data", root, "--executor", "inline", "--log-file", "log"]):
+    for words in (["profile", root], ["run", "--data", root, "--executor", "inline"]):
         status, out, err = sweeper(*words, "--json")
         document = json.loads(out)
         assert (status, document["schema"], document["exit_status"]) == (2, "sweeper.error/1", 2)
         assert document["error"]["kind"] == "DataError" and "has no mask" in err
         assert any("images/a.png: has no mask" in problem for problem in document["error"]["problems"])
-    assert "has no mask" in Path("log").read_text("utf-8")
     status, out, _ = sweeper("run", "--trails", "3", "--json")
     assert status == 2 and json.loads(out)["error"]["kind"] == "UsageError"
-
-
-def test_a_log_file_has_every_line_with_its_time_whatever_is_shown(tmp_path: Path, capsys: Any) -> None:
-    path = tmp_path / "log"
-    display = Displays(PlainDisplay(-1), FileDisplay(path))
-    display.phase("search", 0, 1)
-    result = builders.trial("dice", 0.61, 0)
-    display.notify(Started(result.spec))
-    display.notify(Stored(result))
-    display.warn("two\nlines of http://me:secret@host")
-    display.close()
-    display.note("done")
-    assert capsys.readouterr().err.count("\n") == 2  # quiet: the warning alone
-    lines = path.read_text("utf-8").splitlines()
-    assert [line.partition(" ")[2] for line in lines] == [
-        "search: 1 training",
-        "[1/1] dice #0: 0.610",
-        "warning: two",
-        "lines of http://***@host",
-        "done",
-    ]
-    assert all(line[:4].isdigit() and line[19:25] == "+00:00" for line in lines)
-    with pytest.raises(UsageError, match="--log-file"):
-        FileDisplay(tmp_path)
