@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import textwrap
 
@@ -13,7 +14,7 @@ from sweeper.report.facts import Facts, collect
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.studies import Compared
 
-REASONS = 3
+REASONS, STEPS = 3, 2
 
 
 def answer_text(outcome: Outcome, width: int | None = None) -> str:
@@ -33,6 +34,11 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
     lines += _preferred(recommendation, width)
     code = "with the code to paste, " if card.language == "python" else ""
     lines.append(f"Report: {outcome.paths.markdown} ({code}report.html beside it)")
+    lines += ["", "Next:"]
+    lines += [
+        textwrap.fill(step, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        for step in _next_steps(outcome)
+    ]
     return "\n".join(lines)
 
 
@@ -62,6 +68,15 @@ def _finalists(facts: Facts) -> list[str]:
     ]
     several = any(facts.seeds(finalist) > 1 for finalist in evidence.finalists)
     return ["", f"  test {facts.metric}{', 95 % interval' if several else ''}", *rows, ""]
+
+
+def _next_steps(outcome: Outcome) -> list[str]:
+    """What would settle it, and the commands that are most likely wanted next."""
+    steps = [*outcome.recommendation.next_steps[:STEPS]]
+    if outcome.recommendation.recommended is not None:
+        study = shlex.quote(outcome.sweep.study)
+        steps.append(f"sweeper export {study} (the loss as a file, and a network trained with it)")
+    return [*steps, "sweeper ui (every training, in MLflow)"]
 
 
 def _preferred(recommendation: Recommendation, width: int) -> list[str]:

@@ -101,11 +101,9 @@ def command(
     finally:
         display.close()
     from sweeper.cli.answer import answer_text
-    from sweeper.cli.next_steps import next_steps_text
 
     stored = outcome.paths.recommendation
-    text = f"{answer_text(outcome)}\n\n{next_steps_text(outcome, settings)}"
-    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)
+    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else answer_text(outcome))
     try:
         check_output()
     except OutputError as error:

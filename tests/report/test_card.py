@@ -249,6 +249,17 @@ def test_terminal_report_and_note_say_the_same() -> None:
         assert text.split(" · ")[0] in note.replace("`", "").replace("\u00a0", " ")
 
 
+def test_the_terminal_ends_with_what_to_do_next() -> None:
+    paths = ReportPaths(Path("reports"), "toy")
+    for evidence in (builders.evidence(CLEAR), CASES["provisional"][0]):
+        answer = recommended(evidence)
+        last = answer_text(Outcome(builders.sweep(), answer, paths), width=300).split("\nNext:\n")[1].splitlines()
+        assert [line.strip() for line in last[:-2]] == [*answer.next_steps]
+        assert last[-2].startswith("  sweeper export toy-20261120T0700 (") and last[-1].startswith("  sweeper ui (")
+    nothing = answer_text(Outcome(builders.sweep([], []), recommended(None), paths), width=100)
+    assert "sweeper export" not in nothing
+
+
 def wordy() -> Recommendation:
     """As much as can be said: four open finalists that rise and collapse, few groups, six preferences."""
     levels = {"dice_focal": 0.71, "dice_ce": 0.705, "tversky": 0.70, "cross_entropy": 0.695}

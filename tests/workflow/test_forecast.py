@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from sweeper.cli.next_steps import next_steps, next_steps_text
 from sweeper.core.events import Evaluated, Paused, Resumed, Stored
-from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Collapse, Evidence, InterimAnalysis, Recommendation
 from sweeper.core.text import at_a_time, time_range, time_text
-from sweeper.evidence.recommendation import recommend
-from sweeper.report.card import card_of
-from sweeper.report.facts import collect
 from sweeper.study.timekeeper import REPORT_SECONDS
-from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.forecast import (
     SEARCH_SHARE,
     Forecast,
@@ -26,7 +19,6 @@ from sweeper.workflow.forecast import (
     plan_text,
     seconds_left,
 )
-from sweeper.workflow.settings import Settings, seed_range
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan
 from tests.support.sweeping import Recorder, sweep_in
@@ -135,71 +127,3 @@ def test_a_sweep_says_its_plan_and_its_time_before_its_search_is_half_done(tmp_p
     assert plan < time and "7 trials of at most 4 steps" in display.lines[plan]
     left = display.left()
     assert left is not None and left[0] <= left[1]
-
-
-# --- What to do next -----------------------------------------------------------------------------------------
-
-
-def outcome(evidence: Evidence | None, **changes: Any) -> Outcome:
-    found: Recommendation = recommend(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
-    return Outcome(builders.sweep(**changes), found, ReportPaths(Path("reports"), "toy"))
-
-
-@pytest.mark.parametrize(
-    ("evidence", "changes", "last"),
-    [
-        (builders.evidence({"dice": 0.9, "cross_entropy": 0.5}), {}, " --resume --trials 14"),
-        (builders.evidence({"dice": 0.7}, baseline=None), {}, " --resume --confirm-seeds 3..6"),
-        (builders.evidence({"dice": 0.9, "cross_entropy": 0.5}), {"cut": ("the search",)}, " --resume"),
-    ],
-)
-def test_the_next_commands_follow_from_the_verdict(evidence: Evidence, changes: dict[str, Any], last: str) -> None:
-    settings = Settings(storage="sqlite:///my study.db", tracking_uri="http://me:secret@host", cache=Path("my cache"))
-    commands = [command for command, _ in next_steps(outcome(evidence, **changes), settings)]
-    where = " --storage 'sqlite:///my study.db'"
-    assert commands[0] == f"sweeper export toy-20261120T0700{where} --cache 'my cache'"
-    assert commands[1] == 'sweeper ui --tracking-uri "$SWEEPER_TRACKING_URI"'
-    where += " --tracking-uri \"$SWEEPER_TRACKING_URI\" --cache 'my cache'"
-    assert commands[2] == f"sweeper run --study toy-20261120T0700{last.replace(' --resume', f' --resume{where}')}"
-
-
-@pytest.mark.parametrize(
-    ("planned", "had", "expected"),
-    [
-        ((1, 1), 1, "3..6"),
-        ((3, 8), 8, "3..16"),
-        ((5, 8), 8, "5..16"),
-        ((3, 8), 3, "3..8"),
-        ((100, 100), 100, "100..100"),
-    ],
-)
-def test_more_seeds_are_a_range_that_takes_none_away(planned: tuple[int, int], had: int, expected: str) -> None:
-    seeds = {name: {"seeds": tuple(range(had))} for name in ("dice", "tversky")}
-    analyses = tuple(InterimAnalysis(seeds=s, error=0.05, spent=0.05) for s in planned)
-    open_ = builders.evidence({"dice": 0.71, "tversky": 0.7}, half=0.05, finalists=seeds, analyses=analyses)
-    found = next_steps(outcome(open_), Settings())[-1][0]
-    assert found.endswith(f" --confirm-seeds {expected}") and seed_range(expected)
-
-
-def test_where_nothing_is_recommended_the_data_and_the_budget_are_next() -> None:
-    collapsed = {"collapse": Collapse.ALL_BACKGROUND}
-    trials = [builders.trial("dice", 0.5, 0, **collapsed), builders.trial("focal", 0.5, 1, **collapsed)]
-    command = "sweeper run --data synthetic:toy --size 64 --steps 25 --study old"
-    found = outcome(None, trials=trials, confirmations=(), command=command)
-    card = card_of(collect(found.sweep, found.recommendation))
-    assert card.snippet == "sweeper run --data synthetic:toy --size 64 --steps 400"
-    text = next_steps_text(found, Settings(out=Path("my reports")))
-    assert f"  {card.snippet} --out 'my reports'\n" in text and "sweeper profile " in text and "sweeper ui\n" in text
-
-
-def test_where_no_network_can_do_the_task_more_seeds_are_not_next() -> None:
-    weak = builders.evidence({"dice": 0.5, "cross_entropy": 0.495}).model_copy(update={"constant_miou": 0.48})
-    command = "sweeper run --data synthetic:toy --steps 25 --study old"
-    [*_, (last, why)] = next_steps(outcome(weak, command=command), Settings())
-    assert last == "sweeper run --data synthetic:toy --steps 400" and "none of these networks can do the task" in why
-
-
-def test_where_nothing_was_confirmed_the_study_goes_on() -> None:
-    found = outcome(None, confirmations=())
-    card = card_of(collect(found.sweep, found.recommendation))
-    assert f"  {card.snippet}\n" in next_steps_text(found, Settings()) and card.snippet.endswith(" --resume")
