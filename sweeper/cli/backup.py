@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
-from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.settings_options import setting
+from sweeper.core.document import Document
+
+
+class BackupDocument(Document):
+    """What `sweeper backup` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.backup/1"
+
+    study: str
+    file: str
+    bytes: int
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study", metavar="STUDY", shell_complete=study_names)
+@click.argument("study", metavar="STUDY")
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @setting("storage", text="Optuna's storage: sqlite:///FILE.")
 @json_option()
@@ -33,8 +44,6 @@ def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
     except (OSError, sqlite3.Error) as error:
         raise SweeperError(f"{file} could not be written: {error}") from error
     if as_json:
-        from sweeper.cli.documents import BackupDocument
-
         click.echo(json.dumps(BackupDocument(study=study, file=str(file), bytes=size).document))
     else:
         click.echo(f"{file}: {size / 1e6:.1f} MB, every record of study {study} is whole")

@@ -6,20 +6,44 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import click
 
 from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.settings_options import setting
+from sweeper.core.base import Record
+from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.text import count
 from sweeper.data.cache import Entry, clear, entries
 from sweeper.data.text_tables import shown
 from sweeper.system.whole_files import DAY
 
-if TYPE_CHECKING:
-    from sweeper.cli.documents import CachedRow
+
+class CachedRow(Record):
+    """One decoded data set on disk."""
+
+    folder: str
+    sources: tuple[str, ...]
+    images: int | None
+    bytes: int
+    last_use: str
+    """UTC, ISO 8601."""
+    in_use: bool
+    complete: bool
+
+
+class CacheDocument(Document):
+    """What `sweeper cache` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.cache/1"
+
+    entries: tuple[CachedRow, ...]
+    """What is there now."""
+    removed: tuple[CachedRow, ...]
+    kept_in_use: tuple[CachedRow, ...]
+    """What was to be deleted, and is read by a running sweep."""
 
 
 @click.command("cache", cls=SweeperCommand)
@@ -42,8 +66,6 @@ def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) 
             raise UsageError(f"--cache {cache} must be a folder that can be written: {error}; check it") from error
     left = entries(cache)
     if as_json:
-        from sweeper.cli.documents import CacheDocument
-
         rows = {
             key: tuple(map(_row, group))
             for key, group in (("entries", left), ("removed", removed), ("kept_in_use", kept))
@@ -61,8 +83,6 @@ def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) 
 
 
 def _row(entry: Entry) -> CachedRow:
-    from sweeper.cli.documents import CachedRow
-
     return CachedRow(
         folder=str(entry.folder),
         sources=entry.names,

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.settings_options import setting
 from sweeper.core.records import MissLimit
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study", shell_complete=study_names)
+@click.argument("study")
 @setting("storage")
 @setting("out")
 @setting("cache", text="That of the sweep: the weights are kept beside it.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import VERDICT_CODES, SweeperCommand, json_option
 from sweeper.cli.settings_options import setting
 
 
@@ -64,7 +64,6 @@ def command(
     tp, fp, fn), and where there are some seed, image, group, class; a folder of nnU-Net results; or mlflow:EXPERIMENT,
     whose runs have the parameters or tags method and seed.
     """
-    from sweeper.cli.verdict_codes import VERDICT_CODES
     from sweeper.judging.judgement import answer_text, judge_scores
     from sweeper.judging.read import Runs, read_scores
     from sweeper.judging.rows import Asked

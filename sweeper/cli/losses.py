@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.cli.completion import family_names
 from sweeper.cli.options import SweeperCommand
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
@@ -45,7 +44,7 @@ class LossesDocument(Document):
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=family_names)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option(
     "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="One JSON document: registry, or all checks."
 )

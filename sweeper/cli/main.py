@@ -14,7 +14,6 @@ from contextlib import suppress
 import click
 from click.shell_completion import CompletionItem
 
-from sweeper.cli.options import Noted
 from sweeper.cli.signals import ended_as_by_ctrl_c
 from sweeper.core.causes import cause
 from sweeper.core.errors import OutputError, SweeperError
@@ -51,6 +50,9 @@ GOES_ON = {
     "train": "The same command goes on from its last checkpoint, where one was written",
 }
 """What an end that nobody foresaw leaves of a command's work."""
+
+TRUE = {"1", "true", "yes", "on", "t", "y"}
+"""What a variable says of a flag that is set."""
 
 RESUME = "sweeper run --study "
 """So begins the note of a sweep's error that says how to go on."""
@@ -107,23 +109,12 @@ def cli() -> None:
     """
 
 
-def _as_json(noted: Noted, kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
+def _as_json(kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
     """Where one JSON document is asked for, an error is one, too, on standard output: schema `sweeper.error/1`."""
-    if (
-        not noted.get("as_json")
-        and "--json" not in sys.argv[1:]
-        and os.environ.get("SWEEPER_JSON", "").lower()
-        not in {
-            "1",
-            "true",
-            "yes",
-            "on",
-            "t",
-            "y",
-        }
-    ):
+    asked = "--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE
+    if not asked:
         return
-    from sweeper.cli.documents import ErrorDocument, ErrorRow
+    from sweeper.core.document import ErrorDocument, ErrorRow
 
     error = ErrorRow(kind=kind, message=redact(message), problems=tuple(map(redact, problems)))
     with suppress(OSError):
@@ -133,27 +124,26 @@ def _as_json(noted: Noted, kind: str, message: str, status: int, problems: Seque
 def main() -> None:
     """Run the command line and exit with the contract's status."""
     steady_streams()
-    noted: Noted = {}
     try:
         with ended_as_by_ctrl_c():
-            status = cli.main(standalone_mode=False, obj=noted)
+            status = cli.main(standalone_mode=False)
         check_output()
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
         click.echo(redact(f"sweeper: {error}"), err=True)
         if not isinstance(error, OutputError):  # an output that does not take the result takes no error either
-            _as_json(noted, type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
+            _as_json(type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
         sys.exit(error.exit_status)
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
         click.echo(redact(shown.getvalue()), nl=False, err=True)
-        _as_json(noted, "UsageError", error.format_message(), 2)
+        _as_json("UsageError", error.format_message(), 2)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt) as error:
         status = getattr(error.__cause__ or error, "status", 130)
         click.echo("sweeper: stopped", err=True)
-        _as_json(noted, "InterruptedSweepError", "stopped", status)
+        _as_json("InterruptedSweepError", "stopped", status)
         sys.exit(status)
     except Exception as error:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
@@ -163,7 +153,7 @@ def main() -> None:
         if (words := limit_reached(error, sweep=command == "run")) is not None:
             text = f"{words}.{kept}"
             click.echo(redact(f"sweeper: {text}"), err=True)
-            _as_json(noted, type(error).__name__, text, 1)
+            _as_json(type(error).__name__, text, 1)
             sys.exit(1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)
@@ -173,7 +163,7 @@ def main() -> None:
             f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper.{kept}{shows}",
             err=True,
         )
-        _as_json(noted, type(error).__name__, text, 1)
+        _as_json(type(error).__name__, text, 1)
         sys.exit(1)
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.settings_options import setting
 from sweeper.core.text import count
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study", shell_complete=study_names)
+@click.argument("study")
 @setting("storage")
 @setting("tracking_uri", text="MLflow store that is to have the runs.")
 @setting("out")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from sweeper.core.records import MissLimit, Verdict
 from sweeper.core.redact import remember_words
-
-if TYPE_CHECKING:
-    from sweeper.core.records import MissLimit
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
@@ -73,17 +71,6 @@ def _empty_variables(ctx: click.Context) -> Iterator[str]:
             yield f"the variable {variable}, got ''; give it a value, or unset it"
 
 
-Noted = dict[str, bool]
-"""What is noted for errors, when the context is gone: the context's object, which `main` makes."""
-
-
-def note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
-    """Note that one JSON document is asked for, wherever that was said; the callback of an eager option."""
-    if isinstance(ctx.obj, dict):
-        ctx.obj["as_json"] = value
-    return value
-
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -101,8 +88,6 @@ def miss_option() -> Decorator:
 def _limit(_context: click.Context, _option: click.Parameter, value: str | None) -> MissLimit | None:
     if value is None:
         return None
-    from sweeper.core.records import MissLimit  # loads numpy
-
     try:
         return MissLimit.read(value)
     except ValueError as error:
@@ -112,3 +97,13 @@ def _limit(_context: click.Context, _option: click.Parameter, value: str | None)
 def json_option() -> Decorator:
     """`--json`, with its variable."""
     return click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+
+
+VERDICT_CODES = {
+    Verdict.CLEAR_WINNER: 0,
+    Verdict.EQUIVALENT: 10,
+    Verdict.SAFE_CHOICE: 11,
+    Verdict.UNDECIDED: 12,
+    Verdict.NONE: 13,
+}
+"""Exit statuses of `--exit-code-by-verdict`. None of the others (docs/reference/commands.md) is among them."""

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.cli.data_options import asked_dataset, data_options
 from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.progress import Bar
+from sweeper.cli.settings_options import asked_dataset, data_options
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.settings_options import setting
 from sweeper.core.records import MissLimit
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("studies", metavar="STUDY...", nargs=-1, required=True, shell_complete=study_names)
+@click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
 @miss_option()
 @click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
 @setting("storage")

@@ -13,12 +13,11 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from sweeper.cli.config import from_config, overruled, read_config
-from sweeper.cli.options import note_json
+from sweeper.cli.config import read_config
+from sweeper.cli.options import VERDICT_CODES, json_option
 from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, settings_options
 from sweeper.cli.signals import StopRequest
-from sweeper.cli.verdict_codes import VERDICT_CODES
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
 from sweeper.workflow.settings import Settings
@@ -39,15 +38,7 @@ from sweeper.workflow.settings import Settings
     help="Say what would be done and how long it takes, from a few measured steps; nothing stays: images are decoded "
     "into a temporary folder (TMPDIR).",
 )
-@click.option(
-    "--json",
-    "as_json",
-    envvar="SWEEPER_JSON",
-    is_flag=True,
-    is_eager=True,
-    callback=note_json,
-    help="Print one JSON document alone.",
-)
+@json_option()
 @click.option(
     "--exit-code-by-verdict",
     "by_verdict",
@@ -77,16 +68,12 @@ def command(
     from sweeper.workflow.executor_choice import early_backend
 
     ctx = click.get_current_context()
-    ignored = overruled(ctx)
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
-    settings = Settings(**{name: value for name, value in options.items() if name not in ignored | by_default})
-    told = from_config(ctx, ignored) if config is not None else None
+    settings = Settings(**{name: value for name, value in options.items() if name not in by_default})
     if dry_run:
-        _preview(settings, as_json, told)
+        _preview(settings, as_json)
         return 0
     display = _display(verbose, quiet)
-    if told is not None:
-        display.log(told)
     try:
         cores = available_cores()
         with (
@@ -111,14 +98,12 @@ def command(
     return VERDICT_CODES[outcome.recommendation.verdict] if by_verdict else 0
 
 
-def _preview(settings: Settings, as_json: bool, told: str | None) -> None:
+def _preview(settings: Settings, as_json: bool) -> None:
     from sweeper.system.cores import available_cores
     from sweeper.workflow.dry_run import preview, preview_text
     from sweeper.workflow.executor_choice import make_backend
 
     speaker = PlainDisplay(-1 if as_json else 0)
-    if told is not None:
-        speaker.log(told)
     found = preview(
         settings,
         speaker,

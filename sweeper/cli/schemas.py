@@ -13,15 +13,12 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from sweeper.cli.advise import AdviceDocument
-from sweeper.cli.documents import (
-    BackupDocument,
-    CacheDocument,
-    DeletedDocument,
-    ErrorDocument,
-)
+from sweeper.cli.backup import BackupDocument
+from sweeper.cli.cache import CacheDocument
 from sweeper.cli.losses import LossesDocument
 from sweeper.cli.profile import ProfileDocument
-from sweeper.core.document import Document
+from sweeper.cli.studies import DeletedDocument
+from sweeper.core.document import Document, ErrorDocument
 from sweeper.deployment.export import ExportDocument
 from sweeper.deployment.predictions_document import PredictionsDocument
 from sweeper.deployment.training_document import TrainingDocument

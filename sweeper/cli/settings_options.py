@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
-from sweeper.cli.completion import encoder_names, space_names, study_names
 from sweeper.cli.options import Decorator, SweeperCommand
-from sweeper.cli.parameter_types import Choice, Fraction, IntOrAuto, MetricName, Parsed
 from sweeper.workflow.settings import Option, Settings, options
 
-COMPLETIONS = {"study": study_names, "space": space_names, "encoder": encoder_names}
-"""What a shell proposes as values."""
+if TYPE_CHECKING:
+    from sweeper.core.records import Dataset
 
 
 class RunCommand(SweeperCommand):
@@ -87,7 +87,6 @@ def setting(name: str, *, default: str | None = None, text: str | None = None) -
         show_default=value is not None,
         metavar=option.metavar if option.read is None and option.metavar not in {"FILE", "DIRECTORY"} else None,
         envvar=variables,
-        shell_complete=COMPLETIONS.get(name),
         help=text,
     )
 
@@ -127,3 +126,117 @@ def _of_one_kind(kind: Any, option: Option) -> click.ParamType[Any]:
 def _limits(metadata: list[Any]) -> tuple[int, int]:
     least, most = (next(getattr(part, end) for part in metadata if hasattr(part, end)) for end in ("ge", "le"))
     return least, most
+
+
+# --- Commands that read a data set and train nothing ---------------------------------------------------------
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument DATA and its options; `asked_dataset` takes their values."""
+    for option in reversed(
+        (
+            click.argument("data", required=False),
+            setting("images"),
+            setting("masks"),
+            setting("format"),
+            setting("cache"),
+            setting("class_map", default="all as they are"),
+            setting("exclude", default="none"),
+            setting("resize", default="native"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def asked_dataset(asked: dict[str, Any]) -> Dataset:
+    """Read the data set that `data_options` name; its store is held until the command ends.
+
+    Raises:
+        click.UsageError: no data are named.
+        SweeperError: they cannot be read.
+    """
+    from sweeper.cli.progress import PlainDisplay
+    from sweeper.data.cache import hold
+    from sweeper.workflow.prepare import dataset_of
+
+    settings = Settings(**asked)
+    if settings.data is None and settings.images is None and settings.masks is None:
+        raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
+    dataset = dataset_of(settings, None, PlainDisplay())
+    click.get_current_context().with_resource(hold(Path(dataset.store)))
+    return dataset
+
+
+# --- What click is told of a value, where its own types say too little ---------------------------------------
+
+
+class Fraction(click.FloatRange):
+    """A number from 0 to 1. click's own range lets `nan` pass, which no comparison refuses."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse what is not a number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range 0<=x<=1.", param, ctx)
+        return number
+
+
+class IntOrAuto(click.ParamType[Any]):
+    """`auto` or a whole number from `least` to `most`; `auto` becomes None."""
+
+    name = "auto|N"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Refuse what is neither."""
+        if value is None or value == "auto":
+            return None
+        if not re.fullmatch("[0-9]{1,10}", str(value)) or not self._least <= int(value) <= self._most:
+            self.fail(f"must be auto or a whole number from {self._least} to {self._most}, got {value!r}", param, ctx)
+        return int(value)
+
+
+class Choice(click.Choice[str]):
+    """One of some names; with `auto`, that too, which becomes None."""
+
+    def __init__(self, names: Sequence[str], *, auto: bool) -> None:
+        self._auto = auto
+        super().__init__(["auto", *names] if auto else list(names))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is none of them."""
+        found = super().convert(value, param, ctx)
+        return None if self._auto and found == "auto" else found
+
+
+class Parsed(click.ParamType[Any]):
+    """A text that `read` accepts, passed on as it is; its complaint begins with `must be`."""
+
+    def __init__(self, name: str, read: Callable[[str], object]) -> None:
+        self.name, self._read = name, read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what `read` refuses."""
+        try:
+            self._read(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class MetricName(click.Choice[str]):
+    """The name of a metric, or `module:function` for one of the user's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Leave `module:function` as it is."""
+        return str(value) if ":" in str(value) else super().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Both forms."""
+        return f"[{'|'.join(map(str, self.choices))}|MODULE:FUNCTION]"

@@ -7,13 +7,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sweeper.cli.completion import space_names
 from sweeper.cli.options import SweeperCommand
 from sweeper.space import load_space, shipped_spaces, space_path
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("name", required=False, shell_complete=space_names)
+@click.argument("name", required=False)
 def command(name: str | None) -> None:
     """List the shipped search spaces, or print the YAML of NAME (a shipped name or a file)."""
     if name is not None:

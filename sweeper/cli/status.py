@@ -7,13 +7,12 @@ import time
 
 import click
 
-from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.settings_options import setting
 
 
 @click.command(cls=SweeperCommand)
-@click.argument("study", required=False, shell_complete=study_names)
+@click.argument("study", required=False)
 @setting("storage")
 @json_option()
 def command(study: str | None, *, storage: str, as_json: bool) -> int:

@@ -5,23 +5,38 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sweeper.cli.completion import study_names
 from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.settings_options import setting
+from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count
 
 
+class DeletedDocument(Document):
+    """What `sweeper studies delete` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.deleted/1"
+
+    study: str
+    deleted: tuple[str, ...]
+    """What went, in words."""
+    kept: tuple[str, ...]
+    """What stays, in words."""
+    bytes: int
+    """Of the files that went."""
+
+
 @click.command("studies", cls=SweeperCommand)
 @click.argument("action", type=click.Choice(["list", "delete"]), default="list")
-@click.argument("study", required=False, shell_complete=study_names)
+@click.argument("study", required=False)
 @setting("storage")
 @setting("out")
 @setting("cache", text="That of the sweeps: paused trainings and weights lie beside it.")
@@ -87,8 +102,6 @@ def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_j
         click.confirm("Delete?", abort=True, err=True)
     delete(opened, storage, study, found)
     if as_json:
-        from sweeper.cli.documents import DeletedDocument
-
         gone = DeletedDocument(study=study, deleted=tuple(goes), kept=tuple(stays), bytes=found.bytes)
         click.echo(json.dumps(gone.document, indent=2))
         return

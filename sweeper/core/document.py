@@ -51,3 +51,23 @@ class DatasetSummary(Record):
 def json_text(document: object) -> str:
     """A document as the text of its file: readable, and refused where a number is none."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class ErrorRow(Record):
+    """What was wrong."""
+
+    kind: str
+    """Name of the error: `UsageError`, `DataError`, `InterruptedSweepError` and others."""
+    message: str
+    """For people: the rule, what was found, and the next step."""
+    problems: tuple[str, ...]
+    """Each thing that is wrong, where there may be several."""
+
+
+class ErrorDocument(Document):
+    """What every command prints under `--json` where it fails, on standard output."""
+
+    SCHEMA: ClassVar[str] = "sweeper.error/1"
+
+    exit_status: int
+    error: ErrorRow

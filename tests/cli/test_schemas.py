@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from sweeper import storage as studies
-from sweeper.cli.documents import BackupDocument
+from sweeper.cli.backup import BackupDocument
 from sweeper.cli.schemas import DOCUMENTS, file_name, schema_of, schema_text, write
 from sweeper.core.document import Document
 from sweeper.evidence.recommendation import recommend, recommendation_json
