@@ -30,7 +30,7 @@ from sweeper.data.text_tables import read_classes, shown
 
 Log = Callable[[str], None]
 
-READER = "formats/2"
+READER = "formats/3"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""

@@ -132,7 +132,7 @@ def _sides(place: Place, reading: Reading) -> dict[str, Side]:
     path = place.root / "split.csv"
     if not path.exists() or not place.inside(path):
         return given
-    said = read_sides(path, reading.stems if reading.stems is not None else sorted(given), place.problems)
+    said = read_sides(path, sorted(given), place.problems)
     if any(side.split for side in given.values()):
         place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
     return {stem: said.get(stem, Side()) for stem in given}

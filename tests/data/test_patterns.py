@@ -72,8 +72,8 @@ def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
     assert len(load(root, "i/**/*.png", "m/**/{stem}.png").images) == 10
     refused(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
     (root / "m" / "x" / "a.png").unlink()
-    refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add one that is called as")
-    refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; remove one, or narrow --masks")
+    refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add m/a.png")
+    refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; remove one, or say which")
     side = laid_out(tmp_path / "split", *five("i/{0}/train/{0}.png", "m/{0}/{0}.png"))
     assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").images] == ["train"] * 5
 
@@ -103,7 +103,7 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     refused(root, good[0], "lab/a_m.png", "--masks must say which mask is whose")
     refused(root, "imgs/*.jpg", good[1], "there is no folder imgs/")
     refused(root, "img/*.tif", good[1], "nothing is called so; img/ holds img/x/a.jpg, img/x/b.jpg and 3 more")
-    refused(root, good[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask", "lab/a_m.png")
+    refused(root, good[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add lab/a.png")
     refused(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
     refused(root, "../x/*.jpg", good[1], "must name files below", "name a folder above")
     refused(root, good[0], "img/x/{stem}.jpg", "as the mask of itself")

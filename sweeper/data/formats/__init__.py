@@ -135,10 +135,7 @@ def _nothing(place: Place) -> list[str]:
     """Problems of a folder in which no format finds anything."""
     root = place.root
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
-    return [
-        f"{what} in {place.title}, which holds {_contents(root)}; {guesses.LAYOUT}; or {others}"
-        for what in guesses.missing(root)
-    ]
+    return [f"{guesses.missing(root)} in {place.title}, which holds {_contents(root)}; {guesses.LAYOUT}; or {others}"]
 
 
 def _contents(root: Path) -> str:

@@ -67,8 +67,6 @@ class Reading:
     """Class names in index order; None = to be made from the labels that occur."""
     indices: bool = False
     """Whether masks are known to hold class indices and 255 for ignore: no rule of 255 applies then."""
-    stems: frozenset[str] | None = None
-    """All names that `split.csv` may use, where they are more than the samples'."""
     place: str = ""
     """Where the images and labels were looked for, for messages about the whole set: `images/`."""
     mask_place: str = ""

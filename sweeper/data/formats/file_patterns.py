@@ -115,8 +115,8 @@ def _fixed(text: str) -> str:
     return os.path.dirname(text if found is None else text[: found.start()])  # noqa: PTH120 (wildcards are no path)
 
 
-def file_pattern(option: str, text: str, *, any_case: bool = False) -> FilePattern:
-    """A pattern as an expression; with `any_case` all of it counts in any case, not the extension alone.
+def file_pattern(option: str, text: str) -> FilePattern:
+    """A pattern as an expression; the extension counts in any case.
 
     Raises:
         UsageError: it holds a name in braces other than `{stem}`.
@@ -144,7 +144,7 @@ def file_pattern(option: str, text: str, *, any_case: bool = False) -> FilePatte
         parts.append(f"(?i:{re.escape(suffix[0])})")
     others = [_ENDING.sub("", part.replace(STEM, "")) for part in text.split("/") if STEM in part]
     exact = not any(map(has_wildcards, others))
-    regex = re.compile("".join(parts), re.DOTALL | (re.IGNORECASE if any_case else 0))
+    regex = re.compile("".join(parts), re.DOTALL)
     return FilePattern(option, text, regex, _fixed(text), tuple(folders), has_stem, exact)
 
 

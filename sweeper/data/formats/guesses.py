@@ -3,43 +3,24 @@
 `folder`: `images/` and `masks/`, or called otherwise, in the data folder or in folders of splits. `pairs`, where no
 format of annotations is found: folders whose names may mean something else (`photos/` with `targets/`), folders of
 which one is called like the other's masks (`train/` with `train_masks/`), and masks beside their images.
+
+Where names differ, words like `img` and `mask` at one end are taken away: `img_a.jpg` and `a_mask.png` share `a`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.records import SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import (
-    SPLITS,
-    Format,
-    Layout,
-    Place,
-    Reading,
-    hidden,
-    split_of,
-    subfolders,
-    walk,
-)
-from sweeper.data.formats.file_names import (
-    FOLDER_FORMS,
-    IMAGE_WORDS,
-    MASK_WORDS,
-    MORE_IMAGE_WORDS,
-    MORE_MASK_WORDS,
-    STEM,
-    Naming,
-    common_naming,
-    naming_in_one_place,
-)
-from sweeper.data.formats.file_patterns import Match, file_pattern, match, matches, plain
-from sweeper.data.formats.patterns import LOSSY, listed, paired
+from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, split_of, subfolders, walk
+from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
+from sweeper.data.formats.patterns import LOSSY, listed, named_files, paired
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, shown
 
@@ -48,7 +29,51 @@ LAYOUT = (
     "with equal stems, and optionally classes.txt and split.csv; img/, labels/, gt/ and the like are understood too; "
     "--images 'img/*.jpg' --masks 'labels/{stem}_m.png' says how all else is called"
 )
+IMAGE_WORDS = ("images", "image", "imgs", "img")
+"""Names of folders of images, in any case, in the order in which they are looked for."""
+MASK_WORDS = ("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth", "groundtruth")
+"""The same of masks."""
+MORE_IMAGE_WORDS = (
+    *("jpegimages", "photos", "photo", "pictures", "picture", "pics", "frames", "rgb", "input", "inputs"),
+    *("original", "originals", "sat", "tiles"),
+)
+"""Names that are believed where no format of annotations is found: they may mean something else."""
+MORE_MASK_WORDS = (
+    *("segmentationclass", "segmentationclasspng", "segmentationmasks", "segmentations", "segmentation", "segs", "seg"),
+    *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target", "1st_manual"),
+    *("manual", "labelmaps", "lbl"),
+)
 _MASKS = (*MASK_SUFFIXES, *LOSSY)
+
+
+def _at_an_end(before: str, after: str) -> re.Pattern[str]:
+    return re.compile(rf"^(?:{before})(?=.)|(?<=.)(?:{after})$", re.IGNORECASE)
+
+
+_FOLDERS = "|".join((*MASK_WORDS, *MORE_MASK_WORDS)), "|".join((*IMAGE_WORDS, *MORE_IMAGE_WORDS))
+_FILES = "|".join(
+    (
+        *MASK_WORDS,
+        "seg",
+        "segm",
+        "segmentation",
+        "anno",
+        "annot",
+        "manual1",
+        "lbl",
+        "target",
+        "labelids",
+        "matte",
+        *"lp",
+    )
+)
+_ENDING = "|".join(map(re.escape, IMAGE_SUFFIXES))
+MASK_FILE = _at_an_end(rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|mask|label|{_ENDING}")
+"""What makes a file's name (without extension) that of a mask: `mask_a`, `a-gt`, `amask`, `a.jpg` of `a.jpg.png`."""
+IMAGE_FILE = _at_an_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
+MASK_FOLDER = _at_an_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
+"""The same of folders: `train_masks`, `masks_2020`, `trainannot`."""
+IMAGE_FOLDER = _at_an_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
 
 
 class Guess(NamedTuple):
@@ -57,23 +82,16 @@ class Guess(NamedTuple):
     images: str
     """A pattern with `{stem}` for the images' names."""
     masks: str
-    folders: tuple[str, str] | None = None
-    """Those of images and of masks, for people; None where masks lie beside their images."""
-    splits: bool = False
-    """Whether the first wildcard of the images may stand for a split."""
-    split: SplitName | None = None
-    """Of all images, where they have one."""
-    naming: Naming | None = None
-    """How masks beside their images are called: then not all files that may be images have the images' form."""
-    unpaired: tuple[str, ...] = ()
-    """Folders of images beside these that have no counterpart."""
+    folders: tuple[str, str] = (".", ".")
+    """Those of images and of masks, for people; the same where masks lie beside their images."""
+    words: bool = False
+    """Whether the words in their names alone tell masks from the images beside them."""
 
     @property
     def line(self) -> str:
         """What was found, for people."""
-        if self.folders is None:
-            return "masks beside their images"
-        return f"{self.folders[0]}/ and {self.folders[1]}/"
+        at, other = self.folders
+        return "masks beside their images" if at == other else f"{at}/ and {other}/"
 
     @property
     def options(self) -> str:
@@ -81,30 +99,16 @@ class Guess(NamedTuple):
         return f"--images '{shown(self.images)}' --masks '{shown(self.masks)}'"
 
 
-def _guess(root: Path, images: str, masks: str, cores: Sequence[str] = ("",)) -> Guess:
-    """The guess of folders of images and of masks, with `{stem}` where one of the `cores` stands in both names.
-
-    Files in their sub-folders count where the folders hold none themselves, or both have sub-folders of one name.
-    """
-    pairs = [(root / images.replace(STEM, core), root / masks.replace(STEM, core)) for core in cores]
-    deep = any(
-        not _holds_itself(at, IMAGE_SUFFIXES)
-        or not _holds_itself(other, _MASKS)
-        or {path.name for path in subfolders(at)} & {path.name for path in subfolders(other)}
-        for at, other in pairs
-    )
-    same = plain(cores[0])
-    if len(cores) > 1:
-        same = "*" if any(re.search("[{},]", core) for core in cores) else f"{{{','.join(cores)}}}"
-    at, other = (same.join(map(plain, text.split(STEM))) for text in (images, masks))
-    name = f"/**/{STEM}.*" if deep else f"/{STEM}.*"
-    split = SPLITS.get(cores[0].lower()) if len(cores) == 1 else None
-    return Guess(at + name, other + name, (shown(at), shown(other)), len(cores) > 1, split)
+def _folders(images: str, masks: str) -> Guess:
+    """All files in folders and below, by patterns of these folders."""
+    return Guess(f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (shown(images), shown(masks)))
 
 
-def _holds_itself(folder: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether there is such a file in a folder, and not below it."""
-    return any(path.suffix.lower() in suffixes and not hidden(path.name) for path in folder.iterdir())
+def _one_of(names: Sequence[str]) -> str:
+    """A pattern of names."""
+    if len(names) == 1:
+        return plain(names[0])
+    return "*" if any(re.search(r"[{},*?\[]", name) for name in names) else f"{{{','.join(names)}}}"
 
 
 def _holds(root: Path, pattern: str, suffixes: tuple[str, ...]) -> bool:
@@ -112,7 +116,7 @@ def _holds(root: Path, pattern: str, suffixes: tuple[str, ...]) -> bool:
     return any(one.path.suffix.lower() in suffixes for one in matches(root, file_pattern("", pattern)))
 
 
-def _guesses(
+def _called(
     root: Path, image_words: Sequence[str], mask_words: Sequence[str], *, anywhere: bool = False
 ) -> list[Guess]:
     """Guesses of folders that are called by these words, the likeliest first; all but the first hold files.
@@ -121,62 +125,75 @@ def _guesses(
     but the first of the words must hold mask files: others keep text or JSON there.
     """
     names: dict[str, list[str]] = defaultdict(list)
-    for name in sorted({path.name for at in (root, *subfolders(root)) for path in subfolders(at)}):
+    for name in sorted({path.name for at in (root, *subfolders(root)) for path in subfolders(at)}, reverse=True):
         names[name.lower()].append(name)
-    for same in names.values():
-        same.sort(key=lambda name: not name.islower())
     found: list[Guess] = []
     for images in (name for word in image_words for name in names.get(word, ())):
         for masks in (name for word in mask_words for name in names.get(word, ())):
-            guess = _called(root, images, masks, anywhere=anywhere)
-            if guess is None or (masks != mask_words[0] and not _holds(root, guess.masks, MASK_SUFFIXES)):
+            at, other = plain(images), plain(masks)
+            if not ((root / images).is_dir() and (root / masks).is_dir()):
+                outer = [
+                    folder.name
+                    for folder in subfolders(root)
+                    if (anywhere or folder.name.lower() in SPLITS)
+                    and (folder / images).is_dir()
+                    and (folder / masks).is_dir()
+                ]
+                if not outer:
+                    continue
+                at, other = (f"{_one_of(outer)}/{name}" for name in (at, other))
+            guess = _folders(at, other)
+            if masks != mask_words[0] and not _holds(root, guess.masks, MASK_SUFFIXES):
                 continue
             if not found or _holds(root, guess.images, IMAGE_SUFFIXES):
                 found.append(guess)
     return found
 
 
-def _called(root: Path, images: str, masks: str, *, anywhere: bool) -> Guess | None:
-    """Folders with these names that belong together."""
-    if (root / images).is_dir() and (root / masks).is_dir():
-        there = {path.name for path in subfolders(root / masks)}
-        inner = [path.name for path in subfolders(root / images) if path.name in there]
-        if any(name.lower() in SPLITS for name in inner) and not _holds_itself(root / images, IMAGE_SUFFIXES):
-            guess = _guess(root, f"{images}/{STEM}", f"{masks}/{STEM}", inner)
-            left = [f"{at}/{path.name}" for at in (images, masks) for path in subfolders(root / at)]
-            left = [name for name in left if Path(name).name not in inner]
-            return guess._replace(unpaired=tuple(n for n in left if _holds(root, f"{plain(n)}/**/*", IMAGE_SUFFIXES)))
-        return _guess(root, images, masks)
-    outer = [
-        at.name
-        for at in subfolders(root)
-        if (anywhere or at.name.lower() in SPLITS) and (at / images).is_dir() and (at / masks).is_dir()
-    ]
-    return _guess(root, f"{STEM}/{images}", f"{STEM}/{masks}", outer) if outer else None
+def _core(name: str, words: re.Pattern[str] | None) -> str:
+    """A name, whose folders stay, without a word at one end."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + (last if words is None else words.sub("", last, count=1))
+
+
+def masks_among(names: Collection[str], image_word: re.Pattern[str], mask_word: re.Pattern[str]) -> dict[str, str]:
+    """The names that are those of masks of others by their words, each with the image's."""
+    cores = {name: _core(name, mask_word) for name in names}
+    others = sorted(name for name, core in cores.items() if core == name)
+    for word in (None, image_word):
+        images = {_core(name, word): name for name in others}
+        if found := {name: images[core] for name, core in cores.items() if core != name and core in images}:
+            return found
+    return {}
+
+
+def naming_of(images: Collection[str], masks: Collection[str]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
+    """The words that are taken away from the names of images and of masks, so that most masks find their image.
+
+    None is taken away where half of the names are equal.
+    """
+
+    def pairs(words: tuple[re.Pattern[str] | None, re.Pattern[str] | None]) -> int:
+        cores = {_core(name, words[0]) for name in images}
+        return sum(_core(name, words[1]) in cores for name in masks)
+
+    ways = ((None, None), (None, MASK_FILE), (IMAGE_FILE, MASK_FILE), (IMAGE_FILE, None))
+    return ways[0] if 2 * pairs(ways[0]) >= min(len(images), len(masks)) else max(ways, key=pairs)
 
 
 def _alike(root: Path) -> Guess | None:
     """Folders of which one is called like the masks of the other."""
-    names = [path.name for path in subfolders(root)]
-    naming = naming_in_one_place(names, names, FOLDER_FORMS)
-    if naming is None:
+    forms: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for masks, images in masks_among([path.name for path in subfolders(root)], IMAGE_FOLDER, MASK_FOLDER).items():
+        files = ((images, IMAGE_SUFFIXES), (masks, MASK_SUFFIXES))
+        if all(_holds(root, f"{plain(name)}/**/*", suffixes) for name, suffixes in files):
+            core = _core(masks, MASK_FOLDER)
+            forms[images.replace(core, STEM, 1), masks.replace(core, STEM, 1)].append(core)
+    if not forms:
         return None
-    cores: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for masks, images in naming.masks.items():
-        if _holds(root, f"{plain(images)}/**/*", IMAGE_SUFFIXES) and _holds(
-            root, f"{plain(masks)}/**/*", MASK_SUFFIXES
-        ):
-            (image, core), (mask, _) = _taken_apart(images, naming.image), _taken_apart(masks, naming.mask)
-            cores[image, mask].append(core)
-    most = max(cores, key=lambda forms: len(cores[forms]), default=None)
-    return None if most is None else _guess(root, *most, cores[most])
-
-
-def _taken_apart(name: str, form: str) -> tuple[str, str]:
-    """A form with the letters of a name that has it, in their case, and what `{stem}` stands for in that name."""
-    before, after = map(len, form.split(STEM))
-    end = len(name) - after
-    return f"{name[:before]}{STEM}{name[end:]}", name[before:end]
+    most = max(forms, key=lambda pair: len(forms[pair]))
+    images, masks = (_one_of(forms[most]).join(map(plain, form.split(STEM))) for form in most)
+    return _folders(images, masks)
 
 
 def _beside(root: Path) -> Guess | None:
@@ -184,26 +201,24 @@ def _beside(root: Path) -> Guess | None:
     names: dict[str, set[str]] = defaultdict(set)
     for path in walk(root, root):
         names[path.suffix.lower()].add(normal(path.relative_to(root).with_suffix("").as_posix()))
-    images, known = (
-        set().union(*(names.get(suffix, ()) for suffix in suffixes))
-        for suffixes in (IMAGE_SUFFIXES, (*IMAGE_SUFFIXES, *MASK_SUFFIXES))
-    )
-    naming = naming_in_one_place(images, known)
-    if naming is not None:
-        return Guess(f"**/{naming.image}.*", f"**/{naming.mask}.*", naming=naming)
-    lossy, drawn = (set().union(*(names.get(s, ()) for s in suffixes)) for suffixes in (LOSSY, MASK_SUFFIXES))
+    known = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
+    if masks_among(known, IMAGE_FILE, MASK_FILE):
+        return Guess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
+    lossy, drawn = (set().union(*(names[suffix] for suffix in suffixes)) for suffixes in (LOSSY, MASK_SUFFIXES))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
         return None
-    lossy_kinds, mask_kinds = (",".join(suffix[1:] for suffix in suffixes) for suffixes in (LOSSY, MASK_SUFFIXES))
-    return Guess(f"**/{STEM}.{{{lossy_kinds}}}", f"**/{STEM}.{{{mask_kinds}}}")
+    kinds = (",".join(suffix[1:] for suffix in suffixes) for suffixes in (LOSSY, MASK_SUFFIXES))
+    images, masks = (f"**/{STEM}.{{{kind}}}" for kind in kinds)
+    return Guess(images, masks)
 
 
 def find_folder(place: Place) -> Layout | None:
     """The folders images/ and masks/, or both in folders of splits."""
-    found = [] if place.entry is not None else _guesses(place.root, IMAGE_WORDS, MASK_WORDS)
+    found = [] if place.entry is not None else _called(place.root, IMAGE_WORDS, MASK_WORDS)
     if not found:
         return None
-    return Layout(found[0].line, partial(_read_folder, place, *found), partial(_files, place, found[0]))
+    files = partial(named_files, place.root, found[0].images, found[0].masks)
+    return Layout(found[0].line, partial(_read_folder, place, *found), files)
 
 
 def _read_folder(place: Place, first: Guess, *rivals: Guess) -> Reading:
@@ -224,7 +239,7 @@ def find_pairs(place: Place) -> Layout | None:
     if place.entry is not None:
         return None
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
-    if called := _guesses(place.root, *words, anywhere=True):
+    if called := _called(place.root, *words, anywhere=True):
         found = called[0] if _holds(place.root, called[0].images, IMAGE_SUFFIXES) else None
     else:
         found = _alike(place.root) or _beside(place.root)
@@ -233,33 +248,28 @@ def find_pairs(place: Place) -> Layout | None:
 
 def _read(place: Place, guess: Guess) -> Reading:
     """The images and masks of a guess, by the names that these files have."""
-    others = [*guess.unpaired]
-    images = listed(place, guess.images if guess.naming is None else f"**/{STEM}.*", IMAGE_SUFFIXES, others)
-    masks = listed(place, guess.masks, _MASKS, others)
-    found = guess.naming
-    if guess.folders is not None and (found := _naming(images, masks)) is not None:
-        guess = guess._replace(
-            images=guess.images.replace(STEM, found.image), masks=guess.masks.replace(STEM, found.mask)
-        )
-    if found is not None and found.others:
-        place.problems.append(_two_masks(guess, found, images))
-        # Names may be those of the files alone, without the folders.
-        images, masks = (
-            [one for one in files if not {one.name, one.name.rpartition("/")[2]} & found.others.keys()]
-            for files in (images, masks)
-        )
-    image, mask = (file_pattern("", text, any_case=True) for text in (guess.images, guess.masks))
-    # A file that is called otherwise keeps its own name: it is a problem where that belongs to no other.
-    images = [match(one.path, one.below, image) or one for one in images]
-    masks = [match(one.path, one.below, mask) or one for one in masks]
+    others: list[str] = []
+    images, masks = listed(place, guess.images, IMAGE_SUFFIXES, others), listed(place, guess.masks, _MASKS, others)
+    if guess.words:
+        known = masks_among({one.name for one in (*images, *masks)}, IMAGE_FILE, MASK_FILE)
+        images = [one for one in images if one.name not in known]
+        masks = [one for one in masks if one.name in known]
+    else:
+        place.tally.add("thing", "of another kind, passed over", *others)
+    words = naming_of({one.stem for one in images}, {one.stem for one in masks})
+    images, masks = (
+        [one._replace(stem=_core(one.stem, word)) for one in files]
+        for files, word in zip((images, masks), words, strict=True)
+    )
+    image, mask = file_pattern("", guess.images), file_pattern("", guess.masks)
+    images = _with_masks(place, images, masks_of(images, masks, image, mask))
 
     def split(one: Match) -> SplitName | None:
-        if guess.folders is None:
-            return split_of(one.path.relative_to(place.root).parts[:-1])
-        return split_of(one.folders[:1]) if guess.splits else guess.split
+        return split_of(one.path.relative_to(place.root).parts[:-1])
 
     samples, left = paired(place, (images, image), (masks, mask), split)
-    if samples and (guess.folders is None or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
+    at, other = guess.folders
+    if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
         place.assumed.append(example)
@@ -268,69 +278,33 @@ def _read(place: Place, guess: Guess) -> Reading:
         + guess.options
         for path in left
     ]
-    if guess.folders is not None:
-        place.tally.add("thing", "of another kind, passed over", *others)
-    used = {sample.name for sample in samples}
-    lost = [one.name.rpartition("/")[2] for one in images if place.name(one.path) not in used]
-    return Reading(
-        samples,
-        place.classes or (place.colours.names if place.colours else None),
-        stems=frozenset(
-            [*(sample.stem for sample in samples), *lost, *(one.stem for one in masks if one.path in left)]
-        ),
-        place=f"{guess.folders[0] if guess.folders else '.'}/",
-        mask_place=f"{guess.folders[1] if guess.folders else '.'}/",
-    )
+    classes = place.classes or (place.colours.names if place.colours else None)
+    return Reading(samples, classes, place=f"{at}/", mask_place=f"{other}/")
 
 
-def _two_masks(guess: Guess, naming: Naming, images: Sequence[Match]) -> str:
-    """The problem that images have masks of two kinds."""
-    second, image = min(naming.others.items())
-    both = [second, *(first for first, own in naming.masks.items() if own == image)]
-    found = f"{guess.line}: an image has one mask, found {' and '.join(map(shown, both))} for {shown(image)}"
-    if guess.folders is None:  # a pattern tells images from masks beside them by the extension alone
-        kinds = {one.name: one.path.suffix for one in images}
-        if kinds[image] == kinds.get(second):
-            return f"{found}; move one kind elsewhere"
-        guess = guess._replace(images=guess.images.replace(".*", kinds[image]))
-    return f"{found}; say which with {guess.options}"
+def _with_masks(place: Place, images: Sequence[Match], found: Collection[Path]) -> list[Match]:
+    """The images but those of folders without any mask, where others have some: a test set, as a rule."""
+    folders = {one.path.parent for one in images if one.path in found}
+    if not folders:
+        return [*images]
+    bare = {place.name(one.path.parent) for one in images if one.path.parent not in folders}
+    place.tally.add("folder of images", "without any mask, passed over", *bare)
+    return [one for one in images if one.path.parent in folders]
 
 
-def _naming(images: Sequence[Match], masks: Sequence[Match]) -> Naming | None:
-    """How images and masks are called, where not alike; in folders on one side alone by the files' names."""
-    names = [{one.name for one in files} for files in (images, masks)]
-    found = common_naming(*names)
-    if found is not None or 2 * len(names[0] & names[1]) >= min(map(len, names)):
-        return found
-    bare = [{name.rpartition("/")[2] for name in own} for own in names]
-    unique = all(len(own) == len(all_) for own, all_ in zip(bare, names, strict=True))
-    return common_naming(*bare) if unique else None
-
-
-def _files(place: Place, guess: Guess) -> Iterator[Path]:
-    """All files in the folders of images and masks."""
-    for text in (guess.images, guess.masks):
-        pattern = file_pattern("", text)
-        yield from walk(place.root / pattern.folder, place.root)
-
-
-def missing(root: Path) -> list[str]:
-    """What is missing for image and mask folders, where nothing finds any: each begins with the name of a folder."""
-    there = {
-        path.relative_to(root).as_posix(): path
-        for at in (root, *(root / name for name in SPLITS if (root / name).is_dir()))
-        for path in subfolders(at)
-    }
-    images = [name for name, path in there.items() if path.name.lower() in IMAGE_WORDS]
-    masks = [name for name, path in there.items() if path.name.lower() in MASK_WORDS]
+def missing(root: Path) -> str:
+    """What is missing for image and mask folders, where nothing finds any; begins with the name of a folder."""
+    there = [path for at in (root, *subfolders(root)) for path in subfolders(at)]
+    images = next((path for path in there if path.name.lower() in IMAGE_WORDS), None)
+    masks = next((path for path in there if path.name.lower() in MASK_WORDS), None)
     if images and masks:
-        empty = [name for name in masks if not _holds(root, f"{plain(name)}/**/*", MASK_SUFFIXES)] or masks
-        return [f"{name}/: holds no masks (png, bmp, tif, gif) of the images in {images[0]}/" for name in empty]
-    if images:
-        return [f"{images[0].removesuffix(there[images[0]].name)}masks/: is missing beside {images[0]}/"]
-    if masks:
-        return [f"{masks[0].removesuffix(there[masks[0]].name)}images/: is missing beside {masks[0]}/"]
-    return ["images/: is missing", "masks/: is missing"]
+        at, other = (shown(path.relative_to(root).as_posix()) for path in (images, masks))
+        return f"{other}/: holds no masks (png, bmp, tif, gif) of the images in {at}/"
+    if images or masks:
+        path = (images or masks or root).relative_to(root)
+        lacking = path.with_name("masks" if images else "images")
+        return f"{shown(lacking.as_posix())}/: is missing beside {shown(path.as_posix())}/"
+    return "images/ and masks/: are missing"
 
 
 FOLDER = Format("images/ and masks/ with equal stems", find_folder)

@@ -20,7 +20,6 @@ from sweeper.data.formats.base import (
     Size,
     drop_repeated,
     split_of,
-    subfolders,
     walk,
 )
 from sweeper.data.formats.file_patterns import (
@@ -45,7 +44,8 @@ def layout(place: Place) -> Layout:
     """What the user's patterns name."""
     assert place.patterns is not None
     line = f"--images {shown(place.patterns.images)} --masks {shown(place.patterns.masks)}"
-    return Layout(line, partial(_read, place), partial(_files, place))
+    files = partial(named_files, place.root, *(pattern.text for pattern in _asked(place)))
+    return Layout(line, partial(_read, place), files)
 
 
 def names_something(place: Place) -> bool:
@@ -123,8 +123,6 @@ def listed(place: Place, text: str, suffixes: tuple[str, ...], others: list[str]
             rest.append(place.name(one.path))
         else:
             found.append(named)
-    if not pattern.folders:
-        rest += [place.name(path) for path in subfolders(at)]
     return found
 
 
@@ -176,14 +174,14 @@ def paired(
     for one in image_files:
         for path in found.get(one.path, ()):
             owners[path].append(one)
-    wanted = "" if named else _called_so(place, masks, others=not found)
     place.problems += [
-        f"{place.name(one.path)}: has no mask; add {wanted or _called(masks, one.stem)}, or remove the image"
+        f"{place.name(one.path)}: has no mask; add {_called(masks, one.stem)}, or remove the image"
         for one in image_files
         if one.path not in found
     ]
     names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
+    way_out = "" if named else ", or say which is meant with --images and --masks"
     samples, several = [], set()
     for one in image_files:
         own = found.get(one.path, [])
@@ -192,11 +190,14 @@ def paired(
         path, name = own[0], place.name(one.path)
         if len(own) > 1:
             these = some([place.name(path) for path in own], 3)
-            mend = "remove one" if named else "remove one, or narrow --masks"
-            several.add(f"{name}: an image has one mask, found {these}; {mend}")
+            several.add(f"{name}: an image has one mask, found {these}; remove one{way_out}")
         elif len(owners[path]) > 1:
             these = some([place.name(owner.path) for owner in owners[path]], 3)
-            mend = "rename or remove one" if named else "rename or remove one, or narrow --images or --masks"
+            mend = (
+                "rename or remove one"
+                if named
+                else "rename or remove one, or say which is meant with --images and --masks"
+            )
             several.add(f"{place.name(path)}: a mask has one image, found {these}; {mend}")
         elif path.suffix.lower() not in MASK_SUFFIXES:
             lossless = "lossless (png, bmp, tif, gif)"
@@ -220,17 +221,10 @@ def paired(
 def _called(files: tuple[Sequence[Match], FilePattern], stem: str) -> str:
     """How a pattern calls the file of a stem, with the extension that others have."""
     others, pattern = files
-    name = pattern.text.rpartition("**/")[2].replace("[0-9]", "0").replace(STEM, stem).removesuffix(".*")
-    return shown(f"{name}{others[0].path.suffix if others else '.png'}")
-
-
-def _called_so(place: Place, files: tuple[Sequence[Match], FilePattern], *, others: bool) -> str:
-    """How the user's pattern calls a mask; with `others`, also what there is instead."""
-    labels, pattern = files
-    at = place.root / pattern.folder
-    there = [one.path for one in labels] or ([*walk(at, place.root)] if at.is_dir() else [])
-    found = f" (found {some([place.name(path) for path in there], 2)}; --images and --masks name others)"
-    return f"one that is called as --masks {shown(pattern.text)} says{found if others and there else ''}"
+    name = pattern.text.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
+    if name.endswith(".*"):
+        name = name.removesuffix(".*") + (others[0].path.suffix if others else ".png")
+    return shown(name)
 
 
 def mask_file(place: Place, path: Path, table: Pixels | None = None) -> partial[Pixels]:
@@ -243,5 +237,8 @@ def _mask(path: Path, place: Place, table: Pixels | None, size: Size | None) -> 
     return labels if table is None else table[labels]
 
 
-def _files(place: Place) -> Iterator[Path]:
-    return (one.path for pattern in _asked(place) for one in matches(place.root, pattern))
+def named_files(root: Path, *patterns: str) -> Iterator[Path]:
+    """All files in the folders of these patterns."""
+    for text in patterns:
+        folder = root / file_pattern("", text).folder
+        yield from walk(folder, root) if folder.is_dir() else ()
