@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
@@ -27,20 +26,12 @@ class Ground(NamedTuple):
 
 
 def comparison(evidence: Contest, first: int, second: int) -> Comparison:
-    """The comparison of `first` with `second`.
-
-    Raises:
-        ValueError: if the evidence does not hold that pair.
-    """
-    usual = first * (len(evidence.finalists) - 1) + second - (second > first)  # where all pairs come sorted
-    for found in chain(evidence.comparisons[usual : usual + 1], evidence.comparisons):
-        if (found.first, found.second) == (first, second):
-            return found
-    raise ValueError(f"evidence must hold all ordered pairs of finalists, got none for ({first}, {second})")
+    """The comparison of `first` with `second`: evidence holds all ordered pairs, sorted."""
+    return evidence.comparisons[first * (len(evidence.finalists) - 1) + second - (second > first)]
 
 
 def difference(evidence: Contest, first: int, second: int) -> Interval:
-    """The paired difference `first` − `second`; raises as `comparison` does."""
+    """The paired difference `first` − `second`."""
     return comparison(evidence, first, second).difference
 
 

@@ -98,17 +98,11 @@ def level_at(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
     """Level of a comparison on `seeds` common seeds: 1 − error of their interim analysis; LEVEL where none is planned.
 
     A finalist that was dropped at an earlier interim analysis keeps its level: the data are as they were then, and
-    judging them again at a later, more lenient level would spend error twice.
-
-    More seeds than the last one has would be a new plan with the same first one. Its level is taken to exceed what its
-    last one spends by as much as here. A plan asks for many numbers of seeds, and to find the boundaries of each takes
-    a simulation of a second.
+    judging them again at a later, more lenient level would spend error twice. More seeds than were planned are judged
+    at the level of the last.
     """
     if not analyses:
         return LEVEL
-    if analyses[-1].seeds < seeds < math.inf:
-        last = analyses[-1]
-        return 1 - (_spending(analyses[0].seeds, int(seeds))[1][-1] or ERROR) * last.error / (last.spends or ERROR)
     return 1 - analyses[analysis_at(analyses, seeds)].error
 
 

@@ -55,27 +55,20 @@ Sums = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float64]
 
 
-def critical_value(
-    v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, borrowed: float = 0.0
-) -> float:
-    """Cochran–Cox critical value of a sum of two variance estimates with `seeds` − 1 and `images` − 1 d.o.f.
-
-    For a two-sided interval at `level` in (0, 1); `borrowed` ≥ 0 degrees of freedom come to those of the seeds
-    (`sweeper.evidence.moderated_variance`). Both variances ≥ 0; `seeds` and `images` ≥ 2, infinite where those that
-    were measured are all that there are. With both variances 0 it is the larger of the two quantiles (what it
-    multiplies is 0 anyway).
-    """
-    upper = (1 + level) / 2
-    t_seed, t_image = float(stdtrit(seeds - 1 + borrowed, upper)), float(stdtrit(images - 1, upper))
-    total = v_seed + v_image
-    return max(t_seed, t_image) if total <= 0 else (t_seed * v_seed + t_image * v_image) / total
-
-
 def half_width(
     v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, borrowed: float = 0.0
 ) -> float:
-    """Half the width of the interval that these variances of the mean give; arguments as in `critical_value`."""
-    return critical_value(v_seed, seeds, v_image, images, level, borrowed=borrowed) * float(np.sqrt(v_seed + v_image))
+    """Half the width of the two-sided interval at `level` in (0, 1) that these variances of the mean give.
+
+    By Cochran and Cox's critical value of a sum of two variance estimates with `seeds` − 1 and `images` − 1 degrees of
+    freedom; `borrowed` ≥ 0 come to those of the seeds (`sweeper.evidence.moderated_variance`). Both variances ≥ 0;
+    `seeds` and `images` ≥ 2, infinite where those that were measured are all that there are.
+    """
+    upper, total = (1 + level) / 2, v_seed + v_image
+    if total <= 0:
+        return 0.0
+    t_seed, t_image = float(stdtrit(seeds - 1 + borrowed, upper)), float(stdtrit(images - 1, upper))
+    return (t_seed * v_seed + t_image * v_image) / total * float(np.sqrt(total))
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ from sweeper.evidence.replicates import (
 )
 
 BASELINE = "cross_entropy"
+"""The family that the others are measured against, where it is among them."""
 SCARCE = 5
 """A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
 _SMALL = 1e-3
@@ -55,7 +56,6 @@ def weigh(
     search: Mapping[str, TrialResult],
     *,
     classes: Sequence[str],
-    baseline: str = BASELINE,
     rope: float = 0.01,
     analyses: Sequence[InterimAnalysis] = (),
     groups: Sequence[str | None] | None = None,
@@ -68,7 +68,6 @@ def weigh(
             one seed the same learning rate. Where a seed was trained twice, the highest number counts.
         search: family → the search trial its configuration comes from.
         classes: the data set's class names, in order.
-        baseline: family that the others are measured against, where it is among them.
         rope: region of practical equivalence, in the metric, ≥ 0.
         analyses: the planned interim analyses, by ascending seeds. A comparison is at level 1 − error of the one at
             which its common seeds were complete: the first with at least as many (beyond the last: of the last).
@@ -97,10 +96,10 @@ def weigh(
     rows = [
         _finalist(finalists[family], search[family], list(at[family].values()), bench, binary) for family in finalists
     ]
-    if baseline in at:
-        rows = [f.model_copy(update={"vs_plain": _gain(bench, at[f.family], at[baseline])}) for f in rows]
+    if BASELINE in at:
+        rows = [f.model_copy(update={"vs_plain": _gain(bench, at[f.family], at[BASELINE])}) for f in rows]
     levels = dict(zip(at, levels_of(list(at.values()), bench.score.scores), strict=True))
-    rows.sort(key=lambda f: (-levels[f.family], f.family != baseline, f.family))
+    rows.sort(key=lambda f: (-levels[f.family], f.family != BASELINE, f.family))
     order = [f.family for f in rows]
     evidence = Evidence(
         classes=tuple(classes),
@@ -108,7 +107,7 @@ def weigh(
         comparisons=tuple(
             compare_pairs([at[family] for family in order], bench.score, analyses, rope, 1.0 - lowest_of(bench))
         ),
-        baseline=order.index(baseline) if baseline in order else None,
+        baseline=order.index(BASELINE) if BASELINE in order else None,
         rope=rope,
         scale=Scale(score=metrics.METRICS[metric].title),
         analyses=tuple(analyses),

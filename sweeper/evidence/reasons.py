@@ -49,21 +49,6 @@ def _in_words(evidence: Contest, first: int, second: int) -> str:
     return f"{signed(evidence, gap.estimate)} {evidence.scale.score} ({level} interval {low} to {high})"
 
 
-def analysis_taken(evidence: Contest) -> list[str]:
-    """Which of several planned interim analyses this is, and what its intervals promise."""
-    if len(evidence.analyses) < 2:
-        return []
-    spending = [analysis for analysis in evidence.analyses if analysis.spends]
-    from_on = f"from {SHOWING} seeds on, " if len(spending) < len(evidence.analyses) else ""
-    levels = listed([percent(1 - analysis.error) for analysis in spending])
-    return [
-        f"This is interim analysis {evidence.analysis_index + 1} of at most {len(evidence.analyses)}, at "
-        f"{evidence.analyses[evidence.analysis_index].seeds} seeds. Differences are judged {from_on}at {levels}, one "
-        "after the other, so that all interim analyses together err in at most "
-        f"{percent(sum(analysis.spends for analysis in spending))} of sweeps."
-    ]
-
-
 def beating(evidence: Contest, best: int, rival: int) -> str:
     """That best beats this rival, and by how much."""
     return (
@@ -136,43 +121,31 @@ def one_function(evidence: Evidence) -> str:
     )
 
 
-_GROUNDS: dict[Step, str] = {
-    "learned": "it learned more than a constant answer",
-    "collapse": "none of its trainings collapsed",
-    "edge": "its learning rate is not at the edge of the searched range",
-    "simplicity": "it is the simplest of what is left",
-}
-
-
 def named(evidence: Contest, among: Sequence[int], chosen: int, grounds: Sequence[Ground]) -> str:
     """Why this one is named of several that may be the best; empty where it is the only one."""
     if len(among) < 2:
         return ""
-    return f"Of {names(evidence, among)}, {name(evidence, chosen)} is named: {why_named(evidence, chosen, grounds)}."
+    why = listed([_ground(evidence, chosen, ground) for ground in grounds])
+    return f"Of {names(evidence, among)}, {name(evidence, chosen)} is named: {why}."
 
 
-def why_named(evidence: Contest, chosen: int, grounds: Sequence[Ground]) -> str:
-    """The grounds, in their order: `its expected cost is … and it is the simplest of what is left`."""
-    return listed([_ground(evidence, chosen, ground, first=ground == grounds[0]) for ground in grounds])
-
-
-def _ground(evidence: Contest, chosen: int, ground: Ground, *, first: bool) -> str:
-    rivals = [i for i in ground.among if i != chosen]
-    if ground.step == "plain" and isinstance(evidence, Evidence):
-        finalists = evidence.finalists
-        highest = all(finalists[chosen].score_at_default > finalists[i].score_at_default for i in rivals)
-        where = " at the plain operating point"
-    elif ground.step == "regret" and any(evidence.finalists[i].regret is None for i in ground.among):
-        highest = all(difference(evidence, chosen, i).estimate > 0 for i in rivals)
-        where = ""
-    elif ground.step == "regret":
-        return f"its expected cost is within {NEAR * evidence.scale.hundredth:g} {evidence.scale.score} of the least"
-    elif ground.step == "simplicity" and not isinstance(evidence, Evidence):
-        return "it is the baseline" if chosen == evidence.baseline else "it reads highest of what is left"
-    else:
-        return _GROUNDS[ground.step]
-    reads = "it reads highest" if highest else f"it reads within {evidence.rope:g} of the highest"
-    return f"{reads}{'' if first else ' of what is left'}{where}"
+def _ground(evidence: Contest, chosen: int, ground: Ground) -> str:
+    highest = f"it reads within {evidence.rope:g} of the highest"
+    least = f"its expected cost is within {NEAR * evidence.scale.hundredth:g} {evidence.scale.score} of the least"
+    if any(evidence.finalists[i].regret is None for i in ground.among):
+        least = highest
+    simplest = "it is the simplest of what is left"
+    if not isinstance(evidence, Evidence):
+        simplest = "it is the baseline" if chosen == evidence.baseline else "it reads highest of what is left"
+    words: dict[Step, str] = {
+        "learned": "it learned more than a constant answer",
+        "regret": least,
+        "plain": f"{highest} at the plain operating point",
+        "collapse": "none of its trainings collapsed",
+        "edge": "its learning rate is not at the edge of the searched range",
+        "simplicity": simplest,
+    }
+    return words[ground.step]
 
 
 def unsound(evidence: Contest, best: int) -> str:

@@ -42,7 +42,6 @@ from sweeper.evidence.decision_rule import (
     sound,
 )
 from sweeper.evidence.reasons import (
-    analysis_taken,
     beating,
     collapsed,
     cost,
@@ -102,7 +101,7 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
         return _one_function(evidence) if evidence.finalists[0].other_names else _nothing_compared(evidence, resume)
     found = judged(evidence, eligible, order, resume)
     rising = _baseline_gain(evidence)
-    provisional = not _is_open(found.verdict) and rising > evidence.rope
+    provisional = found.verdict is not Verdict.UNDECIDED and rising > evidence.rope
     reasons, next_steps = [*found.reasons], [*found.next_steps]
     if rising > evidence.rope:
         reasons.append(still_rising(evidence, rising, provisional))
@@ -110,7 +109,7 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
             f"Confirm with more steps, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
             "goes on with the same study."
         )
-    reasons += [*collapsed(evidence), *analysis_taken(evidence)]
+    reasons += collapsed(evidence)
     return replace(found, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps))
 
 
@@ -151,13 +150,13 @@ def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], res
         reasons = [cost(evidence, recommended), choice]
         reasons += [doubt(evidence, best, i) for i in unbeaten] or [unsound(evidence, best)]
     reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
-    pairs = _open_pairs(evidence, best, recommended, unbeaten) if _is_open(verdict) else []
+    pairs = [(best, i) for i in unbeaten if not same(evidence, best, i) and not beats(evidence, i, best)]
     return Decision(
         verdict,
         recommended,
         False,
         tuple(reason for reason in reasons if reason),
-        tuple(what_would_settle(evidence, pairs, resume)),
+        tuple(what_would_settle(evidence, pairs, resume)) if verdict is Verdict.UNDECIDED else (),
         best,
         tuple(unbeaten),
         _strength(evidence, verdict, recommended),
@@ -165,32 +164,9 @@ def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], res
 
 
 def _strength(evidence: Contest, verdict: Verdict, recommended: int) -> Strength:
-    if not _is_open(verdict):
+    if verdict is not Verdict.UNDECIDED:
         return "shown"
     return "probable" if probable(evidence, recommended) else "open"
-
-
-def _is_open(verdict: Verdict) -> bool:
-    return verdict is Verdict.UNDECIDED
-
-
-def _open_pairs(evidence: Contest, best: int, recommended: int, unbeaten: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs that are neither told apart nor equivalent, and that can change the answer.
-
-    Those are the pairs with the best; and, where the recommended one is another, its pairs with rivals that could turn
-    out to be the best's equals as it could itself, as equivalence is asked of all pairs.
-    """
-
-    def is_open(i: int, j: int) -> bool:
-        return not (beats(evidence, i, j) or beats(evidence, j, i) or same(evidence, i, j))
-
-    def may_equal(i: int) -> bool:
-        return abs(difference(evidence, best, i).estimate) < evidence.rope
-
-    pairs = [(best, i) for i in unbeaten]
-    if recommended != best and may_equal(recommended):
-        pairs += [(recommended, i) for i in unbeaten if i != recommended and may_equal(i)]
-    return [pair for pair in pairs if is_open(*pair)]
 
 
 def _baseline_gain(evidence: Evidence) -> float:

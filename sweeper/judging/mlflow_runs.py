@@ -97,16 +97,10 @@ class _Reader:
     def _methods(self) -> None:
         without = [run.name for run in self.runs if not run.fields.get(self.method)]
         if len(without) == len(self.runs):
-            values: dict[str, set[str]] = {}
-            for run in self.runs:
-                for name, value in run.fields.items():
-                    if not name.startswith("mlflow."):
-                        values.setdefault(name, set()).add(value)
-            telling = sorted((len(of), name) for name, of in values.items() if len(of) > 1)
-            which = f"; of several values are {some([name for _, name in telling], most=8)}" if telling else ""
+            names = sorted({name for run in self.runs for name in run.fields if not name.startswith("mlflow.")})
             self.problems.append(
                 f"a parameter or tag must say the method of each run, got none called {self.method!r}; name it with "
-                f"--column method=NAME{which}"
+                f"--column method=NAME; there are {some(names, most=8) or 'none'}"
             )
         elif without:
             self.problems.append(

@@ -129,21 +129,10 @@ def test_a_number_of_seeds_belongs_to_the_first_interim_analysis_that_has_as_man
     assert analysis_at((), 3) == 0
     assert level_at((), 3) == 0.95
     assert level_at(ANALYSES, 5) == pytest.approx(1 - ANALYSES[3].error)
-    beyond = planned_analyses(2, 13)[-1].error  # the plan it would take
-    assert level_at(ANALYSES, 13) == pytest.approx(1 - beyond, abs=0.002)
+    assert level_at(ANALYSES, 13) == pytest.approx(1 - ANALYSES[-1].error)
 
 
 # --- Weighing at an interim analysis ------------------------------------------------------------------------
-
-
-def test_a_number_of_seeds_beyond_the_plan_costs_no_simulation_and_is_judged_nearly_as_strictly(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    levels = {seeds: 1 - planned_analyses(2, seeds)[-1].error for seeds in (9, 13)}
-    monkeypatch.setattr("sweeper.evidence.interim_analyses._errors", None)  # what would simulate
-    for seeds, planned in levels.items():
-        assert level_at(ANALYSES, seeds) == pytest.approx(planned, abs=0.003)
-    assert level_at(ANALYSES, 50) > level_at(ANALYSES, 8)
 
 
 def test_differences_are_at_the_level_of_their_interim_analysis_and_own_scores_at_95() -> None:
@@ -416,14 +405,9 @@ def test_where_images_come_in_groups_groups_are_asked_for() -> None:
     assert "groups of test images in place of 12 would settle it" in sentence
 
 
-def test_the_reasons_name_the_interim_analysis_and_its_level() -> None:
+def test_the_reasons_name_the_level_of_the_interim_analysis() -> None:
     reasons = decide(three_seeds({"dice": 0.75, "cross_entropy": 0.7}, 0.01, 0.01, half=0.02), ORDER).reasons
     assert "(98 % interval +0.030 to +0.070)" in reasons[0]
-    assert reasons[-1] == (
-        "This is interim analysis 2 of at most 6, at 3 seeds. Differences are judged from 3 seeds on, at 98 %, 98.4 %, "
-        "98.5 %, 98.6 % and 98.8 %, one after the other, so that all interim analyses together err in at most 5 % of "
-        "sweeps."
-    )
 
 
 # --- Two seeds ----------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"columns": {}}, "none called 'method'; name it with --column method=NAME; of several values are loss and se"),
+        ({"columns": {}}, "none called 'method'; name it with --column method=NAME; there are loss and seed"),
         ({"metric": "dicee"}, "got dicee, did you mean `dice`?"),
         ({"where": {"statsu": "FINISHED"}}, "got 'statsu', did you mean `status`?"),
         ({"where": {"seed": "7"}}, "at least one run is needed, got none that counts of 7 runs"),
