@@ -10,7 +10,6 @@ import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +29,10 @@ from sweeper.data.text_tables import Side, normal, shown, text_of
 
 FEWEST = 3
 """Images that must be left: one each to train, validate and test."""
-RESIZER = "area/1"
+RESIZER = "area/2"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""
 LOST = 0.1
 """Share of a class's pixels or components from which on a warning names its loss."""
-APART = 2
-"""Times as many components as before from which on a warning names a class as fallen apart."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -112,21 +109,12 @@ def _copied(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
         )
 
 
-class Shrunk(NamedTuple):
-    """One image after resizing."""
-
-    image: ImagePixels
-    mask: Pixels
-    components: Counts
-    """(classes, 3), as `components_lost` gives it."""
-
-
 def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = silent) -> Dataset:
     """The data set with images whose shorter side is above `short_side` shrunk to it; none is enlarged.
 
     Images are averaged by area, labels go by majority (`sweeper.data.shrink`). `Dataset.warnings` says how many images
-    were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their components, or fell
-    apart.
+    were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their
+    components.
 
     Args:
         dataset: as it was read.
@@ -162,7 +150,7 @@ def _shrunk_set(
 ) -> Dataset:
     source, classes = open_store(dataset.store), len(dataset.classes)
     counts = np.zeros((len(source), 256), dtype=np.int64)
-    components = np.zeros((classes, 3), dtype=np.int64)
+    lost = np.zeros((classes, 2), dtype=np.int64)
 
     def cost(index: int) -> int:
         height, width = source.sizes[index]
@@ -170,10 +158,10 @@ def _shrunk_set(
 
     with StoreWriter(cache, source.channels, source.dtype) as writer:
         work = in_order(lambda index: _shrunk(source, index, sizes[index], classes), range(len(source)), cost=cost)
-        for index, small in zip(source.walk(), work, strict=True):
-            writer.append(small.image, small.mask)
-            counts[index] = np.bincount(small.mask.ravel(), minlength=256)
-            components += small.components
+        for index, (image, mask, gone) in zip(source.walk(), work, strict=True):
+            writer.append(image, mask)
+            lost += gone
+            counts[index] = np.bincount(mask.ravel(), minlength=256)
             if tick is not None:
                 tick(index + 1, len(source))
         left = np.flatnonzero(counts[:, :classes].sum(axis=0))
@@ -190,33 +178,30 @@ def _shrunk_set(
             stems=[image.stem for image in dataset.images],
             counts=counts,
             sides=[Side(image.split, image.group) for image in dataset.images],
-            warnings=_sentences(dataset, short_side, counts[:, :classes], components),
+            warnings=_sentences(dataset, short_side, counts[:, :classes], lost),
         )
 
 
-def _shrunk(source: PixelStore, index: int, size: tuple[int, int], classes: int) -> Shrunk:
+def _shrunk(source: PixelStore, index: int, size: tuple[int, int], classes: int) -> tuple[ImagePixels, Pixels, Counts]:
+    """Image and mask after resizing, and what `components_lost` counts."""
     image, mask = source.image(index), source.mask(index)
     if mask.shape == size:
-        return Shrunk(image, mask, np.zeros((classes, 3), dtype=np.int64))
+        return image, mask, np.zeros((classes, 2), dtype=np.int64)
     small = shrink_mask(mask, size)
-    return Shrunk(shrink_image(image, size), small, components_lost(mask, small, classes))
+    return shrink_image(image, size), small, components_lost(mask, small, classes)
 
 
 def components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
-    """Connected components (8-neighbourhood) of each class before and after, (classes, 3).
+    """Connected components (8-neighbourhood) of each class, and those without a trace in the small mask, (classes, 2).
 
-    In a row: how many `mask` has, how many of these are without a trace in `small`, how many `small` has. A component
-    has left a trace where the centre of one of its pixels lies in a new pixel of its class: those that grew together
-    are not lost. Class 0, taken for the background, is not looked at: its row is 0.
+    A component has left a trace where the centre of one of its pixels lies in a new pixel of its class: those that grew
+    together are not lost. Class 0, taken for the background, is not looked at: its row is 0.
     """
-    found = np.zeros((classes, 3), dtype=np.int64)
+    found = np.zeros((classes, 2), dtype=np.int64)
     kept = enlarge_mask(small, (mask.shape[0], mask.shape[1])) == mask
-    for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:classes]):
-        if label == 0:
-            continue
+    for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:classes]) + 1:
         pieces, total = components(mask == label)
-        traced = np.count_nonzero(np.bincount(pieces[kept], minlength=total + 1)[1:])
-        found[label] = total, total - traced, components(small == label)[1]
+        found[label] = total, total - np.count_nonzero(np.bincount(pieces[kept], minlength=total + 1)[1:])
     return found
 
 
@@ -236,19 +221,15 @@ def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Cou
         f"--resize shrank {np.count_nonzero(shrunk)} of {count(len(sizes), 'image')} to a shorter side of {short_side} "
         "pixels: training and all scores hold at that resolution, not at the native one."
     ]
-    for label, name in enumerate(dataset.classes):
-        total, gone, pieces = map(int, components[label])
-        if not total:
-            continue
-        share = max(0.0, 1 - float(left[label]) / float(before[label]))
-        if max(share, gone / total) >= LOST or pieces >= APART * total:
-            old, new = (100 * float(pixels_of[label]) / area for pixels_of in (before, left))
+    for name, old, new, (total, gone) in zip(dataset.classes, before, left, components, strict=True):
+        share = 1 - new / old if old else 0.0
+        if total and max(share, gone / total) >= LOST:
             lines.append(
-                f"--resize {short_side} erases thin or small parts of class {shown(name)}: it has {new:.3g} % of the "
-                f"pixels instead of {old:.3g} % ({100 * share:.0f} % of its share lost), and {gone} of its {total} "
-                f"connected components are gone ({100 * gone / total:.0f} %); the others lie in {pieces} pieces. "
-                "Neither training nor scores can know what is gone; choose a larger --resize, or leave it out (crops "
-                "are cut at native resolution)."
+                f"--resize {short_side} erases thin or small parts of class {shown(name)}: it has "
+                f"{100 * new / area:.3g} % of the pixels instead of {100 * old / area:.3g} % "
+                f"({100 * max(0.0, share):.0f} % of its share lost), and {gone} of its {total} connected components "
+                f"are gone ({100 * gone / total:.0f} %). Neither training nor scores can know what is gone; choose a "
+                "larger --resize, or leave it out (crops are cut at native resolution)."
             )
     return lines
 

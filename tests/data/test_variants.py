@@ -60,14 +60,11 @@ def test_what_the_reader_said_is_still_said_and_the_rest_is_judged_anew(tmp_path
     assert left.warnings == ("2 files were passed over.", "1 image was left out as asked: b.")
 
 
-def test_all_faults_of_a_list_are_named(tmp_path):
+def test_a_list_is_read_line_by_line_and_all_its_faults_are_named(tmp_path):
     dataset = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
     with pytest.raises(DataError) as caught:
         without(dataset, ["x", "y", "00000", "00001"], tmp_path)
     assert len(caught.value.problems) == 3
-
-
-def test_a_list_is_read_line_by_line(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("\ufeff a b \n\nc\nc\r\n", encoding="utf-8")
     assert read_exclusions(path) == ("a b", "c")
@@ -144,7 +141,7 @@ def test_components_that_grow_together_are_not_lost():
     mask[0:3, 0:3] = mask[0:3, 4:7] = 1
     mask[7, 7] = 1
     small = shrink_mask(mask, (4, 4))
-    assert np.array_equal(components_lost(mask, small, 2), [[0, 0, 0], [3, 1, 1]])
+    assert np.array_equal(components_lost(mask, small, 2), [[0, 0], [3, 1]])
     assert np.array_equal(enlarge_mask(small, (8, 8))[::2, ::2], small)
 
 
@@ -170,24 +167,9 @@ def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
     assert small.digest != dataset.digest and len(open_store(small.store)) == 4
     (line,) = [line for line in small.warnings if "erases" in line]
     assert "class crack: it has 0 % of the pixels instead of 2.08 % (100 % of its share lost)" in line
-    assert "4 of its 4 connected components are gone (100 %); the others lie in 0 pieces" in line
+    assert "4 of its 4 connected components are gone (100 %)" in line
     assert any("--resize shrank 4 of 4 images to a shorter side of 16 pixels" in line for line in small.warnings)
     assert any("1 of 3 declared classes never occur: crack" in line for line in small.warnings)
-
-
-def test_a_structure_that_falls_apart_is_told_though_none_of_it_is_gone(tmp_path):
-    root = scenes(tmp_path / "d", crack=0)
-    dashes = np.zeros((48, 72), np.uint8)
-    dashes[0] = 1  # a third of a new pixel, which is not enough; two thirds are
-    for start in range(0, 72, 9):
-        dashes[1, start : start + 3] = 1
-    for path in (root / "masks").iterdir():
-        Image.fromarray(np.maximum(np.array(Image.open(path)), dashes)).save(path)
-    dataset = load_dataset(str(root), tmp_path / "cache")
-    (line,) = [line for line in resized(dataset, 16, tmp_path / "cache").warnings if "erases" in line]
-    assert (
-        "class crack" in line and "0 of its 4 connected components are gone (0 %); the others lie in 32 pieces" in line
-    )
 
 
 def test_what_survives_is_not_warned_about(tmp_path):
