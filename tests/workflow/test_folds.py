@@ -117,7 +117,7 @@ def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:
     rare = counted([(9, 1, 0)] * 9 + [(9, 1, 5)])
     notes = fold_notes(rare, untested(rare, 0), 3)
     assert "not held out" in notes[0] and "3 trainings of every finalist" in notes[0]
-    assert any("c2 occurs in 1 image only (0009)" in note for note in notes)
+    assert any("c2 occurs in image 0009 only" in note for note in notes)
 
 
 # --- The table of seeds × images --------------------------------------------------------------------------
