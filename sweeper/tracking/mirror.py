@@ -16,7 +16,6 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import shown_address
-from sweeper.system.file_systems import SameFile
 from sweeper.system.locks import sqlite_path
 from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
 from sweeper.tracking.values import MARKER, PAUSED, DatasetUsed, DesiredRun, Point
@@ -33,10 +32,6 @@ MOST_RUNS = 50_000
 """MLflow tells so many at a time."""
 OF_RESULT = ("sweeper.reason", "sweeper.collapse", "sweeper.never_predicted", "sweeper.earlier")
 """Tags that a run loses where it is not to have them: an earlier attempt failed, say, and this one does not."""
-
-
-class LostStoreError(SweeperError):
-    """The store's file was deleted or replaced: what is written there is gone when this process ends."""
 
 
 @dataclass
@@ -67,7 +62,6 @@ class Mirror:
         """`client` is of the store at the address `uri`."""
         self.client, self._uri = client, uri
         self._path = sqlite_path(uri)
-        self._file = None if self._path is None else SameFile(self._path)
         self.experiment_id = self.parent_run_id = ""
         self.run_ids: dict[str, str] = {}
         """Of the trainings' runs that are whole, by name."""
@@ -115,7 +109,6 @@ class Mirror:
 
     def write(self, name: str, wanted: DesiredRun) -> None:
         """Write what MLflow lacks of a run."""
-        self._check_file()
         there, self._actual = self._actual or self._find(), None
         has = there.get(name)
         if has is None:
@@ -131,18 +124,12 @@ class Mirror:
 
     def send(self, folder: Path, path: Path) -> None:
         """Send a file below `folder`, as it is now, to the artifacts of the sweep's run."""
-        self._check_file()
         place = Path("report", path.parent.relative_to(folder)).as_posix()
         self.client.log_artifact(self.parent_run_id, str(path), place)
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the experiment."""
-        self._check_file()
         self.client.set_experiment_tag(self.experiment_id, key, value)
-
-    def _check_file(self) -> None:
-        if self._file is not None and (fault := self._file.fault()) is not None:
-            raise LostStoreError(f"{self._file.path}, MLflow's store, {fault}")
 
     def _find(self) -> dict[str, ActualRun]:
         """The runs of this sweep that are there: others may share the experiment's name."""

@@ -26,7 +26,7 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records import Conditions
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count, mlflow_command, resume_command
-from sweeper.tracking.mirror import SWEEP, LostStoreError, Mirror
+from sweeper.tracking.mirror import SWEEP, Mirror
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.prepared_views import prepared_views
 from sweeper.tracking.values import (
@@ -231,9 +231,7 @@ class Tracker:
 
     @property
     def left(self) -> str:
-        """What is not yet written: `3 runs and 1 file`; "" where that is nothing, or the store is lost."""
-        if isinstance(self.failure, LostStoreError):
-            return ""
+        """What is not yet written: `3 runs and 1 file`; "" where that is nothing."""
         with self._lock:
             amounts = Counter(what for what, _ in self._lacking)
         return " and ".join(count(amount, what) for what, amount in amounts.items())
@@ -295,12 +293,15 @@ class Tracker:
     # --- In the thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._closed and not isinstance(self.failure, LostStoreError):
+        while not self._closed:
             self._woken.wait()
             self._woken.clear()
             before, self.failure = self.failure, self._pass()
             if self.failure is not None and before is None:
-                self._warnings.append(self._away(self.failure))
+                self._warnings.append(
+                    f"MLflow at {self._place} fails: {cause(self.failure)}. The sweep goes on; what MLflow lacks is "
+                    "written when it answers again"
+                )
             elif self.failure is None and before is not None:
                 self._warnings.append(f"MLflow at {self._place} answers again, and has everything")
             if self.failure is None:
@@ -328,17 +329,6 @@ class Tracker:
             with self._lock:
                 if self._lacking[key] is write:
                     del self._lacking[key]
-
-    def _away(self, failure: Exception) -> str:
-        if isinstance(failure, LostStoreError):
-            return (
-                f"{failure}: it is told nothing more. The sweep goes on, its storage and the report have everything. "
-                f"Afterwards, to write its runs again: {self._command}"
-            )
-        return (
-            f"MLflow at {self._place} fails: {cause(failure)}. The sweep goes on; what MLflow lacks is written when it "
-            "answers again"
-        )
 
 
 def _cut(note: str) -> str:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.entities import Run
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
-from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
 from sweeper import storage as studies
-from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, StudyError, SweeperError
+from sweeper.core.errors import InterruptedSweepError, StudyError, SweeperError
 from sweeper.workflow.mlflow_sync import MlflowDocument, sync_mlflow
-from tests.e2e.test_lost_files import Acting, delete
 from tests.support.sweeping import Recorder, sweep_in
 
 pytestmark = pytest.mark.slow
@@ -60,14 +55,6 @@ def contents(uri: str) -> dict[tuple[str, str], dict[str, Any]]:
     return {key: content(uri, run) for key, run in runs_in(uri).items()}
 
 
-def forget_connections() -> None:
-    """As a new process begins: MLflow keeps its connections, those to a deleted file too."""
-    for engine in SqlAlchemyStore._engine_map.values():
-        engine.dispose()
-    SqlAlchemyStore._engine_map.clear()
-    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
-
-
 def again(folder: Path, uri: str | None = None) -> MlflowDocument:
     return sync_mlflow(
         f"sqlite:///{folder}/sweeper.db",
@@ -106,16 +93,6 @@ def test_a_store_written_again_holds_what_the_sweep_wrote_and_a_second_call_chan
     assert contents(other) == after
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_the_store_that_the_sweep_wrote_is_left_as_it_is(finished: Path) -> None:
-    uri = f"sqlite:///{finished}/mlflow.db"
-    before = contents(uri)
-    done = again(finished)  # also when another store was written meanwhile
-    assert (done.made, done.completed) == (0, 0)
-    assert contents(uri) == before
-
-
 def status_of_the_sweep(uri: str) -> str:
     status: str = runs_in(uri)["sweep", ""].info.status
     return status
@@ -138,32 +115,6 @@ def test_a_resume_that_was_stopped_is_not_finished_although_the_study_was_once(f
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_a_sweep_without_any_confirmation_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(family: str, **_: Any) -> Any:
-        raise ValueError("a fault of the loss")
-
-    monkeypatch.setattr("sweeper.training.training_steps.build_loss", breaks)
-    with pytest.raises(NothingCompletedError):
-        sweep_in(tmp_path, trials=2)
-    uri, other = f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/other.db"
-    assert status_of_the_sweep(uri) == "FINISHED"
-    again(tmp_path, other)
-    assert status_of_the_sweep(other) == "FINISHED"
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_the_report_links_to_the_new_runs(finished: Path, tmp_path: Path) -> None:
-    other = f"sqlite:///{tmp_path}/other.db"
-    again(finished, other)
-    storage = studies.open_storage(f"sqlite:///{finished}/sweeper.db", create=False)
-    sweep = studies.load_sweep(storage, "study")
-    there = {run.info.run_id for run in runs_in(other).values()}
-    assert {r.run_id for r in (*sweep.trials, *sweep.rechecks, *sweep.confirmations)} | {sweep.parent_run_id} == there
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
 def test_runs_that_lack_something_are_completed(finished: Path) -> None:
     uri = f"sqlite:///{finished}/mlflow.db"
     before = contents(uri)
@@ -174,41 +125,6 @@ def test_runs_that_lack_something_are_completed(finished: Path) -> None:
     done = again(finished)
     assert (done.made, done.completed) == (1, 1)
     assert contents(uri) == before
-
-
-@pytest.mark.exhaustive
-def test_an_interrupted_study_can_go_on_in_the_store_written_again(tmp_path: Path) -> None:
-    display = Recorder(stop_after=3)
-    with pytest.raises(SweeperError, match="stopped"):
-        sweep_in(tmp_path, display)
-    before = contents(f"sqlite:///{tmp_path}/mlflow.db")
-    delete(tmp_path / "mlflow.db")
-    forget_connections()
-    again(tmp_path)
-    assert (tmp_path / "mlflow.db").stat().st_size > 100_000
-    parents = {key for key in runs_in(f"sqlite:///{tmp_path}/mlflow.db") if key[0] == "sweep"}
-    assert parents == {("sweep", "")}
-    after = contents(f"sqlite:///{tmp_path}/mlflow.db")
-    # Attempts that were cut off are not in the study.
-    kept = {k: v for k, v in before.items() if v["tags"].get("sweeper.state") != "abandoned"}
-    assert after == kept
-    sweep_in(tmp_path, resume=True, trials=None, data=None)
-    statuses = {run.info.status for run in runs_in(f"sqlite:///{tmp_path}/mlflow.db").values()}
-    assert statuses == {"FINISHED"}
-
-
-def test_a_store_that_is_deleted_amid_a_sweep_is_told_and_can_be_written_again(tmp_path: Path) -> None:
-    display = Acting(3, lambda: delete(tmp_path / "mlflow.db"))
-    outcome = sweep_in(tmp_path, display, trials=3, confirm_seeds="1")
-    assert len(outcome.sweep.trials) == 3  # the study is not harmed
-    (line,) = [text for text in display.warnings if "mlflow.db" in text]
-    assert "was deleted" in line and "sweeper mlflow study" in line
-    # MLflow keeps its connections for as long as a process lives.
-    command = [sys.executable, "-m", "sweeper", "mlflow", "study", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    expected = len(outcome.sweep.trials) + len(outcome.sweep.rechecks) + len(outcome.sweep.confirmations)
-    document = json.loads(done.stdout)
-    assert (document["made"], document["completed"]) == (expected, 0)
 
 
 def test_a_study_that_is_being_run_is_left_alone(finished: Path) -> None:

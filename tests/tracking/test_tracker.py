@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,6 @@ from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.values import DesiredRun, Training, Values, name_of
 from sweeper.tracking.values import run_of as desired_run
 from tests.support import builders
-from tests.support.marks import rest_slow
 from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits
 
 STEPS = [e.step for e in builders.trial("dice", 0.5, 0).evaluations]
@@ -242,28 +240,6 @@ def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_i
     assert {MlflowClient(uri).get_run(run_id).data.tags["sweeper.trial"] for run_id in noted} == set("01234")
 
 
-@pytest.mark.parametrize("seed", rest_slow(range(3)))
-def test_a_store_that_fails_now_and_then_has_everything_in_the_end(
-    uri: str, line: Line, tmp_path: Path, seed: int
-) -> None:
-    """Every third request fails or its answer is lost; trainings and forty files."""
-    tracker = begun(uri, f"flapping-{seed}", warn=Warnings())
-    luck = random.Random(seed)
-    line.cuts = lambda: luck.choice([None, None, None, None, "request", "answer"])
-    for number in range(8):
-        train(tracker, builders.trial("dice", 0.5, number))
-        time.sleep(0.02)
-    for number in range(40):
-        path = tmp_path / ("figures" if number % 2 else "") / f"{number}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(number))
-    tracker.end_sweep("FINISHED", Summary("", {}, {"test/miou": 0.5}, tmp_path))
-    assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(8)}
-    assert set(statuses(uri, tracker).values()) == {"FINISHED"}
-    sent = artifacts(uri, tracker)
-    assert sent == {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*.md")}
-
-
 def artifacts(uri: str, tracker: Tracker) -> dict[str, str]:
     """The report's files in MLflow."""
     place = MlflowClient(uri).get_run(tracker.mirror.parent_run_id).info.artifact_uri
@@ -382,20 +358,6 @@ def test_once_it_is_closed_no_other_run_is_written(uri: str, line: Line) -> None
 # --- Sessions ---
 
 
-def test_what_a_killed_session_did_not_write_is_written_by_the_next_one(uri: str, line: Line) -> None:
-    study = study_named("next")
-    tracker = begun(uri, study, warn=Warnings())
-    assert tracker.catch_up() is None
-    line.cut = "request"
-    keep(study, train(tracker, builders.trial("dice", 0.5, 0)))  # amid this one the power goes
-    tracker.close()
-    line.cut = None
-    again = begun(uri, study)
-    assert again.catch_up() is None
-    assert statuses(uri, again) == {"sweep": "RUNNING", "trial0": "FINISHED"}
-    assert points_of(uri, again.mirror.experiment_id) == {"trial/00000": STEPS}
-
-
 def so_far(result: TrialResult, evaluations: int) -> TrialResult:
     return result.model_copy(update={"evaluations": result.evaluations[:evaluations], "run_id": None})
 
@@ -437,17 +399,6 @@ def test_a_paused_training_goes_on_in_its_own_run(uri: str) -> None:
 
 
 # --- The begin ---
-
-
-def test_an_address_at_which_nobody_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeper.core.errors import UsageError
-
-    def search(*_: object, **__: object) -> list[object]:
-        raise MlflowException("connection refused")
-
-    monkeypatch.setattr(MlflowClient, "search_experiments", search)
-    with pytest.raises(UsageError, match=r"must be an MLflow store that answers, got: .*refused"):
-        connect("http://127.0.0.1:9")
 
 
 @pytest.mark.slow

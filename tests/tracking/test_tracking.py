@@ -163,18 +163,6 @@ def test_a_failed_training_that_is_trained_again_shows_its_last_result_alone(uri
     assert run.data.metrics["seconds"] == good.seconds != 1
 
 
-def test_every_run_shows_the_data_set(uri: str) -> None:
-    tracker = begun(uri, "data")
-    specs = (builders.spec("dice", 0), builders.spec("dice", 0, 101, purpose="confirm"))
-    train(tracker, builders.trial("dice", 0.5, 0))
-    train(tracker, builders.confirmation("dice", 101, number=0))
-    found = {}
-    for run in (run_of(tracker), *(run_of(tracker, spec) for spec in specs)):
-        [used] = run.inputs.dataset_inputs
-        found[run.data.tags["sweeper.kind"]] = used.tags[0].value
-    assert found == {"sweep": "sweep", "trial": "search", "confirm": "confirmation"}
-
-
 def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
     names = ("a|b", "a&b", "a(b", "été", "日本")
     assert class_slugs(names) == ("a_b", "a_b-2", "a_b-3", "ete", "x")
@@ -185,21 +173,6 @@ def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
     run = run_of(tracker, trial.spec)
     assert run.data.metrics["val/iou/a_b_c_d"] >= 0
     assert run.data.tags["sweeper.class.a_b_c_d"] == "a|b (c) & d"
-
-
-def test_more_metrics_than_a_request_takes_are_there_once(uri: str) -> None:
-    """MLflow takes 1000 at a time."""
-    names = [f"class {number}" for number in range(400)]
-    tracker = begun(uri, "classes", builders.conditions(data=builders.dataset(names)))
-    trial = builders.trial("dice", 0.5, 0)
-    scores = builders.scores(0.5, len(names))
-    evaluations = tuple(e.model_copy(update={"chosen": scores, "default": scores}) for e in trial.evaluations)
-    train(tracker, trial.model_copy(update={"evaluations": evaluations}))
-    run = run_of(tracker, trial.spec)
-    assert len(run.data.metrics) > 1000
-    for name in ("val/iou/class_0", "val/recall/class_399", "lr"):
-        points = MlflowClient(uri).get_metric_history(run.info.run_id, name)
-        assert [point.step for point in points] == [e.step for e in evaluations]
 
 
 def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
