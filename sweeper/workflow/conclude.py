@@ -18,7 +18,6 @@ from sweeper.core.records import (
     Recommendation,
     SweepRecord,
     TrialResult,
-    Verdict,
 )
 from sweeper.core.text import capitalised, resume_command
 from sweeper.data import open_store
@@ -27,7 +26,6 @@ from sweeper.data.store import is_complete
 from sweeper.evidence.decision_rules import decision_rules, shown_gain
 from sweeper.evidence.preferences import preferences, recommended_index
 from sweeper.evidence.recommendation import recommend
-from sweeper.evidence.verdict import decide
 from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.losses.snippet import Optimizer
@@ -61,7 +59,6 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     if evidence is None:
         found = _without_evidence(found, sweep)
     else:
-        found = _with_few_groups(found, evidence, sweep, usable, finalists)
         found = _with_never_confirmed(found, evidence, finalists, sweep)
     return _with_cut(found, sweep)
 
@@ -149,22 +146,6 @@ def with_control(sweep: SweepRecord, found: Recommendation, misses: MissControl)
     )
 
 
-def _with_few_groups(
-    found: Recommendation,
-    evidence: Evidence,
-    sweep: SweepRecord,
-    usable: Sequence[TrialResult],
-    finalists: Sequence[Finalist],
-) -> Recommendation:
-    """With what holds on the groups of test images that there are, where these are too few to stand for others."""
-    if evidence.few_groups is None:
-        return found
-    alone = weighed(
-        usable, finalists, sweep.conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned, alone=True
-    )
-    return found.model_copy(update={"reasons": (_on_these_groups(evidence, alone), *found.reasons)})
-
-
 def _with_never_confirmed(
     found: Recommendation, evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
 ) -> Recommendation:
@@ -223,23 +204,6 @@ def _seeds_seen(sweep: SweepRecord) -> dict[str, int] | int | None:
     if sweep.analyses_taken and sweep.analyses_taken[-1].within is not None:
         return sweep.analyses_taken[-1].within
     return sweep.analyses_planned[-1].seeds if sweep.analyses_planned else None
-
-
-def _on_these_groups(evidence: Evidence, alone: Evidence | None) -> str:
-    """What holds for the few groups of test images that there are, in a sentence that says so."""
-    decision = decide(alone, list(FAMILIES))
-    these = f"On these {evidence.few_groups} groups of test images alone"
-    if evidence.few_groups == 1:
-        these = "On this one group of test images alone"
-    if alone is None or decision.recommended is None:
-        return f"{these}, too, nothing can be recommended."
-    name = alone.finalists[decision.recommended].family
-    said = {
-        Verdict.CLEAR_WINNER: f"{name} is a clear winner",
-        Verdict.EQUIVALENT: f"{name} and all that it does not beat are equivalent",
-        Verdict.SAFE_CHOICE: f"{name} is a safe choice",
-    }.get(decision.verdict, f"it is open who is best, and {name} is named")
-    return f"{these} (more images of them, no other group): {said}."
 
 
 def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:

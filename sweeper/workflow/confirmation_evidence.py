@@ -48,12 +48,8 @@ def weighed(
     *,
     rope: float,
     analyses: Sequence[InterimAnalysis],
-    alone: bool = False,
 ) -> Evidence | None:
-    """Evidence of completed confirmations, with what was known of each finalist before.
-
-    `alone`: on the groups of related test images that there are, with the images as the sample.
-    """
+    """Evidence of completed confirmations, with what was known of each finalist before."""
     if not results:
         return None
     dataset = conditions.dataset
@@ -64,7 +60,7 @@ def weighed(
         classes=dataset.classes,
         rope=rope,
         analyses=analyses,
-        groups=None if alone else groups_of_test_images(conditions, results),
+        groups=groups_of_test_images(conditions, results),
         metric=at_hand(conditions.recipe.metric),
     )
     of = {finalist.family: finalist for finalist in finalists}
