@@ -99,14 +99,6 @@ def test_an_operating_point_that_is_not_stored_is_refused() -> None:
         metrics.at_point(point_counts(np.ones((2, 3, 3))), 0.3)
 
 
-def test_every_operating_point_accounts_for_every_pixel() -> None:
-    counts = histogram_counts(tp=[5, 0], fp=[2, 1], fn=[3, 4], tn=[90, 95])
-    swept = metrics.sweep_points(counts)
-    assert swept.shape == (2, 511, 2, 3)
-    np.testing.assert_array_equal(swept[..., 0] + swept[..., 2], np.broadcast_to([[[92, 8]], [[96, 4]]], (2, 511, 2)))
-    np.testing.assert_array_equal(metrics.at_point(counts, 0.5), [[[90, 3, 2], [5, 2, 3]], [[95, 4, 1], [0, 1, 4]]])
-
-
 @settings(deadline=None, max_examples=40)
 @given(seed=seeds)
 def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
@@ -143,20 +135,6 @@ def test_the_operating_point_is_that_of_the_mean_in_which_a_group_counts_as_one(
         assert metrics.best_point(own, "image_dice", names)[1] == found.max()
     sums = metrics.swept_scores([counts], "dice", groups)
     assert sums == pytest.approx(metrics.swept_scores([counts], "dice"))
-
-
-@pytest.mark.parametrize(("metric", "most"), [("miou", 1), ("dice", 1), ("image_dice", 30)])
-def test_images_are_swept_one_by_one_only_where_each_has_a_score(
-    monkeypatch: pytest.MonkeyPatch, metric: str, most: int
-) -> None:
-    counts = counts_from_iou(np.random.default_rng(0).uniform(0.2, 0.9, 30))
-    swept: list[int] = []
-    sweep = metrics.sweep_points
-    monkeypatch.setattr(metrics, "sweep_points", lambda own: (swept.append(len(own.data)), sweep(own))[1])
-    found = metrics.swept_scores([counts, counts], metric)
-    assert swept == [most, most]
-    at = metrics.image_rows(metrics.at_point(counts, 0.5), metric).sum(axis=0)
-    assert found[255] == pytest.approx(metrics.objective(at, metrics.present(metrics.at_point(counts, 0.5)), metric))
 
 
 def test_the_best_point_of_multiclass_counts_is_found_per_metric() -> None:
@@ -196,21 +174,6 @@ def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, image
             assert scores.precision[c] == pytest.approx(hit / max(1, np.sum(predicted == c)))
     present = [iou for iou in scores.iou if iou is not None]
     assert scores.dice == pytest.approx(np.mean([2 * iou / (1 + iou) for iou in present]))
-
-
-def test_miou_sums_the_images_before_it_divides() -> None:
-    counts = np.array([[[90, 0, 0], [10, 0, 0]], [[0, 0, 100], [0, 100, 0]]])  # one perfect, one all wrong
-    scores = metrics.scores(counts)
-    assert scores.miou == pytest.approx((90 / 190 + 10 / 110) / 2)
-    assert scores.fg_iou == pytest.approx(10 / 110)
-
-
-def test_an_absent_class_is_left_out_even_where_it_is_predicted() -> None:
-    counts = np.array([[[80, 0, 10], [10, 0, 0], [0, 10, 0]]])  # class 2 never occurs, predicted on 10 pixels
-    scores = metrics.scores(counts)
-    assert scores.miou == pytest.approx((80 / 90 + 1) / 2)
-    assert scores.iou[2] is None
-    assert scores.fg_iou is None  # three classes
 
 
 def test_an_image_is_scored_over_the_classes_of_its_own_labels() -> None:
@@ -256,12 +219,6 @@ def test_the_influences_on_a_mean_over_images_are_their_distances_from_it(seed: 
     means = [[own[r, units == unit].mean() for unit in range(units.max() + 1)] for r in range(3)]
     np.testing.assert_allclose(whole[..., 0, 0], means)
     assert (whole[..., 0, 1] == 1).all()
-
-
-def test_a_present_class_that_is_never_predicted_scores_zero() -> None:
-    scores = metrics.scores(np.array([[[90, 10, 0], [0, 0, 10]]]))
-    assert (scores.fg_iou, scores.precision[1], scores.recall[1]) == (0.0, 0.0, 0.0)
-    assert scores.miou == pytest.approx(0.45)
 
 
 def test_a_marked_class_missing_from_a_replicate_counts_as_right_only_when_not_predicted() -> None:

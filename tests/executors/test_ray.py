@@ -167,29 +167,6 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     assert [process.cmdline() for process in left] == []
 
 
-def test_more_workers_than_gpus_share_them(tmp_path: Path, tiny: Dataset, cluster: Any) -> None:
-    """Ray's bookkeeping of a GPU that is not there: the second of two would wait for another one for ever."""
-    cluster.add_node(num_cpus=2, num_gpus=1, node_ip_address="127.0.0.1")
-    cluster.wait_for_nodes()
-    _, plan = study_of(tmp_path, tiny, [0.002, 0.003])
-    make = partial(joined_to_ray, Settings(workers=2, ray_address=cluster.address), 1)
-    with closing(SubprocessBackend(make, print)) as backend:
-        assert ready(backend, plan, tmp_path / "checkpoints", actors=2).workers == 2
-
-
-def test_an_actor_that_cannot_be_configured_is_asked_for_again(tmp_path: Path, tiny: Dataset) -> None:
-    study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
-    log = list[str]()
-    with closing(SubprocessBackend(faulty.ray_with_an_actor_that_cannot_be_configured, log.append)) as backend:
-        executor = ready(backend, plan, tmp_path / "checkpoints", actors=1)
-        deadline = time.monotonic() + 300
-        while len(log) < 3 and time.monotonic() < deadline:
-            executor.poll(0.5)
-        assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
-    assert len(log) >= 3 and "no room for the network" in log[0] and log[-1].endswith("asking Ray for another")
-    assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 2
-
-
 @pytest.mark.parametrize(
     ("gpus", "actors", "share"),
     [

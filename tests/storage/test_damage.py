@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -107,12 +106,6 @@ def test_a_torn_file_is_told_with_what_to_do_by_every_command(folder: Path) -> N
     assert "BROKEN" in shown.stdout and "restore a backup" in shown.stdout and ".recover" in shown.stdout
 
 
-def test_a_file_that_is_no_database_is_told_as_such(tmp_path: Path) -> None:
-    (tmp_path / "sweeper.db").write_bytes(b"no database at all" * 400)
-    with pytest.raises(SweeperError, match=r"must be whole, and it is damaged: file is not a database"):
-        load(tmp_path)
-
-
 # --- Backups ------------------------------------------------------------------------------------------------
 
 
@@ -204,16 +197,6 @@ def test_a_limit_of_memory_is_told_with_what_is_needed(sort: Exception, monkeypa
     assert told is not None and "may reserve 2.0 GB" in told and "needs 5 GB" in told and "ulimit -v unlimited" in told
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert limits.memory_limit() is None
-
-
-@pytest.mark.slow
-def test_under_a_limit_of_two_gigabytes_a_sweep_ends_with_the_limit(tmp_path: Path) -> None:
-    pytest.importorskip("resource")
-    words = [sys.executable, "-P", "-m", "sweeper", "run", "--trials", "1", "--steps", "8", "--workers", "1"]
-    shell = ["sh", "-c", 'ulimit -v 2000000; exec "$@"', "sh", *words]
-    done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 1 and "a program may reserve 2.0 GB of memory here" in done.stderr, done.stderr
-    assert "inline" not in done.stderr and "PLEASE READ" not in done.stderr
 
 
 def test_what_sqlalchemy_advises_is_left_out() -> None:

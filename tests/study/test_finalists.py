@@ -25,7 +25,6 @@ from sweeper.core.records import (
 from sweeper.report.confirmation import true_name
 from sweeper.report.facts import collect
 from sweeper.report.formatting import significant
-from sweeper.report.markdown import render
 from sweeper.space import load_space
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.study.finalist import choose_finalists, entrants
@@ -192,16 +191,6 @@ def test_a_study_that_is_cut_off_anywhere_confirms_at_the_same_rates(mode: Rates
         train(study, trials=14, plan=plan)
         found = sorted((r.spec.family, r.spec.seed, r.spec.lr) for r in studies.extra_results(study, "confirm"))
         assert found == wanted, crash_after
-
-
-def test_the_report_shows_the_trials_and_their_common_course() -> None:
-    study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=28, plan=plan)
-    sweep = recorded(study, plan)
-    facts = collect(sweep, conclude(sweep))
-    text = render(facts, {}, "http://127.0.0.1:5000")
-    low, high = (significant(end) for end in (facts.finalists[0].rates.low, facts.finalists[0].rates.high))  # type: ignore[union-attr]
-    assert f"| {low} to {high} |" in text
 
 
 # --- who enters ---

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -178,52 +176,6 @@ def test_first_trials_are_seen_at_the_second_rung_and_the_best_of_families_near_
     assert recorder.paused and set(recorder.resumed) <= set(recorder.paused)
 
 
-def test_on_a_disk_with_little_room_the_first_in_line_keep_their_checkpoints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2_000))
-    study, order, given_up = new_study(), dict[Path, tuple[int, float]](), list[Path]()
-
-    class Writing(Recorder):
-        """Pauses leave a checkpoint, as the workers do; two of them are more than a quarter of the room."""
-
-        last: tuple[Path, ...] = ()
-
-        def pause(self, spec: TrialSpec, result: TrialResult) -> None:
-            there = tuple(tmp_path.iterdir())
-            assert len(there) <= 1
-            for gone in {path for path in self.last if spec_of[path].number in work._waiting} - set(there):
-                given_up.append(gone)
-                assert not there or order[gone] < order[there[0]]
-            path = checkpoint_path(tmp_path, spec)
-            path.write_bytes(bytes(1000))
-            order[path], spec_of[path] = (len(result.evaluations), result.evaluations[-1].value), spec
-            self.last = (*there, path)
-
-        def resume(self, spec: TrialSpec, result: TrialResult) -> None:
-            checkpoint_path(tmp_path, spec).unlink(missing_ok=True)
-
-    spec_of: dict[Path, TrialSpec] = {}
-    enqueue_defaults(study, SPACE, 40)
-    work = new_search(study, 40, Writing(), tmp_path)
-    assert drive(FakeExecutor(learning), work, lambda: None)  # type: ignore[arg-type]
-    assert len(given_up) > 3
-    assert not list(tmp_path.iterdir())
-    assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
-
-
-def test_a_trial_that_waited_is_told_once_with_all_it_gave() -> None:
-    study, recorder = new_study(), Recorder()
-    drive(FakeExecutor(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
-    assert sorted(r.spec.number for r in recorder.results) == list(range(30))
-    resumed = [r for r in studies.search_results(study) if r.spec.number in recorder.resumed and r.state == "complete"]
-    assert resumed and all([e.step for e in r.evaluations] == list(RUNGS) for r in resumed)
-    for trial in study.trials:
-        assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        steps = [e.step for e in result_of(trial).evaluations]
-        assert sorted(trial.intermediate_values) == steps
-
-
 @pytest.mark.parametrize("after", [3, 11, 20, 27, 33])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_crash_among_waiting_trials_loses_none_of_them(after: int, workers: int) -> None:
@@ -297,17 +249,6 @@ def test_a_checkpoint_that_was_written_after_its_trial_ended_goes_with_the_next_
     assert first is not None and second is not None
     assert work.advanced(Advanced(learning(second.spec)))
     assert {path.name for path in tmp_path.iterdir()} == {running.name, "final-00000.pt"}
-
-
-def test_giving_up_tells_what_waits(tmp_path: Path) -> None:
-    study, recorder = new_study(), Recorder()
-    work = searching(study, 30, recorder)
-    stops = iter([None] * 60 + ["the time was up"])
-    assert not drive(FakeExecutor(learning), work, lambda: next(stops))  # type: ignore[arg-type]
-    assert studies.waiting_results(study)
-    work.give_up()
-    assert not studies.waiting_results(study)
-    assert TrialState.RUNNING not in {t.state for t in study.trials}
 
 
 def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:

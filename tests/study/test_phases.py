@@ -29,8 +29,6 @@ from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.study.confirmation_rounds import Judgement, confirm_seed
 from sweeper.study.finalist import choose_finalists
 from sweeper.study.training_list import key_of
-from sweeper.workflow import conclude as conclude_module
-from sweeper.workflow import confirmation_evidence
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.lead import _conclude, _remember
 from sweeper.workflow.options import asked_of, given_options
@@ -193,14 +191,6 @@ def test_a_leader_that_lost_the_study_begins_nothing_more_and_leaves_what_runs_t
     assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == len(display.results)
 
 
-def test_a_finished_study_is_not_trained_again_and_keeps_its_interim_analyses() -> None:
-    study = new_study()
-    train(study, trials=7)
-    before, again = kept(study), FakeExecutor()
-    train(study, again, trials=7)
-    assert again.specs == [] and kept(study) == before
-
-
 # --- interim analyses ---
 
 
@@ -220,27 +210,6 @@ class Scripted:
 
 def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> Judgement:
     return Judgement(verdict, 0.01, bool(families), families, "because.")
-
-
-def test_rounds_go_on_with_whom_the_interim_analysis_names_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
-    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
-    study, display = new_study(), Recorder()
-    train(study, None, display, trials=7, analyses=THREE)
-    confirmations = studies.extra_results(study, "confirm")
-    seeds = Counter(r.spec.family for r in confirmations)
-    assert seeds == {"dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1}
-    place = {r.spec.family: r.spec.number for r in confirmations[:4]}
-    assert sorted(place.values()) == [0, 1, 2, 3]  # each has its place's number: of the second seed two are left out
-    assert [r.spec.number for r in confirmations[4:]] == sorted(4 + place[f] for f in ("dice", "cross_entropy"))
-    assert [len(seen) for seen in judge.seen] == [4, 6]
-    taken = analyses_taken(study.user_attrs).analyses
-    assert [(analysis.seeds, analysis.error, analysis.verdict) for analysis in taken] == [
-        (1, 0.01, Verdict.UNDECIDED),
-        (2, 0.015, Verdict.CLEAR_WINNER),
-    ]
-    assert [total for name, _, total in display.phases if name == "confirm"] == [4, 4]
-    assert any("interim analysis 2 of at most 3, 2 seeds: clear winner. because." in line for line in display.lines)
 
 
 def test_interim_analyses_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,24 +264,6 @@ def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_nam
     train(study, trials=7, analyses=THREE)
     seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
     assert seeds == {"dice": 3, "tversky": 3, "cross_entropy": 2, "dice_ce": 1}
-
-
-def test_few_groups_of_test_images_are_the_units_and_what_holds_on_them_alone_is_said_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    study = new_study()
-    train(study, trials=7, analyses=THREE)
-    sweep = recorded(study)
-    plain, groups_of = conclude(sweep), confirmation_evidence.groups_of_test_images
-    for module in (conclude_module, confirmation_evidence):
-        monkeypatch.setattr(
-            module, "groups_of_test_images", lambda *given: [f"video {i % 2}" for i, _ in enumerate(groups_of(*given))]
-        )
-    found = conclude(sweep)
-    assert found.evidence is not None and (found.evidence.test_groups, found.evidence.few_groups) == (2, 2)
-    start = "On these 2 groups of test images alone (more images of them, no other group): "
-    assert found.reasons[0].startswith(start)
-    assert not any("alone (more" in reason for reason in plain.reasons)
 
 
 @pytest.mark.parametrize(
@@ -432,22 +383,6 @@ def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
     assert len(analyses_taken(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
 
-def test_ties_end_without_a_winner() -> None:
-    def equal(spec: TrialSpec) -> TrialResult:
-        test = builders.counts_from_iou([0.5] * 12) if spec.purpose == "confirm" else None
-        return fake_result(spec).model_copy(update={"value": 0.5, "test": test})
-
-    study = new_study()
-    train(study, FakeExecutor(equal), trials=7)
-    assert conclude(recorded(study)).verdict in {Verdict.EQUIVALENT, Verdict.UNDECIDED}
-
-
-def test_a_study_without_trials_or_confirmations_concludes_with_a_reason() -> None:
-    for sweep in (builders.sweep(trials=[], confirmations=[]), builders.sweep(confirmations=[])):
-        found = conclude(sweep)
-        assert found.verdict is Verdict.NONE and found.reasons
-
-
 # --- time ---
 
 
@@ -539,45 +474,6 @@ def test_the_command_that_repeats_a_study_names_its_data(
     study = new_study()
     _remember(study, settings_in(tmp_path, **given), 1, "synthetic:toy")
     assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == named
-
-
-def test_trials_that_wait_belong_to_the_study_that_is_repeated(tmp_path: Path) -> None:
-    study = new_study()
-    with pytest.raises(CrashError):
-        train(study, FakeExecutor(crash_after=12), trials=16)
-    waiting = len(studies.waiting_results(study))
-    assert waiting
-    held = waiting + len(studies.search_results(study))
-    assert studies.held(study) == held
-    asked = _remember(study, settings_in(tmp_path, trials=1, resume=True), 1, "elsewhere")
-    assert asked.trials == held
-
-
-def test_every_next_step_that_resumes_names_the_study() -> None:
-    steps = [
-        step
-        for rope in (0.01, 1e-4)
-        for step in conclude(recorded(WHOLE, rope=rope).model_copy(update={"study": "my study"})).next_steps
-    ]
-    resuming = [step for step in steps if "--resume" in step]
-    assert resuming
-    assert all(step.count("--resume") == step.count("sweeper run --study 'my study' --resume") for step in resuming)
-
-
-def test_a_training_that_outlasts_the_time_is_given_up_and_the_rest_is_kept() -> None:
-    time, display = Time(), Recorder()
-
-    def stuck(spec: TrialSpec) -> None:
-        time.now += 1000.0 if spec.number == 3 else 1.0
-
-    study, executor = new_study(), FakeExecutor(began=stuck)
-    train(study, executor, display, trials=7, timeout=300, clock=time)
-    assert [t.state.name for t in study.trials[:4]] == ["COMPLETE", "COMPLETE", "COMPLETE", "WAITING"]
-    assert "RUNNING" not in {t.state.name for t in study.trials}
-    assert purposes(executor) == ["search"]
-    assert studies.CUT in study.user_attrs and "3 of 7" in study.user_attrs[studies.CUT][0]
-    train(study, trials=7)
-    assert kept(study)["extra"] == kept(WHOLE)["extra"]
 
 
 def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_next_session() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -186,25 +185,6 @@ def test_stopped_and_diverged_trials_are_left_alone() -> None:
         ),
     ]
     assert same_losses(trials, SPACES["binary"], CONDITIONS, never).found == ()
-
-
-def test_gradients_of_many_losses_take_a_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some 100 MB a loss of eleven classes: no more than the two that are compared."""
-    ours, drawn = gradient_distance._gradient, labels("multiclass")
-    made: list[weakref.ref[torch.Tensor]] = []
-    most = []
-
-    def counted(*args: Any) -> torch.Tensor | None:
-        found = ours(*args)
-        assert found is not None
-        made.append(weakref.ref(found))
-        most.append(sum(one() is not None for one in made))
-        return found
-
-    monkeypatch.setattr(gradient_distance, "_gradient", counted)
-    pairs = [(Loss("tversky", {"fn_weight": w / 10}), Loss("dice", {})) for w in range(3, 9)]
-    gradient_distances(pairs, drawn, "multiclass", [3000, 200, 200])
-    assert max(most) == 2
 
 
 def test_pairs_that_some_components_show_to_be_apart_are_not_measured_as_a_whole(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +68,3 @@ def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypa
     search(tmp_path, 240, display)
     each = np.diff(display.seen)
     assert each[-60:].mean() <= 1.5 * each[60:120].mean() + 5
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.exhaustive
-def test_a_thousand_trials_take_less_than_50_mib(tmp_path: Path) -> None:
-    def resident() -> float:
-        gc.collect()
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize() / 2**20
-
-    display = Sampled(lambda: 0)
-    (tmp_path / "warm-up").mkdir()
-    search(tmp_path / "warm-up", 30, display)
-    before = resident()
-    (tmp_path / "many").mkdir()
-    search(tmp_path / "many", 1000, display)
-    assert resident() - before < 50

@@ -159,13 +159,6 @@ def test_it_goes_on_while_trials_gain() -> None:
     assert FLOORS + PATIENCE < len(searched(study)) < 50
 
 
-def test_a_resume_of_a_search_that_ended_by_itself_trains_nothing() -> None:
-    study, again = new_study(), FakeExecutor()
-    train(study, levels(), trials=50, settles=True)
-    train(study, again, trials=50, settles=True)
-    assert again.specs == []
-
-
 @pytest.mark.parametrize("after", [5, 22, 27, 30])
 def test_one_that_was_cut_off_ends_where_it_would_have_ended(after: int) -> None:
     study = new_study()

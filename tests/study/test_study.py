@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.samplers import TPESampler
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
@@ -69,11 +66,6 @@ def test_a_resumed_study_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> Non
     assert [t.params for t in study.trials] == whole
 
 
-def test_suggestions_do_not_repeat() -> None:
-    params = [tuple(sorted(p.items(), key=str)) for p in grow(new_study(), 20)]
-    assert len(set(params)) == len(params)
-
-
 def test_the_sampler_ignores_the_global_random_state() -> None:
     import random
 
@@ -83,38 +75,6 @@ def test_the_sampler_ignores_the_global_random_state() -> None:
     np.random.seed(1)  # noqa: NPY002
     random.seed(1)
     assert grow(new_study(), 12) == first
-
-
-def test_an_ask_costs_two_models_and_few_readings_however_many_trials_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = optuna.create_study(
-        storage=studies.open_storage(f"sqlite:///{tmp_path}/study.db"), direction="maximize", sampler=KeyedTPESampler(0)
-    )
-    calls: Counter[str] = Counter()
-
-    def counting(kind: type, name: str) -> None:
-        method = getattr(kind, name)
-
-        def counted(*arguments: Any, **settings: Any) -> Any:
-            calls[name] += 1
-            return method(*arguments, **settings)
-
-        monkeypatch.setattr(kind, name, counted)
-
-    counting(TPESampler, "_sample")
-    counting(RDBStorage, "_get_trials")
-    costs = []
-    for _ in range(40):
-        calls.clear()
-        trial = study.ask()
-        choice = suggest(trial, SPACE, 60.0)
-        costs.append((calls["_sample"], calls["_get_trials"]))
-        study.tell(trial, value_of(choice.family, choice.params, choice.lr))
-    late = costs[15:]
-    assert max(models for models, _ in late) <= 5  # 2; for a family that is new, one for each of its parameters
-    assert sum(models for models, _ in late) <= 2.5 * len(late)
-    assert max(readings for _, readings in late) <= 4
 
 
 # --- the queue ---
@@ -150,14 +110,6 @@ def test_the_search_ends_at_its_total_and_a_second_goes_on_to_a_larger_one() -> 
     assert sum(counted(t) for t in study.trials) == 12
     run(study, 12)
     assert len(study.trials) == 12
-
-
-def test_results_are_stored_with_their_trials() -> None:
-    study = new_study()
-    run(study, 4)
-    stored = studies.search_results(study)
-    assert [r.spec.number for r in stored] == [0, 1, 2, 3]
-    assert [r.value for r in stored] == [t.value for t in study.trials]
 
 
 def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
@@ -197,16 +149,6 @@ def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: floa
     assert study.trials[3].state == TrialState.FAIL
     assert 0 <= study.best_value <= 1
     assert "must lie in [0, 1]" in (result_of(study.trials[3]).reason or "")
-
-
-def test_a_failed_training_counts_and_the_search_goes_on() -> None:
-    def fails(spec: TrialSpec) -> TrialResult:
-        update = {"state": "failed", "value": None, "reason": "ValueError: no"}
-        return fake_result(spec).model_copy(update=update)
-
-    study = new_study()
-    run(study, 4, {0: fails})
-    assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
 
 
 def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> None:
@@ -271,12 +213,6 @@ def test_work_waits_for_room_where_there_is_none_yet() -> None:
 
 
 # --- storage ---
-
-
-def test_a_plan_round_trips_through_the_storage(tmp_path: Path) -> None:
-    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
-    studies.create_study(storage, "s", new_plan())
-    assert studies.read_plan(studies.open_storage(f"sqlite:///{tmp_path}/a.db"), "s") == new_plan()
 
 
 def test_a_study_with_a_plan_knows_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,19 +121,3 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
     watchdog = Watchdog(least_seconds=10)
     watchdog._known["search", "rung"].append(0.5)  # as after a night of trainings
     return ray_cluster.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
-
-
-def ray_with_an_actor_that_cannot_be_configured(log: Callable[[str], None]) -> Backend:
-    """Two of Ray's actors, of which the first alone can be configured."""
-    from sweeper.executors import ray_cluster
-
-    class Unready(ray_cluster.Trainer):
-        def configure(self, *given: Any) -> tuple[str, str | None]:
-            try:
-                os.close(os.open(given[3] / "first", os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                raise MemoryError("no room for the network") from None
-            return super().configure(*given)
-
-    ray_cluster.Trainer = Unready  # type: ignore[misc]
-    return ray_cluster.RayBackend("cpu", 2, 2, None, log)

@@ -17,7 +17,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
-from sweeper.core.errors import LostStudyError, StudyError, SweeperError
+from sweeper.core.errors import LostStudyError, StudyError
 from sweeper.core.records import TrialResult
 from sweeper.system import leases
 from sweeper.system import postgres as server_side
@@ -152,20 +152,6 @@ def test_the_lease_of_a_process_that_is_gone_runs_out(
         assert "gives no sign of life" in told[0]
 
 
-def test_a_holder_that_lives_keeps_its_lease_however_long_it_is_asked(
-    through: tuple[Proxy, str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, url, direct = through
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
-    with studies.sole_use(url, "s") as lost:
-        mine = holder(direct, "study.s")
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            with pytest.raises(StudyError, match="being run"), studies.sole_use(direct, "s"):
-                raise AssertionError("two at once")
-        assert holder(direct, "study.s") == mine and not lost()
-
-
 # --- The storage ---
 
 
@@ -269,21 +255,3 @@ def test_a_server_without_connections_is_waited_for_with_advice(postgres: Server
         for connection in taken:
             connection.close()
     assert "too many clients" in told[0] and "max_connections" in told[0] and "4 connections or more" in told[0]
-
-
-def test_a_server_without_connections_for_long_is_no_mistake_of_ours(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = postgres.fresh()
-    monkeypatch.setattr(server_side, "START_SECONDS", 0.5)
-    taken = list[psycopg.Connection]()
-    try:
-        with pytest.raises(psycopg.OperationalError, match="too many clients"):
-            while True:
-                taken.append(psycopg.connect(url))
-        for call in (lambda: studies.open_storage(url), lambda: studies.sole_use(url, "s").__enter__()):
-            with pytest.raises(SweeperError, match=r"too many clients.*max_connections"):
-                call()
-    finally:
-        for connection in taken:
-            connection.close()

@@ -101,20 +101,6 @@ def until(met: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
 # --- The log ---
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-@slow
-def test_a_reader_of_the_log_that_goes_away_costs_the_log_alone(tmp_path: Path) -> None:
-    with (tmp_path / "out").open("w") as out:
-        process = launch(tmp_path, *RUN, "--trials", "1", "--json", "-v", out=out, err=subprocess.PIPE)
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.stderr.close()
-    assert process.wait(PATIENCE) == 0
-    assert json.loads((tmp_path / "out").read_text())["search"]["trials"] == 1
-    assert mlflow_statuses(tmp_path) == {"FINISHED"}
-
-
 @slow
 @needs_full
 def test_a_log_on_a_full_disk_costs_the_log_alone_also_in_a_poor_encoding(tmp_path: Path) -> None:
@@ -148,20 +134,6 @@ def test_a_terminal_that_is_closed_stops_the_sweep_cleanly(tmp_path: Path) -> No
     assert_stopped_cleanly(tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.exhaustive
-@slow
-def test_a_terminal_that_is_gone_without_a_signal_costs_the_display_alone(tmp_path: Path) -> None:
-    main, terminal = pty.openpty()
-    with (tmp_path / "out").open("w") as out:
-        process = launch(tmp_path, *RUN, "--trials", "1", "--json", out=out, err=terminal)
-    os.close(terminal)
-    os.read(main, 1)
-    os.close(main)
-    assert process.wait(PATIENCE) == 0
-    assert json.loads((tmp_path / "out").read_text())["search"]["trials"] == 1
-
-
 @slow
 def test_sighup_is_as_sigterm(tmp_path: Path) -> None:
     process = begin(tmp_path, "60")
@@ -169,16 +141,6 @@ def test_sighup_is_as_sigterm(tmp_path: Path) -> None:
     assert process.wait(PATIENCE) == 129
     assert "sweeper run --study s --resume" in (tmp_path / "err").read_text()
     assert_stopped_cleanly(tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-@slow
-def test_sighup_stays_ignored_under_nohup(tmp_path: Path) -> None:
-    process = begin(tmp_path, "3", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    os.killpg(process.pid, signal.SIGHUP)
-    assert process.wait(PATIENCE) == 0
-    assert "cut off" not in (tmp_path / "err").read_text()  # no worker died of it
 
 
 def assert_stopped_cleanly(folder: Path) -> None:
@@ -189,21 +151,6 @@ def assert_stopped_cleanly(folder: Path) -> None:
 
 
 # --- The result ---
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-@slow
-@needs_full
-def test_a_result_that_is_not_taken_is_told_after_everything_was_stored(tmp_path: Path) -> None:
-    with FULL.open("w") as full:
-        done = call(tmp_path, *RUN, "--trials", "1", "--json", out=full)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("sweeper: standard output does not take the result: No space left on device")
-    assert "recommendation.json" in last and "mistake" not in done.stderr and "Traceback" not in done.stderr
-    assert json.loads((tmp_path / "reports/s/recommendation.json").read_text())["search"]["trials"] == 1
-    assert mlflow_statuses(tmp_path) == {"FINISHED"}
 
 
 COMMANDS = [["losses"], ["losses", "--json"], ["spaces"], ["spaces", "binary"], ["cache"], ["--help"], ["doctor"]]

@@ -318,20 +318,6 @@ def outcome(folder: Path, shown: Recorder) -> Any:
 
 
 @pytest.mark.slow
-def test_the_search_of_a_real_sweep_leaves_no_image_out_and_the_confirmation_tests_all(outcome: Any) -> None:
-    conditions = outcome.sweep.conditions
-    assert conditions.folds == 3
-    search = split_of(conditions, conditions.seed)
-    assert sorted(search.train + search.val) == list(range(15))
-    scored: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for run in outcome.sweep.confirmations:
-        assert run.test is not None and run.val is not None and not set(run.val.images) & set(run.test.images)
-        assert run.detail is not None and run.detail.images == run.test.images
-        scored[run.spec.family, run.spec.seed] += run.test.images
-    assert scored and all(sorted(images) == list(range(15)) for images in scored.values())
-
-
-@pytest.mark.slow
 def test_not_held_out_is_said_wherever_the_result_is(outcome: Any, folder: Path, shown: Recorder) -> None:
     text = outcome.paths.markdown.read_text("utf-8")
     head, caveats = text.split("## Why")[0], text.split("## Caveats")[1]
@@ -345,15 +331,6 @@ def test_not_held_out_is_said_wherever_the_result_is(outcome: Any, folder: Path,
     assert parent.data.tags["sweeper.held_out"] == "false" and "not held out" in parent.data.tags["mlflow.note.content"]
     assert any("not held out" in warning for warning in shown.warnings)
     assert any("each a rotation over 3 folds" in line for line in shown.lines)
-
-
-@pytest.mark.slow
-def test_figures_and_preferences_of_folds_are_drawn(outcome: Any) -> None:
-    drawn = {path.stem for path in outcome.paths.figures.iterdir()}
-    assert {"curves", "threshold", "predictions"} <= drawn
-    evidence = outcome.recommendation.evidence
-    assert evidence is not None and evidence.test_images == 15
-    assert {p.name for p in evidence.preferences} >= {"misses", "boundaries", "thin_structures", "probabilities"}
 
 
 def test_the_price_is_told_before_anything_is_trained(tmp_path: Path) -> None:

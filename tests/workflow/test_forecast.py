@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeper.core.events import Evaluated, Paused, Resumed, Stored
-from sweeper.core.text import at_a_time, time_range, time_text
+from sweeper.core.text import time_range, time_text
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.forecast import (
     SEARCH_SHARE,
@@ -17,11 +16,9 @@ from sweeper.workflow.forecast import (
     Trainings,
     measured_pace,
     plan_text,
-    seconds_left,
 )
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan
-from tests.support.sweeping import Recorder, sweep_in
 
 TO_COME = {
     "search": Trainings(least=4, most=4, first=4, steps=100),
@@ -91,10 +88,6 @@ def test_a_time_limit_ends_a_forecast() -> None:
     )
 
 
-def test_one_training_runs_and_two_run_at_a_time() -> None:
-    assert [at_a_time(n) for n in (1, 2)] == ["1 training runs at a time", "2 trainings run at a time"]
-
-
 def test_a_pace_is_measured_on_all_workers() -> None:
     def train(spec: Any) -> Any:  # 12 steps: 1.2 s of steps, 0.8 s of all else
         return fake_result(spec).model_copy(update={"seconds": 2.0, "seconds_per_step": 0.1})
@@ -111,19 +104,3 @@ def test_a_training_that_fails_while_it_is_measured_is_told() -> None:
     )
     assert measured_pace(executor, new_plan(), warnings.append) is None
     assert len(warnings) == 1 and "failed: it raised" in warnings[0]
-
-
-def test_nothing_to_train_takes_the_report_alone() -> None:
-    assert seconds_left({}, 0.1, 2) == SecondsLeft.of([REPORT_SECONDS] * 3)
-
-
-@pytest.mark.slow
-def test_a_sweep_says_its_plan_and_its_time_before_its_search_is_half_done(tmp_path: Path) -> None:
-    display = Recorder()
-    sweep_in(tmp_path, display)
-    plan, time = (
-        next(i for i, line in enumerate(display.lines) if line.startswith(f"{word}: ")) for word in ("plan", "time")
-    )
-    assert plan < time and "7 trials of at most 4 steps" in display.lines[plan]
-    left = display.left()
-    assert left is not None and left[0] <= left[1]

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sweeper import storage as studies
 from sweeper.core.events import Hardware, Layout
-from sweeper.core.paths import step_times_file
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.executors.inline import InlineBackend
-from sweeper.executors.processes import ProcessBackend
 from sweeper.system.cores import processor_name
 from sweeper.training.step_times import apart, step_seconds
 from sweeper.workflow import machine_choice
 from sweeper.workflow.machine_choice import chosen_precision, precision_here, with_precision
 from sweeper.workflow.options import as_before
 from sweeper.workflow.settings import Settings
-from tests.support.sweeping import Recorder, sweep_in
 
 CPU = Hardware(device="cpu", devices=1, name="CPU", precision="bfloat16", processor="Some Processor 1a2b3c4d")
 INTEL: dict[Precision, float] = {"float32": 0.218, "bfloat16": 0.310}
@@ -143,23 +138,6 @@ def test_steps_that_are_far_apart_are_timed_no_further() -> None:
     assert not apart([[0.05, 0.05, 0.05], [0.06, 0.06, 0.06]])
 
 
-@pytest.mark.slow
-def test_worker_processes_measure_and_then_train(
-    conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    backend = ProcessBackend("cpu", None, 2, print)
-    try:
-        assert backend.hardware().processor == processor_name()
-        assert backend.layout == TWO
-        found = with_precision(conditions, backend, tmp_path / "t.json", print)
-        (kept,) = json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"].values()
-        assert kept.keys() == {"float32", "bfloat16"}
-        assert backend.open(found, tmp_path / "checkpoints").workers == 2
-    finally:
-        backend.close()
-
-
 def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
     text = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: avx512_bf16{}\n\nprocessor\t: 1\n"
     names = []
@@ -187,25 +165,3 @@ def test_a_resume_takes_workers_and_threads_of_before() -> None:
     assert as_before(Settings(study="s", resume=True), ray).ray_address == "head:6379"
     assert as_before(Settings(study="s", resume=True, executor="inline"), ray).ray_address is None
     assert as_before(Settings(study="s", resume=True), {}) == Settings(study="s", resume=True)
-
-
-@pytest.mark.slow
-def test_the_study_holds_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measured once; a resume whose machine measures something else goes on in the study's precision."""
-
-    def timed(self: InlineBackend, *given: object) -> dict[Precision, float]:
-        return AMD
-
-    monkeypatch.setattr(InlineBackend, "step_seconds", timed)
-    small: dict[str, Any] = {"trials": 3, "precision": None}
-    sweep_in(tmp_path, **small)
-    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
-    assert studies.read_plan(storage, "study").conditions.recipe.precision == "bfloat16"
-    assert studies.read_machine(storage, "study")["executor"] == "inline"
-    step_times_file(tmp_path / "cache").unlink()
-    measured: list[str] = []
-    other: Callable[..., dict[Precision, float]] = lambda *_: measured.append("") or INTEL  # type: ignore[func-returns-value]  # noqa: E731
-    monkeypatch.setattr(InlineBackend, "step_seconds", other)
-    display = Recorder()
-    found = sweep_in(tmp_path, display, **{**small, "trials": 5}, resume=True)
-    assert found.sweep.conditions.recipe.precision == "bfloat16" and measured == []

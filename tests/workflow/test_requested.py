@@ -9,7 +9,6 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -17,7 +16,6 @@ import pytest
 from sweeper.cli.main import main
 from sweeper.core.errors import MissingStudyError, RequestError, SweeperError
 from sweeper.core.records import Collapse
-from sweeper.losses import build_loss
 from sweeper.storage import open_storage
 from sweeper.workflow.request_checks import check_places
 from sweeper.workflow.settings import Settings
@@ -120,28 +118,6 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
         assert ended.value.code == 0 and words in out
     if end.learned:
         assert "confirmation: 0 to" in out  # those that are there are not trained again
-
-
-@pytest.mark.slow
-def test_a_dry_run_counts_the_trials_that_failed_and_are_trained_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def breaks(family: str, **options: Any) -> Any:
-        if family == "focal":
-            raise ValueError("a fault of the loss")
-        return build_loss(family, **options)
-
-    monkeypatch.chdir(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr("sweeper.training.training_steps.build_loss", breaks)
-        status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "3", "--no-advice")  # focal is third
-    assert status == 0 and "a fault of the loss" in err, err
-    for total in ([], ["--trials", "1"]):  # a smaller total takes nothing from what the study is to have
-        command = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run", *total]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit):
-            main()
-        assert "search: 1 trainings" in capsys.readouterr().out
 
 
 def test_what_can_be_made_is_accepted(tmp_path: Path) -> None:

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import storage as studies
 from sweeper.cli.run import command
 from sweeper.core.errors import LostStudyError, SweeperError
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import SweepRecord
 from sweeper.core.text import resume_command
 from sweeper.system.disk_space import full_disk_explained
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.status import Life, diagnose
 from tests.support import builders
-from tests.support.faking import FakeExecutor, new_plan, train
 
 PLACES = [
     ("sqlite:///elsewhere.db", "--storage sqlite:///elsewhere.db"),
@@ -56,11 +53,3 @@ def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: s
     assert shown in diagnose(life, 2.0, storage).problems[0]
     sweep = builders.sweep([], [], study="s", storage=storage, cut=("the search ended after 3 of 7 trials",))
     assert any(shown in step for step in conclude(sweep).next_steps)
-
-
-def test_a_record_knows_where_it_was_read(tmp_path: Path) -> None:
-    url, plan = f"sqlite:///{tmp_path}/a.db", new_plan()
-    storage = studies.open_storage(url)
-    train(studies.create_study(storage, "s", plan), FakeExecutor(), plan=plan, trials=3)
-    sweep: SweepRecord = studies.load_sweep(storage, "s")
-    assert sweep.storage == url

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
-from sweeper.report.card import recipe_text
 from sweeper.workflow.options import asked_of, given_options
 from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import ROPE, TRIALS, Settings, duration, seed_range
@@ -126,16 +125,6 @@ def test_a_metric_of_objects_is_refused_where_nothing_but_the_first_class_is_lab
     ):
         make_recipe(Settings(metric=metric), data, CPU, **given)  # type: ignore[arg-type]
     assert make_recipe(Settings(metric="image_dice"), data, CPU, **given).metric == "image_dice"  # type: ignore[arg-type]
-
-
-def test_wherever_a_network_is_named_a_cut_encoder_says_so() -> None:
-    assert recipe_text(recipe_of()).startswith(
-        "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8 without pretrained weights"
-    )
-    assert recipe_text(recipe_of(encoder_depth=5, decoder_width=16)).startswith(
-        "U-Net/ResNet-18 without pretrained weights"
-    )
-    assert "depth 3 of 5" in describe(recipe_of())
 
 
 def test_the_decoder_is_narrow_on_a_cpu_and_as_published_on_a_gpu() -> None:
