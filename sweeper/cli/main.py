@@ -15,12 +15,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from sweeper.cli.signals import ended_as_by_ctrl_c
-from sweeper.core.causes import cause
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
 from sweeper.system.streams import check_output, steady_streams
-from sweeper.system.system_errors import limit_reached
+from sweeper.system.system_errors import cause, limit_reached
 from sweeper.version import __version__
 
 COMMANDS = {

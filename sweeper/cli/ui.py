@@ -13,7 +13,7 @@ import click
 from sweeper.cli.options import SweeperCommand
 from sweeper.cli.settings_options import setting
 from sweeper.core.errors import UsageError
-from sweeper.core.mlflow_pages import experiments_place, view_place
+from sweeper.core.paths import experiments_place, view_place
 from sweeper.core.redact import shown_address
 from sweeper.core.text import suggestion
 from sweeper.system.postgres import sqlalchemy_url

@@ -1,4 +1,4 @@
-"""Every file name sweeper uses, in one place."""
+"""Every file name sweeper uses, and every page of MLflow's that it points to, in one place."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from sweeper.core.records import TrialSpec
+
 
 STORAGE = "sqlite:///sweeper.db"
 """Optuna's storage, unless `--storage` says otherwise."""
@@ -146,3 +148,25 @@ class JudgementPaths:
         self.html = folder / "report.html"
         self.document = folder / "judgement.json"
         self.figures = folder / "figures"
+
+
+View = Literal["sweep", "finalists"]
+"""Views that a sweep prepares: all trainings by validation mIoU, the confirmations by test mIoU."""
+
+_WORKFLOW = "workflowType=machine_learning"
+"""Without it MLflow 3 may open the page made for traces of language models."""
+
+
+def runs_place(experiment: str, run: str) -> str:
+    """A run's page."""
+    return f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}?{_WORKFLOW}"
+
+
+def view_place(experiment: str, view: View = "sweep") -> str:
+    """A prepared view of a sweep."""
+    return f"#/experiments/{quote(experiment, safe='')}/runs?viewStateShareKey={view}&{_WORKFLOW}"
+
+
+def experiments_place() -> str:
+    """The list of experiments."""
+    return f"#/experiments?{_WORKFLOW}"

@@ -9,9 +9,8 @@ from pathlib import Path
 from sweeper.core.errors import SweeperError
 from sweeper.core.text import count
 from sweeper.doctor.check import Check
-from sweeper.system.cores import available_cores
-from sweeper.system.file_systems import existing
-from sweeper.system.memory import GIB, available_memory, shown_memory
+from sweeper.system.cores import GIB, available_cores, available_memory, shown_memory
+from sweeper.system.disk_space import existing
 
 WORKER_BYTES = int(1.2 * GIB)
 """Resident memory of a worker with a small network, with room to breathe: torch alone takes 0.5 GiB."""

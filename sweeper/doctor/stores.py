@@ -6,12 +6,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError
 from sweeper.core.redact import check_address, redact, shown_address
 from sweeper.doctor.check import Check
-from sweeper.system.file_systems import NETWORK, file_system
+from sweeper.system.disk_space import NETWORK, file_system
 from sweeper.system.locks import sqlite_path, sqlite_uri
+from sweeper.system.system_errors import cause
 
 
 def check_stores(storage: str, tracking_uri: str) -> list[Check]:

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import check_address, shown_address
 from sweeper.core.text import count, listed, suggestion
 from sweeper.judging.read import Runs
 from sweeper.judging.rows import Asked, Scores, ScoresError, some
 from sweeper.system.locks import sqlite_file, sqlite_uri
+from sweeper.system.system_errors import cause
 
 STATUS = "status"
 """What `where` calls MLflow's own status of a run."""

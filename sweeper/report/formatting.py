@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import quote
 
-from sweeper.core.mlflow_pages import runs_place
+from sweeper.core.paths import runs_place
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Interval
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sweeper.core.mlflow_pages import view_place
+from sweeper.core.paths import view_place
 from sweeper.core.records import SweepRecord, trained_by
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT

@@ -3,15 +3,6 @@
 database → plan → results and interim analyses → record. Imported as `studies`.
 """
 
-from sweeper.storage.attributes import (
-    CUT,
-    MACHINE,
-    OPTIONS,
-    PROBED,
-    RATES,
-    SAME,
-    SETTLES,
-)
 from sweeper.storage.database import open_storage, sole_use
 from sweeper.storage.interim_analyses import (
     is_concluded,
@@ -31,7 +22,19 @@ from sweeper.storage.plan import (
     replace_plan,
     study_names,
 )
-from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
+from sweeper.storage.record_format import (
+    CUT,
+    MACHINE,
+    OPTIONS,
+    PROBED,
+    RATES,
+    SAME,
+    SETTLES,
+    pack,
+    pack_value,
+    unpack,
+    unpack_value,
+)
 from sweeper.storage.results import (
     all_results,
     extra_results,

@@ -13,7 +13,6 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sweeper.core.causes import cause
 from sweeper.core.errors import MissingStudyError, StudyError, UsageError
 from sweeper.core.redact import check_address, shown_address
 from sweeper.storage.plan import read_plan
@@ -21,6 +20,7 @@ from sweeper.storage.resilient_storage import RetryingStorage, damaged, damaged_
 from sweeper.system.leases import TakenError, leased
 from sweeper.system.locks import created_once, lock_beside, sqlite_file, sqlite_path, sqlite_uri
 from sweeper.system.postgres import engine_options, is_postgres, sqlalchemy_url, when_it_takes_connections
+from sweeper.system.system_errors import cause
 from sweeper.system.whole_files import remove_left, written_whole
 
 TIMEOUT_SECONDS = 60

@@ -10,8 +10,7 @@ from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Until
-from sweeper.storage.attributes import CONCLUDED, OVER, PLANNED, TAKEN
-from sweeper.storage.record_format import pack_value, unpack_if, unpack_value
+from sweeper.storage.record_format import CONCLUDED, OVER, PLANNED, TAKEN, pack_value, unpack_if, unpack_value
 
 
 class AnalysisStored(Record):

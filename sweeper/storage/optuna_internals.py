@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeper.storage.attributes import WAITS
+from sweeper.storage.record_format import WAITS
 
 CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
 """Methods of `RDBStorage` through which Optuna's cache asks the database, beside the public ones."""

@@ -14,8 +14,7 @@ from sweeper.core.own_metric import register_metric
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
 from sweeper.core.text import suggestion
 from sweeper.losses.own_losses import register
-from sweeper.storage.attributes import MACHINE, OPTIONS, PLAN
-from sweeper.storage.record_format import pack, pack_value, unpack, unpack_value
+from sweeper.storage.record_format import MACHINE, OPTIONS, PLAN, pack, pack_value, unpack, unpack_value
 from sweeper.storage.resilient_storage import RetryingStorage
 
 NAME_LIMIT = 200

@@ -1,4 +1,4 @@
-"""How records are stored: as their JSON, with the number of the format, who wrote it, and a checksum.
+"""How records are stored, and under which names: their JSON with the number of its format, who wrote it, a checksum.
 
 A document is the record's own JSON with one more key:
 
@@ -20,6 +20,49 @@ from sweeper.core.base import Record
 from sweeper.core.errors import DamagedError, StudyError
 from sweeper.version import __version__
 
+RESULT = "result"
+"""Trial attribute: the TrialResult as JSON."""
+FAMILY = "family"
+"""Trial attribute: its loss family, set before its first report."""
+PARAMETERS = "parameters"
+"""Trial attribute, for people: the loss's parameters and the learning rate, as they are trained with."""
+WAITS = "waits"
+"""Trial attribute: what one that waits at a rung gave so far (the TrialResult as if it had ended there)."""
+ABANDONED = "abandoned"
+"""Trial attribute: why a worker did not finish this attempt; such a trial does not count."""
+ATTEMPT_OF = "attempt_of"
+"""Trial attribute: this is the record of an attempt at the trial of that number, which was begun again."""
+RETRY_OF = "retry_of"
+"""Trial attribute: this trial takes the place of the one of that number, which failed."""
+PLAN = "plan"
+"""Study attribute: the `Plan`."""
+OPTIONS = "options"
+"""Study attribute: what was asked for on the command line, over all sessions."""
+MACHINE = "machine"
+"""Study attribute: how the machine is used: device, executor, workers and threads, as the last session had them."""
+CONCLUDED = "conclusions"
+"""Study attribute: from how many confirmations, with which interim analyses and ROPE it was concluded, where these
+changed."""
+OVER = "over"
+"""Study attribute: whether the last session came to its conclusion, be it one without confirmations."""
+PLANNED = "analyses_planned"
+"""Study attribute: each plan of interim analyses that it was confirmed by, the one in force last."""
+TAKEN = "analyses_taken"
+"""Study attribute: the `AnalysesTaken` of the confirmation at hand."""
+SAME = "same_losses"
+"""Study attribute: which search trials are another name for a simpler loss (`SameLosses`)."""
+RATES = "rates"
+"""Study attribute: the learning rate that the confirmation draws around (`RateFit`)."""
+SETTLES = "settles"
+"""Study attribute: whether the search ends by itself, once trials bring no gain."""
+PROBED = "probe"
+"""Study attribute: where the budget probe began, and what it chose (`Probed`)."""
+CUT = "cut"
+"""Study attribute: what the time limit cut short in the last session, in sentences."""
+RUNS = "mlflow_runs"
+"""Study attribute: the trainings' MLflow runs, by `search/00012` and the like."""
+EXPERIMENT, PARENT = "experiment_id", "parent_run_id"
+"""Study attributes: MLflow's experiment, and the run of the whole sweep there."""
 FORMAT = 4
 """Raised by one when a stored record changes so that its older documents need more than a default."""
 MARK = "stored_as"

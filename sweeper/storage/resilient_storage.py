@@ -15,13 +15,12 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError
 from sweeper.core.redact import shown_address
 from sweeper.core.text import resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import running_seconds
-from sweeper.system.file_systems import SameFile
+from sweeper.system.system_errors import cause
 
 PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""
@@ -84,6 +83,35 @@ def is_away(error: BaseException) -> bool:
     if "sqlite" in type(cause.orig).__module__:
         return "locked" in words or "busy" in words
     return "disk" not in words and "no space" not in words and "password" not in words
+
+
+class SameFile:
+    """A file that this process keeps open, remembered by its device and its number there.
+
+    What is written to a deleted file is gone in the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Remember the file that lies at `path` now.
+
+        Raises:
+            OSError: if there is none.
+        """
+        self.path = path.resolve()
+        self._identity = self._found()
+
+    def fault(self) -> str | None:
+        """What became of it, for people; None while the same file lies at its path."""
+        try:
+            return None if self._found() == self._identity else "was replaced by another file"
+        except (FileNotFoundError, NotADirectoryError):
+            return "was deleted, or its folder was renamed"
+        except OSError:  # a disk or a network that does not answer is no deletion
+            return None
+
+    def _found(self) -> tuple[int, int]:
+        stat = self.path.stat()
+        return stat.st_dev, stat.st_ino
 
 
 class RetryingStorage(RDBStorage):

@@ -11,7 +11,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Collapse, Probed, RateFit, SameLosses, SweepRecord, TrialResult
-from sweeper.storage.attributes import (
+from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
+from sweeper.storage.optuna_internals import id_of_number, storage_of
+from sweeper.storage.plan import load_study, read_plan
+from sweeper.storage.record_format import (
     ABANDONED,
     ATTEMPT_OF,
     CONCLUDED,
@@ -26,11 +29,11 @@ from sweeper.storage.attributes import (
     SAME,
     SETTLES,
     WAITS,
+    pack,
+    unpack,
+    unpack_if,
+    unpack_value,
 )
-from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
-from sweeper.storage.optuna_internals import id_of_number, storage_of
-from sweeper.storage.plan import load_study, read_plan
-from sweeper.storage.record_format import pack, unpack, unpack_if, unpack_value
 from sweeper.storage.resilient_storage import RetryingStorage
 
 NOT_A_SHARE = "the value of a trial must lie in [0, 1]"

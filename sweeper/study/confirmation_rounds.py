@@ -16,9 +16,8 @@ from typing import NamedTuple
 import optuna
 
 from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Until, Verdict
-from sweeper.storage.attributes import PLANNED, TAKEN
 from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, analyses_taken, plans_of_analyses
-from sweeper.storage.record_format import pack, pack_value
+from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import extra_results
 from sweeper.study.finalist import Finalist
 from sweeper.study.race import Round, Rounds

@@ -12,8 +12,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper.storage.attributes import ATTEMPT_OF, RETRY_OF
 from sweeper.storage.optuna_internals import trials_read_once
+from sweeper.storage.record_format import ATTEMPT_OF, RETRY_OF
 
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""

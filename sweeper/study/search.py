@@ -25,8 +25,8 @@ from sweeper.core.events import Advanced, Dropped, Evaluated, Finished, Job, Obs
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, first_trials, floor_of, suggest
-from sweeper.storage.attributes import FAMILY, PARAMETERS, WAITS
 from sweeper.storage.optuna_internals import AskedAgain, begin_trial, id_of
+from sweeper.storage.record_format import FAMILY, PARAMETERS, WAITS
 from sweeper.storage.results import (
     NOT_A_SHARE,
     abandon,

@@ -13,9 +13,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
+from sweeper.system.system_errors import cause
 
 if TYPE_CHECKING:
     import psycopg

@@ -10,9 +10,9 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
+from sweeper.system.system_errors import cause
 from sweeper.tracking.mlflow_connection import connect, no_store
 
 if TYPE_CHECKING:

@@ -24,13 +24,13 @@ from mlflow.utils.rest_utils import http_request
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from sweeper.core.causes import cause
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
 from sweeper.core.redact import check_address, shown_address
 from sweeper.system.leases import leased
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
+from sweeper.system.system_errors import cause
 from sweeper.tracking.prepared_views import TAG
 
 SLOWEST_LINE = 16 * 1024

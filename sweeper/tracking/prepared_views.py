@@ -2,7 +2,7 @@
 
 MLflow 3's table opens on the parent run alone, closed, without a metric. A view says which columns are shown, in which
 order and how wide, and what the rows are sorted by. It is read by MLflow's pages alone (`viewStateShareKey` in the
-address, see core/mlflow_pages.py); tests/tracking/test_prepared_views.py opens it in a browser. A column of something
+address, see core/paths.py); tests/tracking/test_prepared_views.py opens it in a browser. A column of something
 that no run has is not shown.
 """
 
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from sweeper.core.mlflow_pages import View
+from sweeper.core.paths import View
 from sweeper.core.records import SearchSpace
 
 TAG = "mlflow.sharedViewState."

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
-from sweeper.core.causes import cause
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Paused, Stored, SweepEvent
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Conditions
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count, mlflow_command, resume_command
+from sweeper.system.system_errors import cause
 from sweeper.tracking.mirror import SWEEP, Mirror
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.prepared_views import prepared_views

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,16 +18,17 @@ from sweeper.core.errors import (
     StudyError,
     SweeperError,
 )
-from sweeper.core.events import Observers
+from sweeper.core.events import Observers, Stored, SweepEvent
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
+from sweeper.core.records import TrialResult
 from sweeper.core.redact import shown_address, shown_command
 from sweeper.core.text import count, resume_command
+from sweeper.study.learning_rates import NOISE
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.clocks import running_seconds
-from sweeper.system.file_systems import unsafe_for_sqlite
+from sweeper.system.disk_space import unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, written_whole
-from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.conclude import Outcome, card_so_far, report_study
 from sweeper.workflow.forecast import Forecast, plan_text, there_of, trainings_left
 from sweeper.workflow.mlflow_sync import summary_for_mlflow
@@ -42,6 +43,56 @@ if TYPE_CHECKING:
 
     from sweeper.storage.resilient_storage import RetryingStorage
     from sweeper.tracking import Tracker
+
+
+IMPRESSION = 4
+"""Complete trials after which there is a first impression."""
+
+Publish = Callable[[str, str], None]
+"""(sentence without a full stop, the card in markdown or ""): what is told of an answer so far."""
+Card = Callable[[], tuple[str, str]]
+"""Headline and whole card of what is stored by now."""
+
+
+class AnswerSoFar:
+    """An observer that tells it: a few trials in, after the search, and at each interim analysis."""
+
+    def __init__(self, publish: Publish, card: Card, before: Sequence[TrialResult] = ()) -> None:
+        """Make one for a session.
+
+        Args:
+            publish: is given each answer.
+            card: makes the card at an interim analysis.
+            before: results that the search has already.
+        """
+        self._publish, self._card = publish, card
+        self._searched = [result for result in before if result.state == "complete"]
+
+    def notify(self, event: SweepEvent) -> None:
+        """Take a result that is stored."""
+        if isinstance(event, Stored) and (event.result.state, event.result.spec.purpose) == ("complete", "search"):
+            self._searched.append(event.result)
+            if len(self._searched) == IMPRESSION:
+                self.searched()
+
+    def searched(self) -> None:
+        """The search is over, or has a first answer."""
+        if self._searched:
+            self._publish(best_so_far(self._searched), "")
+
+    def analysed(self, seeds: int) -> None:
+        """An interim analysis was made after so many seeds."""
+        headline, card = self._card()
+        self._publish(f"{headline[:1].lower()}{headline[1:].rstrip('.')} (after {count(seeds, 'seed')})", card)
+
+
+def best_so_far(results: Sequence[TrialResult]) -> str:
+    """The best of a search."""
+    best = max(results, key=lambda result: result.value or 0.0)
+    return (
+        f"{best.spec.family} is best of {count(len(results), 'trial')} (validation {best.value or 0.0:.3f}; one "
+        f"training, ± {NOISE:g} by luck, and the highest of many reads high); nothing is tested yet"
+    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sweeper import storage as studies
 from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
-from sweeper.core.mlflow_pages import view_place
+from sweeper.core.paths import view_place
 from sweeper.core.records import SweepRecord
 from sweeper.core.redact import shown_address
 from sweeper.workflow.conclude import Outcome, report_study

@@ -24,7 +24,6 @@ from sweeper.study.search import Search
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.study.training_list import Batch
-from sweeper.workflow.answer_so_far import AnswerSoFar
 from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
 from sweeper.workflow.prepare import Speaker
@@ -32,6 +31,8 @@ from sweeper.workflow.status import Heartbeat
 
 if TYPE_CHECKING:
     import optuna
+
+    from sweeper.workflow.lead import AnswerSoFar
 
 
 class Display(Speaker, Observer, Protocol):

@@ -22,7 +22,7 @@ from sweeper.cli.options import SweeperCommand
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Verdict
 from sweeper.evidence.recommendation import recommend
-from sweeper.storage.attributes import WAITS
+from sweeper.storage.record_format import WAITS
 from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS

@@ -15,8 +15,8 @@ from sweeper.doctor.libraries import unmet
 from sweeper.doctor.machine import memory_check
 from sweeper.doctor.stores import check_stores, sqlite_check
 from sweeper.storage import open_storage
-from sweeper.system.file_systems import file_system
-from sweeper.system.memory import GIB, available_memory, shown_memory
+from sweeper.system.cores import GIB, available_memory, shown_memory
+from sweeper.system.disk_space import file_system
 from tests.cli.test_run import Here, here  # noqa: F401 - a fixture
 from tests.support.mlflow_server import free_port
 

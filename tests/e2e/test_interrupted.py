@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from sweeper import storage as studies
-from sweeper.storage.attributes import PLAN
+from sweeper.storage.record_format import PLAN
 from tests.cli.test_run import DATA, start, sweeper
 from tests.support.marks import EXHAUSTIVE
 

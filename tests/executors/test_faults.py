@@ -29,7 +29,7 @@ from sweeper.executors import start_process as launch
 from sweeper.executors.inline import InlineBackend, InlineExecutor
 from sweeper.executors.processes import ProcessBackend, ProcessExecutor
 from sweeper.executors.watchdog import Watchdog
-from sweeper.storage.attributes import ABANDONED
+from sweeper.storage.record_format import ABANDONED
 from sweeper.storage.results import counted, result_of
 from sweeper.study.loop import drive
 from sweeper.study.search import Search

@@ -16,12 +16,12 @@ from sqlalchemy.exc import OperationalError, PendingRollbackError
 from sweeper import storage as studies
 from sweeper.cli import main as entry
 from sweeper.cli.main import cli
-from sweeper.core.causes import cause
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
 from sweeper.core.records import SweepRecord
 from sweeper.storage.database import back_up
 from sweeper.system import system_errors as limits
 from sweeper.system.disk_space import full_disk_explained
+from sweeper.system.system_errors import cause
 from tests.support import builders
 from tests.support.faking import fake_result, new_plan, train
 

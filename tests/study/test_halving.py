@@ -15,7 +15,7 @@ from sweeper import storage as studies
 from sweeper.core.events import Advanced, Evaluated, Job, Lost, Resumed, SweepEvent
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, FAMILY, RESULT, WAITS
+from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, FAMILY, RESULT, WAITS
 from sweeper.storage.results import counted, present_trials, result_of
 from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults

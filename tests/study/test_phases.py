@@ -24,8 +24,8 @@ from sweeper.core.records import (
     TrialSpec,
     Verdict,
 )
-from sweeper.storage.attributes import CONCLUDED, PLANNED, TAKEN
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
+from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.study.confirmation_rounds import Judgement, confirm_seed
 from sweeper.study.finalist import choose_finalists
 from sweeper.study.training_list import key_of

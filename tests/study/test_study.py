@@ -14,7 +14,7 @@ from sweeper.core.errors import StudyError
 from sweeper.core.events import Answer, Finished, Lost, Started
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
-from sweeper.storage.attributes import ABANDONED, ATTEMPT_OF, PARAMETERS, PLAN, RESULT, RETRY_OF
+from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, PLAN, RESULT, RETRY_OF
 from sweeper.storage.results import counted, present_trials, result_of
 from sweeper.study.confirmation_rounds import confirm_seed, confirmations, confirmed
 from sweeper.study.finalist import Finalist, choose_finalists

@@ -16,7 +16,7 @@ from multiprocessing.synchronize import Barrier
 from sweeper import storage as studies
 from sweeper.core.records import TrialSpec
 from sweeper.space import load_space, suggest
-from sweeper.storage.attributes import RESULT
+from sweeper.storage.record_format import RESULT
 from tests.support import builders
 
 STUDY = "many"

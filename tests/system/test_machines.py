@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.system import file_systems as machines
-from sweeper.system.file_systems import unsafe_for_sqlite
+from sweeper.system import disk_space as machines
+from sweeper.system.disk_space import unsafe_for_sqlite
 
 
 def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeper.storage.attributes import WAITS
+from sweeper.storage.record_format import WAITS
 from tests.cli.test_run import QUICK
 from tests.support import mlflow_template
 from tests.support.folders import folder, mask

@@ -22,8 +22,7 @@ from click.testing import CliRunner
 
 from sweeper.cli import ui
 from sweeper.core.errors import UsageError
-from sweeper.core.mlflow_pages import view_place
-from sweeper.core.paths import ReportPaths
+from sweeper.core.paths import ReportPaths, view_place
 from sweeper.core.records import Recommendation, Verdict
 from sweeper.space import load_space, shipped_spaces
 from sweeper.tracking import prepared_studies

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.events import Stored
-from sweeper.workflow.answer_so_far import AnswerSoFar, best_so_far
+from sweeper.workflow.lead import AnswerSoFar, best_so_far
 from sweeper.workflow.status import read_life, status_file
 from tests.support import builders
 from tests.support.sweeping import Recorder, sweep_in
