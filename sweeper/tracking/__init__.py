@@ -23,15 +23,3 @@ os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 from sweeper.tracking.mlflow_connection import connect, no_store, prepared_studies, server_version
 from sweeper.tracking.tracker import Summary, Tracker
 from sweeper.tracking.values import NOTE, NOTE_LIMIT, class_slugs
-
-__all__ = [
-    "NOTE",
-    "NOTE_LIMIT",
-    "Summary",
-    "Tracker",
-    "class_slugs",
-    "connect",
-    "no_store",
-    "prepared_studies",
-    "server_version",
-]
