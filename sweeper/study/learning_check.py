@@ -125,27 +125,10 @@ def what_would_help(results: Sequence[TrialResult], conditions: Conditions) -> s
     tips = ["check that images and labels belong together (sweeper profile)"]
     if recipe.encoder_weights == "none" and recipe.model is None and not dataset.synthetic:
         tips.append("pretrained weights (--encoder-weights imagenet)")
-    tips.append(f"more steps (--steps {_steps_needed(results) or 4 * steps})")
+    tips.append(f"more steps (--steps {4 * steps})")
     if any("cpu" in r.device for r in results):
         tips.append("a GPU, and with it a larger network")
     tips.append(f"larger crops (--size {2 * recipe.size})")
     if len(dataset.classes) > 2:
         tips.append("merging rare classes (--class-map)")
     return f"What may help, the cheapest first: {'; '.join([*tips, 'more labelled images'])}"
-
-
-def _steps_needed(results: Sequence[TrialResult]) -> int | None:
-    """At how many steps the best training would have a skill of `ALONE`, at the pace of its last half; None where it
-    does not rise, or that would be more than 100 times its steps."""
-    found = []
-    for result in results:
-        curve = [(e.step, e.part_miou) for e in result.evaluations]
-        if len(curve) < 2 or not math.isfinite(own := skill(result)):
-            continue
-        (first, low), (last, high) = curve[len(curve) // 2 - 1], curve[-1]
-        pace = (high - low) / (last - first)
-        if pace > 0:
-            found.append(last + (ALONE - own) / pace)
-    need = min(found, default=math.inf)
-    longest = max((r.spec.steps for r in results), default=0)
-    return None if need > 100 * longest else max(2 * longest, math.ceil(need / 100) * 100)

@@ -256,10 +256,9 @@ def test_where_the_user_gave_the_steps_the_search_is_made_whole() -> None:
     assert len(searched(study)) == 30 and studies.extra_results(study, "confirm")
 
 
-def test_what_may_help_names_the_cheapest_first_and_steps_by_the_curves() -> None:
+def test_what_may_help_names_the_cheapest_first() -> None:
     spec = probes(SPACE, builders.conditions(DATA), 60.0, 100)[0]
     text = what_would_help([at_skill(0.02, spec)], builders.conditions(DATA))
     order = [text.index(word) for word in ("sweeper profile", "--steps", "GPU", "--size", "more labelled images")]
     assert order == sorted(order) and "--encoder-weights" not in text  # drawn scenes
-    steps = int(text.split("--steps ")[1].split(")")[0])
-    assert 200 <= steps <= 10_000 and steps % 100 == 0
+    assert "(--steps 400)" in text
