@@ -8,30 +8,19 @@ from collections.abc import Iterator
 
 from sweeper.core.redact import redact
 
-_ADVICE = re.compile(
-    r"\(Background on this error at: [^)]*\)?"
-    r"|\(raised as a result of Query-invoked autoflush[^)]*\)"
-    r"|This Session's transaction has been rolled back.*?(?:Original exception was:|$)"
-    r"|Can't reconnect until invalid (?:savepoint )?transaction is rolled back\."
-    r"|Please rollback\(\) fully before proceeding"
-    r"|An exception is raised during the commit\. This typically happens due to invalid data in the commit, "
-    r"e\.g\. exceeding max length\."
-    r"|\[SQL:.*|\[parameters:.*"
-    r"|\((?:[a-z]\w*\.)+\w*Error\)"
-)
-"""Of SQLAlchemy and Optuna: how a program should be written, statements, links to their pages, names of classes."""
+_STATEMENT = re.compile(r"\[SQL:.*|\(Background on this error at: .*")
+"""What SQLAlchemy adds to a driver's words: the statement, and links to its own pages."""
 
 
 def cause(error: BaseException, longest: int = 300) -> str:
     """The driver's words where a database failed, else the error's own: one line of at most `longest` characters.
 
-    Secrets are hidden. Where nothing but advice is left, the words are those of what led to the error.
+    Secrets are hidden.
     """
-    for one in _chain(error):
-        words = _ADVICE.sub(" ", " ".join(str(getattr(one, "orig", None) or one).split()))
-        if words := " ".join(words.split()).strip():
-            return redact(words)[:longest]
-    return "the connection to the database was lost" if str(error) else type(error).__name__
+    drivers = (getattr(one, "orig", None) for one in _chain(error))
+    told = next((own for own in drivers if isinstance(own, BaseException)), error)
+    words = _STATEMENT.sub("", " ".join(str(told).split())).strip()
+    return redact(words)[:longest] or type(told).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
