@@ -15,7 +15,6 @@ from sweeper.core.errors import (
     LostStudyError,
     NothingCompletedError,
     NothingConfirmedError,
-    StudyError,
     SweeperError,
 )
 from sweeper.core.events import Observers, Stored, SweepEvent
@@ -107,7 +106,6 @@ class Session:
     storage: RetryingStorage
     tracker: Tracker
     prepared: Prepared
-    name: str
     study: optuna.Study
 
     @property
@@ -121,8 +119,8 @@ def lead(session: Session) -> Outcome:
     settings, display, study = session.settings, session.display, session.study
     executor = session.prepared.executor
     with (
-        studies.sole_use(settings.storage, session.name, warn=display.warn) as lost,
-        Heartbeat(status_file(settings.storage, session.name), session.name) as heartbeat,
+        studies.sole_use(settings.storage, session.prepared.name, warn=display.warn) as lost,
+        Heartbeat(status_file(settings.storage, session.prepared.name), session.prepared.name) as heartbeat,
         _without_parts(session.checkpoints),
         closing(session.tracker),
         closing(executor),
@@ -141,7 +139,7 @@ def lead(session: Session) -> Outcome:
         session.tracker.catch_up(beat=heartbeat.beat)
         executor.close()  # the report needs no workers, and they need memory
         _drop_checkpoints(session.checkpoints)
-        return _conclude(session.storage, session.name, study, settings, session.tracker, beat=heartbeat.beat)
+        return _conclude(session.storage, session.prepared.name, study, settings, session.tracker, beat=heartbeat.beat)
 
 
 @contextmanager
@@ -164,9 +162,10 @@ def _drop_checkpoints(folder: Path) -> None:
 def _queue(session: Session) -> Asked:
     """Make the study ready: its plan, what is asked of it, and the trials that wait."""
     study, display = session.study, session.display
-    _replan(session.storage, study, session.prepared)
-    source = session.prepared.plan.conditions.dataset.source
     settings, prepared = session.settings, session.prepared
+    if prepared.old not in (None, prepared.plan):
+        studies.replace_plan(study, prepared.plan)
+    source = prepared.plan.conditions.dataset.source
     asked = _remember(study, settings, prepared.executor.workers, source)
     study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
     if left := studies.reconcile(study):
@@ -186,9 +185,8 @@ def _begin_tracking(session: Session, asked: Asked) -> None:
     studies.note_session(study)
     if (warning := unsafe_for_sqlite(settings.storage)) is not None:
         display.warn(warning)
-    display.log(
-        f"study {session.name}: {shown_address(settings.storage)}; MLflow: {shown_address(settings.tracking_uri)}"
-    )
+    storage, tracking = shown_address(settings.storage), shown_address(settings.tracking_uri)
+    display.log(f"study {session.prepared.name}: {storage}; MLflow: {tracking}")
 
 
 def _forecast(session: Session, asked: Asked) -> Forecast:
@@ -205,7 +203,7 @@ def _forecast(session: Session, asked: Asked) -> Forecast:
 
 def _answer_so_far(session: Session, heartbeat: Heartbeat) -> AnswerSoFar:
     """Who is told of the answer so far: the terminal, the status file, MLflow, and whoever opens the report."""
-    name, storage = session.name, session.settings.storage
+    name, storage = session.prepared.name, session.settings.storage
     paths = ReportPaths(session.settings.out, name)
 
     def tell(sentence: str, card: str) -> None:
@@ -282,23 +280,6 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
-
-
-def _replan(storage: RetryingStorage, study: optuna.Study, prepared: Prepared) -> None:
-    """Store the plan of a resume, now that nobody else runs the study.
-
-    Raises:
-        StudyError: if another process ran it while this one prepared, and changed its plan: a probe's steps, say.
-    """
-    if prepared.old is None:
-        return
-    if studies.pack(studies.read_plan(storage, prepared.name)) != studies.pack(prepared.old):
-        raise StudyError(
-            f"another process ran study {prepared.name!r} while this one was starting, and changed its plan; start the "
-            "same command again"
-        )
-    if prepared.plan != prepared.old:
-        studies.replace_plan(study, prepared.plan)
 
 
 def _conclude(

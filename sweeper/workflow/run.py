@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -10,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
-from sweeper.core.errors import StudyError
 from sweeper.executors.protocol import Backend
 from sweeper.system.disk_space import full_disk_explained
 from sweeper.workflow.conclude import Outcome
@@ -78,8 +76,8 @@ def run_sweep(
             storage = storage or _opened(settings, display)
             tracker = tracker or _tracker(settings, display, stop)
             stop.defer()
-            name, study = _study(storage, prepared, settings)
-            named(name)
+            study = _study(storage, prepared, settings)
+            named(prepared.name)
             return lead(
                 Session(
                     settings=settings,
@@ -89,7 +87,6 @@ def run_sweep(
                     storage=storage,
                     tracker=tracker,
                     prepared=prepared,
-                    name=name,
                     study=study,
                 )
             )
@@ -110,16 +107,8 @@ def _opened(settings: Settings, display: Display) -> RetryingStorage:
     return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn)
 
 
-def _study(storage: RetryingStorage, prepared: Prepared, settings: Settings) -> tuple[str, optuna.Study]:
-    """Open the study of a resume, in which nothing is written yet, as another process may be running it; or make a new
-    one: a name of our own choice gives way to one that exists."""
+def _study(storage: RetryingStorage, prepared: Prepared, settings: Settings) -> optuna.Study:
+    """A new study; of a resume that which is there, in which nothing is written yet: another process may run it."""
     if prepared.old is not None:
-        return prepared.name, studies.load_study(storage, prepared.name)
-    for number in itertools.count(1):
-        name = prepared.name if number == 1 else f"{prepared.name}-{number}"
-        try:
-            return name, studies.create_study(storage, name, prepared.plan, given_options(settings), prepared.machine)
-        except StudyError:
-            if settings.study is not None:
-                raise
-    raise AssertionError("unreachable")
+        return studies.load_study(storage, prepared.name)
+    return studies.create_study(storage, prepared.name, prepared.plan, given_options(settings), prepared.machine)

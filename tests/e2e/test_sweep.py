@@ -376,23 +376,6 @@ def test_a_study_that_is_being_run_cannot_be_run_or_changed_by_another(tmp_path:
     assert studies.read_plan(studies.open_storage(url), "study").conditions == outcome.sweep.conditions
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_a_resume_does_not_undo_what_another_process_planned_while_it_prepared(tmp_path: Path) -> None:
-    sweep_in(tmp_path, trials=1, confirm_seeds="1")
-    url = f"sqlite:///{tmp_path}/sweeper.db"
-
-    class Meanwhile(Recorder):
-        """Another process runs the study to its end while this one reads the data."""
-
-        def defer(self) -> None:
-            sweep_in(tmp_path, resume=True, trials=1, confirm_seeds="1", confirm_steps=6)
-
-    with pytest.raises(StudyError, match="start the same command again"):
-        sweep_in(tmp_path, Meanwhile(), resume=True, trials=1, confirm_seeds="1")
-    assert studies.read_plan(studies.open_storage(url), "study").conditions.recipe.confirm_steps == 6
-
-
 def test_a_diverged_training_scores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(torch.nn.Module):
         def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
