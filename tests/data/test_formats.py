@@ -601,45 +601,18 @@ def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path)
     assert foreign.classes == ("class_0", "class_1", "class_2")
 
 
-def test_cityscapes_fine_labels_win_over_coarse_ones_and_split_folders_tell_equal_names_apart(tmp_path):
+def test_cityscapes_images_without_fine_labels_are_passed_over(tmp_path):
     root = tmp_path / "data"
-    for index, side in enumerate(("train", "train", "val", "test")):
+    for index, side in enumerate(("train", "train", "val", "test", "train_extra")):
         annotated.made(root / "leftImg8bit" / side, root / "gtFine" / side, root / "gtCoarse" / side)
-        photo(index).save(root / "leftImg8bit" / side / f"p{index % 2}_leftImg8bit.png")
-        if side != "test":
-            for quality, mask in (("Fine", truth(index)), ("Coarse", truth(7))):
-                Image.fromarray(mask).save(root / f"gt{quality}" / side / f"p{index % 2}_gt{quality}_labelIds.png")
-    (root / "leftImg8bit/test/p1_leftImg8bit.png").rename(root / "leftImg8bit/test/p9_leftImg8bit.png")
+        photo(index).save(root / "leftImg8bit" / side / f"p{index}_leftImg8bit.png")
+        Image.fromarray(truth(7)).save(root / "gtCoarse" / side / f"p{index}_gtCoarse_labelIds.png")
+        if index < 3:
+            Image.fromarray(truth(index)).save(root / "gtFine" / side / f"p{index}_gtFine_labelIds.png")
     dataset = load(root)
-    assert [(p.stem, p.split) for p in dataset.images] == [
-        ("train/p0", "train"),
-        ("train/p1", "train"),
-        ("val/p0", "val"),
-    ]
+    assert [(p.stem, p.split) for p in dataset.images] == [("p0", "train"), ("p1", "train"), ("p2", "val")]
     assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
-    assert warned(dataset, "1 test image without labels, passed over: p9.")
-
-
-@pytest.mark.parametrize("apart", [True, False])
-def test_cityscapes_coarse_labels_are_read_where_there_are_no_fine_ones(tmp_path, apart):
-    root = tmp_path / "data"
-    for index, side in enumerate(("train", "train", "val", "train_extra", "train_extra")):
-        kinds = [("leftImg8bit", photo(index))] if index < 4 else []  # the last has coarse labels alone
-        kinds += [("gtFine", truth(index))] if index < 3 else []
-        kinds += [("gtCoarse", truth(index if index == 3 else 7))]
-        for kind, made in kinds:
-            at = root / (kind if apart else "all") / side / "town"
-            annotated.made(at)
-            drawn, ending = (made, kind) if kind == "leftImg8bit" else (Image.fromarray(made), f"{kind}_labelIds")
-            drawn.save(at / f"p{index}_{ending}.png")
-    dataset = load(root)
-    assert [(p.stem, p.split) for p in dataset.images] == [
-        ("p0", "train"),
-        ("p1", "train"),
-        ("p2", "val"),
-        ("p3", None),
-    ]
-    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+    assert warned(dataset, "2 images without fine labels, passed over: p3, p4.")
 
 
 def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):

@@ -21,29 +21,10 @@ from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, read_classes, shown, text_of
 
 MASKS = ("SegmentationClass", "SegmentationClassPNG")
-VOC_NAMES = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
+VOC_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
 _VOC_STEM = re.compile(r"20\d\d_\d{6}")
 _LISTS: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
 
@@ -114,7 +95,7 @@ def _names(place: Place, base: Path, stems: list[str]) -> tuple[str, ...] | None
         if is_file(path) and place.inside(path):
             return read_classes(path, place.problems)
     if stems and all(_VOC_STEM.fullmatch(stem) for stem in stems):
-        return tuple(VOC_NAMES)
+        return VOC_NAMES
     return None
 
 
