@@ -12,10 +12,10 @@ import numpy as np
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expanded
 from sweeper.core.text import count
-from sweeper.data.addresses import address_in
 from sweeper.data.decode import IMAGE_SUFFIXES, image_kind, read_image
 from sweeper.data.formats.base import walk
 from sweeper.data.formats.file_patterns import file_pattern, has_wildcards, matches
+from sweeper.data.problem_lines import address_in
 from sweeper.data.shrink import shrink_image, shrunk_size
 from sweeper.data.store import ImagePixels
 from sweeper.data.text_tables import UnreadableFileError, shown

@@ -8,6 +8,11 @@ of a file or none, and two processes that make the same one write the same bytes
 Distances are to the boundaries of classes. Instances are the connected components of classes: neighbours are the pixels
 that touch, at a corner, too (8 in an image). Class 0 is what lies behind them: no instance, and all of it counts as
 one thing.
+
+Skeletons are widened to tubes (Kirchhoff et al. 2024, Skeleton Recall, arXiv:2404.03010): by 2 pixels in rows and
+columns together, as the authors do, and cut to the class; class 0 has none. Thinning: Zhang & Suen 1984,
+doi:10.1145/357994.358023, which takes some blobs (of 2 × 2 pixels) away to nothing: there the deepest pixel is kept, so
+that every connected component has a skeleton.
 """
 
 from __future__ import annotations
@@ -22,7 +27,6 @@ import numpy.typing as npt
 from sweeper.core.errors import SweeperError
 from sweeper.core.label_parts import components
 from sweeper.core.records import IGNORE
-from sweeper.data.skeletons import tubes
 from sweeper.data.store import Pixels, PixelStore
 from sweeper.system.whole_files import written_whole
 
@@ -30,6 +34,12 @@ FORMAT = 2
 """Raised with other numbers in the maps."""
 FARTHEST = 100.0
 """Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
+
+WIDENED = 2
+"""Pixels."""
+_AROUND = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
+"""From above, clockwise: (row, column)."""
+_TOUCHING = np.ones((3, 3), dtype=bool)
 
 
 def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -81,6 +91,75 @@ def instance_sizes(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.boo
     ids = instance_ids(labels, labelled)
     sizes = np.bincount(ids[labelled], minlength=1)
     return np.where(labelled, sizes[ids], 0).astype(np.int32)
+
+
+def _deleted() -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of the two halves of a round: whether a pixel goes, by its neighbours as bits (above = 1, clockwise)."""
+    halves = np.zeros((2, 256), dtype=bool)
+    for code in range(256):
+        p = [code >> k & 1 for k in range(8)]
+        above, right, below, left = p[0], p[2], p[4], p[6]
+        begins = sum(p[k] < p[(k + 1) % 8] for k in range(8))
+        if 2 <= sum(p) <= 6 and begins == 1:
+            halves[0, code] = not (above and right and below) and not (right and below and left)
+            halves[1, code] = not (above and right and left) and not (above and below and left)
+    return halves[0], halves[1]
+
+
+_HALVES = _deleted()
+
+
+def thinned(present: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Skeleton of a class, (H, W) bool: lines one pixel wide, at least one pixel in every connected component."""
+    from scipy.ndimage import distance_transform_edt, label, maximum_position  # workers should begin soon
+
+    wide = np.pad(present, 1)
+    on = wide.astype(np.uint8).ravel()
+    steps = np.array([row * wide.shape[1] + column for row, column in _AROUND])
+    bits = (1 << np.arange(8)).astype(np.uint8)
+
+    def codes(places: npt.NDArray[np.intp]) -> npt.NDArray[np.integer]:
+        found: npt.NDArray[np.integer] = on[places[:, None] + steps] @ bits
+        return found
+
+    # Only pixels at the edge can go, and only where something went can a new pixel come to be at the edge.
+    edge = np.flatnonzero(on)
+    edge = edge[codes(edge) != 255]
+    gone = True
+    while gone:
+        gone = False
+        for half in _HALVES:
+            out = edge[half[codes(edge)]]
+            on[out] = 0
+            touched = (out[:, None] + steps).ravel()
+            edge = np.unique(np.concatenate([edge, touched]))
+            edge = edge[on[edge] > 0]
+            gone |= out.size > 0
+    found: npt.NDArray[np.bool_] = on.reshape(wide.shape)[1:-1, 1:-1] > 0
+    components, number = label(present, structure=_TOUCHING)
+    lost = np.setdiff1d(np.arange(1, number + 1), components[found])
+    if lost.size:
+        depth = distance_transform_edt(wide)[1:-1, 1:-1]
+        for row, column in maximum_position(depth, components, lost):
+            found[int(row), int(column)] = True
+    return found
+
+
+def tubes(labels: npt.NDArray[np.integer], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """1 on the widened skeleton of the pixel's own class, else 0.
+
+    Args:
+        labels: (H, W), class indices; whatever where not labelled.
+        labelled: (H, W).
+    """
+    from scipy.ndimage import binary_dilation
+
+    known = np.where(labelled, labels, 0)
+    found = np.zeros(known.shape, dtype=np.uint8)
+    for one in np.unique(known[known > 0]):
+        present = known == one
+        found |= (binary_dilation(thinned(present), iterations=WIDENED) & present).astype(np.uint8)
+    return found
 
 
 OF_LABELS: dict[str, Callable[[npt.NDArray[np.integer], npt.NDArray[np.bool_]], npt.NDArray[Any]]] = {

@@ -1,4 +1,5 @@
-"""One problem of one kind is one line: what many files share is said once, with their number and two of them."""
+"""Problems as people read them: what many files share is one line, with their number and two of them; and an address
+where files of this machine are meant is said to be one."""
 
 from __future__ import annotations
 
@@ -6,11 +7,18 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+from sweeper.core.errors import DataError
+from sweeper.core.redact import shown_address
+from sweeper.data.text_tables import shown
+
 ONE_BY_ONE = 3
 """Problems of one kind that are named one by one; more share a line."""
 _VARIES = re.compile(
     r"'(?:[^'\\]|\\.)*'|[^\s'(),;]+\.(?:png|jpe?g|bmp|tiff?|webp|gif|txt|json)\b|\d+(?:\.\d+)?", re.IGNORECASE
 )
+
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?P<rest>/.*|[^/].*)", re.DOTALL)
+"""Also with one slash, as `pathlib.Path` makes it."""
 
 
 def grouped(problems: Sequence[str]) -> list[str]:
@@ -40,3 +48,22 @@ def grouped(problems: Sequence[str]) -> list[str]:
             faults = f"{len(found)} faults in " if len(found) > len(files) else ""
             lines.append(f"{faults}{len(files)} files, e.g. {files[0]}, {files[1]}: {found[0][1]}")
     return sorted(lines)
+
+
+def address_in(text: str) -> str | None:
+    """The address that a text is (`s3://bucket/x`, also `s3:/bucket/x`), without its secrets; else None."""
+    found = _ADDRESS.fullmatch(text)
+    return found and shown(shown_address(f"{found['scheme']}://{found['rest'].removeprefix('/')}"))
+
+
+def check_no_address(option: str, text: str) -> None:
+    """Refuse an address where what lies on this machine is meant.
+
+    Raises:
+        DataError: saying that what `option` got is an address.
+    """
+    if (name := address_in(text)) is not None:
+        step = "copy what it names, or mount what holds it, and name that folder"
+        if name.lower().startswith("file:"):
+            step = "write its path alone, without file://"
+        raise DataError(name, [f"{option} must name what lies on this machine; {name} is an address: {step}"])

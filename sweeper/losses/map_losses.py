@@ -92,7 +92,7 @@ def skeleton_recall(batch: Batch, *, skeleton_weight: float) -> Tensor:
     """Dice and cross-entropy, and the recall of the labels' skeletons (Kirchhoff et al. 2024, arXiv:2404.03010).
 
     (1 − s) · ½ (Dice + CE) + s · mean_c (1 − (Σ_tube p_c + 1) / (|tube_c| + 1)), the tubes being the widened skeletons
-    of the labels (`sweeper.data.skeletons`), over the whole batch. Unlike `soft_cldice` it needs no skeleton of the
+    of the labels (`sweeper.data.label_maps`), over the whole batch. Unlike `soft_cldice` it needs no skeleton of the
     answer, so that it costs little; the other part keeps the answer from being foreground everywhere. The authors'
     three parts of the same weight are s = ⅓; their skeleton is that of all classes together, here each class has its
     own. Class 0 of several has none.

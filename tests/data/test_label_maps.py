@@ -20,8 +20,9 @@ from sweeper.data.label_maps import (
     instance_ids,
     instance_sizes,
     signed_distances,
+    thinned,
+    tubes,
 )
-from sweeper.data.skeletons import thinned, tubes
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
 from sweeper.losses.map_losses import distance_maps

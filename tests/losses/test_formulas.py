@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt, label
 
-from sweeper.data.skeletons import tubes
+from sweeper.data.label_maps import tubes
 from sweeper.losses import FAMILIES, build_loss
 from tests.support.loss_cases import CASES, FREQUENCIES, IGNORE, channels, needed, point
 

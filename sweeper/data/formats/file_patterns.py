@@ -17,8 +17,8 @@ from typing import NamedTuple
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expanded
 from sweeper.core.records import Patterns
-from sweeper.data.addresses import check_no_address
 from sweeper.data.formats.base import walk
+from sweeper.data.problem_lines import check_no_address
 from sweeper.data.synthetic import PREFIX
 from sweeper.data.text_tables import normal, shown
 
