@@ -136,7 +136,6 @@ class FinalistRow(Record):
     miou_when_trained: float | None
     still_rising: float
     """What the objective gained on validation over the last quarter of the steps."""
-    seconds_per_step: float | None
 
 
 class ComparisonRow(Record):

@@ -11,7 +11,7 @@ import numpy as np
 
 from sweeper.core import metrics
 from sweeper.core.detail_scores import calibration_error, cldice, with_centreline, with_contour
-from sweeper.core.records import ImbalanceProfile, PreferenceName, Task, TrialResult
+from sweeper.core.records import ImbalanceProfile, PreferenceName, TrialResult
 from sweeper.evidence.intervals import Counts, Floats, Sums
 from sweeper.evidence.replicates import Replicate, Table, all_missed, class_counts, own_point, scored_images, stacked
 
@@ -49,14 +49,22 @@ def measures(
     images = scored_images(replicates)
     own = [replicate.point(own_point) for replicate in replicates]
     at_own = class_counts(replicates, images, own_point)
-    classes = _occurring(at_own)
+    classes = metrics.present(at_own.reshape(-1, *at_own.shape[2:]))
+
+    def plain(_: TrialResult) -> float:
+        return metrics.default_point("binary" if binary else "multiclass")
+
+    def worst_iou(summed: Counts) -> Floats:
+        return np.asarray(np.nan_to_num(metrics.iou(summed)[..., classes], nan=1.0).min(axis=-1))
+
     of_what = "of the foreground" if binary else "mean over the classes"
     found = []
     wanted: tuple[tuple[PreferenceName, float, str], ...] = (("misses", 2.0, "F2"), ("false_alarms", 0.5, "F½"))
     for name, beta, sign in wanted:
         score = _f_score(beta, classes, binary)
-        point = partial(_best_for, binary=binary, beta=beta) if tuned else partial(_default, binary=binary)
-        at = "at the operating point that is best for it on validation" if tuned else _at_default(binary)
+        point, at = plain, "at 0.5" if binary else "at τ = 0"
+        if tuned:
+            point, at = partial(_best_for, binary=binary, beta=beta), "at the operating point best for it on validation"
         points = tuple(replicate.point(point) for replicate in replicates)
         counts = class_counts(replicates, images, point)
         found.append(Measure(name, f"{sign} {of_what}, {at}", counts, score, points))
@@ -64,8 +72,8 @@ def measures(
         found.append(Measure("overlap", "mIoU", at_own, partial(metrics.objective, classes=classes), tuple(own)))
     detailed = _detailed(replicates, images, profile, own, binary)
     found += [measure for measure in detailed if metric != "boundary_iou" or measure.name != "boundaries"]
-    rare = "IoU of the foreground" if binary else "IoU of the worst class"
-    found.append(Measure("rare_classes", rare, at_own, _worst_iou(classes, binary), tuple(own)))
+    if not binary and classes.any():
+        found.append(Measure("rare_classes", "IoU of the worst class", at_own, worst_iou, tuple(own)))
     order = get_args(PreferenceName)
     return sorted(found, key=lambda m: order.index(m.name))
 
@@ -111,23 +119,7 @@ def calibration(summed: Floats) -> Floats:
 
 def _f_score(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:
     chosen = classes & np.array([False, True]) if binary else classes
-
-    def score(summed: Counts) -> Floats:
-        return metrics.mean_over(metrics.f_beta(summed, beta), chosen)
-
-    return score
-
-
-def _worst_iou(classes: Marks, binary: bool) -> Callable[[Counts], Floats]:
-    chosen = classes & np.array([False, True]) if binary else classes
-
-    def score(summed: Counts) -> Floats:
-        if not chosen.any():
-            return np.zeros(summed.shape[:-2])
-        worst: Floats = np.nan_to_num(metrics.iou(summed)[..., chosen], nan=1.0).min(axis=-1)
-        return worst
-
-    return score
+    return lambda summed: metrics.mean_over(metrics.f_beta(summed, beta), chosen)
 
 
 def _thin(profile: ImbalanceProfile | None, classes: int) -> Marks:
@@ -144,23 +136,6 @@ def _best_for(run: TrialResult, binary: bool, beta: float) -> float:
     if run.val is None:
         return own_point(run)
     return metrics.best_point_of(run.val, lambda summed, classes: _f_score(beta, classes, binary)(summed))[0]
-
-
-def _default(run: TrialResult, binary: bool) -> float:
-    return metrics.default_point(_task(binary))
-
-
-def _task(binary: bool) -> Task:
-    return "binary" if binary else "multiclass"
-
-
-def _at_default(binary: bool) -> str:
-    return "at 0.5" if binary else "at τ = 0"
-
-
-def _occurring(counts: Counts) -> Marks:
-    """(C,) which classes have pixels in the test images; runs without an answer have none."""
-    return metrics.present(counts.reshape(-1, *counts.shape[2:]))
 
 
 def _stacked(

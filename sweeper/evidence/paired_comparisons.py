@@ -153,7 +153,6 @@ def _finalist(
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
     sound = [r for r, own in zip(rows, seeds.values(), strict=True) if all(run.collapse.learned for run in own.runs)]
     iou, precision, recall = bench.class_means(rows)
-    speeds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
     gains = [last_quarter_gain(run) for run in runs if run.evaluations]
     return FinalistEvidence(
         family=spec.family,
@@ -177,7 +176,6 @@ def _finalist(
         collapses=sum(not run.collapse.learned for run in runs),
         miou_when_trained=float(bench.miou.scores[sound].mean()) if sound else None,
         still_rising=float(np.mean(gains)) if gains else 0.0,
-        seconds_per_step=float(np.median(speeds)) if speeds else None,
     )
 
 

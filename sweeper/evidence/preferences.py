@@ -17,7 +17,6 @@ import numpy as np
 
 from sweeper.core.records import (
     Evidence,
-    FinalistEvidence,
     ImbalanceProfile,
     Interval,
     Preference,
@@ -114,8 +113,24 @@ def preference_rows(recommendation: Recommendation) -> list[PreferenceRow]:
     evidence = recommendation.evidence
     if evidence is None:
         return []
-    recommended = recommended_index(recommendation)
-    return [_row(preference, evidence, recommended) for preference in evidence.preferences]
+    recommended, rows = recommended_index(recommendation), []
+    for preference in evidence.preferences:
+        chosen = choose(preference, recommended)
+        stays = recommended is None or chosen == recommended
+        rows.append(
+            PreferenceRow(
+                name=preference.name,
+                care_about=CARES[preference.name],
+                measure=preference.measure,
+                higher_is_better=preference.higher_is_better,
+                finalist=chosen,
+                family=evidence.finalists[chosen].family,
+                point=preference.points[chosen] if preference.points else None,
+                value=preference.scores[chosen],
+                instead_of=None if stays or recommended is None else evidence.finalists[recommended].family,
+            )
+        )
+    return rows
 
 
 def recommended_index(recommendation: Recommendation) -> int | None:
@@ -125,22 +140,6 @@ def recommended_index(recommendation: Recommendation) -> int | None:
         return None
     wanted = (answer.family, answer.params, answer.lr)
     return next((i for i, f in enumerate(evidence.finalists) if (f.family, f.params, f.lr) == wanted), None)
-
-
-def _row(preference: Preference, evidence: Evidence, recommended: int | None) -> PreferenceRow:
-    chosen = choose(preference, recommended)
-    stays = recommended is None or chosen == recommended
-    return PreferenceRow(
-        name=preference.name,
-        care_about=CARES[preference.name],
-        measure=preference.measure,
-        higher_is_better=preference.higher_is_better,
-        finalist=chosen,
-        family=evidence.finalists[chosen].family,
-        point=preference.points[chosen] if preference.points else None,
-        value=preference.scores[chosen],
-        instead_of=None if stays or recommended is None else evidence.finalists[recommended].family,
-    )
 
 
 def that_learned(evidence: Evidence) -> list[int]:
@@ -189,7 +188,11 @@ def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]]
         gap = paired_interval(pairs, (-1.0, 1.0), level)
         return other != best and not gap.low <= 0 <= gap.high
 
-    points = [_median(measure.points, at[i], evidence.finalists[i]) for i in range(len(at))] if measure.points else []
+    points = [
+        float(median([measure.points[r] for r in rows.values()] or finalist.points))
+        for rows, finalist in zip(at, evidence.finalists, strict=True)
+        if measure.points
+    ]
     return Preference(
         name=measure.name,
         measure=measure.text,
@@ -199,7 +202,3 @@ def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]]
         best=best,
         unbeaten=tuple(i for i in learned if not beaten(i)),
     )
-
-
-def _median(points: Sequence[float], rows: Mapping[int, int], finalist: FinalistEvidence) -> float:
-    return float(median([points[r] for r in rows.values()] or finalist.points))

@@ -210,7 +210,6 @@ def _finalist(evidence: Evidence, index: int) -> FinalistRow:
         collapse_rate=RateRow(ci_low=low, ci_high=high),
         miou_when_trained=finalist.miou_when_trained,
         still_rising=finalist.still_rising,
-        seconds_per_step=finalist.seconds_per_step,
     )
 
 

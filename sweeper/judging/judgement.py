@@ -11,7 +11,7 @@ from typing import ClassVar
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
-from sweeper.core.text import at_most, count, listed, minus
+from sweeper.core.text import at_most, count, minus
 from sweeper.evidence.decision_rule import beats, difference, measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import caveats
@@ -132,14 +132,9 @@ class Judgement:
         """What was found, in one or two sentences; names as they are."""
         if self.networks is None:
             return _headline(self.contest, self.decision, "method")
-        few, most = (of(len(runs) for runs in self.table.runs) for of in (min, max))
-        once = (
-            "one training each"
-            if most == 1
-            else f"only {count(few, 'training')} of {'each' if few == most else 'some'}"
-        )
         contest, decision = self.networks
-        return f"{_headline(contest, decision, 'network')} Of the methods nothing is shown: {once}."
+        networks = _headline(contest, decision, "network")
+        return f"{networks} Of the methods nothing is shown: not all have {SHOWING} trainings."
 
     @property
     def shown(self) -> MethodContest:
@@ -268,11 +263,6 @@ def _caveats(table: ScoreTable, contest: Contest) -> list[str]:
         found.append(
             f"{count(table.left_out, 'image was', 'images were')} left out, of which some run had no score: where that "
             "is because a method failed on them, it reads too high."
-        )
-    uneven = sorted({len(runs) for runs in table.runs})
-    if len(uneven) > 1:
-        found.append(
-            f"The methods have {listed([str(n) for n in uneven])} runs: one with more of them is known better."
         )
     return found
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +113,8 @@ class _Cells:
         self.runs, run = self._runs(rows, method)
         if asked.paired_seeds:
             self._paired()
+        self.image_names: list[str]
+        self.classes: list[str]
         self.image_names, image = _codes(rows.keys["image"]) if rows.has("image") else ([""], np.zeros(size, np.intp))
         self.classes, kind = _codes(rows.keys["class"]) if rows.has("class") else ([""], np.zeros(size, np.intp))
         shape = (len(self.runs), len(self.image_names), len(self.classes))
@@ -153,8 +156,8 @@ class _Cells:
                 numbers.append(str(so_far[m]))
             names = np.array(numbers)
         seeds, seed = _codes(names)
-        both, run = _codes_of(method * len(seeds) + seed)
-        return [(int(b) // len(seeds), seeds[int(b) % len(seeds)]) for b in both], run
+        both, run = _codes(method * len(seeds) + seed)
+        return [(b // len(seeds), seeds[b % len(seeds)]) for b in both], run
 
     def _paired(self) -> None:
         """Methods whose seeds are paired share some."""
@@ -286,8 +289,6 @@ def _constant(values: ImageTable, cells: _Cells) -> list[str]:
                 f"the {len(own)} runs of {method} have the same scores: are they copies of one run, or rounded? Give "
                 "each training's own scores, with all digits"
             )
-    if values.images > 1 and np.abs(values.shares).max() < 1e-12:
-        problems.append("every image has the same score in each run: a mean over images is no image's own score")
     if not values.images and all(sum(of == m for of, _ in cells.runs) < 2 for m in range(len(cells.methods))):
         problems.append(
             "one number for each method tells nothing of chance, got no column `image` and one run each; give the "
@@ -301,18 +302,10 @@ def _means(summed: Floats) -> Floats:
     return np.divide(summed[..., 0], summed[..., 1], out=np.zeros(summed.shape[:-1]), where=summed[..., 1] != 0)
 
 
-def _codes(values: npt.NDArray[np.str_]) -> tuple[list[str], Ints]:
+def _codes(values: npt.NDArray[Any]) -> tuple[list[Any], Ints]:
     """Distinct values in the order in which they come, and the place of each entry among them."""
     found, first, codes = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
-    return [str(found[i]) for i in order], rank[codes]
-
-
-def _codes_of(values: Ints) -> tuple[list[int], Ints]:
-    found, first, codes = np.unique(values, return_index=True, return_inverse=True)
-    order = np.lexsort((first,))
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    return [int(found[i]) for i in order], rank[codes]
+    return found[order].tolist(), rank[codes]

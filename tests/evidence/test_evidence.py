@@ -218,7 +218,6 @@ def test_scores_are_means_over_seeds_at_each_runs_own_point() -> None:
     assert found.val_score == pytest.approx(0.7)
     assert found.search_value == 0.7
     assert found.search_trial == ORDER.index("dice")
-    assert found.seconds_per_step == 0.1
 
 
 def test_the_difference_is_the_mean_of_paired_differences() -> None:

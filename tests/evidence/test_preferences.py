@@ -174,16 +174,6 @@ def test_of_two_equal_losses_seldom_is_one_called_beaten() -> None:
     assert beaten <= 9
 
 
-def test_rare_classes_of_a_binary_task_are_its_foreground() -> None:
-    results = runs("focal", 0.8, 0.7, 0) + runs("dice", 0.8, 0.8, 1)
-    evidence = weighed(results)
-    preference = {p.name: p for p in preferences(results, evidence, None)}["rare_classes"]
-    for score, finalist in zip(preference.scores, evidence.finalists, strict=True):
-        assert finalist.fg_iou is not None
-        assert score.estimate == pytest.approx(finalist.fg_iou.estimate)
-        assert score.low == pytest.approx(finalist.fg_iou.low, abs=0.002)
-
-
 def test_rare_classes_of_many_are_the_worst_and_absent_ones_do_not_count() -> None:
     def street(shift: int, family: str, number: int) -> list[TrialResult]:
         rows = [[[900, 10, 10], [60 + shift, 10, 10], [30 - 2 * shift, 10, 10], [0, 3, 0]]] * IMAGES
@@ -209,7 +199,7 @@ def test_a_diverged_training_counts_with_the_worst_value() -> None:
 
 def test_runs_without_details_leave_out_what_needs_them() -> None:
     results = runs("focal", 0.8, 0.8, 0, detail=None) + runs("dice", 0.8, 0.8, 1)
-    assert set(judged(results, thin_profile())) == {"misses", "false_alarms", "rare_classes"}
+    assert set(judged(results, thin_profile())) == {"misses", "false_alarms"}
 
 
 def test_without_common_seeds_nothing_is_beaten() -> None:
@@ -315,7 +305,7 @@ def test_the_json_answer_says_what_to_choose() -> None:
     recommendation = conclude(record)
     told = json.loads(json.dumps(recommendation_json(record, recommendation), allow_nan=False))["preferences"]
     assert recommendation.evidence is not None
-    assert [p["name"] for p in told] == ["misses", "false_alarms", "rare_classes"]
+    assert [p["name"] for p in told] == ["misses", "false_alarms"]
     for entry, row in zip(told, preference_rows(recommendation), strict=True):
         assert entry["choose"] == row.family and entry["ci_low"] <= entry["value"] <= entry["ci_high"]
         assert len(entry["values"]) == len(recommendation.evidence.finalists)

@@ -309,14 +309,6 @@ def test_a_single_image_or_group_is_no_sample_of_images() -> None:
     assert "one number for each method tells nothing of chance" in problems(table(drawn(images=1, runs=1)))[0]
 
 
-def test_what_is_told_of_runs_that_differ_in_number() -> None:
-    frame = table(drawn(methods=3, runs=5, gap=0.05), list("abc"))
-    few = frame[(frame["method"] != "c") | (frame["seed"] < 1)]
-    assert sweeper.judge(few).headline.endswith("Of the methods nothing is shown: only 1 training of some.")
-    two = frame[frame["seed"] < 2]
-    assert sweeper.judge(two).headline.endswith("nothing is shown: only 2 trainings of each.")
-
-
 def test_paired_methods_share_seeds() -> None:
     frame = table(drawn())
     frame.loc[frame["method"] == "b", "seed"] += 3

@@ -376,7 +376,6 @@ def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> F
         "recall": (0.99, 0.63),
         "collapses": 0,
         "still_rising": 0.0,
-        "seconds_per_step": 0.1,
     }
     return FinalistEvidence(**values | changes)
 

@@ -145,7 +145,6 @@ class FinalistEvidence(Contender):
     """Whether its learning rate lies at an end of the searched range."""
     still_rising: float
     """What the objective gained on validation over the last quarter of the steps, mean over seeds."""
-    seconds_per_step: float | None
     vs_plain: Interval | None = None
     """Its test score at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %:
     what is gained over cross-entropy as it is usually trained. None where that was not confirmed."""
