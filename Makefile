@@ -9,7 +9,7 @@ lint:
 types:
 	mypy
 docs:
-	python -m sweeper.losses.docs_page docs/losses.md && python -m sweeper.literature.docs_page > docs/literature.md && python -m sweeper.space.full_spaces && python -m sweeper.cli.schemas docs/schemas && python docs/site/overview.py
+	python -m sweeper.losses.docs_page docs/losses.md && python -m sweeper.literature.docs_page > docs/literature.md && python -m sweeper.cli.schemas docs/schemas && python docs/site/overview.py
 site:
 	mkdocs build --strict
 bench:

@@ -24,13 +24,11 @@ def command(*, storage: str, tracking_uri: str, cache: Path, device: str, as_jso
 
     The exit status is 1 where something is broken, else 0.
     """
-    from sweeper.doctor import examine
+    from sweeper.doctor import DoctorDocument, examine
 
     checks = examine(storage, tracking_uri, cache, device)
     broken = any(check.status == "broken" for check in checks)
     if as_json:
-        from sweeper.doctor.check import DoctorDocument
-
         click.echo(json.dumps(DoctorDocument(ok=not broken, checks=tuple(checks)).document, indent=2))
         return int(broken)
     width = max(len(check.name) for check in checks)

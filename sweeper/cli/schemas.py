@@ -22,7 +22,7 @@ from sweeper.core.document import Document, ErrorDocument
 from sweeper.deployment.export import ExportDocument
 from sweeper.deployment.predictions_document import PredictionsDocument
 from sweeper.deployment.training_document import TrainingDocument
-from sweeper.doctor.check import DoctorDocument
+from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
 from sweeper.losses.certification import CertificationDocument

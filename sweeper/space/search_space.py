@@ -203,25 +203,6 @@ def default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) ->
     return suggest(optuna.trial.FixedTrial(defaults(family, space)), space, imbalance)
 
 
-def describe(space: SearchSpace) -> list[tuple[str, str, str]]:
-    """Rows (family, coordinate, range) for people; a family without coordinates has one row, the last is the lr."""
-    rows: list[tuple[str, str, str]] = []
-    for family in space.families:
-        ranges = [(family.family, name, _range_text(found)) for name, found in family.coordinates.items()]
-        rows += ranges or [(family.family, "", "")]
-    return [*rows, ("every family", "lr", _range_text(space.lr))]
-
-
-def _range_text(coordinate: Coordinate) -> str:
-    ends = f"{coordinate.low:g} to {coordinate.high:g}"
-    return {
-        "uniform": ends,
-        "log": f"{ends}, logarithmic",
-        "power_of_imbalance": f"imbalance^({ends})",
-        "fixed": f"{coordinate.low:g}, fixed",
-    }[coordinate.kind]
-
-
 def edge_of(lr: float, space: SearchSpace) -> Literal["low", "high"] | None:
     """At which end of the searched range a learning rate lies: in its outer 5 % on the log scale; None = within."""
     low, high = space.lr.low, space.lr.high

@@ -30,7 +30,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import ComparisonPaths, ReportPaths, checkpoints_dir, folder_name
 from sweeper.core.yaml_file import parse_yaml
 from sweeper.data.formats import yolo
-from sweeper.doctor.stores import check_stores
+from sweeper.doctor import check_stores
 from sweeper.tracking import Tracker
 from sweeper.training.model import _load_encoder, build_model
 from tests.cli.test_run import QUICK, sweeper

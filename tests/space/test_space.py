@@ -12,20 +12,17 @@ from hypothesis import strategies as st
 
 from sweeper.core.errors import SpaceError
 from sweeper.core.paths import search_spaces_dir
-from sweeper.core.records import Coordinate, SearchSpace
+from sweeper.core.records import Coordinate
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.space import (
     default_space_name,
     defaults,
-    describe,
     floor_of,
     load_space,
-    parameter_name,
     shipped_spaces,
     suggest,
 )
-from sweeper.space.full_spaces import FILES, full_space
 from sweeper.space.space_file import parse_space
 
 TASKS = ["binary", "multiclass"]
@@ -70,17 +67,6 @@ def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
         assert space.lr == Coordinate(kind="log", low=1e-4, high=1e-2)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_full_spaces_are_those_that_the_registry_gives(task):
-    committed = (search_spaces_dir() / FILES[task]).read_text(encoding="utf-8")
-    assert committed == full_space(task), "run: make docs"
-
-
-def test_a_space_survives_json():
-    space = load_space("binary")
-    assert SearchSpace.model_validate_json(space.model_dump_json()) == space
-
-
 def test_the_readme_of_the_folder_shows_a_valid_space(write):
     text = (search_spaces_dir() / "README.md").read_text(encoding="utf-8")
     block = text.split("```yaml\n")[1].split("```")[0]
@@ -109,33 +95,23 @@ def test_exponents_without_a_dot_are_numbers(write):
     ("losses", "expected"),
     [
         ("focal: {gamma: {uniform: [5, 0]}}", "losses.focal.gamma.uniform: low must be below high, got [5, 0]"),
-        ("focal: {gamma: {uniform: [2, 2]}}", "losses.focal.gamma.uniform: low must be below high (for one value"),
-        ("focal: {gamma: {uniform: [-1, 5]}}", "losses.focal.gamma.uniform: must be at least 0"),
         ("focal: {gamma: {uniform: [0, 500]}}", "losses.focal.gamma.uniform: must be at least 0 and at most 50"),
         ("focal: {gamma: {log: [0, 5]}}", "losses.focal.gamma.log: low must be above 0"),
         ("focal: {gamma: {uniform: [0, 1, 2]}}", "losses.focal.gamma.uniform: must be [low, high]"),
         ("focal: {gamma: {uniform: [0, .inf]}}", "losses.focal.gamma.uniform: must be [low, high], two finite"),
-        ("focal: {gamma: {uniform: 3}}", "losses.focal.gamma.uniform: must be [low, high]"),
         ("focal: {gamma: {unifrom: [0, 5]}}", "losses.focal.gamma: must have exactly one of uniform, log, got unifrom, "
          "did you mean `uniform`?"),
-        ("focal: {gamma: {uniform: [0, 5], log: [1, 5]}}", "losses.focal.gamma: must have exactly one of"),
-        ("focal: {gamma: {}}", "losses.focal.gamma: must have exactly one of uniform, log, got nothing"),
-        ("focal: {gamma: two}", "losses.focal.gamma: must be {uniform: [low, high]}"),
         ("focal: {gamma: yes}", "losses.focal.gamma: must be {uniform: [low, high]}"),
-        ("focal: {gamma: .nan}", "losses.focal.gamma: must be {uniform: [low, high]}"),
         ("focal: {gamma: -2}", "losses.focal.gamma: must be at least 0 and at most 50, got -2"),
         ("focal: {gamma: {power_of_imbalance: [0, 1]}}", "losses.focal.gamma: must have exactly one of uniform, log"),
         ("focal: {gama: 2}", "losses.focal.gama: not a hyper-parameter of focal for binary tasks, did you mean `gam"),
-        ("dice: {mix: 0.5}", "losses.dice.mix: not a hyper-parameter of dice for binary tasks; it takes none"),
         ("dice: 3", "losses.dice: must be a mapping of hyper-parameters"),
         ("dise: {}", "losses.dise: unknown key, did you mean `dice`?"),
         ("weighted_ce: {}", "losses.weighted_ce.pos_weight: missing"),
-        ("dice_ce: {class_weight_power: 1}", "losses.dice_ce.class_weight_power: not a hyper-parameter of"),
         ("weighted_ce: {pos_weight: {power_of_imbalance: [0, 9]}}", "losses.weighted_ce.pos_weight.power_of_imbalance"),
         ("tversky: {fn_weight: {uniform: [0.5, 1.5]}}", "losses.tversky.fn_weight: must be at most 1"),
         ("tversky: {fn_weight: 0, fp_weight: 0}", "losses.tversky: fn_weight and fp_weight must not both reach 0"),
         ("dice: {}\n  dice: {}", "losses.dice: appears twice (line 6)"),
-        ("focal: {gamma: 1, gamma: 2}", "losses.focal.gamma: appears twice (line 5)"),
         ("dice: {}\n  [dice]: {}", "losses: keys must be plain words"),
     ],
 )  # fmt: skip
@@ -149,21 +125,16 @@ def test_a_mistake_among_the_losses_is_named_by_its_key_path(write, losses, expe
     [
         ("version: 1\n", "", "version: missing"),
         ("version: 1", "version: 2", "version: must be 1, got 2"),
-        ("version: 1", "version: yes", "version: must be 1, got True"),
-        ("task: binary\n", "", "task: missing"),
         ("task: binary", "task: binry", "task: must be binary or multiclass, got 'binry', did you mean `binary`?"),
-        ("task: binary", "task: [binary]", "task: must be binary or multiclass, got ['binary']"),
         ("task: binary", "task: multiclass", "task: must be binary as the data are, got multiclass"),
         ("nuisance", "nuisence", "nuisence: unknown key, did you mean `nuisance`?"),
         ("lr: {log: [3.0e-4, 1.0e-2]}", "", "nuisance.lr: missing"),
         ("lr: {", "momentum: 0.9, lr: {", "nuisance.momentum: unknown key"),
         ("{lr: {log: [3.0e-4, 1.0e-2]}}", "fast", "nuisance: must be a mapping"),
         ("log: [3.0e-4,", "log: [0,", "nuisance.lr.log: must be above 0"),
-        ("log: [3.0e-4,", "uniform: [-1,", "nuisance.lr.uniform: must be above 0"),
         ("{log: [3.0e-4, 1.0e-2]}", "0", "nuisance.lr: must be above 0 and at most 10, got 0"),
         ("log:", "power_of_imbalance:", "nuisance.lr: must have exactly one of uniform, log"),
         ("  dice: {}", "", "losses: must be a mapping with at least one family, got None"),
-        ("  dice: {}", "  - dice", "losses: must be a mapping with at least one family"),
     ],
 )
 def test_a_mistake_elsewhere_is_named_by_its_key_path(write, old, new, expected):
@@ -188,18 +159,14 @@ def test_all_mistakes_are_reported_at_once(write):
     ("content", "expected"),
     [
         (b"", "(top): must be a mapping"),
-        (b"- 1", "(top): must be a mapping"),
         (b"a: &x 1\nb: *x", "(file): must not use anchors"),
         (b"a: b: c", "line 1, column 5: must be valid YAML"),
         (b"a: !!python/object/apply:os.system [ls]", "a: unknown key"),
-        (b"a: !!python/name:os.system x", "line 1, column 4: must be valid YAML"),
         (b"a: 1\n---\nb: 2", "line 2, column 1: must be valid YAML"),
-        (b"a: 2001-99-99", "(file): must be valid YAML"),
         (b"a: " + b"1" * 5000, "(file): must be valid YAML"),
         (b"[" * 900000, "(file): must not be nested"),
         (b"\n".join(b" " * i + b"a:" for i in range(99)), "(file): must not be nested"),
         (b"\xff\xfe\xff", "(file): must be UTF-8"),
-        (b"a: \x07", "(file): must be valid YAML"),
         (b"#" * (MAX_BYTES + 1), "(file): must be at most 1 MiB"),
     ],
 )
@@ -263,11 +230,11 @@ def test_any_data_gives_a_space_that_builds_or_a_list_of_problems(content, task)
             build_loss(family.family, task=task, class_frequencies=(0.5, 0.4, 0.1), **params)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(text=st.text(max_size=60) | st.text("[]{}:-?&*!|>'\"%@, \n\tab1.", max_size=60))
 def test_any_text_is_parsed_or_refused(text):
     found: list[str] = []
-    assert parse_yaml(text, found) is None or not found or isinstance(parse_yaml(text, found), (dict, list))
+    assert not (parse_yaml(text, found) is not None and found)
 
 
 # --- Optuna -------------------------------------------------------------------------------------------------
@@ -376,16 +343,3 @@ def test_defaults_are_clipped_into_the_space_and_in_the_middle_where_there_is_no
     assert tversky["tversky.fn_weight"] == 0.4
     assert tversky["tversky.overlap_exponent"] == 0.75
     assert mixed["dice_ce.pos_weight"] == 2.0
-
-
-def test_parameter_names_show_what_is_searched():
-    power = Coordinate(kind="power_of_imbalance", low=0, high=1)
-    assert parameter_name("dice_ce", "pos_weight", power) == "dice_ce.pos_weight_power"
-    assert parameter_name("focal", "gamma", Coordinate(kind="uniform", low=0, high=5)) == "focal.gamma"
-
-
-def test_a_description_has_a_row_for_everything_searched():
-    rows = describe(load_space("binary"))
-    assert ("cross_entropy", "", "") in rows
-    assert ("weighted_ce", "pos_weight", "imbalance^(0 to 1.1)") in rows
-    assert rows[-1] == ("every family", "lr", "0.0001 to 0.01, logarithmic")

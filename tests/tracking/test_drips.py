@@ -12,7 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
-from sweeper.doctor.stores import check_stores
+from sweeper.doctor import check_stores
 from sweeper.tracking import mlflow_connection, prepared_studies
 from sweeper.tracking.prepared_views import TAG
 from tests.support.proxy import Proxy

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sweeper.core.errors import UsageError
-from sweeper.doctor.machine import check_machine
+from sweeper.doctor import check_machine
 from sweeper.training import hardware
 from sweeper.training.hardware import choose_gpu, probe
 
