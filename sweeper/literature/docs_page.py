@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 
 from sweeper.evidence.other_metrics import THIN
-from sweeper.literature.compare import WIDER
-from sweeper.literature.studies import STUDIES, UNANIMOUS, Study
+from sweeper.literature.compare import STUDIES, UNANIMOUS, WIDER, Study
 
 HEAD = """# What was published
 
