@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sweeper.report import formatting as words
 from sweeper.report import write_report
 from sweeper.report.html import to_html
-from tests.report.test_report import CLEAR, HOSTILE, builders, named, recommended
+from tests.report.test_report import HOSTILE, named
 from tests.report.test_simulated import cracks, street
 from tests.support.marks import rest_slow
 
@@ -164,15 +164,3 @@ def test_numbers_line_up_right_without_a_style_attribute(tmp_path: Path) -> None
     document = Document(to_html(words.table(["a", "b"], [["x", "1"]]), tmp_path))
     assert document.of("th") == [{}, {"class": "number"}]
     assert document.of("td") == [{}, {"class": "number"}]
-
-
-def test_right_to_left_names_do_not_reorder_the_numbers_beside_them() -> None:
-    escaped = words.escape_md("שבר 12")
-    assert escaped == "\u200eשבר\u200e 12"
-    assert words.escape_md("plain é 漢字") == "plain é 漢字"
-
-
-def test_the_report_of_an_empty_study_is_a_whole_page(tmp_path: Path) -> None:
-    paths = write_report(builders.sweep([], []), recommended(None), tmp_path)
-    assert "No recommendation" in check_harmless(paths.html.read_text("utf-8")).text
-    assert recommended(builders.evidence(CLEAR)).recommended is not None

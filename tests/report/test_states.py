@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,36 +116,3 @@ def test_any_study_is_drawn_and_any_two_are_compared(
         check_harmless(paths.html.read_text("utf-8"))
         json.loads(paths.recommendation.read_text("utf-8"))
     json.loads(write_comparison(pair, folder, ui_url=UI).document.read_text("utf-8"))
-
-
-def test_one_family_says_that_nothing_was_compared() -> None:
-    runs = [builders.confirmation("dice", s, builders.counts_from_iou([0.5, 0.6, 0.4])) for s in (101, 102, 103)]
-    sweep = builders.sweep([builders.trial("dice", 0.6 + i / 100, i) for i in range(3)], runs, DATA)
-    text = render(collect(sweep, conclude(sweep)), NO_FIGURES, UI)
-    assert "Nothing was compared" in "\n".join(text.splitlines()[:5])
-
-
-@pytest.mark.parametrize("values", [[], [0.6], [0.6] * 6])
-def test_studies_without_a_confirmation_recommend_nothing_and_say_how_far_they_came(values: list[float]) -> None:
-    trials = [builders.trial(builders.ORDER[i], v, i) for i, v in enumerate(values)]
-    sweep = builders.sweep(trials, [])
-    answered = conclude(sweep)
-    assert answered.verdict is Verdict.NONE
-    first = head(render(collect(sweep, answered), NO_FIGURES, UI))
-    assert "No recommendation" in first
-    assert re.search(rf"{len(values)} trials?: {len(values)} complete", first)
-
-
-@pytest.mark.slow
-def test_tied_finalists_are_equivalent_or_undecided_never_a_winner(tmp_path: Path) -> None:
-    trials = [builders.trial(f, 0.6, i) for i, f in enumerate(("cross_entropy", "dice"))]
-    runs = [
-        builders.confirmation(f, s, builders.counts_from_iou([0.5, 0.6, 0.4]), 10 * i + s)
-        for i, f in enumerate(("cross_entropy", "dice"))
-        for s in (101, 102, 103)
-    ]
-    sweep = builders.sweep(trials, runs, DATA)
-    answered = conclude(sweep)
-    assert answered.verdict in (Verdict.EQUIVALENT, Verdict.UNDECIDED)
-    assert answered.recommended is not None and answered.recommended.family == "cross_entropy"
-    assert "clear winner" not in write_report(sweep, answered, tmp_path).markdown.read_text("utf-8")

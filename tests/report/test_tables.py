@@ -18,13 +18,6 @@ def written(sweep: SweepRecord, folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "trials.csv")
 
 
-def test_search_trials_come_first_then_confirmations_one_row_each() -> None:
-    sweep = builders.sweep()
-    frame = trials_frame(sweep)
-    assert list(frame["purpose"]) == ["search"] * len(sweep.trials) + ["confirm"] * len(sweep.confirmations)
-    assert list(frame["number"][: len(sweep.trials)]) == [t.spec.number for t in sweep.trials]
-
-
 def test_values_are_those_of_the_last_evaluation() -> None:
     trial = builders.trial("focal", 0.73, 4)
     row = trials_frame(builders.sweep([trial], [])).iloc[0]
@@ -45,11 +38,6 @@ def test_values_from_a_part_of_the_images_have_columns_of_their_own() -> None:
     assert list(frame["value_part"]) == list(frame["miou_part"]) == [0.7, 0.65]
     assert list(frame["part"]) == [8, 8] and list(frame["val_images"]) == [20, 20]
     assert frame[["fg_iou_part", "dice_part", "miou_at_default_part", "point_part"]].notna().all(axis=None)
-
-
-def test_a_training_that_diverged_at_a_rung_has_the_value_0() -> None:
-    lost = builders.trial("dice", 0.0, 0, evaluations=builders.curve_on_part((0.0,)), collapse="diverged")
-    assert trials_frame(builders.sweep([lost], []))["value"][0] == 0.0
 
 
 def test_test_scores_stand_on_confirmations_alone() -> None:
@@ -83,11 +71,3 @@ def test_no_text_is_a_formula_for_a_spreadsheet(tmp_path: Path, name: str) -> No
     for column in ("reason", "never_predicted"):
         assert read[column][0].startswith("'")
         assert read[column][0].endswith(name.lstrip("\t\r"))
-
-
-def test_quotes_commas_and_line_breaks_survive_and_control_characters_do_not(tmp_path: Path) -> None:
-    reason = 'a "b", c;\nd'
-    read = written(
-        builders.sweep([builders.failed_trial(reason=reason), builders.failed_trial(reason="x\0y")], []), tmp_path
-    )
-    assert list(read["reason"]) == [reason, "x y"]
