@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from sweeper.evidence.paired_comparisons import lowest_of, weigh
 from sweeper.evidence.replicates import Replicate, bench_of
 from sweeper.storage import differences
 from sweeper.training.checkpoint import key_of
-from sweeper.training.worker import check_model
 from sweeper.workflow.recipe_choice import metric_code
 from tests.report.test_report import text_of
 from tests.report.test_simulated import cracks
@@ -28,7 +26,6 @@ from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
 from tests.training.test_training import SMALL, train
 
-Sweeper = Callable[..., tuple[int, str, str]]
 METRICS_HERE = """
 import numpy as np
 
@@ -124,14 +121,6 @@ def test_a_metric_may_be_negative_and_a_training_without_an_answer_is_worth_no_m
     assert -1 <= bench.least < 0 and lowest_of(bench) == -1
 
 
-def test_it_is_told_with_all_else_before_anything_is_trained(module: str, tiny: Dataset) -> None:
-    code = find_code(f"{module}:cost", "--metric")
-    recipe = SMALL.model_copy(update={"own_metric": code, "metric": code.name, "arch": "unet", "encoder": "nonsense"})
-    with pytest.raises(UsageError) as caught:
-        check_model(Conditions(dataset=tiny, recipe=recipe, seed=0))
-    assert "give a score, not a cost" in str(caught.value) and "nonsense" in str(caught.value)
-
-
 def test_a_training_is_scored_by_it_at_its_own_operating_point(module: str, tiny: Dataset) -> None:
     name = registered(f"{module}:last_iou")
     recipe = SMALL.model_copy(update={"own_metric": metric_code(name), "metric": name})
@@ -173,21 +162,6 @@ def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
     other = recipe.model_copy(update={"own_metric": None, "metric": "miou"})
     (line,) = differences(plans[0], new_plan(conditions=conditions.model_copy(update={"recipe": other})))
     assert line == f"recipe.metric: {module}:worst_f2 → miou"
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("dicee", "dicee"),
-        ("nowhere_at_all:f2", "there is no nowhere_at_all in"),
-        ("my_metrics.py:f2", "for example my_metrics:f2"),
-    ],
-)
-def test_a_name_that_is_none_is_refused_before_data_are_read(
-    module: str, sweeper: Sweeper, name: str, words: str
-) -> None:
-    status, out, _ = sweeper("run", "--data", "nowhere", "--executor", "inline", "--metric", name, "--json")
-    assert status == 2 and words in json.loads(out)["error"]["message"]
 
 
 def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_path: Path) -> None:

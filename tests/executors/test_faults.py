@@ -202,20 +202,6 @@ def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
     assert isinstance(done, Advanced) and done.result.state == "complete"
 
 
-def test_want_of_memory_in_this_process_is_a_death_too(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise MemoryError("no room")
-
-    executor = inline(tiny, tmp_path)
-    monkeypatch.setattr("sweeper.training.engine.Training.advance", full)
-    executor.submit(Job(spec(), 1))
-    (told,) = executor.poll(1)
-    assert isinstance(told, Lost) and "no room" in told.reason
-    assert executor.free() == 1
-
-
 def test_a_process_that_lost_its_device_begins_nothing_more(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,6 @@ from sweeper.core.errors import InterruptedSweepError, LostStudyError, NothingCo
 from sweeper.core.events import Answer, Lost
 from sweeper.core.records import (
     InterimAnalysis,
-    SameLosses,
     SweepRecord,
     TrialResult,
     TrialSpec,
@@ -27,7 +26,6 @@ from sweeper.core.records import (
 from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.study.confirmation_rounds import Judgement, confirm_seed
-from sweeper.study.finalist import choose_finalists
 from sweeper.study.training_list import key_of
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.lead import _conclude, _remember
@@ -36,7 +34,6 @@ from tests.support import builders
 from tests.support.faking import (
     ANALYSES,
     LEVELS,
-    SPACE,
     CrashError,
     FakeExecutor,
     fake_result,
@@ -140,23 +137,6 @@ def test_what_was_begun_ahead_ends_at_its_next_evaluation_where_its_finalist_was
     )
 
 
-def test_a_space_of_one_function_is_an_answer_and_its_interim_analysis_says_so() -> None:
-    """All that was tried counts as cross-entropy: there is one finalist, and nothing is open."""
-    study, executor = new_study(), FakeExecutor()
-    few = SPACE.model_copy(
-        update={"families": tuple(f for f in SPACE.families if f.family in {"cross_entropy", "weighted_ce"})}
-    )
-    plan = new_plan(few)
-    train(study, executor, trials=6, plan=plan, measure=lambda questions, _: [0.0] * len(questions))
-    same = studies.unpack(SameLosses, study.user_attrs[studies.SAME], "").found
-    found = conclude(recorded(study, plan, same_losses=same))
-    assert found.evidence is not None and found.evidence.finalists[0].other_names == ("weighted_ce",)
-    assert (found.verdict, found.strength) == (Verdict.EQUIVALENT, "shown")
-    taken = analyses_taken(study.user_attrs).analyses
-    assert [analysis.verdict for analysis in taken] == [Verdict.EQUIVALENT]
-    assert taken[0].reason == "The confirmation ended after 2 seeds: all that was tried is one function."
-
-
 WHOLE = new_study()
 EXECUTED = FakeExecutor()
 train(WHOLE, EXECUTED, trials=7)
@@ -252,7 +232,9 @@ def test_other_confirmations_interim_analyses_and_margins_are_counted_as_conclus
     conclude_again(analyses=ANALYSES)  # the same again
     conclude_again(analyses=ANALYSES[:1])  # fewer seeds of those that are there
     conclude_again(rope=0.02)
-    assert concluded == [0, 1, 1, 2, 3]
+    assert concluded == [0, 1, 1, 2, 3] and studies.is_concluded(study.user_attrs)
+    studies.note_session(study)
+    assert not studies.is_concluded(study.user_attrs)  # a resume that is cut off is not finished
 
 
 def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_names_it(
@@ -320,23 +302,6 @@ def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatc
     train(study, trials=7, analyses=THREE)
     assert [len(seen) for seen in judge.seen] == [6, 8]
     assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
-
-
-def test_after_an_interim_analysis_that_ended_it_more_seeds_that_lie_there_are_not_weighed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
-    study = new_study()
-    train(study, trials=7, analyses=THREE)
-    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said()))
-    # Another finalist: the interim analyses begin anew, at one seed, and end there.
-    with monkeypatch.context() as patched:
-        patched.setattr("sweeper.workflow.phases.choose_finalists", lambda *a, **k: choose_finalists(*a, **k)[1:])
-        train(study, trials=7, analyses=THREE)
-    sweep = recorded(study)
-    evidence = conclude(sweep).evidence
-    assert sweep.analyses_taken[-1].seeds == 1 and evidence is not None
-    assert {len(f.seeds) for f in evidence.finalists} == {1}
 
 
 def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analysed_anew() -> None:

@@ -303,12 +303,6 @@ def test_finalists_are_the_best_of_three_families_and_the_baseline() -> None:
     assert [f.trial.spec.number for f in chosen(*trials)] == [2, 5, 3, 0]
 
 
-def test_a_leading_baseline_is_not_confirmed_twice() -> None:
-    found = chosen(complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
-    assert [f.family for f in found] == ["cross_entropy", "dice"]
-    assert chosen() == []
-
-
 def test_confirmation_seeds_are_paired_and_never_the_searches() -> None:
     finalists = chosen(complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
     specs = confirmations(finalists, builders.conditions(), 3)

@@ -14,7 +14,7 @@ import pytest
 
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
-from sweeper.system.cores import available_cores, cpu_quota, threads_asked, waiting_quietly
+from sweeper.system.cores import available_cores, cpu_quota, threads_asked
 from tests.support.marks import rest_slow
 
 
@@ -85,11 +85,3 @@ def test_threads_of_workers_sleep_while_they_wait_unless_the_user_says_otherwise
         time.sleep(0.01)
     assert server.environ().get("OMP_WAIT_POLICY") == said.get("OMP_WAIT_POLICY", None if said else "PASSIVE")
     assert dict(os.environ) == before
-
-
-def test_the_own_environment_is_left_as_it_was_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    with pytest.raises(OSError), waiting_quietly():
-        assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-        raise OSError
-    assert "OMP_WAIT_POLICY" not in os.environ

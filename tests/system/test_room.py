@@ -112,21 +112,6 @@ def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
             raise raised_from(filled.value)
 
 
-def test_a_file_that_is_protected_is_told_with_the_room_that_there_is(tmp_path: Path) -> None:
-    database = tmp_path / "a.db"
-    fill(database)
-    if subprocess.run(["chattr", "+i", str(database)], check=False, capture_output=True).returncode:
-        pytest.skip("files cannot be made immutable here")
-    try:
-        with pytest.raises(sqlite3.OperationalError) as refused:
-            fill(database)
-        words = r"a.db \([1-9][0-9]* MB free\) cannot be written: .*readonly database.*write-protected"
-        with pytest.raises(SweeperError, match=words), full_disk_explained("s", {"the study's storage": database}):
-            raise raised_from(refused.value)
-    finally:
-        subprocess.run(["chattr", "-i", str(database)], check=True)
-
-
 def test_a_servers_own_full_disk_is_not_ours(tmp_path: Path) -> None:
     error = psycopg.errors.DiskFull('could not extend file "base/5/16400": No space left on device')
     with (
@@ -204,3 +189,12 @@ def test_room_for_the_decoded_images_is_asked_for_first(tmp_path: Path, monkeypa
     with pytest.raises(UsageError, match="the disk of the decoded images"):
         load_dataset(str(folder), tmp_path / "cache")
     assert not os.path.exists(tmp_path / "cache") or not any((tmp_path / "cache").iterdir())  # noqa: PTH110
+
+
+def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    monkeypatch.setattr(room, "file_system", lambda _: "ext4")
+    assert room.unsafe_for_sqlite(url) is None
+    monkeypatch.setattr(room, "file_system", lambda _: "nfs4")
+    assert "network file system (nfs4)" in str(room.unsafe_for_sqlite(url))
+    assert room.unsafe_for_sqlite("postgresql://host/db") is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -108,30 +107,6 @@ def test_a_log_on_a_full_disk_costs_the_log_alone_also_in_a_poor_encoding(tmp_pa
         done = call(tmp_path, *RUN, "--trials", "1", "-v", err=full, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and "every training, in MLflow\n" in done.stdout  # whatever the verdict is
     assert counted(tmp_path) == 1
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-@slow
-def test_a_terminal_that_is_closed_stops_the_sweep_cleanly(tmp_path: Path) -> None:
-    """SIGHUP to the whole group, and a live display whose terminal gives EIO from then on."""
-    main, terminal = pty.openpty()
-    (tmp_path / "out").touch()
-    with (tmp_path / "out").open("w") as out:
-        process = launch(tmp_path, *RUN, "--trials", "60", out=out, err=terminal)
-    os.close(terminal)
-    seen = b""
-
-    def begun() -> bool:
-        nonlocal seen
-        seen += os.read(main, 65536)
-        return b" 1/60" in seen
-
-    until(begun, process)
-    os.close(main)
-    os.killpg(process.pid, signal.SIGHUP)
-    assert process.wait(PATIENCE) == 129
-    assert_stopped_cleanly(tmp_path)
 
 
 @slow

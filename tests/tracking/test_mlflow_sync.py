@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
-from sweeper.core.errors import InterruptedSweepError, StudyError, SweeperError
+from sweeper.core.errors import StudyError, SweeperError
 from sweeper.workflow.mlflow_sync import MlflowDocument, sync_mlflow
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.sweeping import sweep_in
 
 pytestmark = pytest.mark.slow
 TIMES = {"sweeper.key", "mlflow.note.content", "mlflow.parentRunId"}
@@ -91,26 +90,6 @@ def test_a_store_written_again_holds_what_the_sweep_wrote_and_a_second_call_chan
     done = again(finished, other)  # a second call makes no doubles, and changes nothing
     assert (done.made, done.completed) == (0, 0)
     assert contents(other) == after
-
-
-def status_of_the_sweep(uri: str) -> str:
-    status: str = runs_in(uri)["sweep", ""].info.status
-    return status
-
-
-@pytest.mark.exhaustive
-def test_a_resume_that_was_stopped_is_not_finished_although_the_study_was_once(finished: Path, tmp_path: Path) -> None:
-    folder, others = tmp_path / "again", [f"sqlite:///{tmp_path}/{name}.db" for name in ("stopped", "ended")]
-    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("mlflow.db*", "mlruns"))
-    report = folder / "reports" / "study" / "report.md"
-    with pytest.raises(InterruptedSweepError):
-        sweep_in(folder, Recorder(stop_after=1), resume=True, trials=9, data=None)
-    before = report.read_bytes()
-    again(folder, others[0])
-    assert status_of_the_sweep(others[0]) == "KILLED" and report.read_bytes() == before
-    sweep_in(folder, resume=True, trials=None, data=None)
-    again(folder, others[1])
-    assert status_of_the_sweep(others[1]) == "FINISHED"
 
 
 @pytest.mark.exhaustive

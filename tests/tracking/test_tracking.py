@@ -207,21 +207,6 @@ def test_a_resume_on_another_store_makes_the_whole_tree_there(uri: str, tmp_path
     assert study.user_attrs["parent_run_id"] == run_of(second).info.run_id != run_of(first).info.run_id
 
 
-def test_values_that_changed_stand_beside_those_of_before(uri: str) -> None:
-    """Say, because another family is recommended than when the store was written."""
-    study = study_named("values")
-    tracker = begun(uri, study)
-    tracker.end_sweep("FINISHED", summary("", {"test/miou": 0.5, "test/miou_ci_low": 0.1}))
-    client, parent = MlflowClient(uri), run_of(tracker).info.run_id
-    for _ in range(2):
-        again = begun(uri, study, status="FINISHED")
-        again.conclude("FINISHED", summary("", {"test/miou": 0.3, "test/miou_ci_low": 0.1}))
-        metrics = run_of(again).data.metrics
-        assert (metrics["test/miou"], metrics["test/miou_ci_low"]) == (0.3, 0.1)
-    points = {name: [p.value for p in client.get_metric_history(parent, name)] for name in metrics}
-    assert sorted(points["test/miou"]) == [0.3, 0.5] and points["test/miou_ci_low"] == [0.1]
-
-
 @pytest.mark.slow
 def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
     code = (

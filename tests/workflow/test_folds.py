@@ -10,22 +10,19 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from sweeper.cli.main import cli
 from sweeper.core.errors import DataError, InterruptedSweepError
-from sweeper.core.records import RateRange, TrialResult, TrialSpec
+from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.data import divide
 from sweeper.data.folds import fold_split, split_of, untested
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.replicates import by_seed
 from sweeper.storage import extra_results
-from sweeper.study.confirmation_rounds import confirm_seed, confirmed
-from sweeper.study.finalist import Finalist
+from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.workflow.conclude import conclude
 from tests.data.test_split import PLAIN, side_of
 from tests.support import builders, faking
@@ -261,17 +258,6 @@ def test_a_rotation_that_was_cut_off_is_finished_and_not_repeated(after: int) ->
     assert [r.spec for r in train(study)] == [r.spec for r in whole]
 
 
-def test_a_seed_without_all_its_folds_is_not_weighed() -> None:
-    runs = train(faking.new_study())
-    finalists = [r for r in runs if r.spec.seed == confirm_seed(0, 0)]
-    fewer = [r for r in runs if r is not finalists[0]]
-
-    lr = finalists[0].spec.lr  # of that seed; the others have drawn other rates
-    finalist = Finalist(finalists[0], RateRange(best=lr, low=lr, high=lr))
-    assert len(confirmed(runs, [finalist], CONDITIONS, None)) == 3
-    assert not confirmed(fewer, [finalist], CONDITIONS, None)
-
-
 def test_a_fold_that_fails_costs_its_seed_and_is_said() -> None:
     def train_one(spec: TrialSpec) -> TrialResult:
         if spec.purpose == "confirm" and spec.family == "dice" and spec.fold == 1:
@@ -331,13 +317,3 @@ def test_not_held_out_is_said_wherever_the_result_is(outcome: Any, folder: Path,
     assert parent.data.tags["sweeper.held_out"] == "false" and "not held out" in parent.data.tags["mlflow.note.content"]
     assert any("not held out" in warning for warning in shown.warnings)
     assert any("each a rotation over 3 folds" in line for line in shown.lines)
-
-
-def test_the_price_is_told_before_anything_is_trained(tmp_path: Path) -> None:
-    command = ["run", "--data", "synthetic:cracks?images=12&size=64", "--size", "32", "--executor", "inline"]
-    options = ["--folds", "4", "--confirm-seeds", "2", "--trials", "14", "--dry-run"]
-    storage = ["--storage", f"sqlite:///{tmp_path}/none.db"]
-    found = CliRunner().invoke(cli, [*command, *options, *storage])
-    assert found.exit_code == 0, found.output
-    assert "4 folds, not held out" in found.output
-    assert "confirmation: 16 to 32 trainings" in found.output

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,10 @@ from click.testing import CliRunner
 
 from sweeper.cli.main import cli
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
-from sweeper.core.events import Dropped, Evaluated, Lost, Stored
-from sweeper.report import figures
-from sweeper.report.facts import Facts
-from sweeper.tracking import Tracker
+from sweeper.core.events import Dropped, Evaluated, Stored
 from sweeper.workflow import status as life
 from sweeper.workflow.status import (
     BEAT_SECONDS,
-    FAILURES,
     REPORT,
     SILENT_SECONDS,
     Heartbeat,
@@ -33,7 +28,6 @@ from sweeper.workflow.status import (
 )
 from tests.support import builders
 from tests.support.faking import FakeExecutor, new_study, train
-from tests.support.sweeping import Recorder, sweep_in
 
 
 class Clock:
@@ -70,6 +64,8 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         found = life_at(path)
         assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
         assert found.progress == clock.now - 2, "a failure is no progress"
+        heartbeat.notify(Dropped(spec, "the time was up", died=False))
+        assert life_at(path).failures == 2, "what the time limit cuts off is no fault"
         heartbeat.notify(Dropped(spec, "it hung", died=True))
         assert life_at(path).failures == 3 and life_at(path).last_reason == "it hung"
         heartbeat.notify(Stored(builders.trial("dice", 0.5, 3)))
@@ -152,60 +148,6 @@ def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
     phases: list[str] = []
     train(new_study(), FakeExecutor(began=lambda _: phases.append(life_at(path).phase)), trials=9, heartbeat=heartbeat)
     assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and life_at(path).failures == 0
-
-
-def test_what_the_time_limit_cuts_off_is_no_worker_that_died(tmp_path: Path) -> None:
-    """Search and confirmation with four workers, each cut off amid their trainings; then workers that do die."""
-    path = tmp_path / "s.json"
-    for purpose in ("search", "confirm"):
-        begun, recorder = list[str](), Recorder()
-
-        def gone(of: str = purpose, so_far: list[str] = begun) -> float:
-            return 1000.0 if so_far.count(of) >= 4 else 0.0
-
-        executor = FakeExecutor(began=lambda spec, told=begun: told.append(spec.purpose), workers=4)  # type: ignore[misc]
-        heartbeat = Heartbeat(path, "s")
-        train(new_study(), executor, recorder, trials=9, timeout=1000.0, clock=gone, heartbeat=heartbeat)
-        assert len(recorder.dropped) >= FAILURES and recorder.dropped[-1].purpose == purpose
-        assert diagnose(life_at(path), life_at(path).written).problems == ()
-        assert (life_at(path).failures, life_at(path).last_reason) == (0, None)
-    seen: list[Life] = []
-
-    def dies(spec: Any) -> Any:
-        seen.append(life_at(path))
-        return Lost(spec, "worker killed by signal 9")
-
-    train(new_study(), FakeExecutor(dies), trials=4, heartbeat=Heartbeat(path, "s"))
-    assert max(life.failures for life in seen) >= FAILURES
-
-
-@pytest.mark.slow
-def test_a_sweep_gives_signs_of_life_while_it_tells_mlflow_and_draws_its_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A store that takes something now and then may take minutes, and so may a figure of much: each is one here."""
-    monkeypatch.setattr(life, "BEAT_SECONDS", 0.0)
-    path = status_file(f"sqlite:///{tmp_path}/sweeper.db", "study")
-    seen, drawn = list[Life](), list[Life]()
-
-    def wait(_: Tracker, patience: float, beat: Callable[[], None]) -> None:
-        for _ in range(3):
-            beat()
-            seen.append(life_at(path))
-
-    def draw(facts: Facts) -> str:
-        drawn.append(life_at(path))
-        return "nothing was drawn"
-
-    for name, figure in figures.FIGURES.items():
-        monkeypatch.setitem(figures.FIGURES, name, figure._replace(draw=draw))
-    monkeypatch.setattr(Tracker, "_wait", wait)
-    sweep_in(tmp_path, trials=1, confirm_seeds="1", figures=True)
-    assert [found.phase for found in seen] == ["report"] * 6
-    written = [found.written for found in seen]
-    assert len(set(written)) == len(written) == 6, "it was written at each sign"
-    assert len({found.written for found in drawn}) == len(drawn) == len(figures.FIGURES)
-    assert life_at(path).state == "finished"
 
 
 def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
