@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
@@ -103,15 +103,6 @@ def has_learned(evidence: Contest, i: int) -> bool:
     return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED
 
 
-def behind(evidence: Contest, i: int, among: Iterable[int]) -> bool:
-    """Whether a finalist reads lower than one of these by more than the region of practical equivalence.
-
-    It may be as good all the same; while nothing is shown, it is not what to take.
-    """
-    rounding = 1e-9
-    return any(difference(evidence, k, i).estimate > evidence.rope + rounding for k in among if k != i)
-
-
 def preferred(evidence: Contest, among: Sequence[int], order: Sequence[str]) -> tuple[int, tuple[Ground, ...]]:
     """Whom to name of several that will do, and the grounds on which others were passed over, in their order.
 
@@ -133,7 +124,7 @@ def preferred(evidence: Contest, among: Sequence[int], order: Sequence[str]) -> 
 def _least_regret(evidence: Contest, i: int, left: Sequence[int]) -> bool:
     regrets = {k: regret for k in left if (regret := evidence.finalists[k].regret) is not None}
     if len(regrets) < len(left):
-        return not behind(evidence, i, left)
+        return all(difference(evidence, k, i).estimate <= evidence.rope + 1e-9 for k in left if k != i)
     near = NEAR * evidence.scale.hundredth
     return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + near
 
@@ -158,11 +149,6 @@ def simplicity(evidence: Contest, i: int, order: Sequence[str]) -> tuple[int, st
     """Place of a finalist's family in the declared order; families that are not in it come last, by name."""
     family = evidence.finalists[i].family
     return (order.index(family) if family in order else len(order), family)
-
-
-def others(evidence: Contest, i: int) -> list[int]:
-    """All finalists but `i`."""
-    return [k for k in range(len(evidence.finalists)) if k != i]
 
 
 def units(evidence: Contest) -> float:

@@ -98,9 +98,9 @@ def decision_rules(
     def at_points(metric: RuleMetric) -> list[_Scored]:
         return [scored(name, metric, class_counts(rows, runs.images, of, metric)) for name, of in points.items()]
 
-    if not all(_per_image(run.test) and run.val is not None for run in answered):
+    if not all(run.test is not None and run.test.kind == "histogram" and run.val is not None for run in answered):
         return DecisionRules(rules=_compared(at_points("miou"), at, level), level=level)
-    fitted = {id(run): calibration_of(run) for run in answered}
+    fitted = {id(run): fit_counts(run.val) or Calibration() for run in answered}  # each on its validation images
     ranked = {id(run): _ranked(run.test, fitted[id(run)]) for run in answered if run.test is not None}
 
     def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
@@ -137,15 +137,6 @@ def shown_gain(evidence: Evidence, finalist: int) -> Interval | None:
     if found is None or len(evidence.finalists[finalist].seeds) < LEAST_SEEDS:
         return None
     return found.over_tuned[finalist]
-
-
-def calibration_of(run: TrialResult) -> Calibration:
-    """Slope and bias fitted on the validation images of a binary run; 1 and 0 where it kept no counts of them."""
-    return fit_counts(run.val) or Calibration()
-
-
-def _per_image(test: ImageCounts | None) -> bool:
-    return test is not None and test.kind == "histogram"
 
 
 def _ranked(test: ImageCounts, calibration: Calibration) -> npt.NDArray[np.int64]:

@@ -23,11 +23,6 @@ def signed(evidence: Contest, value: float) -> str:
     return minus(f"{value:+.{evidence.scale.digits}f}")
 
 
-def small(evidence: Contest, error: float) -> bool:
-    """Whether a standard error would be printed as 0."""
-    return error < 0.5 * 10.0**-evidence.scale.digits
-
-
 def name(evidence: Contest, i: int) -> str:
     """The family of a finalist."""
     return evidence.finalists[i].family
@@ -190,11 +185,12 @@ def doubt(evidence: Contest, best: int, rival: int) -> str:
 def _sources(evidence: Contest, gap: Interval) -> str:
     """What the seeds and the images add to a standard error. An estimated variance that came out as 0 is no 0."""
     seeds, images = (f"{error:.{evidence.scale.digits}f}" for error in (gap.se_seed, gap.se_image))
+    printed = 0.5 * 10.0**-evidence.scale.digits
     if evidence.scope != "both":
         return f"{seeds} from seeds" if evidence.scope == "trainings" else f"{images} from images"
-    if small(evidence, gap.se_image):
+    if gap.se_image < printed:
         return f"{seeds} from seeds; from images too little to be told from it"
-    if small(evidence, gap.se_seed):
+    if gap.se_seed < printed:
         return f"{images} from images; from seeds too little to be told from it"
     return f"{seeds} from seeds, {images} from images"
 

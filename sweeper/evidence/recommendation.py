@@ -20,6 +20,7 @@ from sweeper.core.records import (
     Task,
     trained_by,
 )
+from sweeper.evidence.decision_rule import difference
 from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.document import (
     AnalysesRow,
@@ -40,7 +41,7 @@ from sweeper.evidence.document import (
 from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.preferences import preference_rows
 from sweeper.evidence.reasons import collapse_rate
-from sweeper.evidence.verdict import decide, difference
+from sweeper.evidence.verdict import decide
 
 Snippet = Callable[[str, dict[str, float], float, float], str]
 """(family, params, operating point, learning rate) → Python text that builds loss and optimiser, ready to paste."""

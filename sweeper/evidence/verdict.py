@@ -33,7 +33,6 @@ from sweeper.evidence.decision_rule import (
     beats,
     difference,
     has_learned,
-    others,
     preferred,
     probable,
     safe,
@@ -55,8 +54,6 @@ from sweeper.evidence.reasons import (
     unsound,
 )
 from sweeper.evidence.what_would_settle import what_would_settle
-
-__all__ = ["Decision", "decide", "difference", "judged"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
     if len(evidence.finalists) == 1:
         return _one_function(evidence) if evidence.finalists[0].other_names else _nothing_compared(evidence, resume)
     found = judged(evidence, eligible, order, resume)
-    rising = _baseline_gain(evidence)
+    rising = 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
     provisional = found.verdict is not Verdict.UNDECIDED and rising > evidence.rope
     reasons, next_steps = [*found.reasons], [*found.next_steps]
     if rising > evidence.rope:
@@ -149,7 +146,7 @@ def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], res
     elif verdict is Verdict.UNDECIDED:
         reasons = [cost(evidence, recommended), choice]
         reasons += [doubt(evidence, best, i) for i in unbeaten] or [unsound(evidence, best)]
-    reasons += [beating(evidence, best, i) for i in others(evidence, best) if i not in unbeaten]
+    reasons += [beating(evidence, best, i) for i in range(len(evidence.finalists)) if i not in (best, *unbeaten)]
     pairs = [(best, i) for i in unbeaten if not same(evidence, best, i) and not beats(evidence, i, best)]
     return Decision(
         verdict,
@@ -167,10 +164,6 @@ def _strength(evidence: Contest, verdict: Verdict, recommended: int) -> Strength
     if verdict is not Verdict.UNDECIDED:
         return "shown"
     return "probable" if probable(evidence, recommended) else "open"
-
-
-def _baseline_gain(evidence: Evidence) -> float:
-    return 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
 
 
 def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:

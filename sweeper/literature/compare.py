@@ -23,8 +23,8 @@ from sweeper.core.base import Record
 from sweeper.core.records import ClassProfile, Evidence, ImbalanceProfile, Task
 from sweeper.core.text import count, listed, minus
 from sweeper.core.yaml_file import read_yaml
+from sweeper.evidence.decision_rule import difference
 from sweeper.evidence.other_metrics import THIN
-from sweeper.evidence.verdict import difference
 
 # --- The table, and what a study says of two losses ----------------------------------------------------------
 

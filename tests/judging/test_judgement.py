@@ -18,8 +18,8 @@ import sweeper
 from bench.judge_example import HEADER, rows
 from bench.verdict_simulation import STREET, draw, trainings
 from sweeper.core import metrics
+from sweeper.evidence.decision_rule import difference
 from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.verdict import difference
 from sweeper.judging.judgement import TUNING, Judgement, answer_text
 from sweeper.judging.rows import ScoresError
 
