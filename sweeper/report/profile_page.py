@@ -15,7 +15,7 @@ from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import count
 from sweeper.data.split import stratified_subset
 from sweeper.data.store import open_store
-from sweeper.fingerprint.imbalance import bounds, consequences
+from sweeper.fingerprint.imbalance import consequences
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
 from sweeper.report.figures.style import (
     INK,
@@ -30,13 +30,10 @@ from sweeper.report.figures.style import (
     rgb,
     save_all,
 )
-from sweeper.report.formatting import code, escape_md, number, percent, prose, significant, table
+from sweeper.report.formatting import code, escape_md, percent, prose, significant
 from sweeper.report.html import write_page
 from sweeper.report.prediction_files import for_people, overlay, thinned
 from sweeper.report.sections import profile_table
-
-MOST_NAMED = 40
-"""Stems that a finding's full list holds on the page; profile.json has them all."""
 
 
 def write_profile_page(
@@ -89,111 +86,51 @@ def _page(
     split: Sequence[str],
     figures: Mapping[str, Drawn],
 ) -> str:
-    """Markdown of the whole page.
+    """Markdown of the whole page; `figures` by the names of their files in `figures/` (without `.svg`)."""
 
-    Args:
-        dataset: what was profiled.
-        profile: its imbalance.
-        findings: the doctor's, the weightiest first.
-        split: how it would be divided, and what is to be said of that.
-        figures: name of a file in `figures/` (without `.svg`) → what was drawn.
-    """
+    def figure(name: str) -> list[str]:
+        return [figures[name].shown(name)] if name in figures else []
+
     parts = [
         f"# Profile of {escape_md(dataset.name)}",
         _head(dataset, profile),
         "## Problems",
-        _problems(dataset, findings),
-        _figure(figures, "suspects"),
+        *_problems(dataset, findings),
+        *figure("suspects"),
         "## Classes",
         profile_table(profile),
         "*Thin*: within 2 pixels of another class. *1/f weight*: what balances the classes, 1 for the mean pixel.",
-        "## What it implies for the loss",
         *map(prose, consequences(profile)),
-        _bounds(profile),
         "## Images",
-        _figure(figures, "samples"),
+        *figure("samples"),
         "## Split",
         "\n".join(f"- {prose(line[:1].upper() + line[1:])}." for line in split),
-        _foot(dataset),
+        f"Data {code(dataset.source)}, digest beginning with {code(dataset.digest[:19])}. The whole is in "
+        "[profile.json](profile.json).",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _head(dataset: Dataset, profile: ImbalanceProfile) -> str:
-    sizes = sorted({(p.width, p.height) for p in dataset.images}, key=lambda s: s[0] * s[1])
-    extent = f"{sizes[0][0]}×{sizes[0][1]}"
-    if len(sizes) > 1:
-        extent += f" to {sizes[-1][0]}×{sizes[-1][1]}"
     ignored = f", {percent(profile.ignored_share)} of the pixels without a label" if profile.ignored_share else ""
     kind = "binary" if dataset.task == "binary" else f"{len(dataset.classes)} classes"
-    return (
-        f"{count(profile.images, 'image')} of {extent} pixels, {kind}{ignored}. "
-        f"Imbalance **{significant(profile.imbalance)}:1**"
-        + (" (background to foreground)." if profile.pos_weight is not None else " (commonest to rarest class).")
-    )
+    of = "background to foreground" if profile.pos_weight is not None else "commonest to rarest class"
+    imbalance = f"Imbalance **{significant(profile.imbalance)}:1** ({of})."
+    return f"{count(profile.images, 'image')}, {kind}{ignored}. {imbalance}"
 
 
-def _problems(dataset: Dataset, findings: Sequence[Finding]) -> str:
-    read = [f"- {prose(warning)}" for warning in dataset.warnings if not _repeats(warning)]
-    reading = ["What was seen while reading:", "\n".join(read)] if read else []
-    if not findings:
-        return "\n\n".join(["The label doctor found nothing wrong.", *reading])
+def _problems(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
+    """What the label doctor found, and what was seen while reading."""
     totals = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts(findings).items())
-    lines = [f"- **{finding.severity}** {prose(finding.text)}{_stems(finding)}" for finding in findings]
-    head = (
+    found = (
         f"The label doctor found {totals}. Nothing was changed; stems that you agree to drop go into a file for "
         "`--exclude`."
     )
-    return "\n\n".join([head, "\n".join(lines), *reading])
-
-
-def _repeats(warning: str) -> bool:
-    """Whether the doctor says the same, and better."""
-    return any(
-        words in warning for words in ("byte-identical masks", "the same pixels", "never occur", "teach nothing")
-    )
-
-
-def _stems(finding: Finding) -> str:
-    """All suspects of an error or a warning, where the text names fewer."""
-    missing = [stem for stem in finding.images if stem not in finding.text]
-    if not missing or finding.severity == Severity.NOTE:
-        return ""
-    named = ", ".join(escape_md(stem) for stem in finding.images[:MOST_NAMED])
-    more = f" and {len(finding.images) - MOST_NAMED} more (profile.json)" if len(finding.images) > MOST_NAMED else ""
-    return f" All: {named}{more}."
-
-
-def _bounds(profile: ImbalanceProfile) -> str:
-    rows = [
-        [code(b.coordinate), escape_md(b.reason), significant(b.low), significant(b.start), significant(b.high)]
-        for b in bounds(profile)
-    ]
-    if profile.pos_weight is not None and profile.alpha is not None:
-        lead = (
-            f"The pixels are balanced by `pos_weight` = {significant(profile.pos_weight)}, or `alpha` = "
-            f"{number(profile.alpha, 4)}. Ranges to search:"
-        )
-    else:
-        lead = "Ranges to search:"
-    return f"{lead}\n\n{table(['hyper-parameter', 'why', 'from', 'start', 'to'], rows, left=2)}"
-
-
-def _figure(figures: Mapping[str, Drawn], name: str) -> str:
-    return figures[name].shown(name) if name in figures else ""
-
-
-def _foot(dataset: Dataset) -> str:
-    left_out = ""
-    if dataset.excluded:
-        left_out = f" {count(len(dataset.excluded), 'image')} left out as asked: "
-        left_out += ", ".join(escape_md(stem) for stem in dataset.excluded[:MOST_NAMED])
-        left_out += f" and {len(dataset.excluded) - MOST_NAMED} more." if len(dataset.excluded) > MOST_NAMED else "."
-    if dataset.resized is not None:
-        left_out += f" Larger images shrunk to a shorter side of {dataset.resized} pixels as asked."
-    if dataset.read_as is not None:
-        left_out += f" Read as {escape_md(dataset.read_as)}."
-    return f"---\n\nData {code(dataset.source)}, digest beginning with {code(dataset.digest[:19])}.{left_out}"
+    lines = "\n".join(f"- **{finding.severity}** {prose(finding.text)}" for finding in findings)
+    parts = [found, lines] if findings else ["The label doctor found nothing wrong."]
+    if dataset.warnings:
+        parts += ["What was seen while reading:", "\n".join(f"- {prose(warning)}" for warning in dataset.warnings)]
+    return parts
 
 
 # --- Figures: samples of every class, what the doctor suspects -----------------------------------------------
