@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from sweeper.cli.options import SweeperCommand
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
 from sweeper.core.text import suggestion
-from sweeper.losses.families import FAMILIES, MEANINGS, Family, LossCoordinate
+from sweeper.losses.families import FAMILIES, MEANINGS, Family
 
 if TYPE_CHECKING:
     from sweeper.losses.certification import Check
 
-WIDE = 110
-"""Characters from which on a table has room for the sources."""
-SHOWN_FAULTS = 8
-"""Failed checks listed for each family and task."""
+COLUMN = 18
+"""Characters of a label; no family has a longer name."""
+SHOWN_FAULTS = 20
+"""Failed checks that are listed; --json has all."""
 TASK_WORDS = {"binary": "binary", "multiclass": "multi-class"}
-LEGEND = (
-    "kernel: a point of λ · CE(γ, α | w) + (1 − λ) · mean (1 − TI(a, b))^κ; standalone: one of its own with the same "
-    "conventions."
-)
 
 
 class LossesDocument(Document):
@@ -66,18 +61,7 @@ def command(names: tuple[str, ...], as_json: bool, certifying: bool, device: str
     if as_json:
         click.echo(json.dumps(LossesDocument(families=tuple(families)).document, indent=2))
         return 0
-    console = Console(highlight=False)
-    if not names:
-        console.print(overview_table())
-        console.print(
-            "sweeper losses NAME says what a family searches, what to watch, and where it is from.", style="dim"
-        )
-        return 0
-    console.print(families_table(families, console.width))
-    console.print(LEGEND, style="dim")
-    console.print(
-        coordinates_table({name for family in families for task in family.tasks for name in family.coordinates[task]})
-    )
+    click.echo("\n\n".join(map(_family_text, families)) if names else _overview())
     return 0
 
 
@@ -94,69 +78,48 @@ def _named(names: tuple[str, ...]) -> list[Family]:
     return [family for name, family in FAMILIES.items() if not names or name in names]
 
 
-def overview_table() -> Table:
+def _overview() -> str:
     """Of each family its name and, up to the first colon, when it helps."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("family", no_wrap=True, style="bold", min_width=max(map(len, FAMILIES)))
-    table.add_column("when it helps")
-    for family in FAMILIES.values():
-        table.add_row(family.name, family.helps.split(":")[0].rstrip("."))
-    return table
+    lines = [_paragraph(family.name, family.helps.split(":")[0].rstrip(".")) for family in FAMILIES.values()]
+    hint = "sweeper losses NAME says what a family searches, what to watch, and where it is from."
+    return "\n".join([*lines, "", textwrap.fill(hint, _width())])
 
 
-def families_table(families: Sequence[Family], width: int) -> Table:
-    """What each family searches, with the literature's default, when it helps, its formula and its source.
-
-    `width` is that of the terminal in characters: a narrow one has the source below the words instead of beside them.
-    """
-    wide = width >= WIDE
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("family", no_wrap=True)
-    table.add_column("searches [default]", min_width=23)
-    table.add_column("when it helps, and what to watch", overflow="fold")
-    if wide:
-        table.add_column("source", min_width=28, style="dim", overflow="fold")
-    for family in families:
-        words = Text(family.helps).append(" ").append(family.caveat, style="italic").append(f"\n{family.formula}")
-        if family.call:
-            words.append(f"\n{family.call}")
-        if not wide:
-            words.append("\n" + family.source, style="dim")
-        name = Text(family.name, style="bold").append(f"\n{_kind(family)}", style="not bold dim")
-        cells = [name, Text("\n".join(_searches(family)) or "nothing"), words]
-        table.add_row(*cells, *([Text(family.source)] if wide else []), end_section=True)
-    return table
+def _family_text(family: Family) -> str:
+    """When a family helps, what it searches with the literature's default, its formula and its source."""
+    tasks = " and ".join(TASK_WORDS[task] for task in family.tasks)
+    lines = [f"{family.name} ({'standalone' if family.relative else 'kernel'}; {tasks})"]
+    lines.append(_paragraph("helps", family.helps))
+    lines.append(_paragraph("watch", family.caveat))
+    for (name, value), having in _searches(family).items():
+        alone = f" ({having[0]})" if len(having) < len(family.tasks) else ""
+        lines.append(_paragraph("searches", f"{name} {value}{alone}: {MEANINGS[name]}"))
+    lines.append(_paragraph("formula", family.formula))
+    if family.call:
+        lines.append(_paragraph("called", family.call))
+    return "\n".join([*lines, _paragraph("source", family.source)])
 
 
-def coordinates_table(names: Container[str]) -> Table:
-    """What these coordinates mean."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("hyper-parameter", no_wrap=True, style="bold")
-    table.add_column("meaning")
-    for name, meaning in MEANINGS.items():
-        if name in names:
-            table.add_row(name, meaning)
-    return table
+def _paragraph(label: str, text: str) -> str:
+    """A label, and beside it the text, as wide as the terminal."""
+    return textwrap.fill(
+        f"{label:{COLUMN}}{' '.join(text.split())}", _width(), subsequent_indent=" " * COLUMN, break_on_hyphens=False
+    )
 
 
-def _kind(family: Family) -> str:
-    return "standalone" if family.relative else "kernel"
+def _width() -> int:
+    return min(120, shutil.get_terminal_size((100, 24)).columns)
 
 
-def _searches(family: Family) -> list[str]:
-    """One line per coordinate; the tasks are named where they differ."""
-    lines: dict[str, list[str]] = {}
+def _searches(family: Family) -> dict[tuple[str, str], list[str]]:
+    """Each coordinate and its range, with the tasks that have it so."""
+    said: dict[tuple[str, str], list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():
-            lines.setdefault(_line(name, free), []).append(TASK_WORDS[task])
-    return [line if len(tasks) == len(family.tasks) else "\n  ".join([line, *tasks]) for line, tasks in lines.items()]
-
-
-def _line(name: str, free: LossCoordinate) -> str:
-    separator = "\n  " if len(name) > 9 else " "  # long names and ranges do not fit side by side in a narrow column
-    if free.search is None:
-        return f"{name}{separator}not searched [{free.start if free.default is None else free.default:g}]"
-    return f"{name}{separator}{_range(free.search)} [{free.start:g}]"
+            start = free.start if free.default is None else free.default
+            value = f"not searched [{start:g}]" if free.search is None else f"{_range(free.search)} [{free.start:g}]"
+            said.setdefault((name, value), []).append(TASK_WORDS[task])
+    return said
 
 
 def _range(search: Coordinate) -> str:
@@ -180,10 +143,11 @@ def _certify(families: Sequence[Family], device: str, as_json: bool) -> int:
         document = CertificationDocument(device=device, torch=version("torch"), passed=passed, checks=tuple(checks))
         click.echo(json.dumps(document.document))
     else:
-        console = Console(highlight=False)
-        console.print(certification_table(checks))
-        console.print(_summary(checks, device, time.monotonic() - began), style="bold green" if passed else "bold red")
-    return 0 if passed else 1
+        failed = [check for check in checks if not check.passed]
+        for check in failed[:SHOWN_FAULTS]:
+            click.echo(f"{check.family}, {check.task}: {check.name} ({check.precision}): {check.detail}")
+        click.echo(_summary(checks, device, time.monotonic() - began))
+    return int(not passed)
 
 
 def _checks(families: Sequence[Family], device: str) -> Iterator[Check]:
@@ -194,27 +158,6 @@ def _checks(families: Sequence[Family], device: str) -> Iterator[Check]:
         for family in families:
             status.update(f"certifying {family.name}")
             yield from certify(family.name, device)
-
-
-def certification_table(checks: list[Check]) -> Table:
-    """A row for each family and task: how many checks passed, and the names of those that did not, with what was
-    measured."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("family", no_wrap=True, style="bold")
-    table.add_column("task", no_wrap=True)
-    table.add_column("passed", no_wrap=True, justify="right")
-    table.add_column("failed", overflow="fold")
-    groups: dict[tuple[str, str], list[Check]] = {}
-    for check in checks:
-        groups.setdefault((check.family, check.task), []).append(check)
-    for (family, task), group in groups.items():
-        failed = [check for check in group if not check.passed]
-        count = Text(f"{len(group) - len(failed)}/{len(group)}", style="red" if failed else "green")
-        faults = [f"- {check.name} ({check.precision}): {check.detail}" for check in failed[:SHOWN_FAULTS]]
-        if len(failed) > SHOWN_FAULTS:
-            faults.append(f"- and {len(failed) - SHOWN_FAULTS} more; --json has them all")
-        table.add_row(family, TASK_WORDS[task], count, Text("\n".join(faults) or "none"))
-    return table
 
 
 def _summary(checks: list[Check], device: str, seconds: float) -> str:
