@@ -26,8 +26,6 @@ from sweeper.core.records import MissLimit
     is_flag=True,
     help="Write a folder with a model card, too, which `smp.from_pretrained` reads and the Hub takes.",
 )
-@click.option("--register", metavar="NAME", help="Register the network in MLflow under this name, ready to be served.")
-@setting("tracking_uri", text="MLflow store that has the study, for --register.")
 @json_option()
 def command(
     study: str,
@@ -38,8 +36,6 @@ def command(
     limit: MissLimit | None,
     onnx: bool,
     huggingface: bool,
-    register: str | None,
-    tracking_uri: str,
     as_json: bool,
 ) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
@@ -60,10 +56,6 @@ def command(
         huggingface=huggingface,
         limit=limit,
     )
-    if register is not None:
-        from sweeper.deployment.register import register_export
-
-        made = made.model_copy(update={"registered": register_export(made, register, tracking_uri)})
     if as_json:
         click.echo(json.dumps(made.document, indent=2))
         return
@@ -79,8 +71,3 @@ def command(
         click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
     if made.huggingface is not None:
         click.echo(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")
-    if made.registered is not None:
-        click.echo(
-            f"  MLflow:  {made.registered}; try it: "
-            f"mlflow models predict -m {made.registered} --env-manager local -i FILE"
-        )

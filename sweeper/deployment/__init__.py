@@ -1,1 +1,1 @@
-"""What a finished study gives back: the recommended network trained to its end, exported, registered, applied."""
+"""What a finished study gives back: the recommended network trained to its end, exported, applied."""

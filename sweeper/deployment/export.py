@@ -57,8 +57,6 @@ class ExportDocument(Document):
     """Folder of code that trains elsewhere with the loss."""
     huggingface: Path | None = None
     """Folder of the form that HuggingFace's Hub has (`--huggingface`)."""
-    registered: str | None = None
-    """Address of the model in MLflow's registry (`--register`)."""
 
 
 def export_study(
