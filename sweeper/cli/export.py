@@ -62,7 +62,7 @@ def command(
     click.echo(f"{made.family} ({made.verdict.replace('_', ' ')})")
     click.echo(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
     if made.examples is not None:
-        click.echo(f"  code:    {made.examples} (a plain loop, Lightning, nnU-Net, MMSegmentation)")
+        click.echo(f"  code:    {made.examples} (a plain loop, nnU-Net)")
     if made.weights is None:
         click.echo(f"  weights: none are kept beside {cache}; a sweep keeps them where it confirms the loss")
     else:

@@ -12,8 +12,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, weights_dir
 from sweeper.core.records import MissLimit, Recommended, SweepRecord
-from sweeper.deployment.export_code import model_code
-from sweeper.deployment.export_examples import EXAMPLES, examples
+from sweeper.deployment.export_code import EXAMPLES, examples, model_code
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
 from sweeper.deployment.recommended_network import answer_of, controlled, network_of, point_of

@@ -1,9 +1,18 @@
-"""Python text that rebuilds an exported network with segmentation-models-pytorch alone. No torch."""
+"""Python text to take along: it rebuilds an exported network with segmentation-models-pytorch alone, or trains with the
+recommended loss elsewhere, in a plain loop or in nnU-Net.
+
+What trains begins with the report's snippet (`criterion`, `optimizer_of`, `rate_factor`, `predict`). No torch.
+"""
 
 from __future__ import annotations
 
+import math
+
 from sweeper.core.calibration import ClassCalibration
 from sweeper.core.own_code import OwnCode
+from sweeper.core.records import IGNORE, Recommended, SweepRecord
+from sweeper.data.folds import split_of
+from sweeper.losses import FAMILIES
 from sweeper.training.weights_file import SEAL, WeightsRecord
 
 _HEAD = '''"""The network that sweeper trained with the recommended loss.
@@ -132,3 +141,136 @@ def model_code(record: WeightsRecord) -> str:
     trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"
     trained += ", as scored on the test split" if record.spec.purpose == "confirm" else f", on the images `{record.on}`"
     return head.format(training=trained, classes=classes) + "\n".join(constants) + body
+
+
+# --- Training elsewhere ---
+
+_PLAIN = '''"""A plain training loop with the loss that sweeper recommends, and with what its trainings had besides.
+
+Give `fit` your network and your batches; `python {name}` tries it on random ones.
+"""
+
+import math
+
+{snippet}
+
+PRIOR = {prior!r}  # where the output starts, so that no step is spent on learning how rare a class is
+
+
+def start_at_prior(last_convolution):
+    """Set the bias of the network's last layer."""
+    with torch.no_grad():
+        last_convolution.bias.copy_(torch.tensor(PRIOR))
+
+
+def fit(model, batches, steps, device="cpu"):
+    """Train; `batches` gives (images (N, C, H, W) float, masks (N, H, W) integers). The loss of each step."""
+    model = model.to(device).train()
+    optimizer = optimizer_of(model)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps))
+    losses = []
+    for _, (images, masks) in zip(range(steps), batches):
+        loss = criterion(model(images.to(device)), masks.to(device))
+        if not math.isfinite(float(loss.detach())):
+            raise ValueError(f"the training diverged in step {{len(losses)}}; lower the learning rate")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        rate.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def random_batches():
+    """In place of your data."""
+    while True:
+        yield torch.rand(2, 3, 32, 32), torch.randint(0, {classes}, (2, 32, 32))
+
+
+if __name__ == "__main__":
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, {outputs}, 1)
+    )
+    start_at_prior(network[-1])
+    print("loss by step:", [round(loss, 4) for loss in fit(network, random_batches(), steps=8)])
+    print("labels:", predict(network(torch.rand(1, 3, 32, 32))).shape)
+'''
+
+_NNUNET = '''"""The loss that sweeper recommends as an nnU-Net trainer (nnU-Net 2).
+
+Copy this file to nnunetv2/training/nnUNetTrainer/variants/loss/ and train with `-tr nnUNetTrainerSweeper`. Learning
+rate, optimiser and augmentation stay nnU-Net's own. Slices of a volume are laid below each other.
+"""
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+{snippet}
+
+class SweeperLoss(torch.nn.Module):
+    """nnU-Net's shapes, logits (N, C, [D,] H, W) and target (N, 1, [D,] H, W), brought to the loss's."""
+
+    def __init__(self, ignore_label):
+        super().__init__()
+        self.criterion, self.ignore_label = criterion, ignore_label
+
+    def forward(self, logits, target):
+        logits, target = logits.flatten(2, -2), target[:, 0].flatten(1, -2)
+        labels = target.long()
+        if self.ignore_label is not None:
+            labels = torch.where(labels == self.ignore_label, {ignore}, labels){difference}
+        return self.criterion(logits, labels)
+
+
+class nnUNetTrainerSweeper(nnUNetTrainer):
+    """nnU-Net's own training with another loss."""
+
+    def _build_loss(self):
+        if self.label_manager.has_regions:
+            raise ValueError("the loss is for labels, and this data set has regions")
+        loss = SweeperLoss(self.label_manager.ignore_label)
+        if self.enable_deep_supervision:
+            weights = np.array([1 / 2**i for i in range(len(self._get_deep_supervision_scales()))])
+            # Parameters that get no gradient end distributed training: nnU-Net does the same.
+            weights[-1] = 1e-6 if self.is_ddp and not self._do_i_compile() else 0
+            loss = DeepSupervisionWrapper(loss, weights / weights.sum())
+        return loss
+'''
+
+_DIFFERENCE = """
+        if logits.shape[1] == 2:  # softmax over two channels is the sigmoid of their difference
+            logits = logits[:, 1:] - logits[:, :1]"""
+
+
+EXAMPLES = {
+    "train_plain.py": _PLAIN,
+    "nnUNetTrainerSweeper.py": _NNUNET,
+}
+"""File name → its text, with gaps."""
+
+
+def examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
+    """File name → Python text; none for a loss that needs more than logits and labels (maps of them).
+
+    Args:
+        sweep: the study.
+        chosen: what it recommends.
+    """
+    if FAMILIES[chosen.family].needs_map:
+        return {}
+    conditions = sweep.conditions
+    dataset = conditions.dataset
+    binary = dataset.task == "binary"
+    pixels = [max(1, int(n)) for n in conditions.pixels_seen(split_of(conditions, conditions.seed).train)]
+    prior = [math.log(pixels[1] / pixels[0])] if binary else [math.log(n / sum(pixels)) for n in pixels]
+    values = {
+        "snippet": chosen.snippet.rstrip("\n") + "\n",
+        "prior": [round(value, 4) for value in prior],
+        "classes": len(dataset.classes),
+        "outputs": len(prior),
+        "ignore": IGNORE,
+        "difference": _DIFFERENCE if binary else "",
+    }
+    return {name: text.format(name=name, **values) for name, text in EXAMPLES.items()}

@@ -14,7 +14,7 @@ import yaml
 from sweeper.core.errors import StudyError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset, OwnLoss, Recommended
-from sweeper.deployment.export_examples import examples
+from sweeper.deployment.export_code import examples
 from sweeper.losses import FAMILIES, build_loss, equivalent, snippet
 from sweeper.losses.families import LIMITS
 from sweeper.losses.own_loss_module import check_own_loss
