@@ -20,8 +20,8 @@ from sweeper.cli.profile import ProfileDocument
 from sweeper.cli.studies import DeletedDocument
 from sweeper.core.document import Document, ErrorDocument
 from sweeper.deployment.export import ExportDocument
-from sweeper.deployment.predictions_document import PredictionsDocument
-from sweeper.deployment.training_document import TrainingDocument
+from sweeper.deployment.predict import PredictionsDocument
+from sweeper.deployment.train import TrainingDocument
 from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument

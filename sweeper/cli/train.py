@@ -19,8 +19,7 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import MissLimit, Scores, TrainedOn
 from sweeper.core.text import count
 from sweeper.deployment.final_spec import LONGER, TrainOptions
-from sweeper.deployment.train import train_recommended
-from sweeper.deployment.training_document import TrainingDocument
+from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.evidence.miss_control import sentences
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 

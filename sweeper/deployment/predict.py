@@ -6,27 +6,21 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from sweeper.core.base import Record
-from sweeper.core.calibration import Calibration
+from sweeper.core.calibration import Calibration, ClassCalibration
+from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import weights_dir
-from sweeper.core.records import MissControl, MissLimit
+from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
 from sweeper.core.text import count
 from sweeper.data.decode import quiet_pillow
 from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import UnreadableFileError, shown
-from sweeper.deployment.predictions_document import (
-    PredictedClass,
-    PredictedImage,
-    PredictingTraining,
-    PredictionsDocument,
-    UnreadableImage,
-)
 from sweeper.deployment.recommended_network import Network, answer_of, controlled, network_of, point_of
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
@@ -38,6 +32,78 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
     from sweeper.training.predictor import Predictor
+
+
+class PredictingTraining(Record):
+    """The training that the network is from."""
+
+    purpose: str
+    """`final` (`sweeper train`) or `confirm`."""
+    family: str
+    params: dict[str, float]
+    lr: float
+    steps: int
+    seed: int
+    on: TrainedOn
+    """Images that it was trained on."""
+
+
+class PredictedClass(Record):
+    """A class, and its colour in masks and overlays."""
+
+    index: int
+    """The value of its pixels in masks."""
+    name: str
+    colour: tuple[int, int, int]
+    """Red, green and blue, 0–255."""
+
+
+class PredictedImage(Record):
+    """One image, with the files of its prediction below the folder of all."""
+
+    image: str
+    mask: str
+    overlay: str
+    probabilities: str | None = None
+    """Present with `--probabilities`."""
+    height: int
+    width: int
+    shares: dict[str, float]
+    """Share of the pixels by class, 0–1."""
+
+
+class UnreadableImage(Record):
+    """An image that could not be read."""
+
+    image: str
+    reason: str
+
+
+class PredictionsDocument(Document):
+    """What `sweeper predict` wrote: `predictions.json`, and what it prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.predictions/1"
+
+    study: str | None
+    """Null with `--weights`."""
+    weights: str
+    """File of the network."""
+    training: PredictingTraining
+    task: Task
+    threshold: float | None
+    """Two classes: probabilities from it on are foreground."""
+    tau: float | None
+    """More classes: how far class frequencies are taken out of the logits."""
+    calibration: Calibration | ClassCalibration | None = None
+    """Slope and bias of the logits in the files of probabilities, where they are known; of more classes a bias each.
+    Masks are answered without it, at `tau`."""
+    probability_threshold: float | None = None
+    """The same threshold in those files, which hold calibrated probabilities then."""
+    misses: MissControl | None = None
+    """What that point keeps, where `--miss-at-most` was given here or to `sweeper train`."""
+    classes: tuple[PredictedClass, ...]
+    images: tuple[PredictedImage, ...]
+    unreadable: tuple[UnreadableImage, ...]
 
 
 class Source(NamedTuple):
@@ -136,7 +202,6 @@ def predict_images(
     files = find_images(arguments, without=options.out)
     paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
     targets = [path for own in paths for path in _targets(own, options)]
-    _check_ours(options.out, set(targets))
     _check_new(options, targets)
     for place in {target.parent for target in targets}:
         remove_left(place)
@@ -181,31 +246,6 @@ def _point(point: float, *, binary: bool) -> float:
 
 def _targets(paths: Any, options: PredictOptions) -> list[Path]:
     return [paths.mask, paths.overlay, *([paths.probabilities] if options.probabilities else [])]
-
-
-def _check_ours(out: Path, targets: set[Path]) -> None:
-    """Refuse to lay masks beside others' labels, from which nobody could tell them.
-
-    Raises:
-        UsageError: with the first file that is not of a prediction.
-    """
-    if _is_prediction(out / "predictions.json"):
-        return
-    found = (path for path in (out / "masks").rglob("*") if path.is_file() and not path.name.startswith("."))
-    others = sorted(set(found) - targets)
-    if others:
-        raise UsageError(
-            f"--out {out} must not hold masks that are no predictions, found {count(len(others), 'file')} of them "
-            f"({shown(others[0])}), and predictions would be mixed with these labels; name another folder"
-        )
-
-
-def _is_prediction(path: Path) -> bool:
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")
 
 
 def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:

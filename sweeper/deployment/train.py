@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sweeper.core.calibration import Calibration, ClassCalibration
+from sweeper.core.document import Document
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import checkpoint_path, checkpoints_dir, final_path, weights_dir
 from sweeper.core.recipe import Recipe
@@ -17,7 +17,10 @@ from sweeper.core.records import (
     Conditions,
     HeldOut,
     MissControl,
+    Scores,
     Split,
+    Task,
+    TrainedOn,
     TrialSpec,
 )
 from sweeper.core.text import count
@@ -25,12 +28,10 @@ from sweeper.data.cache import hold
 from sweeper.data.store import open_store
 from sweeper.deployment.final_spec import TrainOptions, conditions_of, spec_of
 from sweeper.deployment.recommended_network import Answer, answer_of
-from sweeper.deployment.training_document import TrainingDocument
 from sweeper.evidence.miss_control import control
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
-from sweeper.training.weights_file import read_record
 from sweeper.workflow.miss_limit import check_limit, held_out
 from sweeper.workflow.phases import Stop
 from sweeper.workflow.prepare import Speaker
@@ -44,6 +45,42 @@ SAVE_SECONDS = 300.0
 """A checkpoint is written this often, so that a crash costs no more."""
 AT_ONCE = 1.0
 """Seconds of training after which the progress is shown, and a stop is heard."""
+
+
+class TrainingDocument(Document):
+    """What `sweeper train` prints."""
+
+    SCHEMA: ClassVar[str] = "sweeper.training/1"
+
+    study: str
+    family: str
+    params: dict[str, float]
+    lr: float
+    verdict: str
+    task: Task
+    on: TrainedOn
+    images: int
+    """How many were trained on."""
+    steps: int
+    seed: int
+    seconds: float
+    """Of this session."""
+    device: str
+    weights: str
+    """File of the network."""
+    point: float
+    """Operating point: a threshold (two classes) or τ."""
+    point_from: str
+    """Where it comes from, in words."""
+    val: Scores | None
+    """On the validation images, where these were left out."""
+    test: Scores | None
+    """On the test images, where these were left out; seen once more, and no new confirmation."""
+    test_images: int
+    collapse: Collapse
+    """On the images that were left out; `none` where there are none."""
+    misses: MissControl | None = None
+    """What the operating point keeps, with `--miss-at-most`."""
 
 
 def train_recommended(
@@ -80,9 +117,8 @@ def train_recommended(
     folder = weights_dir(options.cache, name)
     for place in (folder, checkpoints_dir(options.cache, name)):
         remove_left(place)
-    same = _same(folder, spec, conditions)
-    target = same or final_path(folder, spec, options.on, conditions.dataset.digest)
-    if same is not None and not options.overwrite:
+    target = final_path(folder, spec, options.on, conditions.dataset.digest)
+    if target.exists() and not options.overwrite:
         raise UsageError(
             f"{target} is there already: the same was trained before; "
             "--overwrite trains it again, --steps, --seed or --on another one"
@@ -167,16 +203,6 @@ def train_recommended(
         collapse=collapse,
         misses=found.misses,
     )
-
-
-def _same(folder: Path, spec: TrialSpec, conditions: Conditions) -> Path | None:
-    """The network of this very training, whatever its file is called: by its header. One that is damaged is none."""
-    for path in sorted(folder.glob("*.safetensors")):
-        with suppress(UsageError):
-            known = read_record(path)
-            if (known.spec, known.digest) == (spec, conditions.dataset.digest):
-                return path
-    return None
 
 
 def _begun(

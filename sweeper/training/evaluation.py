@@ -35,6 +35,34 @@ broad class costs much and says nothing. Well below what counts as a thin struct
 data set's profile."""
 
 
+class Part(NamedTuple):
+    """A part of an image that is answered at once, as rows and columns."""
+
+    place: tuple[slice, slice]
+    """Within the image."""
+    seen: tuple[slice, slice]
+    """With its surroundings, which the network sees, too."""
+    kept: tuple[slice, slice]
+    """Within what is seen."""
+
+
+def parts(height: int, width: int) -> Iterator[Part]:
+    """Parts that cover an image, row by row; an image that is no larger than a tile is one.
+
+    Both sides are multiples of the network's stride, and so are those of what is seen.
+    """
+    core = TILE - 2 * HALO if max(height, width) > TILE else TILE
+    for top in range(0, height, core):
+        for left in range(0, width, core):
+            bottom, right = min(height, top + core), min(width, left + core)
+            above, before = max(0, top - HALO), max(0, left - HALO)
+            yield Part(
+                place=(slice(top, bottom), slice(left, right)),
+                seen=(slice(above, min(height, bottom + HALO)), slice(before, min(width, right + HALO))),
+                kept=(slice(top - above, bottom - above), slice(left - before, right - before)),
+            )
+
+
 class Examination(NamedTuple):
     """What the test images gave."""
 
@@ -237,19 +265,13 @@ class Evaluator:
 
     def _tiled(self, model: nn.Module, inputs: Tensor) -> Tensor:
         height, width = inputs.shape[-2:]
-        if max(height, width) <= TILE:
+        found = torch.zeros(0)
+        for part in parts(height, width):
             with self._autocast():
-                whole: Tensor = model(inputs)
-            return whole.float()
-        rows: list[Tensor] = []
-        core = TILE - 2 * HALO
-        for top in range(0, height, core):
-            row: list[Tensor] = []
-            for left in range(0, width, core):
-                y0, x0 = max(0, top - HALO), max(0, left - HALO)
-                y1, x1 = min(height, top + core + HALO), min(width, left + core + HALO)
-                with self._autocast():
-                    tile: Tensor = model(inputs[..., y0:y1, x0:x1])
-                row.append(tile[..., top - y0 : top - y0 + core, left - x0 : left - x0 + core].float())
-            rows.append(torch.cat(row, dim=-1))
-        return torch.cat(rows, dim=-2)
+                logits: Tensor = model(inputs[(..., *part.seen)]).float()
+            if logits.shape[-2:] == (height, width):
+                return logits
+            if not found.numel():
+                found = logits.new_empty((*logits.shape[:2], height, width))
+            found[(..., *part.place)] = logits[(..., *part.kept)]
+        return found

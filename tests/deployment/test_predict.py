@@ -27,7 +27,7 @@ from sweeper.data.image_files import find_images
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.variants import resized
 from sweeper.deployment.predict import PredictOptions, from_file, predict_images
-from sweeper.training import hardware
+from sweeper.training import evaluation, hardware
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe
 from sweeper.training.job import Trainings, WorkerContext
@@ -75,7 +75,7 @@ def write_images(dataset: Dataset, indices: tuple[int, ...], folder: Path) -> No
         Image.fromarray(np.asarray(store.image(index))).save(folder / f"{dataset.images[index].stem}.png")
 
 
-@pytest.mark.parametrize("case", ["binary", "bfloat16", "multiclass", "deep", "resized"])
+@pytest.mark.parametrize("case", ["binary", "bfloat16", "multiclass", "deep", "resized", "in tiles"])
 def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
     case: str, sweeper: Sweeper, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +83,9 @@ def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
     if case == "bfloat16":  # any processor computes in it; one that is no faster so predicts in float32
         found = probe("cpu").model_copy(update={"precision": "bfloat16"})
         monkeypatch.setattr(hardware, "probe", lambda _: found)
+    if case == "in tiles":
+        monkeypatch.setattr(evaluation, "TILE", 32)
+        monkeypatch.setattr(evaluation, "HALO", 8)
     native = dataset = deep_dataset(tmp_path / "deep") if case == "deep" else tiny
     if case == "resized":
         dataset = resized(native, 48, tmp_path / "cache")
@@ -183,10 +186,12 @@ def test_tiles_cover_every_size_and_leave_no_seam(
     path = untrained(tmp_path, tiny)
     record = read_record(path)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    whole, tiled = (Predictor(path, record, "cpu", "float32", 0.4, tile=tile, overlap=16) for tile in (256, 64))
-    for predictor in (whole, tiled):
-        monkeypatch.setattr(predictor, "_model", Local())
-    first, second = (predictor.answer(image, probabilities=True) for predictor in (whole, tiled))
+    predictor = Predictor(path, record, "cpu", "float32", 0.4)
+    monkeypatch.setattr(predictor, "_model", Local())
+    first = predictor.answer(image, probabilities=True)
+    monkeypatch.setattr(evaluation, "TILE", 64)
+    monkeypatch.setattr(evaluation, "HALO", 8)
+    second = predictor.answer(image, probabilities=True)
     assert first.probabilities is not None and second.probabilities is not None
     assert second.mask.shape == size
     np.testing.assert_allclose(first.probabilities, second.probabilities, atol=2e-3)
@@ -200,21 +205,6 @@ def untrained(folder: Path, dataset: Dataset) -> Path:
     training = FinalTraining(own, conditions, open_store(dataset.store), "cpu", images=(0, 1, 2))
     training.save_weights(folder / "model.safetensors", 0.4, "train")
     return folder / "model.safetensors"
-
-
-def test_a_large_image_is_answered_as_a_whole_one_but_for_its_seams(tmp_path: Path, tiny: Dataset) -> None:
-    path, _ = confirmed(tiny, tmp_path)
-    record = read_record(path)
-    store = open_store(tiny.store)
-    image = np.concatenate(
-        [np.concatenate([np.asarray(store.image(4 * r + c)) for c in range(4)], 1) for r in range(3)]
-    )
-    whole, tiled, side_by_side = (
-        Predictor(path, record, "cpu", "float32", record.point, **tiles).answer(image).mask
-        for tiles in ({}, {"tile": 128, "overlap": 64}, {"tile": 128, "overlap": 0})
-    )
-    assert 0 < whole.mean() < 1 and (whole != side_by_side).mean() < 0.15
-    assert (whole != tiled).mean() < 0.7 * (whole != side_by_side).mean()  # measured on four seeds: 0.04 to 0.36
 
 
 def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
@@ -289,29 +279,6 @@ def test_the_classes_of_a_labelled_data_set_are_not_replaced(sweeper: Sweeper, t
     status, _, err = sweeper("predict", "--weights", untrained(tmp_path, tiny), "new", "--out", "labelled")
     assert status == 2 and "classes.txt" in err and "name another folder" in " ".join(err.split())
     assert classes.read_text() == "sky\n"
-
-
-def test_predictions_are_not_mixed_with_labels(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
-    write_images(tiny, (0, 1), tmp_path / "new")
-    ((own, other),) = [sorted(file.name for file in (tmp_path / "new").iterdir())]
-    out = tmp_path / "labelled"
-    labels = out / "masks" / "day 1"
-    labels.mkdir(parents=True)
-    (labels / other).write_bytes(b"a label")
-    command = ("predict", "--weights", untrained(tmp_path, tiny), f"new/{own}", "--out", "labelled")
-    for more in ((), ("--overwrite",)):
-        status, _, err = sweeper(*command, *more)
-        assert status == 2 and "mixed with these labels" in " ".join(err.split())
-    assert [file.name for file in out.rglob("*") if file.is_file()] == [other]
-    (labels / other).unlink()
-    labels.rmdir()
-    # What a prediction left may be added to, also where it was stopped: its document says what it is.
-    assert sweeper(*command)[0] == 0
-    command = (*command[:3], f"new/{other}", *command[4:])
-    status, said, _ = sweeper(*command, "--overwrite")
-    assert status == 0 and {own, other} == {file.name for file in (out / "masks").iterdir()}
-    first = said.splitlines()[0]
-    assert first.startswith("Network: dice, from a final training: ") and " steps on the training images; " in first
 
 
 def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Dataset) -> None:

@@ -21,8 +21,7 @@ from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study
 from sweeper.deployment.final_spec import TrainOptions
 from sweeper.deployment.recommended_network import answer_of, network_of
-from sweeper.deployment.train import train_recommended
-from sweeper.deployment.training_document import TrainingDocument
+from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import final_training
 from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.weights_file import kept_weights, read_record
@@ -173,10 +172,6 @@ def test_another_configuration_of_the_same_budget_is_another_network(
     for answer, made in ((before, first), (changed, second)):
         network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
         assert network is not None and str(network.path) == made.weights
-    weights = Path(second.weights)
-    weights.rename(weights.with_name("final-of-an-earlier-version.safetensors"))
-    with pytest.raises(UsageError, match=r"earlier-version.* is there already"):
-        trained(study, tmp_path, steps=4)
 
 
 def test_a_network_that_learned_nothing_is_kept_and_not_taken(
