@@ -119,7 +119,7 @@ def export_study(
                 (made / "model.py").write_text(model_code(record), "utf-8")
                 megabytes = weights.stat().st_size / 1e6
                 if onnx:
-                    from sweeper.training.onnx_file import write_onnx
+                    from sweeper.training.network_formats import write_onnx
 
                     apart = write_onnx(weights, record, made / "model.onnx")
                 if huggingface:

@@ -13,12 +13,12 @@ from sweeper.report.facts import collect
 from sweeper.report.formatting import escape_md, fence, interval, number, one_line, table, unbroken
 from sweeper.training.weights_file import WeightsRecord, read_record
 
-FILES = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", "classes.txt", "predict.py")
+FILES = ("README.md", "config.json", "model.safetensors", "classes.txt", "predict.py")
 """What the folder holds."""
 
 
 def write_folder(answer: Answer, weights: Path, folder: Path) -> None:
-    """Write README.md (the model card), the network, how images are prepared, the classes and predict.py.
+    """Write README.md (the model card), the network, the classes, and predict.py, which prepares images.
 
     Args:
         answer: what the study recommends.
@@ -29,7 +29,7 @@ def write_folder(answer: Answer, weights: Path, folder: Path) -> None:
         UsageError: if the network is the user's own.
         OSError: if a file cannot be written.
     """
-    from sweeper.training.huggingface_folder import write_network
+    from sweeper.training.network_formats import write_network
 
     record = read_record(weights)
     folder.mkdir(parents=True)
@@ -61,7 +61,7 @@ def model_card(answer: Answer, record: WeightsRecord, *, whole: bool) -> str:
         if whole
         else "\n\nStages of the encoder that this network never calls have no weights: hence `strict=False`."
     )
-    from sweeper.training.huggingface_folder import front_matter
+    from sweeper.training.network_formats import front_matter
 
     head = (
         "" if finalist is None else front_matter(sweep.study, dataset.name, finalist.miou.estimate, len(finalist.seeds))

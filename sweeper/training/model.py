@@ -1,4 +1,5 @@
-"""The network: a segmentation-models-pytorch architecture whose output starts at the log prior of the classes."""
+"""The network, from its recipe or from a file of weights: an architecture of segmentation-models-pytorch, whose output
+starts at the log prior of the classes, or one of the user's."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from sweeper.core.records import Task
 from sweeper.data.store import PixelStore
 from sweeper.training.failure_causes import not_its_own
 from sweeper.training.own_model import build_own
+from sweeper.training.weights_file import WeightsRecord, check
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -50,26 +52,13 @@ def build_model(
         UsageError: if the library does not know the architecture or encoder, the network does not answer images of the
             recipe's size or of others, or the encoder weights cannot be read.
     """
-    if recipe.model is not None:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return build_own(recipe.model, channels=channels, outputs=outputs_of(task, len(class_pixels)))
-    import segmentation_models_pytorch as smp
-
-    settings: dict[str, Any] = {"encoder_depth": recipe.encoder_depth}
-    if (widths := recipe.decoder_channels) is not None:
-        settings["decoder_channels"] = widths
+    outputs = outputs_of(task, len(class_pixels))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        if recipe.model is not None:
+            return build_own(recipe.model, channels=channels, outputs=outputs)
         try:
-            model: nn.Module = smp.create_model(
-                recipe.arch,
-                encoder_name=recipe.encoder,
-                encoder_weights="imagenet" if recipe.encoder_weights == "imagenet" else None,
-                in_channels=channels,
-                classes=outputs_of(task, len(class_pixels)),
-                **settings,
-            )
+            model = _of_library(recipe, channels, outputs, recipe.encoder_weights == "imagenet")
         except Exception as error:  # each of some hundred encoders refuses in its own way
             if not_its_own(error):
                 raise
@@ -82,6 +71,69 @@ def build_model(
     _drop_unused(model, _called(model, recipe, channels))
     _set_prior(model, class_pixels, task)
     return model
+
+
+def _of_library(described: Recipe | WeightsRecord, channels: int, outputs: int, imagenet: bool) -> nn.Module:
+    """The network of segmentation-models-pytorch; an unknown name raises in its own way."""
+    import segmentation_models_pytorch as smp
+
+    settings: dict[str, Any] = {"encoder_depth": described.encoder_depth}
+    if described.decoder_channels is not None:
+        settings["decoder_channels"] = described.decoder_channels
+    model: nn.Module = smp.create_model(
+        described.arch,
+        encoder_name=described.encoder,
+        encoder_weights="imagenet" if imagenet else None,
+        in_channels=channels,
+        classes=outputs,
+        **settings,
+    )
+    return model
+
+
+def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.Module:
+    """The network of a file of weights, ready to predict.
+
+    Args:
+        path: the file.
+        record: what its header says (`read_record`).
+        device: where it is put.
+
+    Returns:
+        A module from (N, channels, H, W) float to logits (N, 1 or C, H, W); H and W multiples of 2^depth.
+
+    Raises:
+        UsageError: if the file cannot be read, is not as it was written, or its weights do not fit the network that its
+            header describes, or the user's code of that network is not there or has changed.
+    """
+    from safetensors.torch import load_file
+
+    check(path)
+    outputs = outputs_of(record.task, len(record.classes))
+    try:
+        with torch.random.fork_rng():  # the initial weights are drawn, and replaced
+            if record.model is not None:
+                model = build_own(record.model, channels=record.channels, outputs=outputs)
+            else:
+                model = _of_library(record, record.channels, outputs, imagenet=False)
+        missing, unexpected = model.load_state_dict(load_file(path), strict=False)
+    except UsageError:
+        raise
+    except Exception as error:  # each of some hundred encoders refuses in its own way
+        if not_its_own(error):
+            raise
+        raise _unfit(path, record, " ".join(str(error).split())[:300]) from error
+    # What is missing are stages of the library's encoder that a network of this depth never calls.
+    if unexpected or not all(record.model is None and name.startswith("encoder.") for name in missing):
+        raise _unfit(path, record, f"found {len(unexpected)} unexpected and {len(missing)} missing tensors")
+    ready: nn.Module = model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ready
+
+
+def _unfit(path: Path, record: WeightsRecord, why: str) -> UsageError:
+    own = f"`{record.arch}` with encoder `{record.encoder}` at depth {record.encoder_depth}"
+    network = own if record.model is None else f"the network of {record.model.name}"
+    return UsageError(f"the weights {path} must fit {network}, as their header says: {why}; train them again")
 
 
 def _called(model: nn.Module, recipe: Recipe, channels: int) -> set[str]:
@@ -124,23 +176,14 @@ def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int,
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(
             f"{what} must answer images of every height and width that is a multiple of {recipe.stride}, as training "
-            f"crops and whole images for scoring are; it fails on {height}×{width}: {text}; choose "
-            + ("larger images and --size, or " if _answers_larger(model, channels, recipe) else "")
-            + "another --encoder"
+            f"crops and whole images for scoring are; it fails on {height}×{width}: {text}; choose another --encoder, "
+            "or, if it only needs more pixels, larger images and --size"
         ) from error
     if answered[-2:] != (height, width):
         raise UsageError(
             f"{what} must answer at the image's own height and width, and gives {answered[-2]}×{answered[-1]} for "
             f"{height}×{width}; choose another --arch or --encoder"
         )
-
-
-def _answers_larger(model: nn.Module, channels: int, recipe: Recipe) -> bool:
-    """Whether images of 16 and 17 strides are answered: many encoders only need more pixels."""
-    try:
-        return all(_answered(model, (1, channels, 16 * recipe.stride, n * recipe.stride)) for n in (16, 17))
-    except Exception:
-        return False
 
 
 @torch.no_grad()
@@ -172,7 +215,6 @@ def _load_encoder(model: nn.Module, path: str) -> None:
 
             state = load_file(path)
         else:
-            _check_claims(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # its own text recommends to switch the check off
         raise UsageError(
@@ -194,29 +236,6 @@ def _load_encoder(model: nn.Module, path: str) -> None:
             raise
         text = " ".join(str(error).split())[:500]
         raise UsageError(f"--encoder-weights {path} must be a state dict of this encoder: {text}") from error
-
-
-def _check_claims(path: str) -> None:
-    """Refuse a file whose tensors take more memory than it has bytes: a small, crafted one would take all of it.
-
-    torch writes tensors as they are, so that a sound file holds at least their bytes.
-
-    Raises:
-        UsageError: if it is so.
-    """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils._pytree import tree_leaves
-
-    with FakeTensorMode():  # reads names and sizes, and takes no memory for the values
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    tensors = [leaf for leaf in tree_leaves(state) if isinstance(leaf, torch.Tensor)]
-    claimed = sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}.values())
-    held = Path(path).stat().st_size
-    if claimed > held:
-        raise UsageError(
-            f"--encoder-weights {path} must hold its tensors as they are, found a file of {held} bytes whose tensors "
-            f"take {claimed} bytes: it is compressed, cut off or crafted; save the encoder's state_dict() again"
-        )
 
 
 def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task) -> None:

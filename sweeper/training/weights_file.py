@@ -1,10 +1,17 @@
 """Trained weights as a file that explains itself: safetensors with a record of the network in its header, and a seal
-over the whole file (`sweeper.training.seal`), without which it is not used. No torch."""
+over the whole file, without which it is not used. No torch.
+
+The seal is the digest of all other bytes: torch and safetensors both take a file in which single bits turned for what
+was written. Checkpoints have one, too.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
@@ -15,12 +22,14 @@ from sweeper.core.errors import UsageError
 from sweeper.core.own_code import OwnCode
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Collapse, HeldOut, MissControl, Task, TrainedOn, TrialSpec
-from sweeper.training.seal import BLANK, check_seal, write_seal
 
 HEADER = "sweeper"
 """Key of the record in the file's metadata."""
 SEAL = "sweeper.seal"
 """Key of the digest there."""
+BLANK = b"0" * 64
+"""Stands in a file where its digest will be."""
+_CHUNK = 1 << 24
 _MOST_HEADER = 100_000_000
 """Bytes; safetensors takes no larger header."""
 
@@ -158,3 +167,50 @@ def _unfit(path: Path, error: Exception) -> UsageError:
         f"{' '.join(why.split())[:300]}. Delete it or move it away; `sweeper train STUDY` trains a network, and "
         "`sweeper export STUDY` copies the one that is kept"
     )
+
+
+# --- Seals ---
+
+
+def write_seal(path: Path, place: int) -> None:
+    """Put the digest of a file where `BLANK` stands in it: BLAKE2b of 256 bits, as hexadecimal digits.
+
+    Args:
+        path: the file, which is written but for its seal.
+        place: of `BLANK`, in bytes from the beginning.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with path.open("r+b") as file:
+        digest = _digest(file, place)
+        file.seek(place)
+        file.write(digest)
+
+
+def check_seal(path: Path, place: int) -> None:
+    """Read a whole file, and compare it with its seal at `place`.
+
+    Raises:
+        ValueError: if it is not what was sealed.
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        found = _digest(file, place)
+        file.seek(place)
+        kept = file.read(len(BLANK))
+    if found != kept:
+        raise ValueError(
+            f"its checksum is {found[:12].decode()}…, and {kept[:12].decode('ascii', 'replace')}… was written"
+        )
+
+
+def _digest(file: BinaryIO, place: int) -> bytes:
+    """Of all bytes but the seal's."""
+    found = hashlib.blake2b(digest_size=len(BLANK) // 2)
+    while part := file.read(min(_CHUNK, place - file.tell())):
+        found.update(part)
+    file.seek(len(BLANK), os.SEEK_CUR)
+    while part := file.read(_CHUNK):
+        found.update(part)
+    return found.hexdigest().encode()

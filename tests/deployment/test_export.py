@@ -29,9 +29,9 @@ from sweeper.deployment.predict import from_study
 from sweeper.losses import snippet
 from sweeper.space import load_space
 from sweeper.study.confirmation_rounds import confirm_seed
-from sweeper.training import onnx_file
+from sweeper.training import network_formats
 from sweeper.training.job import Trainings, WorkerContext
-from sweeper.training.onnx_file import write_onnx
+from sweeper.training.network_formats import write_onnx
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
 from sweeper.training.write_weights import save_weights
@@ -112,7 +112,7 @@ def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
     (logits,) = session.run(None, {"images": image.transpose(2, 0, 1)[None]})
     own = Predictor(path, record, "cpu", "float32", 0.0).answer(image.astype(np.uint8)).mask
     assert (logits[0].argmax(0) == own).mean() > 0.9999
-    monkeypatch.setattr(onnx_file, "TOLERANCE", -1.0)
+    monkeypatch.setattr(network_formats, "TOLERANCE", -1.0)
     with pytest.raises(SweeperError, match="must answer as torch does"):
         write_onnx(path, record, tmp_path / "other.onnx")
     assert not (tmp_path / "other.onnx").exists()

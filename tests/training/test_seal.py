@@ -13,17 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from sweeper import storage as studies
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import final_path, weights_dir
 from sweeper.core.records import TrialSpec
 from sweeper.deployment.export import export_study
 from sweeper.deployment.export_code import model_code
 from sweeper.deployment.predict import from_file, from_study
-from sweeper.deployment.train import _same
 from sweeper.study.confirmation_rounds import confirm_seed
-from sweeper.training.load_weights import load_network
+from sweeper.training.model import load_network
 from sweeper.training.weights_file import HEADER, SEAL, read_record
 from tests.deployment.test_export import keep, recommended_in
-from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
+from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 
 
 @pytest.fixture
@@ -110,13 +108,3 @@ def test_a_file_without_a_seal_is_refused(kept: Path) -> None:
     save_file(load_file(kept), kept, {HEADER: metadata[HEADER]})
     with pytest.raises(UsageError, match="it has no checksum"):
         read_record(kept)
-
-
-def test_a_damaged_network_is_trained_again_and_not_taken_for_there(tmp_path: Path) -> None:
-    conditions = new_plan().conditions
-    own = TrialSpec(purpose="final", number=0, family="dice", params={}, lr=1e-3, steps=8, seed=0)
-    path, folder = keep(tmp_path, own), weights_dir(tmp_path / "cache", "s")
-    path = path.rename(final_path(folder, own, "train", DATA.digest))
-    assert _same(folder, own, conditions) == path
-    turn(path, exponent(path))
-    assert _same(folder, own, conditions) is None

@@ -1,7 +1,9 @@
-"""A trained network as an ONNX file, for programs without torch; compared with torch before it is kept.
+"""A trained network in the formats of others: an ONNX file, for programs without torch, and a folder of the form that
+HuggingFace's Hub has.
 
-The graph takes images with the values of their files and holds the normalisation, so that nothing of it can be
-forgotten elsewhere. What follows the logits (operating point) stands in its metadata.
+The ONNX graph takes images with the values of their files and holds the normalisation, so that nothing of it can be
+forgotten elsewhere; what follows the logits (operating point) stands in its metadata. It is compared with torch before
+it is kept.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.system.whole_files import written_whole
-from sweeper.training.load_weights import load_network
-from sweeper.training.weights_file import WeightsRecord
+from sweeper.training.model import load_network
+from sweeper.training.weights_file import WeightsRecord, copy_with_record
 
 TOLERANCE = 1e-4
 """Largest difference between a logit of torch and one of the ONNX runtime, at logits of the order of 1; larger ones by
@@ -135,3 +138,65 @@ def _apart(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple
 
 def _name(record: WeightsRecord) -> str:
     return f"`{record.arch}` with encoder `{record.encoder}`" if record.model is None else f"`{record.model.name}`"
+
+
+# --- HuggingFace's Hub ---
+
+
+def write_network(weights: Path, record: WeightsRecord, folder: Path) -> bool:
+    """Write `config.json` and `model.safetensors`, which `smp.from_pretrained` reads.
+
+    Args:
+        weights: file of weights.
+        record: its header, with the operating point that is to be written.
+        folder: where; it exists.
+
+    Returns:
+        Whether every weight of the library's network is there: `smp.from_pretrained` needs `strict=False` where the
+        encoder is cut, as stages that are never called have no weights.
+
+    Raises:
+        UsageError: if the network is the user's own, which the library cannot make, or its weights do not fit.
+        OSError: if a file cannot be written.
+    """
+    if record.model is not None:
+        raise UsageError(
+            f"--huggingface needs a network of segmentation-models-pytorch, and this one is {record.model.name}; the "
+            "export's model.safetensors and model.py hold it"
+        )
+    network: Any = load_network(weights, record, torch.device("cpu"))
+    config = {**network.config, "_model_class": type(network).__name__}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    copy_with_record(weights, record, folder / "model.safetensors")
+    with safe_open(weights, framework="numpy") as file:
+        return set(network.state_dict()) == set(file.keys())
+
+
+def front_matter(name: str, dataset: str, miou: float, trainings: int) -> str:
+    """The head of a model card, as the Hub reads it.
+
+    Args:
+        name: of the model.
+        dataset: name of the data set.
+        miou: mean test mIoU in [0, 1] of `trainings` trainings.
+        trainings: how many.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    card = ModelCardData(
+        model_name=name,
+        library_name="segmentation-models-pytorch",
+        pipeline_tag="image-segmentation",
+        tags=["segmentation-models-pytorch", "semantic-segmentation", "pytorch"],
+        eval_results=[
+            EvalResult(
+                task_type="image-segmentation",
+                dataset_type="private",
+                dataset_name=dataset,
+                metric_type="mean_iou",
+                metric_value=round(miou, 4),
+                metric_name=f"mIoU on the test split, mean of {trainings} trainings",
+            )
+        ],
+    )
+    return f"---\n{card.to_yaml()}\n---\n"
