@@ -1,4 +1,4 @@
-"""Python text that computes a loss with the common libraries, where they agree with ours. No torch.
+"""Python text that computes a point of the kernel with the common libraries, where they agree with ours. No torch.
 
 Each pairing is tried in tests/losses/test_equivalents.py; where there is none, tests/losses/test_traps.py mostly says
 why. Agreement is of value and gradient on batches in which every class occurs and no pixel is ignored.
@@ -6,7 +6,6 @@ why. Agreement is of value and gradient on batches in which every class occurs a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,11 +15,9 @@ from sweeper.losses.coordinates import (
     Value,
     checked,
     kernel_settings,
-    log_prior_shifts,
     needs_frequencies,
 )
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.own_losses import OWN
 from sweeper.losses.snippet import rounded
 
 SMP = "import segmentation_models_pytorch as smp  # 0.5 or later"
@@ -55,15 +52,14 @@ def equivalent(
     Raises:
         LossError: if `build_loss` would refuse.
     """
-    if family in OWN:
+    if family in FAMILIES and FAMILIES[family].relative:
         return None
     values = {name: rounded(value) for name, value in checked(family, task, params, class_frequencies).items()}
     entry = FAMILIES[family]
     if class_frequencies is not None and needs_frequencies(values, task):
         total = sum(class_frequencies)
         class_frequencies = [float(f"{f / total:.4g}") for f in class_frequencies]
-    settings = kernel_settings(entry, task, values, class_frequencies)
-    found = _relative(family, values, task, class_frequencies) if entry.relative else _kernel(settings, values, task)
+    found = _kernel(kernel_settings(entry, task, values, class_frequencies), values, task)
     return None if found is None else _text(*found)
 
 
@@ -151,40 +147,6 @@ def _overlap(settings: KernelSettings, task: Task) -> _Part | None:
         return _Part(SMP, name.lower(), module, f"{name.lower()}(logits, target)")
     given = f"alpha={_derived(a)}, beta={_derived(b)}" + ("" if exponent == 1 else f", gamma={exponent!r}")
     return _Part(SMP, "tversky", f'smp.losses.TverskyLoss("{task}", smooth=1.0, {given})', "tversky(logits, target)")
-
-
-def _relative(
-    family: str, values: Mapping[str, Value], task: Task, class_frequencies: Sequence[float] | None
-) -> tuple[list[_Part], str] | None:
-    if family == "logit_adjusted":
-        return _adjusted(values, task, class_frequencies)
-    if family == "lovasz":
-        module = f'smp.losses.LovaszLoss("{task}", ignore_index={IGNORE})'
-        return [_Part(SMP, "lovasz", module, "")], "lovasz(logits.float(), target)"
-    kinds: dict[Value, str] = {1.0: "simple", 2.0: "square"}
-    if family == "generalized_dice" and task == "multiclass" and (kind := kinds.get(values["volume_exponent"])):
-        given = f'w_type="{kind}", softmax=True, to_onehot_y=True, batch=True, smooth_nr=0.0, smooth_dr=1e-12'
-        part = _Part(MONAI, "dice", f"monai.losses.GeneralizedDiceLoss({given})", "dice(logits, target.unsqueeze(1))")
-        return [part], part.call
-    return None
-
-
-def _adjusted(
-    values: Mapping[str, Value], task: Task, class_frequencies: Sequence[float] | None
-) -> tuple[list[_Part], str]:
-    """torch's cross-entropy of logits to which numbers are added."""
-    if task == "binary":
-        odds = values["prior_odds"]
-        assert odds is not None
-        call = f"entropy(logits - {_derived(math.log(odds))}, {FLOAT_TARGET})"
-        return [_Part(TORCH, "entropy", "torch.nn.BCEWithLogitsLoss()", call)], call
-    tau = values["tau"]
-    assert tau is not None
-    # Without τ frequencies need not be given.
-    listed = ", ".join(map(_derived, log_prior_shifts(class_frequencies or (1.0,), tau)))
-    entropy = _Part(TORCH, "entropy", f"torch.nn.CrossEntropyLoss(ignore_index={IGNORE})", "")
-    shift = _Part(TORCH, "shift", f"torch.tensor([{listed}]).view(-1, 1, 1)", "")
-    return [entropy, shift], "entropy(logits + shift, target)"
 
 
 def _derived(value: float) -> str:

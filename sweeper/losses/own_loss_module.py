@@ -31,7 +31,7 @@ class OwnLossModule(nn.Module):
 
 
 def check_own_loss(own: OwnLoss, task: Task, classes: int) -> None:
-    """Try a loss at its start and at either end of each range, on batches as training has them.
+    """Try a loss at its start, on batches as training has them.
 
     Args:
         own: which.
@@ -41,25 +41,12 @@ def check_own_loss(own: OwnLoss, task: Task, classes: int) -> None:
     Raises:
         UsageError: with everything that is wrong.
     """
-    problems: list[str] = []
-    for where, params in _points(own):
-        found = [f"{text} (at {where})" for text in _problems(own, params, task, classes)]
-        problems += found
-        if found:
-            break  # the same at every point, most likely
-    refuse(problems, OPTION, own.code, "trained with")
+    refuse(list(_problems(own, task, classes)), OPTION, own.code, "trained with")
 
 
-def _points(own: OwnLoss) -> Iterator[tuple[str, dict[str, float]]]:
-    yield "its start", dict(own.starts)
-    for name, coordinate in own.coordinates.items():
-        for end in dict.fromkeys((coordinate.low, coordinate.high)):
-            yield f"{name} = {end:g}", {**own.starts, name: end}
-
-
-def _problems(own: OwnLoss, params: dict[str, float], task: Task, classes: int) -> Iterator[str]:
+def _problems(own: OwnLoss, task: Task, classes: int) -> Iterator[str]:
     try:
-        loss = build_own_loss(own, params, task=task, ignore_index=IGNORE, classes=classes)
+        loss = build_own_loss(own, own.starts, task=task, ignore_index=IGNORE, classes=classes)
     except UsageError as error:
         yield str(error)
         return

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.errors import LossError
@@ -20,11 +20,9 @@ pytest.importorskip("monai", reason="needs the extra `oracles`")
 
 FREQUENCIES = (700, 250, 50)
 ELSEWHERE = {
-    *itertools.product(
-        ("cross_entropy", "weighted_ce", "focal", "logit_adjusted", "dice", "jaccard", "tversky"), TASKS
-    ),
-    *itertools.product(("lovasz", "dice_ce", "dice_focal"), TASKS),
-    *(("generalized_dice", "multiclass"), ("focal_tversky", "binary")),
+    *itertools.product(("cross_entropy", "weighted_ce", "focal", "dice", "jaccard", "tversky"), TASKS),
+    *itertools.product(("dice_ce", "dice_focal"), TASKS),
+    ("focal_tversky", "binary"),
 }
 """Where a library agrees. The others are nowhere, or see test_traps.py."""
 
@@ -72,28 +70,13 @@ VALUES = {
     "class_weight_power": st.floats(0, 1.1),
     "fn_weight": st.floats(0.3, 0.9),
     "overlap_exponent": st.floats(0.4, 2),
-    "volume_exponent": st.sampled_from([1.0, 2.0]),
-    "prior_odds": st.floats(0.1, 100),
-    "tau": st.floats(0, 1.5),
 }
-
-
-def tied(task, seed):
-    """Whether two errors that Lovász sorts differ less than float32 can tell: either order is right."""
-    logits, target = batch(task, seed)
-    if task == "binary":
-        errors = (1 - logits[:, 0] * (2 * target - 1)).reshape(1, -1)
-    else:
-        true = torch.nn.functional.one_hot(target, 3).movedim(-1, 1)
-        errors = (true - logits.softmax(1)).abs().movedim(1, 0).reshape(3, -1)
-    return bool((errors.sort(dim=1).values.diff(dim=1) < 1e-6).any())
 
 
 @settings(deadline=None, max_examples=80)
 @given(data=st.data(), case=st.sampled_from(sorted(ELSEWHERE)), seed=st.integers(0, 10**6))
 def test_any_point_is_the_same_elsewhere(data, case, seed):
     family, task = case
-    assume(family != "lovasz" or not tied(task, seed))
     free = [name for name in FAMILIES[family].coordinates[task] if name in VALUES]
     params = {name: data.draw(VALUES[name], name) for name in free}
     if family == "tversky" and task == "multiclass":
@@ -109,7 +92,6 @@ def test_the_exponent_of_several_classes_is_claimed_by_nobody():
 def test_alpha_against_another_class_than_the_first_is_claimed_by_nobody():
     check("focal", "multiclass", {"alpha": 0.8}, (700, 250, 50))
     assert equivalent("focal", {"alpha": 0.8}, "multiclass", (50, 250, 700)) is None
-    assert equivalent("generalized_dice", {"volume_exponent": 1.5}, "multiclass") is None
 
 
 @pytest.mark.parametrize("mix", [0.0, 1.0])
@@ -120,7 +102,7 @@ def test_a_part_without_weight_is_not_written_down(mix):
 
 
 def test_ignored_pixels_agree_where_the_library_can():
-    for family, params in (("cross_entropy", {}), ("weighted_ce", {"class_weight_power": 1.0}), ("lovasz", {})):
+    for family, params in (("cross_entropy", {}), ("weighted_ce", {"class_weight_power": 1.0})):
         logits, target = batch("multiclass")
         target[:, :3] = 255
         ours = build_loss(family, task="multiclass", class_frequencies=FREQUENCIES, **params)(logits.float(), target)

@@ -3,12 +3,14 @@ losses that `equivalent` does not write down. Where it is not: test_traps.py."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from sweeper.losses import build_loss
-from tests.support.loss_cases import CLASSES, IGNORE, noise
+from tests.support.loss_cases import CLASSES, FREQUENCIES, IGNORE, noise
 
 smp = pytest.importorskip("segmentation_models_pytorch.losses")
 monai = pytest.importorskip("monai.losses", reason="needs the extra `oracles`")
@@ -52,6 +54,26 @@ def test_binary_focal_is_torchvisions(gamma, alpha):
 def test_smp_with_ignored_pixels(family, task, theirs):
     logits, target = batch(task, ignored=True)
     close(build_loss(family, task=task)(logits, target), theirs()(logits.float(), target), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "exponent"), [("simple", 1.0), ("square", 2.0)])
+def test_generalised_dice_is_monais(kind, exponent):
+    logits, target = batch("multiclass")
+    given = {"softmax": True, "to_onehot_y": True, "batch": True, "smooth_nr": 0.0, "smooth_dr": 1e-12}
+    theirs = monai.GeneralizedDiceLoss(w_type=kind, **given)(logits, target.unsqueeze(1))
+    close(build_loss("generalized_dice", task="multiclass", volume_exponent=exponent)(logits, target), theirs)
+
+
+def test_adjusted_logits_are_those_of_torchs_cross_entropy():
+    logits, target = batch("multiclass", ignored=True)
+    shift = 0.7 * torch.tensor(FREQUENCIES, dtype=torch.float64).log().view(1, -1, 1, 1)
+    theirs = torch.nn.functional.cross_entropy(logits + shift, target, ignore_index=IGNORE)
+    close(
+        build_loss("logit_adjusted", task="multiclass", class_frequencies=FREQUENCIES, tau=0.7)(logits, target), theirs
+    )
+    logits, target = batch("binary")
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0] - math.log(30.0), target.double())
+    close(build_loss("logit_adjusted", task="binary", prior_odds=30.0)(logits, target), theirs)
 
 
 def test_centre_lines_are_those_of_monai():
