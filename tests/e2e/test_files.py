@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.errors import UsageError
 from sweeper.data import load_dataset
 from sweeper.data.cache import entries, hold
 from sweeper.workflow.request_checks import check_places
@@ -75,31 +73,3 @@ def test_two_users_share_a_cache(shared: Path) -> None:
 
     assert as_nobody(other) == [[True, True, 6]]
     lock.close()
-
-
-@pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can act as two users")
-def test_a_cache_of_another_user_alone_is_listed_and_told(shared: Path) -> None:
-    cache = shared / "cache"
-    dataset = load_dataset(str(some_folder(shared / "data")), cache, lambda _: None)
-    hold(Path(dataset.store)).close()
-    assert stat.S_IMODE(Path(dataset.store).stat().st_mode) == 0o777 & ~_umask()  # tempfile's would be 0o700
-    Path(dataset.store).chmod(0o700)  # a store of an older version
-
-    def other() -> object:
-        listed = [(entry.complete, entry.in_use) for entry in entries(cache)]
-        try:
-            load_dataset(str(shared / "data"), cache, lambda _: None)
-        except UsageError as error:
-            return [listed, str(error)]
-        return listed
-
-    found = as_nobody(other)
-    assert isinstance(found, list) and found[0] == [[False, True]], found
-    assert "Permission denied" in found[1] and str(cache) in found[1]
-    shutil.rmtree(cache)
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from sweeper.core.records import Verdict
 from sweeper.data import write_scenes
-from sweeper.losses import FAMILIES, build_loss, gradient_distance
-from sweeper.study import same_loss
+from sweeper.losses import build_loss, gradient_distance
 from sweeper.training import training_steps
 from tests.support.sweeping import sweep_in
 
@@ -78,46 +77,6 @@ def test_aliases_of_cross_entropy_are_one_loss(tmp_path: Path, space: str, monke
     assert "All that was tried is cross_entropy" in outcome.recommendation.reasons[0]
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_aliases_that_are_not_seen_through_yield_no_claim(
-    tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replace(monkeypatch, ("dice", "tversky"), cross_entropy)
-    monkeypatch.setattr(same_loss, "CLOSE", -1.0)
-    outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
-    evidence = outcome.recommendation.evidence
-    assert evidence is not None and len(evidence.finalists) == 3
-    found = {t.spec.family: t.spec.lr for t in outcome.sweep.trials}
-    assert len(set(found.values())) > 1  # the search tried them at different rates
-    assert evidence.finalists[0].miou.estimate > evidence.constant_miou + 0.02  # and something was learned
-    assert not any(c.won for c in evidence.comparisons)
-    assert outcome.recommendation.verdict in {Verdict.UNDECIDED, Verdict.EQUIVALENT, Verdict.SAFE_CHOICE}
-    for f in evidence.finalists[1:]:
-        if f.seed_lrs == evidence.finalists[0].seed_lrs:  # one function, one rate, one seed: one number
-            assert f.miou.estimate == evidence.finalists[0].miou.estimate
-
-
-class Idle(nn.Module):
-    """A loss that teaches nothing."""
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return 0 * logits.sum()
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_a_loss_among_losses_that_teach_nothing_is_a_clear_winner(
-    tmp_path: Path, space: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other side of the test above, under the same settings: it can come out otherwise."""
-    replace(monkeypatch, ("cross_entropy", "tversky"), Idle)
-    outcome = sweep_in(tmp_path, space=space, trials=12, **LONG_ENOUGH)
-    assert outcome.recommendation.verdict == Verdict.CLEAR_WINNER
-    assert outcome.recommendation.recommended is not None
-    assert outcome.recommendation.recommended.family == "dice"
-
-
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,15 +86,6 @@ def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeyp
     assert max(values[name] for name in ("focal", "dice", "dice_ce")) < values["cross_entropy"]
     assert outcome.recommendation.recommended is not None
     assert outcome.recommendation.recommended.family not in {"focal", "dice", "dice_ce"}
-
-
-@pytest.mark.slow
-def test_only_flipped_losses_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = cross_entropy()
-    replace(monkeypatch, tuple(FAMILIES), lambda: Flipped(whole))
-    outcome = sweep_in(tmp_path, trials=2, steps=40, confirm_steps=40, size=64)
-    assert outcome.recommendation.verdict == Verdict.NONE
-    assert outcome.recommendation.recommended is None
 
 
 @pytest.mark.slow

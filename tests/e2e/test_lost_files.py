@@ -88,11 +88,3 @@ def test_a_renamed_folder_is_told_as_such_and_nothing_is_made_at_its_old_name(
         assert "its folder was renamed" in told and "another process" not in told
         assert "sweeper run --study 'my study' --resume" in told
     assert not gone.exists()
-
-
-def test_a_lost_database_names_the_study_in_the_command(tmp_path: Path) -> None:
-    storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db", create=True)
-    studies.create_study(storage, "mine", new_plan())
-    delete(tmp_path / "sweeper.db")
-    with pytest.raises(SweeperError, match="sweeper run --study mine --resume"):
-        studies.load_study(storage, "mine")

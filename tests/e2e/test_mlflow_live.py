@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -96,27 +95,6 @@ def test_a_password_of_a_live_server_shows_nowhere_and_json_is_one_document(
     assert_no_secret(server.folder)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("lose_answers", [False, True])
-def test_a_server_that_answers_500_now_and_then_has_everything_in_the_end(
-    tmp_path: Path, server: Server, proxy: PasswordProxy, lose_answers: bool
-) -> None:
-    """Two of five requests fail once the sweep has begun, a dozen in a row among them."""
-    study, luck = f"fails-{lose_answers}", random.Random(0)
-    proxy.lose_answers = lose_answers
-    proxy.fails = lambda n: n > 40 and (n % 100 < 12 or luck.random() < 0.4)
-    done = sweeper(
-        tmp_path, "run", *SHORT, "--trials", "4", "--study", study, "--workers", "1", "--tracking-uri", proxy.uri,
-        timeout=800,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "fails: " in done.stderr and "did not take everything" not in done.stderr
-    assert set(run_statuses(server, study)) == {"FINISHED"}
-    experiment = MlflowClient(server.store).get_experiment_by_name(study)
-    assert experiment is not None
-    assert points_of(server.store, experiment.experiment_id) == evaluations_of(tmp_path, study)
-
-
 # --- A server that is killed ---
 
 
@@ -143,24 +121,6 @@ def assert_whole(server: Server, folder: Path, study: str) -> None:
     assert set(run_statuses(server, study)) == {"FINISHED"}
 
 
-@pytest.mark.exhaustive
-def test_a_server_stopped_amid_a_sweep_and_started_again_has_every_point_once(
-    tmp_path: Path, own_server: Server
-) -> None:
-    process = start(
-        tmp_path, "run", *QUICK, "--trials", "40", "--study", "s", "--workers", "2", "--tracking-uri", own_server.uri
-    )
-    wait_for(tmp_path, "[5/40]", process)
-    own_server.kill()
-    wait_for(tmp_path, "fails: ", process)
-    wait_for(tmp_path, "[15/40]", process)
-    own_server.start()
-    assert process.wait(600) == 0, (tmp_path / "err.txt").read_text()
-    log = (tmp_path / "err.txt").read_text()
-    assert log.count("fails: ") == 1 and "answers again" in log
-    assert_whole(own_server, tmp_path, "s")
-
-
 def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once(
     tmp_path: Path, own_server: Server
 ) -> None:
@@ -177,26 +137,3 @@ def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once(
     done = sweeper(tmp_path, "run", "--resume", *arguments)
     assert done.returncode == 0, done.stderr
     assert_whole(own_server, tmp_path, "s")
-
-
-@pytest.mark.exhaustive
-def test_a_server_that_never_comes_back_costs_seconds_and_the_command_that_is_named_writes_the_rest(
-    tmp_path: Path, own_server: Server
-) -> None:
-    arguments = ["--trials", "6", "--study", "s", "--workers", "1", "--tracking-uri", own_server.uri]
-    process = start(tmp_path, "run", *SHORT, *arguments)
-    wait_for(tmp_path, "[2/6]", process)
-    own_server.kill()
-    assert process.wait(600) == 0, (tmp_path / "err.txt").read_text()
-    assert "sweeper mlflow s" in (tmp_path / "err.txt").read_text()
-    away = sweeper(tmp_path, "mlflow", "s", "--tracking-uri", own_server.uri)
-    assert away.returncode == 2 and "must be an MLflow store that answers" in away.stderr
-    own_server.start()
-    told = sweeper(tmp_path, "mlflow", "s", "--tracking-uri", own_server.uri)
-    assert told.returncode == 0, told.stderr
-    assert_whole(own_server, tmp_path, "s")
-    parents = MlflowClient(own_server.store).search_runs(
-        [MlflowClient(own_server.store).get_experiment_by_name("s").experiment_id], "tags.sweeper.kind = 'sweep'"
-    )
-    assert ["sweeper.verdict" in run.data.tags for run in parents] == [True]
-    assert (tmp_path / "artifacts").exists()

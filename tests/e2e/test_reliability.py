@@ -63,81 +63,31 @@ def states(folder: Path) -> tuple[list[optuna.trial.FrozenTrial], set[str]]:
     }
 
 
-@pytest.mark.exhaustive
-def test_after_kill_9_of_the_whole_tree_a_resume_reaches_the_total(tmp_path: Path) -> None:
-    process = start(tmp_path, "run", *QUICK, "--trials", "8", "--study", "s", "--workers", "2")
-    wait_for(tmp_path, "[3/8]", process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(10)
-    trials, _ = states(tmp_path)
-    finished = {t.number: t.value for t in trials if t.state.is_finished()}
-    assert len(finished) >= 3
-
-    done = sweeper(tmp_path, "run", "--study", "s", "--resume")
-    assert done.returncode == 0, done.stderr
-    trials, statuses = states(tmp_path)
-    assert sum(counted(t) for t in trials) == 8
-    assert "RUNNING" not in {t.state.name for t in trials}
-    assert "RUNNING" not in statuses
-    assert {t.number: t.value for t in trials if t.number in finished} == finished  # nothing finished was lost
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    "words", ["lr 0.000464 seed 1999:", "seed 1999:", "seed 1000:"], ids=["rates", "leaders", "confirmation"]
-)
-def test_after_kill_9_amid_the_rechecks_or_the_confirmation_a_resume_repeats_nothing(
-    tmp_path: Path, words: str
-) -> None:
-    process = start(tmp_path, "run", *QUICK, "--no-advice", "--trials", "5", "--study", "s", "--workers", "2")
-    wait_for(tmp_path, words, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(10)
-    trials, _ = states(tmp_path)
-    before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
-
-    done = sweeper(tmp_path, "run", "--study", "s", "--resume")
-    assert done.returncode == 0, done.stderr
-    after = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
-    extra = [key for key in before if key.startswith(("recheck/", "confirm/"))]
-    assert extra and all(after[key] == before[key] for key in extra)
-    specs = [after[key]["spec"] for key in after if key.startswith(("recheck/", "confirm/"))]
-    trained = [(s["purpose"], s["family"], s["lr"], s["seed"]) for s in specs]
-    assert len(set(trained)) == len(trained)
-    assert len({s["seed"] for s in specs if s["purpose"] == "confirm"}) == 2
-    assert states(tmp_path)[1].isdisjoint({"RUNNING"})
-    assert len(states(tmp_path)[0]) == len(trials)
-
-
-@pytest.mark.parametrize("orphans", [pytest.param(False, marks=pytest.mark.exhaustive), True])
-def test_when_the_parent_alone_is_killed_its_workers_end_within_10_seconds(tmp_path: Path, orphans: bool) -> None:
+def test_when_the_parent_and_their_server_are_killed_workers_end_within_10_seconds(tmp_path: Path) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[2/60]", process)
     workers = workers_of(process)
     assert len(workers) == 2
-    if orphans:
-        (server,) = server_of(process)
-        server.kill()
+    (server,) = server_of(process)
+    server.kill()
     process.kill()
     process.wait(10)
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []
 
 
-@pytest.mark.parametrize(
-    "server", [pytest.param(False, marks=pytest.mark.exhaustive), True], ids=["worker", "worker-and-server"]
-)
-def test_a_killed_worker_costs_an_attempt_and_not_the_sweep(tmp_path: Path, server: bool) -> None:
+def test_a_killed_worker_and_the_process_that_it_was_forked_from_cost_an_attempt_and_not_the_sweep(
+    tmp_path: Path,
+) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "6", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[1/6]", process)
-    for victim in (server_of(process) if server else []) + workers_of(process)[:1]:
+    for victim in server_of(process) + workers_of(process)[:1]:
         victim.kill()
     deadline = time.monotonic() + 200
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     assert process.returncode == 0, (tmp_path / "err.txt").read_text()
-    words = "the process that it was forked from" if server else "worker killed by signal 9"
-    assert words in (tmp_path / "err.txt").read_text()
+    assert "the process that it was forked from" in (tmp_path / "err.txt").read_text()
     trials, statuses = states(tmp_path)
     assert sum(counted(t) for t in trials) == 6
     assert "RUNNING" not in statuses
@@ -260,18 +210,14 @@ def test_sigterm_ends_within_10_seconds_with_143_and_the_command_that_goes_on(tm
     assert "RUNNING" not in states(tmp_path)[1]
 
 
-@pytest.mark.parametrize("how", ["drips", pytest.param("hangs", marks=pytest.mark.exhaustive)])
-def test_sigterm_ends_a_sweep_whose_mlflow_server_hangs(tmp_path: Path, how: str) -> None:
+def test_sigterm_ends_a_sweep_whose_mlflow_server_drips(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     proxy = Proxy(("127.0.0.1", server.port))
     uri = f"http://127.0.0.1:{proxy.port}"
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1", "--tracking-uri", uri)
     wait_for(tmp_path, "[1/60]", process, 300)
-    if how == "drips":
-        proxy.drips = 1.0
-    else:
-        server.suspend()  # it takes connections and answers none
+    proxy.drips = 1.0
     time.sleep(3)
     process.send_signal(signal.SIGTERM)
     try:

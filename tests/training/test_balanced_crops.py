@@ -20,16 +20,13 @@ from sweeper.data.balanced_crops import (
     balanced_of,
     central_classes,
     corner_around,
-    larger_than,
     pixels_in_crops,
 )
 from sweeper.data.folds import split_of
-from sweeper.data.store import PixelStore, StoreWriter
+from sweeper.data.store import StoreWriter
 from sweeper.losses import build_loss, snippet
-from sweeper.training.batches import Crop, crops, cut
-from sweeper.training.checkpoint import key_of
+from sweeper.training.batches import crops, cut
 from sweeper.training.engine import Training
-from sweeper.training.final_training import FinalTraining
 from sweeper.training.initial_networks import Starts
 from sweeper.training.resident_store import upload
 from sweeper.training.training_steps import TrainingSteps
@@ -105,16 +102,6 @@ def test_the_others_and_all_other_draws_are_those_of_uniform_crops(street: Datas
         assert all(torch.equal(a, b) for a, b in zip(draws[:3], again[:3], strict=True))
         moved += sum(p != o for p, o in zip(plain[5:], ours[5:], strict=True))
     assert moved > 20
-
-
-def test_they_depend_on_seed_and_step_alone(street: Dataset) -> None:
-    store, central = open_store(street.store), central_classes(street)
-
-    def places(seed: int, step: int) -> list[Crop]:
-        return crops(store, (0, 1, 2, 3), size=16, batch_size=3, step=step, seed=seed, central=central)[0]
-
-    assert places(4, 5) == places(4, 5)
-    assert places(4, 5) != places(5, 5) and places(4, 5) != places(4, 6)
 
 
 # --- Where they lie ---
@@ -194,14 +181,6 @@ def test_a_rare_class_is_seen_as_often_as_is_said(street: Dataset) -> None:
     assert said[3] / said.sum() > 1.3 * plain[3]
 
 
-def test_crops_that_hold_whole_images_are_the_uniform_ones(street: Dataset) -> None:
-    store, keys = open_store(street.store), {"size": 40, "batch_size": 8, "seed": 3, "step": 1}
-    assert not larger_than(37, street) and larger_than(36, street)
-    assert crops(store, (0, 1, 2), central=central_classes(street), **keys)[0] == crops(store, (0, 1, 2), **keys)[0]  # type: ignore[arg-type]
-    seen = balanced(street, BALANCED.model_copy(update={"size": 40})).pixels_seen((0, 1, 2))
-    assert seen.tolist() == (DRAWN * street.class_pixels((0, 1, 2))).tolist()
-
-
 def test_conditions_say_what_balanced_crops_hold_or_are_refused(street: Dataset) -> None:
     with pytest.raises(ValidationError, match="balanced crops need crop_pixels"):
         Conditions(dataset=street, recipe=BALANCED, seed=0)
@@ -252,25 +231,6 @@ def test_a_training_that_is_cut_or_reads_pixels_on_the_device_is_the_same(tiny: 
     assert trained(conditions, tmp_path) == trained(conditions, None, on_device=True) == whole
     plain = conditions.recipe.model_copy(update={"crops": "uniform"})
     assert trained(Conditions(dataset=tiny, recipe=plain, seed=0), None) != whole
-
-
-def test_a_final_training_draws_as_the_study_did(tiny: Dataset) -> None:
-    conditions = balanced(tiny)
-    images = split_of(conditions, 0).train
-    store: PixelStore = open_store(tiny.store)
-    made = builders.spec("dice", seed=2, params={}, steps=8, purpose="final")
-    final = FinalTraining(made, conditions, store, "cpu", images=images)
-    ours = final._steps._batch(3)[1]
-    keys = {"size": 16, "batch_size": 3, "step": 3, "seed": 2}
-    places, draws = crops(store, images, central=central_classes(tiny), **keys)  # type: ignore[arg-type]
-    labels = cut(store, places, 16)[1].long()
-    assert torch.equal(ours, torch.where(draws.flip[:, None, None], labels.flip(-1), labels))
-
-
-def test_a_checkpoint_of_other_crops_is_of_another_training(tiny: Dataset) -> None:
-    conditions = balanced(tiny)
-    uniform = conditions.recipe.model_copy(update={"crops": "uniform"})
-    assert key_of(conditions) != key_of(conditions.model_copy(update={"recipe": uniform}))
 
 
 # --- What people read ---

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
-import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
 
-from sweeper.core.errors import ExecutorError, UsageError
+from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_of
 from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
-from sweeper.executors.watchdog import Watchdog
-from sweeper.training import compiled_network
 from sweeper.training.compiled_network import compile_first
 from sweeper.training.graph_steps import change_apart, steps_kind
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext, worker_context
 from sweeper.training.training_steps import TrainingSteps
-from tests.cli.test_run import SHORT, start, sweeper, wait_for
+from tests.cli.test_run import SHORT, sweeper
 from tests.support.own_modules import own_module
 from tests.training.test_own_code import NETS
 from tests.training.test_training import SMALL, spec
@@ -109,58 +101,6 @@ def test_want_of_memory_is_no_fault_of_the_compiler(context: WorkerContext, monk
         compile_first(context)
 
 
-def advising(text: str) -> Callable[..., Callable[..., object]]:
-    """A compiler that has an opinion on what it is given."""
-
-    def advise(module: nn.Module, **_: object) -> Callable[..., object]:
-        def call(images: torch.Tensor) -> object:
-            warnings.warn(text, UserWarning, stacklevel=1)
-            return module(images)
-
-        return call
-
-    return advise
-
-
-def test_advice_of_the_compiler_on_another_precision_is_no_fault(
-    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """torch gives it on newer GPUs; a test takes a warning for an error, and a person would take it for one."""
-    text = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled. Consider setting …"
-    monkeypatch.setattr(torch, "compile", advising(text))
-    compile_first(context)
-    monkeypatch.setattr(torch, "compile", advising("another warning"))
-    with pytest.raises(UsageError, match="another warning"):
-        compile_first(context)
-
-
-def test_a_refusal_of_recorded_steps_is_told_as_what_it_is(
-    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refusal = UsageError("--engine graph needs steps that can be recorded")
-    monkeypatch.setattr(torch, "compile", failing(refusal))
-    with pytest.raises(UsageError) as told:
-        compile_first(context)
-    assert told.value is refusal
-
-
-def test_the_steps_that_were_tried_are_let_go(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also recorded ones, which refer to themselves."""
-    gone = list[bool]()
-
-    class Steps:
-        def __init__(self) -> None:
-            self.itself = self
-            weakref.finalize(self, gone.append, True)
-
-        def run(self, first: int, target: int) -> None:
-            pass
-
-    monkeypatch.setattr(compiled_network, "probe_steps", lambda *_, **__: Steps())
-    compile_first(context)
-    assert gone == [True, True]
-
-
 CHANGING = """
 import itertools
 import torch
@@ -205,33 +145,6 @@ def with_model(context: WorkerContext, function: str) -> WorkerContext:
     return replace(context, conditions=context.conditions.model_copy(update={"recipe": recipe}))
 
 
-@pytest.mark.slow
-def test_a_later_training_that_would_not_be_compiled_fails(
-    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    compile_first(context)
-    with patch("torch._dynamo.config.recompile_limit", 1), pytest.raises(Exception, match="recompile_limit"):
-        other = context.conditions.recipe.model_copy(update={"size": 64, "batch_size": 3})
-        changed = context.conditions.model_copy(update={"recipe": other})
-        steps_of(replace(context, conditions=changed)).run(0, 2)
-
-
-def test_an_actor_in_place_of_another_has_time_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeper.executors import ray_actors
-
-    here, now = SimpleNamespace(get_node_id=lambda: "here"), [0.0]
-    monkeypatch.setattr(ray_actors, "ray", SimpleNamespace(get_runtime_context=lambda: here))
-    monkeypatch.setattr(ray_actors, "running_seconds", lambda: now[0])
-    actor = ray_actors.Actor(handle=None, pending=object())
-    executor = ray_actors.RayExecutor([actor], lambda: actor, pytest.fail, Watchdog(), SMALL, start_seconds=2100.0)
-    for now[0] in (0.0, 2099.0):
-        assert executor.free() == 0
-    now[0] = 2101.0
-    with pytest.raises(ExecutorError, match="none came back within 2100 s"):
-        executor.free()
-
-
 @pytest.fixture
 def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A small network of the user's, which takes seconds to compile; nothing was compiled before."""
@@ -274,49 +187,6 @@ def test_a_sweep_of_a_worker_compiles_first_and_says_so(net: str, tmp_path: Path
     assert set((tmp_path / "inductor").rglob("*.so"))
     shown = json.loads((tmp_path / "reports/s/recommendation.json").read_text())
     assert shown["recipe"]["compiled"] is True
-
-
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_a_resume_takes_what_was_compiled_from_the_disk_and_train_compiles_nothing(
-    net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert sweeper(tmp_path, "run", *OPTIONS, "--model", net).returncode == 0
-    made = set((tmp_path / "inductor").rglob("*.so"))
-    resumed = sweeper(tmp_path, "run", "--study", "s", "--resume", "--trials", "3", "--device", "cpu", "--workers", "1")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "compiling the network" in resumed.stderr  # the study keeps it
-    assert set((tmp_path / "inductor").rglob("*.so")) == made  # from the disk
-    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "empty"))
-    trained = sweeper(tmp_path, "train", "s", "--steps", "4", "--device", "cpu")
-    assert trained.returncode == 0, trained.stderr
-
-
-@pytest.mark.slow
-def test_ctrl_c_while_the_network_is_compiled_ends_everything(net: str, tmp_path: Path) -> None:
-    process = start(tmp_path, "run", *OPTIONS, "--model", net)
-    wait_for(tmp_path, "compiling the network before the first training", process)
-    while not (tmp_path / "inductor").exists():  # the compiler is at work
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == 130
-    said = (tmp_path / "err.txt").read_text()
-    assert "stopped before anything was trained" in said
-    assert "Traceback" not in said and "resource_tracker" not in said
-    deadline = time.monotonic() + 30
-    while _group_lives(process.pid):
-        assert time.monotonic() < deadline, "a process of the sweep is still there"
-        time.sleep(0.1)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
-from sweeper.training.checkpoint import key_of
 from sweeper.training.engine import Training
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import Starts
@@ -113,25 +111,6 @@ def test_what_held_before_holds_again(monkeypatch: pytest.MonkeyPatch, warn_only
     assert state() == (True, False, True, False, ":4096:8")
     restore()
     assert state() == before
-
-
-def test_a_process_that_could_not_begin_computes_as_before(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    conditions, before = conditions_of(tiny, None, True), state()
-    gone = tiny.model_copy(update={"store": str(tmp_path / "nowhere")})
-    with closing(InlineBackend("cpu")) as backend, pytest.raises(Exception, match="nowhere"):
-        backend.open(conditions.model_copy(update={"dataset": gone}), tmp_path)
-    assert state() == before
-
-
-def test_a_checkpoint_from_before_there_were_the_options_is_of_the_same_training(tiny: Dataset) -> None:
-    usual = conditions_of(tiny, None, False)
-    text = usual.recipe.model_dump_json(exclude={"model", "own_metric", "deterministic", "compiled", "crops"})
-    assert key_of(usual) == hashlib.sha256(f"{tiny.digest} {text} 0".encode()).hexdigest()
-    assert key_of(conditions_of(tiny, None, True)) != key_of(usual)
-    compiled = usual.recipe.model_copy(update={"compiled": True})
-    assert key_of(usual.model_copy(update={"recipe": compiled})) != key_of(usual)
 
 
 @pytest.mark.parametrize(

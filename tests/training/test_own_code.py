@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from sweeper.core.errors import StudyError, UsageError
-from sweeper.core.own_code import OwnCode, code_here, find_code, load_code
+from sweeper.core.own_code import code_here, find_code, load_code
 from sweeper.core.own_metric import check_metric
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data import open_store
@@ -328,8 +328,3 @@ def test_a_sweep_in_workers_trains_and_predicts_with_it_and_is_not_resumed_under
     (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
     with pytest.raises(StudyError, match="the source file of --model own_nets:build"):
         sweep_in(tmp_path, resume=True, executor="processes", workers=1, trials=4)
-
-
-def test_the_record_of_code_names_its_parts() -> None:
-    code = OwnCode(name="a.b:c", digest="0" * 64, folder="/x")
-    assert (code.module, code.function) == ("a.b", "c")

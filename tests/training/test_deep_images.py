@@ -8,37 +8,10 @@ import tifffile
 import torch
 
 from sweeper.data import load_dataset, open_store
-from sweeper.report import write_report
 from sweeper.training.batches import to_inputs
 from sweeper.training.model import normaliser
 from tests.support import annotated
 from tests.support.batches import training_batch
-from tests.support.marks import EXHAUSTIVE
-from tests.support.sweeping import sweep_in
-
-BUDGET = {"trials": 2, "confirm_seeds": 1}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind", ["12 uint16", *(pytest.param(kind, marks=EXHAUSTIVE) for kind in ("12 uint8", "1 uint16", "3 uint16"))]
-)
-def test_a_sweep_runs_on_deep_and_many_channelled_images(tmp_path, monkeypatch, kind):
-    channels, dtype = int(kind.split()[0]), np.dtype(kind.split()[1]).type
-    annotated.deep(tmp_path / "data", channels, dtype)
-    seen = []
-
-    def write(*args, pixels, **kwargs):
-        seen.append(pixels(0))
-        return write_report(*args, pixels=pixels, **kwargs)
-
-    monkeypatch.setattr("sweeper.report.write_report", write)
-    outcome = sweep_in(tmp_path, data=str(tmp_path / "data"), **BUDGET)
-    assert outcome.sweep.conditions.dataset.channels == channels
-    assert {trial.state for trial in outcome.sweep.trials} == {"complete"}
-    image, mask = seen[0]  # what the report's figures show is for people
-    assert image.dtype == np.uint8 and image.shape == (*mask.shape, 1 if channels == 1 else 3)
-    assert np.array_equal(mask, annotated.truth(0))
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(12, np.uint16), (5, np.uint8), (1, np.uint16)])
