@@ -2,7 +2,7 @@
 over the whole file, without which it is not used. No torch.
 
 The seal is the digest of all other bytes: torch and safetensors both take a file in which single bits turned for what
-was written. Checkpoints have one, too.
+was written.
 """
 
 from __future__ import annotations
@@ -96,7 +96,11 @@ def seal(path: Path) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    write_seal(path, _place(path))
+    with path.open("r+b") as file:
+        place = _place(file)
+        digest = _digest(file, place)
+        file.seek(place)
+        file.write(digest)
 
 
 def check(path: Path) -> Path:
@@ -106,7 +110,15 @@ def check(path: Path) -> Path:
         UsageError: if it is no such file, has no seal, or is not what was sealed.
     """
     try:
-        check_seal(path, _place(path))
+        with path.open("rb") as file:
+            place = _place(file)
+            found = _digest(file, place)
+            file.seek(place)
+            kept = file.read(len(BLANK))
+        if found != kept:
+            raise ValueError(
+                f"its checksum is {found[:12].decode()}…, and {kept[:12].decode('ascii', 'replace')}… was written"
+            )
     except (OSError, ValueError) as error:
         raise _unfit(path, error) from error
     return path
@@ -146,17 +158,17 @@ def kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
         yield path, read_record(path)
 
 
-def _place(path: Path) -> int:
-    """Where the seal stands, in bytes from the file's beginning.
+def _place(file: BinaryIO) -> int:
+    """Where the seal stands, in bytes from the file's beginning, to which it is wound back.
 
     Raises:
         ValueError: if there is none.
     """
-    with path.open("rb") as file:
-        length = min(int.from_bytes(file.read(8), "little"), _MOST_HEADER)
-        before, found, _ = file.read(length).partition(f'"{SEAL}":"'.encode())
+    length = min(int.from_bytes(file.read(8), "little"), _MOST_HEADER)
+    before, found, _ = file.read(length).partition(f'"{SEAL}":"'.encode())
     if not found:
         raise ValueError("it has no checksum: another program wrote it, or an early version of sweeper")
+    file.seek(0)
     return 8 + len(before) + len(found)
 
 
@@ -167,42 +179,6 @@ def _unfit(path: Path, error: Exception) -> UsageError:
         f"{' '.join(why.split())[:300]}. Delete it or move it away; `sweeper train STUDY` trains a network, and "
         "`sweeper export STUDY` copies the one that is kept"
     )
-
-
-# --- Seals ---
-
-
-def write_seal(path: Path, place: int) -> None:
-    """Put the digest of a file where `BLANK` stands in it: BLAKE2b of 256 bits, as hexadecimal digits.
-
-    Args:
-        path: the file, which is written but for its seal.
-        place: of `BLANK`, in bytes from the beginning.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    with path.open("r+b") as file:
-        digest = _digest(file, place)
-        file.seek(place)
-        file.write(digest)
-
-
-def check_seal(path: Path, place: int) -> None:
-    """Read a whole file, and compare it with its seal at `place`.
-
-    Raises:
-        ValueError: if it is not what was sealed.
-        OSError: if it cannot be read.
-    """
-    with path.open("rb") as file:
-        found = _digest(file, place)
-        file.seek(place)
-        kept = file.read(len(BLANK))
-    if found != kept:
-        raise ValueError(
-            f"its checksum is {found[:12].decode()}…, and {kept[:12].decode('ascii', 'replace')}… was written"
-        )
 
 
 def _digest(file: BinaryIO, place: int) -> bytes:
