@@ -19,6 +19,7 @@ from sweeper.evidence.intervals import (
 )
 from sweeper.evidence.paired_comparisons import last_quarter_gain, weigh
 from sweeper.evidence.reasons import FEW_IMAGES, caveats
+from sweeper.evidence.replicates import Replicate, class_counts, own_point
 from sweeper.evidence.verdict import decide
 from tests.support.builders import (
     BINARY,
@@ -31,6 +32,7 @@ from tests.support.builders import (
     diverged,
     evaluation,
     failed_trial,
+    histogram_counts,
     point_counts,
     simulated_confirmations,
     spec,
@@ -92,7 +94,7 @@ def miou(summed: np.ndarray) -> np.ndarray:
     return np.asarray(metrics.objective(summed, np.array([True, True])))
 
 
-def class_counts(runs: list[TrialResult]) -> np.ndarray:
+def counts_of(runs: list[TrialResult]) -> np.ndarray:
     return np.stack([metrics.at_point(r.test, 0.5) for r in runs if r.test is not None])
 
 
@@ -100,7 +102,7 @@ def test_influences_give_the_standard_error_that_resampling_gives() -> None:
     # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
     for seed, images in ((0, 24), (1, 40), (2, 120)):
         runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), images=images)
-        counts = class_counts(runs)
+        counts = counts_of(runs)
         table = image_table(counts, miou).rows([0, 1, 2], [3, 4, 5])
         drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), 8000)
         values = miou(np.einsum("bn,rnkc->brkc", drawn, counts))
@@ -447,34 +449,6 @@ def test_groups_that_do_not_fit_the_images_are_refused() -> None:
         weighed(simulated(), groups=["a"] * 3)
 
 
-def test_few_images_or_groups_are_a_caveat() -> None:
-    assert any(f"24 test images, fewer than {FEW_IMAGES}" in line for line in caveats(weighed(simulated())))
-    assert not any("fewer than" in line for line in caveats(weighed(simulated(images=40))))
-    grouped = caveats(weighed(simulated(images=40), groups=["a", "a", *[None] * 38]))
-    assert any("39 groups of test images, fewer than 40" in line for line in grouped)
-    assert any("40 test images come in 39 groups" in line for line in grouped)
-
-
-def test_a_class_that_few_test_images_show_is_a_caveat() -> None:
-    rare = []
-    for run in simulated(images=40):
-        assert run.test is not None
-        data = run.test.data.copy()
-        data[3:, 1] = 0  # foreground in three images alone
-        rare.append(run.model_copy(update={"test": run.test.model_copy(update={"data": data})}))
-    assert weighed(rare).scarce == ((BINARY[1], 3),) and weighed(simulated(images=40)).scarce == ()
-    assert any(f"fewer than 5 test images: {BINARY[1]} (3 images)" in line for line in caveats(weighed(rare)))
-    assert not any("occur in" in line for line in caveats(weighed(simulated(images=40))))
-
-
-def test_what_never_happened_is_not_excluded() -> None:
-    assert any(
-        "in 3 seeds excludes, at 95 %, only" in line and "63 %" in line for line in caveats(weighed(simulated()))
-    )
-    fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated()]
-    assert not any("never happened" in line for line in caveats(weighed(fallen)))
-
-
 def test_the_gain_over_cross_entropy_as_it_is_usually_trained_is_paired_by_seed() -> None:
     counts = [counts_from_iou([0.5, 0.6, 0.4]), counts_from_iou([0.55, 0.62, 0.5]), counts_from_iou([0.4, 0.5, 0.45])]
     low = THRESHOLDS[0]  # a bad point: at 0.5 cross-entropy reads more
@@ -491,3 +465,44 @@ def test_the_gain_over_cross_entropy_as_it_is_usually_trained_is_paired_by_seed(
     assert plain.vs_plain.se_seed == pytest.approx(0)  # the same counts at each seed
     assert dice.vs_plain.se_seed > 0 and dice.vs_plain.low < dice.vs_plain.estimate < dice.vs_plain.high
     assert weighed(runs[:3]).finalists[0].vs_plain is None
+
+
+def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
+    rare = []
+    for run in simulated(images=40):
+        assert run.test is not None
+        data = run.test.data.copy()
+        data[3:, 1] = 0  # foreground in three images alone
+        rare.append(run.model_copy(update={"test": run.test.model_copy(update={"data": data})}))
+    fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated(images=40)]
+    grouped = weighed(simulated(images=40), groups=["a", "a", *[None] * 38])
+    for found, words in (
+        (weighed(simulated()), [f"24 test images, fewer than {FEW_IMAGES}", "63 % of trainings"]),
+        (grouped, ["39 groups of test images, fewer than 40", "40 test images come in 39 groups", "63 %"]),
+        (weighed(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "63 %"]),
+        (weighed(fallen), []),
+    ):
+        assert len(caveats(found)) == len(words)
+        assert all(word in line for word, line in zip(words, caveats(found), strict=True))
+
+
+# --- Trainings without an answer ------------------------------------------------------------------------------
+
+
+def torn_run(seed: int, images: tuple[int, ...], *, lost: bool = False) -> TrialResult:
+    """A training scored on image 0, with foreground, and image 1, without any: both answered well."""
+    whole = histogram_counts([90, 0], [10, 0], [10, 0], [890, 1000])
+    made = confirmation("dice", seed, metrics.of_images(whole, images), seed)
+    return made.model_copy(update={"test": None}) if lost else made
+
+
+@pytest.mark.parametrize("metric", ["miou", "image_dice", "image_iou"])
+def test_a_training_without_an_answer_is_right_on_no_image(metric: str) -> None:
+    whole, torn = Replicate((torn_run(1, (0, 1)),)), Replicate((torn_run(2, (0,)), torn_run(2, (1,), lost=True)))
+    counts = class_counts([whole, torn], (0, 1), own_point, metric)
+    assert (counts[0, 0] == counts[1, 0]).all()
+    empty = metrics.image_rows(counts[:, 1], metric)
+    if metric == "miou":  # all its pixels are missed: none is falsely alarmed
+        assert empty[1, :, 0].sum() == 0 and empty[1, :, 1].sum() == 0 and empty[1, 0, 2] == 1000
+    else:
+        assert empty[:, 0].tolist() == [[1.0, 1.0], [0.0, 1.0]]

@@ -42,11 +42,6 @@ def test_two_finalists_or_no_variance_change_nothing(variances: list[float]) -> 
     np.testing.assert_array_equal(drawn, variances)
 
 
-def test_no_pairs_are_no_error() -> None:
-    drawn, borrowed = moderated(np.array([]), np.array([], dtype=np.intp), 4)
-    assert drawn.size == 0 and borrowed == 0
-
-
 def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
     """One loss 25 times as noisy: half of the pairs are, and the quiet ones keep to themselves."""
     rng = np.random.default_rng(0)

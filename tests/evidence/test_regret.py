@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import norm
 
 from bench import verdict_simulation as simulation
@@ -35,14 +33,6 @@ def exact(centre: list[float], v_seed: float, v_image: float = 0.0, freedom: flo
     return regret._draw(np.array(centre), v_seed * pairs, freedom, v_image * pairs, images)
 
 
-@given(st.integers(2, 9))
-@settings(max_examples=8, deadline=None)
-def test_the_contrasts_are_orthonormal_and_know_no_common_level(size: int) -> None:
-    basis = regret._contrasts(size)
-    np.testing.assert_allclose(basis.T @ basis, np.eye(size - 1), atol=1e-12)
-    np.testing.assert_allclose(basis.sum(axis=0), 0, atol=1e-12)
-
-
 def test_variances_of_pairs_give_the_covariance_of_the_contrasts() -> None:
     root = np.random.default_rng(0).normal(size=(5, 5))
     covariance = root @ root.T
@@ -50,11 +40,6 @@ def test_variances_of_pairs_give_the_covariance_of_the_contrasts() -> None:
     pairs = diagonal[:, None] + diagonal - 2 * covariance
     basis = regret._contrasts(5)
     np.testing.assert_allclose(regret._covariance(pairs, basis), basis.T @ covariance @ basis, atol=1e-9)
-
-
-def test_the_factors_of_the_two_variances_are_uncorrelated() -> None:
-    assert sorted(regret._SHUFFLED) == list(range(regret.SCALES))
-    assert abs(np.corrcoef(np.arange(regret.SCALES), regret._SHUFFLED)[0, 1]) < 0.2
 
 
 def test_with_much_data_the_posterior_of_two_is_the_normal_one_of_their_difference() -> None:
@@ -110,15 +95,6 @@ def test_what_cannot_be_known_is_not_told() -> None:
     assert regrets(weighed([r for r in simulated() if r.spec.seed == 101])) is None
     one = simulated(images=1)
     assert {f.regret for f in weighed(one).finalists} == {None}
-
-
-def test_twins_share_the_chance_and_cost_hardly_anything_against_each_other() -> None:
-    runs = [r for r in simulated() if r.spec.family in {"dice", "focal"}]
-    twins = [r.model_copy(update={"test": runs[i % 3].test}) for i, r in enumerate(runs)]
-    rows = [f.regret for f in weighed(twins).finalists if f.regret is not None]
-    assert [r.best for r in rows] == pytest.approx([0.5, 0.5], abs=0.01)
-    # That three seeds agree to the last digit is not believed to the last digit.
-    assert all(1e-4 < r.bound < 2 * weighed(twins).rope for r in rows)
 
 
 def test_two_seeds_that_agree_by_luck_are_believed_as_far_as_variances_of_trainings_go() -> None:

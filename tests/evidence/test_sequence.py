@@ -214,76 +214,53 @@ def test_a_dropped_finalist_goes_on_again_when_the_new_leader_does_not_beat_it()
     assert "focal" in on(found)
 
 
+NEAR = {"dice": 0.71, "cross_entropy": 0.7}
+AHEAD = {"dice": 0.73, "cross_entropy": 0.7}
+FEW = {"test_groups": 3, "few_groups": 3}
+TWO = {"finalists": {family: {"seeds": EIGHT[:2]} for family in NEAR}, "analysis_index": PLACE[2]}
+ONE = {"finalists": {family: {"seeds": EIGHT[:1]} for family in NEAR}, "half": 1.0, "analyses": planned_analyses(1, 5)}
+SAFE = {"dice": 0.702, "focal": 0.7, "cross_entropy": 0.695}
+
+
+def planned(levels: dict[str, float], **changes: Any) -> Evidence:
+    return evidence(levels, **({"analyses": ANALYSES} | changes))
+
+
 @pytest.mark.parametrize(
-    ("levels", "half", "said"),
+    ("found", "until", "said"),
     [
-        ({"dice": 0.75, "cross_entropy": 0.7}, 0.02, "a clear winner is shown"),
-        ({"dice": 0.702, "cross_entropy": 0.7}, 0.005, "equivalence is shown"),
-        ({"dice": 0.7}, 0.02, "only one finalist"),
-        ({"dice": 0.3, "cross_entropy": 0.2}, 0.02, "nothing was learned"),
+        (planned({"dice": 0.75, "cross_entropy": 0.7}), "settled", "a clear winner is shown"),
+        (planned({"dice": 0.702, "cross_entropy": 0.7}, half=0.005), "settled", "equivalence is shown"),
+        (planned({"dice": 0.7}), "settled", "only one finalist"),
+        (planned({"dice": 0.3, "cross_entropy": 0.2}), "settled", "nothing was learned"),
+        (planned(AHEAD, half=1.0, test_images=1), "settled", "no number of seeds"),
+        (planned(AHEAD, half=0.1, analyses=()), "settled", "all that were planned"),
+        (three_seeds(AHEAD, 0.01, 0.002, analysis_index=PLACE[8]), "settled", "all that were planned"),
+        (three_seeds(NEAR, 0.02, 0.002, half=0.1, **FEW), "settled", "from 3 groups, too few to show what dice"),
+        (three_seeds({"dice": 0.708, "focal": 0.7}, 0.002, 0.001, half=0.03), "settled", "chance that up to 8 seeds"),
+        (three_seeds(SAFE, 0.003, 0.002, half=0.0095), "settled", "is a safe choice, and the chance"),
+        (three_seeds(AHEAD, 0.005, 0.002, half=0.045), "probable", "dice costs at most"),
     ],
 )
-def test_it_ends_when_there_is_nothing_left_to_find_out(levels: dict[str, float], half: float, said: str) -> None:
-    following = step(evidence(levels, half=half, analyses=ANALYSES))
+def test_it_ends_when_there_is_nothing_left_to_find_out(found: Evidence, until: Any, said: str) -> None:
+    following = next_step(found, decide(found, ORDER), until)
     assert (following.go_on, following.finalists) == (False, ())
-    assert following.reason.startswith("The confirmation ended after 3 seeds: ")
-    assert said in following.reason
+    assert following.reason.startswith("The confirmation ended after 3 seeds: ") and said in following.reason
 
 
-def test_it_ends_after_three_seeds_where_images_of_few_groups_leave_more_nothing_to_show() -> None:
-    levels = {"dice": 0.71, "cross_entropy": 0.7}
-    assert step(three_seeds(levels, 0.02, 0.002, half=0.1)).go_on
-    of_groups = {"test_groups": 3, "few_groups": 3}
-    following = step(three_seeds(levels, 0.02, 0.002, half=0.1, **of_groups))
-    assert not following.go_on
-    assert "come from 3 groups, too few to show what dice can cost" in following.reason
-    two = {"dice": {"seeds": EIGHT[:2]}, "cross_entropy": {"seeds": EIGHT[:2]}}
-    assert step(three_seeds(levels, 0.02, 0.002, half=0.1, finalists=two, analysis_index=PLACE[2], **of_groups)).go_on
-
-
-def test_it_ends_with_the_last_interim_analysis() -> None:
-    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.01, 0.002, analysis_index=PLACE[8])
-    assert "all that were planned" in step(found).reason
-    assert not step(found).go_on
-    assert not step(evidence({"dice": 0.73, "cross_entropy": 0.7}, half=0.1)).go_on  # nothing was planned at all
-
-
-def test_a_first_interim_analysis_of_one_seed_goes_on_and_a_single_image_ends_it() -> None:
-    analyses = planned_analyses(1, 5)
-    levels = {"dice": 0.73, "cross_entropy": 0.7}
-    alone = {f: {"seeds": (101,)} for f in levels}
-    following = step(evidence(levels, half=1.0, analyses=analyses, finalists=alone))
-    assert following.go_on
-    assert "go on to 2 seeds." in following.reason
-    one = step(evidence(levels, half=1.0, analyses=ANALYSES, test_images=1))
-    assert not one.go_on
-    assert "no number of seeds" in one.reason
-
-
-def test_it_ends_where_the_named_one_will_do_and_a_winner_is_unlikely() -> None:
-    close = three_seeds({"dice": 0.708, "focal": 0.7}, 0.002, 0.001, half=0.03)
-    following = step(close)
-    assert not following.go_on
-    assert re.search(r"dice costs at most 0.00\d mIoU \(with a probability of 95 %\), and the", following.reason)
-    assert "the chance that up to 8 seeds show a clear winner is" in following.reason
-    safe = three_seeds({"dice": 0.702, "focal": 0.7, "cross_entropy": 0.695}, 0.003, 0.002, half=0.0095)
-    assert decide(safe, ORDER).verdict is Verdict.SAFE_CHOICE
-    assert "focal is a safe choice" in step(safe).reason or "dice is a safe choice" in step(safe).reason
-
-
-def test_a_posterior_that_is_sure_does_not_end_it_while_a_winner_is_likely() -> None:
-    found = three_seeds({"dice": 0.73, "focal": 0.7}, 0.005, 0.002, half=0.045)
-    assert decide(found, ORDER).strength == "probable"
-    assert step(found).go_on
-
-
-def test_it_ends_at_probable_where_that_is_asked_for_and_not_before() -> None:
-    found = three_seeds({"dice": 0.73, "focal": 0.7}, 0.005, 0.002, half=0.045)
-    ended = next_step(found, decide(found, ORDER), "probable")
-    assert not ended.go_on and "dice costs at most" in ended.reason
-    noisy = three_seeds({"dice": 0.705, "focal": 0.7}, 0.02, 0.002, half=0.06)
-    assert decide(noisy, ORDER).strength == "open"
-    assert next_step(noisy, decide(noisy, ORDER), "probable").go_on
+@pytest.mark.parametrize(
+    ("found", "until", "said"),
+    [
+        (three_seeds(NEAR, 0.02, 0.002, half=0.1), "settled", "what dice can cost is open"),
+        (three_seeds(NEAR, 0.02, 0.002, half=0.1, **FEW, **TWO), "settled", "what dice can cost is open"),
+        (planned(NEAR, **ONE), "settled", "go on to 2 seeds."),
+        (three_seeds(AHEAD, 0.005, 0.002, half=0.045), "settled", "a clear winner is likely"),
+        (three_seeds(NEAR, 0.02, 0.002, half=0.06), "probable", "what dice can cost is open"),
+    ],
+)
+def test_it_goes_on_while_more_seeds_may_tell(found: Evidence, until: Any, said: str) -> None:
+    following = next_step(found, decide(found, ORDER), until)
+    assert following.go_on and following.finalists and said in following.reason
 
 
 # --- The chance of a winner ---------------------------------------------------------------------------------
@@ -313,12 +290,6 @@ def test_without_noise_the_chance_is_certainty_either_way() -> None:
     assert chance(measured(0.005, 0.0, 0.0)) == 0  # above 0, below the ROPE
     assert chance(measured(-0.03, 0.0, 0.0)) == 0
     assert chance(measured(0.03, 0.0, 0.05)) == 0
-
-
-def test_the_chance_is_that_of_the_remaining_interim_analyses_alone() -> None:
-    one = chance(measured(0.03, 0.01, 0.002), 5, analyses=ANALYSES[2:])
-    assert one < chance(measured(0.03, 0.01, 0.002), 5, analyses=planned_analyses(3, 34)[2:])
-    assert chance(measured(0.03, 0.01, 0.002), 5, analyses=()) == 0
 
 
 def test_a_seed_variance_that_is_too_small_to_be_true_is_not_believed() -> None:

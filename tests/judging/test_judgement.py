@@ -113,6 +113,7 @@ def test_runs_alone_give_scipys_paired_test_and_a_wider_one_than_welchs() -> Non
     assert nested.low <= welch.low and nested.high >= welch.high
     assert nested.high - nested.low < 1.5 * (welch.high - welch.low)
     assert any("other images" in caveat for caveat in found.caveats)
+    assert any("--paired-seeds" in caveat for caveat in sweeper.judge(frame).caveats)
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -173,24 +174,6 @@ def test_any_unit_and_either_direction_give_the_same_answer() -> None:
     best = distances.document.methods[0]
     assert best.score < distances.document.methods[1].score and best.ci_low is not None and best.ci_low < best.score
     assert not distances.document.higher_is_better
-
-
-def test_groups_are_the_units() -> None:
-    scores, rng = drawn(images=40), np.random.default_rng(5)
-    scores = scores + np.repeat(0.05 * rng.standard_normal((2, 1, 8)), 5, axis=2)  # each group suits one of them
-    frame = table(scores)
-    grouped = sweeper.judge(frame.assign(group=frame["image"] // 5))
-    assert (grouped.document.images, grouped.document.groups) == (40, 8)
-    alone = difference(sweeper.judge(frame).contest, 0, 1)
-    assert difference(grouped.contest, 0, 1).se_image > 1.3 * alone.se_image
-
-
-def test_unpaired_seeds_are_the_default_and_names_of_seeds_do_not_pair_them() -> None:
-    scores = drawn(seed=0.0, gap=0.02)
-    scores = scores + np.array([-0.08, 0.0, 0.08])[:, None]  # what a seed does to both alike
-    nested, paired = (difference(sweeper.judge(table(scores), paired_seeds=p).contest, 0, 1) for p in (False, True))
-    assert nested.se_seed > 5 * paired.se_seed
-    assert any("--paired-seeds" in caveat for caveat in sweeper.judge(table(scores)).caveats)
 
 
 def test_a_score_is_the_mean_over_classes_of_what_the_images_have() -> None:
