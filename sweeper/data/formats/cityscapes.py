@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 
-from sweeper.core.records import IGNORE, SplitName
+from sweeper.core.records import IGNORE
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
-from sweeper.data.formats.base import Format, Layout, Place, Reading, split_of
+from sweeper.data.formats.base import Format, Layout, Place, Reading
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
-from sweeper.data.formats.patterns import listed, paired
+from sweeper.data.formats.patterns import listed, paired, split_by_folder
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import UnreadableFileError, shown
 
@@ -55,12 +55,8 @@ def _read(place: Place) -> Reading:
     images = [one for one in every if one.stem in stems]
     table, names = _meaning(place, masks, train_ids=kind == "TrainIds")
     image, mask = file_pattern("", _IMAGES), file_pattern("", _MASKS[kind])
-    samples, _ = paired(place, (images, image), (masks, mask), _split, table=table, named=True)
+    samples, _ = paired(place, (images, image), (masks, mask), split_by_folder, table=table, named=True)
     return Reading(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
-
-
-def _split(one: Match) -> SplitName | None:
-    return split_of(one.below.split("/")[:-1])
 
 
 def _meaning(place: Place, masks: Sequence[Match], *, train_ids: bool) -> tuple[Pixels | None, tuple[str, ...] | None]:

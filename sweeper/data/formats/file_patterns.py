@@ -89,18 +89,13 @@ def asked_patterns(data: str | None, images: str | None, masks: str | None) -> t
         if "\0" in text:
             raise UsageError(f"{option} must be text, found a NUL character; mend it")
         check_no_address(option, text)
-    texts = {o: os.path.normpath(str(expanded(t)) if t.startswith("~") else t) for o, t in texts.items()}
+    base = "." if data is None else expanded(data)
+    texts = {o: os.path.normpath(os.path.join(base, expanded(t) if t.startswith("~") else t)) for o, t in texts.items()}  # noqa: PTH118
     if data is None:
         if any(PurePosixPath(text).is_absolute() or text.startswith("..") for text in texts.values()):
             texts = {option: os.path.abspath(text) for option, text in texts.items()}  # noqa: PTH100 (no path: wildcards)
         data = os.path.commonpath([text if Path(text).is_dir() else _fixed(text) for text in texts.values()]) or "."
-        texts = {option: os.path.relpath(text, data) for option, text in texts.items()}
-    else:
-        root = os.path.abspath(expanded(data))  # noqa: PTH100
-        texts = {
-            option: os.path.relpath(text, root) if PurePosixPath(text).is_absolute() else text
-            for option, text in texts.items()
-        }
+    texts = {option: os.path.relpath(text, expanded(data)) for option, text in texts.items()}
     for option, text in texts.items():
         if text.split("/")[0] == "..":
             given = images if option == "--images" else masks

@@ -16,11 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeper.core.records import SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, split_of, subfolders, walk
+from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders, walk
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
-from sweeper.data.formats.patterns import LOSSY, listed, named_files, paired
+from sweeper.data.formats.patterns import LOSSY, listed, named_files, paired, split_by_folder
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, shown
 
@@ -263,11 +262,7 @@ def _read(place: Place, guess: Guess) -> Reading:
     )
     image, mask = file_pattern("", guess.images), file_pattern("", guess.masks)
     images = _with_masks(place, images, masks_of(images, masks, image, mask))
-
-    def split(one: Match) -> SplitName | None:
-        return split_of(one.path.relative_to(place.root).parts[:-1])
-
-    samples, left = paired(place, (images, image), (masks, mask), split)
+    samples, left = paired(place, (images, image), (masks, mask), split_by_folder)
     at, other = guess.folders
     if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"

@@ -74,38 +74,33 @@ def _read(place: Place) -> Reading:
             f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
             f"folders as --images, got {shown(masks.text)}; for example 'labels/{STEM}_mask.png'"
         )
-        return reading
-    image_files = _image_files(place, images)
-    labels = [one for one in matches(place.root, masks) if usable(place, one.path)]
-    if not image_files:
-        return reading
-
-    def split(image: Match) -> SplitName | None:
-        return split_of(image.path.relative_to(place.root).parts[:-1])
-
-    reading.samples, left = paired(place, (image_files, images), (labels, masks), split)
-    place.tally.add("mask", "without an image, passed over", *map(place.name, left))
+    elif image_files := _image_files(place, images):
+        labels = [one for one in matches(place.root, masks) if usable(place, one.path)]
+        reading.samples, left = paired(place, (image_files, images), (labels, masks), split_by_folder)
+        place.tally.add("mask", "without an image, passed over", *map(place.name, left))
     reading.classes = place.classes or (place.colours.names if place.colours else None)
     return reading
 
 
+def split_by_folder(one: Match) -> SplitName | None:
+    """The split that the folders of a file give."""
+    return split_of(one.below.split("/")[:-1])
+
+
 def _image_files(place: Place, pattern: FilePattern) -> list[Match]:
     """The images; none, and a problem, where the pattern names none."""
-    matched = [*matches(place.root, pattern)]
-    known = [one for one in matched if one.path.suffix.lower() in IMAGE_SUFFIXES]
-    others = [place.name(one.path) for one in matched if one.path.suffix.lower() not in IMAGE_SUFFIXES]
-    if known:
+    others: list[str] = []
+    if found := listed(place, pattern.text, IMAGE_SUFFIXES, others):
         place.tally.add("file", "of another kind, passed over", *others)
-        return [one for one in known if usable(place, one.path)]
+        return found
     folder = place.root / pattern.folder
-    if others:
-        fault = f"must name images ({', '.join(IMAGE_SUFFIXES)}), found {some(others, 2)}"
-    elif not folder.is_dir():
-        fault = f"must name images, and there is no folder {shown(pattern.folder)}/"
-    else:
-        there = some([place.name(path) for path in walk(folder, place.root)], 2) or "nothing"
-        fault = f"must name images, and nothing is called so; {shown(pattern.folder) or '.'}/ holds {there}"
-    place.problems.append(f"--images {shown(pattern.text)}: {fault}; patterns begin at {place.title}, in quotes")
+    there = "nothing, and there is no folder " + shown(pattern.folder)
+    if others or folder.is_dir():
+        there = some(others or [place.name(path) for path in walk(folder, place.root)], 2) or "nothing"
+    place.problems.append(
+        f"--images {shown(pattern.text)}: must name images ({', '.join(IMAGE_SUFFIXES)}), found {there}; patterns "
+        f"begin at {place.title}, in quotes"
+    )
     return []
 
 
