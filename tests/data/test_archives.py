@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.errors import DataError, UsageError
+from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
 from sweeper.data.variants import store_here
@@ -90,26 +90,6 @@ def test_locked_files_and_two_of_one_name_are_refused(tmp_path):
     data[data.index(b"PK\x01\x02") + 8] |= 1  # flags of the first file, in the archive's table
     archive.write_bytes(data)
     assert ": must be without a password; unpack the archive, and name the folder" in problems(archive)
-
-
-def test_a_damaged_part_in_lzma_is_told(tmp_path):
-    root = folder(tmp_path / "data")
-    archive = tmp_path / "set.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as content:
-        for path in sorted(root.rglob("*.png")):
-            content.write(path, path.relative_to(root).as_posix())
-    data = bytearray(archive.read_bytes())
-    at = data.index(b"a.png") + 5
-    data[at + 4 : at + 9] = b"\xff" * 5  # the properties of its LZMA stream
-    archive.write_bytes(data)
-    assert "must be a whole zip archive" in problems(archive)
-
-
-def test_an_archive_that_does_not_fit_on_the_disk_is_not_unpacked(tmp_path, monkeypatch):
-    archive = zipped(folder(tmp_path / "data"), tmp_path / "set.zip")
-    monkeypatch.setattr("sweeper.system.disk_space.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 9))
-    with pytest.raises(UsageError, match="the disk of the unpacked archive"):
-        load(archive)
 
 
 @pytest.mark.parametrize("fault", ["no zip", "cut", "a byte"])

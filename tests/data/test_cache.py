@@ -9,14 +9,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sweeper.cli.cache import _ago
 from sweeper.cli.main import main
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import TrialResult
-from sweeper.data import load_dataset, open_store
+from sweeper.data import load_dataset
 from sweeper.data.cache import clear, entries, hold
 from sweeper.system.whole_files import DAY
 from sweeper.workflow.run import run_sweep
@@ -81,14 +80,6 @@ def test_a_held_store_stays_and_its_use_is_noted(two):
         hold(first)
 
 
-def test_several_may_hold_one_store(two):
-    cache, first, _ = two
-    locks = [hold(first), hold(first)]
-    locks[0].close()
-    assert first in [e.folder for e in clear(cache, now=LATER)[1]]
-    locks[1].close()
-
-
 def test_a_killed_holder_holds_nothing(two):
     cache, first, _ = two
     code = (
@@ -103,14 +94,6 @@ def test_a_killed_holder_holds_nothing(two):
     holder.stdout.close()
     assert first in [e.folder for e in clear(cache, now=LATER)[0]]
     assert [path.name for path in (cache / ".locks").iterdir() if path.name != "cache.lock"] == []
-
-
-def test_open_maps_outlive_the_clearing(two):
-    cache, first, _ = two
-    store = open_store(first)
-    before = store.image(1).copy()
-    clear(cache, now=LATER)
-    assert np.array_equal(store.image(1), before)
 
 
 def test_half_written_stores_are_left_alone_for_a_day(two):

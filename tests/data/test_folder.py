@@ -201,24 +201,6 @@ def test_what_is_missing_is_said_of_the_folders_that_are_there(tmp_path, made, s
     assert len(found) == 1 and found[0].startswith(said)
 
 
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [([(0, 255), (0, 255), (0, 1)], "gt/: 255 must mean"), ([(0,)] * 3, "gt/: at least two classes")],
-)
-def test_faults_of_all_masks_name_their_folder(tmp_path, values, said):
-    root = folder(tmp_path / "data", {str(i): mask(*labels) for i, labels in enumerate(values)})
-    (root / "masks").rename(root / "gt")
-    only(problems(root), said)
-
-
-def test_a_mask_that_is_missing_among_others_called_otherwise_is_named(tmp_path):
-    root = folder(tmp_path / "data")
-    for path in (root / "masks").iterdir():
-        path.rename(path.with_name(f"{path.stem}_mask.png"))
-    (root / "masks" / "c_mask.png").unlink()
-    only(problems(root), "images/c.png: has no mask")
-
-
 def test_many_faults_of_one_kind_are_one_line_with_examples(tmp_path):
     root = folder(tmp_path / "data", {f"{i:03d}": mask(0, 1) for i in range(12)})
     for path in (root / "masks").iterdir():
@@ -244,21 +226,10 @@ def test_an_address_is_called_one(tmp_path, address, named):
     assert "secret" not in str(caught.value)
 
 
-def test_a_path_as_an_address_of_a_file_is_to_be_written_as_a_path(tmp_path):
-    with pytest.raises(DataError) as caught:
-        load_dataset(f"file://{tmp_path}", tmp_path / "cache")
-    only(caught.value.problems, "is an address: write its path alone, without file://")
-
-
 def test_a_folder_called_like_an_address_is_a_folder(tmp_path, monkeypatch):
     folder(tmp_path / "s3:" / "bucket")
     monkeypatch.chdir(tmp_path)
     assert len(load_dataset("s3://bucket", tmp_path / "cache").images) == 4
-
-
-def test_an_archive_that_is_no_zip_is_to_be_unpacked(tmp_path):
-    (tmp_path / "set.tgz").write_bytes(b"PK")
-    only(problems(tmp_path / "set.tgz"), "is an archive", "unpack it")
 
 
 @pytest.mark.parametrize("suffix", ["png", "JPG", "jpeg", "bmp", "tif", "TIFF", "webp"])
@@ -293,11 +264,6 @@ def test_labels_survive_every_mask_kind(tmp_path):
         assert np.array_equal(store.mask(index), array), dataset.images[index].stem
 
 
-def test_one_bit_masks_are_zero_and_one(tmp_path):
-    masks = {stem: mask(0, 255).convert("1") for stem in "abc"}
-    assert labels(load(folder(tmp_path / "data", masks))) == [0, 1]
-
-
 def test_255_is_foreground_where_it_is_the_only_other_value(tmp_path):
     dataset = load(folder(tmp_path / "data", {"a": mask(0, 255), "b": mask(0), "c": mask(255)}))
     assert dataset.classes == ("background", "foreground")
@@ -330,12 +296,9 @@ def test_labels_above_255_are_refused(tmp_path):
     only(problems(root), "masks/d.png", "300")
 
 
-def test_a_coloured_mask_is_refused_with_its_colour(tmp_path):
-    root = folder(tmp_path / "data")
-    colours = np.zeros((12, 16, 3), dtype=np.uint8)
-    colours[3, 4] = (255, 0, 7)
-    Image.fromarray(colours).save(root / "masks" / "b.png")
-    only(problems(root), "masks/b.png", "(255, 0, 7)", "x=4, y=3")
+def test_one_bit_masks_are_zero_and_one(tmp_path):
+    masks = {stem: mask(0, 255).convert("1") for stem in "abc"}
+    assert labels(load(folder(tmp_path / "data", masks))) == [0, 1]
 
 
 def test_grey_sets_have_one_channel_and_mixed_ones_three(tmp_path):
@@ -421,10 +384,6 @@ def test_all_faults_of_a_set_are_named_at_once(tmp_path):
     assert len(found.splitlines()) == 9
 
 
-def test_too_few_images_are_refused(tmp_path):
-    only(problems(folder(tmp_path / "data", {s: mask(0, 1) for s in "ab"})), "at least 3", "found 2")
-
-
 def test_hidden_files_are_ignored_and_others_counted(tmp_path):
     root = folder(tmp_path / "data")
     for name in (".DS_Store", "Thumbs.db", "._a.png"):
@@ -447,13 +406,6 @@ def test_links_out_of_the_data_folder_are_refused(tmp_path, what):
         (root / "classes.txt").symlink_to(away / "classes.txt")
     found = problems(root)
     assert any("must lie inside the data folder" in problem and str(away) in problem for problem in found)
-
-
-def test_links_inside_the_data_folder_are_followed(tmp_path):
-    root = folder(tmp_path / "data")
-    (root / "images" / "e.png").symlink_to(root / "images" / "a.png")
-    mask(0, 0, 1).save(root / "masks" / "e.png")
-    assert len(load(root).images) == 5
 
 
 @pytest.mark.parametrize("kind", ["other names", "splits", "a linked folder", "a hidden folder"])

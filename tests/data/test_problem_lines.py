@@ -27,11 +27,3 @@ def test_lines_of_a_table_and_of_many_files():
     assert grouped(rows) == ["split.csv: line 7: no image has the stem 'p7'; remove it (and 3 more like it)"]
     rows = [f"labels/{file}.txt: line {n}: must be a polygon" for file in "ab" for n in (1, 2)]
     assert grouped(rows) == ["4 faults in 2 files, e.g. labels/a.txt, labels/b.txt: line 1: must be a polygon"]
-
-
-def test_many_of_one_file_and_of_none():
-    rows = [f"ann.json: the image 'p{n}' must be there" for n in range(5)]
-    assert grouped(rows) == ["ann.json: the image 'p0' must be there (and 4 more like it)"]
-    rows = [f"images/{stem}.jpg: has no mask; add masks/{stem}.png" for stem in ("ab", "cd", "ef", "gh")]
-    assert grouped(rows)[0].startswith("4 files, e.g. images/ab.jpg, images/cd.jpg: has no mask; add masks/ab.png")
-    assert grouped([f"number {n}" for n in range(5)]) == ["number 0 (and 4 more like it)"]

@@ -19,7 +19,6 @@ from sweeper.core.errors import DataError, SweeperError, UsageError
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
 from sweeper.data.store import StoreWriter, is_intact
-from sweeper.data.variants import resized, without
 from tests.support.folders import folder, image, mask
 
 
@@ -154,15 +153,6 @@ def test_a_damaged_note_is_not_believed(tmp_path):
         assert load_dataset(str(root), tmp_path / "cache") == first
 
 
-def test_a_moved_cache_is_found(tmp_path):
-    root = folder(tmp_path / "data")
-    load_dataset(str(root), tmp_path / "cache")
-    (tmp_path / "cache").rename(tmp_path / "moved")
-    moved = load_dataset(str(root), tmp_path / "moved")
-    assert Path(moved.store).parent == tmp_path / "moved"
-    assert len(open_store(moved.store)) == 4
-
-
 def test_a_cache_that_cannot_be_written_is_a_usage_error(tmp_path):
     root = folder(tmp_path / "data")
     (tmp_path / "file").write_text("x")
@@ -236,13 +226,6 @@ def test_every_image_is_told_of_and_none_when_nothing_is_decoded(tmp_path, kind)
         assert len(told) == 4
 
 
-def test_forgotten_pages_are_read_again(tmp_path):
-    store = open_store(load_dataset("synthetic:blobs?images=4&size=128", tmp_path).store)
-    view, before = store.image(1), store.image(1).copy()
-    store.forget()
-    assert np.array_equal(view, before) and np.array_equal(store.image(1), before)
-
-
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_forgetting_gives_memory_back(tmp_path):
     def resident() -> int:
@@ -258,16 +241,3 @@ def test_forgetting_gives_memory_back(tmp_path):
         read = resident()
         store.forget()
         assert read - before > 50_000 > resident() - before
-
-
-def test_derived_stores_are_checked_too(tmp_path):
-    dataset = load_dataset("synthetic:cracks?images=5&size=64", tmp_path)
-    lines = []
-    for made in (
-        lambda: without(dataset, [dataset.images[0].stem], tmp_path, lines.append),
-        lambda: resized(dataset, 32, tmp_path, log=lines.append),
-    ):
-        first = made()
-        flip(Path(first.store) / "masks.bin", 77)
-        assert made() == first and is_intact(Path(first.store))
-    assert len([line for line in lines if "damaged" in line]) == 2

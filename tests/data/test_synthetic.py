@@ -64,26 +64,6 @@ def test_scenes_keep_their_share(name, wanted):
     assert share(f"{name}?images=30&foreground={wanted}") == pytest.approx(wanted, rel=0.25)
 
 
-def test_street_spans_three_orders_of_magnitude():
-    scenes = parse_scene("street?images=100&size=64")
-    counts = sum(np.bincount(draw(scenes, i).mask.ravel(), minlength=5) for i in range(100))
-    shares = counts / counts.sum()
-    assert 0.2 < shares[1] < 0.4
-    assert 0.01 < shares[2] < 0.03
-    assert 0.0015 < shares[3] < 0.005
-    assert 0.0003 < shares[4] < 0.001
-    assert shares[0] / shares[4] > 1000
-
-
-def test_noise_is_the_cameras():
-    quiet = parse_scene("cracks?images=3&noise=0")
-    loud = parse_scene("cracks?images=3&noise=0.2")
-    first, second = draw(quiet, 0), draw(loud, 0)
-    assert np.array_equal(first.mask, second.mask)
-    difference = second.image.astype(float) - first.image
-    assert 0.12 < difference.std() / 255 < 0.25
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -112,12 +92,6 @@ def test_a_wrong_scene_names_rule_and_value(text, words):
         assert word in caught.value.problems[0]
 
 
-def test_all_mistakes_of_a_scene_are_named_at_once():
-    with pytest.raises(DataError) as caught:
-        parse_scene("cracks?images=x&size=1&huh=3")
-    assert len(caught.value.problems) == 3
-
-
 @settings(deadline=None, max_examples=80)
 @given(st.text(max_size=30), st.sampled_from(["", "cracks?", "synthetic:street?", "blobs?images="]))
 def test_any_text_is_a_set_or_a_data_error(text, start):
@@ -137,6 +111,8 @@ KNOWN = {
     "street?images=6&size=96": "d3ac744ceed48084",
     "cracks?images=4&size=64&foreground=0.05&seed=3": "51e6c489006c8a80",
     "blobs?images=4&foreground=0.3&noise=0.1": "43e5b231bca6a372",
+    "cracks?images=3&size=64&spread=0&noise=0": "59da1d1070fc46fa",
+    "shapes?images=3&size=96&classes=3&elongation=4&blur=2&spread=1&shift=2&missing=0.5": "960084059122e54d",
 }
 
 
@@ -161,13 +137,6 @@ def masks_of(text: str, count: int = 12) -> list[np.ndarray]:
 def test_shapes_have_their_share_to_the_pixel(wanted, other):
     for labels in masks_of(f"shapes?size=96&foreground={wanted}{other}", 4):
         assert (labels > 0).sum() == max(4, round(wanted * 96 * 96))
-
-
-def test_cracks_and_blobs_without_spread_all_have_their_share():
-    for labels in masks_of("cracks?spread=0&foreground=0.02"):
-        assert abs((labels > 0).sum() - 0.02 * 128 * 128) <= 9  # the last dot of a pen three pixels wide
-    values = [(labels > 0).mean() for labels in masks_of("blobs?spread=0")]
-    assert np.std(values) < 0.01 < np.std([(labels > 0).mean() for labels in masks_of("blobs")])
 
 
 def test_spread_is_about_the_images_not_the_set():
@@ -198,34 +167,12 @@ def test_classes_have_their_ratio_to_the_pixel(classes, ratio):
         assert np.bincount(labels.ravel(), minlength=classes)[1:].tolist() == wanted.tolist()
 
 
-def test_the_ground_keeps_its_brightness_however_many_objects_there_are():
-    few, many = (
-        np.mean(
-            [d.image[d.mask == 0].mean() for d in (draw(parse_scene(f"shapes?foreground={f}"), i) for i in range(12))]
-        )
-        for f in (0.002, 0.3)
-    )
-    assert many == pytest.approx(few, abs=12)
-
-
 def test_classes_become_those_of_the_data_set(tmp_path):
     dataset = load_dataset("synthetic:shapes?classes=4&images=4&size=64", tmp_path)
     assert dataset.classes == ("background", "shape_1", "shape_2", "shape_3") and dataset.task == "multiclass"
     assert load_dataset("synthetic:shapes?images=4&size=64", tmp_path).classes == ("background", "object")
     write_scenes("shapes?classes=4&images=4&size=64", tmp_path / "out")
     assert load_dataset(str(tmp_path / "out"), tmp_path / "c").digest == dataset.digest
-
-
-def test_blur_softens_the_image_and_leaves_the_labels():
-    sharp, soft = (draw(parse_scene(f"shapes?noise=0&blur={b}"), 0) for b in (0, 3))
-    assert np.array_equal(sharp.mask, soft.mask)
-    from sweeper.core.contours import near_boundary
-
-    def steepness(drawn) -> float:
-        grey = drawn.image.astype(float).mean(axis=2)
-        return float(np.hypot(*np.gradient(grey))[near_boundary(drawn.mask, 1)].mean())
-
-    assert steepness(soft) < 0.7 * steepness(sharp)
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -244,11 +191,6 @@ def test_a_shift_is_as_long_as_asked(seed, shift):
     before, after = (np.argwhere(m).mean(axis=0) for m in (labels, moved))
     assert (moved > 0).sum() == 20
     assert np.hypot(*(after - before)) == pytest.approx(shift, abs=0.75)
-
-
-def test_what_a_shift_brings_in_is_background():
-    moved = spoil_labels(np.random.default_rng(0), np.ones((40, 40), np.uint8), 6, 0)
-    assert moved.min() == 0 and 0 < (moved == 0).mean() < 0.35
 
 
 @pytest.mark.parametrize("missing", [0.1, 0.37, 1.0])

@@ -49,17 +49,6 @@ def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
     assert load_dataset(str(tmp_path / "whole"), tmp_path / "other").digest == smaller.digest != dataset.digest
 
 
-def test_what_the_reader_said_is_still_said_and_the_rest_is_judged_anew(tmp_path):
-    masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
-    root = folder(tmp_path / "whole", masks, split="stem,split\na,test\nb,\nc,\nd,\ne,\n")
-    (root / "masks" / "b.png").write_bytes((root / "masks" / "a.png").read_bytes())
-    dataset = load_dataset(str(root), tmp_path / "cache")
-    dataset = dataset.model_copy(update={"notes": ("2 files were passed over.",)})
-    left = without(dataset, ["b"], tmp_path / "cache")
-    assert any("byte-identical masks" in warning for warning in dataset.warnings)
-    assert left.warnings == ("2 files were passed over.", "1 image was left out as asked: b.")
-
-
 def test_a_list_is_read_line_by_line_and_all_its_faults_are_named(tmp_path):
     dataset = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
     with pytest.raises(DataError) as caught:
@@ -122,13 +111,6 @@ def test_a_label_is_the_one_that_covers_most_and_the_rarer_one_of_two(rows, colu
         assert small[row, column] == min(best, key=lambda label: (label == IGNORE, total[label], label))
 
 
-def test_blocks_do_not_show(monkeypatch):
-    image = np.random.default_rng(0).integers(0, 256, (30, 41, 2), dtype=np.uint8)
-    whole = shrink_image(image, (7, 9))
-    monkeypatch.setattr("sweeper.data.shrink._BLOCK", 90)
-    assert np.array_equal(shrink_image(image, (7, 9)), whole)
-
-
 def test_a_thin_line_survives_being_halved_and_is_gone_at_a_third():
     mask = np.zeros((12, 12), np.uint8)
     mask[5] = 1
@@ -170,13 +152,6 @@ def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
     assert "4 of its 4 connected components are gone (100 %)" in line
     assert any("--resize shrank 4 of 4 images to a shorter side of 16 pixels" in line for line in small.warnings)
     assert any("1 of 3 declared classes never occur: crack" in line for line in small.warnings)
-
-
-def test_what_survives_is_not_warned_about(tmp_path):
-    dataset = load_dataset(str(scenes(tmp_path / "d", crack=3)), tmp_path / "cache")
-    small = resized(dataset, 24, tmp_path / "cache")
-    assert not any("erases" in line for line in small.warnings)
-    assert small.class_pixels()[2] == 4 * 36
 
 
 def test_images_that_are_small_enough_stay_as_they_are(tmp_path):

@@ -17,7 +17,7 @@ from sweeper.data.synthetic import draw, parse_scene
 from sweeper.fingerprint.label_checks import Finding, Severity, examine
 from sweeper.fingerprint.label_checks.edges import Fit, edge_fit
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, measure_all, thumbnail
-from sweeper.fingerprint.label_checks.near_duplicates import clusters, look_alikes
+from sweeper.fingerprint.label_checks.near_duplicates import look_alikes
 from sweeper.fingerprint.label_checks.rules import MISFIT, judge
 from tests.support.builders import counted
 
@@ -81,16 +81,6 @@ def test_nothing_is_said_of_what_cannot_be_judged():
     assert edge_fit(image, one) is None
 
 
-def test_a_large_image_is_judged_where_its_contours_are():
-    drawn = draw(parse_scene("blobs?images=3&size=256"), 0)
-    rng = np.random.default_rng(0)
-    image = rng.integers(80, 120, (900, 1100, 3), dtype=np.uint8)
-    mask = np.zeros((900, 1100), np.uint8)
-    image[600:856, 800:1056], mask[600:856, 800:1056] = drawn.image, drawn.mask
-    fit = edge_fit(image, mask)
-    assert fit is not None and fit.agreement > 8
-
-
 # --- Looks ----------------------------------------------------------------------------------------------------
 
 
@@ -148,12 +138,6 @@ def test_a_thumbnail_keeps_the_means(shape):
         blocks = image.mean(axis=2).reshape(32, 2, 32, 3).mean(axis=(1, 3))
         blocks -= blocks.mean()
         assert np.abs(small - blocks / np.linalg.norm(blocks)).max() < 1e-3
-
-
-def test_clusters_join_pairs_that_share_an_image():
-    image = scene_image(0)
-    shots = [image, jpeg(image), scene_image(1), image // 2 + 30, scene_image(2), jpeg(scene_image(2))]
-    assert clusters(look_alikes([thumbnail(s) for s in shots])) == [(0, 1, 3), (4, 5)]
 
 
 # --- Findings -------------------------------------------------------------------------------------------------

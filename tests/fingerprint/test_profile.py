@@ -76,12 +76,6 @@ def test_a_class_that_never_occurs_is_listed_without_sizes():
     assert profile.imbalance == 599
 
 
-def test_order_of_masks_does_not_matter_and_generators_do():
-    rng = np.random.default_rng(0)
-    masks = [rng.integers(0, 2, (9, 9), dtype=np.uint8) for _ in range(4)]
-    assert profile_masks(iter(masks), TWO) == profile_masks(masks[::-1], TWO)
-
-
 def test_labels_out_of_range_and_empty_input_are_refused():
     mask = blank()
     mask[0, 0] = 7
@@ -138,14 +132,6 @@ def test_consequences_of_balance_say_so():
     text = " ".join(consequences(profile_masks([mostly_foreground], TWO)))
     assert "only crack would score 97.5 %" in text
     assert "One pixel of background stands against 39.0 of crack" in text
-
-
-def test_a_data_set_is_profiled_from_its_store(tmp_path):
-    dataset = load_dataset("synthetic:street?images=6&size=64", tmp_path)
-    profile = profile_dataset(dataset)
-    assert [c.name for c in profile.classes] == list(dataset.classes)
-    counts = dataset.class_pixels()
-    assert [c.pixel_share for c in profile.classes] == pytest.approx((counts / counts.sum()).tolist())
 
 
 @pytest.mark.real_data
