@@ -2,12 +2,13 @@
 
 A note for each source, in `sources/`, names its state and the data set that was made of it then.
 
-A process that reads a store for long holds a lock file of its own, `.locks/DIGEST.…`; the operating system releases it
-when the process dies, however it dies. A store is deleted only while nobody holds one, under the cache's own lock.
+A process that reads a store for long shares a lock on its index; the operating system releases that when the process
+dies, however it dies. A store is deleted only by who holds that lock alone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -16,8 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
-
-from filelock import FileLock, Timeout
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Dataset
@@ -29,6 +28,7 @@ NOTES = "sources"
 """Of the notes, in the cache."""
 _MARK = "used"
 """An empty file in each store whose time is that of its last use."""
+_LOCKED = "index.json"
 _LEFT = (".writing-", ".deleting-")
 
 
@@ -57,16 +57,15 @@ def hold(folder: Path) -> ExitStack:
         remove_left(folder.parent, f"{begun}*")
     for place in (folder.parent / NOTES, *folder.glob("*/")):
         remove_left(place)
-    locks = folder.parent / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with _whole(locks):
-        if not is_complete(folder):
-            raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
-        lock = FileLock(new_name(locks, f"{folder.name}.", ".lock"))
-        lock.acquire(timeout=10)  # listing the cache tries it for a moment
-        (folder / _MARK).touch()
     held = ExitStack()
-    held.callback(lock.release)
+    with suppress(FileNotFoundError):
+        file = held.enter_context((folder / _LOCKED).open("rb"))
+        fcntl.flock(file, fcntl.LOCK_SH)  # waits while it is listed or deleted
+    if not is_complete(folder):
+        held.close()
+        raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
+    with suppress(PermissionError):  # another user's store
+        (folder / _MARK).touch()
     return held
 
 
@@ -82,7 +81,7 @@ def entries(cache: Path) -> list[Entry]:
             images[digest] = len(dataset.images)
     found = []
     for folder in cache.iterdir():
-        if not folder.is_dir() or folder.name in (NOTES, ".locks"):
+        if not folder.is_dir() or folder.name == NOTES:
             continue
         files = [path.stat() for path in folder.rglob("*") if path.is_file()]
         found.append(
@@ -92,7 +91,7 @@ def entries(cache: Path) -> list[Entry]:
                 images=images.get(folder.name),
                 size=sum(stat.st_size for stat in files),
                 used=_last_use(folder),
-                in_use=_in_use(folder),
+                in_use=_held(folder),
                 complete=is_complete(folder),
             )
         )
@@ -120,40 +119,31 @@ def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[lis
         days = max(0.0, now - entry.used) / DAY  # a clock that was set back since
         if days < (older_than_days if not entry.folder.name.startswith(_LEFT) else max(1.0, older_than_days)):
             continue
-        (cache / ".locks").mkdir(exist_ok=True)
-        with _whole(cache / ".locks"):
-            if _in_use(entry.folder, sweep=True):
-                in_use.append(entry)
-                continue
-            # Out of sight in one step: nobody opens half a store.
-            aside = new_name(cache, ".deleting-")
-            entry.folder.rename(aside)
+        if _held(entry.folder, new_name(cache, ".deleting-")):
+            in_use.append(entry)
+        else:
+            removed.append(entry)
+    for aside in cache.glob(".deleting-*"):
         shutil.rmtree(aside)
-        removed.append(entry)
     for path, digest, _ in _notes(cache):
         if not digest or not (cache / digest).exists():
             path.unlink(missing_ok=True)
     return removed, in_use
 
 
-def _in_use(folder: Path, *, sweep: bool = False) -> bool:
-    """Whether a living process holds the store. `sweep` removes locks of dead ones: under the cache's own lock alone,
-    or a lock that is being made would be swept away with them."""
-    for path in (folder.parent / ".locks").glob(f"{folder.name}.*.lock"):
-        lock = FileLock(path)
+def _held(folder: Path, aside: Path | None = None) -> bool:
+    """Whether a living process holds the store; where none does, it is moved `aside`, out of sight in one step."""
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=0)
-        except (Timeout, PermissionError):  # another user's lock cannot be tried: it counts as held
+            file = stack.enter_context((folder / _LOCKED).open("rb"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # what another user alone may read counts as held
             return True
-        lock.release()
-        if sweep:
-            path.unlink(missing_ok=True)
+        except FileNotFoundError:  # half-written
+            pass
+        if aside is not None:
+            folder.rename(aside)
     return False
-
-
-def _whole(locks: Path) -> FileLock:
-    """The cache's own lock. Every user of a shared cache must be able to take it, whatever the umask of the first."""
-    return FileLock(locks / "cache.lock", mode=0o666)
 
 
 def _last_use(folder: Path) -> float:
