@@ -19,9 +19,7 @@ from tests.support.builders import (
     ORDER,
     confirmation,
     counts_from_iou,
-    diverged,
     evidence,
-    simulated_confirmations,
     trial,
 )
 
@@ -435,21 +433,15 @@ def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, es
 
 def test_rivals_for_which_the_same_would_do_share_a_sentence_that_asks_for_the_most() -> None:
     found = evidence({"dice": 0.7305, "focal": 0.7, "cross_entropy": 0.7}, half=0.1)
-    errors = {("dice", "focal"): 0.02, ("dice", "cross_entropy"): 0.025}
-
-    def noisy(c: Any) -> Any:
-        pair = (found.finalists[c.first].family, found.finalists[c.second].family)
-        changed = c.difference.model_copy(update={"se_seed": errors.get(pair, 0.02), "se_image": 0.002})
-        return c.model_copy(update={"difference": changed})
-
-    changed = found.model_copy(update={"comparisons": tuple(noisy(c) for c in found.comparisons)})
-    wanted = [seeds_needed(gap(0.0305, se, 0.002), 3, 24, 0.0305) for se in errors.values()]
+    noise = [{"se_seed": 0.02 + 0.005 * (c.second == 2), "se_image": 0.002} for c in found.comparisons]
+    noisy = tuple(
+        c.model_copy(update={"difference": c.difference.model_copy(update=own)})
+        for c, own in zip(found.comparisons, noise, strict=True)
+    )
+    wanted = [seeds_needed(gap(0.0305, se, 0.002), 3, 24, 0.0305) for se in (0.02, 0.025)]
     assert wanted[0] is not None and wanted[1] is not None and wanted[1] > wanted[0]
-    steps = decide(changed, ORDER).next_steps
-    assert len(steps) == 1
-    names = {"dice against focal and cross_entropy", "dice against cross_entropy and focal"}
-    assert steps[0].split(":")[0] in names
-    assert f"some {wanted[1]} seeds in place of 3" in steps[0]
+    (step,) = decide(found.model_copy(update={"comparisons": noisy}), ORDER).next_steps
+    assert step.startswith("dice against ") and f": some {wanted[1]} seeds in place of 3" in step
 
 
 def test_next_steps_leave_out_pairs_that_cannot_change_the_answer() -> None:
@@ -474,13 +466,6 @@ def test_aliases_of_one_loss_are_never_a_clear_winner() -> None:
         for s, seed in enumerate(CONFIRM_SEEDS)
     ]
     assert verdict_of(aliases) == (SAME, "cross_entropy")
-
-
-def test_a_loss_that_diverges_every_time_is_never_recommended() -> None:
-    runs = simulated_confirmations({"dice": 0.5, "tversky": 0.5}, np.random.default_rng(0))
-    runs += [diverged("cross_entropy", seed, 50 + i) for i, seed in enumerate(CONFIRM_SEEDS)]
-    assert verdict_of(runs)[1] == "dice"
-    assert verdict_of(runs[6:]) == (NONE, None)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import stdtrit
 from scipy.stats import binom
 
 from bench import verdict_simulation as simulation
@@ -30,7 +29,7 @@ from bench.verdict_calibration import (
     unsafe,
     upper_limit,
 )
-from sweeper.core.records import Evidence, InterimAnalysis
+from sweeper.core.records import InterimAnalysis
 from tests.support.marks import rest_slow
 
 SWEEPS = 200
@@ -140,39 +139,12 @@ def test_a_loss_that_is_worse_by_more_than_the_margin_is_seldom_called_safe() ->
 # --- Broken rules are caught --------------------------------------------------------------------------------
 
 
-def pooled(evidence: Evidence) -> Evidence:
-    """What is forbidden: one seed variance for all finalists, with the degrees of freedom of them all."""
-    seeds = len(evidence.finalists[0].seeds)
-    everyone = len(evidence.finalists)
-    # Of a single run, from the pairs: each pair's variance is that of its two losses.
-    v_seed = 2 * np.mean([c.difference.se_seed**2 for c in evidence.comparisons]) / 2
-    level = 1 - evidence.analyses[evidence.analysis_index].error
-    changed = []
-    for c in evidence.comparisons:
-        freedom = everyone * (seeds - 1)
-        half = stdtrit(freedom, (1 + level) / 2) * np.sqrt(v_seed + c.difference.se_image**2)
-        gap = c.difference.model_copy(
-            update={"low": c.difference.estimate - half, "high": c.difference.estimate + half}
-        )
-        changed.append(c.model_copy(update={"difference": gap, "won": None, "at_least": None, "at_most": None}))
-    return evidence.model_copy(update={"comparisons": tuple(changed)})
-
-
 @pytest.mark.slow
 def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
     three = simulation.FEW_GROUPS[0]
     broken = wrong(three, 2, played(three, 2, 120, 3, scenario=simulation.BINARY))
     assert broken > 0.12 * 120
     assert wrong(three, 2, played(three, 2, 120, 3)) <= binom.isf(1e-4, 120, 0.05)
-
-
-@pytest.mark.slow
-def test_pooling_the_seed_variance_over_finalists_is_caught() -> None:
-    noisy = simulation.Scenario("one noisy", "", 32, image=0.02, liking=0.001, own=0.002, seed=0.001, last_seed=0.06)
-    once = (InterimAnalysis(seeds=3, error=0.05),)
-    broken = wrong(noisy, 8, played(noisy, 8, 80, 3, distort=pooled, analyses=once))
-    assert broken > 0.12 * 80
-    assert wrong(noisy, 8, played(noisy, 8, 80, 3, analyses=once)) <= binom.isf(1e-4, 80, 0.05)
 
 
 @pytest.mark.slow
