@@ -85,10 +85,6 @@ def code_here(known: OwnCode, option: str) -> OwnCode:
 def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
     """Import a function of the user's.
 
-    Args:
-        code: which.
-        what: it is, for errors: `--model`, `--loss`.
-
     Raises:
         UsageError: if it cannot be imported, is no function, or its source is not what it was.
     """

@@ -88,10 +88,6 @@ class _Measure:
 def check_metric(code: OwnCode, classes: int) -> None:
     """Try a metric as a study will use it.
 
-    Args:
-        code: which function.
-        classes: of the data, the background among them.
-
     Raises:
         UsageError: with everything that is wrong.
     """

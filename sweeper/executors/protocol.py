@@ -66,10 +66,6 @@ class Backend(Protocol):
     def open(self, conditions: Conditions, checkpoints: Path) -> Executor:
         """Make ready for trainings under these conditions. Called once; the executor is closed with the backend.
 
-        Args:
-            conditions: the study's.
-            checkpoints: folder of the paused trainings; made when it is needed.
-
         Raises:
             UsageError: if the network cannot be built as asked.
         """

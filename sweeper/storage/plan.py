@@ -59,13 +59,6 @@ def create_study(
 ) -> optuna.Study:
     """Make a new study with its plan, and before it with what was asked for: a study with a plan can be resumed.
 
-    Args:
-        storage: where.
-        name: of the study.
-        plan: what it is made for.
-        options: what was asked for on the command line, None = nothing.
-        machine: how the machine is used, None = not known.
-
     Raises:
         StudyError: if the name is taken.
     """

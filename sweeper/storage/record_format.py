@@ -87,11 +87,6 @@ def pack(record: Record) -> Document:
 def unpack(kind: type[Kind], document: object, what: str) -> Kind:
     """The record of a document.
 
-    Args:
-        kind: the record's class.
-        document: as `pack` gave it.
-        what: what it is, for people: `the result of trial 3 of study 'x'`.
-
     Raises:
         DamagedError: if it was changed since it was written, or cannot be read at all.
         StudyError: if another version wrote it and this one cannot read it.

@@ -36,10 +36,6 @@ def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
 
     That is its number, as long as no worker died and no trial failed: a record of a lost attempt has no place, and a
     trial that is trained in place of another has the other's.
-
-    Args:
-        trial: one of the study's.
-        trials: all of them, by number.
     """
     while (before := trial.user_attrs.get(RETRY_OF)) is not None:
         trial = trials[before]

@@ -21,10 +21,6 @@ class BoundedConnection(psycopg.Connection[Any]):
     def connect(cls, conninfo: str = "", **options: Any) -> Any:
         """As psycopg's, with our timeouts where the address names none.
 
-        Args:
-            conninfo: as psycopg takes it.
-            options: of psycopg and libpq.
-
         Raises:
             psycopg.OperationalError: if the server does not answer.
         """

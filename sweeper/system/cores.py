@@ -93,9 +93,6 @@ def available_memory(system: Path = Path("/")) -> int | None:
 
     Pages of files that a control group holds are counted as free, as the machine counts its own: the kernel drops them
     for a process that needs memory.
-
-    Args:
-        system: the root of the file system.
     """
     found = []
     with suppress(OSError):

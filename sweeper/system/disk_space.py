@@ -174,11 +174,6 @@ def full_disk_explained(
 
     Any other error is given the command that goes on with the study as a note, once its name is known.
 
-    Args:
-        study: its name; None = not known yet.
-        places: as `write_failure` takes them.
-        storage: where the study is, for the command that goes on with it.
-
     Yields:
         What takes the study's name when it becomes known.
 

@@ -42,12 +42,7 @@ class Lease:
     """One process's claim to a purpose. While it is held a thread renews it."""
 
     def __init__(self, url: str, purpose: str) -> None:
-        """Not yet held.
-
-        Args:
-            url: PostgreSQL's address.
-            purpose: what is done alone; the same for all who exclude each other.
-        """
+        """Not yet held; the purpose is the same for all who exclude each other."""
         self._url, self._purpose = url, purpose
         self._token, self._who = uuid.uuid4().hex, f"process {os.getpid()} on {socket.gethostname()}"
         self._connection: psycopg.Connection | None = None

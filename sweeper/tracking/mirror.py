@@ -73,11 +73,6 @@ class Mirror:
     def begin(self, study: str, sweep: DesiredRun, mark: str) -> None:
         """Find or make the experiment and the sweep's run, and write that.
 
-        Args:
-            study: its name, which is the experiment's.
-            sweep: its run.
-            mark: tells this study from others of its name.
-
         Raises:
             SweeperError: if the experiment was deleted, or its store was moved.
             Exception: whatever MLflow raises.

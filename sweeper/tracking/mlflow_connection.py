@@ -119,9 +119,6 @@ request_utils.TCPKeepAliveHTTPAdapter = BoundedAdapter  # type: ignore[misc]
 def connect(uri: str) -> MlflowClient:
     """A client of a store that answers; a SQLite store is made, and migrated, once.
 
-    Args:
-        uri: MLflow's tracking address.
-
     Raises:
         UsageError: if it does not answer.
     """

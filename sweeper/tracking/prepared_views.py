@@ -29,10 +29,6 @@ SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
 def prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, str]:
     """Tags of the experiment, one per view.
 
-    Args:
-        space: what is searched: a column for each coordinate.
-        metric: what is searched for: rows are sorted by it.
-
     Returns:
         Tag name → view as MLflow writes it itself: JSON, compressed by zlib, in base64.
     """

@@ -272,10 +272,6 @@ def trainings_of(study: optuna.Study, created: float) -> list[Training]:
     A trial's times are those that Optuna kept. Of other trainings only the duration is known: they begin with the
     study (probes) or when the search had ended.
 
-    Args:
-        study: it.
-        created: when it was made.
-
     Raises:
         DamagedError: if a result is not what was stored.
     """

@@ -15,13 +15,7 @@ POWERS = ("pos_weight", "class_weight_power")
 
 
 def with_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) -> SearchSpace:
-    """The space with `starts`: the families of the ledger, the most promising first, at each of its configurations.
-
-    Args:
-        space: what is searched.
-        profile: of the data.
-        imbalance: as `sweeper.space.suggest` takes it.
-    """
+    """The space with `starts`: the families of the ledger, the most promising first, at each of its configurations."""
     by_name = {family.family: family for family in space.families}
     features = tuple(features_of(profile).values())
     starts = tuple(

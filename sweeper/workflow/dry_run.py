@@ -88,13 +88,6 @@ def preview(
     The images are decoded into a folder that goes with the answer. MLflow is not asked: it makes its tables in every
     database that it opens.
 
-    Args:
-        settings: what was asked for.
-        speaker: is told of warnings.
-        backend: makes the place where a sweep of these settings would train: it tells the hardware, and a few steps
-            are taken there.
-        clock: the time in UTC.
-
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) as `run_sweep` would.
     """

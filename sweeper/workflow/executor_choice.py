@@ -18,11 +18,6 @@ from sweeper.workflow.settings import Settings
 def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     """The backend that was asked for; its workers begin to load what they need at once.
 
-    Args:
-        settings: what was asked for.
-        cores: processor cores that the workers share.
-        warn: is told of workers that died.
-
     Raises:
         UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
     """

@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     """Refuse a name that is taken or unfit, a resume of nothing, options that exclude each other.
 
-    Args:
-        storage: the studies that are there; None = there is no storage yet.
-        settings: what is asked for.
-
     Raises:
         StudyError, UsageError: with the remedy.
     """

@@ -59,12 +59,7 @@ class StudiesDocument(Document):
 
 
 def overview(storage: RetryingStorage, url: str) -> list[StudyRow]:
-    """How each study of a storage stands, the newest last; nothing is written.
-
-    Args:
-        storage: it, open.
-        url: its address: status files lie beside it.
-    """
+    """How each study of a storage stands, the newest last; nothing is written."""
     return [_row(storage, url, name) for name in studies.study_names(storage)]
 
 
