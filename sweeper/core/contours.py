@@ -1,4 +1,4 @@
-"""Contours and centre lines of label maps. Pure NumPy and SciPy: the profile and the scoring of test images share it.
+"""Contours and centre lines of label maps. Pure NumPy: the profile and the scoring of test images share it.
 
 The image's edge is no contour, and neither is the border of an ignored region: what lies beyond is unknown.
 """
@@ -15,8 +15,6 @@ from sweeper.core.records import IGNORE
 
 THIN_PIXELS = 2
 """A pixel is thin when a pixel of another class lies within this distance (Euclidean, centre to centre)."""
-_SHIFTED = 5
-"""Up to this width, looking at each neighbour in turn is quicker than a distance transform of each class."""
 
 Mask = npt.NDArray[np.uint8]
 Marks = npt.NDArray[np.bool_]
@@ -36,15 +34,6 @@ def near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
         (H, W) bool.
     """
     labelled = mask != IGNORE
-    if pixels > _SHIFTED:
-        from scipy.ndimage import distance_transform_edt  # not at the top: workers should begin soon
-
-        near = np.zeros(mask.shape, dtype=bool)
-        for label in np.unique(mask[labelled]):
-            others = labelled & (mask != label)
-            if others.any():
-                near |= (mask == label) & (distance_transform_edt(~others) <= pixels)
-        return near
     near = np.zeros(mask.shape, dtype=bool)
     height, width = mask.shape
     for dy, dx in _offsets(pixels):
