@@ -20,9 +20,8 @@ from sweeper.core.events import Answer, Hardware, Job, Layout, Lost
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import count
-from sweeper.executors.protocol import compile_seconds, stage_of
+from sweeper.executors.protocol import Watchdog, compile_seconds, stage_of
 from sweeper.executors.start_process import Launched, Method, WorkerDiedError, begin_loading
-from sweeper.executors.watchdog import Watchdog
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import threads_asked
 from sweeper.system.system_errors import memory_limit

@@ -14,8 +14,7 @@ from sweeper.core.errors import ExecutorError, SweeperError
 from sweeper.core.events import Answer, Hardware, Job, Lost
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.protocol import stage_of
-from sweeper.executors.watchdog import Watchdog
+from sweeper.executors.protocol import Watchdog, stage_of
 from sweeper.system.clocks import running_seconds
 
 START_SECONDS = 300.0

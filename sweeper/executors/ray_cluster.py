@@ -27,9 +27,8 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Hardware, Layout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import compile_seconds
+from sweeper.executors.protocol import Watchdog, compile_seconds
 from sweeper.executors.ray_actors import START_SECONDS, Actor, RayExecutor, Trainer, line
-from sweeper.executors.watchdog import Watchdog
 
 REACH_SECONDS = 10.0
 MOST = 64

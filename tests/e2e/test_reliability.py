@@ -165,7 +165,7 @@ from sweeper.data.load import load_dataset
 from sweeper.core.records import Conditions
 from sweeper.core.events import Job
 from sweeper.executors.processes import ProcessBackend
-from sweeper.executors.watchdog import Watchdog
+from sweeper.executors.protocol import Watchdog
 from tests.cli.test_run import DATA
 from tests.training.test_training import SMALL, spec
 

@@ -16,9 +16,8 @@ from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.executors import processes
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
-from sweeper.executors.protocol import Backend, Executor
+from sweeper.executors.protocol import Backend, Executor, Watchdog
 from sweeper.executors.separate_process import SubprocessBackend
-from sweeper.executors.watchdog import Watchdog
 from sweeper.training import job
 from tests.support import faulty
 from tests.training.test_training import SMALL

@@ -28,7 +28,7 @@ from sweeper.executors import processes
 from sweeper.executors import start_process as launch
 from sweeper.executors.inline import InlineBackend, InlineExecutor
 from sweeper.executors.processes import ProcessBackend, ProcessExecutor
-from sweeper.executors.watchdog import Watchdog
+from sweeper.executors.protocol import Watchdog
 from sweeper.storage.record_format import ABANDONED
 from sweeper.storage.results import counted, result_of
 from sweeper.study.loop import drive

@@ -17,8 +17,7 @@ from sweeper.core.errors import DataError
 from sweeper.core.events import Advanced, Answer, Job
 from sweeper.core.records import Evaluation, TrialResult
 from sweeper.data.store import PixelStore
-from sweeper.executors.protocol import Backend
-from sweeper.executors.watchdog import Watchdog
+from sweeper.executors.protocol import Backend, Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import Training
 
