@@ -288,14 +288,6 @@ def test_a_missing_seed_leaves_the_comparison_on_the_common_ones() -> None:
     )  # by the other two pairs
 
 
-def test_without_a_common_seed_nothing_is_concluded() -> None:
-    one, two = counts_from_iou([0.6] * 5), counts_from_iou([0.4] * 5)
-    runs = [confirmation("dice", s, one, s) for s in (1, 2)] + [confirmation("focal", s, two, s) for s in (3, 4)]
-    found = gap(weighed(runs), "dice", "focal")
-    assert found.estimate > 0
-    assert (found.low, found.high) == (-1.0, 1.0)
-
-
 def test_the_last_of_two_trainings_of_one_seed_counts() -> None:
     first = confirmation("dice", 101, counts_from_iou([0.2] * 5), 0)
     again = confirmation("dice", 101, counts_from_iou([0.8] * 5), 9)

@@ -103,25 +103,12 @@ def test_the_same_loss_elsewhere_is_written_down_where_there_is_one() -> None:
     assert known.equivalent == f"{known.family} {sorted(known.params)}"
 
 
-def test_multiclass_recommends_a_tau_and_no_threshold() -> None:
-    found = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"points": (0.25, -0.5, 0.5)}})
-    chosen = answer(found, "multiclass").recommended
-    assert chosen is not None
-    assert (chosen.threshold, chosen.tau) == (None, 0.25)
-
-
 def test_the_winners_curse_is_search_minus_test_of_the_recommended() -> None:
     found = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"search_value": 0.78}})
     assert answer(found).winners_curse == pytest.approx(0.03)
     # Undecided: the curse of the one recommended meanwhile, not of the highest.
     meanwhile = evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.2, finalists={"dice": {"search_value": 0.9}})
     assert answer(meanwhile).winners_curse == pytest.approx(0.01)
-
-
-@pytest.mark.parametrize("found", [None, evidence({})])
-def test_without_evidence_nothing_is_recommended(found: Evidence | None) -> None:
-    result = answer(found)
-    assert (result.verdict, result.recommended, result.winners_curse) == (Verdict.NONE, None, None)
 
 
 # --- The document -------------------------------------------------------------------------------------------

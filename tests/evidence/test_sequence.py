@@ -424,7 +424,9 @@ def test_a_finalist_with_fewer_seeds_is_ranked_on_those_that_it_shares() -> None
 def test_finalists_without_a_common_seed_are_ranked_by_their_means() -> None:
     runs = simulated({"dice": 0.5, "focal": 0.6})
     apart = [r for r in runs if (r.spec.family == "dice") == (r.spec.seed < 105)]
-    assert [f.family for f in weigh(apart, SEARCH, classes=BINARY).finalists] == ["focal", "dice"]
+    found = weigh(apart, SEARCH, classes=BINARY)
+    assert [f.family for f in found.finalists] == ["focal", "dice"]
+    assert (gap(found, "focal", "dice").low, gap(found, "focal", "dice").high) == (-1.0, 1.0)
 
 
 def test_non_inferiority_is_judged_by_a_one_sided_end() -> None:
