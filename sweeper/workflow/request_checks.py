@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
-from sweeper.core.encoders import ENCODERS, OTHERS
 from sweeper.core.errors import RequestError, StudyError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.redact import shown_address
-from sweeper.core.text import suggestion
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
 from sweeper.system.locks import sqlite_file, sqlite_path
@@ -40,7 +38,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
         declared_loss(settings.loss)  # before the space, which may name it
     if settings.space is not None:
         load_space(settings.space)  # against the data's task it is checked once they are read
-    _check_encoder(settings.encoder)
     if settings.model is not None:
         find_code(settings.model, "--model")
     metric_code(settings.metric)
@@ -58,20 +55,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     elif settings.study in names:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
-        )
-
-
-def _check_encoder(name: str | None) -> None:
-    """Refuse what is most likely a slip; other unknown names are for the library to judge, which may be a newer one.
-
-    Raises:
-        UsageError: with the name that is spelt much the same.
-    """
-    if name is None or name in ENCODERS or name.startswith(OTHERS):
-        return
-    if near := suggestion(name, ENCODERS):
-        raise UsageError(
-            f"--encoder must be one of segmentation-models-pytorch's, got {name!r}{near}; timm's are tu-NAME"
         )
 
 

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import segmentation_models_pytorch as smp
 from click.testing import CliRunner
 
 from sweeper import storage as studies
 from sweeper.cli.main import cli
-from sweeper.core.encoders import ENCODERS
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
 from sweeper.workflow.status import Heartbeat, status_file
 from tests.support.faking import new_plan, train
@@ -110,7 +108,6 @@ def test_one_study_that_cannot_be_weighed_hides_no_other(here: Path, sweeper, mo
     ("words", "said"),
     [
         (["run", "--studdy", "x"], "'--study'"),
-        (["run", "--encoder", "resnet81"], "did you mean `resnet18`?"),
         (["run", "--space", "bnary"], "did you mean `binary`?"),
         (["report", "don"], "did you mean `done`?"),
         (["losses", "dise"], "did you mean `dice`?"),
@@ -121,10 +118,6 @@ def test_a_slip_is_answered_with_what_is_spelt_alike_before_anything_is_decoded(
 ) -> None:
     status, out, err = sweeper(*words, *(["--data", "nowhere"] if words[0] == "run" else []))
     assert status == 2 and said in err and out == ""
-
-
-def test_the_known_encoders_are_the_librarys() -> None:
-    assert set(ENCODERS) == set(smp.encoders.encoders)
 
 
 @pytest.mark.parametrize(
