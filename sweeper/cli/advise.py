@@ -18,10 +18,19 @@ from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.settings_options import asked_dataset, data_options
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
-from sweeper.core.text import with_sign
+from sweeper.core.text import count, with_sign
 from sweeper.core.yaml_file import read_yaml, yaml_text
 from sweeper.fingerprint.imbalance import profile_dataset
-from sweeper.fingerprint.ledger import BASELINE, AdvisedLoss, advise, features_of, outside, read_ledger, weights
+from sweeper.fingerprint.ledger import (
+    BASELINE,
+    AdvisedLoss,
+    advise,
+    features_of,
+    outside,
+    own_rows,
+    read_ledger,
+    weights,
+)
 from sweeper.space import default_space_name, space_path
 
 SMALL = 0.01
@@ -43,6 +52,8 @@ class AdviceDocument(Document):
     """The most promising first; `params` as `sweeper losses` names them."""
     outside: tuple[str, ...]
     """In which features the data lie beyond all data sets of the ledger."""
+    own_studies: int
+    """Finished studies of this folder that joined the ledger."""
     trainings: int
     """Trainings of 100 steps that `sweeper run` takes to check it, about."""
     minutes: float
@@ -57,7 +68,15 @@ class AdviceDocument(Document):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a search space of the families that may be best, for `sweeper run --space`.",
 )
-def command(*, as_json: bool, space_out: Path | None, **asked: Any) -> None:
+@click.option(
+    "--reports",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+    help="Folder of your own finished studies, which join the ledger.",
+)
+@click.option("--no-own-studies", is_flag=True, help="Rest on the ledger that comes with sweeper alone.")
+def command(*, as_json: bool, space_out: Path | None, reports: Path, no_own_studies: bool, **asked: Any) -> None:
     """Say which losses to try first on DATA, without training anything.
 
     It compares the labels with a ledger of measured data sets, drawn and real, and orders the losses by what they
@@ -67,7 +86,8 @@ def command(*, as_json: bool, space_out: Path | None, **asked: Any) -> None:
     dataset = asked_dataset(asked)
     profile = profile_dataset(dataset)
     features = features_of(profile)
-    ledger = read_ledger()
+    own = () if no_own_studies else own_rows(reports)
+    ledger = (*read_ledger(), *own)
     found = [
         loss.model_copy(update={"params": weights(loss.params, dataset.task, profile.imbalance)})
         for loss in advise(dataset.task, tuple(features.values()), ledger)
@@ -77,6 +97,7 @@ def command(*, as_json: bool, space_out: Path | None, **asked: Any) -> None:
         features=features,
         losses=tuple(found),
         outside=outside(dataset.task, tuple(features.values()), ledger),
+        own_studies=len({row.point for row in own}),
         trainings=TRAININGS,
         minutes=MINUTES,
     )
@@ -107,9 +128,10 @@ def _print(advice: AdviceDocument) -> None:
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
     sets = max(loss.sets for loss in advice.losses)
+    own = f", {count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
     console.print(
         f"{advice.dataset.name}: gain in test mIoU over cross-entropy on the {sets} most similar data sets of the "
-        "ledger; each loss at its own threshold"
+        f"ledger{own}; each loss at its own threshold"
     )
     table = Table(box=box.SIMPLE if terminal else None, pad_edge=False)
     for heading in ("try", "start with", "learning rate", "mean gain", "lowest to highest"):

@@ -8,6 +8,7 @@ advice costs on data that it was not made of (docs/atlas.md).
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -44,7 +45,7 @@ class LedgerRow(Record):
     point: str
     """Name of the data set."""
     generator: str
-    """What drew it, or `real`."""
+    """What drew it; `real`, or `own` for a finished study."""
     task: Task
     log_imbalance: float
     log_rarest: float
@@ -188,3 +189,52 @@ def weights(params: dict[str, float], task: Task, imbalance: float) -> dict[str,
     if task == "binary":
         return {**given, "pos_weight": float(f"{imbalance**power:.3g}")}
     return {**given, "class_weight_power": power}
+
+
+def own_rows(reports: Path) -> tuple[LedgerRow, ...]:
+    """Rows of the finished studies by mIoU below a folder of reports; what cannot be read is no row."""
+    rows = []
+    for path in sorted(reports.glob("*/recommendation.json")):
+        try:
+            rows += _rows_of(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return tuple(rows)
+
+
+def _rows_of(study: dict[str, object]) -> list[LedgerRow]:
+    """Of one `sweeper.recommendation` document."""
+    dataset, recipe, finalists = study["dataset"], study["recipe"], study["finalists"]
+    assert isinstance(dataset, dict) and isinstance(recipe, dict) and isinstance(finalists, list)
+    if recipe["metric"] != "miou" or min((one["seeds"] for one in finalists), default=0) < 2:
+        return []
+    profile = ImbalanceProfile.model_validate_json(json.dumps(dataset["profile"]))
+    common = {"point": str(study["study"]), "generator": "own", "task": dataset["task"], **features_of(profile)}
+    rows = []
+    for finalist in finalists:
+        gain = finalist["vs_baseline"]
+        if gain is None and finalist["family"] != BASELINE:
+            continue
+        row = {
+            **common,
+            "family": finalist["family"],
+            "params": _params_text(finalist["params"], profile),
+            "lr": finalist["lr"],
+            "steps": recipe["confirm_steps"],
+            "score": finalist["test"]["miou"],
+            "gain": gain["difference"] if gain else 0.0,
+            "low": gain["ci_low"] if gain else 0.0,
+            "high": gain["ci_high"] if gain else 0.0,
+        }
+        rows.append(LedgerRow.model_validate(row, strict=False))
+    return rows if any(row.family == BASELINE for row in rows) else []
+
+
+def _params_text(params: dict[str, float], profile: ImbalanceProfile) -> str:
+    """As the ledger has them."""
+    given = dict(params)
+    if "pos_weight" in given and profile.imbalance > 0 and profile.imbalance != 1:
+        given["power"] = math.log(given.pop("pos_weight")) / math.log(profile.imbalance)
+    if "class_weight_power" in given:
+        given["power"] = given.pop("class_weight_power")
+    return " ".join(f"{name}={value:.3g}" for name, value in given.items())

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import ledger as bench
+from sweeper.core.records import ImbalanceProfile
 from sweeper.fingerprint.ledger import (
     BASELINE,
     FEATURES,
     NEIGHBOURS,
     LedgerRow,
     advise,
+    features_of,
     outside,
+    own_rows,
     read_ledger,
     weights,
 )
@@ -64,6 +68,19 @@ def test_starting_values_are_coordinates_of_their_family(task: Any) -> None:
         params = weights(loss.params, task, 50.0)
         assert set(params) <= set(FAMILIES[loss.family].coordinates[task])
     assert weights({"power": 0.5, "mix": 0.2}, "binary", 100.0) == {"mix": 0.2, "pos_weight": 10.0}
+
+
+def test_finished_studies_of_the_user_become_rows(tmp_path: Path) -> None:
+    reports = Path(__file__).parents[2] / "reports"
+    example = json.loads((reports / "example-cracks" / "recommendation.json").read_text("utf-8"))
+    for name, text in (("mine", json.dumps(example)), ("broken", "{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recommendation.json").write_text(text, "utf-8")
+    rows = own_rows(tmp_path)
+    profile = ImbalanceProfile.model_validate_json(json.dumps(example["dataset"]["profile"]))
+    assert {row.family for row in rows} == {one["family"] for one in example["finalists"]}
+    assert all(row.features == tuple(features_of(profile).values()) and row.generator == "own" for row in rows)
+    assert next(row.gain for row in rows if row.family == BASELINE) == 0
 
 
 @pytest.mark.slow
