@@ -77,13 +77,15 @@ def regrets(evidence: Contest) -> tuple[Regret, ...] | None:
         return None
     means, weights = drawn
     regret = means.max(axis=1, keepdims=True) - means  # (draws, K)
-    expected, mious = weights @ regret, _mious(evidence)
+    expected, average, base = weights @ regret, weights @ means, evidence.baseline
+    mious = _mious(evidence)
     return tuple(
         Regret(
             expected=float(expected[k]),
             bound=_quantile(regret[:, k] / mious, weights, BOUND) * mious,
             within_rope=min(1.0, float(weights[regret[:, k] <= evidence.rope].sum())),
             best=min(1.0, float(weights[regret[:, k] <= 0].sum())),
+            gain=None if base is None else float(average[k] - average[base]),
         )
         for k in range(means.shape[1])
     )

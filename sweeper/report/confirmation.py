@@ -61,7 +61,7 @@ def finalists_detail(facts: Facts) -> str:
     likely = any(f.regret is not None for f in facts.finalists)
     header = ["loss", "trials (completed)", f"search {facts.objective}", "confirmation, validation"]
     header += [f"test {facts.metric} {facts.default_name}", *(["foreground IoU"] if facts.binary else [])]
-    header += ["probability of being best"] if likely else []
+    header += ["gain, allowing for the luck of the highest", "probability of being best"] if likely else []
     header += ["collapsed", "seeds"]
     rows = []
     for finalist in facts.finalists:
@@ -69,7 +69,8 @@ def finalists_detail(facts: Facts) -> str:
         cells += [number(finalist.search_value), number(finalist.val_score), number(finalist.score_at_default)]
         cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
         if likely:
-            cells.append(MISSING if finalist.regret is None else probability(finalist.regret.best))
+            best = MISSING if finalist.regret is None else probability(finalist.regret.best)
+            cells += [signed(finalist.regret.gain if finalist.regret else None), best]
         rows.append([*cells, f"{finalist.collapses} of {finalist.trainings}", str(len(finalist.seeds))])
     return table(header, rows)
 

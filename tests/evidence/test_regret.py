@@ -124,3 +124,15 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
         true = gaps.max() - gaps[ORDER.index(named.family)]
         held += true <= named.regret.bound
     assert held >= 0.88 * sweeps
+
+
+def test_the_gain_is_drawn_towards_the_others_and_that_of_the_baseline_is_0() -> None:
+    evidence = weighed(simulated({"dice": 0.66, "dice_ce": 0.61, "cross_entropy": 0.6, "focal": 0.6}, images=60))
+    assert evidence.baseline is not None
+    best, base = evidence.finalists[0], evidence.finalists[evidence.baseline]
+    assert best.regret is not None and base.regret is not None
+    raw = best.miou.estimate - base.miou.estimate
+    assert best.family == "dice" and base.regret.gain == 0
+    assert best.regret.gain is not None and 0 < best.regret.gain < raw
+    alone = weighed([r for r in simulated() if r.spec.family != "cross_entropy"])
+    assert all(f.regret is not None and f.regret.gain is None for f in alone.finalists)
