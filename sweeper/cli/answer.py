@@ -9,10 +9,8 @@ import textwrap
 from sweeper.core.records import Recommendation
 from sweeper.evidence.preferences import preference_rows, recommended_index
 from sweeper.report.card import card_lines, card_of
-from sweeper.report.compare import answer_lines, sides
 from sweeper.report.facts import Facts, collect
 from sweeper.workflow.conclude import Outcome
-from sweeper.workflow.studies import Compared
 
 REASONS, STEPS = 3, 2
 
@@ -40,12 +38,6 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
         for step in _next_steps(outcome)
     ]
     return "\n".join(lines)
-
-
-def comparison_text(compared: Compared) -> str:
-    """A line per study, from the mildest to the severest imbalance, and where the comparison lies."""
-    lines = answer_lines(sides(compared.studies))
-    return "\n".join([*lines, f"Comparison: {compared.paths.markdown} (and report.html beside it)"])
 
 
 def _card(rows: list[tuple[str, str]], width: int) -> list[str]:

@@ -15,7 +15,7 @@ from sweeper.core.records import MissLimit
 @click.command(cls=SweeperCommand)
 @click.argument("studies", metavar="STUDY...", nargs=-1, required=True)
 @miss_option()
-@click.option("--compare", is_flag=True, help="Set two or more studies side by side: which loss where.")
+@click.option("--compare", is_flag=True, help="Print two or more studies side by side: which loss where.")
 @setting("storage")
 @setting("out")
 @click.option("--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Where the links to runs point.")
@@ -30,8 +30,9 @@ def command(
     ui_url: str,
     as_json: bool,
 ) -> None:
-    """Write the report of STUDY again, from its storage alone; with --compare, of several studies side by side."""
-    from sweeper.cli.answer import answer_text, comparison_text
+    """Write the report of STUDY again, from its storage alone; --compare prints several side by side."""
+    from sweeper.cli.answer import answer_text
+    from sweeper.report.compare import comparison, comparison_text
     from sweeper.storage import open_storage
     from sweeper.workflow.conclude import report_study
     from sweeper.workflow.request_checks import check_writable
@@ -41,12 +42,12 @@ def command(
         raise click.UsageError(f"one STUDY must be named, got {len(studies)}; --compare sets them side by side")
     if compare and limit is not None:
         raise click.UsageError("--miss-at-most is a limit of one study's network; leave --compare out")
-    check_writable(out)
     opened = open_storage(storage, create=False)
     if compare:
-        compared = compare_studies(opened, studies, out=out, ui_url=ui_url)
-        document, text = compared.paths.document, comparison_text(compared)
-    else:
-        outcome = report_study(opened, studies[0], out=out, ui_url=ui_url, limit=limit)
-        document, text = outcome.paths.recommendation, answer_text(outcome)
-    click.echo(json.dumps(json.loads(document.read_text("utf-8")), indent=2) if as_json else text)
+        found = compare_studies(opened, studies)
+        click.echo(json.dumps(comparison(found).document, indent=2) if as_json else comparison_text(found))
+        return
+    check_writable(out)
+    outcome = report_study(opened, studies[0], out=out, ui_url=ui_url, limit=limit)
+    stored = outcome.paths.recommendation
+    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else answer_text(outcome))

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -125,19 +124,6 @@ class ReportPaths:
         self.trials = self.folder / "trials.csv"
         self.split = self.folder / "split.csv"
         self.figures = self.folder / "figures"
-
-
-class ComparisonPaths:
-    """Where the files of a comparison of studies lie: `OUT/compare-…/…`, the same for the same studies in any order."""
-
-    def __init__(self, out: Path, studies: Sequence[str]) -> None:
-        names = sorted(studies)
-        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:6]
-        shown = "-".join(slug(name)[: max(6, 60 // len(names))] for name in names[:4])
-        self.folder = out / f"compare-{shown}-{digest}"
-        self.markdown = self.folder / "report.md"
-        self.html = self.folder / "report.html"
-        self.document = self.folder / "comparison.json"
 
 
 class JudgementPaths:

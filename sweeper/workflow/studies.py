@@ -12,7 +12,7 @@ from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
-from sweeper.core.paths import ComparisonPaths, ReportPaths, checkpoints_dir, weights_dir
+from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.storage import load_sweep, study_names
 from sweeper.storage.resilient_storage import RetryingStorage
@@ -190,23 +190,13 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in each)
 
 
-class Compared(NamedTuple):
-    """What a comparison leaves behind."""
-
-    studies: tuple[tuple[SweepRecord, Recommendation], ...]
-    paths: ComparisonPaths
-
-
-def compare_studies(storage: RDBStorage, names: Sequence[str], *, out: Path, ui_url: str) -> Compared:
-    """Conclude the named studies and write their comparison.
+def compare_studies(storage: RDBStorage, names: Sequence[str]) -> list[tuple[SweepRecord, Recommendation]]:
+    """Conclude the named studies, to be set side by side.
 
     Raises:
         UsageError: with fewer than two different names.
         StudyError: if a study does not exist; all that do not are named at once.
-        SweeperError: if the comparison cannot be written.
     """
-    from sweeper.report.compare import write_comparison  # what draws tables: only where one is asked for
-
     wanted = list(dict.fromkeys(names))
     if len(wanted) < 2:
         raise UsageError(
@@ -221,9 +211,4 @@ def compare_studies(storage: RDBStorage, names: Sequence[str], *, out: Path, ui_
             f"{', '.join(there[-5:]) or 'none'}"
         )
     sweeps = [load_sweep(storage, name) for name in wanted]
-    studies = tuple((sweep, conclude(sweep)) for sweep in sweeps)
-    try:
-        paths = write_comparison(studies, out, ui_url=ui_url)
-    except OSError as error:
-        raise SweeperError(f"the comparison could not be written: {error}; try --out FOLDER") from error
-    return Compared(studies, paths)
+    return [(sweep, conclude(sweep)) for sweep in sweeps]

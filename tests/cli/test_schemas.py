@@ -15,7 +15,7 @@ from sweeper.cli.backup import BackupDocument
 from sweeper.cli.schemas import DOCUMENTS, file_name, schema_of, schema_text, write
 from sweeper.core.document import Document
 from sweeper.evidence.recommendation import recommend, recommendation_json
-from sweeper.report.compare import comparison_json, sides
+from sweeper.report.compare import comparison
 from sweeper.workflow.status import Heartbeat, status_file
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
@@ -63,7 +63,7 @@ def test_answers_and_comparisons_are_as_their_schemas_say() -> None:
     answers = list(zip((whole, bare), told, strict=True))
     for sweep, found in answers:
         assert not problems(recommendation_json(sweep, found, {"train": ["a"], "val": ["b"], "test": []}))
-    assert not problems(comparison_json(sides(answers)))
+    assert not problems(comparison(answers).document)
 
 
 def test_what_commands_print_is_as_their_schemas_say(sweeper: Sweeper, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.paths import ComparisonPaths, ReportPaths, checkpoints_dir, folder_name
+from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name
 from sweeper.core.yaml_file import parse_yaml
 from sweeper.data.formats import yolo
 from sweeper.doctor import check_stores
@@ -148,7 +148,6 @@ def test_the_other_yaml_files_go_through_the_same_reader() -> None:
 )
 def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
     assert ReportPaths(tmp_path, name).folder.resolve().parent == tmp_path.resolve()
-    assert ComparisonPaths(tmp_path, [name, "b"]).folder.resolve().parent == tmp_path.resolve()
     assert checkpoints_dir(tmp_path / "cache", name).resolve().parent == (tmp_path / "checkpoints").resolve()
     assert len(folder_name(name)) < 100
 
