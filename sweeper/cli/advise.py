@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.settings_options import asked_dataset, data_options
@@ -20,6 +15,7 @@ from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.text import count, with_sign
 from sweeper.core.yaml_file import read_yaml, yaml_text
+from sweeper.data.text_tables import shown
 from sweeper.fingerprint.imbalance import profile_dataset
 from sweeper.fingerprint.ledger import (
     BASELINE,
@@ -125,40 +121,31 @@ def _write_space(advice: AdviceDocument, out: Path) -> None:
 
 
 def _print(advice: AdviceDocument) -> None:
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
     sets = max(loss.sets for loss in advice.losses)
     own = f", {count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
-    console.print(
-        f"{advice.dataset.name}: gain in test mIoU over cross-entropy on the {sets} most similar data sets of the "
-        f"ledger{own}; each loss at its own threshold"
+    click.echo(
+        f"{shown(advice.dataset.name)}: gain in test mIoU over cross-entropy on the {sets} most similar data sets of "
+        f"the ledger{own}; each loss at its own threshold"
     )
-    table = Table(box=box.SIMPLE if terminal else None, pad_edge=False)
-    for heading in ("try", "start with", "learning rate", "mean gain", "lowest to highest"):
-        table.add_column(heading, justify="left" if heading in ("try", "start with") else "right")
-    for loss in advice.losses:
-        table.add_row(*(Text(cell) for cell in _cells(loss)))
-    console.print(table)
+    rows = [("try", "learning rate", "mean gain", "lowest to highest", "start with"), *map(_cells, advice.losses)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     for line in _sentences(advice.losses, advice.outside):
-        console.print(line)
-    name = advice.dataset.source
-    console.print(
-        f"`sweeper run --data {name}` checks it on your data: about {advice.trainings} trainings of 100 steps, some "
-        f"{advice.minutes:g} min on two cores with the CPU's recipe; --dry-run says what it takes here."
+        click.echo(line)
+    click.echo(
+        f"`sweeper run --data {shown(advice.dataset.source)}` checks it on your data: about {advice.trainings} "
+        f"trainings of 100 steps, some {advice.minutes:g} min on two cores with the CPU's recipe; --dry-run says what "
+        "it takes here."
     )
 
 
 def _cells(loss: AdvisedLoss) -> tuple[str, ...]:
     start = ", ".join(f"{name} {value:.3g}" for name, value in loss.params.items()) or "–"
+    gain, ends = with_sign(loss.gain), f"{with_sign(loss.lowest)} to {with_sign(loss.highest)}"
     if loss.family == BASELINE:
-        return loss.family, start, f"{loss.lr:g}", "0", "–"
-    return (
-        loss.family,
-        start,
-        f"{loss.lr:g}",
-        with_sign(loss.gain),
-        f"{with_sign(loss.lowest)} to {with_sign(loss.highest)}",
-    )
+        gain, ends = "0", "–"
+    return loss.family, f"{loss.lr:g}", gain, ends, start
 
 
 def _sentences(losses: Sequence[AdvisedLoss], beyond: Sequence[str]) -> list[str]:

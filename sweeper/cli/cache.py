@@ -18,7 +18,6 @@ from sweeper.core.errors import UsageError
 from sweeper.core.text import count
 from sweeper.data.cache import Entry, clear, entries
 from sweeper.data.text_tables import shown
-from sweeper.system.whole_files import DAY
 
 
 class CachedRow(Record):
@@ -49,19 +48,17 @@ class CacheDocument(Document):
 @click.command("cache", cls=SweeperCommand)
 @setting("cache")
 @click.option("--clear", "wanted", is_flag=True, help="Delete every data set that no running sweep uses.")
-@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Delete those not used for so many days.")
 @json_option()
-def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) -> None:
+def command(cache: Path, wanted: bool, as_json: bool) -> None:
     """List the decoded data sets: size, last use, where they come from. They are made again when they are needed.
 
     What a running sweep reads is never deleted.
     """
-    now = time.time()
     removed: list[Entry] = []
     kept: list[Entry] = []
-    if wanted or older_than is not None:
+    if wanted:
         try:
-            removed, kept = clear(cache, now=now, older_than_days=older_than or 0.0)
+            removed, kept = clear(cache, now=time.time())
         except OSError as error:
             raise UsageError(f"--cache {cache} must be a folder that can be written: {error}; check it") from error
     left = entries(cache)
@@ -73,13 +70,13 @@ def command(cache: Path, wanted: bool, older_than: float | None, as_json: bool) 
         click.echo(json.dumps(CacheDocument(**rows).document))
         return
     for entry in removed:
-        click.echo(f"deleted {_text(entry, now)}")
+        click.echo(f"deleted {_text(entry)}")
     for entry in kept:
-        click.echo(f"kept, in use: {_text(entry, now)}")
+        click.echo(f"kept, in use: {_text(entry)}")
     if not removed and not kept:
         for entry in left:
-            click.echo(_text(entry, now))
-    click.echo(f"{shown(cache)}: {count(len(left), 'data set')}, {_size(sum(entry.size for entry in left))}")
+            click.echo(_text(entry))
+    click.echo(f"{shown(cache)}: {count(len(left), 'data set')}, {sum(entry.size for entry in left) / 1e6:,.1f} MB")
 
 
 def _row(entry: Entry) -> CachedRow:
@@ -88,29 +85,18 @@ def _row(entry: Entry) -> CachedRow:
         sources=entry.names,
         images=entry.images,
         bytes=entry.size,
-        last_use=datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
+        last_use=_last_use(entry),
         in_use=entry.in_use,
         complete=entry.complete,
     )
 
 
-def _text(entry: Entry, now: float) -> str:
+def _last_use(entry: Entry) -> str:
+    return datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
+
+
+def _text(entry: Entry) -> str:
     what = ", ".join(shown(name) for name in entry.names) or ("unknown source" if entry.complete else "unfinished")
     images = f", {entry.images:,} images" if entry.images is not None else ""
-    state = ", in use" if entry.in_use else ""
-    return f"{entry.folder.name[:12]}  {_size(entry.size):>9}  used {_ago(now - entry.used)}{state}{images}  {what}"
-
-
-def _ago(seconds: float) -> str:
-    for unit, length in (("days", DAY), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return "a minute ago" if seconds >= 60 else "less than a minute ago"
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+    state = ", in use" if entry.in_use else f", last used {_last_use(entry)}"
+    return f"{entry.folder.name[:12]}  {entry.size / 1e6:9,.1f} MB{state}{images}  {what}"

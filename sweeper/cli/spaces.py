@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from sweeper.cli.options import SweeperCommand
 from sweeper.space import load_space, shipped_spaces, space_path
@@ -19,11 +16,7 @@ def command(name: str | None) -> None:
         load_space(name)  # a file with mistakes is refused with all of them
         click.echo(space_path(name).read_text(encoding="utf-8-sig"), nl=False)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("name", no_wrap=True, style="bold")
-    table.add_column("task", no_wrap=True)
-    table.add_column("families")
     for shipped in shipped_spaces():
         space = load_space(shipped)
-        table.add_row(shipped, space.task, ", ".join(family.family for family in space.families))
-    Console(highlight=False).print(table)
+        families = ", ".join(family.family for family in space.families)
+        click.echo(f"{shipped} ({space.task}): {families}")
