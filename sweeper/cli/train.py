@@ -11,16 +11,15 @@ from typing import get_args
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option, miss_option
+from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.progress import Bar, PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core.recipe import Precision
-from sweeper.core.records import MissLimit, Scores, TrainedOn
+from sweeper.core.records import Scores, TrainedOn
 from sweeper.core.text import count
 from sweeper.deployment.final_spec import LONGER, TrainOptions
 from sweeper.deployment.train import TrainingDocument, train_recommended
-from sweeper.evidence.miss_control import sentences
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 
 
@@ -42,7 +41,6 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 @click.option(
     "--seed", type=click.IntRange(0, MOST_SEED), help="Of weights, batches and crops.  [default: the study's]"
 )
-@miss_option()
 @click.option("--data", help="Where the study's images are now.  [default: where the study read them]")
 @setting("images", default="as the study read them")
 @setting("masks", default="as the study read them")
@@ -62,7 +60,6 @@ def command(
     steps: int | None,
     epochs: int | None,
     seed: int | None,
-    limit: MissLimit | None,
     data: str | None,
     images: str | None,
     masks: str | None,
@@ -96,7 +93,6 @@ def command(
         seed=seed,
         device=device,
         precision=precision,
-        limit=limit,
         overwrite=overwrite,
     )
     display = PlainDisplay()
@@ -113,10 +109,7 @@ def trained_text(made: TrainingDocument, width: int = 110) -> str:
         f"{made.steps:,} steps on {count(made.images, 'image')} ({made.on}), seed {made.seed}"
     ]
     name = "threshold" if made.task == "binary" else "τ"
-    if made.misses is None:
-        lines.append(f"Point:   {name} {made.point:.3g}, {made.point_from}")
-    else:
-        lines += [f"Limit:   {sentence}" for sentence in sentences(made.misses, name)]
+    lines.append(f"Point:   {name} {made.point:.3g}, {made.point_from}")
     if made.val is not None:
         lines.append(f"Validation: {_scores_text(made.val)}")
     if made.test is not None:

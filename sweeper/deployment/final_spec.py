@@ -8,7 +8,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import CACHE, STORAGE
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Conditions, Dataset, MissLimit, Split, TrainedOn, TrialSpec
+from sweeper.core.records import Conditions, Dataset, Split, TrainedOn, TrialSpec
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_intact
 from sweeper.deployment.recommended_network import Answer
@@ -39,8 +39,6 @@ class TrainOptions(Record):
     device: str = "auto"
     precision: Precision | None = None
     """None = the study's, where a CPU computes in it natively; what a GPU computes natively."""
-    limit: MissLimit | None = None
-    """Of what is missed; decides about the operating point."""
     overwrite: bool = False
 
 

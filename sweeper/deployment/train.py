@@ -16,7 +16,6 @@ from sweeper.core.records import (
     Collapse,
     Conditions,
     HeldOut,
-    MissControl,
     Scores,
     Split,
     Task,
@@ -28,11 +27,10 @@ from sweeper.data.cache import hold
 from sweeper.data.store import open_store
 from sweeper.deployment.final_spec import TrainOptions, conditions_of, spec_of
 from sweeper.deployment.recommended_network import Answer, answer_of
-from sweeper.evidence.miss_control import control
 from sweeper.system.clocks import running_seconds
 from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
-from sweeper.workflow.miss_limit import check_limit, held_out
+from sweeper.workflow.miss_limit import held_out
 from sweeper.workflow.phases import Stop
 from sweeper.workflow.prepare import Speaker
 
@@ -79,8 +77,6 @@ class TrainingDocument(Document):
     test_images: int
     collapse: Collapse
     """On the images that were left out; `none` where there are none."""
-    misses: MissControl | None = None
-    """What the operating point keeps, with `--miss-at-most`."""
 
 
 def train_recommended(
@@ -111,8 +107,6 @@ def train_recommended(
     """
     answer = answer_of(storage, name, "train")
     conditions, images, split = conditions_of(answer, options, speaker)
-    if options.limit is not None:
-        check_limit(options.limit, conditions.dataset, () if options.on == "all" else split.test)
     spec = spec_of(answer, conditions, options, len(images))
     folder = weights_dir(options.cache, name)
     for place in (folder, checkpoints_dir(options.cache, name)):
@@ -122,8 +116,6 @@ def train_recommended(
         raise UsageError(
             f"{target} is there already: the same was trained before; "
             "--overwrite trains it again, --steps, --seed or --on another one"
-            + " (predict and export take --miss-at-most, too)"
-            * (options.limit is not None)
         )
     from sweeper.training.hardware import probe, settle_numerics, settle_process
 
@@ -158,11 +150,8 @@ def train_recommended(
             collapse,
             found.calibration,
             held_out=found.held_out,
-            misses=found.misses,
         )
         checkpoint.unlink(missing_ok=True)
-        if found.refused:
-            raise SweeperError(f"{found.refused}. The network is kept, at its usual operating point: {target}")
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import out_of_memory
         from sweeper.training.hardware import no_deterministic_form
@@ -201,7 +190,6 @@ def train_recommended(
         test=None if found.test is None else found.test.scores,
         test_images=len(split.test) if found.test is not None else 0,
         collapse=collapse,
-        misses=found.misses,
     )
 
 
@@ -262,9 +250,6 @@ class _Found(NamedTuple):
     test: Scored | None
     calibration: Calibration | ClassCalibration | None
     held_out: HeldOut | None = None
-    misses: MissControl | None = None
-    refused: str = ""
-    """Why no operating point keeps the limit of misses."""
 
 
 def _scored(
@@ -275,7 +260,7 @@ def _scored(
     Raises:
         SweeperError: if its answer is not finite.
     """
-    on, limit = options.on, options.limit
+    on = options.on
     recommended = "recommended by the study (no validation image was left to choose it on)"
     val = test = None
     point, source = answer.point, recommended
@@ -288,21 +273,14 @@ def _scored(
         point = test.point
     if val is test is None and not training.finite:
         raise _diverged(None, training.step)
-    plain = _Found(point, source, val, test, answer.calibration if val is None else training.calibration(val))
-    if test is None:
-        return plain
-    plain = plain._replace(held_out=held_out(conditions.dataset, test.counts))
-    if limit is None:
-        return plain
-    from sweeper.training.final_training import read_at
-
-    assert plain.held_out is not None
-    try:
-        misses = control(plain.held_out, limit, conditions.dataset.classes, point)
-    except UsageError as error:
-        return plain._replace(refused=str(error))
-    val, test = (None if s is None else read_at(s.counts, misses.point) for s in (val, test))
-    return plain._replace(point=misses.point, point_from=f"which {misses.promise}", val=val, test=test, misses=misses)
+    return _Found(
+        point,
+        source,
+        val,
+        test,
+        answer.calibration if val is None else training.calibration(val),
+        None if test is None else held_out(conditions.dataset, test.counts),
+    )
 
 
 def _score(training: FinalTraining, images: Sequence[int], point: float | None) -> Scored:

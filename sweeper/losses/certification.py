@@ -4,7 +4,7 @@
     checks = certify("dice")
     assert all(check.passed for check in checks)
 
-Tried is what a machine and its torch can get wrong: what families equal (torch's losses, formulas, each other,
+Tried is what a machine and its torch can get wrong: what families equal (torch's cross-entropy, each other,
 themselves with the classes renamed), that the slope is that of the value, ignored pixels, extreme inputs, precision.
 That each family is its paper's formula is tested (tests/losses/test_formulas.py), and that broken losses are found here
 (tests/losses/test_certify.py). `certified_loss.py` has the batches.
@@ -142,23 +142,6 @@ def _torch_cross_entropy(subject: Subject) -> Finding:
         value = subject.cost(logits, target, **_taken(subject, {"pos_weight": given, "class_weight_power": given}))
         findings[f"weight {given:g}"] = equal(value, theirs, EXACT)
     return worst(findings)
-
-
-def _tversky_formula(subject: Subject) -> Finding:
-    """(1 − TI)^κ of each class from the labelled pixels' probabilities, then the mean."""
-    logits, target = subject.batch()
-    keep = target != IGNORE
-    p = logits.softmax(1) if subject.task == "multiclass" else logits.sigmoid()
-    given = {"fp_weight": 0.3, "fn_weight": 0.8, "overlap_exponent": 0.75}
-    exponent = given["overlap_exponent"] if subject.takes("overlap_exponent") else 1.0
-    point = {**given, **subject.entry.fixed}
-    lost = []
-    for c in range(p.shape[1]):
-        chance, own = p[:, c][keep], target[keep] == (c if subject.task == "multiclass" else 1)
-        tp, fp, fn = chance[own].sum(), chance[~own].sum(), (1 - chance[own]).sum()
-        index = (tp + 1) / (tp + point["fp_weight"] * fp + point["fn_weight"] * fn + 1)
-        lost.append((1 - index) ** exponent)
-    return equal(subject.cost(logits, target, **_taken(subject, given)), torch.stack(lost).mean(), EXACT)
 
 
 def _renamed_classes_cost_the_same(subject: Subject) -> Finding:
@@ -323,7 +306,6 @@ def _half_precision_is_computed_in_float32(subject: Subject) -> Finding:
 
 RULES = (
     Rule("equals torch's cross-entropy", _torch_cross_entropy, applies=_of("cross_entropy", "weighted_ce")),
-    Rule("is the Tversky formula", _tversky_formula, applies=_of("dice", "jaccard", "tversky", "focal_tversky")),
     *(_reduction(family, reduction) for family in FAMILIES.values() for reduction in family.becomes),
     Rule(
         "renamed classes cost the same",

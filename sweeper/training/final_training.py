@@ -20,7 +20,7 @@ import torch
 
 from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, ClassCalibration
-from sweeper.core.records import Collapse, Conditions, HeldOut, ImageCounts, MissControl, Scores, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Conditions, HeldOut, ImageCounts, Scores, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge
@@ -167,7 +167,6 @@ class FinalTraining:
         calibration: Calibration | ClassCalibration | None = None,
         *,
         held_out: HeldOut | None = None,
-        misses: MissControl | None = None,
     ) -> None:
         """Write the averaged network with the record that rebuilds it, and what it answers on images left out.
 
@@ -184,7 +183,7 @@ class FinalTraining:
             on=on,
             collapse=collapse,
             calibration=calibration,
-        ).model_copy(update={"held_out": held_out, "misses": misses})
+        ).model_copy(update={"held_out": held_out})
         save_weights(path, self._steps.average.model, record)
 
     def _restore(self, path: Path) -> None:

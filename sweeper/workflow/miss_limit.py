@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Dataset, HeldOut, ImageCounts, MissControl, MissLimit, Recommended, SweepRecord
-from sweeper.evidence.miss_control import check_units, class_of, control, units_of
+from sweeper.evidence.miss_control import control
 
 if TYPE_CHECKING:
     from sweeper.training.weights_file import WeightsRecord
@@ -18,22 +17,6 @@ def held_out(dataset: Dataset, counts: ImageCounts) -> HeldOut:
     groups = dataset.groups_of(counts.images)
     numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(groups))}
     return HeldOut(counts=counts, groups=tuple(None if name is None else numbers[name] for name in groups))
-
-
-def check_limit(limit: MissLimit, dataset: Dataset, images: Sequence[int]) -> None:
-    """Refuse what these images, which a network is not to be trained on, could not keep.
-
-    Raises:
-        UsageError: if the class is unknown, or the images are none or too few.
-    """
-    if not images:
-        raise UsageError(
-            "--miss-at-most needs images that trained and chose nothing of the network, and none would be left out; "
-            "take --on train+val, which leaves out the test split (a study with folds has none)"
-        )
-    number = class_of(limit, dataset.classes)
-    groups = [dataset.images[i].group for i in images if dataset.images[i].pixels[number]]
-    check_units(limit, dataset.classes[number], len(set(units_of(groups).tolist())))
 
 
 def of_confirmation(sweep: SweepRecord, chosen: Recommended, limit: MissLimit) -> MissControl:
@@ -61,7 +44,7 @@ def of_confirmation(sweep: SweepRecord, chosen: Recommended, limit: MissLimit) -
     if counts is None:
         raise UsageError(
             f"--miss-at-most is a limit of one network, and no training of {chosen.family} at the recommended learning "
-            f"rate gave one; `sweeper train {sweep.study} --miss-at-most …` does"
+            f"rate gave one; `sweeper train {sweep.study}` does"
         )
     before = chosen.threshold if chosen.threshold is not None else chosen.tau
     assert before is not None
