@@ -16,7 +16,6 @@ from sweeper.losses.families import FAMILIES
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.losses.own_losses import OWN, build_own_loss
-from sweeper.losses.per_pixel import transformed
 
 
 class KernelLoss(SegmentationLoss):
@@ -46,9 +45,7 @@ class KernelLoss(SegmentationLoss):
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         if kept is None or kept.device != logits.device or kept.dtype != dtype:
             # From the exact numbers, so that float64 does not inherit float32's rounding.
-            kept = torch.tensor(given, dtype=dtype, device=logits.device)
-            if not transformed():  # else it belongs to the transformation, and ends with it
-                self._weights = kept
+            self._weights = kept = torch.tensor(given, dtype=dtype, device=logits.device)
         return kept
 
 

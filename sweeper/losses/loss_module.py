@@ -27,7 +27,7 @@ class SegmentationLoss(nn.Module):
 
     Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
     not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
-    Derivatives of any order, and `torch.func`'s transformations.
+    Derivatives of any order.
     """
 
     checks_labels = True

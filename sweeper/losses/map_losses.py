@@ -28,23 +28,14 @@ from sweeper.losses.batch import (
     mixed,
 )
 from sweeper.losses.family_records import MapKind
-from sweeper.losses.per_pixel import readable, transformed
+from sweeper.losses.per_pixel import readable
 
 ROUNDS = 3
 """Erosions: structures up to about twice as many pixels wide become lines (the authors' default)."""
 
 
 def made_map(kind: MapKind, target: Tensor, task: Task, channels: int, ignore_index: int) -> Tensor:
-    """The map of a batch that came without it: (N, C, H, W) float32 distances, else shaped as the target.
-
-    Raises:
-        LossError: inside torch.func's transformations, where no number can be read.
-    """
-    if transformed():
-        raise LossError(
-            f"inside torch.func this loss needs `{kind}=…`, got none; "
-            "make it before, with `sweeper.losses.map_losses.made_map`"
-        )
+    """The map of a batch that came without it: (N, C, H, W) float32 distances, else shaped as the target."""
     labels = target.detach().cpu().long()
     if kind == "distance":
         return distance_maps(labels, task, channels, ignore_index).to(target.device)

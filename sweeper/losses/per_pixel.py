@@ -18,21 +18,14 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def readable(values: Tensor) -> bool:
-    """Whether values may be read without waiting for a device or breaking a graph: on the processor, neither compiled
-    nor inside torch.func's transformations."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed()
-
-
-def transformed() -> bool:
-    """Whether a transformation of torch.func (vmap, grad, jvp …) is at work: numbers cannot be read then."""
-    return torch._C._are_functorch_transforms_active()
+    """Whether values may be read without waiting for a device or breaking a graph: on the processor, not
+    compiled."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def placed(like: Tensor, index: Tensor, values: Tensor) -> Tensor:
     """Zeros with `values` at each pixel's class, in their type; `like` (N, C, H, W), index and values (N, 1, H, W)."""
-    zeros = torch.zeros_like(like, dtype=values.dtype)
-    # Under vmap the labels may be many where the logits are one: then there is no place to write to.
-    return zeros.scatter(1, index, values) if transformed() else zeros.scatter_(1, index, values)
+    return torch.zeros_like(like, dtype=values.dtype).scatter_(1, index, values)
 
 
 def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
