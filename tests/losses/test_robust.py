@@ -151,54 +151,6 @@ def test_rare_foreground_is_favoured_by_more_of_the_coordinate(family, coordinat
     assert strong > weak
 
 
-def class_shares(family: str, **given: float) -> list[float]:
-    """Share of the loss at uniform logits that each class's pixels carry, per pixel."""
-    loss = build_loss(family, task="multiclass", class_frequencies=FREQUENCIES, **given)
-    logits = torch.zeros(1, 3, 1, 1)
-    return [loss(logits, torch.full((1, 1, 1), c)).item() for c in range(3)]
-
-
-def test_class_weight_power_favours_rare_classes():
-    common, middle, rare = class_shares("weighted_ce", class_weight_power=1.0)
-    assert rare / common == pytest.approx(6)
-    assert middle / common == pytest.approx(2)
-    assert len({round(v, 6) for v in class_shares("weighted_ce", class_weight_power=0.0)}) == 1
-
-
-def test_multiclass_alpha_favours_all_but_the_commonest_class():
-    common, middle, rare = class_shares("focal", alpha=0.75)
-    assert middle == rare == pytest.approx(3 * common)
-
-
-def test_focal_exponent_quietens_easy_pixels():
-    target = torch.zeros(1, 1, 2, dtype=torch.long)
-    logits = torch.tensor([[[[-4.0, 1.0]]]])  # an easy and a hard background pixel
-    shares = []
-    for gamma in (0.0, 2.0):
-        _, gradient = value_and_gradient(build_loss("focal", task="binary", gamma=gamma), logits, target)
-        shares.append((gradient[..., 0] / gradient.sum()).item())
-    assert shares[1] < shares[0] / 10
-
-
-# --- Absent classes -----------------------------------------------------------------------------------------
-
-
-def test_false_positives_of_an_absent_class_cost_something():
-    logits, target = noise("multiclass")
-    target = target.clamp(max=1)  # class 2 does not occur
-    loss = build_loss("dice", task="multiclass")
-    value, gradient = value_and_gradient(loss, logits, target)
-    assert (gradient[:, 2] > 0).all()
-    logits[:, 2] += 2
-    assert loss(logits, target) > value
-
-
-def test_an_absent_class_counts_by_labelled_pixels_alone():
-    logits = torch.zeros(1, 1, 2, 2)
-    target = torch.tensor([[[0, IGNORE], [IGNORE, IGNORE]]])
-    assert build_loss("dice", task="binary")(logits, target).item() == pytest.approx(0.5)
-
-
 # --- Lovász -------------------------------------------------------------------------------------------------
 
 
@@ -319,15 +271,6 @@ def test_sums_by_class_keep_their_digits_over_many_pixels() -> None:
 
 
 # --- Pixels --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("share", [1e-9, 0.1, 0.37])
-def test_the_hardest_pixels_alone_have_a_gradient(share):
-    logits, target = noise("multiclass")
-    target[..., 2:4, 3:] = IGNORE
-    _, gradient = value_and_gradient(build_loss("topk_ce", task="multiclass", hard_fraction=share), logits, target)
-    labelled = int((target != IGNORE).sum())
-    assert (gradient.abs().sum(1) > 0).sum() == max(1, int(share * labelled + 1e-6))
 
 
 def test_pixels_near_a_boundary_are_found_and_ignored_ones_bound_nothing():

@@ -56,10 +56,6 @@ class Server:
         except (urllib.error.URLError, OSError):
             return False
 
-    def suspend(self) -> None:
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
-
     def kill(self) -> None:
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -70,13 +66,11 @@ class Server:
 class PasswordProxy:
     """Passes requests on to a server where they carry the password (HTTP basic authentication), else answers 401.
 
-    `fails(n)` says of the n-th request with the password (from 1) whether it is answered by status 500 instead;
-    `lose_answers` lets the server do what it is asked first.
+    `fails(n)` says of the n-th request with the password (from 1) whether it is answered by status 500 instead.
     """
 
     def __init__(self, server: Server, user: str, password: str) -> None:
         self.fails: Callable[[int], bool] = lambda _: False
-        self.lose_answers = False
         self.requests = 0
         self.refused = 0
         self._lock = threading.Lock()
@@ -100,14 +94,14 @@ class PasswordProxy:
                 with proxy._lock:
                     proxy.requests += 1
                     fails = proxy.fails(proxy.requests)
-                if fails and not proxy.lose_answers:
+                if fails:
                     self._answer(500, b"the server fails")
                     return
                 try:
                     status, answer = self._ask(body)
                 except OSError:
                     status, answer = 502, b"the server is away"
-                self._answer(*((500, b"the server fails") if fails else (status, answer)))
+                self._answer(status, answer)
 
             def _ask(self, body: bytes) -> tuple[int, bytes]:
                 with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:

@@ -23,7 +23,6 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._passing = threading.Event()
         self._passing.set()
-        self._refusing = False
         self._pairs: list[_Pair] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -39,29 +38,11 @@ class Proxy:
         """Swallow everything, from now on: connections stay open, and can still be made, and nothing comes."""
         self._passing.clear()
 
-    def speak(self) -> None:
-        """Pass on again what was held back, and all that comes."""
-        self._passing.set()
-
     def forget(self) -> None:
         """Forget the connections of now, as a firewall does: both ends keep theirs open, and nothing passes."""
         with self._lock:
             for pair in self._pairs:
                 pair.forgotten = True
-
-    def refuse(self, refusing: bool = True) -> None:
-        """Reset every connection, and every new one."""
-        self._refusing = refusing
-        if refusing:
-            with self._lock:
-                for pair in self._pairs:
-                    pair.reset()
-
-    @property
-    def open(self) -> int:
-        """How many connections are not closed by either end."""
-        with self._lock:
-            return sum(not pair.ended for pair in self._pairs)
 
     def close(self) -> None:
         """End everything."""
@@ -78,9 +59,6 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self._refusing:
-                _reset(client)
-                continue
             pair = _Pair(self, client, self._connected())
             with self._lock:
                 self._pairs.append(pair)
@@ -103,14 +81,13 @@ class Proxy:
 class _Pair:
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy, self._client, self._server = proxy, client, server
-        self.forgotten = self.ended = False
+        self.forgotten = False
 
     def start(self) -> None:
         for source, sink in ((self._client, self._server), (self._server, self._client)):
             threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def reset(self) -> None:
-        self.ended = True
         for end in (self._client, self._server):
             _reset(end)
 
@@ -123,8 +100,6 @@ class _Pair:
             self._proxy.wait_to_pass()
             if not self.forgotten:  # else the other end never learns of it
                 sink.shutdown(socket.SHUT_WR)
-        if not self.forgotten:
-            self.ended = True
 
     def _pass_on(self, data: bytes, sink: socket.socket) -> None:
         """What is left of it comes at once when the dripping ends."""
