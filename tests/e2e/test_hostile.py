@@ -1,19 +1,444 @@
-"""Bad input ends in a list of named problems and status 2, or in a stated warning; never in a traceback."""
+"""Bad input ends in a list of named problems and status 2, or in a stated warning; never in a traceback.
+
+Each case spoils one of the small sets of `tests.support.annotated`.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import re
+import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from sweeper.cli.main import main
 from tests.support import annotated
-from tests.support.hostile import CASES
-from tests.support.marks import EXHAUSTIVE
+from tests.support.annotated import CLASSES, HEIGHT, STEMS, WIDTH, photo, truth
+
+Spoil = Callable[[Path], None]
+
+
+class Case(NamedTuple):
+    """What is spoiled, and how it must end."""
+
+    format: str
+    spoil: Spoil
+    words: tuple[str, ...]
+    """All of them must be in what is said."""
+    ends: str = "problem"
+    """`problem` (status 2), `warning` (status 0), or `fine` (status 0 and nothing to say)."""
+    heavy: bool = False
+    """Run in a process of its own, whose memory is measured."""
+
+
+def bad_png(width: int, height: int, colour: int = 2, depth: int = 8) -> bytes:
+    """A PNG whose header claims a size, with next to no data."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )
+
+
+def bad_tiff(width: int, height: int, samples: int) -> bytes:
+    """A TIFF whose header claims a size."""
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, samples)]
+    tags += [(278, 4, height), (279, 4, 100), (284, 3, 1)]
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + body + bytes(4)
+
+
+def inflating_tiff(root: Path) -> None:
+    """Make an image a TIFF of 12 channels whose one strip unpacks to 1.5 gigabytes."""
+    body = bytearray(bad_tiff(100, 100, 12))
+    packer = zlib.compressobj(9)
+    strip = b"".join(packer.compress(bytes(1 << 24)) for _ in range(96)) + packer.flush()
+    changes = {259: 8, 273: len(body), 279: len(strip)}
+    for place in range(10, len(body) - 4, 12):
+        tag = struct.unpack_from("<H", body, place)[0]
+        if tag in changes:
+            struct.pack_into("<I", body, place + 8, changes[tag])
+    (root / "images" / "p0.tif").write_bytes(bytes(body) + strip)
+    (root / "images" / "p0.png").unlink()
+
+
+def enlarged(name: str, size: int) -> Spoil:
+    """Make a file larger, with a hole that takes no disk."""
+
+    def spoil(root: Path) -> None:
+        os.truncate(root / name, size)
+
+    return spoil
+
+
+def truncated(name: str, keep: float = 0.6) -> Spoil:
+    """Cut a file off."""
+
+    def spoil(root: Path) -> None:
+        data = (root / name).read_bytes()
+        (root / name).write_bytes(data[: int(len(data) * keep)])
+
+    return spoil
+
+
+def written(name: str, content: bytes | str) -> Spoil:
+    """Put something in a file's place."""
+
+    def spoil(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return spoil
+
+
+def saved(name: str, image: Callable[[], Image.Image], **options: Any) -> Spoil:
+    """Save another image in a file's place."""
+    return lambda root: image().save(root / name, **options)
+
+
+def masks_of(label: Callable[[int], np.ndarray]) -> Spoil:
+    """Write all masks anew."""
+
+    def spoil(root: Path) -> None:
+        for index, stem in enumerate(STEMS):
+            Image.fromarray(label(index)).save(root / "masks" / f"{stem}.png")
+
+    return spoil
+
+
+def link(name: str, target: str) -> Spoil:
+    """Put a link in a file's place; {away} in the target is a folder beside the set, with an image."""
+
+    def spoil(root: Path) -> None:
+        away = root.parent / "away"
+        away.mkdir(exist_ok=True)
+        photo(0).save(away / "secret.png")
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(target.format(away=away))
+
+    return spoil
+
+
+def manifest_row(image: str, mask: str = "b/p0_label.png", rest: str = "train,g") -> Spoil:
+    """Add a row to the manifest; there is an image `secret.png` outside."""
+
+    def spoil(root: Path) -> None:
+        photo(0).save(root.parent / "secret.png")
+        with (root / "manifest.csv").open("a") as file:
+            file.write(f"{image},{mask},{rest}\n")
+
+    return spoil
+
+
+def labelme_file(**changes: Any) -> Spoil:
+    """Change the LabelMe file of p0."""
+
+    def spoil(root: Path) -> None:
+        photo(0).save(root.parent / "secret.png")
+        annotated.labelme_json(root / "p0.json", 0, **changes)
+
+    return spoil
+
+
+def labelme_shape(points: Any, kind: str = "polygon", label: Any = "cat", **more: Any) -> Spoil:
+    """One shape in the LabelMe file of p0, beside the usual ones."""
+    shape = {"label": label, "points": points, "shape_type": kind, **more}
+    return lambda root: annotated.labelme_json(root / "p0.json", 0, shapes=[*annotated.shapes(0), shape])
+
+
+def coco_file(change: Callable[[dict[str, Any]], Any]) -> Spoil:
+    """Change COCO's JSON."""
+
+    def spoil(root: Path) -> None:
+        photo(0).save(root.parent / "secret.png")
+        data = annotated.coco_data()
+        change(data)
+        (root / "annotations" / "instances_default.json").write_text(json.dumps(data))
+
+    return spoil
+
+
+def coco_first(**changes: Any) -> Spoil:
+    """Change COCO's first annotation."""
+    return coco_file(lambda data: data["annotations"][0].update(changes))
+
+
+def yolo_line(line: str) -> Spoil:
+    """Add a line to the labels of p0."""
+
+    def spoil(root: Path) -> None:
+        with (root / "train" / "labels" / "p0.txt").open("a") as file:
+            file.write(line + "\n")
+
+    return spoil
+
+
+def yolo_yaml(text: str) -> Spoil:
+    """Write data.yaml."""
+    return written("data.yaml", text)
+
+
+def all_of(*spoils: Spoil) -> Spoil:
+    """Several faults at once."""
+
+    def spoil(root: Path) -> None:
+        for one in spoils:
+            one(root)
+
+    return spoil
+
+
+def non_utf8_name(root: Path) -> None:
+    photo(0).save(os.fsencode(root / "images") + b"/\xff\xfe.png", format="PNG")
+    Image.fromarray(truth(0)).save(os.fsencode(root / "masks") + b"/\xff\xfe.png", format="PNG")
+
+
+def renamed(stem: str) -> Spoil:
+    """Give p0 another name in both folders."""
+
+    def spoil(root: Path) -> None:
+        for folder in ("images", "masks"):
+            (root / folder / "p0.png").rename(root / folder / f"{stem}.png")
+
+    return spoil
+
+
+def animated(image_format: str) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        frames = [photo(1), photo(2)]
+        photo(0).save(root / "images" / "p0.png", format=image_format, save_all=True, append_images=frames)
+
+    return spoil
+
+
+NESTED = '{"images": ' + "[" * 100_000 + "]" * 100_000 + ', "annotations": [], "categories": []}'
+YAML_BOMB = "names: [a, b]\ntrain: train/images\na: &a [x, x]\nb: &b [*a, *a, *a]\nc: [*b, *b, *b]\n"
+NIFTI = b"\x1f\x8b" + bytes(100)
+
+CASES: dict[str, Case] = {
+    # Images and masks as files
+    "truncated image": Case("folder", truncated("images/p0.png"), ("images/p0.png: cannot be decoded",)),
+    "text called png": Case("folder", written("images/p0.png", "hello"), ("images/p0.png: must be one of PNG",)),
+    "jpeg called png": Case("folder", saved("images/p0.png", lambda: photo(0), format="JPEG"), (), "fine"),
+    "jpeg mask": Case(
+        "folder",
+        all_of(saved("masks/p0.jpg", lambda: Image.fromarray(truth(0))), lambda root: (root / "masks/p0.png").unlink()),
+        ("masks/p0.jpg: masks must be lossless",),
+    ),
+    "animated png": Case("folder", animated("PNG"), ("images/p0.png: must be a single image, found 3 frames",)),
+    "cmyk": Case(
+        "folder",
+        all_of(
+            saved("images/p0.jpg", lambda: photo(0).convert("CMYK")), lambda root: (root / "images/p0.png").unlink()
+        ),
+        (),
+        "fine",
+    ),
+    "bomb of 20,000²": Case(
+        "folder", written("images/p0.png", bad_png(20_000, 20_000)), ("images/p0.png", "100 megapixels"), heavy=True
+    ),
+    "tiff that ends before its pixels": Case(
+        "folder",
+        all_of(written("images/p0.tif", bad_tiff(900, 900, 12)), lambda root: (root / "images" / "p0.png").unlink()),
+        ("images/p0.tif: cannot be decoded",),
+    ),
+    "tiff whose part unpacks to gigabytes": Case(
+        "folder",
+        inflating_tiff,
+        ("images/p0.tif: a part of it must hold 240000 bytes, found more",),
+        heavy=True,
+    ),
+    "floating-point image": Case(
+        "folder",
+        all_of(
+            lambda root: tifffile.imwrite(root / "images" / "p0.tif", np.ones((HEIGHT, WIDTH), np.float32)),
+            lambda root: (root / "images" / "p0.png").unlink(),
+        ),
+        ("images/p0.tif", "8 or 16 bits"),
+    ),
+    "negative image": Case(
+        "folder",
+        all_of(
+            lambda root: tifffile.imwrite(root / "images" / "p0.tif", -np.ones((HEIGHT, WIDTH), np.int16)),
+            lambda root: (root / "images" / "p0.png").unlink(),
+        ),
+        ("images/p0.tif: values must not be negative",),
+    ),
+    "floating-point mask": Case(
+        "folder",
+        all_of(
+            lambda root: tifffile.imwrite(root / "masks" / "p0.tif", np.ones((HEIGHT, WIDTH), np.float32)),
+            lambda root: (root / "masks" / "p0.png").unlink(),
+        ),
+        ("masks/p0.tif: masks must hold one whole number per pixel",),
+    ),
+    "mask of another size": Case(
+        "folder", saved("masks/p0.png", lambda: Image.new("L", (9, 9))), ("masks/p0.png: must have its image's size",)
+    ),
+    "image turned by exif, mask not": Case(
+        "folder",
+        lambda root: photo(0).save(
+            root / "images" / "p0.png", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+        ),
+        ("masks/p0.png: must have its image's size 48×64 (upright)",),
+    ),
+    "label beyond the classes": Case(
+        "folder", masks_of(lambda i: truth(i) + np.uint8(5 * (i == 2))), ("masks/p2.png: labels must be below 3",)
+    ),
+    "all ignored": Case("folder", masks_of(lambda i: np.full_like(truth(i), 255)), ("at least two classes",)),
+    "all ignored among labels": Case(
+        "voc",
+        saved("SegmentationClass/p0.png", lambda: Image.new("L", (WIDTH, HEIGHT), 255)),
+        ("no labelled pixel",),
+        "warning",
+    ),
+    "0 and 255 among labels": Case(
+        "folder",
+        masks_of(lambda i: truth(i) if i else np.where(truth(i) > 0, 255, 0).astype(np.uint8)),
+        ("255 must mean the same in all masks",),
+    ),
+    "two files of one stem": Case(
+        "folder",
+        saved("images/p0.bmp", lambda: photo(0)),
+        ("a mask has one image, found images/p0.bmp, images/p0.png",),
+    ),
+    "stems that unicode makes equal": Case(
+        "folder",
+        all_of(
+            saved("images/\u00e9.png", lambda: photo(0)),
+            saved("images/e\u0301.png", lambda: photo(1)),
+            saved("masks/\u00e9.png", lambda: Image.fromarray(truth(0))),
+        ),
+        ("a mask has one image, found images/",),
+    ),
+    "name with escapes": Case("folder", renamed("e\x1b[31m{0}%s"), (), "fine"),
+    "name that is no text": Case("folder", non_utf8_name, ("must be Unicode",)),
+    "link out of the folder": Case("folder", link("images/p0.png", "{away}/secret.png"), ("must lie inside",)),
+    "link to nowhere": Case("folder", link("images/p0.png", "nowhere.png"), ("p0",)),
+    "a pipe among the images": Case(
+        "folder", lambda root: os.mkfifo(root / "images" / "x.png"), ("passed over: images/x.png",), "warning"
+    ),
+    "classes.txt of bytes": Case("folder", written("classes.txt", b"\xff\xfe\0\0"), ("classes.txt: must be UTF-8",)),
+    "classes.txt of 40 MB": Case("folder", written("classes.txt", b"a\n" * 20_000_000), ("must be 32 MiB at most",)),
+    "split.csv of strangers": Case("folder", written("split.csv", "stem,split\nzz,train\n"), ("the stem 'zz'",)),
+    "an empty folder": Case(
+        "folder", lambda root: [p.rename(root.parent / p.name) for p in root.iterdir()], ("found",)
+    ),
+    # Manifest
+    "manifest with ..": Case("manifest", manifest_row("../secret.png"), ("must lie inside the data folder",)),
+    "manifest with NUL": Case("manifest", manifest_row("a/p\0.png"), ("manifest.csv: line 10", "NUL")),
+    "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("mask must be a file",)),
+    "manifest with an image twice": Case("manifest", manifest_row("a/p0.png"), ("a stem may name one image",)),
+    "manifest with a wrong split": Case("manifest", manifest_row("a/p0.png", rest="both,"), ("found 'both'",)),
+    # LabelMe
+    "labelme with a foreign path": Case(
+        "labelme", labelme_file(imagePath="C:\\x\\other.png"), ("p0.json: the image C:/x/other.png must be in",)
+    ),
+    "labelme with NaN": Case("labelme", labelme_shape([[1, 1], [9, float("nan")], [9, 9]]), ("p0.json", "finite")),
+    "labelme partly outside": Case(
+        "labelme", labelme_shape([[50, 1], [99, 1], [99, 9]]), ("reach out of the image",), "warning"
+    ),
+    "labelme of a strange shape": Case("labelme", labelme_shape([[1, 1]], "spline"), ("must be one of polygon",)),
+    "labelme without label": Case("labelme", labelme_shape([[1, 1], [5, 5], [1, 5]], label=None), ("printable label",)),
+    "labelme with a broken image": Case(
+        "labelme", labelme_file(imagePath="none.png", imageData="AAAA"), ("p0.json (imageData): must be one of PNG",)
+    ),
+    "labelme with a mask bomb": Case(
+        "labelme",
+        labelme_shape([[0, 0], [19_999, 19_999]], "mask", mask=base64.b64encode(bad_png(20_000, 20_000)).decode()),
+        ("p0.json",),
+        heavy=True,
+    ),
+    "labelme of another size": Case(
+        "labelme", labelme_file(imageWidth=10**9, imageHeight=10**9), ("p0.json: width and height must be",)
+    ),
+    "labelme of 129 MiB": Case("labelme", enlarged("p0.json", 129 << 20), ("p0.json: must be 128 MiB at most",)),
+    # COCO
+    "coco with NaN": Case("coco", coco_first(segmentation=[[1, 1, 9, float("nan"), 9, 9]]), ("finite",)),
+    "coco far away": Case(
+        "coco", coco_first(segmentation=[[1, 1, 1e9, 1, 9, 9]]), ("annotation 1 must be near",), heavy=True
+    ),
+    "coco outside": Case("coco", coco_first(segmentation=[[90, 1, 99, 1, 99, 9]]), ("must lie in the image",)),
+    "coco with an odd number": Case("coco", coco_first(segmentation=[[1, 1, 9, 9, 5]]), ("lists of x, y",)),
+    "coco with runs that break off": Case(
+        "coco", coco_first(segmentation={"size": [HEIGHT, WIDTH], "counts": "95"}), ("an RLE must have runs",)
+    ),
+    "coco with enormous runs": Case(
+        "coco", coco_first(segmentation={"size": [10**6, 10**6], "counts": [10**12]}), ("its image's size",)
+    ),
+    "coco with a strange category": Case("coco", coco_first(category_id=77), ("category_id 77",)),
+    "coco with a strange image": Case("coco", coco_first(image_id=77), ("unknown image_id",)),
+    "coco with boxes alone": Case(
+        "coco",
+        coco_file(lambda data: [a.update(segmentation=[]) for a in data["annotations"]]),
+        ("annotations for detection",),
+    ),
+    "coco with an id twice": Case(
+        "coco", coco_file(lambda d: d["images"].append(d["images"][0])), ("an id of its own",)
+    ),
+    "coco of numbers": Case("coco", coco_file(lambda d: d.update(annotations=[1, 2])), ("must be an object",)),
+    "coco that breaks off": Case("coco", truncated("annotations/instances_default.json", 0.95), ("must be JSON",)),
+    "coco of more than a gibibyte": Case(
+        "coco", enlarged("annotations/instances_default.json", 1025 << 20), ("must be 1024 MiB at most, found 1025",)
+    ),
+    "coco without end": Case(
+        "coco", written("annotations/instances_default.json", NESTED), ("must be JSON",), heavy=True
+    ),
+    # The others
+    "yaml bomb": Case("yolo", yolo_yaml(YAML_BOMB), ("must not use anchors or aliases",)),
+    "yaml that runs code": Case(
+        "yolo", yolo_yaml('names: !!python/object/apply:os.system ["true"]\ntrain: train/images\n'), ("data.yaml",)
+    ),
+    "yolo with ..": Case("yolo", yolo_yaml("names: [cat, dog]\ntrain: ../../../etc\n"), ("must be a folder or list",)),
+    "yolo with a strange class": Case("yolo", yolo_line("2 .1 .1 .2 .1 .2 .2"), ("a class from 0 to 1",)),
+    "yolo with a box": Case("yolo", yolo_line("1 .5 .5 .1 .1"), ("found a box",)),
+    "yolo in pixels": Case("yolo", yolo_line("1 5 5 20 5 20 20"), ("from 0 to 1",)),
+    "yolo with NaN": Case("yolo", yolo_line("1 .1 .1 nan .1 .2 .2"), ("finite numbers",)),
+    "voc with an image in two lists": Case(
+        "voc", written("ImageSets/Segmentation/val.txt", "p0\np4\n"), ("must be in one list",)
+    ),
+    "voc with a stranger in a list": Case(
+        "voc", written("ImageSets/Segmentation/val.txt", "p4\nzz\n"), ("zz must have a mask",)
+    ),
+    "voc with a mask alone": Case(
+        "voc", lambda root: (root / "JPEGImages" / "p0.png").unlink(), ("add JPEGImages/p0.png, or remove the mask",)
+    ),
+    "cityscapes with a missing label": Case(
+        "cityscapes",
+        lambda root: (root / "gtFine/train/town/p0_gtFine_labelIds.png").unlink(),
+        ("1 image without fine labels, passed over: p0",),
+        "warning",
+    ),
+    "nnunet of volumes": Case("nnunet", written("imagesTr/p0_0000.nii.gz", NIFTI), ("found volumes",)),
+    "nnunet without a channel": Case(
+        "nnunet", lambda root: (root / "imagesTr" / "p0_0001.png").unlink(), ("its 3 channel files, found 2",)
+    ),
+    "nnunet with gaps": Case(
+        "nnunet",
+        written("dataset.json", json.dumps({"labels": {n: 2 * i for i, n in enumerate(CLASSES)}})),
+        ("without gaps",),
+    ),
+    "nnunet with regions": Case(
+        "nnunet", written("dataset.json", '{"labels": {"background": 0, "whole": [1, 2]}}'), ("regions",)
+    ),
+    "nnunet with channels of two sizes": Case(
+        "nnunet", saved("imagesTr/p0_0001.png", lambda: Image.new("L", (9, 9))), ("channels must have one size",)
+    ),
+}
 
 MEMORY_KIB = 1 << 20
 """One GiB."""
@@ -63,18 +488,8 @@ def test_bad_input_is_named(tmp_path, monkeypatch, capfd, name):
     check(name, int(caught.value.code or 0), out, err)
 
 
-def marks_of(name: str) -> Sequence[pytest.MarkDecorator]:
-    """Two cases that take seconds stand for those like them."""
-    if name == "enormous images below the limit":
-        return [pytest.mark.slow]
-    return EXHAUSTIVE if "MB" in name or "enormous" in name else []
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=marks_of(n)) for n, case in CASES.items() if case.heavy],
-)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.heavy])
 def test_bombs_stay_within_a_gibibyte(tmp_path, name):
     command = [sys.executable, "-c", CHILD, *spoiled(tmp_path, name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=tmp_path)
