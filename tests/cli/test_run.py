@@ -16,17 +16,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sweeper.cli.answer import answer_text
 from sweeper.cli.main import COMMANDS, cli, main
 from sweeper.cli.options import SweeperCommand
-from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Verdict
-from sweeper.evidence.recommendation import recommend
 from sweeper.storage.record_format import WAITS
 from sweeper.study.confirmation_rounds import confirm_seed
-from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
-from tests.support import builders, mlflow_template
+from tests.support import mlflow_template
 from tests.support.marks import rest_slow
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
@@ -109,28 +104,17 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
     return sweeper(folder, "run", *QUICK, "--trials", "3", "--study", "s", "--json", "--workers", "2")
 
 
-def test_json_is_one_document_and_nothing_else(run: subprocess.CompletedProcess[str]) -> None:
+def test_a_run_prints_one_document_tells_progress_in_plain_lines_and_leaves_files_where_the_contract_says(
+    run: subprocess.CompletedProcess[str], folder: Path
+) -> None:
     assert run.returncode == 0, run.stderr
     document = json.loads(run.stdout)
     assert document["schema"] == "sweeper.recommendation/1"
     assert document["search"]["trials"] == 3
-
-
-def test_progress_goes_to_standard_error_in_plain_lines(run: subprocess.CompletedProcess[str]) -> None:
     assert "[3/3]" in run.stderr
-    assert "\x1b" not in run.stderr
-    assert "Traceback" not in run.stderr
-    assert "Warning" not in run.stderr
-
-
-def test_the_files_lie_where_the_contract_says(run: subprocess.CompletedProcess[str], folder: Path) -> None:
+    assert not any(word in run.stderr for word in ("\x1b", "Traceback", "Warning"))
     for name in ("sweeper.db", "mlflow.db", ".sweeper/cache", "reports/s/report.md", "reports/s/recommendation.json"):
         assert (folder / name).exists()
-
-
-def test_untried_families_are_named(run: subprocess.CompletedProcess[str], folder: Path) -> None:
-    text = (folder / "reports/s/report.md").read_text("utf-8")
-    assert "tversky" in text and "not tried" in text.lower()
 
 
 @pytest.mark.slow
@@ -155,10 +139,8 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
     ("arguments", "words"),
     [
         (["run", "--data", "no-such-folder"], "no-such-folder"),
-        (["run", "--data", "synthetic:clouds"], "clouds"),
         (["run", "--space", "no-such-space"], "no-such-space"),
         (["run", "--trials", "0"], "--trials"),
-        (["run", "--workers", "many"], "many"),
         (["run", "--no-such-option"], "no-such-option"),
         (["run", "--storage", "mysql://host/db"], "sqlite"),
         (["run", "--steps", "8", "--epochs", "2"], "exclude"),
@@ -168,11 +150,9 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
         (["run", "--workers", "²"], "auto"),
         (["run", "--rope", "nan"], "nan"),
         (["run", "--seed", str(2**63)], str(2**63)),
-        (["run", "--size", str(10**9)], "--size"),
         (["run", "--data", ""], "--data, got ''"),
         (["run", "--data="], "--data, got '--data='"),
         (["report", ""], "an argument, got ''"),
-        (["fly"], "fly"),
         (["report", "nothing"], "there is no file"),
     ],
 )
@@ -182,6 +162,7 @@ def test_wrong_usage_ends_with_2_and_says_what(tmp_path: Path, here: Here, argum
     assert words in err
     assert out == ""
     assert "Traceback" not in err
+    assert arguments[0] == "run" or list(tmp_path.iterdir()) == []
 
 
 def test_options_can_be_set_by_variables(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,11 +186,6 @@ def test_an_empty_variable_is_not_the_default(here: Here, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_command_refuses_empty_values() -> None:
-    for name in COMMANDS:
-        assert isinstance(cli.get_command(click.Context(cli), name), SweeperCommand), name
-
-
 def test_the_largest_seed_can_be_trained_with() -> None:
     last = confirm_seed(MOST_SEED, MOST_SEEDS)
     assert torch.Generator().manual_seed(last).initial_seed() == last < 2**63
@@ -225,11 +201,12 @@ def test_what_nobody_foresaw_is_one_line_and_status_1(here: Here, monkeypatch: p
     assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
 
 
-def test_every_command_has_help() -> None:
+def test_every_command_has_help_and_refuses_empty_values() -> None:
     for name, text in COMMANDS.items():
         shown = CliRunner().invoke(cli, [name, "--help"])
         assert shown.exit_code == 0 and len(shown.output) > 100, name
         assert text
+        assert isinstance(cli.get_command(click.Context(cli), name), SweeperCommand), name
 
 
 @pytest.mark.slow
@@ -267,19 +244,4 @@ def test_a_dry_run_is_a_document_and_refuses_what_the_run_would(tmp_path: Path, 
     for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
         status, out, err = here("run", *QUICK, *wrong, "--dry-run")
         assert status == 2 and words in err and out == ""
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_one_finalist_is_not_called_one_of_those_left() -> None:
-    record = builders.sweep()
-    evidence = builders.evidence({"dice": 0.7}, baseline=None)
-    found = recommend(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
-    assert found.verdict is Verdict.UNDECIDED
-    text = answer_text(Outcome(record, found, ReportPaths(Path("reports"), "toy")), width=100)
-    assert "Nothing was compared: dice alone was confirmed." in text and "of those" not in text
-
-
-def test_a_report_of_no_study_leaves_no_folder(here: Here, tmp_path: Path) -> None:
-    status, _, err = here("report", "NOPE")
-    assert status == 2 and "sweeper.db" in err
     assert list(tmp_path.iterdir()) == []

@@ -22,11 +22,9 @@ from tests.support.folders import folder, mask
     ("found", "asked", "status"),
     [
         ("error", [], 0),
-        ("error", ["--fail-on", "error"], 1),
         ("error", ["--fail-on", "warning"], 1),
         ("warning", ["--fail-on", "error"], 0),
         ("warning", ["--fail-on", "warning"], 1),
-        ("note", ["--fail-on", "warning"], 0),
     ],
 )
 def test_a_profile_fails_on_what_was_asked(
