@@ -45,7 +45,8 @@ MOST_SEED = 2**53 - 1
 """The confirmation's seeds are 1000 × (seed + 1) and on, and torch takes 63 bits."""
 ROPE = 0.01
 _RESUMED = "with --resume the study's"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
 def seed_range(text: str | int) -> tuple[int, int]:
@@ -70,15 +71,11 @@ def duration(text: str | float) -> float:
         ValueError: if it is none, or not above 0.
     """
     words = str(text).strip().lower()
-    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([dhms])\s*", words)
-    units = "".join(unit for _, unit in parts)
-    whole = re.fullmatch(r"(?:[0-9]+(?:\.[0-9]+)?\s*[dhms]\s*)+", words) and units == "".join(
-        sorted(units, key="dhms".index)
-    )
-    if whole and len(set(units)) == len(units):
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    else:
-        seconds = float(words) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", words) else 0.0
+    seconds = 0.0
+    if re.fullmatch(_NUMBER, words):
+        seconds = float(words)
+    elif found := re.fullmatch(r"\s*".join(f"(?:({_NUMBER})\\s*{unit})?" for unit in _UNITS), words):
+        seconds = sum(float(number or 0) * own for number, own in zip(found.groups(), _UNITS.values(), strict=True))
     if not 0 < seconds <= 366 * 86400:
         raise ValueError(f"must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got {text!r}")
     return seconds
