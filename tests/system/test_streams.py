@@ -105,7 +105,7 @@ def until(met: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
 def test_a_log_on_a_full_disk_costs_the_log_alone_also_in_a_poor_encoding(tmp_path: Path) -> None:
     with FULL.open("w") as full:
         done = call(tmp_path, *RUN, "--trials", "1", "-v", err=full, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert done.returncode == 0 and "every training, in MLflow\n" in done.stdout  # whatever the verdict is
+    assert done.returncode == 0 and "\nFound: " in done.stdout  # whatever the verdict is
     assert counted(tmp_path) == 1
 
 
