@@ -15,7 +15,6 @@ from scipy.stats import binom
 
 from bench import verdict_simulation as simulation
 from bench.verdict_calibration import (
-    ANALYSES,
     ORDER,
     Played,
     Task,
@@ -29,7 +28,6 @@ from bench.verdict_calibration import (
     unsafe,
     upper_limit,
 )
-from sweeper.core.records import InterimAnalysis
 from tests.support.marks import rest_slow
 
 SWEEPS = 200
@@ -145,17 +143,6 @@ def test_taking_the_images_of_few_groups_as_units_is_caught() -> None:
     broken = wrong(three, 2, played(three, 2, 120, 3, scenario=simulation.BINARY))
     assert broken > 0.12 * 120
     assert wrong(three, 2, played(three, 2, 120, 3)) <= binom.isf(1e-4, 120, 0.05)
-
-
-@pytest.mark.slow
-def test_interim_analyses_at_the_full_level_are_caught() -> None:
-    greedy = tuple(InterimAnalysis(seeds=analysis.seeds, error=0.05) for analysis in ANALYSES)
-    scenario = simulation.Scenario("seeds alone", "", 20, image=0.02, liking=0.0, own=0.002, seed=0.04)
-    broken = wrong(scenario, 2, played(scenario, 2, 400, 11, analyses=greedy))
-    honest = wrong(scenario, 2, played(scenario, 2, 400, 11))
-    assert broken > 0.075 * 400
-    assert honest <= binom.isf(1e-4, 400, 0.05)
-    assert broken > 1.5 * honest
 
 
 def test_the_upper_limit_is_clopper_and_pearsons() -> None:
