@@ -33,7 +33,13 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
         return
     if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
         raise UsageError(f"there is no MLflow store at {tracking_uri}; `sweeper run` makes one in its working folder")
-    _check_port(port)
+    try:  # MLflow takes its time to find out, and then ends as if all were well
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise UsageError(
+            f"--port must be a port of this machine that nobody listens on, got {port} ({error.strerror}). Is the user "
+            f"interface open already, at http://127.0.0.1:{port}? If not, name another port"
+        ) from error
     addresses = _addresses(f"http://127.0.0.1:{port}", tracking_uri, study)
     click.echo(f"starting MLflow's user interface, about 15 s (Ctrl-C ends it)\n{addresses}", err=True)
     click.echo(
@@ -84,29 +90,3 @@ def _server(tracking_uri: str) -> str:
     """A server's address for a browser: without the password that may stand in the other one."""
     parts = urlsplit(tracking_uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-
-
-def _check_port(port: int) -> None:
-    """Refuse a port that cannot be listened on: MLflow takes its time to find out, and then ends as if all were well.
-
-    Raises:
-        UsageError: with what is in the way, and a port that is free.
-    """
-    try:
-        _listen(port)
-    except OSError as error:
-        raise UsageError(
-            f"--port must be a port of this machine that nobody listens on, got {port} ({error.strerror}). Is the user "
-            f"interface open already, at http://127.0.0.1:{port}? If not: sweeper ui --port {_listen(0)}"
-        ) from error
-
-
-def _listen(port: int) -> int:
-    """Listen on a port for a moment; 0 = any that is free. Its number."""
-    with socket.socket() as probe:
-        if os.name == "posix":  # as the server does: else a port whose last connection was just closed counts as taken
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
-        probe.listen(1)
-        found: int = probe.getsockname()[1]
-        return found

@@ -13,7 +13,7 @@ import pytest
 
 from sweeper.doctor import check_stores, memory_check, sqlite_check, unmet
 from sweeper.storage import open_storage
-from sweeper.system.cores import GIB, available_memory, shown_memory
+from sweeper.system.cores import GIB, available_memory
 from sweeper.system.disk_space import file_system
 from tests.cli.test_run import Here, here  # noqa: F401 - a fixture
 from tests.support.mlflow_server import free_port
@@ -134,10 +134,6 @@ def test_what_a_container_keeps_of_files_is_free_memory(
         parts = {"anon": 5, "file": 7, "inactive_file": files // 3, "active_file": files // 3 * 2}
         (group / "memory.stat").write_text("".join(f"{name} {number}\n" for name, number in parts.items()))
     assert available_memory(tmp_path) == free
-
-
-def test_less_than_a_gib_is_told_in_mb() -> None:
-    assert (shown_memory(3 * GIB), shown_memory(0.03 * GIB)) == ("3.0 GiB", "32 MB")
 
 
 def test_the_file_system_of_a_path(tmp_path: Path) -> None:

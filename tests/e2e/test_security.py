@@ -261,7 +261,7 @@ def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
         process.wait(10)
 
 
-def test_a_port_that_is_taken_is_refused_at_once_with_one_that_is_free(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_refused_at_once(tmp_path: Path) -> None:
     Path(tmp_path / "mlflow.db").touch()
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -269,9 +269,7 @@ def test_a_port_that_is_taken_is_refused_at_once_with_one_that_is_free(tmp_path:
         taken = other.getsockname()[1]
         done = sweeper(tmp_path, "ui", "--port", str(taken))
     assert done.returncode == 2 and "starting" not in done.stderr
-    assert f"got {taken} (Address already in use)" in done.stderr
-    free = int(done.stderr.rpartition("sweeper ui --port ")[2])
-    assert free != taken and free > 1023
+    assert f"got {taken} (Address already in use" in done.stderr and "name another port" in done.stderr
 
 
 def test_no_secret_stands_on_the_uis_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
