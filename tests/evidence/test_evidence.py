@@ -64,6 +64,7 @@ def simulated(seed: int = 0, **changes: object) -> list[TrialResult]:
 def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
     assert half_width(1e-4, 3, 0.0, 24) == pytest.approx(0.01 * student.ppf(0.975, 2))
     assert half_width(0.0, 3, 1e-4, 24) == pytest.approx(0.01 * student.ppf(0.975, 23))
+    assert half_width(1e-4, 3, 0.0, 24, borrowed=4.0) == pytest.approx(0.01 * student.ppf(0.975, 6))
     mixed = (student.ppf(0.975, 2) * 1 + student.ppf(0.975, 23) * 3) / 4
     assert half_width(1e-4, 3, 3e-4, 24) == pytest.approx(mixed * 0.02)
 

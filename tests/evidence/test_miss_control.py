@@ -185,11 +185,8 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 def test_the_sentences_speak_of_an_average_image_and_of_what_is_not_promised() -> None:
     found = kept(drawn(np.random.default_rng(6), 24), 0.2)
     text = " ".join(sentences(found, "threshold"))
-    assert "at most 20 % of 'crack' in an average image" in text and "like the 24 test images" in text
-    assert "too few for a limit below 4.0 %" in text and "named the loss" in text and "In 95 % of calibrations" in text
+    assert "at most 20 % of 'crack' in an average image" in text and "too few for a limit below 4.0 %" in text
     assert f"Without the limit, at threshold 0.98, it misses {100 * found.missed_before:.1f} %" in text
     alike = " ".join(sentences(kept(drawn(np.random.default_rng(2), 60, groups=12), 0.9, 0.5), "threshold"))
-    assert "like the 12 groups of test images" in alike and "A group that is left out" in alike
-    assert "The threshold is the same without the limit." in alike and "Without the limit, at" not in alike
-    for said in (text, alike):
-        assert wording(f"\n{said}").long == 0
+    assert "like the 12 groups of test images" in alike and "The threshold is the same without the limit." in alike
+    assert wording(f"\n{text}").long == wording(f"\n{alike}").long == 0

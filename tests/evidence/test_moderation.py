@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import polygamma
-from scipy.stats import t as student
 
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.moderated_variance import MOST, _inverse_trigamma, moderated
@@ -65,8 +64,3 @@ def test_the_comparisons_of_a_sweep_are_on_the_degrees_of_freedom_that_they_say(
     assert all(f.miou.borrowed == 0 for f in evidence.finalists)
     two = [run for run in runs if run.spec.family in {"dice", "focal"}]
     assert {c.difference.borrowed for c in weigh(two, SEARCH, classes=BINARY).comparisons} == {0}
-
-
-def test_degrees_of_freedom_that_are_lent_narrow_the_interval_as_students_quantiles_do() -> None:
-    assert half_width(1.0, 3, 0.0, 24, borrowed=4.0) == pytest.approx(student.ppf(0.975, 6))
-    assert half_width(1.0, 3, 0.0, 24) == pytest.approx(student.ppf(0.975, 2))

@@ -20,7 +20,6 @@ from tests.support.builders import (
     counts_from_iou,
     diverged,
     histogram_counts,
-    interval,
     point_counts,
     trial,
 )
@@ -234,14 +233,7 @@ def study(trials: list[TrialResult], results: list[TrialResult], images: int) ->
 
 
 def test_the_recommended_loss_stays_where_it_is_unbeaten() -> None:
-    preference = Preference(
-        name="misses",
-        measure="F2",
-        higher_is_better=True,
-        scores=(interval(0.7), interval(0.72), interval(0.5)),
-        best=1,
-        unbeaten=(0, 1),
-    )
+    preference = builders.preference("misses", (0.7, 0.72, 0.5), unbeaten=(0, 1))
     assert [choose(preference, i) for i in (0, 1, 2, None)] == [0, 1, 1, 1]
 
 
