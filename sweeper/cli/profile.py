@@ -23,7 +23,7 @@ from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import shortened, to_one
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
-from sweeper.fingerprint.imbalance import Bound, bounds, consequences, profile_dataset
+from sweeper.fingerprint.imbalance import consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, counts, examine
 from sweeper.system.cores import available_cores
 
@@ -52,8 +52,6 @@ class ProfileDocument(Document):
     resized: int | None
     """Shorter side in pixels that larger images were shrunk to (`--resize`)."""
     split: tuple[str, ...]
-    bounds: tuple[Bound, ...]
-    """Ranges of hyper-parameters that are worth a search."""
 
 
 @click.command("profile", cls=SweeperCommand)
@@ -130,7 +128,6 @@ def _document(
         excluded=dataset.excluded,
         resized=dataset.resized,
         split=tuple(split),
-        bounds=tuple(bounds(profile)),
     ).document
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.base import Record
 from sweeper.core.contours import THIN_PIXELS, near_boundary
 from sweeper.core.errors import UsageError
 from sweeper.core.label_parts import components
@@ -16,22 +14,6 @@ from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile
 from sweeper.data.store import open_store
 
 Mask = npt.NDArray[np.uint8]
-
-POWER = 1.1
-"""Highest exponent that the shipped spaces search; 1 balances the classes."""
-HEAVIEST = 100.0
-"""Ratio of pixel weights beyond which single rare pixels decide a step's gradient."""
-
-
-class Bound(Record):
-    """A range of one coordinate of a loss."""
-
-    coordinate: str
-    low: float
-    start: float
-    """Where to begin by hand."""
-    high: float
-    reason: str
 
 
 def profile_dataset(dataset: Dataset) -> ImbalanceProfile:
@@ -172,41 +154,6 @@ def consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
             "pixels of its boundary: labels one pixel off cost much of its IoU, whatever the loss."
         )
     return tuple(sentences)
-
-
-def bounds(profile: ImbalanceProfile) -> tuple[Bound, ...]:
-    """Ranges of pos_weight and α (binary) or class_weight_power (more classes) worth a search: rules of thumb."""
-    if profile.pos_weight is not None:
-        return _binary_bounds(profile.pos_weight, profile.classes[1].name)
-    ratio = profile.imbalance
-    cap = min(POWER, math.log(HEAVIEST) / math.log(ratio)) if ratio > 1 else POWER
-    why = (
-        f"at 1 a pixel of the rarest class weighs {ratio:.3g} times one of the commonest, and "
-        f"{math.sqrt(ratio):.3g} times at 0.5"
-    )
-    if cap < POWER:
-        why += f"; above {cap:.2f} more than {HEAVIEST:.0f} times, so that few pixels decide a step"
-    return (Bound(coordinate="class_weight_power", low=0.0, start=min(0.5, cap), high=cap, reason=why),)
-
-
-def _binary_bounds(weight: float, name: str) -> tuple[Bound, ...]:
-    """From equal weights to a little beyond balance, whichever side is the rare one."""
-    ends = sorted((1.0, min(max(weight**POWER, 1 / HEAVIEST), max(HEAVIEST, weight))))
-    start = math.sqrt(weight)
-    rare = f"{weight:.3g} balances the pixels"
-    if weight > HEAVIEST:
-        rare += f"; above {HEAVIEST:.0f} single pixels of {name} decide a step"
-    alphas = [w / (1 + w) for w in (ends[0], start, ends[1])]
-    return (
-        Bound(
-            coordinate="pos_weight", low=ends[0], start=start, high=ends[1],
-            reason=f"{rare}; the root of that is a usual start",
-        ),
-        Bound(
-            coordinate="alpha", low=alphas[0], start=alphas[1], high=alphas[2],
-            reason="the same range as focal's balance, α = w / (1 + w)",
-        ),
-    )  # fmt: skip
 
 
 def _percentiles(sizes: Sequence[npt.NDArray[np.int64]]) -> tuple[float, float, float] | None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.core.records import IGNORE, ImbalanceProfile
-from sweeper.fingerprint.imbalance import bounds, profile_masks
+from sweeper.core.records import IGNORE
+from sweeper.fingerprint.imbalance import profile_masks
 from sweeper.report.figures.style import palette
 from sweeper.report.prediction_files import for_people, overlay, thinned
 from tests.report.test_html import TAGS, Document
@@ -36,7 +34,7 @@ def test_the_page_holds_everything_and_needs_nothing(sweeper, tmp_path):
     assert (shown["src"] or "").startswith("data:image/svg+xml;base64,")
     assert {tag for tag, _ in page.found} <= TAGS
     document = json.loads((tmp_path / "page" / "profile.json").read_text("utf-8"))
-    assert document["bounds"]
+    assert document["consequences"]
 
 
 def test_the_same_data_give_the_same_bytes_over_an_older_page(sweeper, tmp_path):
@@ -84,38 +82,6 @@ def test_an_unwritable_folder_is_refused(sweeper, tmp_path):
 
 
 # --- Advice ---------------------------------------------------------------------------------------------------
-
-
-def profile_of(shares: list[float]) -> ImbalanceProfile:
-    """Vertical stripes with about these shares of 400 × 400 pixels."""
-    ends = np.round(np.cumsum(shares) / sum(shares) * 400).astype(int)
-    labels = np.zeros((400, 400), np.uint8)
-    for label, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-        labels[:, start:end] = label
-    return profile_masks([labels], tuple(f"c{i}" for i in range(len(shares))))
-
-
-def test_binary_bounds_follow_from_the_imbalance():
-    weight, alpha = bounds(profile_of([0.98, 0.02]))
-    assert (weight.coordinate, alpha.coordinate) == ("pos_weight", "alpha")
-    assert weight.low == 1 and weight.start == pytest.approx(7) and weight.high == pytest.approx(49**1.1)
-    assert alpha.low == 0.5 and alpha.high == pytest.approx(weight.high / (1 + weight.high))
-    assert "49 balances" in weight.reason
-
-
-def test_where_foreground_is_common_the_range_is_turned_around():
-    weight, alpha = bounds(profile_of([0.1, 0.9]))
-    assert weight.high == 1 and weight.low == pytest.approx((1 / 9) ** 1.1)
-    assert weight.low < weight.start < weight.high and alpha.high == 0.5
-
-
-def test_class_weights_are_bounded_where_single_pixels_would_decide():
-    (mild,) = bounds(profile_of([0.5, 0.3, 0.2]))
-    assert (mild.coordinate, mild.low, mild.start, mild.high) == ("class_weight_power", 0, 0.5, 1.1)
-    labels = np.zeros((300, 300), np.uint8)
-    labels[:100], labels[150, 150] = 1, 2
-    (wild,) = bounds(profile_masks([labels], ("a", "b", "c")))
-    assert wild.high == pytest.approx(math.log(100) / math.log(59_999)) and "few pixels decide" in wild.reason
 
 
 @settings(deadline=None, max_examples=25)
