@@ -23,7 +23,7 @@ from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import read_yaml
 from sweeper.core.yaml_file import shown as shown_value
 from sweeper.data.colours import IGNORED_NAMES
-from sweeper.data.label_values import MAX_UNNAMED, some
+from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, shown
 
 ClassMap = Mapping[str, Sequence[str]]
@@ -62,12 +62,6 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
-    if all(_NUMBER.fullmatch(key) for key in content):
-        problems.append(
-            f"(top): a line must be a class and what becomes it, like `road: [3, 4]`, got a number before the colon "
-            f"({shown(next(iter(content)))}); write them the other way round"
-        )
-        return {}
     found: dict[str, tuple[str, ...]] = {}
     for key, given in content.items():
         name = normal(key.strip())
@@ -105,7 +99,6 @@ def mapped_classes(
     files: Sequence[str],
     *,
     problems: list[str],
-    notes: list[str],
 ) -> Mapped | None:
     """What a class map makes of the labels of a data set.
 
@@ -115,7 +108,6 @@ def mapped_classes(
         counts: pixels of each label in each mask, (n, 256).
         files: names of the masks, for messages.
         problems: receives names and labels that do not exist, labels that are no class.
-        notes: receives labels that the map names and no mask holds.
 
     Returns:
         None where there are problems.
@@ -128,17 +120,13 @@ def mapped_classes(
     known = {*range(len(declared or ())), *used}
     occurs = {*known, *([IGNORE] if counts[:, IGNORE].any() else [])}
     for name, labels in groups.items():
-        absent = [str(label) for label in labels if label not in occurs]
-        if not absent or (name == "ignore" and absent == [str(IGNORE)]):
-            continue
-        if len(absent) == len(labels) and name != "ignore":
+        if labels and name != "ignore" and not occurs & {*labels}:
             problems.append(
-                f"--class-map: {shown(name)}: must take labels that there are, and {some(absent)} is none; there are "
+                f"--class-map: {shown(name)}: must take labels that there are, found none of them; there are "
                 f"{some([str(label) for label in sorted(occurs)], 12)}"
             )
-        else:
-            notes.append(f"--class-map: no mask holds {some(absent)}, which {shown(name)} takes.")
-    kept = {label: _name_of(label, declared) for label in sorted(known - owner.keys())}
+    unnamed = {label: _BACKGROUND if label == 0 else f"class_{label}" for label in used}
+    kept = {label: (unnamed | dict(enumerate(declared or ())))[label] for label in sorted(known - owner.keys())}
     if declared is not None:
         for row, file in zip(counts, files, strict=True):
             wrong = [str(v) for v in np.flatnonzero(row[:IGNORE]) if v >= len(declared) and v not in owner]
@@ -147,11 +135,6 @@ def mapped_classes(
                     f"{file}: labels must be below {len(declared)} (the classes in classes.txt), 255 (ignore) or in "
                     f"the class map, found {some(wrong)}; mend the mask, or map them"
                 )
-    elif len(kept) > MAX_UNNAMED:
-        problems.append(
-            f"--class-map: at most {MAX_UNNAMED} labels may stay without a name, found {len(kept)}; name them in the "
-            "map, or write classes.txt"
-        )
     for label, name in kept.items():
         if name in groups:
             problems.append(
@@ -191,13 +174,6 @@ def _owners(groups: Mapping[str, Sequence[int]], names: Sequence[str] | None, pr
                     f"{shown(owner[label])} too; keep one"
                 )
     return owner
-
-
-def _name_of(label: int, declared: Sequence[str] | None) -> str:
-    """What a label that the map does not take is called."""
-    if declared is not None and label < len(declared):
-        return declared[label]
-    return _BACKGROUND if label == 0 else f"class_{label}"
 
 
 def _mapped(groups: Mapping[str, Sequence[int]], owner: Mapping[int, str], kept: Mapping[int, str]) -> Mapped:

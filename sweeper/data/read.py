@@ -91,7 +91,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         names = reading.classes
         mapped = None
         if used and not names_are_wrong and place.class_map is not None:
-            mapped = mapped_classes(place.class_map, names, counts, mask_files, problems=problems, notes=place.notes)
+            mapped = mapped_classes(place.class_map, names, counts, mask_files, problems=problems)
             if mapped is not None:
                 names, counts, table = mapped.names, _moved(counts, mapped.table), mapped.table[table]
                 place.notes.append(mapped.line)

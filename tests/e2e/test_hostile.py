@@ -341,12 +341,12 @@ CASES: dict[str, Case] = {
     # Manifest
     "manifest with ..": Case("manifest", manifest_row("../secret.png"), ("must lie inside the data folder",)),
     "manifest with NUL": Case("manifest", manifest_row("a/p\0.png"), ("manifest.csv: line 10", "NUL")),
-    "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("mask must be a file",)),
+    "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("mask: the file b/none.png must be",)),
     "manifest with an image twice": Case("manifest", manifest_row("a/p0.png"), ("a stem may name one image",)),
     "manifest with a wrong split": Case("manifest", manifest_row("a/p0.png", rest="both,"), ("found 'both'",)),
     # LabelMe
     "labelme with a foreign path": Case(
-        "labelme", labelme_file(imagePath="C:\\x\\other.png"), ("p0.json: the image C:/x/other.png must be in",)
+        "labelme", labelme_file(imagePath="C:\\x\\other.png"), ("p0.json: the file C:/x/other.png must be in",)
     ),
     "labelme with NaN": Case("labelme", labelme_shape([[1, 1], [9, float("nan")], [9, 9]]), ("p0.json", "finite")),
     "labelme partly outside": Case(

@@ -294,7 +294,7 @@ def find_image(
     text = normal(written.replace("\\", "/"))
     base = text.rsplit("/", 1)[-1]
     if not base or "\0" in text:
-        problems.append(f"{said_in}: an image must have a file's name, found {shown(written)[:200]!r}; write its path")
+        problems.append(f"{said_in}: must have a file's name, found {shown(written)[:200]!r}; write its path")
         return None
     root = place.root.resolve()
     outside: Path | None = None
@@ -316,7 +316,7 @@ def find_image(
     fault = f"{shown(text)} must lie inside the data folder, found {shown(outside)}; copy it here"
     if outside is None:
         found = f"{len(others)} files of that name" if others else "no such file"
-        fault = f"the image {shown(text)[:300]} must be in the data folder, found {found}; add it"
+        fault = f"the file {shown(text)[:300]} must be in the data folder, found {found}; add it"
     problems.append(f"{said_in}: {fault}")
     return None
 

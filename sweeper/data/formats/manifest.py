@@ -6,14 +6,12 @@ Masks are those of image and mask folders (`sweeper.data.formats.folder`).
 from __future__ import annotations
 
 import csv
-import os
 from functools import partial
 from pathlib import Path
 
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, is_file, unique_stems
+from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, find_image, unique_stems
 from sweeper.data.formats.patterns import mask_file
-from sweeper.data.text_tables import Side, shown, side_of, table_rows
+from sweeper.data.text_tables import Side, side_of, table_rows
 
 
 def find(place: Place) -> Layout | None:
@@ -59,30 +57,13 @@ def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:
     table = table_rows(path, place.name(path), ("image", "mask"), place.problems) if place.inside(path) else None
     for line, row in table or ():
         where = f"{place.name(path)}: line {line}"
-        image = _path(place, path, row["image"], IMAGE_SUFFIXES, f"{where}: image")
-        mask = _path(place, path, row["mask"], MASK_SUFFIXES, f"{where}: mask")
+        image, mask = (
+            find_image(place, (row[key] or "").strip(), [path.parent], f"{where}: {key}") for key in ("image", "mask")
+        )
         side = side_of(row, where, place.problems)
         if image and mask and side is not None:
             rows.append((image, mask, side))
     return rows
-
-
-def _path(place: Place, table: Path, written: str | None, suffixes: tuple[str, ...], where: str) -> Path | None:
-    """The file that a cell names; None, and a problem, where it is missing, outside the root, or of another kind."""
-    text = (written or "").strip().replace("\\", "/")
-    candidate = table.parent / text
-    shown_text = shown(text)[:300]
-    if not text or not is_file(candidate):
-        place.problems.append(
-            f"{where} must be a file, found {shown_text!r}, which is none; paths are relative to the CSV"
-        )
-    elif not candidate.resolve().is_relative_to(place.root.resolve()):
-        place.problems.append(f"{where} must lie inside the data folder, found {shown_text!r}; copy the file here")
-    elif candidate.suffix.lower() not in suffixes:
-        place.problems.append(f"{where} must be one of {', '.join(suffixes)}, found {shown_text!r}; save it as one")
-    else:
-        return Path(os.path.normpath(candidate))
-    return None
 
 
 FORMAT = Format("a CSV with the columns image and mask", find)
