@@ -61,25 +61,19 @@ def quiet_pillow() -> Iterator[None]:
 
     Entered once around all reading, not per file: the filters belong to the whole process.
     """
-    with warnings.catch_warnings(), _quiet_log("PIL"), _quiet_log("tifffile"):
+    logs = [logging.getLogger(name) for name in ("PIL", "tifffile")]
+    levels = [log.level for log in logs]
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # pycocotools 2.0.11's own
-        yield
-
-
-@contextmanager
-def _quiet_log(name: str) -> Iterator[None]:
-    """Nothing that a library logs is printed meanwhile."""
-    log, handler = logging.getLogger(name), logging.NullHandler()
-    before = log.propagate
-    log.addHandler(handler)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.propagate = before
+        for log in logs:
+            log.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
 
 
 def image_kind(source: Source) -> Kind:

@@ -9,7 +9,7 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from sweeper.core.records import Dataset, Patterns
 from sweeper.data.cache import kept
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import COLOUR_FILES, read_colours
-from sweeper.data.decode import IMAGE_SUFFIXES
+from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
 from sweeper.data.parallel import Tick
@@ -40,6 +40,8 @@ READER = "formats/3"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""
+_READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, ".txt")
+"""Of files that a reader may look at."""
 
 
 def silent(line: str) -> None:
@@ -159,23 +161,10 @@ def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -
 def _fingerprint(found: Found) -> str:
     """Changes whenever a file that may be read is added, removed, renamed or written; nothing is opened."""
     place = found.place
-    rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in _looked_at(found)]
+    files = [path for path in place.files if path.suffix.lower() in _READ or path.is_symlink()]
+    rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in files]
     text = json.dumps([READER, found.layout.line, PIL.__version__, tifffile.__version__, sorted(rows)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _looked_at(found: Found) -> Iterable[Path]:
-    """The files that a reader may look at: those beside the annotations, and what the format says, or everything."""
-    if found.layout.files is None:
-        return found.place.files
-    beside = {
-        path
-        for path in found.place.root.iterdir()
-        if not path.name.startswith(".")
-        and not path.is_dir()
-        and path.suffix.lower() in (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, ".txt")
-    }
-    return {*beside, *found.layout.files()}
 
 
 def _hidden(path: Path, root: Path) -> bool:

@@ -99,14 +99,23 @@ def _copied(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
             writer.append(source.image(index), source.mask(index))
             counts[row, : len(image.pixels)] = image.pixels
             counts[row, IGNORE] = image.ignored
-        return assemble(
-            writer,
-            writer.finish(),
-            About.of(dataset),
-            stems=[dataset.images[i].stem for i in left],
-            counts=counts,
-            sides=[Side(dataset.images[i].split, dataset.images[i].group) for i in left],
-        )
+        return _assembled(dataset, left, writer, counts)
+
+
+def _assembled(
+    dataset: Dataset, indices: Sequence[int], writer: StoreWriter, counts: Counts, warnings: Sequence[str] = ()
+) -> Dataset:
+    """The set of what was written: these images, with the splits and groups that they have."""
+    images = [dataset.images[i] for i in indices]
+    return assemble(
+        writer,
+        writer.finish(),
+        About.of(dataset),
+        stems=[image.stem for image in images],
+        counts=counts,
+        sides=[Side(image.split, image.group) for image in images],
+        warnings=warnings,
+    )
 
 
 def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = silent) -> Dataset:
@@ -171,15 +180,8 @@ def _shrunk_set(
                 dataset.name,
                 [f"--resize {short_side}: at least two classes must be left, found {found}; choose a larger one"],
             )
-        return assemble(
-            writer,
-            writer.finish(),
-            About.of(dataset),
-            stems=[image.stem for image in dataset.images],
-            counts=counts,
-            sides=[Side(image.split, image.group) for image in dataset.images],
-            warnings=_sentences(dataset, short_side, counts[:, :classes], lost),
-        )
+        lines = _sentences(dataset, short_side, counts[:, :classes], lost)
+        return _assembled(dataset, range(len(source)), writer, counts, lines)
 
 
 def _shrunk(source: PixelStore, index: int, size: tuple[int, int], classes: int) -> tuple[ImagePixels, Pixels, Counts]:

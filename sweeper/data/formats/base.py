@@ -175,8 +175,6 @@ class Layout(NamedTuple):
     line: str
     """What was found, for people."""
     read: Callable[[], Reading]
-    files: Callable[[], Iterable[Path]] | None = None
-    """The files of images and labels that `read` looks at; None = any below the root. A change of one is noticed."""
 
 
 class Format(NamedTuple):
@@ -186,11 +184,6 @@ class Format(NamedTuple):
     """What such a data set looks like, in a few words."""
     find: Callable[[Place], Layout | None]
     """What there is of it, or None; opens as little as possible."""
-
-
-def hidden(name: str) -> bool:
-    """Whether a file or folder is none of a data set's."""
-    return name.startswith(".") or name.lower() in _HIDDEN
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -226,7 +219,8 @@ def walk(folder: Path, root: Path) -> Iterator[Path]:
 def _entries(folder: Path) -> list[tuple[str, bool]]:
     """Names in a folder in order, hidden ones passed over, and whether each is a folder."""
     with os.scandir(folder) as found:
-        return sorted((entry.name, _is_folder(entry)) for entry in found if not hidden(entry.name))
+        entries = [one for one in found if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
+        return sorted((one.name, _is_folder(one)) for one in entries)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

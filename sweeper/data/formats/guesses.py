@@ -19,7 +19,7 @@ from typing import NamedTuple
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders, walk
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
-from sweeper.data.formats.patterns import LOSSY, listed, named_files, paired, split_by_folder
+from sweeper.data.formats.patterns import LOSSY, listed, paired, split_by_folder
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, shown
 
@@ -216,8 +216,7 @@ def find_folder(place: Place) -> Layout | None:
     found = [] if place.entry is not None else _called(place.root, IMAGE_WORDS, MASK_WORDS)
     if not found:
         return None
-    files = partial(named_files, place.root, found[0].images, found[0].masks)
-    return Layout(found[0].line, partial(_read_folder, place, *found), files)
+    return Layout(found[0].line, partial(_read_folder, place, *found))
 
 
 def _read_folder(place: Place, first: Guess, *rivals: Guess) -> Reading:

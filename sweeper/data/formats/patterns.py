@@ -6,7 +6,7 @@ What may stand in patterns: `file_patterns.py`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -44,8 +44,7 @@ def layout(place: Place) -> Layout:
     """What the user's patterns name."""
     assert place.patterns is not None
     line = f"--images {shown(place.patterns.images)} --masks {shown(place.patterns.masks)}"
-    files = partial(named_files, place.root, *(pattern.text for pattern in _asked(place)))
-    return Layout(line, partial(_read, place), files)
+    return Layout(line, partial(_read, place))
 
 
 def names_something(place: Place) -> bool:
@@ -230,10 +229,3 @@ def mask_file(place: Place, path: Path, table: Pixels | None = None) -> partial[
 def _mask(path: Path, place: Place, table: Pixels | None, size: Size | None) -> Pixels:
     labels = read_mask(path, place.colours)
     return labels if table is None else table[labels]
-
-
-def named_files(root: Path, *patterns: str) -> Iterator[Path]:
-    """All files in the folders of these patterns."""
-    for text in patterns:
-        folder = root / file_pattern("", text).folder
-        yield from walk(folder, root) if folder.is_dir() else ()
