@@ -62,6 +62,12 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
+    if all(_NUMBER.fullmatch(key) for key in content):
+        problems.append(
+            f"(top): a line must be a class and what becomes it, like `road: [3, 4]`, got a number before the colon "
+            f"({shown(next(iter(content)))}); write them the other way round"
+        )
+        return {}
     found: dict[str, tuple[str, ...]] = {}
     for key, given in content.items():
         name = normal(key.strip())

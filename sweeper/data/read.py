@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,14 +31,6 @@ MIN_IMAGES = 3
 _CHUNK = 1 << 22
 
 Counts = npt.NDArray[np.int64]
-
-
-class Form(NamedTuple):
-    """How the images of a set are stored."""
-
-    channels: int
-    dtype: Any
-    """np.uint8 or np.uint16."""
 
 
 def read_dataset(
@@ -73,17 +65,14 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
     place.named += [path for sample in samples for path in sample.sources if isinstance(path, Path)]
     sides = _sides(place, reading)
     kinds = _kinds(samples)
-    form = _form(samples, kinds, place)
-    check_room("the decoded images", cache, _bytes(kinds, form))
-    with StoreWriter(cache, form.channels, form.dtype) as writer:
+    channels, dtype = _form(samples, kinds, place)
+    pixels = sum(kind.height * kind.width for kind in kinds if kind is not None)
+    check_room("the decoded images", cache, pixels * (channels * np.dtype(dtype).itemsize + 1))
+    with StoreWriter(cache, channels, dtype) as writer:
         used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
-        named_255 = any("255" in labels for labels in (place.class_map or {}).values())
-        relabel = (
-            not reading.indices
-            and not named_255
-            and foreground_is_255(counts, mask_files, problems, reading.mask_place)
-        )
+        meant = reading.indices or any("255" in labels for labels in (place.class_map or {}).values())
+        relabel = not meant and foreground_is_255(counts, mask_files, problems, reading.mask_place)
         table = np.arange(256, dtype=np.uint8)
         if relabel:
             table[IGNORE] = 1
@@ -152,15 +141,10 @@ def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:
     return list(in_order(kind, samples))
 
 
-def _bytes(kinds: Sequence[Kind | None], form: Form) -> int:
-    """What the store of these images takes, masks included."""
-    pixels = sum(kind.height * kind.width for kind in kinds if kind is not None)
-    return int(pixels * (form.channels * np.dtype(form.dtype).itemsize + 1))
+def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place) -> tuple[int, Any]:
+    """Channels, and np.uint8 or np.uint16, of the whole set.
 
-
-def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place) -> Form:
-    """One channel where all images are grey, three where they are grey or RGB, else the number that most have.
-
+    One channel where all images are grey, three where they are grey or RGB, else the number that most have;
     16 bits are kept where all images have them.
     """
     known = [(sample, kind) for sample, kind in zip(samples, kinds, strict=True) if kind is not None]
@@ -178,7 +162,7 @@ def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place)
             for sample, kind in known
             if kind.channels != channels
         )
-    return Form(channels, np.uint16 if all_deep else np.uint8)
+    return channels, np.uint16 if all_deep else np.uint8
 
 
 def _decode(
@@ -194,10 +178,8 @@ def _decode(
         return 0 if kind is None else kind.height * kind.width * (kind.channels * writer.dtype.itemsize + 1)
 
     used, counts, sound = [], [], 0
-    form = Form(writer.channels, writer.dtype.type)
-    pairs = list(zip(samples, kinds, strict=True))
-    work = partial(_one, form, place)
-    results = in_order(work, pairs, cost=cost)
+    work = partial(_one, writer.channels, writer.dtype.type, place)
+    results = in_order(work, list(zip(samples, kinds, strict=True)), cost=cost)
     for number, sample in enumerate(samples, 1):
         image = mask = None  # the last one may be large, and the next is made while we wait
         image, mask, faults = next(results)
@@ -225,16 +207,16 @@ def _histogram(mask: Pixels) -> Counts:
 
 
 def _one(
-    form: Form, place: Place, pair: tuple[Sample, Kind | None]
+    channels: int, dtype: Any, place: Place, pair: tuple[Sample, Kind | None]
 ) -> tuple[ImagePixels | None, Pixels | None, list[str]]:
     """Image, mask and faults of one sample."""
     sample, kind = pair
     image: ImagePixels | None = None
     mask = None
     faults = []
-    channels = form.channels if kind is None or kind.channels in (1, 3) else kind.channels
     try:
-        image = _stacked(sample, channels, form.dtype, place)
+        own = channels if kind is None or kind.channels in (1, 3) else kind.channels
+        image = _stacked(sample, own, dtype, place)
     except UnreadableFileError as error:
         faults.append(f"{sample.name}: {error}")
     try:

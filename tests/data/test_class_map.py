@@ -122,6 +122,7 @@ def test_what_does_not_fit_the_data_is_refused(tmp_path):
     [
         ("", ["must be classes with what becomes them"]),
         ("- 1", ["must be classes with what becomes them"]),
+        ("3: road\n4: road", ["write them the other way round"]),
         ("ignore: 1\nvoid: 2", ["must stand once"]),
         ("a: &x [1]", ["anchors"]),
         ("a: [", ["must be valid YAML"]),

@@ -278,12 +278,6 @@ def test_255_is_ignore_where_another_label_occurs(tmp_path):
     assert [p.ignored for p in dataset.images] == [16, 0, 16]
 
 
-def test_names_are_made_where_classes_txt_is_missing(tmp_path):
-    dataset = load(folder(tmp_path / "data", {s: mask(0, 1, 2) for s in "abc"}))
-    assert dataset.classes == ("class_0", "class_1", "class_2")
-    assert dataset.task == "multiclass"
-
-
 @pytest.mark.parametrize("found", [(0, 38, 75), (0, 1, 200), (*range(10), 70)])
 def test_sparse_labels_ask_for_classes_txt(tmp_path, found):
     root = folder(tmp_path / "data", {"a": mask(*found), "b": mask(0, 1), "c": mask(0, 1)})
@@ -430,23 +424,6 @@ def test_a_changed_mask_is_seen_wherever_it_lies(tmp_path, kind):
     mask(0, 1, 1).save(masks_at / "a.png")
     after = load(root)
     assert after.digest != before.digest and after.images[0].pixels == (160, 32)
-
-
-@pytest.mark.parametrize("made", ["nothing", "file", "empty"])
-def test_a_missing_layout_is_explained(tmp_path, made):
-    root = tmp_path / "data"
-    if made == "file":
-        root.write_text("x")
-    elif made == "empty":
-        root.mkdir()
-    found = problems(root)
-    assert all("images/" in problem and "masks/" in problem and "classes.txt" in problem for problem in found)
-
-
-def test_unprintable_names_are_escaped_in_messages(tmp_path):
-    root = folder(tmp_path / "data")
-    image(0).save(root / "images" / "e\x1b[31m.png")
-    only(problems(root), "\\x1b[31m")
 
 
 def test_splits_and_groups_are_read(tmp_path):

@@ -21,8 +21,6 @@ from sweeper.core.records import Dataset
 from sweeper.data import divide, load_dataset, open_store
 from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
-from sweeper.data.formats import yolo as yolo_format
-from sweeper.data.formats.base import Place
 from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco import parse_object
 from sweeper.data.formats.shapes import KINDS, Ready, outlines, point_fault
@@ -499,17 +497,6 @@ def test_any_labelme_shape_is_drawn_or_refused(tmp_path_factory, entry):
     assert mask.shape == (20, 30) and set(np.unique(mask)) <= {0, 7}
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.text(alphabet="01 .5-nae\n\t", max_size=60))
-def test_any_yolo_line_is_read_or_a_problem(tmp_path_factory, text):
-    root = tmp_path_factory.mktemp("yolo")
-    (root / "a.txt").write_text(text)
-    place = Place(root)
-    for shape in yolo_format._polygons(place, root / "a.txt", ("cat", "dog")):
-        points = np.frombuffer(shape.rings[0]).reshape(-1, 2)
-        assert shape.word in {"cat", "dog"} and np.abs(points).max(initial=0) <= 2
-
-
 # --- The others ------------------------------------------------------------------------------------------------
 
 
@@ -663,20 +650,6 @@ def test_pngs_of_16_bits_keep_them(tmp_path, channels):
     assert (store.channels, store.dtype) == (3, np.uint16)
     assert all(np.array_equal(store.image(i), data[i][:, :, :3]) for i in range(8))
     assert warned(dataset, "opacity") == (channels == 4)
-
-
-def test_opacity_is_dropped_and_said_where_it_varies(tmp_path):
-    root = tmp_path / "data"
-    annotated.folder(root)
-    for index, stem in enumerate(STEMS):
-        image = photo(index).convert("RGBA")
-        image.putalpha(200)
-        if index == 3:
-            image.putpixel((0, 0), (0, 0, 0, 0))
-        image.save(root / "images" / f"{stem}.png")
-    dataset = load(root)
-    assert warned(dataset, "1 image with an opacity that varies, which was dropped", "images/p3.png")
-    assert np.array_equal(open_store(dataset.store).image(2), np.array(photo(2)))
 
 
 def test_images_of_different_channels_are_a_problem(tmp_path):

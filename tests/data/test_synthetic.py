@@ -68,18 +68,13 @@ def test_scenes_keep_their_share(name, wanted):
     ("text", "words"),
     [
         ("synthetic:craks", ["'craks'", "cracks", "blobs", "street"]),
-        ("synthetic:", ["''", "cracks"]),
         (
             "cracks?colour=red",
             ["'colour'", "images, size, seed, noise, foreground, spread, shift, missing"],
         ),
-        ("street?foreground=0.1", ["street takes", "'foreground'"]),
         ("cracks?images=2", ["`images`", "from 3 to 20000", "'2'"]),
-        ("cracks?images=3.5", ["whole number", "'3.5'"]),
         ("cracks?foreground=nan", ["`foreground`", "'nan'"]),
         ("cracks?foreground=0.5", ["0.002 to 0.1", "'0.5'"]),
-        ("cracks?size=", ["`size`", "''"]),
-        ("cracks?size", ["`size`", "''"]),
         ("cracks?size=64&size=64", ["`size` may be set once"]),
     ],
 )
@@ -132,13 +127,6 @@ def masks_of(text: str, count: int = 12) -> list[np.ndarray]:
     return [draw(scenes, i).mask for i in range(count)]
 
 
-@pytest.mark.parametrize("wanted", [0.001, 0.05, 0.4])
-@pytest.mark.parametrize("other", ["", "&object=30", "&elongation=9"])
-def test_shapes_have_their_share_to_the_pixel(wanted, other):
-    for labels in masks_of(f"shapes?size=96&foreground={wanted}{other}", 4):
-        assert (labels > 0).sum() == max(4, round(wanted * 96 * 96))
-
-
 def test_spread_is_about_the_images_not_the_set():
     wide = [(labels > 0).mean() for labels in masks_of("shapes?spread=1&images=60", 60)]
     assert np.std(wide) / np.mean(wide) == pytest.approx(0.35, abs=0.06)
@@ -165,14 +153,6 @@ def test_classes_have_their_ratio_to_the_pixel(classes, ratio):
     wanted = np.round(0.3 * shares / shares.sum() * 128 * 128)
     for labels in found:
         assert np.bincount(labels.ravel(), minlength=classes)[1:].tolist() == wanted.tolist()
-
-
-def test_classes_become_those_of_the_data_set(tmp_path):
-    dataset = load_dataset("synthetic:shapes?classes=4&images=4&size=64", tmp_path)
-    assert dataset.classes == ("background", "shape_1", "shape_2", "shape_3") and dataset.task == "multiclass"
-    assert load_dataset("synthetic:shapes?images=4&size=64", tmp_path).classes == ("background", "object")
-    write_scenes("shapes?classes=4&images=4&size=64", tmp_path / "out")
-    assert load_dataset(str(tmp_path / "out"), tmp_path / "c").digest == dataset.digest
 
 
 @pytest.mark.parametrize("name", SCENES)

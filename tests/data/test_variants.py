@@ -20,7 +20,7 @@ from sweeper.data.variants import components_lost, read_exclusions, resized, sto
 from sweeper.storage import differences
 from sweeper.workflow.prepare import dataset_of
 from sweeper.workflow.settings import Settings
-from tests.support import annotated, builders
+from tests.support import builders
 from tests.support.faking import new_plan
 from tests.support.folders import folder, mask
 from tests.support.sweeping import Recorder
@@ -111,13 +111,6 @@ def test_a_label_is_the_one_that_covers_most_and_the_rarer_one_of_two(rows, colu
         assert small[row, column] == min(best, key=lambda label: (label == IGNORE, total[label], label))
 
 
-def test_a_thin_line_survives_being_halved_and_is_gone_at_a_third():
-    mask = np.zeros((12, 12), np.uint8)
-    mask[5] = 1
-    assert np.array_equal(np.flatnonzero(shrink_mask(mask, (6, 6)).any(axis=1)), [2])
-    assert not shrink_mask(mask, (4, 4)).any()
-
-
 def test_components_that_grow_together_are_not_lost():
     mask = np.zeros((8, 8), np.uint8)
     mask[0:3, 0:3] = mask[0:3, 4:7] = 1
@@ -200,16 +193,6 @@ def test_a_single_class_left_is_a_problem(tmp_path):
     with pytest.raises(DataError, match="two classes must be left, found ground"):
         resized(dataset, 16, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
-
-
-def test_deep_images_keep_their_bits_and_channels(tmp_path):
-    annotated.deep(tmp_path / "d", 12, np.uint16)
-    dataset = load_dataset(str(tmp_path / "d"), tmp_path / "cache")
-    side = min(dataset.images[0].height, dataset.images[0].width) // 2
-    smaller = resized(without(dataset, [dataset.images[0].stem], tmp_path / "cache"), side, tmp_path / "cache")
-    old, new = open_store(dataset.store), open_store(smaller.store)
-    assert (new.dtype, new.channels) == (np.uint16, 12)
-    assert np.array_equal(new.image(0), shrink_image(old.image(1), new.sizes[0]))
 
 
 def test_a_study_remembers_what_was_left_out_and_the_size_and_tells_others(tmp_path):

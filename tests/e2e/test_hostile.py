@@ -341,7 +341,7 @@ CASES: dict[str, Case] = {
     # Manifest
     "manifest with ..": Case("manifest", manifest_row("../secret.png"), ("must lie inside the data folder",)),
     "manifest with NUL": Case("manifest", manifest_row("a/p\0.png"), ("manifest.csv: line 10", "NUL")),
-    "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("mask: the file b/none.png must be",)),
+    "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("b/none.png must be",)),
     "manifest with an image twice": Case("manifest", manifest_row("a/p0.png"), ("a stem may name one image",)),
     "manifest with a wrong split": Case("manifest", manifest_row("a/p0.png", rest="both,"), ("found 'both'",)),
     # LabelMe

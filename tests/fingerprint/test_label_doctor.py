@@ -121,12 +121,6 @@ def test_different_scenes_of_one_kind_are_not_copies():
     assert look_alikes([thumbnail(draw(parse_scene("cracks?images=60"), i).image) for i in range(60)]) == []
 
 
-def test_images_of_one_colour_look_like_nothing():
-    flat = thumbnail(np.full((50, 40, 3), 9, np.uint8))
-    assert not flat.any()
-    assert look_alikes([flat, flat, flat]) == []
-
-
 @pytest.mark.parametrize("shape", [(32, 32, 1), (64, 96, 3), (50, 33, 3), (7, 5, 1), (1, 1, 3)])
 def test_a_thumbnail_keeps_the_means(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -62,41 +62,41 @@ def _read(place: Place, path: Path) -> Reading:
 
 def _labels(place: Place, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:
     """Class names in order of their numbers, and the label that each number becomes, (256,)."""
-    table = np.arange(256, dtype=np.uint8)
     try:
-        data: Any = load_json(path) if place.inside(path) else {}
+        return _numbered(load_json(path) if place.inside(path) else {})
     except UnreadableFileError as error:
         place.problems.append(f"{place.name(path)}: {error}")
-        return None, table
+        return None, np.arange(256, dtype=np.uint8)
+
+
+def _numbered(data: Any) -> tuple[tuple[str, ...], Pixels]:
+    """The same of the data of a dataset.json.
+
+    Raises:
+        UnreadableFileError: its labels are none, with rule, value found and next step.
+    """
     raw = data.get("labels") if isinstance(data, dict) else None
     pairs: dict[int, str] = {}
     for key, value in raw.items() if isinstance(raw, dict) else ():
         number, name = (value, key) if isinstance(value, int) else (key, value)
-        if (
-            not isinstance(name, str)
-            or not name.strip()
-            or not name.isprintable()
-            or not _NUMBER.fullmatch(f"{number}")
-        ):
-            place.problems.append(
-                f"{place.name(path)}: labels must be a name and a number each, found {shown(key)!r}: "
-                f"{shown(value)[:60]!r} (regions of several labels cannot be read); write one number each"
+        name = normal(name.strip()) if isinstance(name, str) else ""
+        if not name or not name.isprintable() or not _NUMBER.fullmatch(f"{number}"):
+            raise UnreadableFileError(
+                f"labels must be a name and a number each, found {shown(key)!r}: {shown(value)[:60]!r} (regions of "
+                "several labels cannot be read); write one number each"
             )
-            return None, table
-        pairs[int(number)] = normal(name.strip())
-    ignored = [number for number, name in pairs.items() if name.lower() == "ignore"]
-    classes = {number: name for number, name in pairs.items() if number not in ignored}
-    if sorted(classes) != [*range(len(classes))] or not 2 <= len(classes) <= MAX_CLASSES:
-        place.problems.append(
-            f"{place.name(path)}: labels must be numbered from 0 without gaps, 2 to {MAX_CLASSES} of them, found "
-            f"{some([str(number) for number in sorted(classes)]) or 'none'}; mend it"
+        pairs[int(number)] = name
+    ignored = [number for number, name in pairs.items() if name.lower() == "ignore" and number <= IGNORE]
+    classes = {number: name for number, name in pairs.items() if name.lower() != "ignore"}
+    names = tuple(classes[number] for number in sorted(classes))
+    if sorted(classes) != [*range(len(names))] or not 2 <= len(names) <= MAX_CLASSES or len({*names}) < len(names):
+        raise UnreadableFileError(
+            f"labels must be numbered from 0 without gaps, 2 to {MAX_CLASSES} of them with different names, found "
+            f"{some([f'{number} {shown(name)}' for number, name in sorted(classes.items())]) or 'none'}; mend it"
         )
-        return None, table
-    if len(set(classes.values())) < len(classes):
-        place.problems.append(f"{place.name(path)}: the names of labels must differ, found one twice; rename it")
-        return None, table
-    table[[number for number in ignored if number <= IGNORE]] = IGNORE
-    return tuple(classes[number] for number in range(len(classes))), table
+    table = np.arange(256, dtype=np.uint8)
+    table[ignored] = IGNORE
+    return names, table
 
 
 def _cases(place: Place, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
