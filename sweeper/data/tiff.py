@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -28,11 +27,10 @@ class DeepTiff(NamedTuple):
     width: int
     channels: int
     """Without opacity."""
-    alpha: bool
     dtype: np.dtype[Any]
 
 
-def deep_tiff(file: Path | BinaryIO) -> DeepTiff | None:
+def deep_tiff(file: BinaryIO) -> DeepTiff | None:
     """What the header says of a TIFF that only tifffile reads whole; None for those that are left to Pillow.
 
     Raises:
@@ -42,7 +40,7 @@ def deep_tiff(file: Path | BinaryIO) -> DeepTiff | None:
         return _header(tiff)[0]
 
 
-def read_deep_tiff(file: Path | BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+def read_deep_tiff(file: BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Pixels (H, W, C) of the file's own type, upright, and the opacity (H, W) where there is one.
 
     Raises:
@@ -125,7 +123,7 @@ def _header(tiff: tifffile.TiffFile) -> tuple[DeepTiff | None, int, tuple[int, .
         axis = 0 if shape[0] < shape[2] else 2
     height, width = (length for i, length in enumerate(shape) if i != axis)
     channels = int(shape[axis])
-    return DeepTiff(int(height), int(width), channels - len(alphas), bool(alphas), dtype), axis, alphas
+    return DeepTiff(int(height), int(width), channels - len(alphas), dtype), axis, alphas
 
 
 def _turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

@@ -5,7 +5,6 @@ To add one: a module with `find(place)` and `FORMAT`, a line in `FORMATS`, a sec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +55,12 @@ def choose(place: Place, asked: str | None) -> Found:
         UsageError: there is no such format.
     """
     if place.patterns is not None:
-        return _named(place, asked)
+        if asked not in (None, patterns.NAME):
+            raise UsageError(
+                f"--format {shown(asked)} and --images with --masks exclude each other; leave one of them out"
+            )
+        _check_place(place)
+        return Found(patterns.NAME, patterns.layout(place), place)
     if asked is not None and asked not in FORMATS:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {shown(asked)!r}")
     _check_place(place)
@@ -82,18 +86,8 @@ def choose(place: Place, asked: str | None) -> Found:
     if not found:
         raise DataError(place.title, _nothing(place))
     name, layout = next(iter(found.items()))
-    others = f"; found too: {_listed(found)}, which --format NAME would read" if len(found) > 1 else ""
+    others = f"; found too: {', '.join([*found][1:])}, which --format NAME would read" if len(found) > 1 else ""
     return Found(name, layout._replace(line=f"{where}format {name}: {layout.line}{others}"), at)
-
-
-def _named(place: Place, asked: str | None) -> Found:
-    """The reader of patterns; below the one folder of an archive, where they begin there."""
-    if asked not in (None, patterns.NAME):
-        raise UsageError(f"--format {shown(asked)} and --images with --masks exclude each other; leave one of them out")
-    _check_place(place)
-    inner = _only_folder(place) if place.archive is not None else None
-    at = place if inner is None or patterns.names_something(place) else inner
-    return Found(patterns.NAME, patterns.layout(at), at)
 
 
 def _detected(place: Place, asked: str | None) -> dict[str, Layout]:
@@ -113,10 +107,6 @@ def _only_folder(place: Place) -> Place | None:
     texts = [path for path in there if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
     alone = len(folders) == 1 and len(texts) + 1 == len(there)
     return replace(place, root=folders[0], called=place.name_of_set) if alone else None
-
-
-def _listed(found: Iterable[str]) -> str:
-    return ", ".join([*found][1:])
 
 
 def _check_place(place: Place) -> None:

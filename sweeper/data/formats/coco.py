@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sweeper.core.records import SplitName
 from sweeper.data.formats.base import (
@@ -39,21 +39,14 @@ _LARGE = 1e18
 """No coordinate and no area; NaN is not below it either."""
 
 
-class CocoImage(NamedTuple):
-    """One entry of `images`."""
-
-    file: str
-    size: Size | None
-    """As written there."""
-
-
 @dataclass
 class CocoFile:
     """What one JSON says."""
 
     path: Path
     split: SplitName | None
-    images: dict[Any, CocoImage] = field(default_factory=dict)
+    images: dict[Any, tuple[str, Size | None]] = field(default_factory=dict)
+    """File and size, as written there."""
     categories: dict[int, str] = field(default_factory=dict)
     supers: set[str] = field(default_factory=set)
     objects: dict[Any, list[tuple[int, Shape]]] = field(default_factory=lambda: defaultdict(list))
@@ -90,14 +83,14 @@ def _read(place: Place, paths: Sequence[Path]) -> Reading:
     words = number_words(place, ordered, used, "*.json")
     drawings = []
     for file, key, path in _located(place, files):
-        image = file.images[key]
+        written, size = file.images[key]
         # Those that lie behind may be of any class: what they cover is ignored.
         shapes = [
             shape._replace(word=None if shape.behind else file.categories.get(category))
             for category, shape in file.objects.get(key, ())
         ]
-        said_in = f"{place.name(file.path)} ({shown(image.file)[:200]})"
-        drawings.append(Drawing(said_in, path, shapes, image.size, Side(file.split)))
+        said_in = f"{place.name(file.path)} ({shown(written)[:200]})"
+        drawings.append(Drawing(said_in, path, shapes, size, Side(file.split)))
     return shapes_reading(place, drawings, words, where, "areas")
 
 
@@ -127,8 +120,8 @@ def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, An
         beside = [here, here.parent, here / "images", here.parent / "images", place.root, place.root / "images"]
         named = [here.parent / name for name in _folders_of(file.path)]
         near = list(dict.fromkeys([*beside, *named, *(folder / "images" for folder in named)]))
-        for key, image in file.images.items():
-            path = find_image(place, image.file, near, place.name(file.path))
+        for key, (written, _) in file.images.items():
+            path = find_image(place, written, near, place.name(file.path))
             if path is not None:
                 yield file, key, path
 
@@ -216,7 +209,7 @@ def _take(key: str, entry: Any, file: CocoFile) -> None:
     if key == "images":
         height, width = entry.get("height"), entry.get("width")
         both = isinstance(height, int) and isinstance(width, int)
-        file.images[number] = CocoImage(name, (height, width) if both else None)  # type: ignore[arg-type]
+        file.images[number] = name, (height, width) if both else None  # type: ignore[assignment]
         return
     if not name.isprintable() or not isinstance(number, int):
         raise ValueError(

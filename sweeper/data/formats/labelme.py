@@ -30,8 +30,6 @@ from sweeper.data.text_tables import Side, UnreadableFileError, load_json, norma
 
 IGNORED = "__ignore__"
 _MARKS = (b'"shapes"', b'"imagePath"', b'"imageData"')
-_LARGE = 1 << 20
-"""Bytes of a JSON from which its ends tell whether it is LabelMe's."""
 _SOME = 20
 """Files that detection opens."""
 
@@ -65,8 +63,6 @@ def _read(place: Place, files: Sequence[Path]) -> Reading:
 def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
     """What a file says, and whether its image is there; None where it is none of LabelMe's, or faulty."""
     name = place.name(path)
-    if place.entry is None and path.stat().st_size > _LARGE and not any(mark in head_and_tail(path) for mark in _MARKS):
-        return None  # another JSON, which need not be read to know it
     try:
         data = load_json(path)
     except UnreadableFileError as error:

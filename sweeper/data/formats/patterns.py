@@ -47,11 +47,6 @@ def layout(place: Place) -> Layout:
     return Layout(line, partial(_read, place))
 
 
-def names_something(place: Place) -> bool:
-    """Whether the pattern of the images names a file."""
-    return next(matches(place.root, _asked(place)[0]), None) is not None
-
-
 def _asked(place: Place) -> tuple[FilePattern, FilePattern]:
     assert place.patterns is not None
     folders = [

@@ -44,9 +44,7 @@ def judge(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding,
             *repeated_images(dataset, features),
             *look_alike_findings(dataset, features),
             *_inverted(dataset),
-            *_flat(dataset, features),
-            *_absent(dataset),
-            *_unlabelled(dataset),
+            *_bare(dataset, features),
             *_empty(dataset),
         ]
     )
@@ -182,45 +180,33 @@ def _inverted(dataset: Dataset) -> Iterator[Finding]:
         )
 
 
-def _flat(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    found = [p.stem for p, one in zip(dataset.images, features, strict=True) if one.flat]
-    if found:
-        yield Finding(
-            kind="blank",
-            severity=Severity.WARNING,
-            text=(
-                f"{count(len(found), 'image has', 'images have')} one colour all over: {some(found)}. An export "
-                "that failed, or a blank tile; leave them out with --exclude unless they are meant."
-            ),
-            images=tuple(found),
-        )
-
-
-def _absent(dataset: Dataset) -> Iterator[Finding]:
-    found = [name for name, pixels in zip(dataset.classes, dataset.class_pixels(), strict=True) if not pixels]
-    if found:
-        yield Finding(
-            kind="absent_class",
-            severity=Severity.WARNING,
-            text=(
-                f"{len(found)} of {len(dataset.classes)} declared classes never occur: {some(found)}. Nothing can be "
-                "learned or measured for them; correct the list of classes, or add images."
-            ),
-        )
-
-
-def _unlabelled(dataset: Dataset) -> Iterator[Finding]:
-    bare = [p.stem for p in dataset.images if not any(p.pixels)]
-    if bare:
-        yield Finding(
-            kind="unlabelled",
-            severity=Severity.WARNING,
-            text=(
-                f"{count(len(bare), 'image has', 'images have')} no labelled pixel at all (every pixel is "
-                f"{IGNORE}): {some(bare)}. They teach nothing; label them, or leave them out with --exclude."
-            ),
-            images=tuple(bare),
-        )
+def _bare(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+    """Images of one colour, classes that never occur, images without a label."""
+    flat = tuple(p.stem for p, one in zip(dataset.images, features, strict=True) if one.flat)
+    absent = [name for name, pixels in zip(dataset.classes, dataset.class_pixels(), strict=True) if not pixels]
+    unlabelled = tuple(p.stem for p in dataset.images if not any(p.pixels))
+    for kind, images, text in (
+        (
+            "blank",
+            flat,
+            f"{count(len(flat), 'image has', 'images have')} one colour all over: {some(flat)}. An export that "
+            "failed, or a blank tile; leave them out with --exclude unless they are meant.",
+        ),
+        (
+            "absent_class",
+            (),
+            f"{len(absent)} of {len(dataset.classes)} declared classes never occur: {some(absent)}. Nothing can be "
+            "learned or measured for them; correct the list of classes, or add images.",
+        ),
+        (
+            "unlabelled",
+            unlabelled,
+            f"{count(len(unlabelled), 'image has', 'images have')} no labelled pixel at all (every pixel is {IGNORE}): "
+            f"{some(unlabelled)}. They teach nothing; label them, or leave them out with --exclude.",
+        ),
+    ):
+        if images or (kind == "absent_class" and absent):
+            yield Finding(kind=kind, severity=Severity.WARNING, text=text, images=images)
 
 
 def _empty(dataset: Dataset) -> Iterator[Finding]:
