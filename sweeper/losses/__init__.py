@@ -15,7 +15,6 @@ own_losses.py         losses of the user: families once a study names them (no t
 snippet.py            Python text that builds a loss; other_libraries.py: the same with other libraries (no torch)
 gradient_distance.py  whether two losses are the same function on a data set's labels
 certification.py      what `sweeper losses --certify` tries; certified_loss.py
-docs_page.py          the families in docs/losses.md
 
 Importing this package does not import torch; `build_loss` brings it in when first asked for.
 """

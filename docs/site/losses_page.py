@@ -1,4 +1,4 @@
-"""The families in docs/losses.md, made from the registry:  python -m sweeper.losses.docs_page docs/losses.md
+"""The families in docs/losses.md, made from the registry:  python docs/site/losses_page.py docs/losses.md
 
 What stands between the two marks of the page is written again; a test compares. Families of the default spaces have
 a section each, all others a line: `sweeper losses NAME` says the rest. No torch.
