@@ -16,7 +16,14 @@ from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MissLimit, TrainedOn
 from sweeper.core.text import count
-from sweeper.deployment.predict import Predictions, PredictOptions, Source, from_file, from_study, predict_images
+from sweeper.deployment.predict import (
+    PredictionsDocument,
+    PredictOptions,
+    Source,
+    from_file,
+    from_study,
+    predict_images,
+)
 from sweeper.evidence.miss_control import sentences
 
 ON: dict[TrainedOn, str] = {
@@ -97,34 +104,36 @@ def command(
             source, images = from_file(weights, limit), list(study_and_images)
         with Bar("predicting") as bar:
             made = predict_images(source, images, options, stop=stop, progress=bar.update)
-    click.echo(json.dumps(made.document.document, indent=2) if as_json else _text(made, source, out))
+    click.echo(json.dumps(made.document, indent=2) if as_json else _text(made, source, out))
     if made.unreadable:
-        listed = "".join(f"\n  - {line}" for line in made.unreadable)
+        listed = "".join(f"\n  - {row.image}: {row.reason}" for row in made.unreadable)
         display.warn(f"{count(len(made.unreadable), 'image')} could not be read:{listed}")
-    return 0 if not made.unreadable else 1 if made.written else 2
+    return 0 if not made.unreadable else 1 if made.images else 2
 
 
-def _text(made: Predictions, source: Source, out: Path) -> str:
+def _text(made: PredictionsDocument, source: Source, out: Path) -> str:
     """What was done, for people."""
-    record, document = source.network.record, made.document
-    point = f"threshold {document.threshold:.3g}" if document.threshold is not None else f"τ {document.tau:.3g}"
+    record = source.network.record
+    point = f"threshold {made.threshold:.3g}" if made.threshold is not None else f"τ {made.tau:.3g}"
     what = "a final training" if record.spec.purpose == "final" else "a confirmation"
     of = "" if source.study is None else f" of study {source.study!r}"
     lines = [
         f"Network: {record.spec.family}, from {what}{of}: {record.spec.steps:,} steps on {ON[record.on]}; {point}",
         f"Weights: {source.network.path}",
     ]
-    if document.misses is not None:
-        name = "τ" if document.threshold is None else "threshold"
+    if made.misses is not None:
+        name = "τ" if made.threshold is None else "threshold"
         lines += [
             textwrap.fill(f"Limit:   {sentence}", 110, subsequent_indent=" " * 9)
-            for sentence in sentences(document.misses, name)
+            for sentence in sentences(made.misses, name)
         ]
-    if made.written:
-        lines.append(f"Masks:   {count(made.written, 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}")
+    if made.images:
+        lines.append(
+            f"Masks:   {count(len(made.images), 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}"
+        )
         for number, name in enumerate(record.classes):
             if number or record.task == "multiclass":
-                shares = [row.shares[name] for row in document.images]
+                shares = [row.shares[name] for row in made.images]
                 there = sum(share > 0 for share in shares)
                 mean = sum(shares) / len(shares)
                 lines.append(f"  {name!r}: {100 * mean:.3g} % of the pixels, in {there} of {len(shares)} images")

@@ -128,16 +128,6 @@ class PredictOptions(Record):
     overwrite: bool = False
 
 
-class Predictions(NamedTuple):
-    """What was written, and what was not."""
-
-    document: PredictionsDocument
-    """As `OUT/predictions.json` holds it."""
-    written: int
-    unreadable: tuple[str, ...]
-    """File and reason of each image that could not be read."""
-
-
 def from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> Source:
     """The network that a study recommends, at the operating point that it recommends.
 
@@ -179,8 +169,11 @@ def predict_images(
     *,
     stop: Stop,
     progress: Callable[[int, int], None],
-) -> Predictions:
+) -> PredictionsDocument:
     """Predict every image that can be read, and name all others.
+
+    Returns:
+        As `OUT/predictions.json` holds it.
 
     Args:
         source: what predicts.
@@ -233,7 +226,7 @@ def predict_images(
         raise SweeperError(
             f"--out {options.out} must be a folder that can be written: {error}; name another"
         ) from error
-    return Predictions(document, len(rows), tuple(f"{name}: {reason}" for name, reason in unreadable.items()))
+    return document
 
 
 def _point(point: float, *, binary: bool) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from sweeper.core.records import Task
 from sweeper.losses.batch import Batch
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import FAMILIES
+from sweeper.losses.family_records import MAP_WORDS, MapKind
 from sweeper.losses.map_losses import made_map
 from sweeper.losses.per_pixel import readable
 
@@ -55,29 +56,15 @@ class SegmentationLoss(nn.Module):
         self._batches_to_check = CHECKED_BATCHES
         self._foreground_seen = False
 
-    def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        distance: Tensor | None = None,
-        sizes: Tensor | None = None,
-        instances: Tensor | None = None,
-        skeleton: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, **maps: Tensor) -> Tensor:
         """Loss of a batch of images.
-
-        Maps of the labels (`distance`, `sizes`, `instances`, `skeleton`) are used by families that declare them
-        (`needs_map`), which make them from the target where they are not given.
 
         Args:
             logits: (N, 1, H, W) for binary, (N, C, H, W) for multi-class; floating, unbounded.
             target: (N, H, W) of class indices; integer or bool; `ignore_index` = no label. Values are checked in the
                 first batches alone, and on a processor alone.
-            distance: shaped as the logits, floating, signed distances to the class boundaries in pixels.
-            sizes: shaped as the target: pixels of the instance that each pixel belongs to.
-            instances: shaped as the target, integer: number of that instance in its image, 0 = none.
-            skeleton: shaped as the target: nonzero on the widened skeleton of the pixel's class.
+            maps: of the labels, by their names in `MAP_WORDS`, for a family that declares one (`needs_map`); it makes
+                it from the target where it is not given.
 
         Returns:
             Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -93,12 +80,16 @@ class SegmentationLoss(nn.Module):
                 f"logits must have one channel per class of `class_frequencies` ({self.classes}), "
                 f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
             )
-        given = {"distance": distance, "sizes": sizes, "instances": instances, "skeleton": skeleton}
-        _check_maps(given, logits, target)
-        kind = FAMILIES[self.family].needs_map
-        label_map = None if kind is None else given[kind]
-        if kind is not None and label_map is None:
-            label_map = made_map(kind, target, self.task, logits.shape[1], self.ignore_index)
+        if unknown := [name for name in maps if name not in MAP_WORDS]:
+            raise LossError(
+                f"a map of the labels must be one of {', '.join(MAP_WORDS)}, got {unknown[0]!r}; leave it out"
+            )
+        kind, label_map = FAMILIES[self.family].needs_map, None
+        if kind is not None:
+            label_map = maps.get(kind)
+            if label_map is None:
+                label_map = made_map(kind, target, self.task, logits.shape[1], self.ignore_index)
+            _check_map(kind, label_map, logits, target)
         return self.compute(Batch(logits, target, self.task, self.ignore_index, self.class_frequencies, label_map))
 
     def _check_labels(self, channels: int, target: Tensor) -> None:
@@ -124,17 +115,11 @@ class SegmentationLoss(nn.Module):
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
 
 
-def _check_maps(given: Mapping[str, Tensor | None], logits: Tensor, target: Tensor) -> None:
-    """Refuse maps of the labels whose shape does not fit."""
-    for name, found in given.items():
-        wanted = logits.shape if name == "distance" else target.shape
-        if found is not None and found.shape != wanted:
-            whose, what = ("logits'", "signed distances to each class's boundary")
-            if name != "distance":
-                whose, what = "target's", f"{name} of its labels"
-            raise LossError(
-                f"{name} must have the {whose} shape {tuple(wanted)}, got {tuple(found.shape)}; give the {what}"
-            )
+def _check_map(kind: MapKind, found: Tensor, logits: Tensor, target: Tensor) -> None:
+    """Refuse a map of the labels whose shape does not fit."""
+    wanted = logits.shape if kind == "distance" else target.shape
+    if found.shape != wanted:
+        raise LossError(f"{kind} must have the shape {tuple(wanted)}, got {tuple(found.shape)}; give {MAP_WORDS[kind]}")
 
 
 def check_batch(logits: object, target: object, task: Task) -> None:

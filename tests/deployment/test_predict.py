@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -115,27 +114,6 @@ def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
         share = np.mean(np.asarray(Image.open(tmp_path / "answers" / row["mask"])) == 1)
         assert row["shares"][dataset.classes[1]] == pytest.approx(share)
     assert (tmp_path / "answers" / "classes.txt").read_text("utf-8").split() == list(dataset.classes)
-
-
-@pytest.mark.parametrize("native", ["bfloat16", "float32"])
-def test_the_precision_is_that_of_the_training_where_the_device_has_it(
-    native: Precision, sweeper: Sweeper, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, _ = confirmed(tiny, tmp_path, "bfloat16")
-    found = probe("cpu").model_copy(update={"precision": native})
-    monkeypatch.setattr(hardware, "probe", lambda _: found)
-    used: list[str] = []
-    own = Predictor.__init__
-
-    def init(self: Predictor, *given: Any, **more: Any) -> None:
-        used.append(given[3])
-        own(self, *given, **more)
-
-    monkeypatch.setattr(Predictor, "__init__", init)
-    write_images(tiny, (0,), tmp_path / "new")
-    status, _, err = sweeper("predict", "--weights", path, tmp_path / "new", "--out", "a", "--device", "cpu")
-    assert status == 0, err
-    assert used == [native]
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])

@@ -25,7 +25,6 @@ from sweeper.core.errors import (
     StudyError,
     UsageError,
 )
-from sweeper.core.paths import folder_name
 from sweeper.core.records import Verdict
 from sweeper.data import divide, write_scenes
 from sweeper.space import load_space
@@ -388,9 +387,3 @@ def test_a_split_on_which_nothing_can_be_told_is_refused(tmp_path: Path, side: s
 def test_unfit_study_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StudyError, match="--study"):
         sweep_in(tmp_path, study=name)
-
-
-def test_distinct_names_have_distinct_report_folders() -> None:
-    names = ["a/b", "a b", "a_b", "A_b", "数据", "研究", "x", "x" * 90, "x" * 91]
-    assert len({folder_name(name).lower() for name in names}) == len(names)
-    assert folder_name("cracks-20261120t070000") == "cracks-20261120t070000"

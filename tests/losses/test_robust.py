@@ -4,7 +4,6 @@ directions of the coordinates; and what else a module is asked for."""
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 
 import pytest
@@ -224,41 +223,6 @@ def test_torch_compile_gives_the_same_in_one_graph(family, task, backend):
     other_value, other_gradient = value_and_gradient(compiled, logits, target, **more)
     torch.testing.assert_close(other_value, value)
     torch.testing.assert_close(other_gradient, gradient)
-
-
-def _mean_gradient(rank: int, folder: str, family: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, padding=1), make(family, "binary"))
-
-    class WithLoss(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network, self.loss = model[0], model[1]
-
-        def forward(self, images, target):
-            return self.loss(self.network(images), target)
-
-    parallel = torch.nn.parallel.DistributedDataParallel(WithLoss())
-    images, target = noise("binary", seed=rank)
-    parallel(images, target).backward()
-    gradient = model[0].weight.grad
-    gathered = [torch.zeros_like(gradient) for _ in range(2)]
-    torch.distributed.all_gather(gathered, gradient)
-    assert torch.equal(*gathered) and (gradient != 0).any()
-    torch.distributed.barrier()
-    # Taking the group down aborts now and then in gloo's own threads ("terminate called without an active exception"),
-    # which says nothing of the loss: this process only existed for the assertion above.
-    os._exit(0)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(
-    "family", ["dice_focal", *(pytest.param(name, marks=EXHAUSTIVE) for name in ("weighted_ce", "lovasz"))]
-)
-def test_a_loss_inside_a_distributed_model_trains(family, tmp_path):
-    torch.multiprocessing.spawn(_mean_gradient, (str(tmp_path), family), nprocs=2)
 
 
 def test_sums_by_class_keep_their_digits_over_many_pixels() -> None:
