@@ -207,61 +207,34 @@ class PlainDisplay:
         self._left = left
 
     def notify(self, event: SweepEvent) -> None:
-        """Show what happened to a training; its result once that is stored."""
+        """A line for what happened to a training; its result once that is stored."""
+        state, verbose = self._state, self._level > 0
         match event:
-            case Started(spec):
-                self._started(spec)
-            case Evaluated(spec, evaluation):
-                self._evaluated(spec, evaluation)
+            case Evaluated(spec, evaluation) if verbose:
+                self.log(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
             case Paused(spec, result):
-                self._paused(spec, result)
+                first = spec.number not in state.waiting
+                state.wait(spec)
+                if first:
+                    last = result.evaluations[-1]
+                    self._count_line(f"{spec_text(spec)}: {value_text(last)} at step {last.step}, waits")
             case Resumed(spec):
-                self._resumed(spec)
+                state.wait(spec)
+                if verbose:
+                    self.log(f"  {spec_text(spec)} goes on")
             case Stored(result):
-                self._stored(result)
-            case Dropped(spec, reason):
-                self._dropped(spec, reason)
+                waited = state.waited(result.spec)
+                state.add(result)
+                if not waited or result.state != "pruned" or verbose:  # that it stopped there was told when it came
+                    self._count_line(f"{spec_text(result.spec)}: {outcome_text(result)}")
+            case Dropped(spec, reason) if reason != NOT_NEEDED:
+                self.warn(f"{spec_text(spec)} was cut off: {reason}")
+            case Dropped(spec, reason) if verbose:
+                self.log(f"  {spec_text(spec)} was cut off: {reason}")
 
-    def _started(self, spec: TrialSpec) -> None:
-        """Nothing: its end is what counts."""
-
-    def _evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        """A line when verbose."""
-        if self._level > 0:
-            self.log(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
-
-    def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        """A line the first time."""
-        first = spec.number not in self._state.waiting
-        self._state.wait(spec)
-        if first:
-            at = f"{value_text(result.evaluations[-1])} at step {result.evaluations[-1].step}, waits"
-            self.log(self._line(f"{spec_text(spec)}: {at}"))
-
-    def _resumed(self, spec: TrialSpec) -> None:
-        """Counted, should it have come to its rung in an earlier session."""
-        self._state.wait(spec)
-        if self._level > 0:
-            self.log(f"  {spec_text(spec)} goes on")
-
-    def _stored(self, result: TrialResult) -> None:
-        """A line."""
-        waited = self._state.waited(result.spec)
-        self._state.add(result)
-        if not waited or result.state != "pruned" or self._level > 0:  # that it stopped there was told when it came
-            self.log(self._line(f"{spec_text(result.spec)}: {outcome_text(result)}"))
-
-    def _line(self, text: str) -> str:
+    def _count_line(self, text: str) -> None:
         left = self._left()
-        return f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else "")
-
-    def _dropped(self, spec: TrialSpec, reason: str) -> None:
-        """A warning, but where all is as it should be: then a line when verbose."""
-        text = f"{spec_text(spec)} was cut off: {reason}"
-        if reason != NOT_NEEDED:
-            self.warn(text)
-        elif self._level > 0:
-            self.log(f"  {text}")
+        self.log(f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else ""))
 
     def close(self) -> None:
         """Nothing to undo."""
@@ -296,39 +269,31 @@ class LiveDisplay(PlainDisplay):
             self.log(f"{state.name}: {count(state.done, 'training')}, best {top} {reached[top]:.3f}")
         state.begin(name, done, total)
 
-    def _started(self, spec: TrialSpec) -> None:
-        """Show it as running."""
-        self._state.running[spec.purpose, spec.number] = spec_text(spec)
-
-    def _evaluated(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        """Show how far it is."""
-        where = f"step {evaluation.step}/{spec.steps}: {value_text(evaluation)}"
-        self._state.running[spec.purpose, spec.number] = f"{spec_text(spec)}, {where}"
-
-    def _paused(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Count it the first time; it runs no more."""
-        self._state.wait(spec)
-        self._forget(spec)
-
-    def _resumed(self, spec: TrialSpec) -> None:
-        """Show it as running again."""
-        self._state.wait(spec)
-        self._started(spec)
-
-    def _stored(self, result: TrialResult) -> None:
-        """Count it; failures leave a line."""
-        self._forget(result.spec)
-        self._state.add(result)
-        if result.state == "failed":
-            self.warn(f"{spec_text(result.spec)} {outcome_text(result)}")
-
-    def _dropped(self, spec: TrialSpec, reason: str) -> None:
-        """Forget it, with a warning."""
-        self._forget(spec)
-        super()._dropped(spec, reason)
-
-    def _forget(self, spec: TrialSpec) -> None:
-        self._state.running.pop((spec.purpose, spec.number), None)
+    def notify(self, event: SweepEvent) -> None:
+        """Count it, and show what runs; failures and what was cut off leave a warning."""
+        state = self._state
+        spec = event.result.spec if isinstance(event, Stored) else event.spec
+        running = None
+        match event:
+            case Started():
+                running = spec_text(spec)
+            case Resumed():
+                state.wait(spec)
+                running = spec_text(spec)
+            case Evaluated(_, evaluation):
+                running = f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {value_text(evaluation)}"
+            case Paused():
+                state.wait(spec)
+            case Stored(result):
+                state.add(result)
+                if result.state == "failed":
+                    self.warn(f"{spec_text(spec)} {outcome_text(result)}")
+            case Dropped(_, reason) if reason != NOT_NEEDED:
+                self.warn(f"{spec_text(spec)} was cut off: {reason}")
+        if running is None:
+            state.running.pop((spec.purpose, spec.number), None)
+        else:
+            state.running[spec.purpose, spec.number] = running
 
     def close(self) -> None:
         """Take the live part off the screen."""
