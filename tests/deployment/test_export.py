@@ -1,4 +1,5 @@
-"""What `sweeper export` writes is run as its user would: in a fresh process, with the libraries it names alone."""
+"""What `sweeper export` writes is used as its user would: in a fresh process with the libraries it names alone, on a
+stand-in of nnU-Net, by segmentation-models-pytorch and the Hub's own library."""
 
 from __future__ import annotations
 
@@ -6,11 +7,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from click.testing import CliRunner
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -19,23 +24,29 @@ from sweeper.cli.export import command
 from sweeper.core.calibration import ClassCalibration, fit_counts
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Advanced, Job
+from sweeper.core.own_code import OwnCode
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
 from sweeper.deployment import export
 from sweeper.deployment.export import export_study, space_text
-from sweeper.deployment.export_code import model_code
+from sweeper.deployment.export_code import examples, model_code
+from sweeper.deployment.export_huggingface import FILES, model_card, write_folder
 from sweeper.deployment.predict import from_study
-from sweeper.losses import snippet
+from sweeper.deployment.recommended_network import Answer
+from sweeper.losses import build_loss, snippet
+from sweeper.losses.snippet import Optimizer
 from sweeper.space import load_space
 from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.training import network_formats
 from sweeper.training.job import Trainings, WorkerContext
-from sweeper.training.network_formats import write_onnx
+from sweeper.training.model import load_network
+from sweeper.training.network_formats import write_network, write_onnx
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
 from sweeper.training.write_weights import save_weights
 from sweeper.workflow.conclude import conclude
+from tests.report.test_report import CLEAR, recommended
 from tests.support import builders
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
 from tests.training.test_training import SMALL, spec
@@ -267,3 +278,197 @@ def test_every_family_survives_its_way_through_the_file(tmp_path: Path) -> None:
         file.write_text(space_text(builders.sweep([], []), chosen, "equivalent"), "utf-8")
         (family,) = load_space(str(file), "binary").families
         assert {key: c.low for key, c in family.coordinates.items()} == pytest.approx(params)
+
+
+# --- Code that trains elsewhere ---
+
+
+STREET = builders.dataset(classes=builders.STREET)
+
+
+def texts(task: str, family: str = "dice_ce") -> dict[str, str]:
+    data = builders.dataset() if task == "binary" else STREET
+    params = {"mix": 0.5}
+    if family == "boundary":
+        params = {}
+    optimizer = Optimizer(0.002, 0.01, 0.05, 0.3)
+    frequencies = [float(n) for n in data.class_pixels()]
+    text = snippet(
+        family,
+        params,
+        data.task,
+        data.classes,
+        frequencies,
+        point=0.4 if task == "binary" else 0.5,
+        optimizer=optimizer,
+    )
+    chosen = Recommended(
+        family=family,
+        params=params,
+        lr=0.002,
+        threshold=0.4 if task == "binary" else None,
+        tau=None if task == "binary" else 0.5,
+        snippet=text,
+    )
+    sweep = builders.sweep([], []).model_copy(update={"conditions": builders.conditions(data)})
+    return examples(sweep, chosen)
+
+
+def run(text: str, monkeypatch: pytest.MonkeyPatch, **modules: ModuleType) -> dict[str, Any]:
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name.replace("__", "."), module)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(text, "example.py", "exec"), names)
+    return names
+
+
+def module(**names: object) -> ModuleType:
+    made = ModuleType("stand-in")
+    vars(made).update(names)
+    return made
+
+
+def batch(task: str) -> tuple[torch.Tensor, torch.Tensor]:
+    classes = 2 if task == "binary" else 3
+    torch.manual_seed(0)
+    return torch.randn(2, classes, 8, 12), torch.randint(0, classes, (2, 8, 12))
+
+
+def expected(task: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if task == "binary":
+        logits = logits[:, 1:] - logits[:, :1]
+    result: torch.Tensor = build_loss("dice_ce", task=task, mix=0.5)(logits, labels)
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_the_plain_loop_runs_and_learns(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = texts(task)["train_plain.py"]
+    (tmp_path / "train_plain.py").write_text(text, "utf-8")
+    if task == "binary":  # as its user runs it
+        ran = subprocess.run(
+            [sys.executable, "train_plain.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert "labels: torch.Size([1, 32, 32])" in ran.stdout
+    names = run(text, monkeypatch)
+    images, masks = torch.randn(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long)
+    masks[:, 4:8] = 1
+    images[:, 0] += 4 * masks
+    network = torch.nn.Conv2d(3, len(names["PRIOR"]), 1)
+    names["start_at_prior"](network)
+    assert network.bias is not None and network.bias.tolist() == pytest.approx(names["PRIOR"])
+    losses = names["fit"](network, iter([(images, masks)] * 60), 60)
+    assert len(losses) == 60 and losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_the_trainer_class_gives_nnunet_the_same_loss(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trainer:
+        label_manager = SimpleNamespace(has_regions=False, ignore_label=9)
+        enable_deep_supervision = True
+        is_ddp = False
+
+        def _get_deep_supervision_scales(self) -> list[int]:
+            return [1, 2, 4]
+
+        def _do_i_compile(self) -> bool:
+            return False
+
+    wrapped: list[Any] = []
+    names = run(
+        texts(task)["nnUNetTrainerSweeper.py"],
+        monkeypatch,
+        nnunetv2__training__loss__deep_supervision=module(
+            DeepSupervisionWrapper=lambda loss, weights: wrapped.append(weights) or loss
+        ),
+        nnunetv2__training__nnUNetTrainer__nnUNetTrainer=module(nnUNetTrainer=Trainer),
+    )
+    loss = names["nnUNetTrainerSweeper"]()._build_loss()
+    assert wrapped[0] == pytest.approx([2 / 3, 1 / 3, 0])
+    Trainer.is_ddp = True
+    names["nnUNetTrainerSweeper"]()._build_loss()
+    assert 0 < wrapped[1][-1] < 1e-5  # a weight of 0 leaves parameters without a gradient
+    logits, labels = batch(task)
+    ignored = labels.clone()
+    ignored[0, :3] = 255
+    target = torch.where(ignored == 255, 9, ignored)[:, None].float()
+    wanted = expected(task, logits, ignored)
+    torch.testing.assert_close(loss(logits, target), wanted)
+    # A volume of one slice is that slice, of two the same pixels.
+    torch.testing.assert_close(loss(logits[:, :, None], target[:, :, None]), wanted)
+    halves = logits.reshape(2, -1, 2, 4, 12), target.reshape(2, 1, 2, 4, 12)
+    torch.testing.assert_close(loss(*halves), wanted)
+
+
+def test_a_loss_that_needs_distance_maps_has_no_examples() -> None:
+    assert texts("binary", "boundary") == {}
+
+
+# --- HuggingFace's Hub ---
+
+
+def recommends() -> Answer:
+    """A study of two classes with a clear winner."""
+    found = recommended(builders.evidence(CLEAR))
+    assert found.recommended is not None
+    return Answer(builders.sweep(), found, found.recommended)
+
+
+def test_the_folder_is_read_by_the_library_and_its_answers_are_those_of_the_network(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    trained(tiny, tmp_path)
+    ((path, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+    answer = recommends()
+    write_folder(answer, path, tmp_path / "hub")
+    assert sorted(FILES) == sorted(file.name for file in (tmp_path / "hub").iterdir())
+    card = ModelCard.load(tmp_path / "hub" / "README.md")
+    assert card.data.library_name == "segmentation-models-pytorch"
+    assert card.data.eval_results is not None and card.data.eval_results[0].metric_type == "mean_iou"
+    line = next(line for line in card.text.splitlines() if "smp.from_pretrained" in line)
+    names: dict[str, object] = {"smp": smp}
+    exec(line.replace("FOLDER_OR_REPOSITORY", str(tmp_path / "hub")), names)
+    model, own = names["model"], load_network(path, record, torch.device("cpu"))
+    assert isinstance(model, torch.nn.Module)
+    images = torch.randn(2, record.channels, 64, 96)
+    with torch.no_grad():
+        assert torch.allclose(model(images), own(images), atol=1e-5)  # ours lies in memory otherwise
+
+
+@pytest.mark.slow
+def test_the_code_in_the_card_runs_where_sweeper_is_not(tmp_path: Path, tiny: Dataset) -> None:
+    trained(tiny, tmp_path)
+    ((path, _),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+    write_folder(recommends(), path, tmp_path / "hub")
+    image = np.asarray(open_store(tiny.store).image(0)).transpose(2, 0, 1)[None]
+    np.save(tmp_path / "hub" / "images.npy", image)
+    card = (tmp_path / "hub" / "README.md").read_text("utf-8")
+    code = next(block for block in card.split("```")[1::2] if "from predict" in block).removeprefix("python\n")
+    before = (
+        "import sys, numpy, torch; sys.modules['sweeper'] = None\nimages = torch.from_numpy(numpy.load('images.npy'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{before}{code}\nprint(classes.shape, int(classes.max()) < 2)"],
+        cwd=tmp_path / "hub",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "torch.Size([1, 64, 64]) True", done.stderr
+
+
+def test_what_cannot_be_written_is_refused_in_words(tmp_path: Path, tiny: Dataset) -> None:
+    trained(tiny, tmp_path)
+    ((path, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+    own = record.model_copy(update={"model": OwnCode(name="nets:build", digest="0", folder=".")})
+    with pytest.raises(UsageError, match="this one is nets:build"):
+        write_network(path, own, tmp_path)
+
+
+def test_names_in_the_card_are_text(tmp_path: Path, tiny: Dataset) -> None:
+    trained(tiny, tmp_path)
+    ((_, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+    hostile = record.model_copy(update={"classes": ("<script>alert(1)</script>", "a\n# b | c")})
+    text = model_card(recommends(), hostile, whole=True)
+    assert "<script" not in text and "\n# b" not in text and "strict" not in text
