@@ -49,17 +49,17 @@ def _file(place: Place) -> Path | None:
 def _read(place: Place, path: Path) -> Reading:
     """Read data.yaml and the text files."""
     faults: list[str] = []
-    data = read_yaml(path, faults) if place.inside(path) else None
+    nothing = Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
+    if not place.inside(path):
+        return nothing
+    data, names = read_yaml(path, faults), None
+    if isinstance(data, dict):
+        names = _class_names(data.get("names"), faults)
+    elif not faults:
+        faults.append("must hold `names` and `train`, found another; see docs/formats.md")
     place.problems.extend(f"{place.name(path)}: {fault}" for fault in faults)
-    if not isinstance(data, dict):
-        if not faults:
-            place.problems.append(
-                f"{place.name(path)}: must hold `names` and `train`, found another; see docs/formats.md"
-            )
-        return Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
-    names = _class_names(place, path, data)
     if names is None:
-        return Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
+        return nothing
     words = number_words(place, names, names, place.name(path))
     found: dict[Path, SplitName] = {}
     for key, split in _KEYS.items():
@@ -83,26 +83,22 @@ def _read(place: Place, path: Path) -> Reading:
     return shapes_reading(place, drawings, words, place.name(path), "large first")
 
 
-def _class_names(place: Place, path: Path, data: dict[str, Any]) -> tuple[str, ...] | None:
-    """The names of data.yaml in order of their numbers; None, and a problem, where they are none."""
-    raw = data.get("names")
+def _class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
+    """The names of data.yaml in order of their numbers; None, and a fault, where they are none."""
     if isinstance(raw, dict):
         numbers = sorted(int(key) for key in raw if re.fullmatch(r"[0-9]{1,3}", str(key)))
         raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
-    if not isinstance(raw, list) or not 1 <= len(raw) < MAX_CLASSES:
-        place.problems.append(
-            f"{place.name(path)}: `names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, found "
-            "another; mend it"
+    names = tuple(normal(str(name).strip()) for name in raw) if isinstance(raw, list) else ()
+    if not 1 <= len(names) < MAX_CLASSES:
+        faults.append(f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, found another; mend it")
+    elif len({*names, "background"}) <= len(names) or not all(name and name.isprintable() for name in names):
+        faults.append(
+            f"`names` must be printable, differ, and not name the background, found {some([*map(shown, names)])}; "
+            "rename one"
         )
-        return None
-    names = tuple(normal(str(name).strip()) for name in raw)
-    if len(set(names)) < len(names) or not all(name and name.isprintable() for name in names) or "background" in names:
-        place.problems.append(
-            f"{place.name(path)}: `names` must be printable, differ, and not name the background, found "
-            f"{some([shown(name) for name in names])}; rename one"
-        )
-        return None
-    return names
+    else:
+        return names
+    return None
 
 
 def _images(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:

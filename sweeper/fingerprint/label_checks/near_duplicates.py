@@ -138,17 +138,15 @@ def repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iter
             continue
         stems = tuple(dataset.images[i].stem for i in members)
         labels = len({features[i].mask_digest for i in members})
-        sides = _sides(dataset, members)
-        if labels > 1:
-            severity, what = Severity.ERROR, f"but {labels} different masks: keep the right one"
-        elif len(sides) > 1:
-            severity = Severity.ERROR
+        sides = sorted({side for i in members if (side := dataset.images[i].split) is not None})
+        severity, what = Severity.ERROR, f"but {labels} different masks: keep the right one"
+        if labels == 1 and len(sides) > 1:
             what = (
                 f"on {len(sides)} sides of the given split ({', '.join(sides)}), so that scores are too high: keep one"
             )
-        elif sides or _one_group(dataset, members):
+        elif labels == 1 and (sides or _one_group(dataset, members)):
             severity, what = Severity.NOTE, "and stay on one side of the split; they count more than others"
-        else:
+        elif labels == 1:
             severity = Severity.WARNING
             what = "and may come to lie on two sides of a split: keep one, or give them one group in split.csv"
         yield Finding(
@@ -196,10 +194,6 @@ def _summary(dataset: Dataset, pairs: Sequence[Pair], severity: Severity, begin:
         text=f"{len(stems)} images in {in_sets} {begin}: {named}{more}{flipped}. {end}",
         images=stems,
     )
-
-
-def _sides(dataset: Dataset, members: Sequence[int]) -> list[str]:
-    return sorted({side for i in members if (side := dataset.images[i].split) is not None})
 
 
 def _one_group(dataset: Dataset, members: Sequence[int]) -> bool:
