@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -58,7 +57,7 @@ def command(cache: Path, wanted: bool, as_json: bool) -> None:
     kept: list[Entry] = []
     if wanted:
         try:
-            removed, kept = clear(cache, now=time.time())
+            removed, kept = clear(cache)
         except OSError as error:
             raise UsageError(f"--cache {cache} must be a folder that can be written: {error}; check it") from error
     left = entries(cache)

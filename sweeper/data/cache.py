@@ -22,7 +22,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data.store import is_complete, is_intact, new_name
 from sweeper.data.text_tables import shown
-from sweeper.system.whole_files import DAY, remove_left, written_whole
+from sweeper.system.whole_files import remove_left, written_whole
 
 NOTES = "sources"
 """Of the notes, in the cache."""
@@ -53,8 +53,7 @@ def hold(folder: Path) -> ExitStack:
     Raises:
         SweeperError: the store is gone already; load the data set again.
     """
-    for begun in _LEFT:
-        remove_left(folder.parent, f"{begun}*")
+    _remove_left(folder.parent)
     for place in (folder.parent / NOTES, *folder.glob("*/")):
         remove_left(place)
     held = ExitStack()
@@ -98,15 +97,8 @@ def entries(cache: Path) -> list[Entry]:
     return sorted(found, key=lambda entry: -entry.used)
 
 
-def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[list[Entry], list[Entry]]:
-    """Delete stores that nobody holds and that were not used for so many days.
-
-    What a killed process left half-written goes too, but only a day after it was begun: another process may be at it.
-
-    Args:
-        cache: the folder of all stores.
-        now: seconds since 1970.
-        older_than_days: 0 = all of them.
+def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
+    """Delete the stores that nobody holds; and what a killed process left half-written, a day after it was begun.
 
     Returns:
         What was deleted, and what was kept because it is in use.
@@ -115,9 +107,9 @@ def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[lis
         OSError: if something cannot be deleted.
     """
     removed, in_use = [], []
+    _remove_left(cache)
     for entry in entries(cache):
-        days = max(0.0, now - entry.used) / DAY  # a clock that was set back since
-        if days < (older_than_days if not entry.folder.name.startswith(_LEFT) else max(1.0, older_than_days)):
+        if entry.folder.name.startswith(_LEFT):  # another process may be at it
             continue
         if _held(entry.folder, new_name(cache, ".deleting-")):
             in_use.append(entry)
@@ -129,6 +121,11 @@ def clear(cache: Path, *, now: float, older_than_days: float = 0.0) -> tuple[lis
         if not digest or not (cache / digest).exists():
             path.unlink(missing_ok=True)
     return removed, in_use
+
+
+def _remove_left(cache: Path) -> None:
+    for begun in _LEFT:
+        remove_left(cache, f"{begun}*")
 
 
 def _held(folder: Path, aside: Path | None = None) -> bool:
