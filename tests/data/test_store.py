@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.core.errors import DataError, SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
 from sweeper.data.store import StoreWriter, is_intact
@@ -204,26 +203,6 @@ def test_images_are_streamed_not_held(tmp_path, monkeypatch):
     monkeypatch.setattr(StoreWriter, "append", appended)
     load_dataset(str(root), tmp_path / "cache")
     assert written[0] == 40
-
-
-@pytest.mark.parametrize("kind", ["folder", "faulty", "synthetic"])
-def test_every_image_is_told_of_and_none_when_nothing_is_decoded(tmp_path, kind):
-    source = "synthetic:blobs?images=4&size=64"
-    if kind != "synthetic":
-        source = str(folder(tmp_path / "data"))
-    if kind == "faulty":
-        (tmp_path / "data" / "images" / "b.png").write_bytes(b"")
-    told: list[tuple[int, int]] = []
-
-    def tick(done: int, total: int) -> None:
-        told.append((done, total))
-
-    with pytest.raises(DataError) if kind == "faulty" else nullcontext():
-        load_dataset(source, tmp_path / "cache", tick=tick)
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    if kind != "faulty":
-        load_dataset(source, tmp_path / "cache", tick=tick)
-        assert len(told) == 4
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")

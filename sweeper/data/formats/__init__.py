@@ -34,7 +34,6 @@ _GUESS = "pairs"
 _LEVELS = 5
 """Folders that hold one folder alone, and are looked into."""
 _TEXTS = ("readme", "license", "licence", "copying")
-_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 class Found(NamedTuple):
@@ -75,16 +74,12 @@ def choose(place: Place, asked: str | None) -> Found:
     where = "" if at is place else f"in {shown(at.root.relative_to(place.root))}/, "
     if asked is not None:
         if asked not in found:
-            raise DataError(
-                place.title,
-                [
-                    f"{place.title}: must hold {FORMATS[asked].text} for --format {asked}, found "
-                    f"{_contents(place.root)}; see docs/formats.md"
-                ],
-            )
+            rule = f"must hold {FORMATS[asked].text} for --format {asked}"
+            found_there = f"found {_contents(place.root)}; see docs/formats.md"
+            raise DataError(place.title, [f"{place.title}: {rule}, {found_there}"])
         return Found(asked, found[asked]._replace(line=f"{where}{found[asked].line}, as --format {asked} asks"), at)
     if not found:
-        raise DataError(place.title, _nothing(place))
+        raise DataError(place.title, [_nothing(place)])
     name, layout = next(iter(found.items()))
     others = f"; found too: {', '.join([*found][1:])}, which --format NAME would read" if len(found) > 1 else ""
     return Found(name, layout._replace(line=f"{where}format {name}: {layout.line}{others}"), at)
@@ -113,19 +108,16 @@ def _check_place(place: Place) -> None:
     root = place.root
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
-        if root.is_file() and root.suffix.lower() in _ARCHIVES:
-            raise DataError(
-                str(root),
-                [f"{shown(root)}: is an archive, and must be a folder or a zip file; unpack it, and name that"],
-            )
-        raise DataError(str(root), [f"{shown(root)}: must be a folder, found {what} there; {guesses.LAYOUT}"])
+        raise DataError(
+            str(root), [f"{shown(root)}: must be a folder or a zip file, found {what} there; {guesses.LAYOUT}"]
+        )
 
 
-def _nothing(place: Place) -> list[str]:
-    """Problems of a folder in which no format finds anything."""
+def _nothing(place: Place) -> str:
+    """The problem of a folder in which no format finds anything."""
     root = place.root
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
-    return [f"{guesses.missing(root)} in {place.title}, which holds {_contents(root)}; {guesses.LAYOUT}; or {others}"]
+    return f"{guesses.missing(root)} in {place.title}, which holds {_contents(root)}; {guesses.LAYOUT}; or {others}"
 
 
 def _contents(root: Path) -> str:
