@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, columns, json_option
 from sweeper.cli.settings_options import asked_dataset, data_options
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
@@ -127,10 +127,8 @@ def _print(advice: AdviceDocument) -> None:
         f"{shown(advice.dataset.name)}: gain in test mIoU over cross-entropy on the {sets} most similar data sets of "
         f"the ledger{own}; each loss at its own threshold"
     )
-    rows = [("try", "learning rate", "mean gain", "lowest to highest", "start with"), *map(_cells, advice.losses)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    headings = ("try", "learning rate", "mean gain", "lowest to highest", "start with")
+    click.echo(columns([headings, *map(_cells, advice.losses)]))
     for line in _sentences(advice.losses, advice.outside):
         click.echo(line)
     click.echo(

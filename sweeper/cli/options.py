@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -107,3 +107,9 @@ VERDICT_CODES = {
     Verdict.NONE: 13,
 }
 """Exit statuses of `--exit-code-by-verdict`. None of the others (docs/reference/commands.md) is among them."""
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, columns, json_option
 from sweeper.cli.progress import Bar
 from sweeper.cli.settings_options import asked_dataset, data_options
 from sweeper.core.document import DatasetSummary, Document
@@ -132,55 +127,44 @@ def _document(
 
 
 def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]) -> None:
-    terminal = sys.stdout.isatty()
-    # A pipe or a file has no width: rows stay whole there.
-    console = Console(width=None if terminal else 200, highlight=False, markup=False, soft_wrap=not terminal)
-    console.print(
-        f"{dataset.name}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
+    click.echo(
+        f"{shown(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
-        f"but {dataset.classes[0]}"
+        f"but {shown(dataset.classes[0])}"
     )
     if dataset.read_as is not None:
-        console.print(f"read as {dataset.read_as}")
-    table = Table(box=box.SIMPLE if terminal else None, pad_edge=False)
-    table.add_column("class")
-    for heading in ("pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight"):
-        table.add_column(heading, justify="right")
-    for row, weight in zip(profile.classes, profile.class_weights, strict=True):
-        table.add_row(*_cells(row, weight))
-    console.print(table)
+        click.echo(f"read as {shown(dataset.read_as)}")
+    headings = ("class", "pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight")
+    click.echo(columns([headings, *map(_cells, profile.classes, profile.class_weights)]))
     if profile.pos_weight is None:
-        console.print(
-            f"imbalance {to_one(profile.imbalance)} (commonest to rarest class); the weights above balance it"
-        )
+        click.echo(f"imbalance {to_one(profile.imbalance)} (commonest to rarest class); the weights above balance it")
     else:
-        console.print(
+        click.echo(
             f"imbalance {to_one(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
             f"alpha = {profile.alpha:.4f}"
         )
     for sentence in consequences(profile):
-        console.print(sentence)
+        click.echo(shown(sentence))
     for line in split:
-        console.print(f"split: {shown(line)}")
-    console.print()
+        click.echo(f"split: {shown(line)}")
+    click.echo("")
     if not findings:
-        console.print("The label doctor found nothing wrong.")
+        click.echo("The label doctor found nothing wrong.")
         return
     totals = ", ".join(f"{number} {severity}{'s' * (number != 1)}" for severity, number in counts(findings).items())
-    console.print(f"The label doctor found {totals}:")
+    click.echo(f"The label doctor found {totals}:")
     for finding in findings:
-        console.print(f"{finding.severity}: {shown(finding.text)}")
+        click.echo(f"{finding.severity}: {shown(finding.text)}")
 
 
-def _cells(row: ClassProfile, weight: float) -> list[Text]:
+def _cells(row: ClassProfile, weight: float) -> tuple[str, ...]:
     sizes = "–" if row.component_pixels is None else " / ".join(f"{size:.0f}" for size in row.component_pixels)
-    cells = [
-        shortened(row.name, 40),
+    return (
+        shown(shortened(row.name, 40)),
         f"{100 * row.pixel_share:.3f}",
         f"{100 * row.image_share:.1f}",
         str(row.components),
         sizes,
         "–" if row.thinness is None else f"{100 * row.thinness:.1f}",
         f"{weight:.3g}",
-    ]
-    return [Text(cell) for cell in cells]  # never markup: names are data
+    )

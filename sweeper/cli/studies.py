@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, columns, json_option
 from sweeper.cli.settings_options import setting
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count
+from sweeper.data.text_tables import shown
 
 
 class DeletedDocument(Document):
@@ -68,15 +66,12 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
 
         click.echo(json.dumps(StudiesDocument(studies=tuple(rows)).document, indent=2))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, justify in (("study", "left"), ("state", "left"), ("trials", "right"), ("verdict", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    table.add_column("best", overflow="fold")
+    lines = [("study", "state", "trials", "verdict", "best")]
     for row in rows:
         verdict = (row.verdict or "–").replace("_", " ")
         best = "–" if row.best is None else f"{row.family} {row.best:.3f} ({row.on})"
-        table.add_row(row.study, row.state, f"{row.trials}/{row.asked}", verdict, row.problem or best)
-    Console(highlight=False).print(table)
+        lines.append((shown(row.study), row.state, f"{row.trials}/{row.asked}", verdict, shown(row.problem or best)))
+    click.echo(columns(lines))
     click.echo(f"{count(len(rows), 'study')} in {shown_address(storage)}")
 
 

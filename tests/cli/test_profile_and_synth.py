@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import click
 import pytest
@@ -85,23 +82,6 @@ def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
     assert not document["dataset"]["synthetic"]
     status, _, err = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
     assert status == 2 and "new or empty" in err
-
-
-def test_a_terminal_gets_a_table_with_lines(tmp_path):
-    pty = pytest.importorskip("pty")
-    leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "sweeper.cli.main", "profile", "synthetic:cracks?images=3&size=64"]
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100"}
-    done = subprocess.run(
-        command, stdout=follower, stderr=subprocess.PIPE, cwd=tmp_path, env=environment, timeout=120, check=False
-    )
-    os.close(follower)
-    shown = os.read(leader, 1 << 16).decode()
-    os.close(leader)
-    assert done.returncode == 0, done.stderr
-    assert "──" in shown and "crack" in shown
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
-    assert max(len(line) for line in plain.splitlines()) <= 100
 
 
 def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
