@@ -91,7 +91,7 @@ def load_dataset(
     place = _place(source)
     place.patterns, place.class_map = patterns, class_map
     variant = "".join(f"{value}:" for value in asked.values() if value is not None)
-    if is_zip(place.root):
+    if place.root.suffix.lower() == ".zip" and place.root.is_file():
         dataset = _from_archive(place, format, variant, source, cache=cache, log=log, tick=tick)
     else:
         try:
@@ -179,11 +179,6 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     except OSError:  # a link into nowhere: the reader says so
         return 0, 0, 0
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def is_zip(path: Path) -> bool:
-    """Whether a path names a file that is called a zip archive."""
-    return path.suffix.lower() == ".zip" and path.is_file()
 
 
 @contextmanager

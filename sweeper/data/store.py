@@ -20,7 +20,6 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -108,12 +107,12 @@ class PixelStore:
             yield index
 
 
-def new_name(folder: Path, prefix: str, suffix: str = "") -> Path:
+def new_name(folder: Path, prefix: str) -> Path:
     """A path in `folder` that nobody else takes. What is made there has the permissions that the user's umask gives.
 
     `tempfile` would make it for this user alone, and others who share the folder could not read it.
     """
-    return folder / f"{prefix}{uuid.uuid4().hex}{suffix}"
+    return folder / f"{prefix}{uuid.uuid4().hex}"
 
 
 class StoreWriter:
@@ -223,22 +222,17 @@ def is_intact(folder: Path) -> bool:
     if found is None:
         return False
     try:
-        return all(_sum_below(folder / name) == known for name, known in found[3].items())
+        return all(_sum_of(folder / name) == known for name, known in found[3].items())
     except OSError:
         return False
 
 
-def _sum_below(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum_of(file)
-
-
-def sum_of(file: BinaryIO | FileIO) -> int:
+def _sum_of(path: Path) -> int:
     """CRC-32 of a whole file."""
-    file.seek(0)
     found = 0
-    while part := file.read(_CHUNK):
-        found = zlib.crc32(part, found)
+    with path.open("rb") as file:
+        while part := file.read(_CHUNK):
+            found = zlib.crc32(part, found)
     return found
 
 
