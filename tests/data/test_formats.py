@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -573,6 +574,8 @@ def test_cityscapes_images_without_fine_labels_are_passed_over(tmp_path):
     assert [(p.stem, p.split) for p in dataset.images] == [("p0", "train"), ("p1", "train"), ("p2", "val")]
     assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
     assert warned(dataset, "2 images without fine labels, passed over: p3, p4.")
+    shutil.rmtree(root / "gtFine")
+    assert "found coarse labels alone; name these with --images '**/{stem}_leftImg8bit.*' --masks" in problems(root)
 
 
 def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):

@@ -30,7 +30,7 @@ LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 _OWN = re.compile(r"[a-z-]+_\d{6}_\d{6}")
 _IMAGES = f"**/{STEM}_leftImg8bit.*"
 _MASKS = {kind: f"**/{STEM}_gtFine_label{kind}.*" for kind in ("TrainIds", "Ids")}
-_LABEL = re.compile(r"_gtFine_label(TrainIds|Ids)\.")
+_LABEL = re.compile(r"_gt(Fine|Coarse)_label(TrainIds|Ids)\.")
 _LOOKED_AT = 8
 """Masks that tell whether label ids are Cityscapes' own."""
 
@@ -40,7 +40,7 @@ def find(place: Place) -> Layout | None:
     files = place.files if place.entry is None else ()
     images = sum(path.stem.endswith("_leftImg8bit") for path in files)
     labels = sum(_LABEL.search(path.name) is not None for path in files)
-    line = f"Cityscapes' naming ({images} *_leftImg8bit, {labels} *_gtFine_label…Ids)"
+    line = f"Cityscapes' naming ({images} *_leftImg8bit, {labels} *_gt…_label…Ids)"
     return Layout(line, partial(_read, place)) if images and labels else None
 
 
@@ -49,6 +49,11 @@ def _read(place: Place) -> Reading:
     kind, masks = "TrainIds", listed(place, _MASKS["TrainIds"], MASK_SUFFIXES)
     if not masks:
         kind, masks = "Ids", listed(place, _MASKS["Ids"], MASK_SUFFIXES)
+    if not masks:
+        place.problems.append(
+            f"*_gtFine_labelIds.png: must be there, found coarse labels alone; name these with --images '{_IMAGES}' "
+            f"--masks '**/{STEM}_gtCoarse_labelIds.png'"
+        )
     stems = {one.stem for one in masks}
     every = listed(place, _IMAGES, IMAGE_SUFFIXES)
     place.tally.add("image", "without fine labels, passed over", *(shown(i.stem) for i in every if i.stem not in stems))
