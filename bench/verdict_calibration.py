@@ -90,7 +90,6 @@ def play(
     *,
     scenario: Scenario = simulation.BINARY,
     analyses: Sequence[InterimAnalysis] = ANALYSES,
-    distort: Callable[[Evidence], Evidence] | None = None,
     untiring: bool = False,
     metric: str = "miou",
 ) -> Played:
@@ -101,7 +100,6 @@ def play(
         search: where the finalists come from.
         scenario: has their classes and the groups of their images.
         analyses: the planned interim analyses; levels other than the product's show what they would do.
-        distort: changes the evidence of every interim analysis: to show that a broken rule is seen.
         untiring: go on where the product has enough, to see what that costs.
         metric: what is compared.
     """
@@ -111,7 +109,6 @@ def play(
     for analysis in analyses:
         taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
         evidence = _weighed(taken, search, scenario, analyses, metric)
-        evidence = distort(evidence) if distort else evidence
         decision = decide(evidence, ORDER)
         if named_first is None and decision.strength == "probable" and decision.recommended is not None:
             named_first = evidence.finalists[decision.recommended].family
