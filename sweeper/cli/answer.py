@@ -5,8 +5,11 @@ from __future__ import annotations
 import shlex
 import shutil
 import textwrap
+from pathlib import Path
 
+from sweeper.core.paths import CACHE, STORAGE, TRACKING
 from sweeper.core.records import Recommendation
+from sweeper.core.text import option_text
 from sweeper.evidence.preferences import preference_rows, recommended_index
 from sweeper.report.card import card_lines, card_of
 from sweeper.report.facts import Facts, collect
@@ -15,8 +18,23 @@ from sweeper.workflow.conclude import Outcome
 REASONS, STEPS = 3, 2
 
 
-def answer_text(outcome: Outcome, width: int | None = None) -> str:
-    """The answer card, the finalists, why, and where the report lies; wrapped at `width` columns."""
+def answer_text(
+    outcome: Outcome,
+    width: int | None = None,
+    *,
+    storage: str = STORAGE,
+    cache: Path = CACHE,
+    tracking_uri: str = TRACKING,
+) -> str:
+    """The answer card, the finalists, why, where the report lies, and what to do next, for a terminal.
+
+    Args:
+        outcome: of the study.
+        width: columns; None = the terminal's.
+        storage: of the study, `cache` and `tracking_uri` too: the commands name what is not the default.
+        cache: where its weights are kept.
+        tracking_uri: MLflow's store.
+    """
     width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
     recommendation = outcome.recommendation
     facts = collect(outcome.sweep, recommendation)
@@ -35,8 +53,13 @@ def answer_text(outcome: Outcome, width: int | None = None) -> str:
     lines += ["", "Next:"]
     lines += [
         textwrap.fill(step, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-        for step in _next_steps(outcome)
+        for step in outcome.recommendation.next_steps[:STEPS]
     ]
+    if recommendation.recommended is not None:
+        where = option_text("--storage", storage, STORAGE) + option_text("--cache", str(cache), str(CACHE))
+        lines.append(f"  sweeper export {shlex.quote(outcome.sweep.study)}{where}")
+        lines.append("      the loss as a file, and a network trained with it")
+    lines += [f"  sweeper ui{option_text('--tracking-uri', tracking_uri, TRACKING)}", "      every training, in MLflow"]
     return "\n".join(lines)
 
 
@@ -60,15 +83,6 @@ def _finalists(facts: Facts) -> list[str]:
     ]
     several = any(facts.seeds(finalist) > 1 for finalist in evidence.finalists)
     return ["", f"  test {facts.metric}{', 95 % interval' if several else ''}", *rows, ""]
-
-
-def _next_steps(outcome: Outcome) -> list[str]:
-    """What would settle it, and the commands that are most likely wanted next."""
-    steps = [*outcome.recommendation.next_steps[:STEPS]]
-    if outcome.recommendation.recommended is not None:
-        study = shlex.quote(outcome.sweep.study)
-        steps.append(f"sweeper export {study} (the loss as a file, and a network trained with it)")
-    return [*steps, "sweeper ui (every training, in MLflow)"]
 
 
 def _preferred(recommendation: Recommendation, width: int) -> list[str]:

@@ -50,4 +50,5 @@ def command(
     check_writable(out)
     outcome = report_study(opened, studies[0], out=out, ui_url=ui_url, limit=limit)
     stored = outcome.paths.recommendation
-    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else answer_text(outcome))
+    text = answer_text(outcome, storage=storage)
+    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)

@@ -90,7 +90,8 @@ def command(
     from sweeper.cli.answer import answer_text
 
     stored = outcome.paths.recommendation
-    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else answer_text(outcome))
+    text = answer_text(outcome, storage=settings.storage, cache=settings.cache, tracking_uri=settings.tracking_uri)
+    click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)
     try:
         check_output()
     except OutputError as error:

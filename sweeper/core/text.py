@@ -20,20 +20,25 @@ def resume_command(study: str, storage: str = STORAGE) -> str:
 
     An address that holds a password or token is not shown: the command takes it from the variable that is for such.
     """
-    return _on_storage(f"sweeper run --study {shlex.quote(study)} --resume", storage)
+    return f"sweeper run --study {shlex.quote(study)} --resume{option_text('--storage', storage, STORAGE)}"
 
 
 def mlflow_command(study: str, storage: str = STORAGE) -> str:
     """The command that writes to MLflow what it lacks of a study, with its `--storage` likewise."""
-    return _on_storage(f"sweeper mlflow {shlex.quote(study)}", storage)
+    return f"sweeper mlflow {shlex.quote(study)}{option_text('--storage', storage, STORAGE)}"
 
 
-def _on_storage(command: str, storage: str) -> str:
-    if storage == STORAGE:
-        return command
-    if shown_address(storage) != storage:
-        return f'{command} --storage "$SWEEPER_STORAGE"'
-    return f"{command} --storage {shlex.quote(storage)}"
+def option_text(name: str, value: str, default: str) -> str:
+    """An option as a command must be given it, after a space; "" where it is the default.
+
+    An address that holds a password or token stands in the variable that is for it.
+    """
+    if value == default:
+        return ""
+    if shown_address(value) != value:
+        variable = "SWEEPER_" + name.strip("-").upper().replace("-", "_")
+        return f' {name} "${variable}"'
+    return f" {name} {shlex.quote(value)}"
 
 
 def listed(items: Sequence[str]) -> str:

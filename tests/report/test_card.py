@@ -234,8 +234,16 @@ def test_the_terminal_ends_with_what_to_do_next() -> None:
     for evidence in (builders.evidence(CLEAR), CASES["provisional"][0]):
         answer = recommended(evidence)
         last = answer_text(Outcome(builders.sweep(), answer, paths), width=300).split("\nNext:\n")[1].splitlines()
-        assert [line.strip() for line in last[:-2]] == [*answer.next_steps]
-        assert last[-2].startswith("  sweeper export toy-20261120T0700 (") and last[-1].startswith("  sweeper ui (")
+        assert [line.strip() for line in last[:-4]] == [*answer.next_steps]
+        assert last[-4::2] == ["  sweeper export toy-20261120T0700", "  sweeper ui"]
+    places = {
+        "storage": "postgresql://ann:secret@db/x",
+        "cache": Path("/my cache"),
+        "tracking_uri": "http://mlflow:5000",
+    }
+    elsewhere = answer_text(Outcome(builders.sweep(), answer, paths), **places).splitlines()
+    assert elsewhere[-4] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
+    assert elsewhere[-2] == "  sweeper ui --tracking-uri http://mlflow:5000"
     nothing = answer_text(Outcome(builders.sweep([], []), recommended(None), paths), width=100)
     assert "sweeper export" not in nothing
 
