@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import textwrap
@@ -51,16 +52,21 @@ def answer_text(
     code = "with the code to paste, " if card.language == "python" else ""
     lines.append(f"Report: {outcome.paths.markdown} ({code}report.html beside it)")
     lines += ["", "Next:"]
-    lines += [
-        textwrap.fill(step, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-        for step in outcome.recommendation.next_steps[:STEPS]
-    ]
+    lines += [_step(step, width) for step in outcome.recommendation.next_steps[:STEPS]]
     if recommendation.recommended is not None:
         where = option_text("--storage", storage, STORAGE) + option_text("--cache", str(cache), str(CACHE))
         lines.append(f"  sweeper export {shlex.quote(outcome.sweep.study)}{where}")
         lines.append("      the loss as a file, and a network trained with it")
     lines += [f"  sweeper ui{option_text('--tracking-uri', tracking_uri, TRACKING)}", "      every training, in MLflow"]
     return "\n".join(lines)
+
+
+def _step(step: str, width: int) -> str:
+    """What to do next; a command in it, between backticks, stays on one line, to be copied."""
+    whole = re.sub(r"`[^`]*`", lambda command: command.group().replace(" ", "\u00a0"), step)
+    return textwrap.fill(
+        whole, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+    ).replace("\u00a0", " ")
 
 
 def _card(rows: list[tuple[str, str]], width: int) -> list[str]:

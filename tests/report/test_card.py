@@ -244,6 +244,9 @@ def test_the_terminal_ends_with_what_to_do_next() -> None:
     elsewhere = answer_text(Outcome(builders.sweep(), answer, paths), **places).splitlines()
     assert elsewhere[-4] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
     assert elsewhere[-2] == "  sweeper ui --tracking-uri http://mlflow:5000"
+    command = "`sweeper run --study toy --resume --confirm-seeds 2..13`"
+    long = answer.model_copy(update={"next_steps": (f"`dice` against `focal`: some 13 seeds ({command}) tell.",)})
+    assert f"({command})" in answer_text(Outcome(builders.sweep(), long, paths), width=60)
     nothing = answer_text(Outcome(builders.sweep([], []), recommended(None), paths), width=100)
     assert "sweeper export" not in nothing
 
