@@ -7,6 +7,7 @@ server): the second worker, and one that replaces a dead one, costs no import. E
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ START_SECONDS = 120.0
 """A worker that has not begun by then is given up; seconds that this process ran."""
 REPLACEMENTS = 3
 """A worker that dies while it starts in place of another is tried again this often in all."""
+FAILURES = 4
+"""A place among several workers where so many trainings in a row failed is given up: a GPU may be broken, and
+what fails fast would get most of the trainings."""
 PAUSE_SECONDS = 0.1
 """Between these: a fork server that was just killed may look alive for a moment."""
 
@@ -273,6 +277,8 @@ class ProcessExecutor:
         """Made by `ProcessBackend.open`; `workers` are ready."""
         self._workers, self._setup, self._log, self._watchdog = workers, setup, log, watchdog
         self._count = len(workers)
+        self._failures: Counter[int] = Counter()
+        """In a row, by the place among the workers."""
 
     @property
     def workers(self) -> int:
@@ -323,7 +329,7 @@ class ProcessExecutor:
         if answer.result.state == "failed":
             self._replace(worker, "a training failed in a worker")
             return answer
-        worker.job = None
+        worker.job, self._failures[worker.number] = None, 0
         if answer.finished:
             worker.holds = None
         return answer
@@ -342,10 +348,16 @@ class ProcessExecutor:
         return found
 
     def _replace(self, worker: WorkerProcess, reason: str | None = None) -> str:
-        """Start another worker in its place; why, for people."""
+        """Start another worker in its place, unless that is of no use; why, for people."""
         reason = reason or worker.reason()
         self._watchdog.forget(worker)
         self._workers.remove(worker)
+        self._failures[worker.number] += 1
+        if self._workers and (failures := self._failures[worker.number]) >= FAILURES:
+            worker.end()
+            left = count(len(self._workers), "worker")
+            self._log(f"{reason}, the last of {failures} failures in a row; going on with {left}")
+            return reason
         try:
             self._workers.append(self._setup.in_place_of(worker, reason))
         except SweeperError as error:

@@ -422,6 +422,23 @@ def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna
 
 
 @pytest.mark.slow
+def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_serve", faulty.second_place_is_broken)
+    monkeypatch.setattr(processes, "FAILURES", 2)
+    monkeypatch.chdir(tmp_path)
+    study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
+    log = list[str]()
+    with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
+        executor, work = search_of(study, plan, backend, tmp_path)
+        assert drive(executor, work, lambda: None)
+        assert len(executor._workers) == 1
+    assert "the last of 2 failures in a row; going on with 1 worker" in log[-1]
+    assert sum(t.state == TrialState.COMPLETE for t in study.get_trials()) >= 3
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_their_reasons(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch

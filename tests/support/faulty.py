@@ -120,3 +120,21 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
     watchdog = Watchdog(least_seconds=10)
     watchdog._known["search", "rung"].append(0.5)  # as after a night of trainings
     return ray_cluster.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
+
+
+def second_place_is_broken(pipe: Connection, device: str) -> None:
+    """A worker that fails everything, unless it is the one that was started first."""
+    own, taken = job.Training, False
+    try:
+        os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        taken = True
+
+    class Broken(own):  # type: ignore[misc, valid-type]
+        def advance(self) -> Evaluation:
+            if taken:
+                raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+            return super().advance()
+
+    job.Training = Broken  # type: ignore[misc]
+    worker.serve(pipe, device)
