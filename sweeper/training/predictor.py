@@ -18,7 +18,8 @@ from sweeper.core.calibration import ClassCalibration
 from sweeper.core.recipe import Precision
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.training.batches import to_inputs
-from sweeper.training.evaluation import labels_of, parts
+from sweeper.training.counters import labels_of
+from sweeper.training.evaluation import parts
 from sweeper.training.model import load_network
 from sweeper.training.training_steps import autocast
 from sweeper.training.weights_file import WeightsRecord

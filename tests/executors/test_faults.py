@@ -24,7 +24,7 @@ from sweeper.core.events import Advanced, Job, Lost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.data import open_store
-from sweeper.executors import processes
+from sweeper.executors import processes, worker_process
 from sweeper.executors import start_process as launch
 from sweeper.executors.inline import InlineBackend, InlineExecutor
 from sweeper.executors.processes import ProcessBackend, ProcessExecutor
@@ -254,7 +254,7 @@ def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
 def test_a_worker_that_dies_when_configured_is_started_once_more(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_serve", faulty.dies_when_configured)
+    monkeypatch.setattr(worker_process, "_serve", faulty.dies_when_configured)
     monkeypatch.chdir(tmp_path)
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
@@ -355,7 +355,7 @@ def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_serve", faulty.never_starts)
+    monkeypatch.setattr(worker_process, "_serve", faulty.never_starts)
     with (
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
@@ -367,7 +367,7 @@ def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: p
 def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
     want: str, words: str, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_serve", faulty.ends_between_two_trainings)
+    monkeypatch.setattr(worker_process, "_serve", faulty.ends_between_two_trainings)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "want").write_text(want)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
@@ -382,7 +382,7 @@ def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
 def test_a_failed_training_gets_its_worker_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_serve", faulty.serve)
+    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
     study, plan = study_of(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
     with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
         executor, work = search_of(study, plan, backend, tmp_path)
@@ -425,7 +425,7 @@ def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna
 def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_serve", faulty.second_place_is_broken)
+    monkeypatch.setattr(worker_process, "_serve", faulty.second_place_is_broken)
     monkeypatch.setattr(processes, "FAILURES", 2)
     monkeypatch.chdir(tmp_path)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
@@ -443,7 +443,7 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
 def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_their_reasons(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_serve", faulty.serve)
+    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
     sound = [0.002, 0.003, 0.004, 0.005, 0.006]
     study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
     display, log = Recorder(), list[str]()

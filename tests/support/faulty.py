@@ -63,7 +63,7 @@ class FaultyTraining(Training):
 
 
 def serve(pipe: Connection, device: str) -> None:
-    """What a worker process runs in place of `sweeper.executors.processes._serve`."""
+    """What a worker process runs in place of `sweeper.executors.worker_process._serve`."""
     job.Training = FaultyTraining  # type: ignore[misc]
     worker.serve(pipe, device)
 

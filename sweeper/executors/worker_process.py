@@ -1,0 +1,145 @@
+"""The parent's end of one worker process: how it is started, made ready and replaced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.events import Hardware, Job
+from sweeper.core.records import Conditions, TrialSpec
+from sweeper.executors.protocol import compile_seconds
+from sweeper.executors.start_process import Launched, Method, WorkerDiedError
+from sweeper.system.clocks import running_seconds
+from sweeper.system.system_errors import memory_limit
+
+START_SECONDS = 120.0
+"""A worker that has not begun by then is given up; seconds that this process ran."""
+REPLACEMENTS = 3
+"""A worker that dies while it starts in place of another is tried again this often in all."""
+PAUSE_SECONDS = 0.1
+"""Between these: a fork server that was just killed may look alive for a moment."""
+
+
+class WorkerProcess(Launched):
+    """The parent's end of one worker process."""
+
+    broken: str | None = None
+    """Why it says that it cannot be made ready."""
+
+    def __init__(self, device: str, method: Method) -> None:
+        super().__init__(_serve, (device,), method)
+        self.job: Job | None = None
+        """What it does."""
+        self.holds: TrialSpec | None = None
+        """The training that it has in memory."""
+        self.begun = False
+        """Whether it told its hardware."""
+        self.number = 0
+        """Its place among the workers; with several GPUs it says which one."""
+
+    def expect(self, kind: str, seconds: float = START_SECONDS) -> tuple[object, ...]:
+        """The next message within so many seconds, which must be of this kind; for start-up only."""
+        began = running_seconds()
+        while not (found := self.pipe.poll(1.0)) and running_seconds() - began < seconds:
+            pass
+        if not found:
+            raise SweeperError(
+                f"a worker did not start within {seconds:.0f} s; {memory_limit() or 'try --executor inline'}"
+            )
+        try:
+            message: tuple[object, ...] = self.pipe.recv()
+        except (EOFError, OSError):
+            words = f"a worker died while starting ({self.reason()}); {memory_limit() or 'try --executor inline'}"
+            raise WorkerDiedError(words) from None
+        if message[0] == "refused":
+            raise UsageError(str(message[1]))
+        if message[0] == "broken":
+            self.broken = str(message[1])
+            raise WorkerDiedError(
+                f"a worker cannot be made ready ({self.broken}); {memory_limit() or 'try fewer --workers'}"
+            )
+        if message[0] != kind:
+            raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
+        self.begun = True
+        return message
+
+    def reason(self) -> str:
+        """How the process ended, or why it is of no use, for people."""
+        return super().reason() if self.broken is None else f"worker cannot be made ready: {self.broken}"
+
+
+def _serve(pipe: Connection, device: str) -> None:
+    from sweeper.training.worker import serve  # torch is imported here, in the child
+
+    serve(pipe, device)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a worker is made, and what it is told before its first training."""
+
+    new: Callable[[], WorkerProcess]
+    conditions: Conditions
+    checkpoints: Path
+    hardware: Hardware
+    threads: int
+    log: Callable[[str], None]
+    """Is told of workers that died."""
+
+    def make_ready(self, workers: list[WorkerProcess]) -> None:
+        """Configure workers, which may have told their hardware; one that dies is replaced in the list.
+
+        Raises:
+            UsageError: if they refuse the conditions.
+            SweeperError: if one cannot be made ready, and none in its place.
+        """
+        for number, worker in enumerate(workers):
+            worker.number = number
+            self._configure(worker)
+        for number, worker in enumerate(workers):
+            try:
+                if not worker.begun:
+                    worker.expect("hardware")
+                worker.expect("ready", self._ready_seconds)
+            except WorkerDiedError:
+                workers[number] = self.in_place_of(worker, worker.reason())
+
+    def in_place_of(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
+        """A worker that is ready, with the number of one that died; one that dies while it starts is tried again.
+
+        Raises:
+            SweeperError: if that fails `REPLACEMENTS` times, or the conditions are refused.
+        """
+        worker, number = dead, dead.number
+        for attempt in range(1, REPLACEMENTS + 1):
+            worker.end()
+            compiling = ", which compiles the network first" if self.conditions.recipe.compiled else ""
+            self.log(f"{reason}; starting another{compiling}")
+            try:
+                worker = self.new()
+                worker.number = number
+                worker.expect("hardware")
+                self._configure(worker)
+                worker.expect("ready", self._ready_seconds)
+                return worker
+            except SweeperError as error:
+                worker.end()
+                if not isinstance(error, WorkerDiedError) or attempt == REPLACEMENTS:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+        raise AssertionError
+
+    @property
+    def _ready_seconds(self) -> float:
+        return START_SECONDS + compile_seconds(self.conditions)
+
+    def _configure(self, worker: WorkerProcess) -> None:
+        kind = self.hardware.device
+        place = f"cuda:{worker.number % self.hardware.devices}" if kind == "cuda" else kind
+        with suppress(OSError):  # it died: found out when its answer is expected
+            worker.pipe.send(("configure", self.conditions, place, self.threads, self.checkpoints))

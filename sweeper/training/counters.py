@@ -1,0 +1,145 @@
+"""What is counted of a batch of predicted images: confusion counts, parts of a metric, confidence; on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sweeper.core.label_parts import Counter
+from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS
+from sweeper.core.records import IGNORE
+
+BINS_OF_CONFIDENCE = 30
+"""Bins of the winning class's probability, uniform on [0, 1]; binary answers fill the upper 15."""
+_UNIT = 2**20
+"""Confidence is summed in integers of this resolution: exact, and the same in any order on any device."""
+
+
+def labels_of(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
+    """Class of each pixel, (N, H, W) uint8, of logits (N, 1 or C, H, W) at an operating point.
+
+    One channel: 1 where the probability is at least `point`, in (0, 1). C channels: argmax of z_c − τ log π_c with
+    τ = `point` and `log_prior` (C,).
+    """
+    if logits.shape[1] == 1:
+        return (logits[:, 0] >= float(np.log(point / (1 - point)))).to(torch.uint8)
+    return (logits - point * log_prior.view(1, -1, 1, 1)).argmax(1).to(torch.uint8)
+
+
+class BinaryCounter:
+    """Histogram of logits per image and true class."""
+
+    kind: Literal["histogram", "points"] = "histogram"
+
+    def __init__(self, images: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
+        self._images = images
+        self.total = torch.zeros(images * 2 * BINS + 1, dtype=torch.int64, device=device)  # the last is for ignored
+
+    def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
+        """Count a batch of positions (N,), logits (N, 1 or C, H, W) and masks (N, H, W), 255 = ignored."""
+        bins = ((logits[:, 0] + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor_().clamp_(0, BINS - 1).long()
+        cell = (positions.view(-1, 1, 1) * 2 + masks) * BINS + bins
+        cell = torch.where(masks == IGNORE, self.total.numel() - 1, cell).flatten()
+        self.total.scatter_add_(0, cell, torch.ones_like(cell))
+
+    def arrange(
+        self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
+        """The counts as (images, 2 true classes, bins)."""
+        return data[:-1].reshape(self._images, 2, BINS).astype(np.uint32)
+
+
+class MulticlassCounter:
+    """Pixels predicted, hit and labelled per image, τ and class; no C × C matrix, so that C may be large."""
+
+    kind: Literal["histogram", "points"] = "points"
+
+    def __init__(self, images: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
+        self._shape = (3, images, len(TAUS), classes)
+        self._log_prior = log_prior.view(1, -1, 1, 1)
+        self.total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
+
+    def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
+        """Count a batch of positions (N,), logits (N, 1 or C, H, W) and masks (N, H, W), 255 = ignored."""
+        _, images, taus, classes = self._shape
+        ignored = masks == IGNORE
+        trash = self.total.numel() - 1
+        ones = torch.ones_like(masks).flatten()
+        block = images * taus * classes
+        labelled = torch.where(ignored, trash, 2 * block + positions.view(-1, 1, 1) * taus * classes + masks)
+        self.total.scatter_add_(0, labelled.flatten(), ones)  # does not depend on τ: counted once, at its first value
+        for number, tau in enumerate(TAUS):
+            answer = (logits - tau * self._log_prior).argmax(1)
+            row = (positions.view(-1, 1, 1) * taus + number) * classes
+            predicted = torch.where(ignored, trash, row + answer)
+            hit = torch.where(ignored | (answer != masks), trash, block + row + answer)
+            for cell in (predicted, hit):
+                self.total.scatter_add_(0, cell.flatten(), ones)
+
+    def arrange(
+        self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
+        """The counts as (images, τ, classes, 3): tp, fp and fn."""
+        predicted, hit, labelled = data[:-1].reshape(self._shape)
+        labelled = labelled[:, :1]
+        return np.stack([hit, predicted - hit, labelled - hit], axis=-1).astype(np.uint32)
+
+
+class PartCounter:
+    """What a metric counts of the label maps of each image at every operating point: on the processor, in NumPy."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        points: tuple[float, ...],
+        log_prior: Tensor,
+        prepared: Callable[[int], tuple[Counter, tuple[int, ...]]],
+    ) -> None:
+        self._points, self._log_prior, self._prepared = points, log_prior, prepared
+        self.total = np.zeros(shape, dtype=np.int64)
+
+    def add(self, positions: Tensor, logits: Tensor) -> None:
+        """Count a batch of positions (N,) and logits (N, 1 or C, H, W)."""
+        maps = [labels_of(logits, point, self._log_prior).cpu().numpy() for point in self._points]
+        for n, position in enumerate(positions.tolist()):
+            (count, (height, width)), before = self._prepared(position), None
+            for k, answers in enumerate(maps):
+                answer = answers[n, :height, :width]
+                same = before is not None and np.array_equal(answer, before)
+                self.total[position, k] = self.total[position, k - 1] if same else count(answer)
+                before = answer
+
+
+class ConfidenceCounter:
+    """Pixels, right ones and summed confidence per image and bin of the winning class's probability."""
+
+    def __init__(self, images: int, device: torch.device) -> None:
+        self._shape = (3, images, BINS_OF_CONFIDENCE)
+        self._total = torch.zeros(int(np.prod(self._shape)) + 1, dtype=torch.int64, device=device)
+
+    def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
+        """Count a batch of positions (N,), logits (N, 1 or C, H, W) and masks (N, H, W), 255 = ignored."""
+        if logits.shape[1] == 1:
+            answer = (logits[:, 0] >= 0).long()
+            confidence = torch.sigmoid(logits[:, 0].abs())
+        else:
+            confidence, answer = logits.softmax(1).max(1)
+        ignored, trash = masks == IGNORE, self._total.numel() - 1
+        block = self._shape[1] * self._shape[2]
+        bins = (confidence * BINS_OF_CONFIDENCE).long().clamp_(max=BINS_OF_CONFIDENCE - 1)
+        cell = positions.view(-1, 1, 1) * BINS_OF_CONFIDENCE + bins
+        one = torch.ones_like(masks)
+        amounts = (one, (answer == masks).long(), (confidence * _UNIT).round().long())
+        for number, amount in enumerate(amounts):
+            where = torch.where(ignored, trash, number * block + cell)
+            self._total.scatter_add_(0, where.flatten(), amount.flatten())
+
+    def arrange(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """The counts as (images, bins, 3): pixels, right ones, summed confidence."""
+        counts = self._total[:-1].cpu().numpy().reshape(self._shape).astype(np.float64)
+        counts[2] /= _UNIT
+        return np.moveaxis(counts, 0, -1)
