@@ -100,7 +100,7 @@ class PredictionsDocument(Document):
     probability_threshold: float | None = None
     """The same threshold in those files, which hold calibrated probabilities then."""
     misses: MissControl | None = None
-    """What that point keeps, where `--miss-at-most` was given here or to `sweeper train`."""
+    """What that point keeps, where `--miss-at-most` was given."""
     classes: tuple[PredictedClass, ...]
     images: tuple[PredictedImage, ...]
     unreadable: tuple[UnreadableImage, ...]
@@ -195,6 +195,7 @@ def predict_images(
     files = find_images(arguments, without=options.out)
     paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
     targets = [path for own in paths for path in _targets(own, options)]
+    _check_ours(options.out, set(targets))
     _check_new(options, targets)
     for place in {target.parent for target in targets}:
         remove_left(place)
@@ -239,6 +240,31 @@ def _point(point: float, *, binary: bool) -> float:
 
 def _targets(paths: Any, options: PredictOptions) -> list[Path]:
     return [paths.mask, paths.overlay, *([paths.probabilities] if options.probabilities else [])]
+
+
+def _check_ours(out: Path, targets: set[Path]) -> None:
+    """Refuse to lay masks beside others' labels, from which nobody could tell them.
+
+    Raises:
+        UsageError: with the first file that is not of a prediction.
+    """
+    if _is_prediction(out / "predictions.json"):
+        return
+    found = (path for path in (out / "masks").rglob("*") if path.is_file() and not path.name.startswith("."))
+    others = sorted(set(found) - targets)
+    if others:
+        raise UsageError(
+            f"--out {out} must not hold masks that are no predictions, found {count(len(others), 'file')} of them "
+            f"({shown(others[0])}), and predictions would be mixed with these labels; name another folder"
+        )
+
+
+def _is_prediction(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and str(document.get("schema", "")).startswith("sweeper.predictions/")
 
 
 def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:

@@ -293,3 +293,26 @@ def test_what_is_no_file_of_weights_or_no_study_is_refused(sweeper: Sweeper, tmp
     other = record.model_copy(update={"encoder_depth": 4, "decoder_channels": (128, 64, 32, 16)})
     with pytest.raises(UsageError, match="must fit"):
         Predictor(path, WeightsRecord.model_validate(other.model_dump()), "cpu", "float32", 0.5)
+
+
+def test_predictions_are_not_mixed_with_labels(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
+    write_images(tiny, (0, 1), tmp_path / "new")
+    ((own, other),) = [sorted(file.name for file in (tmp_path / "new").iterdir())]
+    out = tmp_path / "labelled"
+    labels = out / "masks" / "day 1"
+    labels.mkdir(parents=True)
+    (labels / other).write_bytes(b"a label")
+    command = ("predict", "--weights", untrained(tmp_path, tiny), f"new/{own}", "--out", "labelled")
+    for more in ((), ("--overwrite",)):
+        status, _, err = sweeper(*command, *more)
+        assert status == 2 and "mixed with these labels" in " ".join(err.split())
+    assert [file.name for file in out.rglob("*") if file.is_file()] == [other]
+    (labels / other).unlink()
+    labels.rmdir()
+    # What a prediction left may be added to, also where it was stopped: its document says what it is.
+    assert sweeper(*command)[0] == 0
+    command = (*command[:3], f"new/{other}", *command[4:])
+    status, said, _ = sweeper(*command, "--overwrite")
+    assert status == 0 and {own, other} == {file.name for file in (out / "masks").iterdir()}
+    first = said.splitlines()[0]
+    assert first.startswith("Network: dice, from a final training: ") and " steps on the training images; " in first
