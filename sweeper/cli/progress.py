@@ -139,6 +139,7 @@ class PhaseProgress:
 
     def _count(self, family: str) -> None:
         self.done += 1
+        self.total = max(self.total, self.done)  # an idle worker begins what the next interim analysis may ask for
         self.families.setdefault(family, FamilyProgress()).trainings += 1
 
 

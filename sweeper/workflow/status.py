@@ -128,10 +128,12 @@ class Heartbeat:
 
     def _count(self, result: TrialResult) -> None:
         life = self._life
+        done = life.done + 1
+        counted = {"done": done, "total": max(life.total, done)}  # an idle worker trains ahead of the next analysis
         if result.state == "failed":
-            self._change(done=life.done + 1, failures=life.failures + 1, last_reason=result.reason)
+            self._change(**counted, failures=life.failures + 1, last_reason=result.reason)
         else:
-            self._change(done=life.done + 1, failures=0, progress=self._clock())
+            self._change(**counted, failures=0, progress=self._clock())
 
     def _change(self, **values: object) -> None:
         self._life = self._life.model_copy(update=values)

@@ -73,6 +73,9 @@ def test_a_confirmation_shows_means_over_seeds_and_counts_on_at_each_interim_ana
     live.phase("confirm", 2, 4)
     keep(live, builders.confirmation("dice", 3).model_copy(update={"value": 0.8}))
     assert "3/4" in "\n".join(shown(live)) and ["dice", "0.700", "3"] in rows(live)
+    for seed in (4, 5):  # one more than was asked for: an idle worker trains ahead
+        keep(live, builders.confirmation("dice", seed).model_copy(update={"value": 0.7}))
+    assert "5/5" in "\n".join(shown(live))
 
 
 def test_values_from_a_part_of_the_images_say_so_and_lines_how_long_all_of_it_takes(
