@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.schemas import problems
-from tests.test_architecture import loaded_by
+from tests.project.test_architecture import loaded_by
 
 Sweeper = Callable[..., tuple[int, str, str]]
 SCORES = Path(__file__).resolve().parents[2] / "reports" / "example-judged" / "scores.csv"

@@ -19,7 +19,7 @@ from sweeper.tracking import connect
 from tests.judging.test_judgement import drawn
 from tests.support.mlflow_server import Server
 from tests.support.mlflow_template import lay
-from tests.test_architecture import loaded_by
+from tests.project.test_architecture import loaded_by
 
 Sweeper = Callable[..., tuple[int, str, str]]
 NAMES = {"method": "loss"}

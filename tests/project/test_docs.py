@@ -11,7 +11,7 @@ import pytest
 from sweeper.core.paths import search_spaces_dir
 from sweeper.workflow.settings import DATA
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("reports/**/*.md"), *ROOT.glob("search_spaces/*.md")]
 )

@@ -17,7 +17,7 @@ import yaml
 from sweeper.core.paths import search_spaces_dir
 from sweeper.version import __version__
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_installation_at_hand_finds_the_shipped_spaces() -> None:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent.parent / "sweeper"
-ROOMS = {
+PACKAGE = Path(__file__).resolve().parents[2] / "sweeper"
+PACKAGES_OF = {
     "optuna": ("study/", "space/", "storage/"),
     "mlflow": ("tracking/",),
     "psycopg": ("system/postgres.py", "system/bounded_connection.py", "system/leases.py"),
@@ -52,31 +52,31 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 def test_heavy_libraries_stay_in_their_packages() -> None:
     problems = [
-        f"sweeper/{where} imports {library}, which is imported in {', '.join(ROOMS[library])} alone"
+        f"sweeper/{where} imports {library}, which is imported in {', '.join(PACKAGES_OF[library])} alone"
         for where, path in ((path.relative_to(PACKAGE).as_posix(), path) for path in FILES)
-        for library in sorted(imports_of(path) & ROOMS.keys())
-        if not where.startswith(ROOMS[library])
+        for library in sorted(imports_of(path) & PACKAGES_OF.keys())
+        if not where.startswith(PACKAGES_OF[library])
     ]
     assert not problems, "\n".join(problems)
 
 
 def rows() -> dict[str, set[str]]:
-    """Room → libraries, as the table of the document has them, in its order."""
+    """Package → libraries, as the table of the document has them, in its order."""
     text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
     lines = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("| `")]
     return {re.findall("`([^`]+)`", row[0])[0]: set(re.findall(r"[\w-]+", "".join(row[2:]))) for row in lines}
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     first, *more = path.relative_to(PACKAGE).parts
     return f"{first}/" if more else first
 
 
 def arrows() -> dict[tuple[str, str], set[str]]:
-    """(importing room, imported room) → the modules that do so; imports for type checking alone count too."""
+    """(importing package, imported package) → the modules that do so; imports for type checking alone count too."""
     found: dict[tuple[str, str], set[str]] = {}
     for path in FILES:
-        own = room_of(path)
+        own = package_of(path)
         if own.startswith("__"):
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -96,7 +96,7 @@ def arrows() -> dict[tuple[str, str], set[str]]:
 
 
 def test_nothing_imports_upwards() -> None:
-    """The table's order is the order of the rooms: each imports those above it in the table alone."""
+    """The table's order is the order of the packages: each imports those above it in the table alone."""
     order = list(rows())
     upwards = {arrow: who for arrow, who in arrows().items() if order.index(arrow[0]) < order.index(arrow[1])}
     assert not upwards
@@ -111,12 +111,12 @@ NAMES = {"PIL": "pillow", "markdown_it": "markdown-it-py"}
 """Packages that are not called as they are imported, beside `_` for `-`."""
 
 
-def test_the_table_names_every_room_and_what_it_imports() -> None:
+def test_the_table_names_every_package_and_what_it_imports() -> None:
     found: dict[str, set[str]] = {}
     for path in FILES:
         others = imports_of(path) - sys.stdlib_module_names - {"sweeper"}
-        found.setdefault(room_of(path), set()).update(NAMES.get(other, other.replace("_", "-")) for other in others)
-    assert rows() == {room: libraries for room, libraries in found.items() if not room.startswith("__")}
+        found.setdefault(package_of(path), set()).update(NAMES.get(other, other.replace("_", "-")) for other in others)
+    assert rows() == {package: libraries for package, libraries in found.items() if not package.startswith("__")}
 
 
 def loaded_by(statement: str) -> set[str]:
