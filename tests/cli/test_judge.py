@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.schemas import problems
 from tests.project.test_architecture import loaded_by
+from tests.support.schemas import problems
 
 Sweeper = Callable[..., tuple[int, str, str]]
 SCORES = Path(__file__).resolve().parents[2] / "reports" / "example-judged" / "scores.csv"

@@ -17,9 +17,9 @@ from sweeper.judging import mlflow_runs
 from sweeper.judging.rows import ScoresError
 from sweeper.tracking import connect
 from tests.judging.test_judgement import drawn
+from tests.project.test_architecture import loaded_by
 from tests.support.mlflow_server import Server
 from tests.support.mlflow_template import lay
-from tests.project.test_architecture import loaded_by
 
 Sweeper = Callable[..., tuple[int, str, str]]
 NAMES = {"method": "loss"}
