@@ -30,8 +30,6 @@ class Proxy:
         """Seconds that each piece of data takes on its way."""
         self.drips = 0.0
         """Seconds that each byte takes on its way to the client, from now on; 0 = it comes with the others."""
-        self.drips_from = 0
-        """How many bytes of an answer come at once before."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def silent(self) -> None:
@@ -103,9 +101,6 @@ class _Pair:
 
     def _pass_on(self, data: bytes, sink: socket.socket) -> None:
         """What is left of it comes at once when the dripping ends."""
-        if sink is self._client and self._proxy.drips:
-            sink.sendall(data[: self._proxy.drips_from])
-            data = data[self._proxy.drips_from :]
         while sink is self._client and self._proxy.drips and data:
             sink.sendall(data[:1])
             data = data[1:]
