@@ -52,8 +52,8 @@ def minus(text: str) -> str:
 
 
 def with_sign(value: float) -> str:
-    """`+0.012` or `−0.012`."""
-    return minus(f"{value:+.3f}")
+    """`+0.012` or `−0.012`; what rounds to 0 has no sign, as it may lie on either side."""
+    return minus(f"{value:+.3f}") if round(value, 3) else "0.000"
 
 
 def at_most(bound: float, margin: float, least: int = 3) -> str:

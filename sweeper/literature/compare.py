@@ -21,7 +21,7 @@ from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import ClassProfile, Evidence, ImbalanceProfile, Task
-from sweeper.core.text import count, listed, minus
+from sweeper.core.text import listed, with_sign
 from sweeper.core.yaml_file import read_yaml
 from sweeper.evidence.decision_rule import difference
 from sweeper.evidence.other_metrics import THIN
@@ -130,40 +130,28 @@ WIDER = 2.0
 def compare_with_literature(
     profile: ImbalanceProfile, evidence: Evidence | None, studies: Sequence[Study] = STUDIES
 ) -> list[str]:
-    """Sentences on how the confirmed differences compare with published ones; [] without two confirmed losses."""
+    """Sentences on how the confirmed differences compare with published ones; [] where no study compared these."""
     if evidence is None or len(evidence.finalists) < 2:
         return []
     sentences = []
     confirmed = {f.family for f in evidence.finalists}
-    silent = []
     for study in studies:
-        pairs = [pair for pair in combinations(range(len(evidence.finalists)), 2) if _known(study, evidence, *pair)]
+        pairs = _pairs(study, evidence)
         if not pairs:
-            if study.families:
-                silent.append(study.title.split(",")[0])
             continue
-        outside = _outside(study, profile)
-        if outside:
+        if outside := _outside(study, profile):
             names = listed(sorted(study.families & confirmed))
             sentences.append(f"{study.title}, compares {names}: outside what was studied ({'; '.join(outside)}).")
         else:
             sentences.append(_judged(study, evidence, pairs))
-    if not sentences:
-        sentences.append(
-            f"None of {len(studies)} published comparisons that are known here has two of the confirmed losses."
-        )
-    elif silent:
-        sentences.append(
-            f"{count(len(silent), 'other published comparison')} cannot be compared with this "
-            "result: their losses were not both confirmed."
-        )
-    at_own = _operating_points(evidence)
-    return [*sentences, *at_own]
+    return sentences
 
 
-def _known(study: Study, evidence: Evidence, first: int, second: int) -> bool:
-    a, b = evidence.finalists[first].family, evidence.finalists[second].family
-    return a != b and published(study, a, b) is not None
+def _pairs(study: Study, evidence: Evidence) -> list[tuple[int, int, Published]]:
+    """Indices of two finalists that the study compares, and what it says of them."""
+    pairs = combinations(range(len(evidence.finalists)), 2)
+    told = ((i, j, published(study, evidence.finalists[i].family, evidence.finalists[j].family)) for i, j in pairs)
+    return [(first, second, known) for first, second, known in told if known is not None]
 
 
 def _outside(study: Study, profile: ImbalanceProfile) -> list[str]:
@@ -188,11 +176,6 @@ def _outside(study: Study, profile: ImbalanceProfile) -> list[str]:
     return reasons
 
 
-def signed(value: float) -> str:
-    """Three decimals with a sign; what rounds to 0 has none, as it may lie on either side."""
-    return minus(f"{value:+.3f}") if round(value, 3) else "0.000"
-
-
 def _kind(study: Study) -> str:
     return listed([f"{_task_word(t)} segmentation" for t in study.tasks])
 
@@ -212,18 +195,16 @@ def _several(profile: ImbalanceProfile) -> bool:
     return sum(c.pixel_share > 0 for c in profile.classes) >= 2
 
 
-def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int]]) -> str:
+def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int, Published]]) -> str:
     told: dict[str, list[str]] = {"agrees": [], "conflicts": [], "open": [], "none": []}
-    for first, second in pairs:
+    for first, second, known in pairs:
         a, b = evidence.finalists[first].family, evidence.finalists[second].family
-        known = published(study, a, b)
-        assert known is not None  # `pairs` are those that it compares
         gap = difference(evidence, first, second)
         sign = {"better": 1, "worse": -1, "mixed": 0}[known.direction]
-        here = f"here {signed(gap.estimate)} [{signed(gap.low)}, {signed(gap.high)}] {evidence.scale.score}"
+        here = f"here {with_sign(gap.estimate)} [{with_sign(gap.low)}, {with_sign(gap.high)}] {evidence.scale.score}"
         there = ""
         if known.gain is not None:
-            there = f"published {signed(known.gain)} {study.measure}, ahead on {known.agreeing} of {known.of}; "
+            there = f"published {with_sign(known.gain)} {study.measure}, ahead on {known.agreeing} of {known.of}; "
         elif sign:
             there = f"published as {'better' if sign > 0 else 'worse'}; "
         text = f"{a} against {b} ({there}{here})"
@@ -244,16 +225,3 @@ def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int]]) 
     parts = [words[kind].format(listed(pairs_)) for kind, pairs_ in told.items() if pairs_]
     limits = [*(["3D"] if study.volumes else []), *(["foreground share not stated"] if study.share is None else [])]
     return f"{study.title}{f' ({listed(limits)})' if limits else ''}: {'; '.join(parts)}."
-
-
-def _operating_points(evidence: Evidence) -> list[str]:
-    """Published values are read at 0.5; how much that matters here."""
-    moved = max(evidence.finalists, key=lambda f: f.score.estimate - f.score_at_default)
-    gain = moved.score.estimate - moved.score_at_default
-    if gain < 0.001:
-        return []
-    default = "0.5" if len(evidence.classes) == 2 else "the bare argmax"
-    return [
-        f"Published values are mostly read at {default}; here each loss has its own operating point, which gives "
-        f"{moved.family} up to {gain:.3f} {evidence.scale.score}."
-    ]

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from statistics import median
 
 from sweeper.core.records import Evidence, FinalistEvidence, ImbalanceProfile
-from sweeper.core.text import minus
+from sweeper.core.text import minus, with_sign
 from sweeper.evidence.other_metrics import THIN
-from sweeper.literature.compare import rarest, signed
+from sweeper.literature.compare import rarest
 
 VISIBLE = 0.005
 """Differences in precision, recall and IoU below this are not spoken of."""
@@ -73,8 +73,7 @@ def _profile_in_words(profile: ImbalanceProfile) -> str:
     return (
         f"The rarest class, {rare.name}, takes {_percent(rare.pixel_share)} of the labelled pixels, the commonest, "
         f"{common.name}, {_percent(common.pixel_share)} (1 to {common.pixel_share / rare.pixel_share:.3g}); "
-        f"{rare.name} "
-        f"occurs in {_percent(rare.image_share)} of the images{thin}."
+        f"{rare.name} occurs in {_percent(rare.image_share)} of the images{thin}."
     )
 
 
@@ -93,8 +92,7 @@ def _moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str |
         toward = f": at 0.5 it marks too {'little' if seldom else 'much'} as foreground"
     return (
         f"{finalist.family} reads best on validation at {what} {minus(f'{point:.2f}')} rather than "
-        f"{default:g}{toward}; on "
-        f"test that is worth {signed(gain)} {metric} "
+        f"{default:g}{toward}; on test that is worth {with_sign(gain)} {metric} "
         f"({finalist.score_at_default:.3f} to {finalist.score.estimate:.3f})."
     )
 
@@ -119,9 +117,8 @@ def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool
         return []
     at = "0.5" if binary else "τ = 0"
     return [
-        f"At {at} {one.family} and {other.family} would differ by {signed(default)} {metric}, at each one's own "
-        f"operating point by {signed(tuned)}: {signed(default - tuned)} is the operating point, not the "
-        "loss."
+        f"At {at} {one.family} and {other.family} would differ by {with_sign(default)} {metric}, at each one's own "
+        f"operating point by {with_sign(tuned)}: {with_sign(default - tuned)} is the operating point, not the loss."
     ]
 
 
@@ -133,19 +130,14 @@ def _precision_recall(one: FinalistEvidence, other: FinalistEvidence, name: str)
     recall, recall_other, precision, precision_other = (float(v or 0.0) for v in values)
     finds, right = recall - recall_other, precision - precision_other
     if abs(finds) < VISIBLE and abs(right) < VISIBLE:
-        return [
-            f"{one.family} and {other.family} find the same share of {name} (recall {recall:.3f} and "
-            f"{recall_other:.3f}) "
-            f"with the same share of it right (precision {precision:.3f} and {precision_other:.3f})."
-        ]
+        return []
     if finds * right < 0:
         end = f"{one.family} has {'more misses and fewer' if finds < 0 else 'fewer misses and more'} false alarms"
     else:
         end = f"{one.family} is {'ahead' if finds + right > 0 else 'behind'} in both, or level"
     return [
         f"Of {name}, {one.family} finds {_percent(recall)} and {other.family} {_percent(recall_other)} (recall); of "
-        f"what "
-        f"they mark, {_percent(precision)} and {_percent(precision_other)} is right (precision): {end}."
+        f"what they mark, {_percent(precision)} and {_percent(precision_other)} is right (precision): {end}."
     ]
 
 
@@ -168,11 +160,10 @@ def _by_share(
     most, least = max(gains, key=lambda g: g[2]), min(gains, key=lambda g: g[2])
     return [
         f"Against {other.family}, {one.family} changes the IoU of the {len(rare)} rarest of {len(gains)} classes (at "
-        f"most "
-        f"{_percent(rare[-1][0])} of the pixels each) by {signed(rarer)} on average, and of the others by "
-        f"{signed(rest)}.",
-        f"It gains most on {most[1]} ({signed(most[2])}, {_percent(most[0])} of the pixels) and least on "
-        f"{least[1]} ({signed(least[2])}, {_percent(least[0])}).",
+        f"most {_percent(rare[-1][0])} of the pixels each) by {with_sign(rarer)} on average, and of the others by "
+        f"{with_sign(rest)}.",
+        f"It gains most on {most[1]} ({with_sign(most[2])}, {_percent(most[0])} of the pixels) and least on "
+        f"{least[1]} ({with_sign(least[2])}, {_percent(least[0])}).",
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.core.errors import DataError
 from sweeper.core.paths import expanded
-from sweeper.core.text import at_most, count
+from sweeper.core.text import at_most, count, with_sign
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,7 @@ def test_a_name_that_begins_like_a_home_is_a_name(tmp_path: Path, monkeypatch: p
     assert expanded("~backup.png") == Path("~backup.png")
     assert expanded("~nobody-of-this-name/x.png") == Path("~nobody-of-this-name/x.png")
     assert expanded("~/x.png") == tmp_path / "home/x.png"
+
+
+def test_a_gain_that_rounds_to_nothing_has_no_sign() -> None:
+    assert [with_sign(v) for v in (0.0004, -0.0004, 0.0006, -0.0006)] == ["0.000", "0.000", "+0.001", "−0.001"]

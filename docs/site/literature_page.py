@@ -1,4 +1,4 @@
-"""docs/literature.md, made from the table of studies:  python -m sweeper.literature.docs_page > docs/literature.md
+"""docs/literature.md, made from the table of studies:  python docs/site/literature_page.py > docs/literature.md
 
 A test compares the committed file with `document()`.
 """
@@ -12,7 +12,7 @@ from sweeper.literature.compare import STUDIES, UNANIMOUS, WIDER, Study
 
 HEAD = """# What was published
 
-<!-- Made by `python -m sweeper.literature.docs_page > docs/literature.md`; a test compares. Edit the table instead. -->
+<!-- Made by `python docs/site/literature_page.py > docs/literature.md`; a test compares. Edit the table instead. -->
 
 Comparisons of losses for imbalanced segmentation that say which of two is better. A figure stands here only where it
 was read in the place that is named. Losses have the names of [docs/losses.md](losses.md). Most of these compare at a

@@ -1,0 +1,93 @@
+"""What the imbalance has to do with a result: only what the numbers carry."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from sweeper.core.records import Evidence, Scale
+from sweeper.core.records import ImbalanceProfile as Profile
+from sweeper.literature.explain import explain
+from tests.literature.test_compare import profiled
+from tests.support import builders
+from tests.support.builders import evidence
+
+
+def explained(found: Evidence | None, profile: Profile | None = None, **more: Any) -> str:
+    return " ".join(explain(profile or profiled(), found, **more))
+
+
+def test_the_profile_is_told_with_its_numbers() -> None:
+    text = explained(None, profiled(0.01, thinness=0.83))
+    assert "crack takes 1 % of the labelled pixels (1 to 99)" in text
+    assert "a thin structure (83.0 % of its pixels within 2 pixels" in text
+    many = explained(None, profiled(0.005, 0.2, builders.STREET))
+    assert "The rarest class, sign, takes 0.5 %" in many and "not thin" in many
+
+
+def test_a_moved_threshold_is_told_with_what_it_is_worth() -> None:
+    found = evidence(
+        {"dice": 0.7, "cross_entropy": 0.69},
+        finalists={"cross_entropy": {"points": (0.2, 0.23, 0.3), "miou_at_default": 0.66}, "dice": {"points": (0.5,)}},
+    )
+    text = explained(found)
+    assert (
+        "cross_entropy reads best on validation at threshold 0.23 rather than 0.5: at 0.5 it marks too little" in text
+    )
+    assert "worth +0.030 mIoU (0.660 to 0.690)" in text
+    own = {"own_score": found.finalists[1].miou.model_copy(update={"estimate": 0.5}), "own_score_at_default": 0.45}
+    finalists = (found.finalists[0], found.finalists[1].model_copy(update=own))
+    other = found.model_copy(update={"finalists": finalists, "scale": Scale(score="CC-Dice")})
+    assert "worth +0.050 CC-Dice (0.450 to 0.500)" in explained(other)
+    assert (
+        "At 0.5 dice and cross_entropy would differ by +0.030 mIoU, at each one's own operating point by +0.010" in text
+    )
+
+
+def test_precision_and_recall_say_who_misses_and_who_cries_wolf() -> None:
+    changes = {
+        "dice": {"recall": (0.99, 0.7), "precision": (0.99, 0.6)},
+        "cross_entropy": {"recall": (0.99, 0.6), "precision": (0.99, 0.8)},
+    }
+    found = evidence({"dice": 0.7, "cross_entropy": 0.69}, finalists=changes)
+    text = explained(found)
+    assert "Of crack, dice finds 70.0 % and cross_entropy 60.0 % (recall)" in text
+    assert "dice has fewer misses and more false alarms" in text
+    assert "cross_entropy has more misses and fewer false alarms" in explained(found, chosen=1)
+    undefined = changes | {"dice": {"precision": (0.99, None)}}
+    for none in ({}, undefined):  # the same for both, or not known
+        assert "(recall)" not in explained(evidence({"dice": 0.7, "cross_entropy": 0.69}, finalists=none))
+
+
+def test_gains_by_class_are_told_by_share() -> None:
+    names = builders.STREET
+    changes = {
+        "dice": {"iou": (0.9, 0.6, 0.5), "fg_iou": None, "points": (0.0,)},
+        "cross_entropy": {"iou": (0.9, 0.62, 0.2), "fg_iou": None, "points": (0.0,)},
+    }
+    found = evidence({"dice": 0.7, "cross_entropy": 0.6}, finalists=changes, classes=names)
+    text = explained(found, profiled(0.01, 0.3, names))
+    assert "the IoU of the 1 rarest of 3 classes (at most 1 % of the pixels each) by +0.300 on average" in text
+    assert "of the others by −0.010" in text
+    assert "gains most on sign (+0.300, 1 % of the pixels) and least on animal (−0.020" in text
+
+
+def test_a_weight_is_told_as_a_power_of_the_imbalance() -> None:
+    found = evidence(
+        {"weighted_ce": 0.7, "cross_entropy": 0.6}, finalists={"weighted_ce": {"params": {"pos_weight": 7}}}
+    )
+    assert "weighs the foreground 7-fold, the imbalance (49) to the power 0.50" in explained(found)
+
+
+@pytest.mark.parametrize("levels", [{}, {"dice": 0.7}, {"dice": 0.7, "focal": 0.7, "cross_entropy": 0.6}])
+def test_every_sentence_has_a_number_and_none_fails(levels: dict[str, float]) -> None:
+    for profile in (profiled(), profiled(classes=builders.STREET), profiled(1.0)):
+        found = evidence(levels) if levels else None
+        if found is not None and len(profile.classes) == 3:
+            three = {"iou": (0.9, None, 0.5), "recall": (0.9, None, 0.5), "precision": (0.9, None, 0.5)}
+            changed = tuple(f.model_copy(update=three) for f in found.finalists)
+            found = found.model_copy(update={"finalists": changed, "classes": builders.STREET})
+        sentences = explain(profile, found)
+        assert all(re.search(r"\d", s) and s.endswith(".") for s in sentences)
