@@ -1,8 +1,8 @@
 """A batch as the losses beside the kernel see it: pixels, classes, sums over classes.
 
 The kernel's conventions hold: at least float32 inside, sums over the labelled pixels of the whole batch, nothing under
-ignore matters, no waiting for the device, derivatives of any order. A class absent from the batch's labelled pixels
-costs the mean of its probability over them, so that every falsely marked pixel is pulled back.
+ignore matters, no waiting for the device. A class absent from the batch's labelled pixels costs the mean of its
+probability over them, so that every falsely marked pixel is pulled back.
 """
 
 from __future__ import annotations

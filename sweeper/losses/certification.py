@@ -6,8 +6,8 @@
 
 Tried is what a machine and its torch can get wrong: what families equal (torch's cross-entropy, each other,
 themselves with the classes renamed), that the slope is that of the value, ignored pixels, extreme inputs, precision.
-That each family is its paper's formula is tested (tests/losses/test_formulas.py), and that broken losses are found here
-(tests/losses/test_certify.py). `certified_loss.py` has the batches.
+That each family is its paper's formula is tested (tests/losses/test_families_formulas.py), and that broken losses are
+found here (tests/losses/test_certification.py). `certified_loss.py` has the batches.
 """
 
 from __future__ import annotations

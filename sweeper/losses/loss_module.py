@@ -28,7 +28,6 @@ class SegmentationLoss(nn.Module):
 
     Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
     not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
-    Derivatives of any order.
     """
 
     checks_labels = True
@@ -181,11 +180,7 @@ def check_labels(target: Tensor, channels: int, task: Task, ignore_index: int) -
     if low >= 0 and high < classes:
         return high, bool(ignored.any())
     wrong = low if low < 0 else high
-    if target.dtype == torch.int8 and low < 0 and ignore_index > torch.iinfo(torch.int8).max:
-        way = (
-            f"int8 cannot hold {ignore_index}, which becomes {ignore_index - 256} in it; convert masks to uint8 or long"
-        )
-    elif classes == 2 and high == 255:
+    if classes == 2 and high == 255:
         way = "a mask of 0 and 255 becomes labels with (target > 0).long()"
     elif wrong in (-1, -100, 255):
         way = f"build the loss with ignore_index={wrong} if that is the label of pixels that do not count"

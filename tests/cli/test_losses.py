@@ -1,16 +1,20 @@
-"""`sweeper losses` and `sweeper spaces`."""
+"""`sweeper losses` and `sweeper spaces`: what is listed, and the proof of the losses."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
+from sweeper.cli import losses as cli_losses
 from sweeper.cli.main import cli
-from sweeper.core.errors import SpaceError, UsageError
-from sweeper.losses import FAMILIES, Family
+from sweeper.losses import FAMILIES, Family, certified_loss
+from sweeper.losses.build import build_loss
+from sweeper.losses.certification import Check, certify
 from sweeper.space import shipped_spaces
 
 
@@ -49,12 +53,6 @@ def test_named_families_alone_are_shown_with_their_coordinates():
     assert "fn_weight" in text and "gamma" not in text and "lovasz" not in text
 
 
-def test_an_unknown_family_is_refused_with_a_suggestion():
-    result = CliRunner().invoke(cli, ["losses", "cross_entropy", "tverski"])
-    assert isinstance(result.exception, UsageError)
-    assert "got 'tverski', did you mean `tversky`?; `sweeper losses` lists them" in str(result.exception)
-
-
 def test_json_is_the_registry():
     listed = [Family.model_validate(entry) for entry in json.loads(call("losses", "--json"))["families"]]
     assert listed == list(FAMILIES.values())
@@ -68,7 +66,45 @@ def test_spaces_are_listed_and_a_named_one_is_printed_as_it_is(name):
     assert yaml.safe_load(text)["task"] == name
 
 
-def test_an_unknown_space_is_refused_with_a_suggestion():
-    result = CliRunner().invoke(cli, ["spaces", "binray"])
-    assert isinstance(result.exception, SpaceError)
-    assert "did you mean `binary`?" in str(result.exception)
+@pytest.fixture
+def two_families(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Only two families, for two tasks and for one, so that the command is quick."""
+    tasks = {"cross_entropy": ("binary", "multiclass"), "dice": ("binary",)}
+    few = {
+        name: FAMILIES[name].model_copy(update={"coordinates": {t: FAMILIES[name].coordinates[t] for t in kept}})
+        for name, kept in tasks.items()
+    }
+    monkeypatch.setattr(cli_losses, "FAMILIES", few)
+    for name, family in few.items():
+        monkeypatch.setitem(FAMILIES, name, family)
+    return list(few)
+
+
+def test_the_losses_are_proved_and_a_broken_one_is_named_with_status_1(
+    sweeper: Any, two_families: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, err = sweeper("losses", "--certify")
+    assert (status, err) == (0, "")
+    assert out.startswith("all ") and "checks passed on cpu" in out
+
+    def builds(name: str, **arguments: Any) -> Any:
+        loss = build_loss(name, **arguments)
+        return (lambda *batch: -loss(*batch)) if name == "cross_entropy" else loss
+
+    monkeypatch.setattr(certified_loss, "build_loss", builds)
+    status, out, _ = sweeper("losses", "--certify")
+    assert status == 1 and "FAILED" in out
+    assert "equals torch's cross-entropy" in " ".join(out.split())
+    status, out, _ = sweeper("losses", "--certify", "--json")
+    document = json.loads(out)
+    assert (status, document["device"], document["passed"]) == (1, "cpu", False)
+    checks = [Check.model_validate(check) for check in document["checks"]]
+    assert checks == [check for name in two_families for check in certify(name)]
+
+
+def test_a_device_without_certify_or_that_is_not_there_is_refused(sweeper: Any) -> None:
+    status, out, err = sweeper("losses", "--device", "cpu")
+    assert (status, out) == (2, "") and "--device must go with --certify" in err
+    if not torch.cuda.is_available():
+        status, _, err = sweeper("losses", "dice", "--certify", "--device", "cuda")
+        assert status == 2 and "no GPU" in err

@@ -111,6 +111,7 @@ def test_one_study_that_cannot_be_weighed_hides_no_other(here: Path, sweeper, mo
         (["run", "--space", "bnary"], "did you mean `binary`?"),
         (["report", "don"], "did you mean `done`?"),
         (["losses", "dise"], "did you mean `dice`?"),
+        (["spaces", "bnary"], "did you mean `binary`?"),
     ],
 )
 def test_a_slip_is_answered_with_what_is_spelt_alike_before_anything_is_decoded(

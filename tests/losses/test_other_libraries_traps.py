@@ -198,13 +198,6 @@ class TestMonai:
         ours = build_loss("unified_focal", task="binary", mix=1.0, suppression=0.5, delta=0.6)
         torch.testing.assert_close(ours(logits, target), paper)
 
-    def test_soft_cldice_of_one_image_agrees(self, monai):
-        logits, target = noise(1, size=24)[:1], labels(2, size=24)[:1]
-        target[:, 10:12] = 1
-        theirs = monai.SoftclDiceLoss(sigmoid=True)(logits, target.unsqueeze(1).float())
-        ours = build_loss("soft_cldice", task="binary", skeleton_weight=1.0)(logits, target)
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)  # theirs adds 1e-4 to a denominator near 1
-
     @pytest.mark.parametrize(("name", "family"), [("DiceLoss", "dice"), ("TverskyLoss", "tversky")])
     def test_nan_under_ignore_becomes_nan_everywhere(self, monai, name, family):
         logits, target = noise(1), labels(2)

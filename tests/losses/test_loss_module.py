@@ -1,5 +1,5 @@
-"""Losses under hard conditions, beyond what the certificate tries (test_certify.py): any batch at all, absent classes;
-directions of the coordinates; and what else a module is asked for."""
+"""What holds of every loss beside its formula (test_families_formulas.py) and what the certificate tries
+(test_certification.py): any batch at all, absent classes, identities; and what else a module is asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from sweeper.losses import FAMILIES, build_loss, overlap_losses
 from sweeper.losses.map_losses import segment_sums
-from sweeper.losses.per_pixel import near_boundary
 from tests.support.loss_cases import (
     CASES,
     CLASSES,
@@ -26,14 +25,6 @@ from tests.support.loss_cases import (
     value_and_gradient,
 )
 from tests.support.marks import EXHAUSTIVE
-
-
-@pytest.mark.parametrize(("family", "task"), CASES)
-def test_ignored_rows_are_as_good_as_cut_off(family, task):
-    logits, target = noise(task)
-    target[..., 5:, :] = IGNORE
-    whole, cut = make(family, task)(logits, target), make(family, task)(logits[:, :, :5], target[..., :5, :])
-    torch.testing.assert_close(whole, cut)
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
@@ -102,52 +93,32 @@ def test_neither_precision_nor_layout_of_memory_nor_a_second_call_matters(family
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_slope_of_the_overlap_exponent_is_bounded_and_the_curve_joined():
-    from sweeper.losses.coordinates import KernelSettings
-    from sweeper.losses.kernel import LINEAR_BELOW, class_cost
-
-    settings = KernelSettings(0, 0, None, 0.5, 0.5, 0.5)
-
-    def curve(lost):
-        return class_cost(torch.zeros(()).double(), torch.zeros(()).double(), torch.zeros(()), lost, settings)
-
-    previous = -1.0
-    for lost in (0.0, LINEAR_BELOW / 2, LINEAR_BELOW * (1 - 1e-9), LINEAR_BELOW * (1 + 1e-9), 1e-3, 1.0):
-        x = torch.tensor(lost, dtype=torch.float64, requires_grad=True)
-        y = curve(x)
-        y.backward()
-        assert 0 < x.grad <= LINEAR_BELOW**-0.5 + 1e-6
-        assert y > previous
-        if lost > LINEAR_BELOW:
-            assert y.item() == pytest.approx(lost**0.5, rel=1e-12)
-        previous = y.item()
+# --- Identities -------------------------------------------------------------------------------------------
 
 
-# --- Directions ---------------------------------------------------------------------------------------------
+def batch(task):
+    """float64 logits and labels with some pixels ignored."""
+    logits, target = noise(task, size=7)
+    target[..., 2:4, 3:] = IGNORE
+    return 2 * logits.double(), target
 
 
-def foreground_pull(loss, target) -> float:
-    """How strongly the mean gradient at logit 0 raises the foreground, against lowering the background."""
-    _, gradient = value_and_gradient(loss, torch.zeros(1, 1, 8, 8), target)
-    return -gradient.sum().item()
+@pytest.mark.parametrize("family", [name for name, task in CASES if task == "multiclass"])
+def test_a_constant_added_to_softmax_logits_changes_nothing(family):
+    logits, target = batch("multiclass")
+    loss = make(family, "multiclass")
+    torch.testing.assert_close(loss(logits + 37.5, target), loss(logits, target))
 
 
-@pytest.mark.parametrize(
-    ("family", "coordinate", "low", "high"),
-    [
-        ("weighted_ce", "pos_weight", 1.0, 10.0),
-        ("dice_ce", "pos_weight", 1.0, 10.0),
-        ("focal", "alpha", 0.25, 0.75),
-        ("tversky", "fn_weight", 0.3, 0.9),
-    ],
-)
-def test_rare_foreground_is_favoured_by_more_of_the_coordinate(family, coordinate, low, high):
-    target = torch.zeros(1, 8, 8, dtype=torch.long)
-    target[0, :2] = 1
-    weak, strong = (
-        foreground_pull(build_loss(family, task="binary", **{coordinate: value}), target) for value in (low, high)
-    )
-    assert strong > weak
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_better_logits_cost_less(family, task):
+    """Moving every labelled pixel's logit towards its label lowers every loss."""
+    logits, target = batch(task)
+    push = right_logits(task, target, 1.0).double()
+    loss = make(family, task)
+    values = [loss(logits + amount * push, target).item() for amount in (-1.0, 0.0, 1.0, 30.0)]
+    assert values == sorted(values, reverse=True)
+    assert 0 <= values[-1] < 1e-3
 
 
 # --- Lovász -------------------------------------------------------------------------------------------------
@@ -232,19 +203,6 @@ def test_sums_by_class_keep_their_digits_over_many_pixels() -> None:
     found = segment_sums(values, index, 3)
     assert found.dtype == torch.float32
     assert found.tolist() == pytest.approx([200_000, 200_000, 0], rel=1e-6)
-
-
-# --- Pixels --------------------------------------------------------------------------------------------------
-
-
-def test_pixels_near_a_boundary_are_found_and_ignored_ones_bound_nothing():
-    labels = torch.zeros(1, 1, 9, dtype=torch.long)
-    labels[..., 4:] = 7
-    known = torch.ones_like(labels, dtype=torch.bool)
-    assert near_boundary(labels, known)[0, 0].tolist() == [False, False, True, True, True, True, False, False, False]
-    known[..., 3] = False
-    assert near_boundary(labels, known)[0, 0].tolist() == [False, False, True, False, True, False, False, False, False]
-    assert not near_boundary(torch.full_like(labels, 3), known).any()
 
 
 # --- Anything at all ----------------------------------------------------------------------------------------

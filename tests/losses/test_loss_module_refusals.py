@@ -1,4 +1,4 @@
-"""Labels, outputs and arguments that come from elsewhere are refused with the way out, or said."""
+"""Logits, labels and maps that come from elsewhere are refused with the way out, or said."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def labels(*values: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
     [
         ("binary", 255, labels(0, 1, 2), ["must be 0, 1 or 255", "got 2", "labels begin at 0"]),
         ("binary", -100, labels(0, 255), ["got 255", "(target > 0).long()"]),
-        ("binary", 255, labels(0, 1, 255, dtype=torch.int8), ["got -1", "int8 cannot hold 255", "uint8 or long"]),
         ("binary", 255, labels(0, 1, -100), ["got -100", "ignore_index=-100"]),
         ("multiclass", 255, labels(0, 3), ["must be 0 … 2 or 255", "got 3"]),
         ("multiclass", -100, labels(0, 2, 255), ["got 255", "ignore_index=255"]),
@@ -73,22 +72,40 @@ def test_labels_are_checked_in_the_first_batches_alone_and_not_where_they_are_kn
 
 
 @pytest.mark.parametrize(
-    ("output", "words"),
+    ("task", "logits", "target", "words"),
     [
-        ({"out": 1, "aux": 2}, ["got dict", 'output["out"]']),
-        (SimpleNamespace(logits=1), ["got SimpleNamespace", "output.logits"]),
+        ("binary", (2, 2, 4, 4), (2, 4, 4), ["(N, 1, H, W)", "(2, 2, 4, 4)"]),
+        ("binary", (2, 4, 4), (2, 4, 4), ["(N, 1, H, W)"]),
+        ("binary", (2, 1, 4, 4), (2, 1, 4, 4), ["(N, H, W) = (2, 4, 4)", "squeeze"]),
+        ("binary", (2, 1, 4, 4), (2, 4, 5), ["(2, 4, 5)"]),
+        ("multiclass", (2, 1, 4, 4), (2, 4, 4), ["C ≥ 2"]),
+        ("multiclass", (2, 4, 4, 4), (2, 4, 4), ["(3)", "got 4"]),
     ],
 )
-def test_what_is_not_logits_is_refused_with_where_they_are(output, words):
+def test_shapes_that_do_not_fit_are_refused(task, logits, target, words):
+    weighting = {"class_weight_power": 1.0} if task == "multiclass" else {}
+    loss = build_loss("dice_ce", task=task, class_frequencies=(0.9, 0.07, 0.03), **weighting)
     with pytest.raises(LossError) as caught:
-        build_loss("dice", task="binary")(output, labels(0, 1))
-    assert all(word in str(caught.value) for word in words), caught.value
+        loss(torch.zeros(logits), torch.zeros(target, dtype=torch.long))
+    for word in words:
+        assert word in str(caught.value)
 
 
-def test_a_one_hot_target_is_told_of_argmax():
-    logits, target = noise("multiclass")
-    one_hot = torch.nn.functional.one_hot(target, 3).movedim(-1, 1)
+def test_types_that_do_not_fit_are_refused_with_where_the_right_ones_are():
+    loss = build_loss("dice", task="binary")
+    logits, target = noise("binary")
+    for output, found, words in (
+        ({"out": 1, "aux": 2}, target, ["got dict", 'output["out"]']),
+        (SimpleNamespace(logits=1), target, ["got SimpleNamespace", "output.logits"]),
+        (logits, target.numpy(), ["torch.as_tensor"]),
+        (logits, target.float(), ["target.long"]),
+        (target.unsqueeze(1), target, ["floating point"]),
+        (logits.unsqueeze(2), target, ["slices of a volume as images"]),
+    ):
+        with pytest.raises(LossError) as caught:
+            loss(output, found)
+        assert all(word in str(caught.value) for word in words), caught.value
     with pytest.raises(LossError, match=r"target\.argmax\(1\)"):
-        build_loss("dice", task="multiclass")(logits, one_hot)
-    with pytest.raises(LossError, match=r"torch\.as_tensor"):
-        build_loss("dice", task="multiclass")(logits, target.numpy())
+        build_loss("dice", task="multiclass")(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8).long())
+    with pytest.raises(LossError, match="distance must have the shape"):
+        build_loss("boundary", task="binary")(logits, target, distance=torch.ones_like(target))

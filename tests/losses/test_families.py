@@ -1,0 +1,80 @@
+"""The registry: its declarations are sound, cost no torch to read, and are those of docs/losses.md."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweeper.losses import FAMILIES, build_loss
+from sweeper.losses.families import LIMITS, MEANINGS
+from tests.support.loss_cases import CASES
+
+ROOT = Path(__file__).resolve().parents[2]
+MADE = runpy.run_path(str(ROOT / "docs" / "site" / "losses_page.py"))
+PAGE = (ROOT / "docs" / "losses.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_ranges_defaults_and_fixed_values_are_acceptable(family, task):
+    entry = FAMILIES[family]
+    assert not set(entry.fixed) & set(entry.coordinates[task])
+    assert len({"alpha", "pos_weight", "class_weight_power"} & set(entry.coordinates[task])) <= 1  # one coordinate
+    for name, free in entry.coordinates[task].items():
+        assert name in MEANINGS and name in LIMITS
+        if free.search is not None:
+            assert free.start is not None
+            assert free.search.low <= free.start <= free.search.high
+            if free.search.kind != "power_of_imbalance":
+                assert LIMITS[name].problem(free.search.low) is None
+                assert LIMITS[name].problem(free.search.high) is None
+        assert free.default is None or LIMITS[name].problem(free.default) is None
+
+
+def test_listing_families_and_writing_snippets_does_not_import_torch():
+    code = (
+        "import sys, sweeper.losses as l; l.FAMILIES['dice']; l.snippet('dice', {}, 'binary', ['a', 'b']); "
+        "import sweeper.space, sweeper.cli.losses; "
+        "print('torch' in sys.modules, 'optuna' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+# --- docs/losses.md -----------------------------------------------------------------------------------------
+
+
+def test_the_page_has_the_families_as_the_registry_has_them():
+    assert MADE["page_with_families"](PAGE) == PAGE, "run `make docs`"
+    for name, family in FAMILIES.items():
+        assert family.formula in PAGE and family.title in PAGE
+        for number in re.findall(r"arXiv:(\d{4}\.\d{4,5})", family.source):
+            assert f"(https://arxiv.org/abs/{number})" in PAGE
+        if name in MADE["families_of_default_spaces"]():
+            section = PAGE.split(f"\n### {name}\n")[1].split("\n### ")[0]
+            assert all(text in section for text in (family.title, family.formula, family.helps, family.caveat)), name
+            for coordinate in {coordinate for free in family.coordinates.values() for coordinate in free}:
+                assert f"`{coordinate}`" in section and f"\n- `{coordinate}`: " in PAGE
+
+
+def test_the_example_of_the_page_runs():
+    code = re.search(r"```python\n(.+?)```", PAGE, re.S)
+    assert code is not None
+    scope = {"logits": torch.zeros(1, 1, 4, 4, requires_grad=True), "target": torch.zeros(1, 4, 4, dtype=torch.long)}
+    exec(code[1], scope)
+    torch.testing.assert_close(
+        scope["loss"], build_loss("dice_focal", task="binary", mix=0.4, gamma=2.0)(scope["logits"], scope["target"])
+    )
+
+
+def test_every_trap_of_a_library_is_shown():
+    traps = PAGE.split("## Traps of the libraries")[1]
+    named = set(re.findall(r"`([A-Z]\w+Loss)", traps))
+    tested = (ROOT / "tests" / "losses" / "test_other_libraries_traps.py").read_text("utf-8")
+    assert named
+    assert [name for name in named if name not in tested] == []

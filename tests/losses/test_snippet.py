@@ -1,0 +1,95 @@
+"""The text to paste: what it computes is what was trained and measured, whatever the classes are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.core.calibration import Calibration
+from sweeper.core.expected_dice import best_edges
+from sweeper.losses import build_loss, snippet
+from sweeper.losses.snippet import Optimizer
+from sweeper.training.training_steps import schedule
+from tests.support.loss_cases import CASES, noise, point
+
+
+def pasted(text: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(text, "snippet", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters_are(family, task):
+    values = {"pos_weight": 61.23456, "prior_odds": 61.23456, "fn_weight": 0.712345, "gamma": 1.98765}
+    params = {name: values.get(name, value) for name, value in point(family, task).items()}
+    classes = ["background", "crack"] if task == "binary" else ["a", "b", "c"]
+    counts = (60, 911, 29) if task == "multiclass" else (911, 60)  # the commonest of several is not the first
+    text = snippet(family, params, task, classes, counts)
+    assert "loss = criterion(logits, target)" in text
+    assert "4 significant digits" in text
+    logits, target = noise(task)
+    exact = build_loss(family, task=task, class_frequencies=counts, **params)(logits, target)
+    assert pasted(text)["criterion"](logits, target).item() == pytest.approx(exact.item(), rel=1e-3)
+    lines = text.splitlines()
+    assert all(any(line.startswith(f"# {name}: ") for line in lines) for name in params)
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_snippet_answers_at_the_operating_point():
+    logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
+    binary = pasted(snippet("dice", {}, "binary", ["a", "b"], point=0.23))
+    assert binary["predict"](logits).tolist() == [[[0, 0, 1, 1]]]
+    two = torch.tensor([0.0, -1.0, -1.5]).view(1, 3, 1, 1)
+    for tau, label in ((0.0, 0), (0.5, 2), (-0.5, 0)):  # at ½: 0 + 0.053, −1 + 1.204, −1.5 + 2.303
+        adjusted = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=tau))
+        assert adjusted["predict"](two).tolist() == [[[label]]]
+        assert adjusted["predict"](two.flip(1)).tolist() == [[[0 if tau < 0 else 2]]]
+    assert "predict" not in snippet("dice", {}, "binary", ["a", "b"])
+
+
+def test_the_snippet_answers_each_image_at_its_own_threshold():
+    text = snippet("dice", {}, "binary", ["ground", "crack"], point=0.4, each=(0.6, -1.2))
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(4, 1, 40, 30) + torch.tensor([-6.0, -3.0, 0.0, 2.0]).view(4, 1, 1, 1)).clamp(-11.9, 11.9)
+    empty = torch.full((1, 1, 40, 30), -11.9)
+    answers = pasted(text)["predict_each"](torch.cat([logits, empty]))
+    assert answers.shape == (5, 40, 30) and answers.dtype == torch.long and not answers[4].any()
+    edges = torch.linspace(-12, 12, 513)
+    for z, answer in zip(logits[:, 0], answers[:4], strict=True):
+        pixels = torch.histogram(z.flatten(), edges).hist.numpy()
+        best = edges[best_edges(pixels[None], Calibration(slope=0.6, bias=-1.2).of_bins)[0] + 1]
+        assert abs(z[answer == 1].min() - best) < 0.2
+        assert z[answer == 1].min() > z[answer == 0].max()
+    assert "predict_each" not in snippet("dice", {}, "binary", ["ground", "crack"], point=0.4)
+
+
+def test_the_snippet_makes_the_optimiser_of_the_trainings():
+    text = snippet("dice", {}, "binary", ["a", "b"], optimizer=Optimizer(0.00145, 0.01, 0.05, 0.4))
+    names = pasted(text)
+    made = names["optimizer_of"](torch.nn.Linear(2, 2))
+    assert isinstance(made, torch.optim.AdamW)
+    assert made.defaults["lr"] == 0.00145 and made.defaults["weight_decay"] == 0.01
+    for steps in (4, 50, 1000):
+        ours = [names["rate_factor"](step, steps) for step in range(steps)]
+        assert ours == pytest.approx([schedule(step, steps, 0.05, 0.4) for step in range(steps)])
+
+
+@pytest.mark.parametrize("name", ["a\nraise SystemExit", "```", "a\r\u2028raise SystemExit", "{x}", "\\", "'''", '"""'])
+def test_class_names_cannot_break_out_of_the_snippet(name):
+    text = snippet("dice", {}, "binary", ["background", name])
+    assert "`" not in text
+    pasted(text)
+
+
+@settings(deadline=None, max_examples=100)
+@given(mix=st.floats(0, 1), power=st.floats(0, 2), frequencies=st.lists(st.integers(1, 10**7), min_size=3, max_size=3))
+def test_the_snippet_stays_within_the_limits_when_it_rounds(mix, power, frequencies):
+    text = snippet("dice_ce", {"mix": mix, "class_weight_power": power}, "multiclass", ["a", "b", "c"], frequencies)
+    built = pasted(text)["criterion"].coordinates
+    assert built["mix"] == pytest.approx(mix, rel=1e-3, abs=1e-300)
+    assert built["class_weight_power"] == pytest.approx(power, rel=1e-3, abs=1e-300)
