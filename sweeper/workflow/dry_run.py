@@ -26,6 +26,7 @@ from sweeper.workflow.forecast import (
     Trainings,
     answers_text,
     measured_pace,
+    plan_text,
     seconds_left,
     there_of,
     trainings_left,
@@ -166,12 +167,9 @@ def preview_text(found: PreviewDocument) -> str:
             f"{folds} folds, {NOT_HELD_OUT}: the search sees every image; each seed of a finalist is {folds} "
             "trainings, each scored on the fold that it did not see"
         )
-    names = {"search": "search", "recheck": "rechecks", "confirm": "confirmation"}
-    for name, trainings in found.trainings.items():
-        ends = (trainings.least, trainings.most)
-        number = str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
-        lines.append(f"{names[name]}: {number} trainings of {trainings.steps} steps")
-    if not found.trainings:
+    if found.trainings:
+        lines.append(f"plan: {plan_text(found.trainings)}")
+    else:
         lines.append(
             f"nothing is left to train: the study has its {found.trials_done} trials and the confirmations they "
             "call for"

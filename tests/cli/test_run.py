@@ -228,8 +228,8 @@ def test_signals_end_cleanly_and_the_study_can_be_resumed(tmp_path: Path, number
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(tmp_path: Path, here: Here) -> None:
     status, out, err = here("run", *QUICK, "--trials", "9", "--dry-run")
     assert status == 0, err
-    assert "search: 9 trainings of 4 steps" in out and "nothing was written" in out and "time: " in out
-    assert "confirmation: 4 to 8 trainings of 8 steps" in out
+    assert "plan: 9 trials of at most 4 steps" in out and "nothing was written" in out and "time: " in out
+    assert "4 to 8 trainings of 8 steps to confirm them" in out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -110,14 +110,14 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
     status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "4")
     assert status == 0, err
     resume = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run"]
-    for more, words in (([], "nothing is left to train"), (["--trials", "6"], "search: 2 trainings")):
+    for more, words in (([], "nothing is left to train"), (["--trials", "6"], "plan: 2 trials of")):
         monkeypatch.setattr(sys, "argv", [*resume, *more])
         with pytest.raises(SystemExit) as ended:
             main()
         out = capsys.readouterr().out
         assert ended.value.code == 0 and words in out
     if end.learned:
-        assert "confirmation: 0 to" in out  # those that are there are not trained again
+        assert "and 0 to" in out  # those that are there are not trained again
 
 
 def test_what_can_be_made_is_accepted(tmp_path: Path) -> None:
