@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable, Sequence
 from json import JSONDecodeError
@@ -85,35 +86,6 @@ def is_away(error: BaseException) -> bool:
     return "disk" not in words and "no space" not in words and "password" not in words
 
 
-class SameFile:
-    """A file that this process keeps open, remembered by its device and its number there.
-
-    What is written to a deleted file is gone in the end.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Remember the file that lies at `path` now.
-
-        Raises:
-            OSError: if there is none.
-        """
-        self.path = path.resolve()
-        self._identity = self._found()
-
-    def fault(self) -> str | None:
-        """What became of it, for people; None while the same file lies at its path."""
-        try:
-            return None if self._found() == self._identity else "was replaced by another file"
-        except (FileNotFoundError, NotADirectoryError):
-            return "was deleted, or its folder was renamed"
-        except OSError:  # a disk or a network that does not answer is no deletion
-            return None
-
-    def _found(self) -> tuple[int, int]:
-        stat = self.path.stat()
-        return stat.st_dev, stat.st_ino
-
-
 class RetryingStorage(RDBStorage):
     """RDBStorage that waits, for a bounded time, for a database that went away."""
 
@@ -134,13 +106,14 @@ class RetryingStorage(RDBStorage):
             file: the database's, for SQLite.
         """
         self._warn = warn
-        self._file: SameFile | None = None
+        self._file: Path | None = None
         self.study: str | None = None
         """Name of the study that this process goes on with, once it is opened: for commands that are proposed."""
         self.address = url
         """As `--storage` names it, once `open_storage` has opened it."""
         super().__init__(url, engine_kwargs=engine_kwargs)
-        self._file = None if file is None else SameFile(file)
+        if file is not None:
+            self._file, self._file_as_opened = file.resolve(), file.stat()
 
     @property
     def named(self) -> str:
@@ -148,18 +121,26 @@ class RetryingStorage(RDBStorage):
         return self.study or "NAME"
 
     def check_file(self) -> None:
-        """Nothing while a SQLite database is still the file at its path.
+        """Nothing while a SQLite database is still the file at its path: what is written to a deleted one is lost.
 
         Raises:
             SweeperError: if that file was deleted or replaced.
         """
-        if self._file is None or (fault := self._file.fault()) is None:
+        if self._file is None:
+            return
+        fault = "was replaced by another file"
+        try:
+            if os.path.samestat(self._file.stat(), self._file_as_opened):
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            fault = "was deleted, or its folder was renamed"
+        except OSError:  # a disk or a network that does not answer is no deletion
             return
         raise SweeperError(
-            f"{self._file.path} {fault} while the study was stored in it: what is written from now on would be lost, "
+            f"{self._file} {fault} while the study was stored in it: what is written from now on would be lost, "
             "so that this process ends here. If its folder has a new name, everything finished lies there: go on in "
             "that folder. Else restore a backup. Then: "
-            f"{resume_command(self.named, f'sqlite:///{self._file.path}')}"
+            f"{resume_command(self.named, f'sqlite:///{self._file}')}"
         )
 
     def patiently(self, call: Callable[[], Any]) -> Any:
