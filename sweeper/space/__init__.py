@@ -15,19 +15,3 @@ from sweeper.space.search_space import (
     space_path,
     suggest,
 )
-
-__all__ = [
-    "FLOOR",
-    "Choice",
-    "default_choice",
-    "default_space_name",
-    "defaults",
-    "edge_of",
-    "first_trials",
-    "floor_of",
-    "load_space",
-    "parameter_name",
-    "shipped_spaces",
-    "space_path",
-    "suggest",
-]
