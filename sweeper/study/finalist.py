@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Collapse, Conditions, RateFit, RateRange, SameLoss, SearchSpace, TrialResult, TrialSpec
@@ -27,7 +27,7 @@ from sweeper.study.learning_rates import (
     middle_of,
 )
 from sweeper.study.successive_halving import PURSUED
-from sweeper.study.training_list import Key, completed, key_of
+from sweeper.study.training_list import completed, key_of
 
 BASELINE = "cross_entropy"
 LEADERS = 3
@@ -142,9 +142,6 @@ def what_is_needed(
     trials: Sequence[TrialResult],
     rechecks: Sequence[TrialResult],
     fit: RateFit | None,
-    conditions: Conditions,
-    *,
-    given_up: Collection[Key] = (),
 ) -> Need | None:
     """The trainings to be made before the finalists can be chosen; None when they can.
 
@@ -152,12 +149,10 @@ def what_is_needed(
         trials: results of the search.
         rechecks: finalists that were trained at the common optimum so far.
         fit: the common optimum; None where a single rate is searched.
-        conditions: the study's.
-        given_up: keys of trainings that failed and are not to be asked for again.
     """
     if fit is None:
         return None
-    have = {*completed(rechecks), *given_up}
+    have = completed(rechecks)
     specs = tuple(spec for f in entrants(trials) if _far(f, fit) and key_of(spec := _at_best(f, fit)) not in have)
     if not specs:
         return None

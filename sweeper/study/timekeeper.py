@@ -30,7 +30,6 @@ class Timekeeper:
         seconds: float | None,
         clock: Callable[[], float],
         *,
-        workers: Callable[[], int],
         before: Iterable[TrialResult] = (),
         pace: Callable[[], float] | None = None,
     ) -> None:
@@ -39,12 +38,11 @@ class Timekeeper:
         Args:
             seconds: the limit; None = none.
             clock: seconds since the session began.
-            workers: trainings that run at a time, on all machines that are there by now.
             before: results of earlier sessions, for their speed.
             pace: seconds by which trainings are measured: those that this process ran, so that one during which it was
                 stopped is not taken for slow; None = `clock`.
         """
-        self.seconds, self._clock, self._pace, self._workers = seconds, clock, pace or clock, workers
+        self.seconds, self._clock, self._pace = seconds, clock, pace or clock
         rates = [r.seconds / r.evaluations[-1].step for r in before if r.evaluations and r.seconds > 0]
         self._rates = deque(rates[-REMEMBERED:], REMEMBERED)
         self._starts: dict[tuple[str, int], tuple[float, int]] = {}
@@ -55,16 +53,14 @@ class Timekeeper:
 
     def admits(self, share: float) -> Callable[[int], bool]:
         """Whether a training of so many steps would end before `share` of the time is over."""
-        return lambda steps: self.fits(steps, share, workers=1)
 
-    def fits(self, steps: int, share: float, *, longest: int = 0, workers: int | None = None) -> bool:
-        """Whether so many steps, spread over the workers, would end before `share` of the time is over; the `longest`
-        training has so many."""
-        if self.seconds is None:
-            return True
-        needed = max(self._rates, default=0.0) * max(steps / max(1, workers or self._workers()), longest)
-        gone = self._clock()
-        return gone < self._share(share) and gone + needed <= self._share(share)
+        def admitted(steps: int) -> bool:
+            if self.seconds is None:
+                return True
+            gone, needed = self._clock(), steps * max(self._rates, default=0.0)
+            return gone < self._share(share) and gone + needed <= self._share(share)
+
+        return admitted
 
     def notify(self, event: SweepEvent) -> None:
         """Note when a training begins, and at its end or pause how long a step took, evaluations and all."""

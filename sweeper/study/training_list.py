@@ -74,11 +74,6 @@ class Batch:
         """How many trainings have not begun."""
         return len(self._queue)
 
-    @property
-    def steps(self) -> int:
-        """Steps of all trainings that have not begun."""
-        return sum(spec.steps for spec in self._queue)
-
     def next(self) -> Job | None:
         """The next rung of a training that goes on, else the next training, in order; None where none is left, or none
         may begin any more."""

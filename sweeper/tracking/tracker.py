@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -116,17 +116,16 @@ class Tracker:
         *,
         storage: str = STORAGE,
         status: str = "RUNNING",
-        undecided: Collection[str] = (),
     ) -> None:
         """Find or make the sweep's run, note it with the study, and begin to write what MLflow lacks of the study.
+
+        Of the sweep's run all but the recipe, which `decide` brings: MLflow's parameters are written once.
 
         Args:
             study: it.
             plan: its plan.
             storage: its address, for the commands that go on with it.
             status: of the sweep's run.
-            undecided: fields of the recipe that a probe will decide: MLflow's parameters are written once, so that the
-                sweep's run gets them from `decide`.
 
         Raises:
             SweeperError: if the experiment was deleted.
@@ -136,12 +135,11 @@ class Tracker:
         trainings = trainings_of(study, created)
         self._study, self._plan, self._values = study, plan, Values(plan.conditions)
         self._command = mlflow_command(study.study_name, storage)
-        recipe = {key: text for key, text in self._values.recipe().items() if key.split(".")[1] not in undecided}
         asked = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
         self._sweep = DesiredRun(
             name=SWEEP,
             tags={"sweeper.kind": SWEEP, **self._values.class_tags(), **self._values.fold_tags()},
-            params={**recipe, "seed": str(plan.conditions.seed), **asked},
+            params={"seed": str(plan.conditions.seed), **asked},
             dataset=self._values.dataset(SWEEP),
             start=int(created * 1000),
             status=status,
@@ -168,7 +166,7 @@ class Tracker:
         threading.Thread(target=self._run, name="MLflow", daemon=True).start()
 
     def decide(self, conditions: Conditions) -> None:
-        """Take the recipe that a probe decided on; what the sweep's run lacks of it is written there."""
+        """Take the recipe as it is from now on; what the sweep's run lacks of it is written there."""
         self._values = Values(conditions)
         self._change_sweep(params=self._values.recipe() | self._sweep.params)
 

@@ -126,7 +126,7 @@ def lead(session: Session) -> Outcome:
         closing(executor),
     ):
         asked = _queue(session)
-        _begin_tracking(session, asked)
+        _begin_tracking(session)
         forecast = _forecast(session, asked)
         so_far = _answer_so_far(session, heartbeat)
         stage = _stage(session, asked, lost, heartbeat, forecast, so_far=so_far)
@@ -177,11 +177,10 @@ def _queue(session: Session) -> Asked:
     return asked
 
 
-def _begin_tracking(session: Session, asked: Asked) -> None:
+def _begin_tracking(session: Session) -> None:
     """Have the study in MLflow from now on."""
     settings, display, study = session.settings, session.display, session.study
-    undecided = () if asked.budget == "given" or studies.search_results(study) else ("steps", "confirm_steps")
-    session.tracker.begin(study, session.prepared.plan, storage=settings.storage, undecided=undecided)
+    session.tracker.begin(study, session.prepared.plan, storage=settings.storage)
     studies.note_session(study)
     if (warning := unsafe_for_sqlite(settings.storage)) is not None:
         display.warn(warning)
@@ -236,7 +235,6 @@ def _stage(
     keeper = Timekeeper(
         asked.timeout,
         session.gone,
-        workers=lambda: executor.workers,
         before=studies.all_results(study) if asked.timeout is not None else (),
         pace=running_seconds,
     )

@@ -87,6 +87,7 @@ def sync_mlflow(
         concluded = studies.is_concluded(study.user_attrs)
         status = "FINISHED" if concluded else "KILLED"
         tracker.begin(study, plan, storage=storage_url, status=status)
+        tracker.decide(plan.conditions)
         lacks = tracker.catch_up()
         if concluded and lacks is None:
             tracker.conclude(status, summary_for_mlflow(report_study(storage, name, out=out)))

@@ -139,16 +139,16 @@ class Stage:
 
 
 def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
-    """Everything up to the last interim analysis, or to the end of the time; `decided` is told the plan after a probe.
+    """Everything up to the last interim analysis, or to the end of the time; `decided` is told the plan once its steps
+    are found.
 
     Raises:
         InterruptedSweepError: if a signal said so; the study can be resumed.
     """
     stage.study.set_user_attr(studies.CUT, [])
-    if stage.asked.budget != "given":
-        if not find_budget(stage):
-            return
-        decided(stage.plan)
+    if stage.asked.budget != "given" and not find_budget(stage):
+        return
+    decided(stage.plan)
     if not search(stage):
         if not stage.study.user_attrs[studies.CUT]:
             stage.cut("all of the time was gone before the confirmation")
@@ -219,7 +219,7 @@ def finalists(stage: Stage) -> list[Finalist]:
     study, plan = stage.study, stage.plan
     trials = _under_their_names(stage, studies.search_results(study))
     fit = _common_rate(stage, trials)
-    need = what_is_needed(trials, studies.extra_results(study, "recheck"), fit, plan.conditions)
+    need = what_is_needed(trials, studies.extra_results(study, "recheck"), fit)
     if need is not None:
         batch = Batch(study, need.specs, recorder=stage.recorder, admit=stage.time.admits(RECHECK_SHARE))
         if len(batch):
@@ -349,10 +349,8 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
         batch = Batch(
             study, specs[: stage.executor.workers], recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE)
         )
-        in_time = stage.time.fits(batch.steps, PROBE_SHARE, longest=steps)
-        if in_time:
-            stage.begin("probe", batch, len(batch))
-            stage.go(batch)
+        stage.begin("probe", batch, len(batch))
+        stage.go(batch)
         if not batch.complete:
             stage.cut(f"whether a loss learns in {steps} steps was not found out")
             return Probed(first=first, steps=first)

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
-from sweeper.core.events import Answer, Finished, Lost, Started
+from sweeper.core.events import Answer, Lost
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.space import load_space, suggest
 from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, PLAN, RESULT, RETRY_OF
@@ -22,7 +22,6 @@ from sweeper.study.learning_check import probes
 from sweeper.study.loop import drive
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import enqueue_defaults
-from sweeper.study.timekeeper import Timekeeper
 from sweeper.study.training_list import Batch
 from tests.support import builders
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study
@@ -374,40 +373,6 @@ def test_probes_are_the_literature_defaults_at_the_middle_learning_rate() -> Non
         assert specs[choice.family].params == choice.params
     full = load_space("full_multiclass", "multiclass")
     assert len(probes(full, builders.conditions(), 60.0, 50)) == len(full.families)
-
-
-# --- time ---
-
-
-def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
-    now = [0.0]
-    workers = [2]
-    time = Timekeeper(100.0, lambda: now[0], workers=lambda: workers[0])
-    assert time.fits(10**9, 0.6)  # nothing is known yet
-    spec = builders.spec("dice", 0)
-    time.notify(Started(spec))
-    now[0] = 20.0
-    time.notify(Finished(spec, builders.trial("dice", 0.6, 0)))  # 100 steps: 0.2 s each
-    usable = 100 - 10
-    assert time.admits(1.0)(int((usable - 20) / 0.2)) and not time.admits(1.0)(int((usable - 20) / 0.2) + 1)
-    assert time.fits(2 * 350, 1.0) and not time.fits(2 * 351, 1.0)
-    workers[0] = 5  # three more came
-    assert time.fits(5 * 350, 1.0) and not time.fits(5 * 351, 1.0)
-    assert not time.fits(5 * 350, 1.0, longest=351)  # nobody takes a share of the longest
-    workers[0] = 0  # all are gone, for now
-    assert time.fits(350, 1.0) and not time.fits(351, 1.0)
-    workers[0] = 2
-    assert not time.admits(0.2)(1)
-    now[0] = usable - 1
-    assert not time.over()
-    now[0] = usable
-    assert time.over()
-    assert Timekeeper(None, lambda: 1e9, workers=lambda: 1).admits(0.1)(10**9)
-
-
-def test_earlier_sessions_tell_how_long_a_training_takes() -> None:
-    time = Timekeeper(100.0, lambda: 0.0, workers=lambda: 1, before=[builders.trial("dice", 0.6, 0)])  # 0.1 s a step
-    assert time.admits(1.0)(900) and not time.admits(1.0)(901)
 
 
 def test_a_trial_shows_the_numbers_it_is_trained_with() -> None:

@@ -204,7 +204,7 @@ def train(
     studies.reconcile(study)
     studies.retry_failed(study)
     enqueue_defaults(study, plan.space, trials)
-    time = Timekeeper(timeout, clock, workers=lambda: executor.workers, before=studies.all_results(study))
+    time = Timekeeper(timeout, clock, before=studies.all_results(study))
     asked = Asked(trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles)
     told = Observers((time, display) if heartbeat is None else (time, display, heartbeat))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]

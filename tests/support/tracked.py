@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -33,7 +33,6 @@ def begun(
     conditions: Conditions | None = None,
     *,
     warn: Callable[[str], None] = pytest.fail,
-    undecided: Collection[str] = (),
     space: SearchSpace = SPACE,
     created: str = "2026-11-20T07:00:00+00:00",
     status: str = "RUNNING",
@@ -42,7 +41,7 @@ def begun(
     """A tracker of a study, of a new one where that is a name."""
     tracker = Tracker(uri, warn=warn, **options)
     plan = new_plan(space, conditions or builders.conditions()).model_copy(update={"created": created})
-    tracker.begin(study_named(study) if isinstance(study, str) else study, plan, status=status, undecided=undecided)
+    tracker.begin(study_named(study) if isinstance(study, str) else study, plan, status=status)
     return tracker
 
 
