@@ -1,5 +1,5 @@
 # One word each; .ci/run is what CI runs.
-.PHONY: test slow lint types docs site bench ci
+.PHONY: test slow lint types docs site bench mutation ci
 test:
 	pytest
 slow:
@@ -14,5 +14,7 @@ site:
 	mkdocs build --strict
 bench:
 	python bench/overhead.py --trials 50 && python bench/start.py --repetitions 4
+mutation:
+	mutmut run && mutmut results
 ci:
 	bash .ci/run

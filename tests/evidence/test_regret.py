@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from bench import verdict_simulation as simulation
 from bench.verdict_calibration import ORDER
@@ -26,7 +26,7 @@ def simulated(levels: dict[str, float] = FOUR, seed: int = 0, **changes: object)
     return simulated_confirmations(levels, np.random.default_rng(seed), **changes)  # type: ignore[arg-type]
 
 
-def exact(centre: list[float], v_seed: float, v_image: float = 0.0, freedom: float = 1e6, images: int = 10**6):
+def exact(centre: list[float], v_seed: float, v_image: float = 0.0, freedom: float = 1e6, images: float = 10**6):
     """The posterior where all pairs have one variance."""
     size = len(centre)
     pairs = np.ones((size, size)) - np.eye(size)
@@ -60,6 +60,27 @@ def _weights(gap: float, variance: float) -> list[tuple[float, float]]:
     ]
     total = sum(w for _, w in found)
     return [(t, w / total) for t, w in found]
+
+
+def test_a_variance_that_five_images_tell_is_as_uncertain_as_a_chi_squared_of_four_degrees_of_freedom() -> None:
+    means, weights = exact([0.0, -0.004], v_seed=1e-12, v_image=0.003**2, images=5)
+    gap = means[:, 0] - means[:, 1]
+    cells = []  # by hand: the variance is 4 / chi squared times what was measured
+    for share in (np.arange(regret.SCALES) + 0.5) / regret.SCALES:
+        variance = 0.003**2 * 4 / chi2.isf(share, 4)
+        cells += [
+            (
+                t,
+                variance,
+                norm.pdf(0.004, 0, np.sqrt(2 * t * t + variance)) * np.exp(-0.5 * (t / regret.SPREAD) ** 2) * t,
+            )
+            for t in regret._TAU.tolist()
+        ]
+    total = sum(w for *_, w in cells)
+    better = sum(w / total * norm.cdf(0.004 * (b := 2 * t * t / (2 * t * t + v)) / np.sqrt(b * v)) for t, v, w in cells)
+    assert float(weights[gap > 0].sum()) == pytest.approx(better, abs=0.005)
+    unlimited, even = exact([0.0, -0.004], v_seed=1e-12, v_image=0.003**2, images=np.inf)
+    assert float(even[unlimited[:, 0] > unlimited[:, 1]].sum()) > better + 0.02
 
 
 def test_probabilities_and_bounds_fit_together() -> None:
