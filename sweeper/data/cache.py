@@ -155,16 +155,14 @@ def _note(cache: Path, key: str) -> Path:
     return cache / NOTES / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
 
 
-def kept(
-    cache: Path, key: str, state: str, make: Callable[[], tuple[Dataset, bool]], *, log: Callable[[str], None]
-) -> Dataset:
+def kept(cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Callable[[str], None]) -> Dataset:
     """The data set as an earlier start made it in this state, else made now and remembered.
 
     Args:
         cache: the folder of all stores.
         key: what it is made of.
         state: changes whenever another would come out.
-        make: gives the data set, and whether it may be remembered: else a change would not be noticed.
+        make: gives the data set.
         log: receives a line where it was read earlier, and where something is damaged.
 
     Raises:
@@ -176,9 +174,8 @@ def kept(
             log(f"{shown(known.source)}, {known.read_as} (decoded earlier)")
         return known
     try:
-        made, watched = make()
-        if watched:
-            _remember(cache, key, state, made)
+        made = make()
+        _remember(cache, key, state, made)
     except OSError as error:
         raise UsageError(
             f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"

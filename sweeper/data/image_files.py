@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from sweeper.core.paths import expanded
 from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, image_kind, read_image
 from sweeper.data.formats.base import walk
-from sweeper.data.formats.file_patterns import file_pattern, has_wildcards, matches
+from sweeper.data.formats.file_patterns import fixed_folder, has_wildcards
 from sweeper.data.problem_lines import address_in
 from sweeper.data.shrink import shrink_image, shrunk_size
 from sweeper.data.store import ImagePixels
@@ -80,27 +81,20 @@ def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosix
     if path.is_file():
         yield path, PurePosixPath(path.name)
     elif path.is_dir():
-        images = [file for file in walk(path, path) if file.suffix.lower() in IMAGE_SUFFIXES]
+        images = [file for file in walk(path) if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             problems.append(f"{shown(argument)} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
         for image in images:
             yield image, PurePosixPath(image.relative_to(path).as_posix())
     elif has_wildcards(argument):
-        matched = list(_matching(str(path)))
-        if not matched:
+        matched = [Path(one) for one in sorted(glob(str(path), recursive=True))]  # noqa: PTH207 (absolute, too)
+        images = [one for one in matched if one.suffix.lower() in IMAGE_SUFFIXES]
+        if not images:
             problems.append(f"no image matches the pattern {shown(argument)}; known are {', '.join(IMAGE_SUFFIXES)}")
-        yield from matched
+        for image in images:
+            yield image, PurePosixPath(image.relative_to(fixed_folder(str(path))).as_posix())
     else:
         problems.append(f"{shown(argument)} must be an image, a folder of images or a pattern; there is none, check it")
-
-
-def _matching(text: str) -> Iterable[tuple[Path, PurePosixPath]]:
-    """Images that a pattern matches, each with its place below what stands before the pattern's first sign."""
-    root = Path(Path(text).anchor)
-    pattern = file_pattern("an image", Path(text).relative_to(root).as_posix())
-    for one in matches(root, pattern):
-        if one.path.suffix.lower() in IMAGE_SUFFIXES:
-            yield one.path, PurePosixPath(one.path.relative_to(root / pattern.folder).as_posix())
 
 
 class Wanted(NamedTuple):

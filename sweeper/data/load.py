@@ -36,7 +36,7 @@ from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
 
-READER = "formats/3"
+READER = "formats/4"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""
@@ -82,7 +82,7 @@ def load_dataset(
             raise UsageError(f"{option} is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
-        dataset = kept(cache, key, state, lambda: (read_scenes(scene, source, cache, log, tick), True), log=log)
+        dataset = kept(cache, key, state, lambda: read_scenes(scene, source, cache, log, tick), log=log)
         return dataset.model_copy(update={"source": source})
     asked = {
         "patterns": patterns,
@@ -115,10 +115,10 @@ def _from_archive(
     key = f"zip:{format}:{variant}{archive.resolve()}"
     state = json.dumps([READER, *_stamp(archive), PIL.__version__, tifffile.__version__])
 
-    def read() -> tuple[Dataset, bool]:
+    def read() -> Dataset:
         with unpacked(archive, cache) as folder:
             found = choose(replace(place, root=folder, called=archive.stem, archive=archive), format)
-            return _read(found, source, cache, log, tick)[0], True
+            return _read(found, source, cache, log, tick)
 
     return kept(cache, key, state, read, log=log)
 
@@ -137,39 +137,28 @@ def _place(source: str) -> Place:
     return Place(path.parent, path) if named else Place(path)
 
 
-def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -> tuple[Dataset, bool]:
-    """Names and colours beside the annotations, then the annotations and images.
-
-    Returns:
-        The data set, and whether the fingerprint looks at all that was read.
-    """
+def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -> Dataset:
+    """Names and colours beside the annotations, then the annotations and images."""
     place = found.place
     log(f"reading {place.title}, {found.layout.line}")
     path = place.root / "classes.txt"
-    if path.exists() and place.inside(path):
+    if path.exists():
         place.classes = read_classes(path, place.problems)
     for name in COLOUR_FILES:
-        if (path := place.root / name).exists() and place.inside(path):
+        if (path := place.root / name).exists():
             place.colours = read_colours(path, place.classes, place.problems)
             break
     dataset = read_dataset(place, found.layout.read, found.name, cache, tick)
     read_as = "; ".join([found.layout.line, *place.assumed])
-    dataset = dataset.model_copy(update={"source": source, "read_as": read_as})
-    return dataset, not any(_hidden(path, place.root) for path in place.named)
+    return dataset.model_copy(update={"source": source, "read_as": read_as})
 
 
 def _fingerprint(found: Found) -> str:
     """Changes whenever a file that may be read is added, removed, renamed or written; nothing is opened."""
     place = found.place
-    files = [path for path in place.files if path.suffix.lower() in _READ or path.is_symlink()]
-    rows = [(path.relative_to(place.root).as_posix(), *_stamp(path)) for path in files]
+    rows = [(below, *_stamp(path)) for below, path in place.listing if path.suffix.lower() in _READ]
     text = json.dumps([READER, found.layout.line, PIL.__version__, tifffile.__version__, sorted(rows)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    """Whether a walk may pass a file by: annotations may name one in a hidden folder, or by a way around."""
-    return not path.is_relative_to(root) or any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

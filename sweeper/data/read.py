@@ -62,7 +62,6 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         for sample in samples
         if not sample.stem.isascii() and sample.stem != sample.stem.encode("utf-8", "replace").decode()
     )
-    place.named += [path for sample in samples for path in sample.sources if isinstance(path, Path)]
     sides = _sides(place, reading)
     kinds = _kinds(samples)
     channels, dtype = _form(samples, kinds, place)
@@ -119,7 +118,7 @@ def _sides(place: Place, reading: Reading) -> dict[str, Side]:
     """Split and group of each image: what `split.csv` says, where there is one, else what the format gives."""
     given = {sample.stem: sample.side for sample in reading.samples}
     path = place.root / "split.csv"
-    if not path.exists() or not place.inside(path):
+    if not path.exists():
         return given
     said = read_sides(path, sorted(given), place.problems)
     if any(side.split for side in given.values()):

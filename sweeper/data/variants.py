@@ -77,7 +77,7 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = sile
     if problems:
         raise DataError(dataset.name, problems)
     key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
-    known = kept(cache, key, dataset.digest, lambda: (_copied(dataset, left, cache), True), log=log)
+    known = kept(cache, key, dataset.digest, lambda: _copied(dataset, left, cache), log=log)
     note = f"{count(len(gone), 'image was', 'images were')} left out as asked: {some(sorted(gone))}."
     return dataset.model_copy(
         update={
@@ -142,7 +142,7 @@ def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = 
         note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
     key = f"resize:{dataset.digest}:{short_side}"
-    known = kept(cache, key, RESIZER, lambda: (_shrunk_set(dataset, short_side, sizes, cache, tick), True), log=log)
+    known = kept(cache, key, RESIZER, lambda: _shrunk_set(dataset, short_side, sizes, cache, tick), log=log)
     return dataset.model_copy(
         update={
             "digest": known.digest,

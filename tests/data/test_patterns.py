@@ -79,12 +79,12 @@ def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
 
 
 def test_every_file_that_is_read_is_watched(tmp_path):
-    root = laid_out(tmp_path / "data", *five(".img/{}.png", "lab/deep/{}.png"))
-    patterns = (".img/*.png", "lab/**/{stem}.png")
+    root = laid_out(tmp_path / "data", *five("img/{}.png", "lab/deep/{}.png"))
+    patterns = ("img/*.png", "lab/**/{stem}.png")
     first = load(root, *patterns)
-    for changed in (".img/a.png", "lab/deep/b.png"):
+    for changed in ("img/a.png", "lab/deep/b.png"):
         before = load(root, *patterns).digest
-        made = image(77) if changed.startswith(".img") else mask(0, 1, 1)
+        made = image(77) if changed.startswith("img") else mask(0, 1, 1)
         made.save(root / changed)
         assert load(root, *patterns).digest != before
     (root / "classes.txt").write_text("x\ny\n")
@@ -101,7 +101,7 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     refused(root, None, good[1], "got --masks alone")
     refused(root, good[0], "lab/{name}.png", "knows {stem} alone", "{name}")
     refused(root, good[0], "lab/a_m.png", "--masks must say which mask is whose")
-    refused(root, "imgs/*.jpg", good[1], "found nothing, and there is no folder imgs")
+    refused(root, "imgs/*.jpg", good[1], "found nothing; patterns begin at")
     refused(root, "img/*.tif", good[1], "found img/x/a.jpg, img/x/b.jpg and 3 more")
     refused(root, good[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add lab/a.png")
     refused(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
@@ -141,9 +141,3 @@ def test_a_study_keeps_its_format_where_another_would_win(tmp_path):
     annotated.folder(root)
     assert dataset_of(Settings(data=str(root), cache=cache), None, Recorder()).format == "folder"
     assert dataset_of(Settings(cache=cache), first, Recorder()).format == "coco"
-
-
-def test_links_that_lead_nowhere_are_named(tmp_path):
-    root = laid_out(tmp_path / "data", *five("img/{}.png", "lab/{}.png"))
-    (root / "img" / "z.png").symlink_to(root / "gone.png")
-    refused(root, "img/*.png", "lab/{stem}.png", "img/z.png: must be a file, found a link that leads nowhere")

@@ -118,13 +118,22 @@ class Place:
     assumed: list[str] = field(default_factory=list)
     """What was taken for granted about the layout, beside what was detected; in a few words each."""
     tally: Tally = field(default_factory=Tally)
-    named: list[Path] = field(default_factory=list)
-    """The images that are read, and the masks that a table names."""
+
+    @cached_property
+    def listing(self) -> tuple[tuple[str, Path], ...]:
+        """All files that may be read, in order of their paths, each with its path below the root in composed form."""
+        return tuple((normal(path.relative_to(self.root).as_posix()), path) for path in walk(self.root))
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """All files below the root in order of their paths; hidden files and folders are passed over."""
-        return tuple(walk(self.root, self.root))
+        """The same without these paths."""
+        return tuple(path for _, path in self.listing)
+
+    @cached_property
+    def by_path(self) -> dict[str, Path]:
+        """The same by their absolute path in composed form."""
+        root = normal(os.path.abspath(self.root))  # noqa: PTH100 (links stay what they are)
+        return {f"{root}/{below}": path for below, path in self.listing}
 
     @cached_property
     def image_files(self) -> dict[str, list[Path]]:
@@ -148,25 +157,6 @@ class Place:
     def name(self, path: Path) -> str:
         """A path as people know it."""
         return shown(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
-
-    def inside(self, path: Path, said_in: str = "") -> bool:
-        """Whether a file lies in the data folder once links are followed; else a problem.
-
-        `said_in` names the file that speaks of it.
-        """
-        prefix = f"{said_in}: {shown(path)}" if said_in else self.name(path)
-        try:
-            target = path.resolve()
-        except (OSError, RuntimeError, ValueError) as error:
-            self.problems.append(f"{prefix}: must be a file, found a link that leads nowhere ({error}); remove it")
-            return False
-        if target.is_relative_to(self.root.resolve()):
-            return True
-        found, mend = ("", " and mend the path") if said_in else ("a link to ", "")
-        self.problems.append(
-            f"{prefix}: must lie inside the data folder, found {found}{shown(target)}; copy the file here{mend}"
-        )
-        return False
 
 
 class Layout(NamedTuple):
@@ -196,46 +186,26 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (order[path], path.name))
 
 
-def walk(folder: Path, root: Path) -> Iterator[Path]:
-    """Files in a folder and below in order of their paths; hidden ones are passed over.
+def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Files in a folder and below in order of their paths; hidden ones, and what is no file, are passed over.
 
-    Links to folders are followed, but for those to a folder above; those that lead out of `root` stand for themselves.
+    Links are followed, but for those to a folder `above`.
     """
-    real_root = root.resolve()
-    waiting: list[tuple[Path, bool, tuple[Path, ...]]] = [(folder, True, ())]
-    while waiting:
-        path, is_folder, above = waiting.pop()
-        if not is_folder:
-            yield path
-            continue
-        here = path.resolve()
-        if above and not here.is_relative_to(real_root):
-            yield path
-        elif here not in above:
-            below = (*above, here)
-            waiting += [(path / name, inner, below) for name, inner in reversed(_entries(path))]
+    here = folder.resolve()
+    if here in above:
+        return
+    for name, is_folder in _entries(folder):
+        if is_folder:
+            yield from walk(folder / name, (*above, here))
+        else:
+            yield folder / name
 
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
-    """Names in a folder in order, hidden ones passed over, and whether each is a folder."""
+    """Names of the files and folders in a folder in order, hidden ones passed over, and whether each is a folder."""
     with os.scandir(folder) as found:
-        entries = [one for one in found if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
-        return sorted((one.name, _is_folder(one)) for one in entries)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have is no error."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+        seen = [one for one in found if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
+        return sorted((one.name, one.is_dir()) for one in seen if one.is_dir() or one.is_file() or one.is_symlink())
 
 
 def head_and_tail(path: Path, size: int = 1 << 16) -> bytes:
@@ -280,38 +250,27 @@ def find_image(
 ) -> Path | None:
     """The image that an annotation file names; None, and a problem, where there is none that can be used.
 
-    It is looked for as written, relative to each folder of `near`, then by its file's name in these folders, then by
-    that name anywhere below the root, if one file alone has it. `said_in` names the file that speaks of it; `problems`
-    are the place's where no others are given.
+    It is one of the files below the root: as written, relative to a folder of `near`, else of its name in such a
+    folder, else the only one of that name. `said_in` names the file that speaks of it; `problems` are the place's where
+    no others are given.
     """
-    problems = place.problems if problems is None else problems
     text = normal(written.replace("\\", "/"))
     base = text.rsplit("/", 1)[-1]
-    if not base or "\0" in text:
-        problems.append(f"{said_in}: must have a file's name, found {shown(written)[:200]!r}; write its path")
-        return None
-    root = place.root.resolve()
-    outside: Path | None = None
     for name in dict.fromkeys((text, base)):
         for folder in near:
-            if not is_file(folder / name):
-                continue
-            target = (folder / name).resolve()
-            if target.is_relative_to(root):
+            path = place.by_path.get(normal(os.path.abspath(folder / name)))  # noqa: PTH100 (links stay what they are)
+            if path is not None:
                 if name != text:
                     place.tally.add(*ELSEWHERE, shown(base))
-                return Path(os.path.normpath(folder / name))
-            outside = target
+                return path
     others = place.image_files.get(base, [])
-    if len(others) == 1 and others[0].resolve().is_relative_to(root):
+    if len(others) == 1:
         if "/" in text:
             place.tally.add(*ELSEWHERE, shown(base))
         return others[0]
-    fault = f"{shown(text)} must lie inside the data folder, found {shown(outside)}; copy it here"
-    if outside is None:
-        found = f"{len(others)} files of that name" if others else "no such file"
-        fault = f"the file {shown(text)[:300]} must be in the data folder, found {found}; add it"
-    problems.append(f"{said_in}: {fault}")
+    found = f"{len(others)} files of that name" if others else "no such file"
+    fault = f"{said_in}: the file {shown(text)[:300]!r} must be in the data folder, found {found}; add it"
+    (place.problems if problems is None else problems).append(fault)
     return None
 
 

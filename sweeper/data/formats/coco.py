@@ -76,8 +76,8 @@ def _looks_right(path: Path) -> bool:
 
 def _read(place: Place, paths: Sequence[Path]) -> Reading:
     """Read every JSON that looks like COCO's, or the one that is asked for."""
-    files = [_parse(place, path) for path in paths if place.inside(path)]
-    where = place.name(files[0].path) if files else "*.json"
+    files = [_parse(place, path) for path in paths]
+    where = place.name(files[0].path)
     used = {file.categories[category] for file in files for category in _categories(file) & file.categories.keys()}
     ordered = [word for file in files for word in _ordered(place, file, used)]
     words = number_words(place, ordered, used, "*.json")

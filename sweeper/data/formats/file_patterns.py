@@ -17,7 +17,7 @@ from typing import NamedTuple
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expanded
 from sweeper.core.records import Patterns
-from sweeper.data.formats.base import walk
+from sweeper.data.formats.base import Place
 from sweeper.data.problem_lines import check_no_address
 from sweeper.data.synthetic import PREFIX
 from sweeper.data.text_tables import normal, shown
@@ -94,7 +94,8 @@ def asked_patterns(data: str | None, images: str | None, masks: str | None) -> t
     if data is None:
         if any(PurePosixPath(text).is_absolute() or text.startswith("..") for text in texts.values()):
             texts = {option: os.path.abspath(text) for option, text in texts.items()}  # noqa: PTH100 (no path: wildcards)
-        data = os.path.commonpath([text if Path(text).is_dir() else _fixed(text) for text in texts.values()]) or "."
+        folders = [text if Path(text).is_dir() else fixed_folder(text) for text in texts.values()]
+        data = os.path.commonpath(folders) or "."
     texts = {option: os.path.relpath(text, expanded(data)) for option, text in texts.items()}
     for option, text in texts.items():
         if text.split("/")[0] == "..":
@@ -104,7 +105,7 @@ def asked_patterns(data: str | None, images: str | None, masks: str | None) -> t
     return data, Patterns(images=texts["--images"], masks=texts["--masks"])
 
 
-def _fixed(text: str) -> str:
+def fixed_folder(text: str) -> str:
     """The folder before the first wildcard."""
     found = _SIGN.search(text)
     return os.path.dirname(text if found is None else text[: found.start()])  # noqa: PTH120 (wildcards are no path)
@@ -140,7 +141,7 @@ def file_pattern(option: str, text: str) -> FilePattern:
     others = [_ENDING.sub("", part.replace(STEM, "")) for part in text.split("/") if STEM in part]
     exact = not any(map(has_wildcards, others))
     regex = re.compile("".join(parts), re.DOTALL)
-    return FilePattern(option, text, regex, _fixed(text), tuple(folders), has_stem, exact)
+    return FilePattern(option, text, regex, fixed_folder(text), tuple(folders), has_stem, exact)
 
 
 def _expression(option: str, text: str, token: str) -> str:
@@ -181,11 +182,10 @@ def plain(name: str) -> str:
     return _SIGN.sub(r"[\g<0>]", name)
 
 
-def matches(root: Path, pattern: FilePattern) -> Iterator[Match]:
-    """Files below the root that a pattern names, in order of their paths."""
-    folder = root / pattern.folder
-    for path in walk(folder, root) if folder.is_dir() else ():
-        if (found := match(path, normal(path.relative_to(root).as_posix()), pattern)) is not None:
+def matches(place: Place, pattern: FilePattern) -> Iterator[Match]:
+    """Files that a pattern names, in order of their paths."""
+    for below, path in place.listing:
+        if (found := match(path, below, pattern)) is not None:
             yield found
 
 

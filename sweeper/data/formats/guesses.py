@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders, walk
+from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
 from sweeper.data.formats.patterns import LOSSY, listed, paired, split_by_folder
 from sweeper.data.label_values import some
-from sweeper.data.text_tables import normal, shown
+from sweeper.data.text_tables import shown
 
 LAYOUT = (
     "a data set is a folder with images/ (png, jpg, bmp, tif, webp) and masks/ (png, bmp, tif, gif; class indices) "
@@ -110,19 +110,20 @@ def _one_of(names: Sequence[str]) -> str:
     return "*" if any(re.search(r"[{},*?\[]", name) for name in names) else f"{{{','.join(names)}}}"
 
 
-def _holds(root: Path, pattern: str, suffixes: tuple[str, ...]) -> bool:
+def _holds(place: Place, pattern: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a pattern names such a file."""
-    return any(one.path.suffix.lower() in suffixes for one in matches(root, file_pattern("", pattern)))
+    return any(one.path.suffix.lower() in suffixes for one in matches(place, file_pattern("", pattern)))
 
 
 def _called(
-    root: Path, image_words: Sequence[str], mask_words: Sequence[str], *, anywhere: bool = False
+    place: Place, image_words: Sequence[str], mask_words: Sequence[str], *, anywhere: bool = False
 ) -> list[Guess]:
     """Guesses of folders that are called by these words, the likeliest first; all but the first hold files.
 
     Both lie in the root, or in its folders of splits; with `anywhere`, in others of its folders too. Folders of masks
     but the first of the words must hold mask files: others keep text or JSON there.
     """
+    root = place.root
     names: dict[str, list[str]] = defaultdict(list)
     for name in sorted({path.name for at in (root, *subfolders(root)) for path in subfolders(at)}, reverse=True):
         names[name.lower()].append(name)
@@ -142,9 +143,9 @@ def _called(
                     continue
                 at, other = (f"{_one_of(outer)}/{name}" for name in (at, other))
             guess = _folders(at, other)
-            if masks != mask_words[0] and not _holds(root, guess.masks, MASK_SUFFIXES):
+            if masks != mask_words[0] and not _holds(place, guess.masks, MASK_SUFFIXES):
                 continue
-            if not found or _holds(root, guess.images, IMAGE_SUFFIXES):
+            if not found or _holds(place, guess.images, IMAGE_SUFFIXES):
                 found.append(guess)
     return found
 
@@ -180,12 +181,12 @@ def naming_of(images: Collection[str], masks: Collection[str]) -> tuple[re.Patte
     return ways[0] if 2 * pairs(ways[0]) >= min(len(images), len(masks)) else max(ways, key=pairs)
 
 
-def _alike(root: Path) -> Guess | None:
+def _alike(place: Place) -> Guess | None:
     """Folders of which one is called like the masks of the other."""
     forms: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for masks, images in masks_among([path.name for path in subfolders(root)], IMAGE_FOLDER, MASK_FOLDER).items():
+    for masks, images in masks_among([path.name for path in subfolders(place.root)], IMAGE_FOLDER, MASK_FOLDER).items():
         files = ((images, IMAGE_SUFFIXES), (masks, MASK_SUFFIXES))
-        if all(_holds(root, f"{plain(name)}/**/*", suffixes) for name, suffixes in files):
+        if all(_holds(place, f"{plain(name)}/**/*", suffixes) for name, suffixes in files):
             core = _core(masks, MASK_FOLDER)
             forms[images.replace(core, STEM, 1), masks.replace(core, STEM, 1)].append(core)
     if not forms:
@@ -195,11 +196,11 @@ def _alike(root: Path) -> Guess | None:
     return _folders(images, masks)
 
 
-def _beside(root: Path) -> Guess | None:
+def _beside(place: Place) -> Guess | None:
     """Masks and their images in one folder each."""
     names: dict[str, set[str]] = defaultdict(set)
-    for path in walk(root, root):
-        names[path.suffix.lower()].add(normal(path.relative_to(root).with_suffix("").as_posix()))
+    for below, path in place.listing:
+        names[path.suffix.lower()].add(below.removesuffix(path.suffix))
     known = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
     if masks_among(known, IMAGE_FILE, MASK_FILE):
         return Guess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
@@ -213,7 +214,7 @@ def _beside(root: Path) -> Guess | None:
 
 def find_folder(place: Place) -> Layout | None:
     """The folders images/ and masks/, or both in folders of splits."""
-    found = [] if place.entry is not None else _called(place.root, IMAGE_WORDS, MASK_WORDS)
+    found = [] if place.entry is not None else _called(place, IMAGE_WORDS, MASK_WORDS)
     if not found:
         return None
     return Layout(found[0].line, partial(_read_folder, place, *found))
@@ -237,10 +238,10 @@ def find_pairs(place: Place) -> Layout | None:
     if place.entry is not None:
         return None
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
-    if called := _called(place.root, *words, anywhere=True):
-        found = called[0] if _holds(place.root, called[0].images, IMAGE_SUFFIXES) else None
+    if called := _called(place, *words, anywhere=True):
+        found = called[0] if _holds(place, called[0].images, IMAGE_SUFFIXES) else None
     else:
-        found = _alike(place.root) or _beside(place.root)
+        found = _alike(place) or _beside(place)
     return None if found is None else Layout(found.line, partial(_read, place, found))
 
 

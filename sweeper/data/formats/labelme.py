@@ -21,7 +21,6 @@ from sweeper.data.formats.base import (
     Reading,
     find_image,
     head_and_tail,
-    is_file,
     number_list,
     split_of,
 )
@@ -50,7 +49,7 @@ def _read(place: Place, files: Sequence[Path]) -> Reading:
     drawings = []
     occurring: set[str] = set()
     for path in files:
-        if place.inside(path) and (found := _parse(place, path)) is not None:
+        if (found := _parse(place, path)) is not None:
             drawing, usable = found
             occurring |= {shape.word for shape in drawing.shapes if shape.word is not None}
             drawings += [drawing] if usable else []
@@ -139,7 +138,7 @@ def parse_shape(number: int, entry: Any) -> Shape:
 def _labels_file(place: Place) -> list[str] | None:
     """Names of LabelMe's own list, without `__ignore__`; None without one."""
     path = place.root / "labels.txt"
-    if not is_file(path) or not place.inside(path) or (text := text_of(path, place.problems)) is None:
+    if not path.is_file() or (text := text_of(path, place.problems)) is None:
         return None
     words = [normal(line.strip()) for line in text.splitlines() if line.strip()]
     return [word for word in words if word != IGNORED]

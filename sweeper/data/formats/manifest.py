@@ -40,7 +40,6 @@ def _header(path: Path) -> list[str]:
 def _read(place: Place, path: Path) -> Reading:
     """Read the table."""
     rows = _rows(place, path)
-    place.named += [mask for _, mask, _ in rows]
     stems = unique_stems(place, [image for image, _, _ in rows])
     samples = [
         Sample(stem, place.name(image), (image,), mask_file(place, mask), place.name(mask), side)
@@ -54,8 +53,7 @@ def _read(place: Place, path: Path) -> Reading:
 def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:
     """Image, mask and side of each row; faults become problems."""
     rows: list[tuple[Path, Path, Side]] = []
-    table = table_rows(path, place.name(path), ("image", "mask"), place.problems) if place.inside(path) else None
-    for line, row in table or ():
+    for line, row in table_rows(path, place.name(path), ("image", "mask"), place.problems) or ():
         where = f"{place.name(path)}: line {line}"
         image, mask = (
             find_image(place, (row[key] or "").strip(), [path.parent], f"{where}: {key}") for key in ("image", "mask")

@@ -16,7 +16,7 @@ import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, is_file, walk
+from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.label_values import some
@@ -34,7 +34,7 @@ _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
 def find(place: Place) -> Layout | None:
     """The folders imagesTr/ and labelsTr/ with a dataset.json."""
     path = place.root / "dataset.json"
-    there = is_file(path) and all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
+    there = path.is_file() and all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
     if not there or place.entry not in (None, path):
         return None
     return Layout("nnU-Net's dataset.json, imagesTr/ and labelsTr/", partial(_read, place, path))
@@ -63,7 +63,7 @@ def _read(place: Place, path: Path) -> Reading:
 def _labels(place: Place, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:
     """Class names in order of their numbers, and the label that each number becomes, (256,)."""
     try:
-        return _numbered(load_json(path) if place.inside(path) else {})
+        return _numbered(load_json(path))
     except UnreadableFileError as error:
         place.problems.append(f"{place.name(path)}: {error}")
         return None, np.arange(256, dtype=np.uint8)
@@ -101,7 +101,7 @@ def _numbered(data: Any) -> tuple[tuple[str, ...], Pixels]:
 
 def _cases(place: Place, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
     """The cases of a folder: a mask, and the files of its channels in order."""
-    volumes = [place.name(p) for p in walk(place.root / images, place.root) if p.name.endswith(_VOLUMES)]
+    volumes = [name for name, _ in place.listing if name.startswith(f"{images}/") and name.endswith(_VOLUMES)]
     if volumes:
         place.problems.append(
             f"{images}/: images must be 2-D (png, tif, bmp), found volumes: {some(volumes)}; export their slices"

@@ -20,7 +20,6 @@ from sweeper.data.formats.base import (
     Size,
     drop_repeated,
     split_of,
-    walk,
 )
 from sweeper.data.formats.file_patterns import (
     STEM,
@@ -69,7 +68,7 @@ def _read(place: Place) -> Reading:
             f"folders as --images, got {shown(masks.text)}; for example 'labels/{STEM}_mask.png'"
         )
     elif image_files := _image_files(place, images):
-        labels = [one for one in matches(place.root, masks) if usable(place, one.path)]
+        labels = [*matches(place, masks)]
         reading.samples, left = paired(place, (image_files, images), (labels, masks), split_by_folder)
         place.tally.add("mask", "without an image, passed over", *map(place.name, left))
     reading.classes = place.classes or (place.colours.names if place.colours else None)
@@ -87,13 +86,10 @@ def _image_files(place: Place, pattern: FilePattern) -> list[Match]:
     if found := listed(place, pattern.text, IMAGE_SUFFIXES, others):
         place.tally.add("file", "of another kind, passed over", *others)
         return found
-    folder = place.root / pattern.folder
-    there = "nothing, and there is no folder " + shown(pattern.folder)
-    if others or folder.is_dir():
-        there = some(others or [place.name(path) for path in walk(folder, place.root)], 2) or "nothing"
+    there = some(others or [below for below, _ in place.listing if below.startswith(pattern.folder)], 2)
     place.problems.append(
-        f"--images {shown(pattern.text)}: must name images ({', '.join(IMAGE_SUFFIXES)}), found {there}; patterns "
-        f"begin at {place.title}, in quotes"
+        f"--images {shown(pattern.text)}: must name images ({', '.join(IMAGE_SUFFIXES)}), found {there or 'nothing'}; "
+        f"patterns begin at {place.title}, in quotes"
     )
     return []
 
@@ -101,31 +97,13 @@ def _image_files(place: Place, pattern: FilePattern) -> list[Match]:
 def listed(place: Place, text: str, suffixes: tuple[str, ...], others: list[str] | None = None) -> list[Match]:
     """Files of these kinds that a pattern names; the names of the other ones are added to `others`."""
     pattern, found, rest = file_pattern("", text), [], [] if others is None else others
-    at = place.root / pattern.folder
-    if pattern.folder and not place.inside(at):
-        return []
-    for one in matches(place.root, file_pattern("", text.replace(f"{STEM}.*", "*"))):
+    for one in matches(place, file_pattern("", text.replace(f"{STEM}.*", "*"))):
         named = match(one.path, one.below, pattern)
-        if not usable(place, one.path):
-            rest += [] if one.path.is_symlink() else [place.name(one.path)]
-        elif named is None or one.path.suffix.lower() not in suffixes:
+        if named is None or one.path.suffix.lower() not in suffixes:
             rest.append(place.name(one.path))
         else:
             found.append(named)
     return found
-
-
-def usable(place: Place, path: Path) -> bool:
-    """Whether it is a file that lies in the data folder; a link that leads out of it, or nowhere, is a problem."""
-    if path.is_symlink():
-        if not place.inside(path):
-            return False
-        if not path.exists():
-            place.problems.append(
-                f"{place.name(path)}: must be a file, found a link that leads nowhere; mend or remove it"
-            )
-            return False
-    return path.is_file()
 
 
 def paired(
@@ -198,7 +176,6 @@ def paired(
             made = mask_file(place, path, table)
             samples.append(Sample(stem, name, (one.path,), made, place.name(path), Side(split(one))))
     place.problems += sorted(several)
-    place.named += taken
     left = [one for one in labels if one.path not in taken]
     if named:
         place.problems += [

@@ -14,7 +14,7 @@ from pathlib import Path
 from sweeper.core.records import SplitName
 from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading, is_file
+from sweeper.data.formats.base import Format, Layout, Place, Reading
 from sweeper.data.formats.file_patterns import STEM, file_pattern, plain
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.label_values import some
@@ -65,7 +65,7 @@ def _splits(place: Place, base: Path, masks: Collection[str]) -> dict[str, Split
     splits: dict[str, SplitName] = {}
     for name, split in _LISTS.items():
         path = base / "ImageSets" / "Segmentation" / f"{name}.txt"
-        if not is_file(path) or not place.inside(path) or (text := text_of(path, place.problems)) is None:
+        if not path.is_file() or (text := text_of(path, place.problems)) is None:
             continue
         stems = [normal(line.split()[0]) for line in text.splitlines() if line.split()]
         missing = [stem for stem in stems if stem not in masks]
@@ -92,7 +92,7 @@ def _names(place: Place, base: Path, stems: list[str]) -> tuple[str, ...] | None
         return place.colours.names
     for folder in dict.fromkeys((base, place.root)):
         path = folder / "class_names.txt"
-        if is_file(path) and place.inside(path):
+        if path.is_file():
             return read_classes(path, place.problems)
     if stems and all(_VOC_STEM.fullmatch(stem) for stem in stems):
         return VOC_NAMES

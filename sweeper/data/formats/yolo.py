@@ -6,6 +6,7 @@ Large objects are drawn first, as Ultralytics does. An image without a text file
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ import numpy as np
 from sweeper.core.records import SplitName
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image, is_file, walk
+from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
@@ -39,7 +40,7 @@ def _file(place: Place) -> Path | None:
         return place.entry if place.entry.suffix.lower() in (".yaml", ".yml") else None
     for name in _NAMES:
         path = place.root / name
-        if is_file(path):
+        if path.is_file():
             head = path.read_bytes()[: 1 << 20]
             if b"names" in head and any(key.encode() + b":" in head for key in _KEYS):
                 return path
@@ -50,8 +51,6 @@ def _read(place: Place, path: Path) -> Reading:
     """Read data.yaml and the text files."""
     faults: list[str] = []
     nothing = Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
-    if not place.inside(path):
-        return nothing
     data, names = read_yaml(path, faults), None
     if isinstance(data, dict):
         names = _class_names(data.get("names"), faults)
@@ -71,13 +70,9 @@ def _read(place: Place, path: Path) -> Reading:
                 )
     drawings = []
     for image, side in found.items():
-        if image.is_symlink() and not place.inside(image):
-            continue
         labels = _labels_of(place, image)
         if labels is None:
             place.tally.add("image", "without a text file of labels, taken as background", place.name(image))
-        elif not place.inside(labels):
-            continue
         shapes = [] if labels is None else _polygons(place, labels, names)
         drawings.append(Drawing(place.name(labels or image), image, shapes, None, Side(side), shares=True))
     return shapes_reading(place, drawings, words, place.name(path), "large first")
@@ -114,7 +109,8 @@ def _images(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterato
                 f"{place.name(path)}: {key}: must be a folder or list in here, found {shown(entry)[:200]}; copy it"
             )
         elif target.is_dir():
-            yield from (file for file in walk(target, place.root) if file.suffix.lower() in IMAGE_SUFFIXES)
+            there = (file for file in place.files if file.is_relative_to(target))
+            yield from (file for file in there if file.suffix.lower() in IMAGE_SUFFIXES)
         else:
             yield from _listed(place, target)
 
@@ -127,13 +123,10 @@ def _target(place: Place, path: Path, data: dict[str, Any], entry: str) -> Path 
     stripped = "/".join(part for part in PurePosixPath(plain).parts if part not in ("..", "/"))
     for folder in (*folders, path.parent):
         for name in (plain, stripped):
-            candidate = folder / name
-            try:
-                there = candidate.exists() and candidate.resolve().is_relative_to(place.root.resolve())
-            except (OSError, ValueError):
-                continue
-            if there and (candidate.is_dir() or candidate.suffix == ".txt"):
-                return place.root / candidate.resolve().relative_to(place.root.resolve())
+            below = os.path.relpath(folder / name, place.root)
+            target = place.root / below
+            if not below.startswith("..") and (target.is_dir() or (target.suffix == ".txt" and target.is_file())):
+                return target
     return None
 
 
@@ -154,10 +147,10 @@ def _labels_of(place: Place, image: Path) -> Path | None:
     for i in range(len(parts) - 1, -1, -1):
         if parts[i] == "images":
             candidate = place.root.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-            if is_file(candidate):
+            if candidate.is_file():
                 return candidate
     beside = image.with_suffix(".txt")
-    return beside if is_file(beside) else None
+    return beside if beside.is_file() else None
 
 
 def _polygons(place: Place, path: Path, names: Sequence[str]) -> list[Shape]:
