@@ -11,7 +11,7 @@ from pathlib import Path
 from sweeper.core.paths import CACHE, STORAGE, TRACKING
 from sweeper.core.records import Recommendation
 from sweeper.core.text import option_text
-from sweeper.evidence.preferences import preference_rows, recommended_index
+from sweeper.evidence.preferences import CARES, choices, recommended_index
 from sweeper.report.card import card_lines, card_of
 from sweeper.report.facts import Facts, collect
 from sweeper.workflow.conclude import Outcome
@@ -93,8 +93,12 @@ def _finalists(facts: Facts) -> list[str]:
 
 def _preferred(recommendation: Recommendation, width: int) -> list[str]:
     """Where something else than the metric of the verdict would lead to another loss."""
-    others = [row for row in preference_rows(recommendation) if row.instead_of is not None]
-    return [
-        textwrap.fill(f"- If you care most about {row.care_about}: {row.family}.", width, subsequent_indent="  ")
-        for row in others
+    evidence, recommended = recommendation.evidence, recommended_index(recommendation)
+    if evidence is None:
+        return []
+    others = [
+        f"- If you care most about {CARES[found.name]}: {evidence.finalists[i].family}."
+        for found, i in choices(recommendation)
+        if i != recommended
     ]
+    return [textwrap.fill(other, width, subsequent_indent="  ") for other in others]

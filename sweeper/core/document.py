@@ -20,7 +20,8 @@ class Document(Record):
     @property
     def document(self) -> dict[str, Any]:
         """The same as JSON types, its schema first."""
-        return {"schema": self.SCHEMA, **self.model_dump(mode="json")}
+        values = json.loads(self.model_dump_json()) if self.NULL_NUMBERS else self.model_dump(mode="json")
+        return {"schema": self.SCHEMA, **values}
 
 
 class DatasetSummary(Record):

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 
 from sweeper.core.records import (
     Evidence,
     ImbalanceProfile,
-    Interval,
     Preference,
     PreferenceName,
     Recommendation,
@@ -39,23 +37,6 @@ CARES: Mapping[PreferenceName, str] = {
     "probabilities": "probabilities that can be believed",
 }
 """What each preference is, for people."""
-
-
-class PreferenceRow(NamedTuple):
-    """If you care most about …, choose …: plain data, names unescaped."""
-
-    name: PreferenceName
-    care_about: str
-    measure: str
-    higher_is_better: bool
-    finalist: int
-    """Index into `Evidence.finalists` of what to choose."""
-    family: str
-    point: float | None
-    """Operating point to use with it; None = the one recommended anyway (probabilities have none)."""
-    value: Interval
-    instead_of: str | None
-    """The recommended family where another one is better; None where the recommended loss may stay."""
 
 
 def preferences(
@@ -100,37 +81,12 @@ def preferences(
     return tuple(_judge(measure, evidence, at, table(measure)) for measure in found)
 
 
-def choose(preference: Preference, recommended: int | None) -> int:
-    """Which finalist someone with this preference should take: the recommended one where it is unbeaten, else the best.
-
-    `recommended` and the result are indices into `Evidence.finalists`.
-    """
-    return recommended if recommended is not None and recommended in preference.unbeaten else preference.best
-
-
-def preference_rows(recommendation: Recommendation) -> list[PreferenceRow]:
-    """The table "if you care most about … choose …", one row for each preference of the evidence."""
-    evidence = recommendation.evidence
-    if evidence is None:
+def choices(recommendation: Recommendation) -> list[tuple[Preference, int]]:
+    """Each preference, and the index of the finalist to take by it: the recommended one where it is unbeaten."""
+    evidence, recommended = recommendation.evidence, recommended_index(recommendation)
+    if evidence is None or recommended is None:
         return []
-    recommended, rows = recommended_index(recommendation), []
-    for preference in evidence.preferences:
-        chosen = choose(preference, recommended)
-        stays = recommended is None or chosen == recommended
-        rows.append(
-            PreferenceRow(
-                name=preference.name,
-                care_about=CARES[preference.name],
-                measure=preference.measure,
-                higher_is_better=preference.higher_is_better,
-                finalist=chosen,
-                family=evidence.finalists[chosen].family,
-                point=preference.points[chosen] if preference.points else None,
-                value=preference.scores[chosen],
-                instead_of=None if stays or recommended is None else evidence.finalists[recommended].family,
-            )
-        )
-    return rows
+    return [(p, recommended if recommended in p.unbeaten else p.best) for p in evidence.preferences]
 
 
 def recommended_index(recommendation: Recommendation) -> int | None:

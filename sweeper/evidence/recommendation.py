@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -39,7 +38,7 @@ from sweeper.evidence.document import (
     ValueRow,
 )
 from sweeper.evidence.interim_analyses import level_of
-from sweeper.evidence.preferences import preference_rows
+from sweeper.evidence.preferences import choices, recommended_index
 from sweeper.evidence.reasons import collapse_rate
 from sweeper.evidence.verdict import decide
 
@@ -159,8 +158,7 @@ def recommendation_json(
         trained_by=tuple(trained_by(sweep)),
         seconds=sweep.seconds,
     )
-    finite: dict[str, Any] = _finite(document.document)
-    return finite
+    return document.document
 
 
 def _finalist(evidence: Evidence, index: int) -> FinalistRow:
@@ -248,22 +246,22 @@ def _comparisons(evidence: Evidence) -> tuple[ComparisonRow, ...]:
 
 def _preferences(evidence: Evidence, recommendation: Recommendation) -> tuple[PreferenceRow, ...]:
     """What to choose if something else than the metric of the verdict matters most, with every finalist's value."""
-    rows = zip(evidence.preferences, preference_rows(recommendation), strict=True)
+    recommended = recommended_index(recommendation)
     return tuple(
         PreferenceRow(
-            name=row.name,
-            measure=row.measure,
-            higher_is_better=row.higher_is_better,
-            choose=row.family,
-            finalist=row.finalist,
-            point=row.point,
-            value=row.value.estimate,
-            **_ends(row.value),
-            instead_of=row.instead_of,
-            unbeaten=preference.unbeaten,
-            values=tuple(ValueRow(value=score.estimate, **_ends(score)) for score in preference.scores),
+            name=found.name,
+            measure=found.measure,
+            higher_is_better=found.higher_is_better,
+            choose=evidence.finalists[chosen].family,
+            finalist=chosen,
+            point=found.points[chosen] if found.points else None,
+            value=found.scores[chosen].estimate,
+            **_ends(found.scores[chosen]),
+            instead_of=None if recommended is None or chosen == recommended else evidence.finalists[recommended].family,
+            unbeaten=found.unbeaten,
+            values=tuple(ValueRow(value=score.estimate, **_ends(score)) for score in found.scores),
         )
-        for preference, row in rows
+        for found, chosen in choices(recommendation)
     )
 
 
@@ -296,14 +294,3 @@ def _collapses(sweep: SweepRecord) -> dict[str, Counter[str]]:
         if trial.collapse is not Collapse.NONE:
             found.setdefault(trial.spec.family, Counter())[trial.collapse.value] += 1
     return found
-
-
-def _finite(value: Any) -> Any:
-    """The same JSON value with every NaN and infinity as null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

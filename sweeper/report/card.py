@@ -14,7 +14,7 @@ from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.verdict import decide
-from sweeper.report.facts import Facts, difference, finalist_name, level_between
+from sweeper.report.facts import Facts, difference, level_between
 from sweeper.report.formatting import (
     escape_md,
     fence,
@@ -163,9 +163,9 @@ def _settings(facts: Facts, recommended: Recommended) -> str:
     if facts.recommendation.misses is not None:
         return " · ".join([f"`{recommended.family}`", *parts])
     if recommended.threshold is not None:
-        parts.append(f"threshold {number(recommended.threshold, 2)}{_edge(facts)}")
+        parts.append(f"threshold {number(recommended.threshold, 2)}")
     if recommended.tau is not None:
-        parts.append(f"logit adjustment τ {number(recommended.tau, 2)}{_edge(facts)}")
+        parts.append(f"logit adjustment τ {number(recommended.tau, 2)}")
     return " · ".join([f"`{recommended.family}`", *parts])
 
 
@@ -192,11 +192,6 @@ def _misses(facts: Facts) -> list[Row]:
     cost = f"precision {number(found.precision, 2)} in place of {number(found.precision_before, 2)}"
     text = f"{at} in place of {found.before:.3g}: the network {found.promise}, at {cost}"
     return [Row("Decide with", f"{text}. Gain and confidence are measured without the limit")]
-
-
-def _edge(facts: Facts) -> str:
-    """That the operating point lies at an end of those that were tried, where it does."""
-    return " (at the end of its grid)" if facts.point_at_edge else ""
 
 
 def _gains(facts: Facts) -> list[Row]:
@@ -273,7 +268,7 @@ def _verdict(facts: Facts) -> str:
     if facts.recommendation.strength == "probable":
         return f"{word}: probably within {rope} of the best"
     left = _left(facts)
-    names = listed([f"`{finalist_name(facts, f)}`" for f in left])
+    names = listed([f"`{f.family}`" for f in left])
     if verdict is Verdict.EQUIVALENT:
         return f"{word}: {names} differ by less than {rope}"
     return f"{word} between {names}" if len(left) > 1 else f"{word} by {rope}"
@@ -313,7 +308,7 @@ def _nothing(facts: Facts) -> Card:
         if evidence is not None and evidence.finalists:
             eligible = [f for f in evidence.finalists if f.collapses < f.trainings]
             best = max(eligible or evidence.finalists, key=lambda f: f.miou.estimate)
-            found = f"the best test mIoU is {number(best.miou.estimate)} (`{finalist_name(facts, best)}`)"
+            found = f"the best test mIoU is {number(best.miou.estimate)} (`{best.family}`)"
             found += "" if eligible else ", though every training collapsed"
             found += f"; the same answer everywhere scores {number(evidence.constant_miou)}"
         trained = (*facts.sweep.probes, *facts.sweep.trials, *facts.sweep.confirmations)

@@ -10,7 +10,7 @@ from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.miss_control import sentences
 from sweeper.evidence.reasons import caveats as evidence_caveats
 from sweeper.report.card import recipe_text
-from sweeper.report.facts import Facts, finalist_name, on_edge, search_split
+from sweeper.report.facts import Facts, search_split
 from sweeper.report.formatting import code, escape_md, number, prose, significant
 from sweeper.space import edge_of
 
@@ -58,8 +58,8 @@ def _scope(facts: Facts) -> Iterator[str]:
     trainers = trained_by(facts.sweep)
     if len(trainers) > 1:
         yield (
-            f"Its trainings were made under {len(trainers)} combinations of device and versions (the last tables; "
-            "`trials.csv` has each training's): small differences between them can come from there."
+            f"Its trainings were made under {len(trainers)} combinations of device and versions (`trials.csv` "
+            "has each training's): small differences between them can come from there."
         )
     if facts.compared != recipe.metric:
         yield (
@@ -109,24 +109,14 @@ def _confirmation(facts: Facts) -> Iterator[str]:
             "a rare class can change by far more than that. Predicting only the commonest class scores "
             f"{number(evidence.constant_miou)}."
         )
-    fallen = [f for f in facts.finalists if f.collapses]
-    if fallen:
-        names = [f"{code(finalist_name(facts, f))} in {f.collapses} of {f.trainings}" for f in fallen]
-        yield f"Confirmation trainings that collapsed: {listed(names)}."
 
 
 def _search(facts: Facts) -> Iterator[str]:
     for finalist in {id(f): f for f in (facts.chosen, facts.baseline) if f is not None}.values():
         if (edge := edge_of(finalist.lr, facts.sweep.space)) is not None:
             yield (
-                f"The best learning rate of {code(finalist_name(facts, finalist))}, {significant(finalist.lr)}, "
+                f"The best learning rate of {code(finalist.family)}, {significant(finalist.lr)}, "
                 f"lies at the {edge} edge of the searched range: a wider range could improve it."
-            )
-        ends = sum(on_edge(point, binary=facts.binary) for point in finalist.points)
-        if ends:
-            yield (
-                f"The {facts.point_name} of {code(finalist_name(facts, finalist))} lies at the end of its grid in "
-                f"{ends} of {finalist.trainings} trainings: one beyond could be better."
             )
     frame = facts.search
     complete = frame[frame["state"] == "complete"]["family"].value_counts().to_dict()

@@ -64,7 +64,7 @@ def comparison(studies: Studies) -> ComparisonDocument:
 
 def _compared(label: str, sweep: SweepRecord, found: Recommendation) -> ComparedStudy:
     facts, answer, imbalance = collect(sweep, found), found.recommended, sweep.profile.imbalance
-    gains = {family: _gain(facts, family) for family in dict.fromkeys(f.family for f in facts.finalists)}
+    gains = {f.family: gain for f in facts.finalists if (gain := _gain(facts, f)) is not None}
     return ComparedStudy(
         label=label,
         study=sweep.study,
@@ -77,21 +77,16 @@ def _compared(label: str, sweep: SweepRecord, found: Recommendation) -> Compared
         recommended=None if answer is None else ComparedLoss(family=answer.family, params=answer.params, lr=answer.lr),
         test_images=found.evidence.test_images if found.evidence else None,
         level=facts.level,
-        gain_over_cross_entropy={family: gain for family, gain in gains.items() if gain is not None},
+        gain_over_cross_entropy=gains,
     )
 
 
-def _gain(facts: Facts, family: str) -> LevelDifferenceRow | None:
-    """Paired difference in the test score to cross-entropy; None where either was not confirmed.
-
-    Of two configurations of a family the one with the higher estimate counts.
-    """
-    own: list[FinalistEvidence] = [f for f in facts.finalists if f.family == family]
-    best = max(own, key=lambda f: f.score.estimate)
-    gain = None if best is facts.baseline else difference(facts, best, facts.baseline)
+def _gain(facts: Facts, finalist: FinalistEvidence) -> LevelDifferenceRow | None:
+    """Paired difference in the test score to cross-entropy; None where that was not confirmed, and of itself."""
+    gain = difference(facts, finalist, facts.baseline)
     if gain is None:
         return None
-    at = level_between(facts, best, facts.baseline)
+    at = level_between(facts, finalist, facts.baseline)
     return LevelDifferenceRow(difference=gain.estimate, ci_low=gain.low, ci_high=gain.high, level=at)
 
 

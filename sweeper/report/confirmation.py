@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sweeper.core.records import DecisionRule, DecisionRules, FinalistEvidence
+from sweeper.core.records import DecisionRule, DecisionRules, FinalistEvidence, Preference
 from sweeper.core.text import listed
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.preferences import PreferenceRow, preference_rows, recommended_index
+from sweeper.evidence.preferences import CARES, choices
 from sweeper.report.card import VERDICTS
-from sweeper.report.facts import Facts, difference, finalist_name, level_between
+from sweeper.report.facts import Facts, difference, level_between
 from sweeper.report.formatting import (
     MISSING,
     code,
@@ -44,7 +44,11 @@ def finalists_table(facts: Facts) -> str:
     header += ["costs at most (95 %)"] if likely else []
     rows = []
     for finalist in facts.finalists:
-        cells = [_named(facts, finalist), params_text(finalist.params) or MISSING, rates_text(finalist)]
+        cells = [
+            _named(facts, finalist),
+            params_text(finalist.params) or MISSING,
+            rates_text(finalist),
+        ]
         gain = difference(facts, finalist, facts.baseline)
         own = levels.get(id(finalist), usual)
         other = f" at {level(own)}" if own != usual and gain is not None else ""
@@ -65,7 +69,10 @@ def finalists_detail(facts: Facts) -> str:
     header += ["collapsed", "seeds"]
     rows = []
     for finalist in facts.finalists:
-        cells = [_named(facts, finalist), f"{finalist.trials_tried} ({finalist.trials_completed})"]
+        cells = [
+            _named(facts, finalist),
+            f"{finalist.trials_tried} ({finalist.trials_completed})",
+        ]
         cells += [number(finalist.search_value), number(finalist.val_score), number(finalist.score_at_default)]
         cells += [number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.binary else []
         if likely:
@@ -92,12 +99,12 @@ def runs_table(facts: Facts, ui_url: str) -> str:
         runs = enumerate(finalist.run_ids[:MOST_LINKS], 1)
         links = [run_link(str(i), ui_url, facts.sweep.experiment_id, run) for i, run in runs]
         if links and facts.sweep.experiment_id is not None:
-            rows.append([code(finalist_name(facts, finalist)), " ".join(links)])
+            rows.append([code(finalist.family), " ".join(links)])
     return table(["loss", "runs of its confirmation"], rows, left=2) if rows else ""
 
 
 def _named(facts: Facts, finalist: FinalistEvidence) -> str:
-    name = code(finalist_name(facts, finalist))
+    name = code(finalist.family)
     return f"**{name}**" if finalist is facts.chosen else name
 
 
@@ -124,7 +131,7 @@ def rules_table(facts: Facts) -> str:
     header = ["loss", *names, "calibration error, then calibrated"]
     rows = [
         [
-            code(finalist_name(facts, finalist)),
+            code(finalist.family),
             *(number(rule.scores[i].estimate) for rule in found.rules),
             f"{number(found.ece[i].estimate, 4)}, {number(found.ece_calibrated[i].estimate, 4)}",
         ]
@@ -152,7 +159,7 @@ def _said(facts: Facts, rule: DecisionRule) -> str:
     assert facts.recommendation.evidence is not None and facts.recommendation.evidence.decisions is not None
     rules = facts.recommendation.evidence.decisions.rules
     plain = next(r for r in rules if (r.name, r.metric) == ("plain", rule.metric))
-    best, usual = (code(finalist_name(facts, facts.finalists[r.best])) for r in (rule, plain))
+    best, usual = (code(facts.finalists[r.best].family) for r in (rule, plain))
     spread = [score.estimate for score in plain.scores]
     gain = rule.scores[rule.best].estimate - plain.scores[plain.best].estimate
     text = f"{METRICS[rule.metric]}: at 0.5 the losses lie {number(max(spread) - min(spread))} apart"
@@ -165,7 +172,7 @@ def _said(facts: Facts, rule: DecisionRule) -> str:
 def _calibrated(facts: Facts, found: DecisionRules, index: int) -> str:
     before, after = found.ece[index].estimate, found.ece_calibrated[index].estimate
     return (
-        f"Expected calibration error of {code(finalist_name(facts, facts.finalists[index]))}: {number(before, 4)}; "
+        f"Expected calibration error of {code(facts.finalists[index].family)}: {number(before, 4)}; "
         f"slope {number(found.slopes[index], 2)} and bias {signed(found.biases[index], 2)} bring it to "
         f"{number(after, 4)} (less by {signed_interval(found.ece_gains[index])})."
     )
@@ -183,47 +190,38 @@ def decisions_of(facts: Facts) -> DecisionRules | None:
 
 def preferences_table(facts: Facts) -> str:
     """A row per preference: the choice and its score; empty where nothing was judged or compared."""
-    rows = [[escape_md(row.care_about), _choice(facts, row), _score(facts, row)] for row in _compared(facts)]
+    rows = [
+        [escape_md(CARES[found.name]), _choice(facts, found, i), _score(facts, found, i)]
+        for found, i in choices(facts.recommendation)
+    ]
     return table(["if you care most about", "choose", f"its score [{level(LEVEL)}]"], rows, left=2) if rows else ""
 
 
-def _compared(facts: Facts) -> list[PreferenceRow]:
-    return preference_rows(facts.recommendation) if len(facts.finalists) > 1 else []
+def _choice(facts: Facts, found: Preference, index: int) -> str:
+    """The loss, in bold where it is not the recommended one, with the operating point that goes with it."""
+    finalist = facts.finalists[index]
+    name = code(finalist.family) if finalist is facts.chosen else f"**{code(finalist.family)}**"
+    return f"{name} at {facts.point_name} {number(found.points[index], 2)}" if found.points else name
 
 
-def _score(facts: Facts, row: PreferenceRow) -> str:
-    score = facts.scored(row.value, facts.finalists[row.finalist])
-    return score if row.higher_is_better else f"{score}, lower is better"
+def _score(facts: Facts, found: Preference, index: int) -> str:
+    score = facts.scored(found.scores[index], facts.finalists[index])
+    return score if found.higher_is_better else f"{score}, lower is better"
 
 
 def preferences_detail(facts: Facts) -> str:
     """By what each was judged; empty where nothing was judged or compared."""
-    rows = [[escape_md(row.care_about), escape_md(row.measure)] for row in _compared(facts)]
+    rows = [[escape_md(CARES[found.name]), escape_md(found.measure)] for found, _ in choices(facts.recommendation)]
     return table(["if you care most about", "measured by"], rows, left=2) if rows else ""
-
-
-def _name(facts: Facts, index: int) -> str:
-    return code(finalist_name(facts, facts.finalists[index]))
-
-
-def _choice(facts: Facts, row: PreferenceRow) -> str:
-    """The loss, in bold where it is not the recommended one, with the operating point that goes with it."""
-    name = _name(facts, row.finalist)
-    if row.finalist != recommended_index(facts.recommendation):
-        name = f"**{name}**"
-    return name if row.point is None else f"{name} at {facts.point_name} {number(row.point, 2)}"
 
 
 def preferences_text(facts: Facts) -> str:
     """Whether any preference changes the answer."""
-    rows = preference_rows(facts.recommendation)
-    recommended = recommended_index(facts.recommendation)
-    if not rows:
+    chosen = [facts.finalists[i] for _, i in choices(facts.recommendation)]
+    if not chosen or facts.chosen is None:
         return ""
-    if recommended is None:
-        return "Nothing is recommended, so each row names the best estimate."
-    away = list(dict.fromkeys(_name(facts, row.finalist) for row in rows if row.finalist != recommended))
-    name = _name(facts, recommended)
+    name = code(facts.chosen.family)
+    away = list(dict.fromkeys(code(f.family) for f in chosen if f is not facts.chosen))
     if away:
         return (
             f"In bold where a loss is shown to be better than {name} ({listed(away)}); where none is, {name} stays, "
@@ -243,8 +241,7 @@ def analyses_table(facts: Facts) -> str:
     rows = []
     for seeds, (error, spent) in sorted(errors.items()):
         made = taken.get(seeds)
-        passed = "passed over: more seeds were known when this was planned" if seeds < min(taken, default=0) else ""
-        found = [MISSING, passed or "not taken"]
+        found = [MISSING, "not taken"]
         if made is not None:
             found = [VERDICTS[made.verdict], prose(naming(made.reason, facts.losses))]
         rows.append([str(seeds), *found, level(spent), level(1 - error) if spent else MISSING])
@@ -253,15 +250,11 @@ def analyses_table(facts: Facts) -> str:
 
 
 def winners_curse(facts: Facts) -> list[str]:
-    """How much better the recommended configuration read in the search, in a sentence; none where it is not known."""
+    """How much better the recommended configuration read in the search, in a sentence; none where it trained
+    other steps."""
     recipe, curse = facts.sweep.conditions.recipe, facts.recommendation.winners_curse
-    if curse is None:
+    if curse is None or recipe.confirm_steps != recipe.steps:
         return []
-    if recipe.confirm_steps != recipe.steps:
-        return [
-            "The winner's curse (the best of many noisy trials looks better than it is) cannot be judged here: "
-            f"the confirmation trained {recipe.confirm_steps:,} steps, the search {recipe.steps:,}."
-        ]
     higher = "higher" if curse > 0 else "lower"
     moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
     return [
@@ -278,7 +271,7 @@ def classes_table(facts: Facts) -> str:
     pair = [f for f in (facts.chosen, facts.rival) if f is not None]
     header = [
         "class",
-        *(f"{what} {code(finalist_name(facts, f))}" for what in ("IoU", "precision", "recall") for f in pair),
+        *(f"{what} {code(f.family)}" for what in ("IoU", "precision", "recall") for f in pair),
     ]
 
     def values(finalist: FinalistEvidence) -> list[tuple[float | None, ...]]:

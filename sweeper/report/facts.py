@@ -12,7 +12,6 @@ import pandas as pd
 
 from sweeper.core.errors import DataError
 from sweeper.core.metrics import METRICS, at_point, default_point, image_mious
-from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.own_metric import at_hand
 from sweeper.core.records import (
     FinalistEvidence,
@@ -25,8 +24,10 @@ from sweeper.core.records import (
 )
 from sweeper.core.text import at_most
 from sweeper.data.folds import split_of
+from sweeper.evidence.decision_rule import difference as paired_difference
 from sweeper.evidence.interim_analyses import level_of
 from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.preferences import recommended_index
 from sweeper.evidence.replicates import Replicate, bench_of, by_seed, image_units, scored_images
 from sweeper.report.formatting import interval, number, signed, signed_interval
 from sweeper.report.tables import trials_frame
@@ -95,13 +96,6 @@ class Facts:
     def default_point(self) -> float:
         """0.5 or 0."""
         return default_point(self.sweep.conditions.dataset.task)
-
-    @property
-    def point_at_edge(self) -> bool:
-        """Whether the recommended operating point lies at an end of those that were tried."""
-        answer = self.recommendation.recommended
-        point = None if answer is None else answer.threshold if self.binary else answer.tau
-        return point is not None and on_edge(point, binary=self.binary)
 
     @property
     def nothing_learned(self) -> bool:
@@ -191,16 +185,9 @@ def collect(
     evidence = recommendation.evidence
     finalists = evidence.finalists if evidence else ()
     baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
-    answer = recommendation.recommended
-    chosen = None
-    if answer is not None:
-        of_family = [f for f in finalists if f.family == answer.family]
-        exact = [f for f in of_family if f.params == answer.params and math.isclose(f.lr, answer.lr)]
-        chosen = next(iter([*exact, *of_family]), None)
-    others = [f for f in finalists if f is not chosen]
-    rival = baseline if baseline is not chosen else next(iter(others), None)
-    if rival is None and chosen is not None:
-        rival = next(iter(others), None)
+    index = recommended_index(recommendation)
+    chosen = None if index is None else finalists[index]
+    rival = next((f for f in (baseline, *finalists) if f is not None and f is not chosen), None)
     roles = (finalists, chosen, baseline, rival)
     texts = (tuple(explanation), tuple(literature))
     return Facts(sweep, recommendation, trials_frame(sweep), *roles, *texts, pixels)
@@ -209,11 +196,9 @@ def collect(
 def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> Interval | None:
     """Paired difference in the test score, first minus second; None when it was not measured."""
     evidence = facts.recommendation.evidence
-    if evidence is None or first is None or second is None:
+    if evidence is None or first is None or second is None or first is second:
         return None
-    places = {id(finalist): i for i, finalist in enumerate(evidence.finalists)}
-    pair = (places[id(first)], places[id(second)])
-    return next((c.difference for c in evidence.comparisons if (c.first, c.second) == pair), None)
+    return paired_difference(evidence, facts.finalists.index(first), facts.finalists.index(second))
 
 
 def level_between(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> float:
@@ -221,14 +206,7 @@ def level_between(facts: Facts, first: FinalistEvidence | None, second: Finalist
     evidence = facts.recommendation.evidence
     if evidence is None or first is None or second is None:
         return facts.level
-    places = {id(finalist): i for i, finalist in enumerate(evidence.finalists)}
-    return level_of(evidence, places[id(first)], places[id(second)])
-
-
-def finalist_name(facts: Facts, finalist: FinalistEvidence) -> str:
-    """The family, with its search trial's number where two finalists are of one family."""
-    twins = sum(f.family == finalist.family for f in facts.finalists)
-    return finalist.family if twins == 1 else f"{finalist.family} {finalist.search_trial}"
+    return level_of(evidence, facts.finalists.index(first), facts.finalists.index(second))
 
 
 def search_split(facts: Facts) -> Split | None:
@@ -247,12 +225,6 @@ def best_trial(facts: Facts, family: str) -> TrialResult | None:
     """The family's completed search trial with the highest value, the earliest of equals."""
     done = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete" and t.value is not None]
     return max(done, key=lambda t: (t.value or 0.0, -t.spec.number), default=None)
-
-
-def on_edge(point: float, *, binary: bool) -> bool:
-    """Whether a threshold or τ is the lowest or highest that is tried."""
-    grid = THRESHOLDS if binary else TAUS
-    return point <= min(grid) + 1e-9 or point >= max(grid) - 1e-9
 
 
 # --- The confirmation trainings behind a finalist ------------------------------------------------------------

@@ -27,10 +27,6 @@ _MARKUP = re.compile(
     | :(?=/) | (?<=mailto):(?=\S) | (?<=xmpp):(?=\S) | (?<=www)\.""",
     re.VERBOSE | re.IGNORECASE,
 )
-_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]+")
-"""Runs of Hebrew, Arabic, Syriac, Thaana and the other scripts written from right to left."""
-_MARK = "\u200e"
-"""Left-to-right mark; seen by nobody."""
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.,:=+\-/ ×→]+")
 _SAFE_SPAN = re.compile(r"(`[A-Za-z0-9_.,=+\-/ ]+`)")
 
@@ -141,12 +137,10 @@ def escape_md(text: str) -> str:
 
     Control characters and direction marks become spaces, HTML becomes entities, and signs that could act as markup
     where they stand are escaped with a backslash. A word joiner after `@` keeps GitHub from making mentions and mail
-    links, which it does after the escapes are gone. Left-to-right marks around words that run from right to left keep
-    these from reordering the numbers beside them.
+    links, which it does after the escapes are gone.
     """
     line = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    escaped = _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
-    return _RIGHT_TO_LEFT.sub(rf"{_MARK}\g<0>{_MARK}", escaped)
+    return _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
 
 
 def plain_text(text: str) -> str:

@@ -81,7 +81,7 @@ def _title(tokens: Sequence[Token]) -> str:
     for before, token in pairwise(tokens):
         if before.type == "heading_open":
             words = "".join(child.content for child in token.children or ())
-            return one_line(words.replace("\u2060", "").replace("\u200e", "")) or "Report"  # what `escape_md` added
+            return one_line(words.replace("\u2060", "")) or "Report"  # what `escape_md` added
     return "Report"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweeper.core.paths import view_place
-from sweeper.core.records import SweepRecord, trained_by
+from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.report import confirmation, sections
@@ -234,25 +234,9 @@ def _reproduce(facts: Facts) -> str:
         ["margin of equivalence", f"{number(sweep.rope)} {facts.metric}"],
         ["time", duration(sweep.seconds)],
         ["device", _device(sweep)],
-        *_versions(sweep),
+        ["versions", ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in sweep.versions.items()) or MISSING],
     ]
     return table(["what", "value"], rows, left=2)
-
-
-def _versions(sweep: SweepRecord) -> list[list[str]]:
-    """Versions; where a session was under others, those of each training."""
-    trainers = trained_by(sweep)
-    if len({tuple(trainer.versions.items()) for trainer in trainers}) < 2:
-        used = trainers[0].versions if trainers else sweep.versions
-        return [["versions", _version_text(used) or MISSING]]
-    return [
-        [f"versions of {count(len(t.trainings), 'training')} ({escape_md(t.device)})", _version_text(t.versions)]
-        for t in trainers
-    ]
-
-
-def _version_text(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in versions.items())
 
 
 def _device(sweep: SweepRecord) -> str:

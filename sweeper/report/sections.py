@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from statistics import median
 
 import numpy as np
 
@@ -110,15 +111,12 @@ def leaderboard(facts: Facts, ui_url: str) -> str:
 
 
 def _step_times(facts: Facts) -> dict[str, str]:
-    """Median milliseconds of a training step with each family, on the device that trained most: two cannot be
-    compared."""
-    timed = [t for t in trainings(facts.sweep) if t.seconds_per_step]
-    most = Counter(t.device for t in timed).most_common(1)
+    """Median milliseconds of a training step with each family."""
     seconds: dict[str, list[float]] = {}
-    for trial in timed:
-        if trial.device == most[0][0] and trial.seconds_per_step is not None:
+    for trial in trainings(facts.sweep):
+        if trial.seconds_per_step:
             seconds.setdefault(trial.spec.family, []).append(trial.seconds_per_step)
-    return {family: significant(1000 * float(np.median(values))) for family, values in seconds.items()}
+    return {family: significant(1000 * median(values)) for family, values in seconds.items()}
 
 
 def adequacy(facts: Facts) -> list[str]:

@@ -19,11 +19,11 @@ from sweeper.evidence.replicates import Replicate, bench_of
 from sweeper.storage import differences
 from sweeper.training.checkpoint import key_of
 from sweeper.workflow.recipe_choice import metric_code
-from tests.report.test_report import text_of
-from tests.report.test_simulated import cracks
+from tests.report.test_markdown import text_of
 from tests.support import builders
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
+from tests.support.simulated_studies import cracks
 from tests.training.test_training import SMALL, train
 
 METRICS_HERE = """
@@ -166,7 +166,7 @@ def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
 
 def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_path: Path) -> None:
     name = registered(f"{module}:last_iou")
-    study = cracks(trials=20)
+    study = cracks()
     given = {"metric": name, "own_metric": metric_code(name)}
     recipe = study.sweep.conditions.recipe.model_copy(update=given)
     sweep = study.sweep.model_copy(update={"conditions": study.sweep.conditions.model_copy(update={"recipe": recipe})})

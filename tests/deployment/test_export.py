@@ -46,7 +46,7 @@ from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
 from sweeper.training.write_weights import save_weights
 from sweeper.workflow.conclude import conclude
-from tests.report.test_report import CLEAR, recommended
+from tests.report.test_markdown import CLEAR, recommended
 from tests.support import builders
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
 from tests.training.test_training import SMALL, spec

@@ -12,7 +12,7 @@ from sweeper.core.records import Evidence, ImbalanceProfile, Preference, SweepRe
 from sweeper.evidence.intervals import image_table
 from sweeper.evidence.other_metrics import calibration
 from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.preferences import choose, preference_rows, preferences, recommended_index
+from sweeper.evidence.preferences import choices, preferences, recommended_index
 from sweeper.evidence.recommendation import recommendation_json
 from tests.support import builders
 from tests.support.builders import (
@@ -232,11 +232,6 @@ def study(trials: list[TrialResult], results: list[TrialResult], images: int) ->
     return builders.sweep(trials, results, data.model_copy(update={"images": given}))
 
 
-def test_the_recommended_loss_stays_where_it_is_unbeaten() -> None:
-    preference = builders.preference("misses", (0.7, 0.72, 0.5), unbeaten=(0, 1))
-    assert [choose(preference, i) for i in (0, 1, 2, None)] == [0, 1, 1, 1]
-
-
 def test_rows_say_what_to_take_and_in_place_of_what() -> None:
     from sweeper.workflow.conclude import conclude
 
@@ -249,15 +244,13 @@ def test_rows_say_what_to_take_and_in_place_of_what() -> None:
     trials = [trial("dice_ce", 0.9, 0), trial("cross_entropy", 0.8, 1)]
     record = study(trials, results, 10)
     recommendation = conclude(record)
-    document = recommendation_json(record, recommendation)
-    for told, row in zip(document["preferences"], preference_rows(recommendation), strict=True):
-        assert (told["name"], told["choose"], told["instead_of"]) == (row.name, row.family, row.instead_of)
-        assert told["ci_low"] <= told["value"] <= told["ci_high"] and len(told["values"]) == 2
-    rows = {row.name: row for row in preference_rows(recommendation)}
     assert recommended_index(recommendation) == 0
-    assert rows["misses"].family == "dice_ce" and rows["misses"].instead_of is None
-    calibrated = rows["probabilities"]
-    assert (calibrated.family, calibrated.instead_of) == ("cross_entropy", "dice_ce")
-    assert calibrated.point is None and rows["misses"].point is not None
+    chosen = {found.name: i for found, i in choices(recommendation)}
+    assert chosen["misses"] == 0 and chosen["probabilities"] == 1
+    rows = {row["name"]: row for row in recommendation_json(record, recommendation)["preferences"]}
+    assert all(row["ci_low"] <= row["value"] <= row["ci_high"] and len(row["values"]) == 2 for row in rows.values())
+    assert (rows["misses"]["choose"], rows["misses"]["instead_of"]) == ("dice_ce", None)
+    assert rows["misses"]["point"] is not None and rows["probabilities"]["point"] is None
+    assert (rows["probabilities"]["choose"], rows["probabilities"]["instead_of"]) == ("cross_entropy", "dice_ce")
     nothing = conclude(builders.sweep([], []))
-    assert preference_rows(nothing) == [] and recommended_index(nothing) is None
+    assert choices(nothing) == [] and recommended_index(nothing) is None

@@ -13,14 +13,13 @@ from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, SweepRecord, Verdict
 from sweeper.report.card import WORDS, Card, card_lines, card_of, with_options
-from sweeper.report.caveats import caveats
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.markdown import render, summary
 from sweeper.workflow.conclude import Outcome, conclude
-from tests.report.test_report import CLEAR, NEAR, NO_FIGURES, head, recommended, text_of
-from tests.report.test_simulated import cracks, street
+from tests.report.test_markdown import CLEAR, NEAR, NO_FIGURES, head, recommended, text_of
 from tests.support import builders
+from tests.support.simulated_studies import cracks, street
 
 OPEN_WORDS, LONG_SENTENCES = 900, 15
 
@@ -61,16 +60,6 @@ def test_where_no_network_can_do_the_task_the_first_line_says_so() -> None:
     assert found.headline == start + "Train with `weighted_ce`: it beats every other finalist."
     much, _ = card(recommended(few.model_copy(update={"constant_miou": 0.46})))
     assert much.headline == "Train with `weighted_ce`: it beats every other finalist."
-
-
-def test_the_report_says_that_rates_were_tuned_at_fewer_steps_than_they_are_used_at() -> None:
-    sweep = builders.sweep()
-    recipe = sweep.conditions.recipe
-    told = "\n".join(caveats(collect(sweep, recommended(builders.evidence(CLEAR)))))
-    assert f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}: that the same ones suit" in told
-    alike = sweep.conditions.model_copy(update={"recipe": recipe.model_copy(update={"confirm_steps": recipe.steps})})
-    same = builders.sweep(conditions=alike.model_copy(update={"rates": "best"}))
-    assert "suit both" not in "\n".join(caveats(collect(same, recommended(builders.evidence(CLEAR)))))
 
 
 def test_the_card_of_one_function_says_that_there_was_nothing_to_choose() -> None:
@@ -169,20 +158,6 @@ def test_of_one_seed_no_interval_is_printed_anywhere() -> None:
     assert "[" not in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=100)
 
 
-@pytest.mark.parametrize(("task", "point", "said"), [("binary", 0.47, False), ("multiclass", 1.0, True)])
-def test_an_operating_point_at_the_end_of_its_grid_is_said(task: str, point: float, said: bool) -> None:
-    answer = recommended(builders.evidence(CLEAR))
-    assert answer.recommended is not None
-    place = {"threshold": point, "tau": None} if task == "binary" else {"threshold": None, "tau": point}
-    answer = answer.model_copy(update={"recommended": answer.recommended.model_copy(update=place)})
-    data = builders.dataset() if task == "binary" else builders.dataset(builders.STREET)
-    _, rows = card(answer, builders.sweep(data=data))
-    assert ("(at the end of its grid)" in rows["Use"]) is said
-    ends = {"dice_focal": {"points": (point, point, 0.25)}}
-    limits = caveats(collect(builders.sweep(data=data), recommended(builders.evidence(CLEAR, finalists=ends))))
-    assert any("lies at the end of its grid in 2 of 3 trainings" in limit for limit in limits) is said
-
-
 def test_a_limit_of_misses_is_told_with_its_cost_and_apart_from_what_was_measured_without_it() -> None:
     limit = MissControl(
         class_name="crack", share=0.1, images=24, groups=None, point=0.014, before=0.31, missed=0.08,
@@ -272,7 +247,7 @@ def wordy() -> Recommendation:
 
 def stored(folder: Path) -> dict[str, tuple[SweepRecord, Recommendation]]:
     """Every study at hand: simulated ones, one of each verdict."""
-    made = {"cracks": cracks(trials=30), "street": street(trials=30)}
+    made = {"cracks": cracks(), "street": street()}
     return {
         **{name: (study.sweep, study.recommendation) for name, study in made.items()},
         "wordy": (builders.sweep(), wordy()),

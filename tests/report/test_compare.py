@@ -16,9 +16,9 @@ from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.evidence.recommendation import recommend
 from sweeper.report.compare import comparison, comparison_text
 from sweeper.workflow.studies import compare_studies
-from tests.report.test_simulated import snippet
 from tests.support import builders
 from tests.support.schemas import problems
+from tests.support.simulated_studies import snippet
 
 Study = tuple[SweepRecord, Recommendation]
 
@@ -45,14 +45,6 @@ def test_studies_stand_by_imbalance_with_their_answers_and_paired_gains_in_whate
             "dice_focal      1: −0.030 [−0.050, −0.010] (95 %); 2: +0.060 [+0.040, +0.080] (95 %)",
             "dice_ce         2: +0.010 [−0.010, +0.030] (95 %)",
         ]
-
-
-def test_of_two_configurations_of_a_family_the_better_counts() -> None:
-    evidence = builders.evidence({"dice_focal": 0.71, "cross_entropy": 0.65, "dice": 0.6})
-    twin = evidence.finalists[2].model_copy(update={"family": "dice_focal"})
-    evidence = evidence.model_copy(update={"finalists": (*evidence.finalists[:2], twin)})
-    (only,) = comparison([(SEVERE[0], SEVERE[1].model_copy(update={"evidence": evidence}))]).studies
-    assert only.gain_over_cross_entropy["dice_focal"].difference == pytest.approx(0.06)
 
 
 def test_what_differs_between_studies_is_named() -> None:

@@ -5,14 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from sweeper.core.records import IGNORE
-from sweeper.fingerprint.imbalance import profile_masks
-from sweeper.report.figures.style import palette
-from sweeper.report.prediction_files import for_people, overlay, thinned
 from tests.report.test_html import TAGS, Document
 from tests.support.folders import folder, image, mask
 
@@ -79,47 +71,3 @@ def test_an_unwritable_folder_is_refused(sweeper, tmp_path):
     (tmp_path / "file").write_text("")
     status, _, err = sweeper("profile", "synthetic:blobs?images=3&size=64", "--out", tmp_path / "file" / "x")
     assert status == 2 and "--out" in err
-
-
-# --- Advice ---------------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.permutations(range(6)), st.integers(0, 99))
-def test_the_profile_is_invariant_to_the_order_of_masks(order, seed):
-    rng = np.random.default_rng(seed)
-    masks = [rng.choice([0, 0, 1, 2, 255], (int(rng.integers(3, 20)), 11)).astype(np.uint8) for _ in range(6)]
-    masks[0][:2] = [[0], [1]]
-    assert profile_masks([masks[i] for i in order], ("a", "b", "c")) == profile_masks(masks, ("a", "b", "c"))
-
-
-def test_images_of_any_depth_can_be_shown():
-    deep = np.random.default_rng(0).integers(0, 40_000, (8, 9, 12)).astype(np.uint16)
-    assert for_people(deep).shape == (8, 9, 3) and for_people(deep).dtype == np.uint8
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
-    assert np.array_equal(for_people(grey), grey)
-    assert for_people(np.full((4, 4, 1), 900, np.uint16)).shape == (4, 4, 1)
-
-
-def test_an_overlay_tints_classes_and_leaves_the_ground():
-    image, labels = np.full((30, 30, 3), 100, np.uint8), np.zeros((30, 30), np.uint8)
-    labels[10:20, 10:20], labels[25:] = 1, IGNORE
-    laid = overlay(image, labels, palette(2))
-    assert (laid[0, 0] == laid[0, 0, 0]).all() and len(set(laid[15, 15].tolist())) > 1
-    assert laid[10, 12].tolist() == palette(2)[1].tolist()  # the outline is opaque
-    assert (laid[25:] == 245).any()
-
-
-def test_thin_things_survive_a_smaller_print():
-    labels = np.zeros((101, 90), np.uint8)
-    labels[37], labels[60:80, 10:12] = 1, IGNORE
-    small = thinned(labels, 4)
-    assert small.shape == (26, 23) and (small[9] == 1).all() and (small == IGNORE).any()
-    assert np.array_equal(thinned(labels, 1), labels)
-
-
-def test_palettes_differ_between_neighbours():
-    colours = palette(22).astype(int)
-    assert len(colours) == 22
-    distance = np.abs(colours[1:, None] - colours[None, 1:]).sum(axis=2)
-    assert distance[~np.eye(21, dtype=bool)].min() > 20

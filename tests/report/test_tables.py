@@ -9,8 +9,8 @@ import pytest
 
 from sweeper.core.records import SweepRecord
 from sweeper.report.tables import trials_frame, write_csv
-from tests.report.test_simulated import cracks
 from tests.support import builders
+from tests.support.simulated_studies import cracks
 
 
 def written(sweep: SweepRecord, folder: Path) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def test_columns_are_the_same_whatever_happened() -> None:
 
 
 def test_csv_reads_back_every_number_exactly(tmp_path: Path) -> None:
-    sweep = cracks(trials=24).sweep
+    sweep = cracks().sweep
     frame, read = trials_frame(sweep), written(sweep, tmp_path)
     numeric = frame.select_dtypes("number").columns
     pd.testing.assert_frame_equal(frame[numeric], read[numeric], check_dtype=False, check_exact=True)

@@ -14,7 +14,7 @@ from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import beats, shows
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.replicates import own_point
-from sweeper.report.facts import Facts, confirmations, difference, finalist_name, level_between, replicates, seed_scores
+from sweeper.report.facts import Facts, confirmations, difference, level_between, replicates, seed_scores
 from sweeper.report.figures.style import (
     BAND,
     INK,
@@ -43,7 +43,7 @@ def gain(facts: Facts) -> Drawn | str:
     if not found:
         return "nothing but cross-entropy was confirmed"
     rope = facts.sweep.rope
-    gaps = [Gap(finalist_name(facts, f), colours[id(f)], gap, facts.seeds(f, baseline) > 1) for f, gap in found]
+    gaps = [Gap(f.family, colours[id(f)], gap, facts.seeds(f, baseline) > 1) for f, gap in found]
     figure = forest(gaps, rope, f"test {facts.metric} gained over tuned cross-entropy")
     at = levels(level_between(facts, f, baseline) for f, _ in found)
     better, compared = _shown_better(facts, baseline)
@@ -65,7 +65,7 @@ def _shown_better(facts: Facts, baseline: FinalistEvidence) -> tuple[list[str], 
     assert evidence is not None
     at = facts.finalists.index(baseline)
     rivals = [i for i in range(len(facts.finalists)) if i != at and shows(evidence, i, at)]
-    return [code(finalist_name(facts, facts.finalists[i])) for i in rivals if beats(evidence, i, at)], bool(rivals)
+    return [code(facts.finalists[i].family) for i in rivals if beats(evidence, i, at)], bool(rivals)
 
 
 def curves(facts: Facts) -> Drawn | str:
@@ -80,32 +80,22 @@ def curves(facts: Facts) -> Drawn | str:
     for i, ((finalist, steps, values), colour) in enumerate(zip(lines, colours, strict=True)):
         if finalist in (facts.chosen, facts.rival):  # more bands than two cannot be told apart
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=BAND, lw=0)
-        label = plain(finalist_name(facts, finalist))
+        label = plain(finalist.family)
         axes.plot(steps, values.mean(axis=0), color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=label,
                   zorder=4 if finalist is facts.chosen else 3 if finalist is facts.rival else 2)  # fmt: skip
     axes.set_xlabel("training step")
     axes.set_ylabel(f"validation {facts.objective}")
     legend(axes)
-    rising = [f"{code(finalist_name(facts, f))} {signed(f.still_rising)}" for f, *_ in lines]
+    rising = [f"{code(f.family)} {signed(f.still_rising)}" for f, *_ in lines]
     seeds = sorted({len(values) for *_, values in lines})
     of = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {count(seeds[-1], 'seed')}"
-    banded = [code(finalist_name(facts, f)) for f, *_ in lines if f in (facts.chosen, facts.rival)]
+    banded = [code(f.family) for f, *_ in lines if f in (facts.chosen, facts.rival)]
     band = f", for {listed(banded)} with a band from the lowest to the highest seed" if banded and seeds[-1] > 1 else ""
     text = (
         f"Validation {facts.objective} of the confirmation trainings: mean over {of}{band}. Gained over the last "
         f"quarter of the steps: {listed(rising)}."
-        f"{_part_text([run for f, *_ in lines for run in confirmations(facts, f)])}"
     )
     return Drawn(figure, text, "Learning curves of the confirmation trainings")
-
-
-def _part_text(runs: Sequence[TrialResult]) -> str:
-    ends = [run.evaluations[-1] for run in runs if run.evaluations]
-    parts = sorted({(e.part.images, e.val_images) for e in ends if e.part is not None})
-    if not parts:
-        return ""
-    counts = listed([f"{part} of {whole}" for part, whole in parts])
-    return f" Every point is from the same {counts} validation images of a training; other values are from all of them."
 
 
 def _curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
@@ -182,7 +172,7 @@ def threshold(facts: Facts) -> Drawn | str:
         if main:
             low, high = swept.values.min(axis=0), swept.values.max(axis=0)
             axes.fill_between(x, low, high, color=swept.colour, alpha=BAND, lw=0)
-        name = finalist_name(facts, swept.finalist)
+        name = swept.finalist.family
         marker = None if facts.binary else "o"
         axes.plot(x, swept.values.mean(axis=0), color=swept.colour, label=plain(name), marker=marker, ms=4,
                   lw=1.6 if main else 1.0, zorder=_height(facts, swept.finalist))  # fmt: skip

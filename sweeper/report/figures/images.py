@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sweeper.core.records import IGNORE, TrialResult
-from sweeper.report.facts import Facts, Pixels, common_runs, finalist_name, image_scores
+from sweeper.report.facts import Facts, Pixels, common_runs, image_scores
 from sweeper.report.figures.style import (
     FONT,
     INK,
@@ -72,9 +72,7 @@ def predictions(facts: Facts) -> Drawn | str:
     answers = {i: (kept[0][i], kept[1][i]) for i in shared}
     scored = image_scores(facts, facts.chosen, facts.rival)
     rows = _rows(answers, pixels, scored)
-    if isinstance(rows, str):
-        return rows
-    names = [finalist_name(facts, f) for f in (facts.chosen, facts.rival)]
+    names = [f.family for f in (facts.chosen, facts.rival)]
     figure = _draw(facts, rows, ["image", "truth", *(plain(name, 20) for name in names)])
     caption = _caption(facts, rows, pairs[0][0], names, [first - second for first, second in scored.values()])
     return Drawn(figure, caption, "Predictions of two losses on test images")
@@ -119,10 +117,8 @@ def _kept(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
 
 
 def _rows(
-    answers: Mapping[int, tuple[Bytes, Bytes]],
-    pixels: Pixels,
-    scored: Mapping[int, tuple[float, ...]],
-) -> list[_Row] | str:
+    answers: Mapping[int, tuple[Bytes, Bytes]], pixels: Pixels, scored: Mapping[int, tuple[float, ...]]
+) -> list[_Row]:
     """The largest wins, a median image, the largest losses, from the furthest ahead to the furthest behind."""
     gaps = {i: scored[i][0] - scored[i][1] for i in answers if i in scored}
     ranked = sorted(gaps, key=lambda i: (-gaps[i], i))
@@ -133,20 +129,12 @@ def _rows(
     for place, index in enumerate(picked):
         kind = "ahead" if gaps[index] > 1e-9 else "behind" if gaps[index] < -1e-9 else "level"
         kind = "median" if len(ranked) > 2 * WINS + 1 and place == WINS else kind
-        row = _row(index, kind, answers[index], pixels, scored[index])
-        if isinstance(row, str):
-            return row
-        rows.append(row)
+        rows.append(_row(index, kind, answers[index], pixels, scored[index]))
     return rows
 
 
-def _row(index: int, kind: str, answers: tuple[Bytes, Bytes], pixels: Pixels, miou: tuple[float, ...]) -> _Row | str:
-    try:
-        image, truth = pixels(index)
-    except OSError as error:
-        return f"the decoded images could not be read ({type(error).__name__})"
-    if truth.shape != answers[0].shape:
-        return f"image {index} no longer has the size of its predictions: the data set was changed"
+def _row(index: int, kind: str, answers: tuple[Bytes, Bytes], pixels: Pixels, miou: tuple[float, ...]) -> _Row:
+    image, truth = pixels(index)
     part = _detail((answers[0] != answers[1]) & (truth != IGNORE))
     detail = truth[part].shape != truth.shape
     return _Row(index, kind, image[part], truth[part], answers[0][part], answers[1][part], (miou[0], miou[1]), detail)

@@ -17,7 +17,7 @@ from sweeper.report.facts import collect
 from sweeper.report.markdown import render
 from sweeper.workflow.conclude import conclude
 from tests.report.test_html import check_harmless
-from tests.report.test_report import GFM, NO_FIGURES, head
+from tests.report.test_markdown import GFM, NO_FIGURES, head
 from tests.support import builders
 
 UI = "http://127.0.0.1:5000"

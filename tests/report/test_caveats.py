@@ -1,0 +1,57 @@
+"""What limits the answer is computed from the study, and said only where it applies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeper.core.records import SweepRecord
+from sweeper.report.caveats import caveats
+from sweeper.report.facts import collect
+from tests.report.test_markdown import CLEAR, recommended
+from tests.support import builders
+
+
+def told(sweep: SweepRecord | None = None, finalists: dict[str, dict[str, Any]] | None = None, **changes: Any) -> str:
+    evidence = builders.evidence(CLEAR, finalists=finalists, **changes)
+    return "\n".join(caveats(collect(sweep or builders.sweep(), recommended(evidence))))
+
+
+def test_caveats_are_computed() -> None:
+    plain = told()
+    for words in (
+        "24 test images, fewer than 40",
+        "0.010 mIoU, which is about 0.020 foreground IoU",
+        "Predicting only background scores 0.490",
+        "The images are synthetic",
+    ):
+        assert words in plain
+    assert not any(word in plain for word in ("concluded", "edge", "related"))
+    assert "concluded 3 times from different confirmations" in told(builders.sweep(conclusions=3))
+    assert "high edge" in told(finalists={"dice_focal": {"lr": 0.0099}})
+    assert "The 24 test images come in 9 groups" in told(test_groups=9)
+    real = told(builders.sweep(data=builders.dataset(synthetic=False, warnings=("masks of a.png are small",))))
+    assert "synthetic" not in real and "The data: masks of a.png are small" in real
+    profile = builders.profile()
+    row = profile.classes[-1].model_copy(update={"name": "fence", "pixel_share": 0.0})
+    absent = told(builders.sweep(profile=profile.model_copy(update={"classes": (*profile.classes, row)})))
+    assert "Classes without a pixel, left out of every mean: fence." in absent and "without a pixel" not in real
+
+
+def test_that_rates_were_tuned_at_fewer_steps_than_they_are_used_at_is_said() -> None:
+    sweep = builders.sweep()
+    recipe = sweep.conditions.recipe
+    said = f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}: that the same ones suit both"
+    assert said in told(sweep)
+    assert "suit both" not in told(builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200)))
+
+
+def test_a_loss_with_few_completed_trials_is_said_to_be_hardly_tuned_with_its_counts() -> None:
+    trials = [builders.trial("dice_focal", 0.7, 0)]
+    trials += [builders.trial("dice_focal", 0.5, 1 + i, state="pruned") for i in range(4)]
+    trials += [builders.trial("cross_entropy", 0.6, 5)]  # nothing but a learning rate, which all trials tune
+    trials += [builders.trial("focal", 0.5, 6)]
+    hardly = "fewer than 3 completed search trials:"
+    for completed, said in ((2, "`focal` (1) and `dice_focal` (2)."), (3, "`focal` (1).")):
+        # Those of the same function by another name count.
+        finalists = {"dice_focal": {"trials_completed": completed}}
+        assert f"{hardly} {said}" in told(builders.sweep(trials), finalists)

@@ -1,0 +1,130 @@
+"""Whole studies simulated from literal distributions, for the report's tests: nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core import metrics
+from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
+from sweeper.core.records import Collapse, ImageCounts, Predictions, Recommendation, SweepRecord
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.recommendation import recommend
+from tests.support import builders
+
+Image = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+STREET = ("road", "building", "vegetation", "person", "animal", "sign")
+SHARES = (0.62, 0.22, 0.14, 0.012, 0.006, 0.002)
+SIDE = 96
+
+
+@dataclass(frozen=True)
+class Study:
+    sweep: SweepRecord
+    recommendation: Recommendation
+    pixels: Callable[[int], Image]
+
+
+def snippet(family: str, params: dict[str, float], point: float, lr: float) -> str:
+    arguments = "".join(f", {name}={value!r}" for name, value in params.items())
+    return f'from sweeper.losses import build_loss\n\nloss = build_loss("{family}", task="binary"{arguments})\n'
+
+
+def crack_pixels(index: int) -> Image:
+    """A dark wavy line on noisy ground, with a corner of no label."""
+    rng, x = np.random.default_rng(index), np.arange(SIDE)
+    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    y = (SIDE / 2 + 25 * np.sin(x / (9 + index))).astype(int)
+    for shift in (-1, 0, 1):
+        mask[y + shift, x] = 1
+    mask[:5, :10] = 255
+    image = rng.normal(150, 14, (SIDE, SIDE, 3)) - 60 * (mask == 1)[..., None]
+    return image.clip(0, 255).astype(np.uint8), mask
+
+
+def street_pixels(index: int) -> Image:
+    """Bands of road, building and trees with small things on them."""
+    rng = np.random.default_rng(index)
+    mask = np.zeros((64, SIDE), dtype=np.uint8)
+    mask[:25], mask[25:35] = 1, 2
+    for label in (3, 4, 5):
+        at = rng.integers(5, SIDE - 12)
+        mask[30 : 42 - 2 * label, at : at + 9 - label] = label
+    mask[60:, :4] = 255
+    image = rng.normal(60 + 30 * np.minimum(mask, 6)[..., None], 9, (64, SIDE, 3))
+    return image.clip(0, 255).astype(np.uint8), mask
+
+
+def crack_counts(level: float, shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
+    """Counts of Gaussian logits: foreground at +level + shift, background at −level − 2 + shift."""
+    data = np.zeros((images, 2, BINS), dtype=np.int64)
+    edges = np.linspace(-12, 12, BINS + 1)
+    for i in range(images):
+        for true, centre, n in ((0, -level - 2, 9000), (1, level + rng.normal(0, 0.3), 160)):
+            data[i, true] = np.histogram(np.clip(rng.normal(centre + shift, 1.6, n), -11.99, 11.99), edges)[0]
+    return ImageCounts(kind="histogram", images=tuple(range(images)), points=THRESHOLDS, data=data)
+
+
+def street_counts(level: float, shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
+    """Counts whose quality peaks at τ = shift / 3 and falls for rare classes."""
+    taus, shares = np.array(TAUS)[:, None], np.array(SHARES)
+    luck = rng.normal(0, 0.04, (images, 1, 1))
+    hit = np.clip(level + luck + 0.1 * np.log10(shares) - 0.08 * (taus - shift / 3) ** 2, 0.02, 0.98)
+    size = np.maximum(2, np.rint(6144 * shares)).astype(np.int64)
+    tp = np.rint(size * hit).astype(np.int64)
+    data = np.stack([tp, (0.8 * (size - tp)).astype(np.int64), size - tp], axis=-1)
+    return ImageCounts(kind="points", images=tuple(range(images)), points=TAUS, data=data)
+
+
+def spoiled(mask: npt.NDArray[np.uint8], rate: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """A prediction: the mask with a share of its rare pixels lost and a false blob."""
+    answer = np.where(mask == 255, 0, mask).astype(np.uint8)
+    answer[(answer != 0) & (rng.random(mask.shape) < rate)] = 0
+    at = rng.integers(0, mask.shape[0] - 12)
+    answer[at : at + round(12 * rate) + 1, 10:16] = 1
+    return answer
+
+
+def study(
+    levels: dict[str, float],
+    classes: tuple[str, ...],
+    counts: Callable[[float, float, np.random.Generator, int], ImageCounts],
+    pixels: Callable[[int], Image],
+) -> Study:
+    """A finished study; `levels` maps the confirmed families to how well they separate the classes."""
+    rng, data = np.random.default_rng(0), builders.dataset(classes, images=60, side=SIDE)
+    search = [builders.trial(f, 0.5 + 0.02 * i, i, len(classes)) for i, f in enumerate(builders.ORDER)]
+    search.append(builders.trial("dice", 0.4, 7, len(classes), state="pruned"))
+    search.append(builders.failed_trial("dice", 8, "RuntimeError: =1+1 | <b>out of memory</b>\nat step 3"))
+    search.append(builders.trial("focal", 0.0, 9, len(classes), evaluations=(), collapse=Collapse.DIVERGED))
+    confirmed = []
+    for family, level in levels.items():
+        shift = {"weighted_ce": 2.0, "focal": -0.8, "cross_entropy": -0.5}.get(family, 0.2)
+        for seed in builders.CONFIRM_SEEDS:
+            own = level + 0.03 * rng.normal()
+            point, value = metrics.best_point(counts(own, shift, rng, 12))
+            masks = tuple(spoiled(pixels(i)[1], 0.6 - 0.1 * level, rng) for i in range(6))
+            run = builders.confirmation(
+                family, seed, counts(own, shift, rng, 24), len(confirmed), val=value, point=point, rise=0.02
+            )
+            shown = Predictions(images=tuple(range(6)), masks=masks)
+            confirmed.append(run.model_copy(update={"predictions": shown}))
+    origins = {trial.spec.family: trial for trial in search[: len(builders.ORDER)]}
+    evidence = weigh(confirmed, origins, classes=data.classes, rope=0.01)
+    answer = recommend(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
+    return Study(builders.sweep(search, confirmed, data), answer, pixels)
+
+
+def cracks() -> Study:
+    """Binary, dice_focal clearly ahead."""
+    levels = {"dice_focal": 2.3, "dice_ce": 1.75, "tversky": 1.5, "cross_entropy": 1.2}
+    return study(levels, builders.BINARY, crack_counts, crack_pixels)
+
+
+def street() -> Study:
+    """Multi-class, four losses close together."""
+    levels = {"dice_ce": 0.905, "focal": 0.9, "weighted_ce": 0.88, "cross_entropy": 0.87}
+    return study(levels, STREET, street_counts, street_pixels)
