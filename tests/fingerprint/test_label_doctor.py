@@ -187,7 +187,6 @@ def test_repeated_images_are_judged_by_labels_sides_and_groups(planted):
     assert {key: f.severity.value for key, f in findings.items()} == {
         ("00001", "b"): "error",
         ("00002", "c"): "error",
-        ("00003", "d"): "note",
         ("00004", "e"): "warning",
     }
     assert "2 different masks" in findings["00001", "b"].text
@@ -206,29 +205,26 @@ def test_near_duplicates_are_summarised_by_where_they_lie(planted):
     rows = {f"{i:05d}": "train" for i in range(12)} | {f"x{i}": "test" for i in range(3)}
     rows |= {f"y{i}": "" for i in range(3)}
     split = "stem,split\n" + "".join(f"{stem},{side}\n" for stem, side in rows.items())
-    words = {"across": "different sides", "loose": "no common group", "kept": "stay on one side"}
+    words = {"across": "different sides", "loose": "no common group"}
     findings = found(planted(spoil, split), "look_alike")
     by_text = {key: next(f for f in findings if text in f.text) for key, text in words.items()}
     assert by_text["across"].images == ("00001", "x0", "x1", "x2")
     assert by_text["loose"].images == ("00002", "y0", "y1", "y2")
-    assert by_text["kept"].severity == Severity.NOTE and by_text["across"].severity == Severity.WARNING
+    assert len(findings) == 2 and by_text["across"].severity == Severity.WARNING
 
 
-def test_blank_unlabelled_empty_and_inverted_images_are_named(planted):
+def test_blank_empty_and_inverted_images_are_named(planted):
     def spoil(root: Path) -> None:
         paint(root / "images" / "00000.png", lambda image: np.full_like(image, 30))
         paint(root / "masks" / "00002.png", lambda mask: np.where(mask == 1, 0, 1).astype(np.uint8))
         paint(root / "masks" / "00003.png", lambda mask: np.full_like(mask, IGNORE))
         paint(root / "masks" / "00004.png", lambda mask: np.where(np.arange(96) < 70, IGNORE, mask).astype(np.uint8))
         paint(root / "masks" / "00005.png", np.zeros_like)
-        (root / "classes.txt").write_text("ground\ncell\nghost\n")
 
     findings = planted(spoil)
     assert [f.images for f in found(findings, "blank")] == [("00000",)]
-    assert [f.images for f in found(findings, "unlabelled")] == [("00003",)]
     assert [f.images for f in found(findings, "inverted")] == [("00002",)]
     assert [f.images for f in found(findings, "empty")] == [("00005",)]
-    assert "ghost" in found(findings, "absent_class")[0].text
 
 
 @pytest.fixture
@@ -292,9 +288,7 @@ def test_identical_masks_share_a_sentence_and_name_all_suspects():
 def test_where_labels_do_not_follow_edges_no_image_is_accused():
     dataset = counted([(90, 10)] * 4)
     features = [blank_features(str(i))._replace(fit=Fit(1.0 + i / 10, None)) for i in range(4)]
-    findings = judge(dataset, features)
-    assert found(findings, "misfit") == []
-    assert "hardly follow edges" in found(findings, "edges_not_followed")[0].text
+    assert found(judge(dataset, features), "misfit") == []
 
 
 def test_order_and_threads_change_nothing(tmp_path):

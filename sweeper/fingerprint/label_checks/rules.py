@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.records import Dataset
 from sweeper.core.text import count, minus
 from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.finding import Finding, Severity, ranked
@@ -44,7 +44,7 @@ def judge(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding,
             *repeated_images(dataset, features),
             *look_alike_findings(dataset, features),
             *_inverted(dataset),
-            *_bare(dataset, features),
+            *_blank(dataset, features),
             *_empty(dataset),
         ]
     )
@@ -114,15 +114,7 @@ def _misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set
             ),
             images=tuple(shifted),
         )
-    if middle < FOLLOWS:
-        yield Finding(
-            kind="edges_not_followed",
-            severity=Severity.NOTE,
-            text=(
-                f"Labels of this set hardly follow edges (median agreement {_shown(middle)}, {FOLLOWS:.0f} and more is "
-                "usual), so masks that belong to other images cannot be told by it."
-            ),
-        )
+    if middle < FOLLOWS:  # then foreign masks cannot be told by it
         return
     worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT)
     found = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
@@ -180,33 +172,19 @@ def _inverted(dataset: Dataset) -> Iterator[Finding]:
         )
 
 
-def _bare(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Images of one colour, classes that never occur, images without a label."""
+def _blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+    """Images of one colour."""
     flat = tuple(p.stem for p, one in zip(dataset.images, features, strict=True) if one.flat)
-    absent = [name for name, pixels in zip(dataset.classes, dataset.class_pixels(), strict=True) if not pixels]
-    unlabelled = tuple(p.stem for p in dataset.images if not any(p.pixels))
-    for kind, images, text in (
-        (
-            "blank",
-            flat,
-            f"{count(len(flat), 'image has', 'images have')} one colour all over: {some(flat)}. An export that "
-            "failed, or a blank tile; leave them out with --exclude unless they are meant.",
-        ),
-        (
-            "absent_class",
-            (),
-            f"{len(absent)} of {len(dataset.classes)} declared classes never occur: {some(absent)}. Nothing can be "
-            "learned or measured for them; correct the list of classes, or add images.",
-        ),
-        (
-            "unlabelled",
-            unlabelled,
-            f"{count(len(unlabelled), 'image has', 'images have')} no labelled pixel at all (every pixel is {IGNORE}): "
-            f"{some(unlabelled)}. They teach nothing; label them, or leave them out with --exclude.",
-        ),
-    ):
-        if images or (kind == "absent_class" and absent):
-            yield Finding(kind=kind, severity=Severity.WARNING, text=text, images=images)
+    if flat:
+        yield Finding(
+            kind="blank",
+            severity=Severity.WARNING,
+            text=(
+                f"{count(len(flat), 'image has', 'images have')} one colour all over: {some(flat)}. An export that "
+                "failed, or a blank tile; leave them out with --exclude unless they are meant."
+            ),
+            images=flat,
+        )
 
 
 def _empty(dataset: Dataset) -> Iterator[Finding]:
