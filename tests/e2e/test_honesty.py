@@ -9,26 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from sweeper.core.records import Verdict
 from sweeper.data import write_scenes
 from sweeper.losses import build_loss, gradient_distance
 from sweeper.training import training_steps
 from tests.support.sweeping import sweep_in
-
-
-class Flipped(nn.Module):
-    """A loss with its sign turned round: the optimiser runs away from the answer."""
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        flipped: Tensor = -self.loss(logits, target)
-        return flipped
-
 
 # Three families, each tried at several learning rates, the first of which (the default) is far too low.
 SPACE = """
@@ -75,17 +62,6 @@ def test_aliases_of_cross_entropy_are_one_loss(tmp_path: Path, space: str, monke
     assert evidence is not None and [f.family for f in evidence.finalists] == ["cross_entropy"]
     assert outcome.recommendation.verdict is Verdict.EQUIVALENT
     assert "All that was tried is cross_entropy" in outcome.recommendation.reasons[0]
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_a_loss_with_a_flipped_sign_is_never_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace(monkeypatch, ("focal", "dice", "dice_ce"), lambda: Flipped(cross_entropy()))
-    outcome = sweep_in(tmp_path, trials=7, steps=40, confirm_steps=40, size=64, confirm_seeds=2)
-    values = {t.spec.family: t.evaluations[-1].value for t in outcome.sweep.trials}
-    assert max(values[name] for name in ("focal", "dice", "dice_ce")) < values["cross_entropy"]
-    assert outcome.recommendation.recommended is not None
-    assert outcome.recommendation.recommended.family not in {"focal", "dice", "dice_ce"}
 
 
 @pytest.mark.slow

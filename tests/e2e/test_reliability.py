@@ -199,15 +199,20 @@ def test_a_sweep_that_was_suspended_takes_no_training_for_hung(tmp_path: Path) -
     assert "Advanced" in (tmp_path / "err.txt").read_text()
 
 
-def test_sigterm_ends_within_10_seconds_with_143_and_the_command_that_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_within_10_seconds_and_keeps_what_is_trained(tmp_path: Path, sent: int, status: int) -> None:
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
     wait_for(tmp_path, "[2/60]", process, 300)
     workers = workers_of(process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143  # 10 s on an idle machine
-    assert "sweeper run --study s --resume" in (tmp_path / "err.txt").read_text()
+    process.send_signal(sent)
+    assert process.wait(30) == status  # 10 s on an idle machine
+    text = (tmp_path / "err.txt").read_text()
+    assert "stopping: what is finished is kept" in text and "sweeper run --study s --resume" in text
     assert psutil.wait_procs(workers, timeout=10)[1] == []
-    assert "RUNNING" not in states(tmp_path)[1]
+    trials, statuses = states(tmp_path)
+    assert "RUNNING" not in statuses
+    assert any(counted(t) or "waits" in t.user_attrs for t in trials)  # trained, or waiting at a rung
+    assert "RUNNING" not in {t.state.name for t in trials if "waits" not in t.user_attrs}
 
 
 def test_sigterm_ends_a_sweep_whose_mlflow_server_drips(tmp_path: Path) -> None:
@@ -226,15 +231,3 @@ def test_sigterm_ends_a_sweep_whose_mlflow_server_drips(tmp_path: Path) -> None:
     finally:
         proxy.close()
         server.kill()
-
-
-def test_the_first_ctrl_c_keeps_what_is_trained(tmp_path: Path) -> None:
-    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1")
-    wait_for(tmp_path, "[1/60]", process, 300)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    text = (tmp_path / "err.txt").read_text()
-    assert "stopping: what is finished is kept" in text and "--study s --resume" in text
-    trials, _ = states(tmp_path)
-    assert any(counted(t) or "waits" in t.user_attrs for t in trials)  # trained, or waiting at a rung
-    assert "RUNNING" not in {t.state.name for t in trials if "waits" not in t.user_attrs}

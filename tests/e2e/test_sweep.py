@@ -19,7 +19,6 @@ import sweeper
 from sweeper import storage as studies
 from sweeper.core.errors import (
     DataError,
-    InterruptedSweepError,
     NothingCompletedError,
     NothingConfirmedError,
     StudyError,
@@ -194,42 +193,6 @@ def test_resume_refuses_what_could_not_be_compared(
     assert words in str(caught.value)
 
 
-@pytest.mark.slow
-def test_an_interrupted_sweep_is_resumed_to_its_total(tmp_path: Path) -> None:
-    words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db"
-    with pytest.raises(InterruptedSweepError, match=re.escape(words)) as caught:
-        sweep_in(tmp_path, Recorder(stop_after=3), confirm_seeds="1")
-    assert caught.value.exit_status == 130
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = client.get_experiment_by_name("study")
-    assert experiment is not None
-    assert "RUNNING" not in {r.info.status for r in client.search_runs([experiment.experiment_id])}
-
-    display = Recorder()
-    # Nothing but the name is given again: everything else is as it was.
-    given = ["data", "trials", "steps", "confirm_steps", "size", "confirm_seeds"]
-    resumed = sweep_in(tmp_path, display, resume=True, **dict.fromkeys(given))
-    assert display.phases[0] == ("search", 3, 7)
-    assert len(resumed.sweep.trials) == 7
-    assert [t.spec.family for t in resumed.sweep.trials[:3]] == SEARCHED[:3]
-    assert sorted(t.spec.family for t in resumed.sweep.trials) == sorted(SEARCHED)
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    kinds = [r.data.tags["sweeper.kind"] for r in runs]
-    assert kinds.count("sweep") == 1
-    assert "RUNNING" not in {r.info.status for r in runs}
-
-    larger = sweep_in(tmp_path, resume=True, trials=9, confirm_seeds="1")
-    assert len(larger.sweep.trials) == 9
-
-
-def test_bad_data_leave_no_study(tmp_path: Path) -> None:
-    (tmp_path / "data" / "images").mkdir(parents=True)
-    (tmp_path / "data" / "masks").mkdir()
-    with pytest.raises(DataError):
-        sweep_in(tmp_path, data=str(tmp_path / "data"))
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -274,13 +237,6 @@ def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch:
     assert "this loss is broken" in (tmp_path / "reports/study/report.md").read_text("utf-8")
 
 
-def test_epochs_are_turned_into_steps(tmp_path: Path) -> None:
-    display = Recorder(stop_after=1)
-    with pytest.raises(InterruptedSweepError):
-        sweep_in(tmp_path, display, steps=None, confirm_steps=None, epochs=2)
-    assert display.results[0].spec.steps == 2 * -(-9 // 2)  # 60 % of 15 images, two at a time
-
-
 @pytest.mark.slow
 def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, data="synthetic:street?images=15&size=64", trials=2, confirm_seeds="1", **LEARN)
@@ -295,19 +251,17 @@ def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ended", "words_of_cut"), [(1, "the search ended after"), (4, "before the confirmation")])
-def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(
-    ended: int, words_of_cut: str, tmp_path: Path
-) -> None:
+def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
     display = Recorder()
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --timeout"
-    with pytest.raises(NothingConfirmedError, match=re.escape(words)):
-        timer = lambda: 61.0 if len(display.results) >= ended else 0.0  # noqa: E731
+    with pytest.raises(NothingConfirmedError, match=re.escape(words)) as caught:
+        timer = lambda: 61.0 if len(display.results) >= 1 else 0.0  # noqa: E731
         sweep_in(tmp_path, display, trials=4, timeout="60", timer=timer, space=TWO_LOSSES)
+    assert caught.value.exit_status == 1
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     hurried = report_study(storage, "study", out=tmp_path / "reports")
     assert hurried.sweep.timeout == 60 and hurried.sweep.cut
-    assert 0 < len(hurried.sweep.trials) <= 4 and words_of_cut in hurried.sweep.cut[0]
+    assert 0 < len(hurried.sweep.trials) <= 4 and "the search ended after" in hurried.sweep.cut[0]
     document = json.loads(hurried.paths.recommendation.read_text("utf-8"))
     assert (document["timeout"], document["cut"]) == (60, list(hurried.sweep.cut))
     assert any("time limit (60 s)" in reason for reason in document["reasons"])

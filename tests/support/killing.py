@@ -1,15 +1,12 @@
 """Kill a study between two of its writes, and see whether it becomes another.
 
-    python -m tests.support.killing FOLDER KIND each FIRST STEP
-    python -m tests.support.killing FOLDER KIND random SEED KILLS
+    python -m tests.support.killing FOLDER KIND FIRST STEP
 
 Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases, in which each
 family is tried once; `search` has few families and trials enough for the sampler to model them, and for trials to wait
 and go on. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL right
-before it, and another goes on. With `each` that goes on to the end, for K = FIRST, FIRST + STEP, …; with `random` it is
-killed after a few writes of its own, and so on, until there were so many kills, spread evenly over its results.
-What is left is compared with a study that nothing cut off, and told as JSON: the `writes` of that study, how often one
-was `killed`, in which `phases` with `random`, and the `differences`, by K or by the study.
+before it, and another goes on to the end; for K = FIRST, FIRST + STEP, … What is left is compared with a study that
+nothing cut off, and told as JSON: the `writes` of that study, how often one was `killed`, and the `differences`, by K.
 
 It is a program so that pytest's process, which has threads, is not forked.
 """
@@ -18,12 +15,9 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import sys
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +54,10 @@ def crossing(spec: TrialSpec) -> TrialResult:
 
 
 class Writes:
-    """Counts the commits that change a database, once it is `ready`, and ends the process right before one of them,
-    which it notes."""
+    """Counts the commits that change a database, and ends the process right before one of them."""
 
-    def __init__(self, last: int | None, ready: Callable[[], bool], note: Callable[[], object]) -> None:
-        self.count, self._last, self._ready, self._note, self._changed = 0, last, ready, note, False
+    def __init__(self, last: int | None) -> None:
+        self.count, self._last, self._changed = 0, last, False
         event.listen(Engine, "before_cursor_execute", self._execute)
         event.listen(Engine, "commit", self._commit)
 
@@ -75,9 +68,8 @@ class Writes:
         if not self._changed:
             return
         self._changed = False
-        self.count += self._ready()
+        self.count += 1
         if self.count == self._last:
-            self._note()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -87,23 +79,13 @@ PLANS = {
 }
 
 
-def session(folder: Path, kind: str, kill_at: int | None = None, results: int = 0) -> int:
-    """One session of the study in `folder`, begun or gone on with; how many writes it made.
-
-    It is killed at the `kill_at`-th of its writes that follow when the study has so many `results`.
-    """
+def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
+    """One session of the study in `folder`, killed at its `kill_at`-th write; how many it made."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
-    plan, display, before = PLANS[kind], Recorder(), 0
-
-    def note() -> None:
-        with (folder / "phases.txt").open("a") as file:
-            print(display.phases[-1][0] if display.phases else "begin", file=file)
-
-    writes = Writes(kill_at, lambda: before + len(display.results) >= results, note)
+    plan, display, writes = PLANS[kind], Recorder(), Writes(kill_at)
     try:
         studies.read_plan(storage, NAME)
         study = studies.load_study(storage, NAME)
-        before = len(studies.all_results(study))
     except MissingStudyError:
         study = studies.create_study(storage, NAME, plan)
     if kind == "sweep":
@@ -140,12 +122,12 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
     }
 
 
-def in_a_process(folder: Path, kind: str, kill_at: int | None, results: int = 0) -> int:
+def in_a_process(folder: Path, kind: str, kill_at: int | None) -> int:
     """The status of a forked process that ran one session."""
     child = os.fork()
     if child == 0:
         try:
-            session(folder, kind, kill_at, results)
+            session(folder, kind, kill_at)
         except StudyError as error:
             (folder / "refused.txt").write_text(str(error))
             os._exit(2)
@@ -171,49 +153,15 @@ def differences(folder: Path, kind: str, kill_at: int, whole: dict[str, Any]) ->
     return [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
 
 
-def cut_at_random(
-    folder: Path, kind: str, rng: random.Random, whole: dict[str, Any], kills: int
-) -> tuple[list[str], list[str]]:
-    """A study whose sessions are killed up to 12 writes after the next part of its results is there, `kills` times at
-    most: in which phases, and what differs."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    killed = 0
-
-    def go_on() -> int:
-        if killed == kills:
-            return in_a_process(folder, kind, None)
-        return in_a_process(folder, kind, rng.randint(1, 12), len(whole["results"]) * killed // kills)
-
-    while (status := go_on()) == -signal.SIGKILL:
-        killed += 1
-    phases = (folder / "phases.txt").read_text().split() if killed else []
-    if status == 2 and "cut off while being made" in (folder / "refused.txt").read_text():
-        return phases, []
-    if status:
-        return phases, [f"status {status} of a resume: {(folder / 'error.txt').read_text()}"]
-    found = record_of(folder, kind)
-    return phases, [key for key in whole if json.dumps(found[key]) != json.dumps(whole[key])]
-
-
-def main(folder: Path, kind: str, how: str, first: int, second: int) -> None:
+def main(folder: Path, kind: str, first: int, step: int) -> None:
     """Print the summary."""
     (folder / "whole").mkdir(parents=True)
     writes = session(folder / "whole", kind)
     whole = record_of(folder / "whole", kind)
-    found, killed, phases = dict[int, list[str]](), 0, list[str]()
-    if how == "each":
-        found = {k: differences(folder / "cut", kind, k, whole) for k in range(first, writes + 1, second)}
-        killed = len(found)
-    else:
-        rng = random.Random(first)
-        while killed < second:
-            some, found[len(found)] = cut_at_random(folder / "cut", kind, rng, whole, second - killed)
-            killed += len(some)
-            phases += some
+    found = {k: differences(folder / "cut", kind, k, whole) for k in range(first, writes + 1, step)}
     differing = {k: d for k, d in found.items() if d}
-    print(json.dumps({"writes": writes, "killed": killed, "phases": Counter(phases), "differences": differing}))
+    print(json.dumps({"writes": writes, "killed": len(found), "differences": differing}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
