@@ -18,12 +18,14 @@ from sweeper.core.records import (
     Coordinate,
     InterimAnalysis,
     SearchSpace,
+    SweepRecord,
     TrialResult,
     TrialSpec,
     Until,
 )
 from sweeper.data import divide
 from sweeper.space import load_space
+from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
 from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
@@ -211,6 +213,25 @@ def train(
     stage.measure, stage.lost = measure, lost
     train_all(stage, decided=lambda _: None)
     return stage
+
+
+def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: Any) -> SweepRecord:
+    """The study as the report reads it."""
+    plan, attributes = plan or new_plan(), study.user_attrs
+    same = studies.same_losses(attributes)
+    return builders.sweep(
+        trials=studies.search_results(study),
+        confirmations=studies.extra_results(study, "confirm"),
+        conditions=plan.conditions,
+        space=plan.space,
+        rechecks=tuple(studies.extra_results(study, "recheck")),
+        same_losses=() if same is None else same.found,
+        rate_fit=studies.stored_rates(attributes),
+        analyses_planned=plans_of_analyses(attributes)[-1],
+        analyses_taken=analyses_taken(attributes).analyses,
+        cut=tuple(attributes[studies.CUT]),
+        **changes,
+    )
 
 
 def diverges(spec: TrialSpec) -> TrialResult:

@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Stored, SweepEvent
-from sweeper.core.records import Evaluation, TrialResult, TrialSpec
+from sweeper.core.events import Dropped, Paused, Resumed, Stored, SweepEvent
+from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.report.facts import Facts
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.tracking.mlflow_connection import connect
@@ -35,7 +35,6 @@ class Recorder:
         self.dropped: list[TrialSpec] = []
         self.paused: list[int] = []
         self.resumed: list[int] = []
-        self.evaluations: list[tuple[TrialSpec, Evaluation]] = []
         self._stop_after, self._status = stop_after, status
 
     @property
@@ -60,29 +59,18 @@ class Recorder:
         self.phases.append((name, done, total))
 
     def expect(self, left: Callable[[], str]) -> None:
-        self.left = left
+        pass
 
     def notify(self, event: SweepEvent) -> None:
         match event:
-            case Evaluated(spec, evaluation):
-                self.evaluations.append((spec, evaluation))
-            case Paused(spec, result):
-                self.pause(spec, result)
-            case Resumed(spec, result):
-                self.resume(spec, result)
+            case Paused(spec):
+                self.paused.append(spec.number)
+            case Resumed(spec):
+                self.resumed.append(spec.number)
             case Stored(result):
                 self.keep(result)
             case Dropped(spec):
                 self.dropped.append(spec)
-
-    def record(self, result: TrialResult) -> TrialResult:
-        return result
-
-    def pause(self, spec: TrialSpec, result: TrialResult) -> None:
-        self.paused.append(spec.number)
-
-    def resume(self, spec: TrialSpec, result: TrialResult) -> None:
-        self.resumed.append(spec.number)
 
     def keep(self, result: TrialResult) -> None:
         self.results.append(result)

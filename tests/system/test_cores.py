@@ -14,7 +14,7 @@ import pytest
 
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
-from sweeper.system.cores import available_cores, cpu_quota, threads_asked
+from sweeper.system.cores import available_cores, cpu_quota, processor_name, threads_asked
 from tests.support.marks import rest_slow
 
 
@@ -85,3 +85,14 @@ def test_threads_of_workers_sleep_while_they_wait_unless_the_user_says_otherwise
         time.sleep(0.01)
     assert server.environ().get("OMP_WAIT_POLICY") == said.get("OMP_WAIT_POLICY", None if said else "PASSIVE")
     assert dict(os.environ) == before
+
+
+def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
+    text = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: avx512_bf16{}\n\nprocessor\t: 1\n"
+    names = []
+    for number, more in enumerate(["", " amx_bf16"]):
+        path = tmp_path / str(number)
+        path.write_text(text.format(more), "utf-8")
+        names.append(processor_name(path))
+    assert len(set(names)) == 2 and all(name.startswith("Xeon ") for name in names)
+    assert processor_name(tmp_path / "none")

@@ -12,17 +12,17 @@ from sweeper.core.events import Hardware, Layout
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.executors.inline import InlineBackend
-from sweeper.system.cores import processor_name
-from sweeper.training.step_times import apart, step_seconds
 from sweeper.workflow import machine_choice
 from sweeper.workflow.machine_choice import chosen_precision, precision_here, with_precision
-from sweeper.workflow.options import as_before
 from sweeper.workflow.settings import Settings
 
 CPU = Hardware(device="cpu", devices=1, name="CPU", precision="bfloat16", processor="Some Processor 1a2b3c4d")
+
 INTEL: dict[Precision, float] = {"float32": 0.218, "bfloat16": 0.310}
 """avx512_bf16 and no AMX, one thread, 96² × 8."""
+
 AMD: dict[Precision, float] = {"float32": 0.322, "bfloat16": 0.179}
+
 TWO = Layout(2, 1)
 
 
@@ -78,7 +78,9 @@ def test_the_quicker_precision_is_taken_by_a_margin(
     assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trained in {wanted}" in line
 
 
-def test_a_measurement_is_kept_for_the_machine_and_its_recipe(conditions: Conditions, tmp_path: Path) -> None:
+def test_a_measurement_is_kept_for_the_machine_its_torch_and_its_recipe(
+    conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine = Machine(INTEL)
     _, lines, asked = settled(conditions, machine, tmp_path)
     assert asked == [("float32", "bfloat16")]
@@ -90,7 +92,9 @@ def test_a_measurement_is_kept_for_the_machine_and_its_recipe(conditions: Condit
     machine.found = CPU.model_copy(update={"processor": "Another 1a2b3c4d"})
     precision, _, asked = settled(conditions, machine, tmp_path)
     assert (precision, len(asked)) == ("bfloat16", 1)
-    assert len(json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"]) == 3
+    monkeypatch.setattr(machine_choice, "versions", lambda: {"torch": "9.9"})
+    assert len(settled(conditions, machine, tmp_path)[2]) == 1
+    assert len(json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"]) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
 
 
@@ -100,15 +104,6 @@ def test_a_damaged_file_is_measured_again(damage: bytes, conditions: Conditions,
     precision, _, asked = settled(conditions, Machine(AMD), tmp_path)
     assert (precision, len(asked)) == ("bfloat16", 1)
     assert settled(conditions, Machine(INTEL), tmp_path)[2] == []
-
-
-def test_another_torch_is_measured_again(
-    conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settled(conditions, Machine(INTEL), tmp_path)
-    monkeypatch.setattr(machine_choice, "versions", lambda: {"torch": "9.9"})
-    precision, _, asked = settled(conditions, Machine(AMD), tmp_path)
-    assert (precision, len(asked)) == ("bfloat16", 1)
 
 
 def test_what_cannot_be_measured_or_kept_ends_nothing(conditions: Conditions, tmp_path: Path) -> None:
@@ -122,46 +117,3 @@ def test_the_study_keeps_its_precision_on_another_processor() -> None:
     assert precision_here(Settings(), "bfloat16", CPU.model_copy(update={"precision": "float32"})) == "bfloat16"
     assert precision_here(Settings(precision="float32"), "bfloat16", CPU) == "float32"
     assert precision_here(Settings(), "float32", CPU.model_copy(update={"device": "cuda"})) == "bfloat16"
-
-
-@pytest.mark.slow
-def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset) -> None:
-    found = step_seconds(conditions, ("float32", "bfloat16"), 1)
-    assert found.keys() == {"float32", "bfloat16"} and all(time > 0 for time in found.values())
-    gone = conditions.model_copy(update={"dataset": tiny.model_copy(update={"store": "nowhere"})})
-    assert step_seconds(gone, ("float32",), 1) == {}
-
-
-def test_steps_that_are_far_apart_are_timed_no_further() -> None:
-    assert apart([[0.05, 0.06, 0.05], [0.11, 0.1, 0.3]]) and apart([[0.11, 0.1, 0.3], [0.05, 0.06, 0.05]])
-    assert not apart([[0.05, 0.09, 0.05], [0.11, 0.1, 0.3]])  # one step of the quicker was slow
-    assert not apart([[0.05, 0.05, 0.05], [0.06, 0.06, 0.06]])
-
-
-def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
-    text = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: avx512_bf16{}\n\nprocessor\t: 1\n"
-    names = []
-    for number, more in enumerate(["", " amx_bf16"]):
-        path = tmp_path / str(number)
-        path.write_text(text.format(more), "utf-8")
-        names.append(processor_name(path))
-    assert len(set(names)) == 2 and all(name.startswith("Xeon ") for name in names)
-    assert processor_name(tmp_path / "none")
-
-
-STORED = {"device": "cpu", "executor": "processes", "workers": 2, "threads": 1}
-
-
-def test_a_resume_takes_workers_and_threads_of_before() -> None:
-    bare = as_before(Settings(study="s", resume=True), STORED)
-    assert (bare.device, bare.workers, bare.threads, bare.executor) == ("cpu", 2, 1, "processes")
-    told = as_before(Settings(study="s", resume=True, workers=4), STORED)
-    assert (told.workers, told.threads) == (4, 1)
-    anew = as_before(Settings(study="s", resume=True, workers=None), STORED)
-    assert (anew.workers, anew.threads) == (None, 1)
-    elsewhere = as_before(Settings(study="s", resume=True, device="cuda"), STORED)
-    assert (elsewhere.device, elsewhere.workers, elsewhere.threads) == ("cuda", None, None)
-    ray = {**STORED, "executor": "ray", "ray_address": "head:6379"}
-    assert as_before(Settings(study="s", resume=True), ray).ray_address == "head:6379"
-    assert as_before(Settings(study="s", resume=True, executor="inline"), ray).ray_address is None
-    assert as_before(Settings(study="s", resume=True), {}) == Settings(study="s", resume=True)

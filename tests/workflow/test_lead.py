@@ -1,19 +1,25 @@
-"""The answer so far: told at events, kept in the status file, MLflow's note and the report's place."""
+"""An open study is led: what is kept of what was asked, and the answer so far, wherever it is told."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.events import Stored
-from sweeper.workflow.lead import AnswerSoFar, best_so_far
+from sweeper.workflow.lead import AnswerSoFar, _remember, best_so_far
 from sweeper.workflow.status import read_life, status_file
 from tests.support import builders
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.faking import (
+    new_study,
+    train,
+)
+from tests.support.sweeping import Recorder, settings_in, sweep_in
 
 
 def trained(family: str, value: float, purpose: str = "search", seed: int = 0) -> Stored:
@@ -66,3 +72,29 @@ def test_a_sweep_that_is_stopped_leaves_its_answer_so_far(tmp_path: Path) -> Non
     assert any(life.answer in note and note.startswith("**Not finished.**") for note in notes)
     done = sweep_in(tmp_path, resume=True, trials=4, steps=16, confirm_steps=16, **blobs)
     assert "Not finished" not in done.paths.markdown.read_text("utf-8")
+
+
+def test_a_smaller_total_takes_nothing_from_the_command_that_repeats_a_study(tmp_path: Path) -> None:
+    study = new_study()
+    _remember(study, settings_in(tmp_path, trials=7), 1, "elsewhere")
+    train(study, trials=7)
+    for given, total in ((2, 7), (None, 7), (9, 9)):
+        asked = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1, "elsewhere")
+        assert asked.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
+        assert f"--trials {total}" in study.user_attrs["command"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"data": None}, ["synthetic:toy"]),  # another version may have another default
+        ({"data": "mine"}, ["mine"]),
+        ({"data": None, "images": "a/*.png", "masks": "b/{stem}.png"}, []),
+    ],
+)
+def test_the_command_that_repeats_a_study_names_its_data(
+    tmp_path: Path, given: dict[str, Any], named: list[str]
+) -> None:
+    study = new_study()
+    _remember(study, settings_in(tmp_path, **given), 1, "synthetic:toy")
+    assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == named

@@ -1,12 +1,8 @@
-"""What a sweep asks for and keeps: interim analyses, probe, time limit. The trainings cost nothing."""
+"""What a sweep asks for and keeps: interim analyses, time limit. The trainings cost nothing."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -14,11 +10,10 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
-from sweeper.core.errors import InterruptedSweepError, LostStudyError, NothingConfirmedError
+from sweeper.core.errors import InterruptedSweepError, LostStudyError
 from sweeper.core.events import Answer, Lost
 from sweeper.core.records import (
     InterimAnalysis,
-    SweepRecord,
     TrialResult,
     TrialSpec,
     Verdict,
@@ -28,20 +23,17 @@ from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.study.confirmation_rounds import Judgement, confirm_seed
 from sweeper.study.training_list import key_of
 from sweeper.workflow.conclude import conclude
-from sweeper.workflow.lead import _conclude, _remember
-from sweeper.workflow.options import asked_of, given_options
-from tests.support import builders
 from tests.support.faking import (
     ANALYSES,
     LEVELS,
     CrashError,
     FakeExecutor,
     fake_result,
-    new_plan,
     new_study,
+    recorded,
     train,
 )
-from tests.support.sweeping import Recorder, settings_in
+from tests.support.sweeping import Recorder
 
 THREE = (
     InterimAnalysis(seeds=1, error=0.01),
@@ -57,23 +49,6 @@ def kept(study: optuna.Study) -> dict[str, Any]:
     searched = {key_of(r.spec): (r.state, r.value) for r in studies.search_results(study)}
     names = (TAKEN, PLANNED, studies.CUT, studies.PROBED)
     return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
-
-
-def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: Any) -> SweepRecord:
-    """The study as the report reads it."""
-    plan, attributes = plan or new_plan(), study.user_attrs
-    return builders.sweep(
-        trials=studies.search_results(study),
-        confirmations=studies.extra_results(study, "confirm"),
-        conditions=plan.conditions,
-        space=plan.space,
-        rechecks=tuple(studies.extra_results(study, "recheck")),
-        rate_fit=studies.stored_rates(attributes),
-        analyses_planned=plans_of_analyses(attributes)[-1],
-        analyses_taken=analyses_taken(attributes).analyses,
-        cut=tuple(attributes[studies.CUT]),
-        **changes,
-    )
 
 
 def purposes(executor: FakeExecutor) -> list[str]:
@@ -284,15 +259,6 @@ def test_a_confirmation_that_was_to_end_at_probable_goes_on_where_that_is_not_as
     assert analyses_taken(study.user_attrs).until == "settled"
 
 
-def test_other_seeds_of_a_study_that_ended_at_probable_make_it_go_on(tmp_path: Path) -> None:
-    asked = settings_in(tmp_path, until="probable", confirm_seeds="2..8")
-    assert given_options(asked)["until"] == "probable"
-    more = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
-    assert asked_of({**given_options(asked), **given_options(more)}).until == "settled"
-    again = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
-    assert asked_of({**given_options(asked), **given_options(again)}).until == "probable"
-
-
 def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy")))
     study = new_study()
@@ -328,16 +294,6 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analy
 
 
 # --- nothing to compare ---
-
-
-def test_when_nothing_completes_there_is_nothing_to_confirm_and_no_exception() -> None:
-    def fails(spec: TrialSpec) -> TrialResult:
-        return builders.failed_trial(spec.family, spec.number, spec=spec)
-
-    study, executor = new_study(), FakeExecutor(fails)
-    train(study, executor, trials=7)
-    assert purposes(executor) == ["search"]
-    assert conclude(recorded(study)).verdict is Verdict.NONE
 
 
 def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
@@ -393,52 +349,6 @@ def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> 
     train(study, FakeExecutor(began=again.began), trials=7, timeout=3600, clock=again)
     assert kept(study) == kept(WHOLE)
     assert recorded(study).cut == ()
-
-
-def test_out_of_time_with_nothing_confirmed_is_a_failure_with_the_command_that_goes_on(tmp_path: Path) -> None:
-    """A script must not take it for an answer; what is finished is kept, and the report is written."""
-    plan, time = new_plan(), Time()
-    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
-    study = studies.create_study(storage, "cracks 1", plan)
-    train(study, FakeExecutor(began=time.began), plan=plan, trials=7, timeout=40, clock=time)
-    assert studies.search_results(study) and not studies.extra_results(study, "confirm")
-    ended: list[str] = []
-    tracker = SimpleNamespace(end_sweep=lambda status, *_, **__: ended.append(status))
-    with pytest.raises(NothingConfirmedError) as caught:
-        _conclude(storage, "cracks 1", study, settings_in(tmp_path), tracker)  # type: ignore[arg-type]
-    assert caught.value.exit_status == 1 and ended == ["FINISHED"]
-    text = str(caught.value)
-    assert "no confirmation training completed" in text and "report.md" in text
-    assert f"sweeper run --study 'cracks 1' --resume --storage {settings_in(tmp_path).storage} --timeout" in text
-    assert study.user_attrs[studies.CUT][0] in text
-    document = json.loads(next((tmp_path / "reports").rglob("recommendation.json")).read_text("utf-8"))
-    assert document["verdict"] == "none"
-
-
-def test_a_smaller_total_takes_nothing_from_the_command_that_repeats_a_study(tmp_path: Path) -> None:
-    study = new_study()
-    _remember(study, settings_in(tmp_path, trials=7), 1, "elsewhere")
-    train(study, trials=7)
-    for given, total in ((2, 7), (None, 7), (9, 9)):
-        asked = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1, "elsewhere")
-        assert asked.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
-        assert f"--trials {total}" in study.user_attrs["command"]
-
-
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        ({"data": None}, ["synthetic:toy"]),  # another version may have another default
-        ({"data": "mine"}, ["mine"]),
-        ({"data": None, "images": "a/*.png", "masks": "b/{stem}.png"}, []),
-    ],
-)
-def test_the_command_that_repeats_a_study_names_its_data(
-    tmp_path: Path, given: dict[str, Any], named: list[str]
-) -> None:
-    study = new_study()
-    _remember(study, settings_in(tmp_path, **given), 1, "synthetic:toy")
-    assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == named
 
 
 def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_next_session() -> None:

@@ -1,16 +1,21 @@
-"""Which trials a search makes: what it takes over, its floors, whom it leaves out, when it ends, what it completes."""
+"""Which trials a search makes, whom it leaves out, when it ends; what it does with trainings that fail or die."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from sweeper import storage as studies
+from sweeper.core.events import Answer, Lost
 from sweeper.core.records import Collapse, Start, TrialResult, TrialSpec
+from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RESULT, RETRY_OF
+from sweeper.storage.results import counted, present_trials, result_of
 from sweeper.study.finalist import entrants
 from sweeper.study.learning_check import ALONE, SKILL, learned, probes, skill, what_would_help
 from sweeper.study.loop import drive
@@ -27,12 +32,14 @@ from tests.support.faking import (
     diverges,
     fake_result,
     new_plan,
+    new_search,
     new_study,
     train,
 )
 from tests.support.sweeping import Recorder
 
 FAMILIES = [family.family for family in SPACE.families]
+
 FLOORS = 3 * len(FAMILIES)
 
 
@@ -202,23 +209,17 @@ def test_leaders_get_the_last_trials_of_a_small_search() -> None:
 # --- nothing learned ---
 
 
-def at_skill(value: float, spec: TrialSpec) -> TrialResult:
+def at_skill(wanted: float, spec: TrialSpec) -> TrialResult:
     """A training that came so far from a constant answer to a perfect one, by its counts on validation."""
-    counts = builders.counts_from_iou([1.0] * 8)
-    result = fake_result(spec).model_copy(update={"val": counts})
-    constant = 0.0 - skill(result.model_copy(update={"val": None}))
-    assert constant == -math.inf
-    return result.model_copy(update={"val": _counts_of_skill(value)})
 
+    def reads(iou: float) -> TrialResult:
+        return fake_result(spec).model_copy(update={"val": builders.counts_from_iou([iou] * 8)})
 
-def _counts_of_skill(wanted: float) -> object:
-    """Counts of foreground IoU such that mIoU lies `wanted` of the way from the constant answer to 1."""
-    low, high = 0.0, 1.0
+    low, high = 0.0, 1.0  # of the foreground's IoU
     for _ in range(40):
         middle = (low + high) / 2
-        result = builders.trial("dice", 0.5, 0, val=builders.counts_from_iou([middle] * 8))
-        low, high = (middle, high) if skill(result) < wanted else (low, middle)
-    return builders.counts_from_iou([high] * 8)
+        low, high = (middle, high) if skill(reads(middle)) < wanted else (low, middle)
+    return reads(high)
 
 
 def test_two_trainings_or_one_that_is_far_ahead_show_that_the_task_is_learned() -> None:
@@ -262,3 +263,147 @@ def test_what_may_help_names_the_cheapest_first() -> None:
     order = [text.index(word) for word in ("sweeper profile", "--steps", "GPU", "--size", "more labelled images")]
     assert order == sorted(order) and "--encoder-weights" not in text  # drawn scenes
     assert "(--steps 400)" in text
+
+
+# --- trials as work ---
+
+
+def going_on() -> None:
+    """Nobody asks to stop."""
+
+
+def run(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:
+    """A search in which trainings of these numbers give something else."""
+    recorder = Recorder()
+    executor = FakeExecutor(lambda spec: (script or {}).get(spec.number, fake_result)(spec))
+    enqueue_defaults(study, SPACE, trials)
+    assert drive(executor, new_search(study, trials, recorder), going_on)  # type: ignore[arg-type]
+    return recorder
+
+
+def test_fewer_trials_than_families_try_the_first_ones() -> None:
+    study = new_study()
+    run(study, 3)
+    assert [t.params["loss"] for t in study.trials] == FAMILIES[:3]
+
+
+def test_the_search_ends_at_its_total_and_a_second_goes_on_to_a_larger_one() -> None:
+    study = new_study()
+    run(study, 9)
+    assert sum(counted(t) for t in study.trials) == 9
+    run(study, 12)
+    assert sum(counted(t) for t in study.trials) == 12
+    run(study, 12)
+    assert len(study.trials) == 12
+
+
+def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
+    left = [1]
+
+    def dies(spec: TrialSpec) -> Answer | TrialResult:
+        return Lost(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
+
+    study = new_study()
+    recorder = run(study, 4, {1: dies})
+    assert abandoned(study) == {4: 1}
+    assert sum(counted(t) for t in study.trials) == 4
+    assert study.trials[1].params == study.trials[4].params
+    assert [s.number for s in recorder.dropped] == [1]
+    whole = new_study()
+    run(whole, 4)
+    assert [t.params for t in present_trials(study)] == [t.params for t in whole.trials]
+
+    study = new_study()
+    run(study, 4, {1: lambda spec: Lost(spec, "worker killed by signal 9")})
+    assert abandoned(study) == {4: 1}
+    failed = [t for t in study.trials if t.state == TrialState.FAIL and counted(t)]
+    assert [t.number for t in failed] == [1]
+    assert "each of 2 attempts" in (result_of(failed[0]).reason or "")
+
+
+def abandoned(study: optuna.Study) -> dict[int, int]:
+    """The records of attempts that were cut off, and of which trial."""
+    attempts = [t for t in study.trials if ABANDONED in t.user_attrs]
+    return {t.number: t.user_attrs[ATTEMPT_OF] for t in attempts}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1, 1.5])
+def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: float) -> None:
+    study = new_study()
+    run(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
+    assert study.trials[3].state == TrialState.FAIL
+    assert 0 <= study.best_value <= 1
+    assert "must lie in [0, 1]" in (result_of(study.trials[3]).reason or "")
+
+
+def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> None:
+    def fails(spec: TrialSpec) -> TrialResult:
+        return fake_result(spec).model_copy(update={"state": "failed", "value": None, "reason": "OSError: no room"})
+
+    def no_share(spec: TrialSpec) -> TrialResult:
+        return fake_result(spec).model_copy(update={"value": 1.5})
+
+    study, whole = new_study(), new_study()
+    run(whole, 9)
+    run(study, 6, {1: fails, 4: fails, 5: no_share})
+    assert studies.reconcile(study) == 0
+    again = studies.retry_failed(study)
+    assert [(r.spec.number, r.reason) for r in again] == [(1, "OSError: no room"), (4, "OSError: no room")]
+    assert studies.retry_failed(study) == []  # they are in the queue already
+    run(study, 9, {6: fails})
+    retried = {t.user_attrs[RETRY_OF]: t for t in study.trials if RETRY_OF in t.user_attrs}
+    assert {number: study.trials[number].params for number in retried} == {n: t.params for n, t in retried.items()}
+    results = {r.spec.number: r for r in studies.search_results(study)}
+    assert len(results) == 9 and results.keys() == {0, 2, 3, 5, 6, 7, 8, 9, 10}
+    assert [n for n, r in results.items() if r.state == "failed"] == [5, 6]
+    assert [r.spec.number for r in studies.retry_failed(study)] == [6]  # at its next resume once more
+    assert study.trials[8].params == whole.trials[6].params
+
+
+def test_work_waits_for_room_where_there_is_none_yet() -> None:
+    """A cluster that lost its nodes, and gets others."""
+
+    class Slow(FakeExecutor):
+        polls = 0
+
+        def free(self) -> int:
+            return super().free() if self.polls > 3 else 0
+
+        def poll(self, timeout_seconds: float) -> list[Answer]:
+            self.polls += 1
+            return super().poll(timeout_seconds)
+
+    study = new_study()
+    assert drive(Slow(), new_search(study, 4), going_on)  # type: ignore[arg-type]
+    assert sum(counted(t) for t in study.trials) == 4
+
+
+def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> None:
+    study = new_study()
+    work = new_search(study, 3)
+    job = work.next()
+    assert job is not None
+    study._storage.set_trial_user_attr(study.trials[0]._trial_id, RESULT, studies.pack(fake_result(job.spec)))
+    other = work.next()
+    assert other is not None
+    assert studies.reconcile(study) == 2
+    assert study.trials[0].state == TrialState.COMPLETE
+    assert study.trials[1].state == TrialState.WAITING and len(study.trials) == 2
+
+
+def test_probes_are_the_literature_defaults_at_the_middle_learning_rate() -> None:
+    specs = {spec.family: spec for spec in probes(SPACE, builders.conditions(), 60.0, 50)}
+    study = new_study()
+    run(study, 7)
+    for trial in searched(study):
+        probe = specs[trial.spec.family]
+        assert (probe.lr, probe.params) == (trial.spec.lr, trial.spec.params)
+
+
+def test_a_trial_shows_the_numbers_it_is_trained_with() -> None:
+    """Optuna's own parameter of the weight is an exponent of the imbalance."""
+    study = new_study()
+    study.enqueue_trial({"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5, "weighted_ce.lr": 0.003})
+    job = new_search(study, 9).next()
+    assert job is not None and job.spec.params["pos_weight"] == pytest.approx(60**0.5)
+    assert study.trials[0].user_attrs[PARAMETERS] == "pos_weight 7.75, lr 0.003"

@@ -1,0 +1,89 @@
+"""Divisions into folds in place of a test split, and what is said of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.core.errors import DataError
+from sweeper.data import divide
+from sweeper.data.folds import fold_split, split_of, untested
+from sweeper.data.split_notes import fold_notes, split_notes
+from tests.data.test_split import PLAIN, side_of
+from tests.support import builders
+from tests.support.builders import counted
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_over_the_folds_every_image_tests_once_and_no_group_is_cut(data: Any) -> None:
+    n = data.draw(st.integers(3, 30))
+    groups = data.draw(st.lists(st.sampled_from([None, None, None, "p", "q"]), min_size=n, max_size=n))
+    rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
+    found = counted(rows, None, groups)
+    folds = data.draw(st.integers(3, 8))
+    units = len({g for g in groups if g}) + groups.count(None)
+    if units < folds:
+        with pytest.raises(DataError, match=f"found {units}"):
+            fold_split(found, folds=folds, number=0, test_seed=0, seed=0)
+        return
+    splits = [fold_split(found, folds=folds, number=k, test_seed=5, seed=k) for k in range(folds)]
+    assert sorted(i for split in splits for i in split.test) == list(range(n))
+    for split in splits:
+        assert split.train and split.val and split.test
+        assert sorted(split.train + split.val + split.test) == list(range(n))
+        for name in {g for g in groups if g}:
+            assert len({side_of(split, i) for i in range(n) if groups[i] == name}) == 1
+
+
+def test_folds_are_even_and_stratified() -> None:
+    rows = [(80, 20, 5 if i % 5 == 0 else 0) for i in range(50)]
+    splits = [fold_split(counted(rows), folds=5, number=k, test_seed=1, seed=1) for k in range(5)]
+    assert [len(split.test) for split in splits] == [10] * 5
+    assert [sum(1 for i in split.test if rows[i][2]) for split in splits] == [2] * 5
+    assert {len(split.val) for split in splits} == {10}
+
+
+def test_folds_depend_on_the_test_seed_alone_and_validation_on_the_other() -> None:
+    one, two = (fold_split(PLAIN, folds=4, number=2, test_seed=3, seed=s) for s in (0, 1))
+    assert one.test == two.test and one.val != two.val
+    assert fold_split(PLAIN, folds=4, number=2, test_seed=4, seed=0).test != one.test
+
+
+def test_two_folds_leave_images_to_train_and_to_validate() -> None:
+    four = counted([(9, 1)] * 4)
+    splits = [fold_split(four, folds=2, number=k, test_seed=0, seed=0) for k in range(2)]
+    assert [len(split.test) for split in splits] == [2, 2]
+    with pytest.raises(DataError, match="needs 4 groups of images at least, found 3"):
+        fold_split(counted([(9, 1)] * 3), folds=2, number=0, test_seed=0, seed=0)
+
+
+def test_folds_refuse_given_splits() -> None:
+    with pytest.raises(DataError, match="1 image has a given split"):
+        fold_split(counted([(9, 1)] * 6, ["test", *[None] * 5]), folds=3, number=0, test_seed=0, seed=0)
+
+
+def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
+    conditions = builders.conditions(builders.dataset(images=20)).model_copy(update={"folds": 4})
+    split = split_of(conditions, 7)
+    assert (len(split.train), len(split.val), split.test) == (15, 5, ())
+    rotations = [{i for k in range(4) for i in split_of(conditions, seed, k).test} for seed in (1000, 1001)]
+    assert rotations == [set(range(20))] * 2
+    assert split_of(conditions, 1000, 0).test != split_of(conditions, 1001, 0).test  # another seed: other folds
+    with pytest.raises(DataError, match="a group of images each, found 1"):
+        untested(counted([(9, 1)] * 3, None, ["p"] * 3), 0)
+
+
+def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:
+    small = counted([(9, 1)] * 9 + [(9, 0)])
+    assert "--folds 5 (not held out then)" in split_notes(small, divide(small, test_seed=0, seed=0))[-1]
+    given = counted([(9, 1)] * 10, ["train"] * 7 + ["val"] + ["test"] * 2)
+    assert "--folds" not in split_notes(given, divide(given, test_seed=0, seed=0))[-1]
+
+    rare = counted([(9, 1, 0)] * 9 + [(9, 1, 5)])
+    notes = fold_notes(rare, untested(rare, 0), 3)
+    assert "not held out" in notes[0] and "3 trainings of every finalist" in notes[0]
+    assert any("c2 occurs in image 0009 only" in note for note in notes)

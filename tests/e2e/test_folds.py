@@ -1,0 +1,131 @@
+"""Cross-validation in place of a test split: the flow, and its label wherever the result is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from sweeper.core.errors import InterruptedSweepError
+from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.data.folds import split_of
+from sweeper.storage import extra_results
+from sweeper.study.confirmation_rounds import confirm_seed
+from sweeper.workflow.conclude import conclude
+from tests.support import builders, faking
+from tests.support.sweeping import Recorder, sweep_in
+
+CONFIRM = {
+    "trials": 4,
+    "confirm_seeds": "2",
+    "folds": 3,
+    "steps": 24,
+    "confirm_steps": 24,
+    "space": str(Path(__file__).parents[1] / "support/two_losses.yaml"),
+}
+"""Two finalists, as each of them is trained once per seed and fold."""
+
+GROUPS = tuple("abcdef")
+
+_TOY = builders.dataset(images=12)
+
+DATA = _TOY.model_copy(
+    update={"images": tuple(p.model_copy(update={"group": GROUPS[i // 2]}) for i, p in enumerate(_TOY.images))}
+)
+
+CONDITIONS = builders.conditions(DATA).model_copy(update={"folds": 3})
+
+PLAN = faking.new_plan(conditions=CONDITIONS)
+
+
+def fold_result(spec: TrialSpec) -> TrialResult:
+    """A training of `faking`, scored on the images of its own fold."""
+    found = faking.fake_result(spec)
+    if spec.purpose != "confirm":
+        return found
+    images = split_of(CONDITIONS, spec.seed, spec.fold).test
+    noise = np.random.default_rng([spec.seed, 7]).normal(0, 0.1, 12)[list(images)]
+    test = builders.counts_from_iou(np.clip((found.value or 0) + noise, 0.05, 0.95))
+    return found.model_copy(update={"test": test.model_copy(update={"images": images})})
+
+
+def train(study: optuna.Study, **options: Any) -> list[TrialResult]:
+    faking.train(study, faking.FakeExecutor(fold_result, **options), plan=PLAN)
+    return extra_results(study, "confirm")
+
+
+def test_every_seed_of_every_finalist_scores_each_image_once_on_common_folds() -> None:
+    runs = train(faking.new_study())
+    scored: dict[tuple[str, int], list[int]] = defaultdict(list)
+    shared: dict[tuple[int, int | None], set[tuple[int, ...]]] = defaultdict(set)
+    for run in runs:
+        assert run.test is not None
+        scored[run.spec.family, run.spec.seed] += run.test.images
+        shared[run.spec.seed, run.spec.fold].add(run.test.images)
+        groups = {DATA.images[i].group for i in run.test.images}
+        split = split_of(CONDITIONS, run.spec.seed, run.spec.fold)
+        assert not groups & {DATA.images[i].group for i in (*split.train, *split.val)}
+    assert len(scored) >= 2 * 4  # four finalists, two seeds at least
+    assert all(sorted(images) == list(range(12)) for images in scored.values())
+    assert all(len(images) == 1 for images in shared.values())  # paired: the same for all finalists
+    assert Counter(run.spec.seed for run in runs)[confirm_seed(0, 0)] == 3 * 4
+
+
+@pytest.mark.parametrize("after", [10, 12, 15, 25])
+def test_a_rotation_that_was_cut_off_is_finished_and_not_repeated(after: int) -> None:
+    whole = train(faking.new_study())
+    study = faking.new_study()
+    with pytest.raises(faking.CrashError):
+        train(study, crash_after=after)
+    assert [r.spec for r in train(study)] == [r.spec for r in whole]
+
+
+def test_a_fold_that_fails_costs_its_seed_and_is_said() -> None:
+    def train_one(spec: TrialSpec) -> TrialResult:
+        if spec.purpose == "confirm" and spec.family == "dice" and spec.fold == 1:
+            return builders.failed_trial("dice", spec=spec)
+        return fold_result(spec)
+
+    study = faking.new_study()
+    faking.train(study, faking.FakeExecutor(train_one), plan=PLAN)
+    runs = extra_results(study, "confirm")
+    sweep = builders.sweep(
+        trials=faking.studies.search_results(study),
+        confirmations=runs,
+        data=DATA,
+        conditions=CONDITIONS,
+        rechecks=tuple(extra_results(study, "recheck")),
+        rate_fit=faking.studies.stored_rates(study.user_attrs),
+        space=PLAN.space,
+    )
+    found = conclude(sweep)
+    assert found.evidence is not None and "dice" not in {f.family for f in found.evidence.finalists}
+    assert any("no seed of it has all 3 folds" in reason for reason in found.reasons)
+
+
+@pytest.mark.slow
+def test_not_held_out_is_said_wherever_the_result_is(tmp_path: Path) -> None:
+    """Of a small real sweep with three folds, cut off amid its confirmation and resumed."""
+    with pytest.raises(InterruptedSweepError):
+        sweep_in(tmp_path, cut := Recorder(stop_after=9), **CONFIRM)
+    assert 0 < sum(result.spec.purpose == "confirm" for result in cut.results) < 12
+    again: dict[str, Any] = {"trials": 4, "steps": None, "confirm_steps": None, "data": None}
+    outcome = sweep_in(tmp_path, shown := Recorder(), figures=True, resume=True, **again)
+    text = outcome.paths.markdown.read_text("utf-8")
+    head, caveats = text.split("## Why")[0], text.split("## Caveats")[1]
+    assert "not held out: the search saw these images" in head and "not held out" in caveats
+    assert "the search never saw" not in text and "test split" not in text
+    document = json.loads(outcome.paths.recommendation.read_text("utf-8"))
+    assert document["held_out"] is False and document["folds"] == 3
+    assert len(document["finalists"][0]["mlflow_run_ids"]) == 6 and document["finalists"][0]["seeds"] == 2
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    parent = client.get_run(outcome.sweep.parent_run_id or "")
+    assert parent.data.tags["sweeper.held_out"] == "false" and "not held out" in parent.data.tags["mlflow.note.content"]
+    assert any("not held out" in warning for warning in shown.warnings)
+    assert any("each a rotation over 3 folds" in line for line in shown.lines)

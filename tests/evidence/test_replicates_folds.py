@@ -1,0 +1,101 @@
+"""The table of seeds × images where each seed is a rotation over folds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.core.records import TrialResult
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.replicates import by_seed
+from tests.support import builders
+
+SEARCH = {family: builders.trial(family) for family in builders.ORDER}
+
+
+def rotated(run: TrialResult, folds: int, first: int, points: tuple[float, ...] = ()) -> list[TrialResult]:
+    """The same confirmation as if each of its images had been scored by the training of its fold."""
+    assert run.test is not None
+    found = []
+    for k in range(folds):
+        rows = [i for i in range(len(run.test.images)) if (i + run.spec.seed) % folds == k]
+        test = run.test.model_copy(
+            update={"images": tuple(run.test.images[i] for i in rows), "data": run.test.data[rows]}
+        )
+        spec = run.spec.model_copy(update={"fold": k, "number": first + k})
+        found.append(run.model_copy(update={"spec": spec, "test": test, "predictions": None}))
+    return found
+
+
+def simulated(folds: int | None) -> list[TrialResult]:
+    rng = np.random.default_rng(4)
+    runs = builders.simulated_confirmations({"dice": 0.6, "cross_entropy": 0.5}, rng, images=24)
+    if folds is None:
+        return runs
+    return [part for n, run in enumerate(runs) for part in rotated(run, folds, n * folds)]
+
+
+def test_a_rotation_is_weighed_like_one_training_scored_on_all_images() -> None:
+    """Were all folds' trainings one, nothing would change: the table is the same."""
+    groups = [f"g{i // 2}" for i in range(24)]
+    for grouped in (None, groups):
+        whole = weigh(simulated(None), SEARCH, classes=builders.BINARY, groups=grouped)
+        folded = weigh(simulated(4), SEARCH, classes=builders.BINARY, groups=grouped)
+        assert (whole.folds, folded.folds) == (None, 4)
+        assert folded.comparisons == whole.comparisons and folded.test_images == whole.test_images == 24
+        for one, two in zip(folded.finalists, whole.finalists, strict=True):
+            assert (one.family, one.miou, one.fg_iou, one.seeds) == (two.family, two.miou, two.fg_iou, two.seeds)
+            assert (one.trainings, two.trainings) == (12, 3)
+
+
+def test_each_fold_is_read_at_its_own_operating_point() -> None:
+    runs = simulated(2)
+    target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 1)
+    high = target.test.points[-1]  # type: ignore[union-attr]
+    last = target.evaluations[-1].model_copy(update={"point": high})
+    moved = target.model_copy(update={"evaluations": (*target.evaluations[:-1], last)})
+    before = weigh(runs, SEARCH, classes=builders.BINARY)
+    after = weigh([moved if r is target else r for r in runs], SEARCH, classes=builders.BINARY)
+
+    def level(evidence: Any, family: str) -> float:
+        return next(f.miou.estimate for f in evidence.finalists if f.family == family)
+
+    assert level(after, "dice") < level(before, "dice") - 0.01
+    assert level(after, "cross_entropy") == level(before, "cross_entropy")
+
+
+def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None:
+    runs = simulated(4)
+    target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 2)
+    lost = builders.diverged("dice", target.spec.seed).model_copy(update={"spec": target.spec})
+    after = weigh([lost if r is target else r for r in runs], SEARCH, classes=builders.BINARY)
+    dice = next(f for f in after.finalists if f.family == "dice")
+    assert target.test is not None
+    missed = target.test.data.astype(np.int64)
+    assert dice.collapses == 1 and after.test_images == 24
+
+    counts = np.zeros((2, 3), dtype=np.int64)
+    for run in by_seed(r for r in runs if r.spec.family == "dice")[target.spec.seed].runs:
+        assert run.test is not None
+        data = run.test.data.astype(np.int64)
+        background, crack = data[:, 0].sum(axis=0), data[:, 1].sum(axis=0)
+        if run is target:
+            counts += [[0, 0, background.sum()], [0, 0, crack.sum()]]
+        else:  # the builders' predictions lie at logit ±2, the threshold is 0
+            tp, fp = crack[256:].sum(), background[256:].sum()
+            counts += [[background[:256].sum(), crack[:256].sum(), fp], [tp, fp, crack[:256].sum()]]
+    assert missed.sum() > 0
+    expected = float((counts[:, 0] / counts.sum(axis=1)).mean())
+    whole = weigh(runs, SEARCH, classes=builders.BINARY)
+    of_seed = 3 * (dice.miou.estimate - next(f for f in whole.finalists if f.family == "dice").miou.estimate)
+    single = weigh([r for r in runs if r.spec.seed == target.spec.seed], SEARCH, classes=builders.BINARY)
+    before = next(f for f in single.finalists if f.family == "dice").miou.estimate
+    assert before + of_seed == pytest.approx(expected, abs=1e-12)
+
+
+def test_seeds_on_different_folds_are_not_weighed_together() -> None:
+    runs = simulated(3)
+    with pytest.raises(ValueError, match="same test images"):
+        weigh(runs[1:], SEARCH, classes=builders.BINARY)

@@ -1,0 +1,54 @@
+"""What a study was made for: kept with it, and compared at a resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from sweeper import storage as studies
+from sweeper.core.errors import StudyError
+from sweeper.storage.record_format import PLAN
+from tests.support.faking import SPACE, new_plan
+
+
+def test_a_study_with_a_plan_knows_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off right after its plan was stored, it is resumed with the same total."""
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
+    order: list[str] = []
+    write = optuna.Study.set_user_attr
+
+    def noting(study: optuna.Study, key: str, value: Any) -> None:
+        order.append(key)
+        write(study, key, value)
+
+    monkeypatch.setattr(optuna.Study, "set_user_attr", noting)
+    studies.create_study(storage, "s", new_plan(), {"trials": 7})
+    assert order[:2] == [studies.OPTIONS, PLAN]
+    assert studies.read_options(storage, "s") == {"trials": 7}
+
+
+def test_names_that_exist_and_names_that_do_not_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
+    studies.create_study(storage, "s", new_plan())
+    with pytest.raises(StudyError, match="--resume"):
+        studies.create_study(storage, "s", new_plan())
+    with pytest.raises(StudyError, match="the newest are: s"):
+        studies.read_plan(storage, "other")
+
+
+def test_differences_name_what_changed() -> None:
+    old = new_plan()
+    recipe = old.conditions.recipe.model_copy(update={"steps": 999})
+    dataset = old.conditions.dataset.model_copy(update={"digest": "sha256:other"})
+    new = old.model_copy(
+        update={"conditions": old.conditions.model_copy(update={"recipe": recipe, "dataset": dataset, "seed": 5})}
+    )
+    text = "\n".join(studies.differences(old, new))
+    assert f"recipe.steps: {old.conditions.recipe.steps} → 999" in text
+    assert "data set" in text and "seed: " in text
+    fewer = SPACE.model_copy(update={"families": SPACE.families[1:]})
+    assert "space.cross_entropy" in studies.differences(old, old.model_copy(update={"space": fewer}))[0]
+    assert studies.differences(old, old) == []

@@ -1,0 +1,48 @@
+"""TPE whose draws depend on seed and place alone, against real Optuna and SQLite."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from sweeper import storage as studies
+from sweeper.space import suggest
+from sweeper.study.sampler import KeyedTPESampler
+from tests.support.faking import SPACE, new_study
+
+
+def value_of(family: str, params: dict[str, float], lr: float) -> float:
+    """A made-up objective with its best inside the space."""
+    return 0.5 + 0.1 * (family == "dice_ce") - 0.02 * abs(params.get("gamma", 2.0) - 2.0) - 5 * abs(lr - 0.002)
+
+
+def grow(study: optuna.Study, trials: int) -> list[dict[str, Any]]:
+    for _ in range(trials):
+        trial = study.ask()
+        choice = suggest(trial, SPACE, 60.0)
+        study.tell(trial, value_of(choice.family, choice.params, choice.lr))
+    return [t.params for t in study.trials]
+
+
+def test_the_same_seed_gives_the_same_parameters_whatever_the_global_random_state() -> None:
+    first = grow(new_study(), 16)
+    np.random.seed(1)  # noqa: NPY002
+    random.seed(1)
+    assert grow(new_study(), 16) == first
+    assert grow(new_study(1), 5) != first[:5]
+
+
+def test_a_resumed_study_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    whole = grow(new_study(), 16)
+    url = f"sqlite:///{tmp_path}/study.db"
+    for upto in (7, 16):  # a fresh sampler each time, as in a new process
+        study = optuna.create_study(
+            storage=studies.open_storage(url), study_name="s", direction="maximize", load_if_exists=True
+        )
+        study.sampler = KeyedTPESampler(0)
+        grow(study, upto - len(study.trials))
+    assert [t.params for t in study.trials] == whole

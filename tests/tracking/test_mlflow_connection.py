@@ -1,0 +1,71 @@
+"""Reaching a real MLflow store: opened or made once, at its own place."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.errors import UsageError
+from sweeper.tracking import Summary, Tracker
+from sweeper.tracking.mlflow_connection import connect
+from tests.support import builders
+from tests.support.tracked import begun, keep, run_of, study_named, train
+
+
+def summary(note: str, values: dict[str, float] | None = None) -> Summary:
+    """Of a report without files."""
+    return Summary(note, {}, values or {}, Path("no folder"))
+
+
+def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert connect("sqlite:///mlflow.db").get_experiment_by_name("s") is None
+        connect("sqlite:///mlflow.db").create_experiment("s")
+        assert (tmp_path / name / "mlflow.db").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sweeper.tracking import Tracker; from sweeper.storage import open_storage; "
+        "open_storage('sqlite:///sweeper.db'); Tracker('sqlite:///mlflow.db', warn=print)"
+    )
+    starts = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    ended = [(start.communicate(timeout=200)[1], start.returncode) for start in starts]
+    assert [status for _, status in ended] == [0] * 6, ended
+
+
+def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("this is no database, and long enough not to look like an empty one" * 20)
+    with pytest.raises(UsageError, match="--tracking-uri"):
+        Tracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
+
+
+def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp_path: Path) -> None:
+    original, copy, study = tmp_path / "the original", tmp_path / "cöpy", study_named("Some Study")
+    original.mkdir()
+    tracker = begun(f"sqlite:///{original}/mlflow.db", study)
+    keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
+    (original / "report.md").write_text("words")
+    tracker.end_sweep("FINISHED", summary("")._replace(folder=original))
+    again = begun(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place it is as it was
+    assert again.catch_up() is None
+    again.close()
+    shutil.copytree(original, copy)
+    with pytest.raises(
+        UsageError, match=r"was moved or copied: .*the%20original/mlruns/.*--tracking-uri sqlite:///NEW"
+    ):
+        begun(f"sqlite:///{copy}/mlflow.db", study)
+    new = begun(f"sqlite:///{copy}/new.db", study)
+    assert run_of(new, builders.spec("dice", 0)).info.artifact_uri.startswith(copy.as_uri())
