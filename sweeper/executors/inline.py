@@ -27,6 +27,7 @@ class InlineBackend:
         """`log` is told what people should know of a training; `threads` None = as many as torch has."""
         self._asked, self._log, self._threads = device, log, threads
         self._opened: InlineExecutor | None = None
+        self._deterministic = False
 
     @cached_property
     def _hardware(self) -> Hardware:
@@ -53,42 +54,35 @@ class InlineBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> InlineExecutor:
         """Open the store and build the network once."""
-        from sweeper.data.store import open_store
-        from sweeper.training.compiled_network import compile_first
         from sweeper.training.failure_causes import explain, not_its_own
-        from sweeper.training.hardware import settle_numerics, settle_process
-        from sweeper.training.job import Trainings, leave_to_the_end, worker_context
-        from sweeper.training.worker import check_model
+        from sweeper.training.worker import made_ready
 
-        unsettle = settle_numerics(conditions.recipe.deterministic)
-        if self._threads is not None:
-            settle_process(self._threads)
+        self._deterministic = conditions.recipe.deterministic
         try:
-            check_model(conditions)
-            store = open_store(conditions.dataset.store)
-            context = worker_context(conditions, store, self._hardware.device, checkpoints)
-            compile_first(context)
-            leave_to_the_end()
-        except BaseException as error:
-            unsettle()
-            if isinstance(error, Exception) and not_its_own(error):
+            trainings = made_ready(conditions, self._hardware.device, self._threads, checkpoints)
+        except Exception as error:
+            if not_its_own(error):
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
             raise
-        self._opened = InlineExecutor(Trainings(context), self._log, unsettle)
+        self._opened = InlineExecutor(trainings, self._log)
         return self._opened
 
     def close(self) -> None:
-        """Close the executor; nothing is held before `open`."""
+        """Close the executor, and let this process compute as before."""
         if self._opened is not None:
             self._opened.close()
+        if self._deterministic:
+            from sweeper.training.hardware import settle_numerics
+
+            settle_numerics(False)
 
 
 class InlineExecutor:
     """Trains in this process; an exception in a training is a failed result."""
 
-    def __init__(self, trainings: Trainings, log: Callable[[str], None], unsettle: Callable[[], None]) -> None:
-        """Made by `InlineBackend.open`; `unsettle` makes this process compute as it did before."""
-        self._trainings, self._log, self._unsettle = trainings, log, unsettle
+    def __init__(self, trainings: Trainings, log: Callable[[str], None]) -> None:
+        """Made by `InlineBackend.open`."""
+        self._trainings, self._log = trainings, log
         self._job: Job | None = None
 
     @property
@@ -123,7 +117,7 @@ class InlineExecutor:
         return [answer]
 
     def close(self) -> None:
-        """Forget what is trained, and let what was left out of collections be collected again."""
+        """Forget what is trained, and collect again what was left out of collections."""
         self._job = None
-        self._unsettle()
         gc.unfreeze()
+        gc.collect()

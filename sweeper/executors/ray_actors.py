@@ -201,22 +201,16 @@ class Trainer:
         self, conditions: Conditions, precisions: Sequence[Precision], threads: int
     ) -> dict[Precision, float]:
         """Of a training step on this node's processors."""
-        from sweeper.data.variants import store_here
         from sweeper.training.step_times import step_seconds
 
-        dataset = conditions.dataset.model_copy(update={"store": str(store_here(conditions.dataset))})
-        return step_seconds(conditions.model_copy(update={"dataset": dataset}), precisions, threads)
+        return step_seconds(_here(conditions), precisions, threads)
 
     def configure(
         self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
     ) -> tuple[str, str | None]:
         """Make ready; the node's id, and why it refuses, if it does."""
-        from sweeper.data.store import open_store
-        from sweeper.data.variants import store_here
-        from sweeper.training.compiled_network import compile_first, leave_no_traces
-        from sweeper.training.hardware import probe, settle_numerics, settle_process
-        from sweeper.training.job import Trainings, leave_to_the_end, worker_context
-        from sweeper.training.worker import check_model
+        from sweeper.training.hardware import probe
+        from sweeper.training.worker import made_ready
 
         node = ray.get_runtime_context().get_node_id()
         try:
@@ -224,16 +218,7 @@ class Trainer:
             if own.device != "cpu" and own.precision != expected:  # a CPU computes in the study's, whichever that is
                 refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
                 return node, refusal
-            settle_process(threads)
-            settle_numerics(conditions.recipe.deterministic)
-            check_model(conditions)
-            store = open_store(str(store_here(conditions.dataset)))
-            context = worker_context(conditions, store, device, checkpoints)
-            if conditions.recipe.compiled:
-                leave_no_traces()
-                compile_first(context)
-            self._trainings = Trainings(context)
-            leave_to_the_end()
+            self._trainings = made_ready(_here(conditions), device, threads, checkpoints)
         except SweeperError as error:
             return node, str(error)
         return node, None
@@ -245,3 +230,11 @@ class Trainer:
     def keep(self) -> None:
         """Write the training that is in memory to its checkpoint."""
         self._trainings.keep()
+
+
+def _here(conditions: Conditions) -> Conditions:
+    """The same with the decoded images of this node."""
+    from sweeper.data.variants import store_here
+
+    dataset = conditions.dataset
+    return conditions.model_copy(update={"dataset": dataset.model_copy(update={"store": str(store_here(dataset))})})

@@ -66,8 +66,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any])
         with written_whole(path) as part:
             torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
     except RuntimeError as error:
-        if not_its_own(error):
-            raise
         raise OSError(f"the checkpoint {path} could not be written: {error}") from error
 
 

@@ -10,10 +10,7 @@ then goes on without a word.
 from __future__ import annotations
 
 import gc
-import logging
 import warnings
-from contextlib import suppress
-from threading import RLock
 
 import torch
 
@@ -24,7 +21,7 @@ from sweeper.training.probe_steps import probe_steps
 
 
 def compile_first(context: WorkerContext) -> None:
-    """Compile what the study's trainings need, where they are to be compiled; else do nothing.
+    """Compile what the study's trainings need.
 
     What was compiled for an earlier study of the process goes.
 
@@ -32,8 +29,6 @@ def compile_first(context: WorkerContext) -> None:
         UsageError: if torch cannot compile the network here, or not once for all trainings and steps.
         RuntimeError: if there is not enough memory for a training step, or the device computes nothing any more.
     """
-    if not context.conditions.recipe.compiled:
-        return
     torch.compiler.reset()
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # a training fails; else it would go on as it is
     try:
@@ -54,13 +49,3 @@ def compile_first(context: WorkerContext) -> None:
     gc.collect()  # recorded steps refer to themselves; what they hold on a GPU is needed
     if context.device != "cpu":
         torch.cuda.empty_cache()
-
-
-def leave_no_traces() -> None:
-    """In a process that is ours, and that is killed in the end: have torch's compiler leave nothing on the terminal."""
-    # That CUDA's compiler was found and no GPU is no news where a processor was chosen.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    with suppress(ImportError):  # a semaphore of tqdm's, which torch's compiler uses, would be reported as leaked
-        from tqdm import tqdm  # type: ignore[import-untyped]
-
-        tqdm.set_lock(RLock())

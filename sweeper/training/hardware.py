@@ -6,7 +6,7 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -121,38 +121,20 @@ def choose_gpu(place: str) -> None:
         torch.cuda.set_device(device)
 
 
-def settle_numerics(deterministic: bool) -> Callable[[], None]:
-    """Let torch use deterministic algorithms alone, if asked to; what makes it compute as before.
+def settle_numerics(deterministic: bool) -> None:
+    """Let torch use deterministic algorithms alone; or, as it comes, whichever are the fastest.
 
     On a CPU with a fixed number of threads the numbers are the same either way. cuBLAS takes its workspace's size from
     the environment when a stream first needs one, and sums in one order only with a fixed size:
     docs.nvidia.com/cuda/cublas, "Results reproducibility". An algorithm that torch has in no deterministic form raises
     a RuntimeError that names it.
     """
-    if not deterministic:
-        return lambda: None
-    filled = torch.utils.deterministic
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.deterministic,
-        filled.fill_uninitialized_memory,  # type: ignore[attr-defined]
-        os.environ.get(CUBLAS),
-    )
-
-    def restore() -> None:
-        on, warn_only, cudnn, fill, cublas = before
-        torch.use_deterministic_algorithms(on, warn_only=warn_only)
-        torch.backends.cudnn.deterministic = cudnn
-        filled.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
-        if cublas is None:
-            os.environ.pop(CUBLAS, None)
-
-    os.environ.setdefault(CUBLAS, ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.deterministic = True
-    filled.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads any
-    return restore
+    if deterministic:
+        os.environ.setdefault(CUBLAS, ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    # Nothing here reads memory that nothing was written to.
+    torch.utils.deterministic.fill_uninitialized_memory = not deterministic  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -142,17 +142,6 @@ class Trainings:
         return checkpoint_path(self._context.checkpoints, spec)
 
 
-def leave_to_the_end() -> None:
-    """Let the searches for garbage after each training skip what is there now.
-
-    What the libraries made is alive until the process ends, and searching it takes 0.15 to 0.5 s. What was skipped
-    before is searched once, so that several sweeps in one process leave nothing behind.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-
-
 def _try(write: Callable[[], None]) -> None:
     """Write a file beside a result that is there already; a full disk or want of memory does not cost that result."""
     try:

@@ -18,7 +18,6 @@ from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Task
 from sweeper.data.store import PixelStore
-from sweeper.training.failure_causes import not_its_own
 from sweeper.training.own_model import build_own
 from sweeper.training.weights_file import WeightsRecord, check
 
@@ -60,8 +59,6 @@ def build_model(
         try:
             model = _of_library(recipe, channels, outputs, recipe.encoder_weights == "imagenet")
         except Exception as error:  # each of some hundred encoders refuses in its own way
-            if not_its_own(error):
-                raise
             raise UsageError(
                 f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
                 f"{recipe.encoder_depth}, weights `{recipe.encoder_weights}`: {error}"
@@ -120,8 +117,6 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
     except UsageError:
         raise
     except Exception as error:  # each of some hundred encoders refuses in its own way
-        if not_its_own(error):
-            raise
         raise _unfit(path, record, " ".join(str(error).split())[:300]) from error
     # What is missing are stages of the library's encoder that a network of this depth never calls.
     if unexpected or not all(record.model is None and name.startswith("encoder.") for name in missing):
@@ -171,8 +166,6 @@ def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int,
     try:
         answered = _answered(model, (1, channels, height, width))
     except Exception as error:  # each of some hundred encoders fails in its own way
-        if not_its_own(error):
-            raise
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(
             f"{what} must answer images of every height and width that is a multiple of {recipe.stride}, as training "
@@ -221,19 +214,13 @@ def _load_encoder(model: nn.Module, path: str) -> None:
             f"--encoder-weights {path} must hold tensors alone, and holds something else, or is damaged: what could "
             "run code when it is loaded is not read; save the encoder's state_dict(), or use safetensors"
         ) from error
-    except UsageError:
-        raise
     except Exception as error:
-        if not_its_own(error):
-            raise
         raise UsageError(f"--encoder-weights {path} must be a readable state dict: {error}; check the file") from error
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
     try:
         encoder.load_state_dict(state)
     except Exception as error:
-        if not_its_own(error):
-            raise
         text = " ".join(str(error).split())[:500]
         raise UsageError(f"--encoder-weights {path} must be a state dict of this encoder: {text}") from error
 

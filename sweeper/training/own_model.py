@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import OwnCode, error_line, load_code, refuse
-from sweeper.training.failure_causes import not_its_own
 
 OPTION = "--model"
 
@@ -30,8 +29,6 @@ def build_own(code: OwnCode, *, channels: int, outputs: int) -> nn.Module:
     try:
         model = function(in_channels=channels, classes=outputs)
     except Exception as error:
-        if not_its_own(error):
-            raise
         raise UsageError(
             f"{OPTION} {code.name}(in_channels={channels}, classes={outputs}) must give a network, and failed: "
             f"{error_line(error)}"
@@ -105,8 +102,6 @@ def _answer_problems(model: nn.Module, channels: int, outputs: int, sizes: list[
             try:
                 found = model(images)
             except Exception as error:
-                if not_its_own(error):
-                    raise
                 yield f"{mode} it must answer images of {height}×{width}, and failed: {error_line(error)}"
                 continue
             wrong = _shape_problem(found, (len(images), outputs, height, width))
@@ -136,8 +131,6 @@ def _gradient_problems(model: nn.Module, logits: Tensor) -> Iterator[str]:
     try:
         torch.nn.functional.softplus(logits).mean().backward()  # type: ignore[no-untyped-call]
     except Exception as error:
-        if not_its_own(error):
-            raise
         yield f"its gradients must be computable, and failed: {error_line(error)}"
         return
     if not any(p.grad is not None and bool(p.grad.any()) for p in model.parameters()):

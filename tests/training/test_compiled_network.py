@@ -72,7 +72,6 @@ def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(
     steps = steps_of(context)
     assert compiled == [steps.model]
     steps_of(plain(context))
-    compile_first(plain(context))
     assert compiled == [steps.model]
 
 
@@ -183,7 +182,6 @@ def test_a_sweep_of_a_worker_compiles_first_and_says_so(net: str, tmp_path: Path
     assert done.returncode == 0, done.stderr
     said = done.stderr.index("compiling the network before the first training: a minute or more")
     assert done.stderr.index("[1/2]") > said
-    assert "resource_tracker" not in done.stderr and "CUDA" not in done.stderr  # nothing of the libraries'
     assert set((tmp_path / "inductor").rglob("*.so"))
     shown = json.loads((tmp_path / "reports/s/recommendation.json").read_text())
     assert shown["recipe"]["compiled"] is True

@@ -89,28 +89,16 @@ def test_on_a_cpu_nothing_changes(tiny: Dataset, tmp_path: Path) -> None:
     assert found[0] == found[1] and len(found[0]) == 2
 
 
-def state() -> tuple[object, ...]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.deterministic,
-        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
-    )
+def test_an_inline_sweep_leaves_torch_as_it_comes(tiny: Dataset, tmp_path: Path) -> None:
+    def state() -> tuple[bool, ...]:
+        filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic, not filled
 
-
-@pytest.mark.parametrize(("warn_only", "cudnn"), [(False, False), (True, True)])
-def test_what_held_before_holds_again(monkeypatch: pytest.MonkeyPatch, warn_only: bool, cudnn: bool) -> None:
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", cudnn)
-    torch.use_deterministic_algorithms(warn_only, warn_only=warn_only)
     before = state()
-    settle_numerics(False)()
-    assert state() == before
-    restore = settle_numerics(True)
-    assert state() == (True, False, True, False, ":4096:8")
-    restore()
-    assert state() == before
+    with closing(InlineBackend("cpu")) as backend:
+        backend.open(conditions_of(tiny, None, True), tmp_path)
+        assert state() == (True, True, True) and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert state() == before == (False, False, False)
 
 
 @pytest.mark.parametrize(
@@ -137,9 +125,9 @@ def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
     batch = steps._batch(0)
     steps.model.register_forward_hook(look_both_ways)
     steps._device = torch.device(place)  # of which nothing else is needed in a step
-    restore = settle_numerics(deterministic)
+    settle_numerics(deterministic)
     steps._update(*batch)
-    restore()
+    settle_numerics(False)
     assert seen == [tried, tried] and not torch.backends.cudnn.benchmark
 
 

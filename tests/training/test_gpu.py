@@ -34,9 +34,9 @@ TWELVE = SMALL.model_copy(update={"steps": 12, "evaluations": 2, "deterministic"
 @pytest.fixture
 def same_bits() -> Iterator[None]:
     """Algorithms of one order."""
-    restore = settle_numerics(True)
+    settle_numerics(True)
     yield
-    restore()
+    settle_numerics(False)
 
 
 def context_of(dataset: Dataset, folder: Path, **changes: Any) -> WorkerContext:
