@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -152,7 +150,6 @@ def _serve(pipe: Connection, make: Make) -> None:
     # The parent decides what Ctrl-C and SIGTERM end. Not ignored, which the processes started here would inherit.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    _end_with_parent()
     backend: Backend | None = None
     executor: Executor | None = None
 
@@ -189,14 +186,3 @@ def _answered(call: Callable[[str, tuple[Any, ...]], Any], name: str, arguments:
         return "executor", f"{type(error).__name__}: {error}"
     except Exception as error:
         return "executor", f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()

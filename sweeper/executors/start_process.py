@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import select
-import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -34,8 +33,6 @@ SIGNALS = {
     11: "segmentation fault",
 }
 """What a signal says about the end of a worker that nobody killed on purpose."""
-UNKNOWN = 255
-"""What multiprocessing takes for the status of a process when its fork server is gone; no worker ends with it."""
 
 Method = Literal["forkserver", "spawn"]  # never fork: it would copy locks and CUDA's state
 
@@ -97,7 +94,7 @@ class Launched:
         context = multiprocessing.get_context(method)
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-            target=target, args=(theirs, *args), daemon=True, name="sweeper-worker"
+            target=_begin, args=(target, theirs, *args), daemon=True, name="sweeper-worker"
         )
         try:
             with waiting_quietly(), _without_working_folder(), _without_script():
@@ -110,41 +107,35 @@ class Launched:
             raise WorkerDiedError(words) from error
         finally:
             theirs.close()
-        self._handle = _handle_of(self.process)
 
     def reason(self) -> str:
         """How the process ended, for people."""
         self.process.join(END_SECONDS)
         code = self.process.exitcode
-        if code == UNKNOWN:
-            return "worker ended, and so has the process that it was forked from, which alone knows how"
         if code is not None and code < 0:
             hint = SIGNALS.get(-code, "")
             return f"worker killed by signal {-code}{hint and f' ({hint})'}"
         return f"worker ended with status {code}"
 
     def end(self) -> None:
-        """Kill the process and wait for it. Safe to call twice."""
+        """Kill the process and wait for it. Safe to call twice.
+
+        One whose fork server is gone is out of reach: it ends when it finds the pipe closed, or with this process.
+        """
         self.pipe.close()
-        if self._handle is None:
-            if self.process.is_alive():
-                self.process.kill()
-        else:  # whose child it is does not matter; nor can its number be another's by now
-            try:
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-                select.select([self._handle], [], [], END_SECONDS)
-            except ProcessLookupError:
-                pass
-            os.close(self._handle)
-            self._handle = None
+        if self.process.is_alive():
+            self.process.kill()
         self.process.join(END_SECONDS)
 
 
-def _handle_of(process: BaseProcess) -> int | None:
-    """A file that stands for the process, Linux alone: multiprocessing takes a worker for dead once its server is."""
-    if process.pid is None or not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(process.pid)
-    except OSError:  # it has ended, or the kernel is older than 5.3
-        return None
+def _begin(target: Callable[..., None], *given: Any) -> None:
+    """In the new process: end it when its parent has ended, even in a training step, and call the target."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+    target(*given)

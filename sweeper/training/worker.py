@@ -12,10 +12,8 @@ later, whatever goes wrong between its jobs. Either ends the process.
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import signal
-import threading
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,18 +40,6 @@ IDLE_SECONDS = 0.2
 """Without a job for so long, the training in memory is written to its checkpoint: it may be the last thing to do."""
 
 
-def _die_with_parent() -> None:
-    """End this process when the parent has ended, even in a training step: the parent may have been killed -9."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
-
-
 def serve(pipe: Connection, device: str) -> None:
     """Entry point of the process. `device` is what the user asked for; ends when the pipe closes or says stop."""
     # Ctrl-C, a closed terminal, and often SIGTERM, reach the whole process group; the parent decides, and ends its
@@ -63,7 +49,6 @@ def serve(pipe: Connection, device: str) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     steady_streams()
     os.dup2(2, 1)  # what libraries print is no result
-    _die_with_parent()
     try:
         pipe.send(("hardware", probe(device)))
         while (order := pipe.recv())[0] == "time":

@@ -233,7 +233,6 @@ def inline(dataset: Dataset, checkpoints: Path) -> InlineExecutor:
         (-11, "worker killed by signal 11 (segmentation fault)"),
         (-12, "worker killed by signal 12"),
         (3, "worker ended with status 3"),
-        (255, "worker ended, and so has the process that it was forked from, which alone knows how"),
     ],
 )
 def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
@@ -325,7 +324,6 @@ def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_al
         os.kill(server_of_forks(), signal.SIGKILL)
         executor.submit(Job(spec(), 1))
         assert isinstance(executor.poll(60)[0], Advanced)
-        worker.suspend()  # as one that hangs: it does not find its pipe closed
     assert psutil.wait_procs([worker], timeout=60)[1] == []
 
 
