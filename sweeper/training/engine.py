@@ -67,8 +67,80 @@ class _Progress:
     """What trained it before, where that was another device or other versions."""
 
 
-class Training:
-    """A training in progress."""
+class NetworkInTraining:
+    """What every training has: a network and its steps, what evaluates it, and its files."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        conditions: Conditions,
+        store: PixelStore,
+        place: str,
+        *,
+        images: tuple[int, ...],
+        starts: Starts | None = None,
+        resident: ResidentStore | None = None,
+    ) -> None:
+        """The network as it begins; `images` are those that it is trained on, all else as for `Training`."""
+        self._spec, self._conditions, self._store = spec, conditions, store
+        self._device = torch.device(place)
+        self._steps = steps_kind(conditions.recipe.engine, self._device)(
+            spec, conditions, store, images, device=self._device, starts=starts or Starts(), resident=resident
+        )
+        self._log_prior = log_prior_of(conditions.dataset.class_pixels(images))
+        self._evaluator = Evaluator(
+            conditions,
+            store,
+            device=self._device,
+            normal=self._steps.normal,
+            autocast=self._steps.autocast,
+            log_prior=self._log_prior,
+            resident=resident,
+        )
+
+    @property
+    def device_name(self) -> str:
+        """For people."""
+        return device_name(self._device)
+
+    def _save(self, path: Path, step: int, **progress: Any) -> None:
+        """Write a checkpoint.
+
+        The batches and all draws are keyed by seed and step, so that weights, their average, the optimiser's state and
+        the numbers so far are all there is.
+        """
+        state = Checkpoint(
+            conditions=key_of(self._conditions),
+            spec=self._spec,
+            step=step,
+            averaged=self._steps.average.updates,
+            device=self.device_name,
+            versions=dict(versions()),
+            **progress,
+        )
+        save_checkpoint(path, state, self._steps.state())
+
+    def _restore(self, path: Path) -> Checkpoint:
+        """Take the network of a checkpoint; the numbers that are in it."""
+        state, tensors = load_checkpoint(path, self._spec, self._conditions, self._device)
+        self._steps.restore(tensors, state.averaged)
+        return state
+
+    def _save_weights(self, path: Path, **known: Any) -> None:
+        """Write the averaged network; `known` as for `weights_record`."""
+        record = weights_record(
+            self._spec,
+            self._conditions,
+            self._store,
+            normal=self._steps.normal,
+            log_prior=self._log_prior,
+            **known,
+        )
+        save_weights(path, self._steps.average.model, record)
+
+
+class Training(NetworkInTraining):
+    """A training of a study in progress."""
 
     def __init__(
         self,
@@ -97,60 +169,33 @@ class Training:
         Raises:
             CheckpointError: if the checkpoint cannot be read, or is another training's.
         """
-        self._spec, self._conditions, self._store = spec, conditions, store
-        self._device, self._clock, self._started = torch.device(place), clock, clock()
+        self._clock, self._started = clock, clock()
         """The last one is later by all the time that it waited."""
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._task, self._split = conditions.dataset.task, split_of(conditions, spec.seed, spec.fold)
-        train = self._split.train
-        saved = None if checkpoint is None else load_checkpoint(checkpoint, spec, conditions, self._device)
-        self._steps = steps_kind(self._recipe.engine, self._device)(
-            spec, conditions, store, train, device=self._device, starts=starts or Starts(), resident=resident
-        )
-        self._log_prior = log_prior_of(self._dataset.class_pixels(train))
-        self._evaluator = Evaluator(
-            store,
-            task=self._task,
-            classes=len(self._dataset.classes),
-            stride=self._recipe.stride,
-            device=self._device,
-            normal=self._steps.normal,
-            autocast=self._steps.autocast,
-            log_prior=self._log_prior,
-            resident=resident,
-            metric=self._recipe.metric,
-            boundary_pixels=self._recipe.boundary_pixels,
-        )
+        super().__init__(spec, conditions, store, place, images=self._split.train, starts=starts, resident=resident)
         self._rungs = self._recipe.rungs(spec.steps)
         self._rung_images = stratified_subset(self._dataset, self._split.val, self._affordable())
         self._progress = _Progress()
-        if saved is not None:
-            self._restore(saved)
+        if checkpoint is not None:
+            self._go_on_from(self._restore(checkpoint))
         self._left = clock()
         """When something was last asked of it."""
 
     def save(self, path: Path) -> None:
         """Write everything that a training which goes on from here needs; only after `advance`.
 
-        The batches and all draws are keyed by seed and step, so that weights, their average, the optimiser's state and
-        the numbers so far are all there is.
-
         Raises:
             OSError: if the file cannot be written; one that was there before is left as it was.
         """
-        state = Checkpoint(
-            conditions=key_of(self._conditions),
-            spec=self._spec,
-            step=self._progress.step,
+        self._save(
+            path,
+            self._progress.step,
             evaluations=tuple(self._progress.evaluations),
             seconds=self._left - self._started,
             training_seconds=self._progress.training_seconds,
-            averaged=self._steps.average.updates,
-            device=self._device_name(),
-            versions=dict(versions()),
             earlier=self._progress.earlier,
         )
-        save_checkpoint(path, state, self._steps.state())
 
     def save_weights(self, path: Path) -> None:
         """Keep the averaged network, as it was evaluated last.
@@ -159,25 +204,15 @@ class Training:
             OSError, SafetensorError: if the file cannot be written.
         """
         counts = self._validation()
-        record = weights_record(
-            self._spec,
-            self._conditions,
-            self._store,
-            normal=self._steps.normal,
-            log_prior=self._log_prior,
-            point=self._progress.evaluations[-1].point,
-            calibration=None if counts is None else self._evaluator.calibration(self._steps.average.model, counts),
-        )
-        save_weights(path, self._steps.average.model, record)
+        fitted = None if counts is None else self._evaluator.calibration(self._steps.average.model, counts)
+        self._save_weights(path, point=self._progress.evaluations[-1].point, calibration=fitted)
 
-    def _restore(self, found: tuple[Checkpoint, dict[str, Any]]) -> None:
-        state, tensors = found
-        self._steps.restore(tensors, state.averaged)
+    def _go_on_from(self, state: Checkpoint) -> None:
         self._progress.step, self._progress.evaluations = state.step, list(state.evaluations)
         self._progress.training_seconds = state.training_seconds
         self._started -= state.seconds
         self._progress.earlier = state.earlier
-        if state.versions and (state.device, state.versions) != (self._device_name(), versions()):
+        if state.versions and (state.device, state.versions) != (self.device_name, versions()):
             now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
             self._progress.earlier = (*state.earlier, now)
 
@@ -274,7 +309,7 @@ class Training:
             predictions=predictions,
             seconds=self._left - self._started,
             seconds_per_step=self._progress.training_seconds / self._progress.step,
-            device=self._device_name() + (", recorded steps" if self._steps.recorded else ""),
+            device=self.device_name + (", recorded steps" if self._steps.recorded else ""),
             versions=dict(versions()),
             earlier=self._progress.earlier,
         )
@@ -326,6 +361,3 @@ class Training:
         sizes = [self._dataset.images[i].height * self._dataset.images[i].width for i in self._split.val]
         work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2
         return max(RUNG_IMAGES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))
-
-    def _device_name(self) -> str:
-        return device_name(self._device)

@@ -16,7 +16,7 @@ from sweeper.core.contours import boundary_counts, centreline_counts, thinness
 from sweeper.core.label_parts import Counter
 from sweeper.core.metrics import METRICS, at_point, measured
 from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS, THRESHOLDS
-from sweeper.core.records import IGNORE, ImageCounts, Task, TestDetail
+from sweeper.core.records import IGNORE, Conditions, ImageCounts, TestDetail
 from sweeper.data.store import PixelStore
 from sweeper.training.batches import Crop, to_inputs
 from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, labels_of
@@ -84,28 +84,25 @@ class Evaluator:
 
     def __init__(
         self,
+        conditions: Conditions,
         store: PixelStore,
         *,
-        task: Task,
-        classes: int,
-        stride: int,
         device: torch.device,
         normal: tuple[Tensor, Tensor],
         autocast: Callable[[], AbstractContextManager[object]],
         log_prior: np.ndarray[tuple[int], np.dtype[np.float64]],
         resident: ResidentStore | None = None,
-        metric: str = "miou",
-        boundary_pixels: int = 2,
     ) -> None:
-        """`resident` has the store's pixels on the device, if they are there; `boundary_pixels` is contours' width.
+        """`resident` has the store's pixels on the device, if they are there.
 
         `log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c."""
-        self._store, self._task, self._classes, self._stride = store, task, classes, stride
+        recipe = conditions.recipe
+        self._store, self._task, self._classes = store, conditions.dataset.task, len(conditions.dataset.classes)
         self._device, self._autocast, self._resident = device, autocast, resident
         self._mean, self._std = normal
         self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=device)
-        self._metric, self._boundary_pixels = metric, boundary_pixels
-        self._few = FEW_THRESHOLDS if task == "binary" else TAUS
+        self._stride, self._metric, self._boundary_pixels = recipe.stride, recipe.metric, recipe.boundary_pixels
+        self._few = FEW_THRESHOLDS if self._task == "binary" else TAUS
         self._pixels_at_once = 2**18 if device.type == "cpu" else 2**23
 
     def count(self, model: nn.Module, images: tuple[int, ...]) -> tuple[ImageCounts, bool]:

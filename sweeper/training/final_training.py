@@ -22,15 +22,9 @@ from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.records import Collapse, Conditions, HeldOut, ImageCounts, Scores, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
-from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
 from sweeper.training.collapse import judge
-from sweeper.training.evaluation import Evaluator, log_prior_of
-from sweeper.training.graph_steps import steps_kind
-from sweeper.training.hardware import device_name
-from sweeper.training.initial_networks import Starts
+from sweeper.training.engine import NetworkInTraining
 from sweeper.training.resident_store import resident
-from sweeper.training.write_weights import save_weights, weights_record
-from sweeper.version import versions
 
 
 class Scored(NamedTuple):
@@ -49,7 +43,7 @@ def read_at(counts: ImageCounts, point: float) -> Scored:
     return Scored(nearest, metrics.scores(found), judge(found), counts)
 
 
-class FinalTraining:
+class FinalTraining(NetworkInTraining):
     """A training in progress whose images are given, and which is scored when it is asked to be."""
 
     def __init__(
@@ -75,30 +69,10 @@ class FinalTraining:
         Raises:
             CheckpointError: if the checkpoint cannot be read, or is another training's.
         """
-        self._spec, self._conditions, self._store = spec, conditions, store
-        device = self._device = torch.device(place)
-        dataset, recipe = conditions.dataset, conditions.recipe
-        pixels = resident(store, device)
-        kind = steps_kind(recipe.engine, device)
-        self._steps = kind(spec, conditions, store, images, device=device, starts=Starts(), resident=pixels)
-        self._log_prior = log_prior_of(dataset.class_pixels(images))
-        self._evaluator = Evaluator(
-            store,
-            task=dataset.task,
-            classes=len(dataset.classes),
-            stride=recipe.stride,
-            device=device,
-            normal=self._steps.normal,
-            autocast=self._steps.autocast,
-            metric=conditions.recipe.metric,
-            boundary_pixels=conditions.recipe.boundary_pixels,
-            log_prior=self._log_prior,
-            resident=pixels,
-        )
-        self.step = 0
+        pixels = resident(store, torch.device(place))
+        super().__init__(spec, conditions, store, place, images=images, resident=pixels)
+        self.step = 0 if checkpoint is None else self._restore(checkpoint).step
         """Steps that were taken."""
-        if checkpoint is not None:
-            self._restore(checkpoint)
 
     def advance(self, steps: int) -> float:
         """Take at most so many steps, and none beyond the last; their mean loss, which may be NaN or infinite."""
@@ -134,29 +108,13 @@ class FinalTraining:
         """Whether all averaged weights are finite numbers."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self._steps.average.model.parameters())
 
-    @property
-    def device_name(self) -> str:
-        """For people."""
-        return device_name(self._device)
-
     def save(self, path: Path) -> None:
         """Write what a training that goes on from here needs.
 
         Raises:
             OSError: if the file cannot be written; one that was there before is left as it was.
         """
-        state = Checkpoint(
-            conditions=key_of(self._conditions),
-            spec=self._spec,
-            step=self.step,
-            evaluations=(),
-            seconds=0.0,
-            training_seconds=0.0,
-            averaged=self._steps.average.updates,
-            device=self.device_name,
-            versions=dict(versions()),
-        )
-        save_checkpoint(path, state, self._steps.state())
+        self._save(path, self.step, evaluations=(), seconds=0.0, training_seconds=0.0)
 
     def save_weights(
         self,
@@ -173,20 +131,4 @@ class FinalTraining:
         Raises:
             OSError, SafetensorError: if the file cannot be written.
         """
-        record = weights_record(
-            self._spec,
-            self._conditions,
-            self._store,
-            normal=self._steps.normal,
-            log_prior=self._log_prior,
-            point=point,
-            on=on,
-            collapse=collapse,
-            calibration=calibration,
-        ).model_copy(update={"held_out": held_out})
-        save_weights(path, self._steps.average.model, record)
-
-    def _restore(self, path: Path) -> None:
-        state, tensors = load_checkpoint(path, self._spec, self._conditions, self._device)
-        self._steps.restore(tensors, state.averaged)
-        self.step = state.step
+        self._save_weights(path, point=point, on=on, collapse=collapse, calibration=calibration, held_out=held_out)

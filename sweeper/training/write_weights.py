@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sweeper.core.calibration import Calibration, ClassCalibration
-from sweeper.core.records import Collapse, Conditions, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Conditions, HeldOut, TrainedOn, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.system.whole_files import written_whole
 from sweeper.training.weights_file import WeightsRecord, metadata_of, seal
@@ -28,6 +28,7 @@ def weights_record(
     on: TrainedOn = "train",
     collapse: Collapse = Collapse.NONE,
     calibration: Calibration | ClassCalibration | None = None,
+    held_out: HeldOut | None = None,
 ) -> WeightsRecord:
     """What a file of weights says of the training `spec`.
 
@@ -41,6 +42,7 @@ def weights_record(
         on: what it was trained on.
         collapse: whether it learned, where that is known.
         calibration: of its logits, where that is known.
+        held_out: its answers on images that it was not trained on, where there are any.
     """
     mean, std = (tuple(tensor.flatten().tolist()) for tensor in normal)
     recipe, dataset = conditions.recipe, conditions.dataset
@@ -66,6 +68,7 @@ def weights_record(
         on=on,
         collapse=collapse,
         calibration=calibration,
+        held_out=held_out,
     )
 
 

@@ -233,10 +233,8 @@ def evaluator(dataset: Dataset) -> Evaluator:
     store = open_store(dataset.store)
     pixels = dataset.class_pixels()
     return Evaluator(
+        Conditions(dataset=dataset, recipe=SMALL, seed=0),
         store,
-        task=dataset.task,
-        classes=len(dataset.classes),
-        stride=8,
         device=CPU,
         normal=normaliser(store, (0,)),
         autocast=nullcontext,
