@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +73,9 @@ def _try_gpus(precision: Precision) -> None:
             others = ", CUDA_VISIBLE_DEVICES with the numbers of the other GPUs leaves it out" if count > 1 else ""
             raise UsageError(
                 f"torch {torch.__version__} must be able to compute on the GPU, and on {name} it cannot: {reason}. "
-                f"{_cure(kind)}{others}; --device cpu does without it"
+                "nvidia-smi shows whether another program fills it and which CUDA its driver has; builds of torch for "
+                f"other cards and drivers are on https://pytorch.org/get-started/locally{others}; --device cpu does "
+                "without it"
             ) from error
 
 
@@ -84,21 +85,6 @@ def _compute(place: str, precision: Precision) -> None:
     images, weights = torch.ones((1, 8, 16, 16), **given), torch.ones((8, 8, 3, 3), **given)
     found = torch.nn.functional.conv2d(images, weights, padding=1).relu().flatten(1)
     float((found @ found.T).sum())
-
-
-def _cure(kind: tuple[int, int]) -> str:
-    """What helps a GPU of this compute capability, by what this torch has kernels for."""
-    built = sorted(int(digits[0]) for arch in torch.cuda.get_arch_list() if (digits := re.findall(r"\d+", arch)))
-    if not built or built[0] <= 10 * kind[0] + kind[1] <= built[-1]:
-        return "nvidia-smi shows whether another program fills it, and whether its driver is as new as torch's CUDA"
-    has = f"this build has kernels for {built[0] / 10} to {built[-1] / 10}"
-    if 10 * kind[0] + kind[1] > built[-1]:
-        return f"{has}; install a newer torch (https://pytorch.org/get-started/locally)"
-    plain = torch.__version__.split("+")[0]
-    return (
-        f"{has}; the build of torch {plain} for CUDA 12.6 has some from 5.0 on: its command stands at "
-        "https://pytorch.org/get-started/previous-versions"
-    )
 
 
 def device_name(device: torch.device) -> str:
