@@ -13,23 +13,21 @@ from sweeper.training.job import WorkerContext
 from sweeper.training.training_steps import TrainingSteps
 
 
-def probe_steps(context: WorkerContext, steps: int, rungs: int = 1, seed: int | None = None) -> TrainingSteps:
+def probe_steps(context: WorkerContext, steps: int, seed: int | None = None) -> TrainingSteps:
     """Those of a training with the study's network, batch, crop and engine, and cross-entropy.
 
     Args:
         context: of the worker.
         steps: that the training may take.
-        rungs: parts of equal length that they are taken in.
         seed: of the training; None = the study's.
     """
     conditions = context.conditions
-    recipe = conditions.recipe.model_copy(update={"evaluations": rungs})
     seed = conditions.seed if seed is None else seed
     spec = TrialSpec(purpose="search", number=0, family="cross_entropy", params={}, lr=1e-3, seed=seed, steps=steps)
     device = torch.device(context.device)
-    return steps_kind(recipe.engine, device)(
+    return steps_kind(conditions.recipe.engine, device)(
         spec,
-        conditions.model_copy(update={"recipe": recipe}),
+        conditions,
         context.store,
         split_of(conditions, spec.seed, spec.fold).train,
         device=device,
