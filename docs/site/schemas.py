@@ -1,4 +1,7 @@
-"""JSON Schemas of every document for programs; `python -m sweeper.cli.schemas docs/schemas` writes them."""
+"""JSON Schemas of every document for programs:  python docs/site/schemas.py docs/schemas
+
+A test compares the committed files.
+"""
 
 from __future__ import annotations
 
@@ -62,18 +65,13 @@ def file_name(kind: type[Document]) -> str:
     return kind.SCHEMA.removeprefix("sweeper.").replace("/", "-") + ".json"
 
 
-def schema_of(kind: type[Document], *, closed: bool = False) -> dict[str, Any]:
-    """The JSON Schema of a document.
-
-    Args:
-        kind: the document's record.
-        closed: whether a key that is not described is refused. Published schemas take any: keys are added.
-    """
+def schema_of(kind: type[Document]) -> dict[str, Any]:
+    """The JSON Schema of a document. It takes keys that are not described: keys are added."""
     described = kind.model_json_schema(mode="serialization", schema_generator=_Described)
     name = {"const": kind.SCHEMA, "description": "Name and number of this form.", "type": "string"}
     described["properties"] = {"schema": name, **described["properties"]}
     described["required"] = ["schema", *described.get("required", ())]
-    _settle(described, closed=closed, null_numbers=kind.NULL_NUMBERS)
+    _settle(described, kind.NULL_NUMBERS)
     return {"$schema": DIALECT, "$id": kind.SCHEMA, **described, "title": kind.SCHEMA}
 
 
@@ -117,12 +115,11 @@ def _sentences(kind: type) -> dict[str, str]:
     return found
 
 
-def _settle(part: Any, *, closed: bool, null_numbers: bool) -> None:
-    """Say of each object whether it takes other keys, and of each number whether it may be null; titles go."""
+def _settle(part: Any, null_numbers: bool) -> None:
+    """Let each object take other keys, and say of each number whether it may be null; titles and defaults go."""
     if isinstance(part, list):
         for item in part:
-            _settle(item, closed=closed, null_numbers=null_numbers)
-        return
+            _settle(item, null_numbers)
     if not isinstance(part, dict):
         return
     for name in ("title", "default"):
@@ -130,16 +127,10 @@ def _settle(part: Any, *, closed: bool, null_numbers: bool) -> None:
             part.pop(name, None)
     if "properties" in part:
         part.pop("additionalProperties", None)
-        if closed:
-            part["additionalProperties"] = False
     if null_numbers and part.get("type") == "number":
         part["type"] = ["number", "null"]
-    for name, item in part.items():
-        if name == "properties":
-            for described in item.values():
-                _settle(described, closed=closed, null_numbers=null_numbers)
-        elif name not in ("required", "enum", "const", "default"):
-            _settle(item, closed=closed, null_numbers=null_numbers)
+    for item in part.values():
+        _settle(item, null_numbers)
 
 
 def write(folder: Path) -> None:
