@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.settings_options import setting
-from sweeper.core.records import MissLimit
 
 
 @click.command(cls=SweeperCommand)
@@ -27,17 +27,7 @@ from sweeper.core.records import MissLimit
     help="Write a folder with a model card, too, which `smp.from_pretrained` reads and the Hub takes.",
 )
 @json_option()
-def command(
-    study: str,
-    *,
-    storage: str,
-    out: Path,
-    cache: Path,
-    limit: MissLimit | None,
-    onnx: bool,
-    huggingface: bool,
-    as_json: bool,
-) -> None:
+def command(study: str, *, storage: str, cache: Path, as_json: bool, **asked: Any) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
 
     The weights are those of the last `sweeper train STUDY`; without one, of the recommended loss's first confirmation
@@ -47,15 +37,7 @@ def command(
     from sweeper.deployment.export import export_study
     from sweeper.storage import open_storage
 
-    made = export_study(
-        open_storage(storage, create=False),
-        study,
-        out=out,
-        cache=cache,
-        onnx=onnx,
-        huggingface=huggingface,
-        limit=limit,
-    )
+    made = export_study(open_storage(storage, create=False), study, cache=cache, **asked)
     if as_json:
         click.echo(json.dumps(made.document, indent=2))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,19 +47,13 @@ from sweeper.cli.settings_options import setting
 def command(
     *,
     scores: str,
-    metric: str | None,
-    baseline: str | None,
-    margin: float | None,
-    lower_is_better: bool,
-    paired_seeds: bool,
-    common: bool,
     columns: tuple[str, ...],
     tracking_uri: str,
     where: tuple[str, ...],
-    level: float,
     out: Path | None,
     by_verdict: bool,
     as_json: bool,
+    **given: Any,
 ) -> int:
     """Which method is better, and how sure is that? SCORES: a CSV or parquet file with the columns method and score (or
     tp, fp, fn), and where there are some seed, image, group, class; a folder of nnU-Net results; or mlflow:EXPERIMENT,
@@ -68,16 +63,7 @@ def command(
     from sweeper.judging.read import Runs, read_scores
     from sweeper.judging.rows import Asked
 
-    asked = Asked(
-        metric=metric,
-        baseline=baseline,
-        margin=margin,
-        lower_is_better=lower_is_better,
-        paired_seeds=paired_seeds,
-        common=common,
-        level=level,
-        columns=_renamed(columns),
-    )
+    asked = Asked(columns=_renamed(columns), **given)
     runs = Runs(tracking_uri, dict(_pair(text, "--where") for text in where))
     judgement = judge_scores(read_scores(scores, asked, runs), asked)
     written = ""

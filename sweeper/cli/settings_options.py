@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
@@ -185,21 +184,14 @@ class Fraction(click.FloatRange):
         return number
 
 
-class IntOrAuto(click.ParamType[Any]):
-    """`auto` or a whole number from `least` to `most`; `auto` becomes None."""
+class IntOrAuto(click.IntRange):
+    """`auto` or a whole number in a range; `auto` becomes None."""
 
     name = "auto|N"
 
-    def __init__(self, least: int, most: int) -> None:
-        self._least, self._most = least, most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse what is neither."""
-        if value is None or value == "auto":
-            return None
-        if not re.fullmatch("[0-9]{1,10}", str(value)) or not self._least <= int(value) <= self._most:
-            self.fail(f"must be auto or a whole number from {self._least} to {self._most}, got {value!r}", param, ctx)
-        return int(value)
+        return None if value == "auto" else super().convert(value, param, ctx)
 
 
 class Choice(click.Choice[str]):

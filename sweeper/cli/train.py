@@ -6,8 +6,7 @@ import json
 import sys
 import textwrap
 from contextlib import redirect_stdout
-from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -15,7 +14,6 @@ from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.cli.progress import Bar, PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.cli.signals import StopRequest
-from sweeper.core.recipe import Precision
 from sweeper.core.records import Scores, TrainedOn
 from sweeper.core.text import count
 from sweeper.deployment.final_spec import LONGER, TrainOptions
@@ -53,23 +51,7 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 @setting("cache", text="That of the sweep: the weights are kept beside it.")
 @click.option("--overwrite", is_flag=True, help="Train it again where the same was trained before.")
 @json_option()
-def command(
-    study: str,
-    *,
-    on: TrainedOn,
-    steps: int | None,
-    epochs: int | None,
-    seed: int | None,
-    data: str | None,
-    images: str | None,
-    masks: str | None,
-    device: str,
-    precision: Precision | None,
-    storage: str,
-    cache: Path,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def command(study: str, *, as_json: bool, **asked: Any) -> None:
     """Train the configuration that STUDY recommends to the end, and keep its weights for `sweeper predict`.
 
     The recipe is the study's, with more steps and more images. Ctrl-C leaves a checkpoint; the same command goes on.
@@ -81,23 +63,10 @@ def command(
     """
     from sweeper.storage import open_storage
 
-    options = TrainOptions(
-        storage=storage,
-        cache=cache,
-        data=data,
-        images=images,
-        masks=masks,
-        on=on,
-        steps=steps,
-        epochs=epochs,
-        seed=seed,
-        device=device,
-        precision=precision,
-        overwrite=overwrite,
-    )
+    options = TrainOptions(**asked)
     display = PlainDisplay()
     with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr), Bar("training") as bar:
-        opened = open_storage(storage, create=False, warn=display.warn)
+        opened = open_storage(options.storage, create=False, warn=display.warn)
         made = train_recommended(opened, study, options, speaker=display, stop=stop, progress=bar.update)
     click.echo(json.dumps(made.document, indent=2) if as_json else trained_text(made))
 

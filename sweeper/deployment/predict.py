@@ -338,19 +338,12 @@ def _document(
     from sweeper.report.prediction_files import class_colours
 
     path, record = source.network
-    spec = record.spec
     colours = class_colours(len(record.classes))
     return PredictionsDocument(
         study=source.study,
         weights=str(path),
         training=PredictingTraining(
-            purpose=spec.purpose,
-            family=spec.family,
-            params=spec.params,
-            lr=spec.lr,
-            steps=spec.steps,
-            seed=spec.seed,
-            on=record.on,
+            **record.spec.model_dump(include=set(PredictingTraining.model_fields)), on=record.on
         ),
         task=record.task,
         threshold=point if record.task == "binary" else None,

@@ -154,13 +154,7 @@ def train_recommended(
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import out_of_memory
-        from sweeper.training.hardware import no_deterministic_form
 
-        if no_deterministic_form(error):
-            raise SweeperError(
-                f"the study was made with --deterministic, and torch says: {' '.join(str(error).split())[:300]}. "
-                "Use another network or loss, in a new study"
-            ) from error
         if not out_of_memory(error):
             raise
         raise _out_of_memory(error, recipe, hardware.device, checkpoint) from error

@@ -140,11 +140,6 @@ def fastest_kernels(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def no_deterministic_form(error: BaseException) -> bool:
-    """Whether an error says that torch has an algorithm in no deterministic form."""
-    return isinstance(error, RuntimeError) and "does not have a deterministic implementation" in str(error)
-
-
 def settle_process(threads: int) -> None:
     """Prepare this process for training on a CPU with `threads` threads.
 

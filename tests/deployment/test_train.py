@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sweeper import storage as studies
 from sweeper.cli.train import trained_text
-from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
+from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import weights_dir
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset
@@ -23,7 +23,6 @@ from sweeper.deployment.final_spec import TrainOptions
 from sweeper.deployment.recommended_network import answer_of, network_of
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import final_training
-from sweeper.training.training_steps import TrainingSteps
 from sweeper.training.weights_file import kept_weights, read_record
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
@@ -115,20 +114,6 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     assert made.model is not None and "on the images `all`" in made.model.read_text("utf-8")
     with pytest.raises(UsageError, match="is there already"):
         trained(study, tmp_path, on="all", steps=4, seed=7)
-
-
-def test_what_torch_has_in_no_deterministic_form_is_told_in_its_words(
-    study: studies.RetryingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with a study that was made on a CPU, where every loss had one, and is trained on a GPU."""
-
-    def varies(*_: object) -> None:
-        torch.use_deterministic_algorithms(True)
-        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
-
-    monkeypatch.setattr(TrainingSteps, "_update", varies)
-    with pytest.raises(SweeperError, match=r"made with --deterministic, and torch says: .*put_.*Use another network"):
-        trained(study, tmp_path, steps=4)
 
 
 @pytest.mark.slow
