@@ -29,7 +29,6 @@ from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
 from sweeper.losses.certification import CertificationDocument
-from sweeper.report.compare import ComparisonDocument
 from sweeper.workflow.dry_run import PreviewDocument
 from sweeper.workflow.mlflow_sync import MlflowDocument
 from sweeper.workflow.status import StatusDocument
@@ -38,7 +37,6 @@ from sweeper.workflow.studies import StudiesDocument
 DOCUMENTS: tuple[type[Document], ...] = (
     RecommendationDocument,
     PreviewDocument,
-    ComparisonDocument,
     JudgementDocument,
     ProfileDocument,
     AdviceDocument,

@@ -46,7 +46,6 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
     \b
     sweeper studies                 list them
     sweeper studies delete STUDY    delete its records, paused trainings and weights
-    sweeper report --compare A B    set studies side by side
     """
     from sweeper.storage import open_storage
     from sweeper.workflow.studies import overview

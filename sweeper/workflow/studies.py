@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
+from sweeper.core.errors import DamagedError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
-from sweeper.core.records import Recommendation, SweepRecord
-from sweeper.storage import load_sweep, study_names
+from sweeper.core.records import SweepRecord
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.status import diagnose, read_life, status_file
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    pass
 
 
 StudyState = Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
@@ -188,27 +186,3 @@ def delete(storage: RetryingStorage, url: str, name: str, found: Deletion) -> No
 def _size(path: Path) -> int:
     each = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
     return sum(file.stat().st_size for file in each)
-
-
-def compare_studies(storage: RDBStorage, names: Sequence[str]) -> list[tuple[SweepRecord, Recommendation]]:
-    """Conclude the named studies, to be set side by side.
-
-    Raises:
-        UsageError: with fewer than two different names.
-        StudyError: if a study does not exist; all that do not are named at once.
-    """
-    wanted = list(dict.fromkeys(names))
-    if len(wanted) < 2:
-        raise UsageError(
-            f"--compare needs at least two different studies, got {len(wanted)}: {', '.join(wanted) or 'none'}; "
-            "name another one, or leave out --compare for a study's own report"
-        )
-    there = study_names(storage)
-    missing = [name for name in wanted if name not in there]
-    if missing:
-        raise StudyError(
-            f"there is no study {', '.join(map(repr, missing))} in this storage; the newest are: "
-            f"{', '.join(there[-5:]) or 'none'}"
-        )
-    sweeps = [load_sweep(storage, name) for name in wanted]
-    return [(sweep, conclude(sweep)) for sweep in sweeps]

@@ -14,7 +14,6 @@ from jsonschema import Draft202012Validator
 from sweeper import storage as studies
 from sweeper.core.document import Document
 from sweeper.evidence.recommendation import recommend, recommendation_json
-from sweeper.report.compare import comparison
 from sweeper.workflow.status import Heartbeat, status_file
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
@@ -54,16 +53,14 @@ def test_a_document_with_a_key_more_or_less_is_found() -> None:
     Draft202012Validator(published).validate({**sound, "more": 1})  # the published one takes any
 
 
-def test_answers_and_comparisons_are_as_their_schemas_say() -> None:
-    """So are those of tests/evidence/test_recommend.py, multi-class ones among them."""
+def test_answers_are_as_their_schemas_say() -> None:
+    """So are those of tests/evidence/test_recommendation.py, multi-class ones among them."""
     whole = builders.sweep(cut=("the search",))
     bare = builders.sweep(confirmations=())
     found = [builders.evidence({"dice": 0.9, "cross_entropy": 0.5}), None]
     told = [recommend(each, task="binary", order=builders.ORDER, snippet=lambda *_: "") for each in found]
-    answers = list(zip((whole, bare), told, strict=True))
-    for sweep, found in answers:
-        assert not problems(recommendation_json(sweep, found, {"train": ["a"], "val": ["b"], "test": []}))
-    assert not problems(comparison(answers).document)
+    for sweep, answer in zip((whole, bare), told, strict=True):
+        assert not problems(recommendation_json(sweep, answer, {"train": ["a"], "val": ["b"], "test": []}))
 
 
 def test_what_commands_print_is_as_their_schemas_say(sweeper: Sweeper, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from sweeper.core.records import Collapse, SweepRecord, TrialResult, Verdict
 from sweeper.report import write_report
-from sweeper.report.compare import comparison, comparison_text
 from sweeper.report.facts import collect
 from sweeper.report.markdown import render
 from sweeper.workflow.conclude import conclude
@@ -104,15 +103,9 @@ def test_any_study_is_concluded_and_told(sweep: SweepRecord) -> None:
         assert len(widths) == 1
 
 
-@settings(deadline=None, max_examples=2, suppress_health_check=list(HealthCheck))
-@given(first=studies(), second=studies())
-def test_any_study_is_drawn_and_any_two_are_compared(
-    tmp_path_factory: pytest.TempPathFactory, first: SweepRecord, second: SweepRecord
-) -> None:
-    folder = tmp_path_factory.mktemp("states")
-    pair = [(s.model_copy(update={"study": name}), conclude(s)) for name, s in (("a", first), ("b", second))]
-    for sweep, answered in pair:
-        paths = write_report(sweep, answered, folder)
-        check_harmless(paths.html.read_text("utf-8"))
-        json.loads(paths.recommendation.read_text("utf-8"))
-    assert comparison_text(pair) and json.dumps(comparison(pair).document, allow_nan=False)
+@settings(deadline=None, max_examples=3, suppress_health_check=list(HealthCheck))
+@given(studies())
+def test_any_study_is_drawn(tmp_path_factory: pytest.TempPathFactory, sweep: SweepRecord) -> None:
+    paths = write_report(sweep, conclude(sweep), tmp_path_factory.mktemp("states"))
+    check_harmless(paths.html.read_text("utf-8"))
+    json.loads(paths.recommendation.read_text("utf-8"))
