@@ -36,7 +36,6 @@ _IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 _GREY = ("1", "L", "LA", "La")
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-_WITH_ALPHA = ("RGBA", "LA", "PA")
 _STRIP = 1 << 24
 
 Source = Path | Callable[[], bytes]
@@ -85,13 +84,11 @@ def image_kind(source: Source) -> Kind:
     if (tiff := _deep(source)) is not None:
         return Kind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize)
     with _opened(source, _IMAGE_FORMATS) as image:
-        deep = image.mode in _DEEP_GREY or _png_is_deep(image)
-        return Kind(image.height, image.width, 1 if image.mode in _GREY + _DEEP_GREY else 3, 16 if deep else 8)
+        bits = 16 if image.mode in _DEEP_GREY else 8
+        return Kind(image.height, image.width, 1 if image.mode in _GREY + _DEEP_GREY else 3, bits)
 
 
-def read_image(
-    source: Source, channels: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8
-) -> tuple[ImagePixels, bool]:
+def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8) -> ImagePixels:
     """Decode an image, upright by its EXIF orientation; opacity is dropped.
 
     Args:
@@ -100,24 +97,23 @@ def read_image(
         dtype: of the result; where it is uint8, 16-bit values keep their high byte.
 
     Returns:
-        (H, W, channels) of `dtype`, and whether an opacity that varies over the image was dropped.
+        (H, W, channels) of `dtype`.
 
     Raises:
         UnreadableFileError: truncated or damaged, or of a kind that has no reading as whole numbers.
     """
-    pixels, varies = _read_deep(source) if _deep(source) is not None else _read_pillow(source)
+    pixels = _read_deep(source) if _deep(source) is not None else _read_pillow(source)
     if pixels.dtype != dtype:
         pixels = (pixels >> 8).astype(np.uint8) if dtype is np.uint8 else pixels.astype(np.uint16) * np.uint16(257)
     if pixels.shape[2] == 1 and channels > 1:
         pixels = np.repeat(pixels, channels, axis=2)
     if pixels.shape[2] != channels:
         raise UnreadableFileError(f"must have {channels} channels like the others, found {pixels.shape[2]}")
-    return pixels, varies
+    return pixels
 
 
-def _read_pillow(source: Source) -> tuple[ImagePixels, bool]:
+def _read_pillow(source: Source) -> ImagePixels:
     with _opened(source, _IMAGE_FORMATS) as image:
-        deep = _png_is_deep(image)
         upright = ImageOps.exif_transpose(image, in_place=True) or image
         if upright.mode in _DEEP_GREY:
             values = np.asarray(upright)
@@ -126,19 +122,10 @@ def _read_pillow(source: Source) -> tuple[ImagePixels, bool]:
                     f"grey values must be within 0 and 65535, found {values.min()} to {values.max()}; "
                     "save it with 8 or 16 bits"
                 )
-            return values.astype(np.uint16)[:, :, None], False
+            return values.astype(np.uint16)[:, :, None]
         if upright.mode == "F":
             raise UnreadableFileError("images must have 8 or 16 bits, found floating-point pixels; save it with 8")
-        varies = False
-        if upright.mode in _WITH_ALPHA:
-            low, high = upright.getchannel("A").getextrema()
-            varies = low != high
-        if upright.mode in _GREY:
-            return np.array(upright.convert("L"))[:, :, None], varies
-        high_bytes = _bytes(upright)
-    if not deep:
-        return high_bytes, varies
-    return (high_bytes.astype(np.uint16) << 8 | _low_bytes(source)).astype(np.uint16), varies
+        return np.array(upright.convert("L"))[:, :, None] if upright.mode in _GREY else _bytes(upright)
 
 
 def _bytes(image: Image.Image) -> Pixels:
@@ -149,24 +136,6 @@ def _bytes(image: Image.Image) -> Pixels:
         box = (0, top, image.width, min(image.height, top + rows))
         result[top : top + rows] = np.asarray(image.crop(box).convert("RGB"))
     return result
-
-
-def _png_is_deep(image: Image.Image) -> bool:
-    """Whether this is a PNG with 16 bits per colour, of which Pillow gives the high bytes."""
-    return image.format == "PNG" and bool(_tiles(image)) and _tiles(image)[0].args in ("RGB;16B", "RGBA;16B")
-
-
-def _tiles(image: Image.Image) -> list[Any]:
-    """What Pillow's decoder will be told, one entry per part of the file; empty for images that are no file."""
-    tiles: list[Any] = getattr(image, "tile", [])
-    return tiles
-
-
-def _low_bytes(source: Source) -> Pixels:
-    """The low bytes of such a PNG: the same pixels, unpacked as if they were stored the other way round."""
-    with _opened(source, _IMAGE_FORMATS) as image:
-        _tiles(image)[:] = [t._replace(args=str(t.args).replace("16B", "16L")) for t in _tiles(image)]
-        return _bytes(ImageOps.exif_transpose(image, in_place=True) or image)
 
 
 def _deep(source: Source) -> Any:
@@ -188,10 +157,10 @@ def _deep(source: Source) -> Any:
     return found
 
 
-def _read_deep(source: Source) -> tuple[ImagePixels, bool]:
+def _read_deep(source: Source) -> ImagePixels:
     try:
         with _file(source) as file:
-            pixels, alpha = read_deep_tiff(file)
+            pixels = read_deep_tiff(file)
     except UnreadableFileError:
         raise
     except Exception as error:
@@ -201,8 +170,7 @@ def _read_deep(source: Source) -> tuple[ImagePixels, bool]:
             f"values must not be negative, found {pixels.min()}; add an offset and save as unsigned numbers"
         )
     dtype: type[np.uint8 | np.uint16] = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
-    varies = alpha is not None and bool((alpha != alpha[:1, :1]).any())
-    return np.ascontiguousarray(pixels.astype(dtype, copy=False)), varies
+    return np.ascontiguousarray(pixels.astype(dtype, copy=False))
 
 
 def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:

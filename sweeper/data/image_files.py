@@ -128,7 +128,7 @@ def read_for(path: Path, wanted: Wanted) -> tuple[ImagePixels, tuple[int, int]]:
             f"must have {count(wanted.channels, 'channel')}, as the images had that the network was trained on, "
             f"found {channels}; export it alike"
         )
-    image, _ = read_image(path, wanted.channels, np.uint8 if wanted.full_scale == np.iinfo(np.uint8).max else np.uint16)
+    image = read_image(path, wanted.channels, np.uint8 if wanted.full_scale == np.iinfo(np.uint8).max else np.uint16)
     height, width = image.shape[:2]
     if wanted.short_side is not None:
         size = shrunk_size(height, width, wanted.short_side)

@@ -177,7 +177,7 @@ def _decode(
         return 0 if kind is None else kind.height * kind.width * (kind.channels * writer.dtype.itemsize + 1)
 
     used, counts, sound = [], [], 0
-    work = partial(_one, writer.channels, writer.dtype.type, place)
+    work = partial(_one, writer.channels, writer.dtype.type)
     results = in_order(work, list(zip(samples, kinds, strict=True)), cost=cost)
     for number, sample in enumerate(samples, 1):
         image = mask = None  # the last one may be large, and the next is made while we wait
@@ -206,7 +206,7 @@ def _histogram(mask: Pixels) -> Counts:
 
 
 def _one(
-    channels: int, dtype: Any, place: Place, pair: tuple[Sample, Kind | None]
+    channels: int, dtype: Any, pair: tuple[Sample, Kind | None]
 ) -> tuple[ImagePixels | None, Pixels | None, list[str]]:
     """Image, mask and faults of one sample."""
     sample, kind = pair
@@ -215,7 +215,7 @@ def _one(
     faults = []
     try:
         own = channels if kind is None or kind.channels in (1, 3) else kind.channels
-        image = _stacked(sample, own, dtype, place)
+        image = _stacked(sample, own, dtype)
     except UnreadableFileError as error:
         faults.append(f"{sample.name}: {error}")
     try:
@@ -231,14 +231,11 @@ def _one(
     return image, mask, faults
 
 
-def _stacked(sample: Sample, channels: int, dtype: Any, place: Place) -> ImagePixels:
+def _stacked(sample: Sample, channels: int, dtype: Any) -> ImagePixels:
     """The image's sources as one array, (H, W, channels)."""
     if len(sample.sources) == 1:
-        image, varies = read_image(sample.sources[0], channels, dtype)
-        if varies:
-            place.tally.add("image", "with an opacity that varies, which was dropped", sample.name)
-        return image
-    parts = [read_image(source, image_kind(source).channels, dtype)[0] for source in sample.sources]
+        return read_image(sample.sources[0], channels, dtype)
+    parts = [read_image(source, image_kind(source).channels, dtype) for source in sample.sources]
     sizes = {part.shape[:2] for part in parts}
     if len(sizes) > 1:
         found = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))

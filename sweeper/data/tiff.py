@@ -40,8 +40,8 @@ def deep_tiff(file: BinaryIO) -> DeepTiff | None:
         return _header(tiff)[0]
 
 
-def read_deep_tiff(file: BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Pixels (H, W, C) of the file's own type, upright, and the opacity (H, W) where there is one.
+def read_deep_tiff(file: BinaryIO) -> npt.NDArray[Any]:
+    """Pixels (H, W, C) of the file's own type, upright, without opacity.
 
     Raises:
         UnreadableFileError: truncated, or compressed in a way that needs another package.
@@ -64,10 +64,7 @@ def read_deep_tiff(file: BinaryIO) -> tuple[npt.NDArray[Any], npt.NDArray[Any] |
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     pixels = _turned(np.moveaxis(pixels, axes, -1), int(orientation.value) if orientation else 1)
-    if not alphas:
-        return pixels, None
-    colours = [i for i in range(pixels.shape[2]) if i not in alphas]
-    return pixels[:, :, colours], pixels[:, :, alphas[0]]
+    return pixels[:, :, [i for i in range(pixels.shape[2]) if i not in alphas]] if alphas else pixels
 
 
 def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
