@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -26,9 +25,8 @@ from sweeper.system.whole_files import remove_left, written_whole
 
 NOTES = "sources"
 """Of the notes, in the cache."""
-_MARK = "used"
-"""An empty file in each store whose time is that of its last use."""
 _LOCKED = "index.json"
+"""Its time is that of the store's last use, too."""
 _LEFT = (".writing-", ".deleting-")
 
 
@@ -64,7 +62,7 @@ def hold(folder: Path) -> ExitStack:
         held.close()
         raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
     with suppress(PermissionError):  # another user's store
-        (folder / _MARK).touch()
+        (folder / _LOCKED).touch()
     return held
 
 
@@ -145,9 +143,8 @@ def _held(folder: Path, aside: Path | None = None) -> bool:
 
 def _last_use(folder: Path) -> float:
     """Seconds since 1970; of a store that only another user may read, when its folder changed."""
-    for path in (folder / _MARK, folder / "index.json"):
-        with suppress(OSError):
-            return path.stat().st_mtime
+    with suppress(OSError):
+        return (folder / _LOCKED).stat().st_mtime
     return folder.stat().st_mtime
 
 
@@ -192,9 +189,6 @@ def _remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -
         note = json.loads(_note(cache, key).read_text(encoding="utf-8"))
         if note["state"] != state:
             return None
-        if note["crc32"] != _sum_of(note["dataset"]):
-            log(f"what was remembered of a data set is damaged ({_note(cache, key)}); it is read anew")
-            return None
         dataset = Dataset.model_validate(note["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -207,17 +201,13 @@ def _remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -
     return dataset.model_copy(update={"store": str(store)})
 
 
-def _sum_of(dataset: object) -> int:
-    return zlib.crc32(json.dumps(dataset, sort_keys=True).encode())
-
-
 def _remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     """Note how a data set was made when its source was in this state."""
     path = _note(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = json.loads(dataset.model_dump_json())
+    note = {"state": state, "dataset": dataset.model_dump(mode="json")}
     with written_whole(path) as part:
-        part.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
+        part.write_text(json.dumps(note), encoding="utf-8")
 
 
 def _notes(cache: Path) -> Iterator[tuple[Path, str, Dataset | None]]:

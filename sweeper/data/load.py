@@ -8,7 +8,6 @@ import lzma
 import os
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
 from sweeper.data.parallel import Tick
-from sweeper.data.problem_lines import check_no_address, grouped
+from sweeper.data.problem_lines import check_no_address
 from sweeper.data.read import read_dataset
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
 from sweeper.data.text_tables import read_classes, shown
@@ -177,12 +176,11 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
     `zipfile` writes no file outside that folder, and makes no links, whatever the names in the archive say.
 
     Raises:
-        DataError: it is no whole zip archive, locked with a password, or has two files of one name.
+        DataError: it is no whole zip archive, or locked with a password.
         UsageError: its files do not fit on the disk, or the cache cannot be written.
     """
     try:
         with zipfile.ZipFile(archive) as content:
-            _check_names(archive, content.infolist())
             check_room("the unpacked archive", cache, sum(info.file_size for info in content.infolist()))
             cache.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix=".writing-", dir=cache, ignore_cleanup_errors=True)
@@ -206,20 +204,3 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
         ) from error
     with folder as name:
         yield Path(name)
-
-
-def _check_names(archive: Path, files: list[zipfile.ZipInfo]) -> None:
-    """Refuse what unpacks to less than it says.
-
-    Raises:
-        DataError: with the files that are locked, and the names that two files have: the later would replace the other.
-    """
-    locked = [info.filename for info in files if info.flag_bits & 1]
-    names = Counter(info.filename for info in files if not info.is_dir())
-    repeated = [name for name, number in names.items() if number > 1]
-    problems = [
-        f"{shown(name)}: must be without a password; unpack the archive, and name the folder" for name in locked
-    ]
-    problems += [f"{shown(name)}: is in the archive more than once; keep one, or rename the other" for name in repeated]
-    if problems:
-        raise DataError(shown(archive), grouped(problems))

@@ -34,8 +34,6 @@ class Parameter(NamedTuple):
     high: float
     default: float
     text: str
-    plain: bool = True
-    """Whether it is part of the set's name even at its default."""
 
 
 def _foreground(low: float, high: float, default: float) -> Parameter:
@@ -43,7 +41,7 @@ def _foreground(low: float, high: float, default: float) -> Parameter:
 
 
 _SPREAD = Parameter(
-    float, 0.0, 1.0, 1.0, "how much images differ in that share: 0 = not at all, 1 = by tens of per cent", plain=False
+    float, 0.0, 1.0, 1.0, "how much images differ in that share: 0 = not at all, 1 = by tens of per cent"
 )
 
 
@@ -84,17 +82,13 @@ SCENES: dict[str, Scene] = {
             "foreground": _foreground(0.001, 0.4, 0.05),
             "spread": _SPREAD._replace(default=0.0),
             "object": Parameter(
-                float, 3.0, 128.0, 12.0, "size of the objects: diameter in pixels of a disc of equal area", plain=False
+                float, 3.0, 128.0, 12.0, "size of the objects: diameter in pixels of a disc of equal area"
             ),
-            "elongation": Parameter(
-                float, 1.0, 64.0, 1.0, "length of the objects divided by their width: 1 = discs", plain=False
-            ),
-            "blur": Parameter(
-                float, 0.0, 8.0, 0.0, "softness of the objects' edges in the image, σ in pixels", plain=False
-            ),
-            "classes": Parameter(int, 2, 12, 2, "number of classes, ground included", plain=False),
+            "elongation": Parameter(float, 1.0, 64.0, 1.0, "length of the objects divided by their width: 1 = discs"),
+            "blur": Parameter(float, 0.0, 8.0, 0.0, "softness of the objects' edges in the image, σ in pixels"),
+            "classes": Parameter(int, 2, 12, 2, "number of classes, ground included"),
             "ratio": Parameter(
-                float, 1.0, 100.0, 1.0, "pixels of a class divided by those of the next one, ground apart", plain=False
+                float, 1.0, 100.0, 1.0, "pixels of a class divided by those of the next one, ground apart"
             ),
         },
         "objects of chosen size, thinness, number of classes and share, exact to the pixel: the test bench",
@@ -107,11 +101,10 @@ PARAMETERS: dict[str, Parameter] = {
     "size": Parameter(int, 64, 1024, 128, "side of the square images in pixels"),
     "seed": Parameter(int, 0, 2**32 - 1, 0, "other seeds give other images"),
     "noise": Parameter(float, 0.0, 0.5, 0.04, "standard deviation of the camera's noise, share of full scale"),
-    "shift": Parameter(float, 0.0, 32.0, 0.0, "label noise: pixels that each mask is displaced by", plain=False),
-    "missing": Parameter(float, 0.0, 1.0, 0.0, "label noise: share of the objects without a label", plain=False),
+    "shift": Parameter(float, 0.0, 32.0, 0.0, "label noise: pixels that each mask is displaced by"),
+    "missing": Parameter(float, 0.0, 1.0, 0.0, "label noise: share of the objects without a label"),
 }
 """What every scene takes."""
-_ORDER = ("images", "size", "seed", "noise", "foreground")
 
 
 class SceneSet(NamedTuple):
@@ -153,13 +146,9 @@ class SceneSet(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The same set has the same name, however its parameters were written."""
+        """The scene with the parameters that differ from their defaults: the same set has the same name."""
         allowed = parameters(self.scene)
-        kept = [(key, v) for key, v in self.values if allowed[key].plain or v != allowed[key].default]
-        kept.sort(key=lambda item: _ORDER.index(item[0]) if item[0] in _ORDER else len(_ORDER))
-        return f"{self.scene}?" + "&".join(
-            f"{key}={int(v)}" if allowed[key].kind is int else f"{key}={v:g}" for key, v in kept
-        )
+        return f"{self.scene}?" + "&".join(f"{key}={v}" for key, v in self.values if v != allowed[key].default)
 
 
 def parse_scene(text: str) -> SceneSet:
@@ -199,9 +188,7 @@ def parse_scene(text: str) -> SceneSet:
 
 def parameters(name: str) -> dict[str, Parameter]:
     """What the scene `name` takes, with ranges and defaults."""
-    own = SCENES[name].own
-    common = {key: value for key, value in PARAMETERS.items() if value.plain}
-    return {**common, **own, **{key: value for key, value in PARAMETERS.items() if not value.plain}}
+    return {**PARAMETERS, **SCENES[name].own}
 
 
 def _number(key: str, value: str, wanted: Parameter, problems: list[str]) -> float:
