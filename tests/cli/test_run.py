@@ -8,20 +8,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import torch
-from click.testing import CliRunner
 
-from sweeper.cli.main import COMMANDS, cli, main
-from sweeper.cli.options import SweeperCommand
+from sweeper.cli.options import VERDICT_CODES
+from sweeper.core.paths import ReportPaths
+from sweeper.core.records import Verdict
+from sweeper.evidence.recommendation import recommend
 from sweeper.storage.record_format import WAITS
 from sweeper.study.confirmation_rounds import confirm_seed
+from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
-from tests.support import mlflow_template
+from tests.support import builders, mlflow_template
 from tests.support.marks import rest_slow
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
@@ -74,26 +76,6 @@ def wait_for(folder: Path, words: str, process: subprocess.Popen[str], seconds: 
     pytest.fail(f"{words!r} never came: {(folder / 'err.txt').read_text()}")
 
 
-Here = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Run a command in this process and an empty folder: status, standard output, standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        inline = ["--executor", "inline"] if arguments[0] == "run" else []
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["sweeper", *arguments, *inline])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, shown.out, shown.err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cli")
@@ -135,78 +117,9 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
     assert (folder / "reports/s/report.md").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "--data", "no-such-folder"], "no-such-folder"),
-        (["run", "--space", "no-such-space"], "no-such-space"),
-        (["run", "--trials", "0"], "--trials"),
-        (["run", "--no-such-option"], "no-such-option"),
-        (["run", "--storage", "mysql://host/db"], "sqlite"),
-        (["run", "--steps", "8", "--epochs", "2"], "exclude"),
-        (["run", "--timeout", "soon"], "1h30m"),
-        (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
-        (["run", "--steps", "3"], "4<=x"),
-        (["run", "--workers", "²"], "auto"),
-        (["run", "--rope", "nan"], "nan"),
-        (["run", "--seed", str(2**63)], str(2**63)),
-        (["run", "--data", ""], "--data, got ''"),
-        (["run", "--data="], "--data, got '--data='"),
-        (["report", ""], "an argument, got ''"),
-        (["report", "nothing"], "there is no file"),
-    ],
-)
-def test_wrong_usage_ends_with_2_and_says_what(tmp_path: Path, here: Here, arguments: list[str], words: str) -> None:
-    status, out, err = here(*arguments)
-    assert status == 2
-    assert words in err
-    assert out == ""
-    assert "Traceback" not in err
-    assert arguments[0] == "run" or list(tmp_path.iterdir()) == []
-
-
-def test_options_can_be_set_by_variables(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
-    status, _, err = here("run")
-    assert status == 2 and "clouds" in err
-    for name, value in (("SWEEPER_CONFIRM_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
-        with monkeypatch.context() as own:
-            own.setenv(name, value)
-            status, _, err = here("run")
-            assert status == 2 and value in err
-
-
-def test_an_empty_variable_is_not_the_default(here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SWEEPER_DATA", "")
-    monkeypatch.setenv("SWEEPER_TRIALS", "")
-    status, out, err = here("run", "--dry-run")
-    assert (status, out) == (2, "") and "SWEEPER_DATA" in err and "SWEEPER_TRIALS" in err
-    status, _, err = here("run", "--data", "synthetic:clouds", "--trials", "3", "--dry-run")  # the command line decides
-    assert status == 2 and "clouds" in err and "SWEEPER" not in err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_largest_seed_can_be_trained_with() -> None:
     last = confirm_seed(MOST_SEED, MOST_SEEDS)
     assert torch.Generator().manual_seed(last).initial_seed() == last < 2**63
-
-
-def test_what_nobody_foresaw_is_one_line_and_status_1(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(*_: object, **__: object) -> None:
-        raise RuntimeError("the sky fell")
-
-    monkeypatch.setattr("sweeper.storage.open_storage", breaks)
-    status, _, err = here("report", "s")
-    assert status == 1
-    assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
-
-
-def test_every_command_has_help_and_refuses_empty_values() -> None:
-    for name, text in COMMANDS.items():
-        shown = CliRunner().invoke(cli, [name, "--help"])
-        assert shown.exit_code == 0 and len(shown.output) > 100, name
-        assert text
-        assert isinstance(cli.get_command(click.Context(cli), name), SweeperCommand), name
 
 
 @pytest.mark.slow
@@ -225,23 +138,45 @@ def test_signals_end_cleanly_and_the_study_can_be_resumed(tmp_path: Path, number
     assert all(WAITS in t.user_attrs for t in running)  # they wait at a rung, and nobody trains them
 
 
-def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(tmp_path: Path, here: Here) -> None:
-    status, out, err = here("run", *QUICK, "--trials", "9", "--dry-run")
+def test_a_dry_run_says_what_would_be_done_refuses_what_the_run_would_and_leaves_nothing(
+    tmp_path: Path, sweeper: Any
+) -> None:
+    dry = ("run", *QUICK, "--executor", "inline", "--dry-run")
+    status, out, err = sweeper(*dry, "--trials", "9")
     assert status == 0, err
     assert "plan: 9 trials of at most 4 steps" in out and "nothing was written" in out and "time: " in out
     assert "4 to 8 trainings of 8 steps to confirm them" in out
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_dry_run_is_a_document_and_refuses_what_the_run_would(tmp_path: Path, here: Here) -> None:
-    status, out, _ = here(
-        "run", *QUICK[:2], *QUICK[4:], "--steps", "8", "--confirm-seeds", "2..5", "--dry-run", "--json"
-    )
+    status, out, _ = sweeper(*dry, "--steps", "8", "--confirm-seeds", "2..5", "--json")
     document = json.loads(out)
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
     assert [analysis["seeds"] for analysis in document["analyses"]] == [2, 3, 4, 5]
     assert set(document["trainings"]) == {"search", "recheck", "confirm"}
     for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
-        status, out, err = here("run", *QUICK, *wrong, "--dry-run")
+        status, out, err = sweeper(*dry, *wrong)
         assert status == 2 and words in err and out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_verdicts_exit_codes_are_documented_and_no_others() -> None:
+    codes = VERDICT_CODES
+    assert set(codes) == set(Verdict) and len(set(codes.values())) == len(codes)
+    assert not set(codes.values()) - {0} & {1, 2, 3, 129, 130, 143}
+    readme = (Path(__file__).parents[2] / "docs/reference/commands.md").read_text("utf-8")
+    said = ", ".join(f"{code} {verdict.value.replace('_', ' ')}" for verdict, code in codes.items() if code)
+    assert said in readme
+
+
+@pytest.mark.parametrize(("by_verdict", "status"), [([], 0), (["--exit-code-by-verdict"], 12)])
+def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
+    sweeper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verdict: list[str], status: int
+) -> None:
+    paths = ReportPaths(tmp_path, "toy")
+    paths.folder.mkdir()
+    paths.recommendation.write_text("{}")
+    found = recommend(
+        builders.evidence({"dice": 0.7}, baseline=None), task="binary", order=builders.ORDER, snippet=lambda *_: ""
+    )
+    outcome = Outcome(builders.sweep(), found, paths)
+    monkeypatch.setattr("sweeper.workflow.run.run_sweep", lambda *_, **__: outcome)
+    ended, out, _ = sweeper("run", "--executor", "inline", *by_verdict)
+    assert ended == status and "Nothing was compared: dice alone was confirmed." in out

@@ -1,4 +1,4 @@
-"""`sweeper studies`, what is spelt alike, completion in the shell."""
+"""`sweeper studies`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from sweeper import storage as studies
-from sweeper.cli.main import cli
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
 from sweeper.workflow.status import Heartbeat, status_file
 from tests.support.faking import new_plan, train
@@ -18,19 +16,11 @@ URL = "sqlite:///sweeper.db"
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two studies that were made, `done` and `begun`."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with two studies: `done`, which was trained, and `begun`."""
     monkeypatch.chdir(tmp_path)
     storage = studies.open_storage(URL)
-    for name in ("done", "begun"):
-        studies.create_study(storage, name, new_plan())
-    return tmp_path
-
-
-@pytest.fixture
-def here(made: Path) -> Path:
-    """The same, where `done` was trained."""
-    done = studies.load_study(studies.open_storage(URL), "done")
+    done, _ = (studies.create_study(storage, name, new_plan()) for name in ("done", "begun"))
     for key, value in (("trials", 9), ("confirm_seeds", 3)):
         done.set_user_attr(key, studies.pack_value(value))
     train(done)
@@ -39,10 +29,9 @@ def here(made: Path) -> Path:
     for folder in (checkpoints_dir(Path(".sweeper/cache"), "done"), ReportPaths(Path("reports"), "done").folder):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"12345678")
-    return made
 
 
-def test_studies_are_listed_with_state_verdict_and_best(here: Path, sweeper) -> None:
+def test_studies_are_listed_with_state_verdict_and_best(here: None, sweeper) -> None:
     status, out, _ = sweeper("studies", "--json")
     document = json.loads(out)
     rows = {row["study"]: row for row in document["studies"]}
@@ -54,7 +43,7 @@ def test_studies_are_listed_with_state_verdict_and_best(here: Path, sweeper) -> 
     assert "finished" in out and "9/9" in out and "2 studies in sqlite:///sweeper.db" in out
 
 
-def test_a_deleted_study_leaves_its_report_and_nothing_else(here: Path, sweeper) -> None:
+def test_a_deleted_study_leaves_its_report_and_nothing_else(here: None, sweeper) -> None:
     status, out, err = sweeper("studies", "delete", "done")
     assert status == 2 and "add --yes" in err and "done" in studies.study_names(studies.open_storage(URL))
     status, out, err = sweeper("studies", "delete", "done", "--yes")
@@ -66,7 +55,7 @@ def test_a_deleted_study_leaves_its_report_and_nothing_else(here: Path, sweeper)
     assert studies.create_study(storage, "done", new_plan()).trials == []
 
 
-def test_a_study_that_is_run_is_not_deleted(here: Path, sweeper) -> None:
+def test_a_study_that_is_run_is_not_deleted(here: None, sweeper) -> None:
     weights_dir(Path(".sweeper/cache"), "done").mkdir(parents=True)
     with studies.sole_use(URL, "done"):
         status, _, err = sweeper("studies", "delete", "done", "--yes")
@@ -75,7 +64,7 @@ def test_a_study_that_is_run_is_not_deleted(here: Path, sweeper) -> None:
     assert "done" in studies.study_names(studies.open_storage(URL))
 
 
-def test_networks_that_may_be_of_another_study_of_that_name_stay(here: Path, sweeper) -> None:
+def test_networks_that_may_be_of_another_study_of_that_name_stay(here: None, sweeper) -> None:
     """Two storages in one folder may each hold a study `done`."""
     folder = weights_dir(Path(".sweeper/cache"), "done")
     folder.mkdir(parents=True)
@@ -85,7 +74,7 @@ def test_networks_that_may_be_of_another_study_of_that_name_stay(here: Path, swe
     assert list(folder.iterdir()) and checkpoints_dir(Path(".sweeper/cache"), "done").exists()
 
 
-def test_of_a_link_the_link_is_deleted(here: Path, sweeper) -> None:
+def test_of_a_link_the_link_is_deleted(here: None, sweeper) -> None:
     folder = checkpoints_dir(Path(".sweeper/cache"), "done")
     folder.rename("elsewhere")
     folder.symlink_to(Path("elsewhere").resolve())
@@ -93,7 +82,7 @@ def test_of_a_link_the_link_is_deleted(here: Path, sweeper) -> None:
     assert status == 0 and not folder.is_symlink() and (Path("elsewhere") / "file").exists(), err
 
 
-def test_one_study_that_cannot_be_weighed_hides_no_other(here: Path, sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_study_that_cannot_be_weighed_hides_no_other(here: None, sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(sweep: object) -> None:
         raise ValueError("nothing to weigh")
 
@@ -102,29 +91,3 @@ def test_one_study_that_cannot_be_weighed_hides_no_other(here: Path, sweeper, mo
     rows = {row["study"]: row for row in json.loads(out)["studies"]}
     assert status == 0 and rows["begun"]["state"] == "unknown"
     assert (rows["done"]["state"], rows["done"]["problem"]) == ("damaged", "nothing to weigh")
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["run", "--studdy", "x"], "'--study'"),
-        (["run", "--space", "bnary"], "did you mean `binary`?"),
-        (["report", "don"], "did you mean `done`?"),
-        (["losses", "dise"], "did you mean `dice`?"),
-        (["spaces", "bnary"], "did you mean `binary`?"),
-    ],
-)
-def test_a_slip_is_answered_with_what_is_spelt_alike_before_anything_is_decoded(
-    made: Path, sweeper, words: list[str], said: str
-) -> None:
-    status, out, err = sweeper(*words, *(["--data", "nowhere"] if words[0] == "run" else []))
-    assert status == 2 and said in err and out == ""
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"), [("sweeper stu", ["studies"]), ("sweeper run --confirm-st", ["--confirm-steps"])]
-)
-def test_the_shell_completes_commands_and_options(line: str, expected: list[str]) -> None:
-    asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_SWEEPER_COMPLETE": "bash_complete"}
-    shown = CliRunner().invoke(cli, [], env=asked, prog_name="sweeper").output
-    assert [row.partition(",")[2] for row in shown.splitlines() if row.strip()] == expected

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.core.errors import DataError
 from sweeper.core.paths import expanded
-from sweeper.core.text import at_most, count, with_sign
+from sweeper.core.text import at_most, count, to_one, with_sign
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,11 @@ def test_a_name_that_begins_like_a_home_is_a_name(tmp_path: Path, monkeypatch: p
 
 def test_a_gain_that_rounds_to_nothing_has_no_sign() -> None:
     assert [with_sign(v) for v in (0.0004, -0.0004, 0.0006, -0.0006)] == ["0.000", "0.000", "+0.001", "−0.001"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(1, "1:1"), (2.345, "2.35:1"), (61.54, "61.5:1"), (999.6, "1,000:1")],
+)
+def test_a_ratio_is_written_for_people(ratio: float, text: str) -> None:
+    assert to_one(ratio) == text

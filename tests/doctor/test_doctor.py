@@ -6,6 +6,7 @@ import base64
 import json
 import sqlite3
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -15,16 +16,17 @@ from sweeper.doctor import check_stores, memory_check, sqlite_check, unmet
 from sweeper.storage import open_storage
 from sweeper.system.cores import GIB, available_memory
 from sweeper.system.disk_space import file_system
-from tests.cli.test_run import Here, here  # noqa: F401 - a fixture
 from tests.support.mlflow_server import free_port
 
+Sweeper = Callable[..., tuple[int, str, str]]
 
-def test_a_sound_folder_passes_and_nothing_is_made(here: Here, tmp_path: Path) -> None:  # noqa: F811
-    status, out, _ = here("doctor", "--device", "cpu")
+
+def test_a_sound_folder_passes_and_nothing_is_made(sweeper: Sweeper, tmp_path: Path) -> None:
+    status, out, _ = sweeper("doctor", "--device", "cpu")
     assert "versions" in out and "torch 2." in out and "CPU" in out
     assert "sweeper.db is not there yet" in out and "mlflow.db is not there yet" in out
     assert list(tmp_path.iterdir()) == []
-    document = json.loads(here("doctor", "--json", "--device", "cpu")[1])
+    document = json.loads(sweeper("doctor", "--json", "--device", "cpu")[1])
     names = [check["name"] for check in document["checks"]]
     assert names == [
         "versions",
@@ -42,7 +44,7 @@ def test_a_sound_folder_passes_and_nothing_is_made(here: Here, tmp_path: Path) -
     assert status == int(bool(broken)) and document["ok"] == (not broken)
 
 
-def test_a_damaged_database_is_named_and_the_status_is_1(here: Here, tmp_path: Path) -> None:  # noqa: F811
+def test_a_damaged_database_is_named_and_the_status_is_1(sweeper: Sweeper, tmp_path: Path) -> None:
     path = tmp_path / "sweeper.db"
     open_storage(f"sqlite:///{path}").engine.dispose()
     assert sqlite_check("storage", path).status == "ok"
@@ -53,7 +55,7 @@ def test_a_damaged_database_is_named_and_the_status_is_1(here: Here, tmp_path: P
     for page in range(2, len(raw) // 4096):
         raw[page * 4096 : page * 4096 + 200] = b"\xa5" * 200
     path.write_bytes(raw)
-    status, out, _ = here("doctor", "--device", "cpu")
+    status, out, _ = sweeper("doctor", "--device", "cpu")
     assert status == 1 and "BROKEN  storage" in out and "→" in out
     path.write_bytes(b"no database at all " * 300)
     assert sqlite_check("storage", path).status == "broken"

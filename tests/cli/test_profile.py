@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
+from typing import Any
 
-import click
 import pytest
 
-from sweeper.cli.settings_options import setting
 from sweeper.core.records import ImbalanceProfile
-from sweeper.core.text import to_one
-from sweeper.workflow.settings import Settings, options
+from sweeper.fingerprint.label_checks import Finding
 from tests.support.folders import folder, image, mask
 
 
@@ -125,43 +122,18 @@ def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
-    [("docter", "did you mean `doctor`?"), ("zzz", "`sweeper --help` lists them")],
+    ("found", "asked", "status"),
+    [
+        ("error", [], 0),
+        ("error", ["--fail-on", "warning"], 1),
+        ("warning", ["--fail-on", "error"], 0),
+        ("warning", ["--fail-on", "warning"], 1),
+    ],
 )
-def test_an_unknown_command_is_answered_with_those_spelt_alike(sweeper, written, meant):
-    status, out, err = sweeper(written)
-    assert status == 2 and out == ""
-    assert f"no such command, '{written}'" in err and meant in err
-
-
-def test_help_all_has_every_option_once_and_help_those_that_people_use(sweeper):
-    known = options()
-    every, common = (sweeper("run", word)[1] for word in ("--help-all", "--help"))
-    written = {text: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for text in (every, common)}
-    others = {"--config", "--dry-run", "--json", "--exit-code-by-verdict", "--verbose", "--quiet"}
-    others |= {"--help", "--help-all"}
-    of_settings = {f"--{name.replace('_', '-')}": option for name, option in known.items()}
-    assert sorted(written[every]) == sorted({*of_settings, *others})
-    assert set(written[common]) == {name for name, option in of_settings.items() if option.often} | others
-    assert all(f"\n{option.section}:\n" in every for option in known.values())
-    assert "--help-all" in common and len(written[common]) - len(others) <= 20
-
-
-@pytest.mark.parametrize("name", list(options()))
-def test_the_command_line_takes_what_settings_take(name):
-    # A limit that is refused late is told after minutes; one that is refused too early cannot be used.
-    kind, field = setting(name)(lambda: None).__click_params__[0].type, Settings.model_fields[name]
-    limits = {type(part).__name__.lower(): part for part in field.metadata if type(part).__name__ in {"Ge", "Le"}}
-    if isinstance(kind, click.IntRange):
-        assert (kind.min, kind.max) == (limits["ge"].ge, limits["le"].le)
-    if isinstance(kind, click.Choice) and name != "metric":
-        for choice in set(kind.choices) - {"auto"}:
-            assert getattr(Settings(**{name: choice}), name) == choice
-
-
-@pytest.mark.parametrize(
-    ("ratio", "text"),
-    [(1, "1:1"), (2.345, "2.35:1"), (61.54, "61.5:1"), (999.6, "1,000:1")],
-)
-def test_a_ratio_is_written_for_people(ratio, text):
-    assert to_one(ratio) == text
+def test_a_profile_fails_on_what_was_asked(
+    sweeper, monkeypatch: pytest.MonkeyPatch, found: Any, asked: list[str], status: int
+) -> None:
+    finding = Finding(kind="x", severity=found, text="Something is found.")
+    monkeypatch.setattr("sweeper.cli.profile.examine", lambda *_: [finding])
+    ended, out, err = sweeper("profile", "synthetic:cracks?images=20&size=64", *asked)
+    assert ended == status and f"{found}: Something is found." in out, err

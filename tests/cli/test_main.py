@@ -1,0 +1,123 @@
+"""The command line as a whole: what is wrong is said in words, values come from variables, errors are documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sweeper import storage as studies
+from sweeper.cli.main import COMMANDS, cli
+from sweeper.cli.options import SweeperCommand
+from tests.support.faking import new_plan
+from tests.support.folders import folder, mask
+
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--data", "no-such-folder"], "no-such-folder"),
+        (["run", "--space", "bnary", "--data", "nowhere"], "did you mean `binary`?"),
+        (["run", "--trials", "0"], "--trials"),
+        (["run", "--studdy", "x"], "'--study'"),
+        (["run", "--storage", "mysql://host/db"], "sqlite"),
+        (["run", "--steps", "8", "--epochs", "2"], "exclude"),
+        (["run", "--timeout", "soon"], "1h30m"),
+        (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
+        (["run", "--steps", "3"], "4<=x"),
+        (["run", "--workers", "²"], "auto"),
+        (["run", "--rope", "nan"], "nan"),
+        (["run", "--seed", str(2**63)], str(2**63)),
+        (["run", "--data", ""], "--data, got ''"),
+        (["run", "--data="], "--data, got '--data='"),
+        (["report", ""], "an argument, got ''"),
+        (["report", "nothing"], "there is no file"),
+        (["losses", "dise"], "did you mean `dice`?"),
+        (["spaces", "bnary"], "did you mean `binary`?"),
+        (["docter"], "no such command, 'docter', did you mean `doctor`?"),
+        (["zzz"], "`sweeper --help` lists them"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what(
+    tmp_path: Path, sweeper: Sweeper, arguments: list[str], words: str
+) -> None:
+    inline = ["--executor", "inline"] if arguments[0] == "run" else []
+    status, out, err = sweeper(*arguments, *inline)
+    assert status == 2
+    assert words in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert arguments[0] == "run" or list(tmp_path.iterdir()) == []
+
+
+def test_a_slip_in_a_study_is_answered_with_the_name_that_is_spelt_alike(tmp_path: Path, sweeper: Sweeper) -> None:
+    studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "done", new_plan())
+    status, out, err = sweeper("report", "don")
+    assert (status, out) == (2, "") and "did you mean `done`?" in err
+
+
+def test_options_can_be_set_by_variables_which_the_command_line_overrides(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dry = ("run", "--executor", "inline", "--dry-run")
+    monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
+    status, _, err = sweeper(*dry)
+    assert status == 2 and "clouds" in err
+    for name, value in (("SWEEPER_CONFIRM_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
+        with monkeypatch.context() as own:
+            own.setenv(name, value)
+            status, _, err = sweeper(*dry)
+            assert status == 2 and value in err
+    monkeypatch.setenv("SWEEPER_DATA", "")  # not the default
+    monkeypatch.setenv("SWEEPER_TRIALS", "")
+    status, out, err = sweeper(*dry)
+    assert (status, out) == (2, "") and "SWEEPER_DATA" in err and "SWEEPER_TRIALS" in err
+    status, _, err = sweeper(*dry, "--data", "synthetic:clouds", "--trials", "3")
+    assert status == 2 and "clouds" in err and "SWEEPER" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nobody_foresaw_is_one_line_and_status_1(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr("sweeper.storage.open_storage", breaks)
+    status, _, err = sweeper("report", "s")
+    assert status == 1
+    assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
+
+
+def test_an_error_is_a_document_under_json(sweeper: Sweeper, tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcd"})
+    (root / "masks" / "a.png").unlink()
+    for words in (["profile", root], ["run", "--data", root, "--executor", "inline"]):
+        status, out, err = sweeper(*words, "--json")
+        document = json.loads(out)
+        assert (status, document["schema"], document["exit_status"]) == (2, "sweeper.error/1", 2)
+        assert document["error"]["kind"] == "DataError" and "has no mask" in err
+        assert any("images/a.png: has no mask" in problem for problem in document["error"]["problems"])
+    status, out, _ = sweeper("run", "--trails", "3", "--json")
+    assert status == 2 and json.loads(out)["error"]["kind"] == "UsageError"
+
+
+def test_every_command_has_help_and_refuses_empty_values() -> None:
+    for name, text in COMMANDS.items():
+        shown = CliRunner().invoke(cli, [name, "--help"])
+        assert shown.exit_code == 0 and len(shown.output) > 100, name
+        assert text
+        assert isinstance(cli.get_command(click.Context(cli), name), SweeperCommand), name
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("sweeper stu", ["studies"]), ("sweeper run --confirm-st", ["--confirm-steps"])]
+)
+def test_the_shell_completes_commands_and_options(line: str, expected: list[str]) -> None:
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_SWEEPER_COMPLETE": "bash_complete"}
+    shown = CliRunner().invoke(cli, [], env=asked, prog_name="sweeper").output
+    assert [row.partition(",")[2] for row in shown.splitlines() if row.strip()] == expected
