@@ -183,7 +183,7 @@ class PlainDisplay:
         self._level, self._clock, self._state = level, clock, PhaseProgress()
         self._paced = Paced(self.log, clock)
         self._began = clock()
-        self._left: Left = _unknown
+        self._left: Left = lambda: ""  # before the sweep is planned nobody knows how long it takes
 
     def log(self, text: str) -> None:
         """A line, unless quiet."""
@@ -340,12 +340,3 @@ def _table(state: PhaseProgress) -> Table:
         value = f"{reached[name]:.3f}" if name in reached else "..."
         table.add_row(name, value, *(str(n) if n else "" for n in counts), style="" if place else "bold")
     return table
-
-
-def _unknown() -> str:
-    """Before the sweep is planned nobody knows how long it takes."""
-    return ""
-
-
-Display = PlainDisplay
-"""Any of them."""

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sweeper.cli.config import read_config
 from sweeper.cli.options import VERDICT_CODES, json_option
-from sweeper.cli.progress import Display, LiveDisplay, PlainDisplay
+from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, settings_options
 from sweeper.cli.signals import StopRequest
 from sweeper.core.errors import OutputError
@@ -114,7 +114,7 @@ def _preview(settings: Settings, as_json: bool) -> None:
     click.echo(json.dumps(found.document, indent=2) if as_json else preview_text(found))
 
 
-def _display(verbose: bool, quiet: bool) -> Display:
+def _display(verbose: bool, quiet: bool) -> PlainDisplay:
     console = Console(stderr=True)
     live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: nothing moves
     return LiveDisplay(console) if live else PlainDisplay(1 if verbose else -1 if quiet else 0)

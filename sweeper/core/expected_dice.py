@@ -49,11 +49,9 @@ def best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArr
     """(n,) the inner edge, 0 to B − 2, from which on an answer has the highest expectation; B − 1 where that is none.
 
     Every eighth edge is tried, then those around the best of them: as a function of the edge the expectation is smooth.
+    B is a multiple of eight.
     """
     counts = np.asarray(pixels, dtype=np.float64)
-    if counts.shape[1] % _GROUP:
-        values = expected_dice(counts, probabilities)
-        return _edges(values, values.argmax(axis=1), counts, np.asarray(probabilities))
     return _in_parts(counts, lambda part, rule: rule.best(part), probabilities)
 
 
@@ -101,20 +99,16 @@ class _Rule:
         ).sum(axis=1)
         fine = _above(counts[rows[:, None], near][..., None] * columns[near]) + upper[:, None]
         values = self._value(fine, whole)
-        return _edges(values, near[:, 0] - 1 + values.argmax(axis=1), counts, self.p)
+        empty = np.exp(counts @ np.log1p(-self.p))
+        edges: npt.NDArray[np.intp] = near[:, 0] - 1 + values.argmax(axis=1)
+        edges[empty > values.max(axis=1)] = bins - 1  # none of them is worth as much as to take nothing
+        return edges
 
     def _value(self, sums: Floats, whole: Floats) -> Floats:
         """(n, k) of sums (n, k, Q + 1) over the taken pixels: of `table` and of 1; `whole`: the product's log."""
         inner = np.exp(whole[:, None] - (sums[..., -1:] + 1) * self.s)  # tᵏ dt is exp(−(k + 1) s) ds
         found: Floats = 2 * np.einsum("q,nkq,nkq->nk", self.weights, inner, sums[..., :-1])
         return found
-
-
-def _edges(values: Floats, best: npt.NDArray[np.intp], counts: Floats, p: Floats) -> npt.NDArray[np.intp]:
-    """(n,) the best edge of each image, B − 1 where none of the values (n, k) is worth as much as to take nothing."""
-    empty = np.exp(counts @ np.log1p(-p))
-    edges: npt.NDArray[np.intp] = np.where(empty > values.max(axis=1), len(p) - 1, best)
-    return edges
 
 
 def _above(values: Floats) -> Floats:

@@ -26,14 +26,8 @@ REPORTS = Path("reports")
 
 
 def expanded(text: str) -> Path:
-    """A path as it is written where that exists, else with `~` and `~user` replaced where there is such a home."""
-    path = Path(text)
-    if os.path.exists(text):  # noqa: PTH110 (never raises, whatever the name)
-        return path
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
+    """A path with `~` and `~user` replaced where there is such a home."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (pathlib's own raises where there is none)
 
 
 def checkpoints_dir(cache: Path, study: str) -> Path:

@@ -50,9 +50,9 @@ def test_expectations_are_those_of_enumeration(pixels: int) -> None:
 def test_no_answer_at_all_beats_the_best_threshold_of_an_image(seed: int, scale: float) -> None:
     p = (scale * np.sort(np.random.default_rng(seed).beta(0.5, 1.0, 8))).clip(1e-6, 1 - 1e-6)
     best = max(enumerated(p, np.array(taken, dtype=bool)) for taken in itertools.product((False, True), repeat=8))
-    found = best_edges(np.r_[0.0, np.ones(8)][None], np.r_[1e-9, p])[0]
-    assert enumerated(p, np.arange(8) >= found) == pytest.approx(best, abs=1e-6)
-    assert (found == 8) == (enumerated(p, np.zeros(8, dtype=bool)) == pytest.approx(best))
+    found = best_edges(np.repeat([0.0, 1.0], 8)[None], np.r_[np.full(8, 1e-9), p])[0]  # empty bins below
+    assert enumerated(p, np.arange(8) >= found - 7) == pytest.approx(best, abs=1e-6)
+    assert (found == 15) == (enumerated(p, np.zeros(8, dtype=bool)) == pytest.approx(best))
 
 
 @pytest.mark.parametrize(("doubt", "nothing"), [(0.01, True), (0.05, True), (0.3, False)])
