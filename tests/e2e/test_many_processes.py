@@ -1,6 +1,6 @@
 """Sixteen processes at one database, each with its study: none dies, nothing is lost.
 
-The real storage, sampler and space, with trainings of a moment. As a program, with an address, the processes and the
+The real storage, sampler and search, with trainings of a moment. As a program, with an address, the processes and the
 trials of each, it is these processes, forked from one that has imported everything, so that they begin within
 milliseconds of each other.
 """
@@ -8,54 +8,31 @@ milliseconds of each other.
 from __future__ import annotations
 
 import multiprocessing
-import random
 import subprocess
 import sys
-import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.records import TrialSpec
-from sweeper.space import load_space, suggest
-from sweeper.storage.record_format import RESULT
-from tests.support import builders
-from tests.support.faking import new_plan
+from sweeper.study.loop import drive
+from sweeper.study.search import enqueue_defaults
+from tests.support.faking import SPACE, FakeExecutor, new_plan, new_search
 from tests.support.postgres_server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PROCESSES, TRIALS = 16, 10
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "many"
-SPACE = load_space("binary", "binary")
 
 
 def work(url: str, number: int, trials: int, barrier: Barrier) -> None:
-    """Open (or make) the database, make a study, and finish so many trials of it."""
+    """Open (or make) the database, make a study, and search it."""
     barrier.wait()
     study = studies.create_study(studies.open_storage(url), f"{STUDY}-{number}", new_plan())
-    draw = random.Random(number)
-    for _ in range(trials):
-        trial = study.ask()
-        choice = suggest(trial, SPACE, 60.0)
-        value = 0.5 + draw.uniform(0, 0.2)
-        for step in (25, 50, 75, 100):
-            trial.report(value * step / 100, step)
-        time.sleep(draw.uniform(0, 0.005))
-        spec = TrialSpec(
-            purpose="search",
-            number=trial.number,
-            family=choice.family,
-            params=choice.params,
-            lr=choice.lr,
-            seed=0,
-            steps=100,
-        )
-        result = builders.trial(choice.family, value, trial.number, spec=spec)
-        trial.set_user_attr(RESULT, studies.pack(result))
-        study.tell(trial, value)
+    enqueue_defaults(study, SPACE, trials)
+    assert drive(FakeExecutor(), new_search(study, trials), lambda: None)  # type: ignore[arg-type]
 
 
 def main(url: str, processes: int, trials: int) -> int:

@@ -20,7 +20,6 @@ from sweeper.space import (
     defaults,
     floor_of,
     load_space,
-    shipped_spaces,
     suggest,
 )
 from sweeper.space.space_file import parse_space
@@ -46,11 +45,6 @@ def problems_of(path: str, task="binary") -> tuple[str, ...]:
 
 
 # --- Shipped ------------------------------------------------------------------------------------------------
-
-
-def test_shipped_spaces_are_found_by_name():
-    assert set(shipped_spaces()) >= {"binary", "multiclass"}
-    assert all(path.parent == search_spaces_dir() for path in shipped_spaces().values())
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -261,15 +255,6 @@ def test_every_choice_can_be_built_and_lies_in_the_space(name, task):
         others = [name for name in trial.params if name != "loss" and not name.startswith(f"{choice.family}.")]
         assert others == []
     assert chosen == {family.family for family in space.families}
-
-
-def test_pos_weight_is_a_power_of_the_imbalance():
-    trial = optuna.trial.FixedTrial(
-        {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5, "weighted_ce.lr": 1e-3}
-    )
-    choice = suggest(trial, load_space("binary"), imbalance=100.0)
-    assert choice.params == {"pos_weight": pytest.approx(10.0)}
-    assert choice.lr == 1e-3
 
 
 def test_no_imbalance_gives_a_weight_that_cannot_be_built(write):

@@ -136,55 +136,30 @@ class Tree:
         self.mirror.write(self._name, self._run)
 
 
-def test_whichever_request_is_lost_the_next_pass_makes_it_whole_and_nothing_twice(uri: str) -> None:
-    whole = Tree(line := Line(connect(uri)), uri, "whole")
-    before = line.requests
+@pytest.mark.parametrize("how", ["request", "answer"])
+def test_whichever_request_is_lost_the_next_pass_makes_it_whole_and_nothing_twice(uri: str, how: str) -> None:
+    """Of those that make experiment and sweep's run the next session: the trial's the same one, where there is one."""
+    whole = Tree(line := Line(connect(uri)), uri, f"whole-{how}")
     whole.sync()
-    requests = line.requests - before
-    assert requests >= 3 and points_of(uri, whole.mirror.experiment_id) == {"trial/00001": STEPS}
-    for how in ("request", "answer"):
-        for lost in range(requests):
-            tree = Tree(line := Line(connect(uri)), uri, f"{how}-{lost}")
-            last = line.requests + lost + 1
-            line.cuts = lambda line=line, last=last, how=how: how if line.requests == last else None  # type: ignore[misc]
-            with pytest.raises(ConnectionError):
-                tree.sync()
+    assert points_of(uri, whole.mirror.experiment_id) == {"trial/00001": STEPS}
+    for lost in range(1, line.requests + 1):
+        study, tree = f"{how}-{lost}", None
+        cut = Line(connect(uri))
+        cut.cuts = lambda cut=cut, lost=lost: how if cut.requests == lost else None  # type: ignore[misc]
+        with pytest.raises(ConnectionError):
+            tree = Tree(cut, uri, study)
             tree.sync()
-            assert points_of(uri, tree.mirror.experiment_id) == {"trial/00001": STEPS}
-            [run] = line.search_runs([tree.mirror.experiment_id], "tags.sweeper.kind = 'trial'")
-            assert run.info.status == "FINISHED" and run.data.metrics["seconds"] and run.inputs.dataset_inputs
-            assert run.data.params["loss.family"] == "dice" and run.data.tags["sweeper.state"] == "complete"
-
-
-@pytest.mark.parametrize("lost", range(3))
-def test_a_creation_whose_answer_was_lost_in_another_session_is_found_again(uri: str, lost: int) -> None:
-    """As after a crash amid the first requests: experiment, sweep's run, a trial's."""
-    line, study = Line(connect(uri)), f"found-{lost}"
-    creations = ("create_experiment", "create_run", "create_run")
-    made: list[str] = []
-
-    class Dies(Line):
-        def __getattr__(self, name: str) -> Any:
-            method = super().__getattr__(name)
-
-            def call(*given: Any, **more: Any) -> Any:
-                answer = method(*given, **more)
-                if name.startswith("create_"):
-                    made.append(name)
-                    if len(made) == lost + 1:
-                        raise ConnectionError("the power went")
-                return answer
-
-            return call
-
-    with pytest.raises(ConnectionError):
-        Tree(Dies(connect(uri)), uri, study).sync()
-    assert tuple(made) == creations[: lost + 1]
-    again = Tree(line, uri, study)
-    again.sync()
-    runs = line.search_runs([again.mirror.experiment_id])
-    assert sorted(run.data.tags["sweeper.kind"] for run in runs) == ["sweep", "trial"]
-    assert points_of(uri, again.mirror.experiment_id) == {"trial/00001": STEPS}
+        tree = tree or Tree(cut, uri, study)
+        tree.sync()
+        assert points_of(uri, tree.mirror.experiment_id) == {"trial/00001": STEPS}
+        runs = {r.data.tags["sweeper.kind"]: r for r in cut.search_runs([tree.mirror.experiment_id])}
+        run = runs["trial"]
+        assert len(runs) == len(cut.search_runs([tree.mirror.experiment_id])) == 2
+        assert run.info.status == "FINISHED" and run.data.metrics["seconds"] and run.inputs.dataset_inputs
+        assert run.data.params["loss.family"] == "dice" and run.data.tags["sweeper.state"] == "complete"
+        again = Tree(cut, uri, study)  # another session finds the trial's run, too
+        again.sync()
+        assert not again.mirror.made
 
 
 def test_what_is_whole_is_asked_for_once_and_not_written(uri: str) -> None:
@@ -262,10 +237,12 @@ def test_a_run_that_somebody_deleted_is_made_again_and_the_others_are_written(ur
 
 
 def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
-    uri: str, line: Line, monkeypatch: pytest.MonkeyPatch
+    uri: str, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A run that it refuses, and files on a full disk."""
     monkeypatch.setattr(tracker_module, "END_PATIENCE", 1.0)
     study, warnings = study_named("never"), Warnings()
+    (tmp_path / "report.md").write_text("words")
     tracker = begun(uri, study, warn=warnings)
     assert tracker.catch_up() is None
     create = line.create_run
@@ -275,12 +252,20 @@ def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
             raise MlflowException("no such runs here")
         return create(*given, **more)
 
-    line.create_run = refuses  # type: ignore[attr-defined]
+    def full(*_: object, **__: object) -> None:
+        raise OSError("507 insufficient storage")
+
+    line.create_run, line.log_artifact = refuses, full  # type: ignore[attr-defined]
     for number in range(4):
         keep(study, train(tracker, builders.trial("dice", 0.5, number)))
-    tracker.end_sweep("KILLED")
-    assert "1 run left (no such runs here)" in warnings[-1]
+    tracker.end_sweep("FINISHED", Summary("", {}, {}, tmp_path))
+    assert "1 run" in warnings[-1] and "1 file" in warnings[-1] and " left (" in warnings[-1]
+    assert set(statuses(uri, tracker).values()) == {"FINISHED"}
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in (0, 2, 3)}
+    del line.create_run, line.log_artifact
+    again = begun(uri, study, status="FINISHED")
+    again.end_sweep("FINISHED", Summary("", {}, {}, tmp_path))
+    assert artifacts(uri, again) == {"report.md": "words"} and len(points_of(uri, again.mirror.experiment_id)) == 4
 
 
 # --- The end ---
@@ -321,28 +306,6 @@ def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, line: Line, monk
     beats: list[int] = []
     assert tracker.catch_up(lambda: beats.append(1)) is not None and beats
     tracker.close()
-
-
-def test_nothing_waits_for_a_server_that_takes_no_files(
-    uri: str, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sweeper.tracking.tracker.END_PATIENCE", 2.0)
-    study, warnings = study_named("files"), Warnings()
-    (tmp_path / "report.md").write_text("words")
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError("507 insufficient storage")
-
-    line.log_artifact = full  # type: ignore[attr-defined]
-    tracker = begun(uri, study, warn=warnings)
-    keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
-    tracker.end_sweep("FINISHED", Summary("", {}, {}, tmp_path))
-    assert set(statuses(uri, tracker).values()) == {"FINISHED"}
-    assert "1 file left (507 insufficient storage)" in warnings[-1]
-    del line.log_artifact
-    again = begun(uri, study, status="FINISHED")
-    again.end_sweep("FINISHED", Summary("", {}, {}, tmp_path))
-    assert artifacts(uri, again) == {"report.md": "words"}
 
 
 def test_once_it_is_closed_no_other_run_is_written(uri: str, line: Line) -> None:
