@@ -110,19 +110,6 @@ def test_a_common_edge_counts_what_an_operating_point_counts() -> None:
         assert (found == metrics.at_point(counts, THRESHOLDS[edge])).all()
 
 
-def test_the_plain_rule_gains_nothing_over_itself_and_lost_runs_read_0() -> None:
-    lost = builders.diverged("dice_focal", 999, 9)
-    _, without = judged(runs(1.0, 0.0))
-    _, found = judged([*runs(1.0, 0.0), lost])
-    for metric in ("miou", "image_dice"):
-        gain = rule(found, "plain", metric).gains[0]
-        assert (gain.low, gain.estimate, gain.high) == (0, 0, 0)
-        share = len(builders.CONFIRM_SEEDS) / (len(builders.CONFIRM_SEEDS) + 1)
-        assert rule(found, "rank_dice", metric).scores[0].estimate == pytest.approx(
-            share * rule(without, "rank_dice", metric).scores[0].estimate
-        )
-
-
 @pytest.mark.parametrize("groups", [None, ["a"] * 13 + ["b"] * 2 + [None] * 15])
 def test_the_dice_of_an_average_image_is_that_of_the_verdict(groups: list[str | None] | None) -> None:
     """With images without foreground, groups of other sizes, and a run that gave no answer."""

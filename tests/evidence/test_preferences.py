@@ -195,21 +195,17 @@ def test_a_diverged_training_counts_with_the_worst_value() -> None:
     assert found["probabilities"].scores[focal].estimate == pytest.approx(1 / 4)
 
 
-def test_runs_without_details_leave_out_what_needs_them() -> None:
-    results = runs("focal", 0.8, 0.8, 0, detail=None) + runs("dice", 0.8, 0.8, 1)
-    assert set(judged(results, thin_profile())) == {"misses", "false_alarms"}
+def test_runs_without_details_leave_out_what_needs_them_and_one_finalist_leaves_nothing_to_choose() -> None:
+    focal = runs("focal", 0.8, 0.8, 0, detail=None)
+    assert set(judged(focal + runs("dice", 0.8, 0.8, 1), thin_profile())) == {"misses", "false_alarms"}
+    for found in (focal, []):
+        assert preferences(found, weighed(found), None) == ()
 
 
 def test_without_common_seeds_nothing_is_beaten() -> None:
     results = runs("focal", 0.9, 0.9, 0)[:2] + runs("dice", 0.5, 0.5, 1)[2:]
     preference = judged(results)["misses"]
     assert preference.unbeaten == (0, 1)
-
-
-def test_one_finalist_leaves_nothing_to_choose() -> None:
-    results = runs("focal", 0.8, 0.8, 0)
-    assert preferences(results, weighed(results), None) == ()
-    assert preferences([], weighed([]), None) == ()
 
 
 def test_images_of_one_group_count_as_one() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
+from sweeper.evidence.decision_rule import difference
 from sweeper.evidence.decision_rules import decision_rules
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend, recommendation_json
@@ -83,24 +84,16 @@ def check(value: Any, promised: Any, where: str) -> None:
 # --- The record ---------------------------------------------------------------------------------------------
 
 
-def test_the_clear_winner_is_recommended_with_its_snippet_and_median_threshold() -> None:
+def test_the_clear_winner_is_recommended_with_its_code_and_median_threshold() -> None:
     found = evidence({"dice_focal": 0.75, "cross_entropy": 0.7}, finalists={"dice_focal": {"points": (0.9, 0.1, 0.47)}})
     result = answer(found)
-    assert result.verdict is Verdict.CLEAR_WINNER
     chosen = result.recommended
-    assert chosen is not None
+    assert result.verdict is Verdict.CLEAR_WINNER and result.evidence is found and result.reasons and chosen is not None
     assert (chosen.family, chosen.threshold, chosen.tau, chosen.lr) == ("dice_focal", 0.47, None, 0.003)
-    assert chosen.snippet == snippet("dice_focal", chosen.params, chosen.threshold or 0.0, chosen.lr)
-    assert result.evidence is found
-    assert result.reasons
+    assert chosen.snippet == snippet("dice_focal", chosen.params, 0.47, chosen.lr) and chosen.equivalent is None
     assert Recommendation.model_validate_json(result.model_dump_json()) == result
-
-
-def test_the_same_loss_elsewhere_is_written_down_where_there_is_one() -> None:
-    found = weighed(sweep())
-    assert answer(found).recommended.equivalent is None
     known = answer(found, equivalent=lambda family, params: f"{family} {sorted(params)}").recommended
-    assert known.equivalent == f"{known.family} {sorted(known.params)}"
+    assert known is not None and known.equivalent == f"dice_focal {sorted(known.params)}"
 
 
 def test_the_winners_curse_is_search_minus_test_of_the_recommended() -> None:
@@ -116,8 +109,7 @@ def test_the_winners_curse_is_search_minus_test_of_the_recommended() -> None:
 
 def test_the_document_keeps_the_contract() -> None:
     record = sweep()
-    found = weighed(record)
-    result = document(record, found)
+    result = document(record, weighed(record))
     assert result["finalists"][0]["family"] != "cross_entropy"
     check(result, CONTRACT, "recommendation")
     assert result["schema"] == "sweeper.recommendation/1"
@@ -127,47 +119,31 @@ def test_the_document_keeps_the_contract() -> None:
 def test_the_documents_numbers_are_those_of_the_evidence() -> None:
     record = sweep()
     found = weighed(record)
-    result = document(record, found)
-    versus = {(c.first, c.second): c.difference for c in found.comparisons}
-    for i, (shown, known) in enumerate(zip(result["finalists"], found.finalists, strict=True)):
+    assert found.baseline is not None
+    for i, (shown, known) in enumerate(zip(document(record, found)["finalists"], found.finalists, strict=True)):
         assert (shown["family"], shown["seeds"]) == (known.family, 3)
         assert shown["mlflow_run_ids"] == list(known.run_ids)
         test = shown["test"]
         assert (test["miou"], test["ci_low"], test["ci_high"]) == (known.miou.estimate, known.miou.low, known.miou.high)
-        assert known.fg_iou is not None
-        assert test["fg_iou"] == known.fg_iou.estimate
+        assert known.fg_iou is not None and test["fg_iou"] == known.fg_iou.estimate
         assert (test["precision"], test["recall"]) == (known.precision[1], known.recall[1])  # the foreground's
         assert [row["name"] for row in test["per_class"]] == list(BINARY)
-        if known.family == "cross_entropy":
+        if i == found.baseline:
             assert shown["vs_baseline"] is None
         else:
-            assert found.baseline is not None
-            gap = versus[i, found.baseline]
-            assert shown["vs_baseline"] == {
-                "difference": gap.estimate,
-                "ci_low": gap.low,
-                "ci_high": gap.high,
-                "level": 0.95,
-            }
+            gap = difference(found, i, found.baseline)
+            ends = {"ci_low": gap.low, "ci_high": gap.high, "level": 0.95}
+            assert shown["vs_baseline"] == {"difference": gap.estimate, **ends}
+    without = document(sweep(), evidence({"dice": 0.75, "focal": 0.7}))  # a baseline
+    assert [f["vs_baseline"] for f in without["finalists"]] == [None, None] and len(without["comparisons"]) == 1
 
 
-def test_without_a_baseline_there_is_no_comparison_with_it() -> None:
-    result = document(sweep(), evidence({"dice": 0.75, "focal": 0.7}))
-    assert [f["vs_baseline"] for f in result["finalists"]] == [None, None]
-    assert len(result["comparisons"]) == 1
-
-
-def test_trials_are_counted_by_state_and_family() -> None:
-    extra = trial("dice", 0.5, 7)
+def test_trials_are_counted_by_state_and_family_and_collapses_over_search_and_confirmation() -> None:
     record = sweep()
-    record = record.model_copy(update={"trials": (*record.trials, extra), "abandoned": 2})
+    record = record.model_copy(update={"trials": (*record.trials, trial("dice", 0.5, 7)), "abandoned": 2})
     search = document(record, None)["search"]
-    assert (search["trials"], search["completed"], search["pruned"], search["failed"]) == (8, 6, 1, 1)
-    assert search["per_family"] == {f: 2 if f == "dice" else 1 for f in ORDER}
-    assert search["abandoned"] == 2
-
-
-def test_collapses_are_counted_over_search_and_confirmation() -> None:
+    assert search.pop("per_family") == {f: 2 if f == "dice" else 1 for f in ORDER}
+    assert search == {"trials": 8, "completed": 6, "pruned": 1, "failed": 1, "abandoned": 2}
     trials = [trial("dice", 0.5, 0, collapse=Collapse.ALL_BACKGROUND), trial("focal", 0.5, 1)]
     trials.append(trial("dice", 0.5, 2, collapse=Collapse.CLASS_NEVER_PREDICTED))
     result = document(sweep(trials, [diverged("dice"), diverged("tversky", 102), confirmation("focal")]), None)
@@ -204,11 +180,8 @@ def test_verdict_none_has_no_recommended_and_no_finalists() -> None:
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
-    record = sweep(seconds=math.inf)
-    found = evidence({"dice": 0.75, "focal": 0.7}, constant_miou=math.nan)
-    found = found.model_copy(
-        update={"finalists": (found.finalists[0].model_copy(update={"val_score": -math.inf}), found.finalists[1])}
-    )
-    result = document(record, found)
-    assert result["seconds"] is result["constant_miou"] is result["finalists"][0]["validation_score"] is None
-    assert result["finalists"][1]["validation_score"] is not None
+    low = {"focal": {"val_score": -math.inf}}
+    found = evidence({"dice": 0.75, "focal": 0.7}, finalists=low, constant_miou=math.nan)
+    result = document(sweep(seconds=math.inf), found)
+    assert result["seconds"] is result["constant_miou"] is result["finalists"][1]["validation_score"] is None
+    assert result["finalists"][0]["validation_score"] is not None

@@ -1,0 +1,77 @@
+"""The planned interim analyses: after how many seeds, and what each may let through."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sweeper.evidence.interim_analyses import analysis_at, level_at, planned_analyses
+
+ANALYSES = planned_analyses(2, 8)
+
+
+def test_the_race_s_interim_analyses_spend_the_error_as_planned_and_nothing_on_two_seeds() -> None:
+    spent = [(2, 0), (3, 0.02), (4, 0.01), (5, 0.008), (6, 0.006), (8, 0.006)]
+    assert [(analysis.seeds, round(analysis.spends, 6)) for analysis in ANALYSES] == spent
+    assert planned_analyses(3, 8) == ANALYSES[1:]  # a MIN of one's own stays a minimum, and changes no level
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "seeds"),
+    [
+        (3, 3, [3]),
+        (2, 2, [2]),
+        (1, 3, [1, 2, 3]),
+        (3, 7, [3, 4, 5, 6, 7]),
+        (2, 8, [2, 3, 4, 5, 6, 8]),
+        (5, 34, [5, 6, 8, 13, 21, 34]),
+    ],
+)
+def test_every_plan_spends_five_per_cent_on_what_can_show_anything(least: int, most: int, seeds: list[int]) -> None:
+    analyses = planned_analyses(least, most)
+    assert [analysis.seeds for analysis in analyses] == seeds
+    spending = [analysis for analysis in analyses if analysis.spends]
+    assert [analysis.seeds for analysis in spending] == [n for n in seeds if n >= 3]
+    if spending:
+        assert sum(analysis.spends for analysis in spending) == pytest.approx(0.05)
+        assert all(analysis.error >= analysis.spends for analysis in spending)
+        assert spending[0].error == spending[0].spent
+
+
+@pytest.mark.parametrize(("least", "most"), [(3, 8), (3, 5), (2, 13)])
+def test_every_interim_analysis_lets_through_what_it_spends(least: int, most: int) -> None:
+    analyses, paths = planned_analyses(least, most), 60_000
+    values = np.random.default_rng(7).standard_normal((paths, most))
+    alive = np.ones(paths, dtype=bool)
+    for analysis in (analysis for analysis in analyses if analysis.spends):
+        p = stats.ttest_1samp(values[:, : analysis.seeds], 0.0, axis=1).pvalue
+        through = int((alive & (p < analysis.error)).sum())
+        low, high = stats.binom.interval(1 - 1e-4, paths, analysis.spends)
+        assert low <= through <= high, f"{analysis}: {through / paths:.4f}"
+        alive &= p >= analysis.error
+
+
+def test_one_sided_ends_of_all_interim_analyses_hold_together_in_95_per_cent() -> None:
+    """They are those of intervals at twice the error: what one side spends, and no more."""
+    paths = 60_000
+    values = np.random.default_rng(8).standard_normal((paths, 8))
+    wrong = np.zeros(paths, dtype=bool)
+    for analysis in ANALYSES[1:]:
+        below = stats.ttest_1samp(values[:, : analysis.seeds], 0.0, axis=1, alternative="less").pvalue
+        wrong |= below < analysis.error
+    assert 0.03 < wrong.mean() < 0.05
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 3), (5, 3)])
+def test_an_impossible_plan_is_refused(least: int, most: int) -> None:
+    with pytest.raises(ValueError, match=rf"1 ≤ MIN ≤ MAX, got {least}\.\.{most}"):
+        planned_analyses(least, most)
+
+
+def test_a_number_of_seeds_belongs_to_the_first_interim_analysis_that_has_as_many() -> None:
+    assert [analysis_at(ANALYSES, seeds) for seeds in (1, 3, 4, 5, 6, 7, 8, 9)] == [0, 1, 2, 3, 4, 5, 5, 5]
+    assert analysis_at((), 3) == 0
+    assert level_at((), 3) == 0.95
+    assert level_at(ANALYSES, 5) == pytest.approx(1 - ANALYSES[3].error)
+    assert level_at(ANALYSES, 13) == pytest.approx(1 - ANALYSES[-1].error)

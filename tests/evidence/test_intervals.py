@@ -1,0 +1,113 @@
+"""Intervals on tables whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from sweeper.core import metrics
+from sweeper.core.records import Interval, TrialResult
+from sweeper.evidence.intervals import ImageTable, half_width, image_table, negated, paired_interval, variance_parts
+from tests.support.builders import simulated_confirmations
+
+
+def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
+    assert half_width(1e-4, 3, 0.0, 24) == pytest.approx(0.01 * student.ppf(0.975, 2))
+    assert half_width(0.0, 3, 1e-4, 24) == pytest.approx(0.01 * student.ppf(0.975, 23))
+    assert half_width(1e-4, 3, 0.0, 24, borrowed=4.0) == pytest.approx(0.01 * student.ppf(0.975, 6))
+    mixed = (student.ppf(0.975, 2) * 1 + student.ppf(0.975, 23) * 3) / 4
+    assert half_width(1e-4, 3, 3e-4, 24) == pytest.approx(mixed * 0.02)
+
+
+def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
+    mirror = negated(Interval(estimate=0.0, low=-0.1, high=0.3, se_seed=0.1, se_image=0.2))
+    assert (mirror.low, mirror.high, mirror.se_seed) == (-0.3, 0.1, 0.1)
+    assert str(mirror.estimate) == "0.0"
+
+
+def miou(summed: np.ndarray) -> np.ndarray:
+    return np.asarray(metrics.objective(summed, np.array([True, True])))
+
+
+def counts_of(runs: list[TrialResult]) -> np.ndarray:
+    return np.stack([metrics.at_point(r.test, 0.5) for r in runs if r.test is not None])
+
+
+def test_influences_give_the_standard_error_that_resampling_gives() -> None:
+    # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
+    for seed, images in ((0, 24), (1, 40), (2, 120)):
+        runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), images=images)
+        counts = counts_of(runs)
+        table = image_table(counts, miou).rows([0, 1, 2], [3, 4, 5])
+        drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), 8000)
+        values = miou(np.einsum("bn,rnkc->brkc", drawn, counts))
+        resampled = (values[:, :3] - values[:, 3:]).mean(axis=1).std() * np.sqrt(images / (images - 1))
+        columns = table.shares.mean(axis=0)
+        alone = np.sqrt(np.square(columns).sum() / (images * (images - 1)))
+        assert alone == pytest.approx(resampled, rel=0.05)
+        np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-7)
+
+
+def test_an_images_influence_on_miou_is_the_derivative_along_its_counts() -> None:
+    rng = np.random.default_rng(3)
+    counts = rng.integers(0, 500, (4, 9, 5, 3))
+    counts[:, 1:, 4] = 0  # a class of a single image
+    classes = np.array([True, True, False, True, True])
+    table = image_table(counts, lambda summed: metrics.objective(summed, classes))
+    union, true = counts.sum(axis=-1), counts[..., 0]
+    iou = (true.sum(axis=1) / union.sum(axis=1))[:, None]
+    of_classes = (true - iou * union) / union.sum(axis=1)[:, None]
+    np.testing.assert_allclose(table.shares, 9 * of_classes[..., classes].mean(axis=-1), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(table.shares.sum(axis=1), 0, atol=1e-7)
+
+
+def test_a_class_of_a_single_image_does_not_widen_the_interval_by_one_false_alarm() -> None:
+    """Without that image its IoU would be 0 by the false alarm: leaving it out made the interval ± 0.66."""
+    counts = np.zeros((6, 12, 3, 3), dtype=np.int64)
+    counts[..., :2, :] = np.random.default_rng(5).integers(900, 1000, (1, 12, 1, 3))
+    counts[:, 0, 2] = (900, 50, 50)
+    counts[3:, 0, 2] += (-6, 0, 6)  # the second loss reads 0.002 lower
+    counts[:3, 7, 2, 1] = 1  # and the first has one false alarm elsewhere
+    table = image_table(counts, lambda summed: metrics.objective(summed, np.ones(3, dtype=np.bool_)))
+    found = paired_interval(table.rows([0, 1, 2], [3, 4, 5]), (-1, 1))
+    assert found.estimate == pytest.approx(0.0017, abs=0.0005)
+    assert found.high - found.low < 0.01
+
+
+def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
+    # A crossed two-way layout whose components are known: seeds 0.3, images 0.8, both 2.
+    rng, seeds, images, found = np.random.default_rng(0), 4, 12, []
+    for _ in range(4000):
+        x = 0.3 * rng.normal(size=(seeds, 1)) + 0.8 * rng.normal(size=images) + 2 * rng.normal(size=(seeds, images))
+        means = x.mean(axis=1)
+        parts = variance_parts(ImageTable(means, x - means[:, None]))
+        found.append((parts.v_seed, parts.v_seed + parts.v_image, means.mean() ** 2))
+    v_seed, total, true = np.mean(found, axis=0)
+    assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * images), rel=0.05)
+    assert true == pytest.approx(0.09 / seeds + 0.64 / images + 4 / (seeds * images), rel=0.08)
+    assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
+    # Where the interaction is all there is, nothing is left to the choice of images (but for chance, upwards).
+    alone = np.random.default_rng(1).normal(size=(300, seeds, images))
+    parts_alone = [variance_parts(ImageTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
+    total = np.mean([p.v_seed + p.v_image for p in parts_alone])
+    assert total == pytest.approx(1 / (seeds * images), rel=0.35)  # counted twice it would be 2 / (S n)
+    assert all(p.v_both <= p.v_seed for p in parts_alone)
+
+
+def test_intervals_of_the_table_are_those_of_student_when_one_source_is_alone() -> None:
+    scores = np.array([0.5, 0.52, 0.57])
+    found = paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
+    assert found.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
+    assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 2) * found.se_seed)
+    x = np.random.default_rng(0).normal(size=12)
+    found = paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
+    assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
+    assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
+
+
+@pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
+def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, images: int) -> None:
+    found = paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
+    assert (found.low, found.high) == (-1, 1)
+    assert max(found.se_seed, found.se_image) == 1

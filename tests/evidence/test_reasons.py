@@ -1,0 +1,55 @@
+"""Sentences of a verdict, and of what limits it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeper.core.records import Collapse
+from sweeper.evidence.reasons import FEW_IMAGES, _sources, caveats, collapse_rate
+from tests.evidence.test_confirmation_stopping import measured
+from tests.evidence.test_paired_comparisons import simulated, weighed
+from tests.support.builders import BINARY, evidence
+
+
+@pytest.mark.parametrize(
+    ("se_seed", "se_image", "words"),
+    [
+        (0.003, 0.0, "0.003 from seeds; from images too little to be told from it"),
+        (0.0, 0.004, "0.004 from images; from seeds too little to be told from it"),
+        (0.003, 0.004, "0.003 from seeds, 0.004 from images"),
+    ],
+)
+def test_an_estimated_variance_that_came_out_as_0_is_not_called_0(se_seed: float, se_image: float, words: str) -> None:
+    assert _sources(evidence({}), measured(0.01, se_seed, se_image)) == words
+
+
+@pytest.mark.parametrize(
+    ("collapses", "trainings", "low", "high"),
+    [(0, 8, 0.0, 0.3694), (1, 8, 0.0032, 0.5265), (8, 8, 0.6306, 1.0), (2, 10, 0.0252, 0.5561), (0, 0, 0.0, 1.0)],
+)
+def test_the_rate_of_collapses_has_the_exact_interval(collapses: int, trainings: int, low: float, high: float) -> None:
+    """Values of R's binom.test."""
+    own = {"collapses": collapses, "points": (0.5,) * trainings}
+    finalist = evidence({"dice": 0.75}, finalists={"dice": own}).finalists[0]
+    assert collapse_rate(finalist) == pytest.approx((low, high), abs=1e-4)
+    before = {"points": (0.5,) * (trainings // 2), "trainings_in_search": trainings - trainings // 2}
+    assert collapse_rate(finalist.model_copy(update=before)) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
+    rare = []
+    for run in simulated(images=40):
+        assert run.test is not None
+        data = run.test.data.copy()
+        data[3:, 1] = 0  # foreground in three images alone
+        rare.append(run.model_copy(update={"test": run.test.model_copy(update={"data": data})}))
+    fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated(images=40)]
+    grouped = weighed(simulated(images=40), groups=["a", "a", *[None] * 38])
+    for found, words in (
+        (weighed(simulated()), [f"24 test images, fewer than {FEW_IMAGES}", "63 % of trainings"]),
+        (grouped, ["39 groups of test images, fewer than 40", "40 test images come in 39 groups", "63 %"]),
+        (weighed(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "63 %"]),
+        (weighed(fallen), []),
+    ):
+        assert len(caveats(found)) == len(words)
+        assert all(word in line for word, line in zip(words, caveats(found), strict=True))
