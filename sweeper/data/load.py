@@ -148,8 +148,7 @@ def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -
             place.colours = read_colours(path, place.classes, place.problems)
             break
     dataset = read_dataset(place, found.layout.read, found.name, cache, tick)
-    read_as = "; ".join([found.layout.line, *place.assumed])
-    return dataset.model_copy(update={"source": source, "read_as": read_as})
+    return dataset.model_copy(update={"source": source, "read_as": found.layout.line})
 
 
 def _fingerprint(found: Found) -> str:

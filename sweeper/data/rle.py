@@ -31,8 +31,8 @@ def pixels(rle: Rle) -> Bits:
     return bits
 
 
-def polygon_rle(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int]) -> tuple[Rle, bool]:
-    """The mask of one object made of rings, (n, 2) each, and whether some were holes.
+def polygon_rle(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int]) -> Rle:
+    """The mask of one object made of rings, (n, 2) each.
 
     COCO's own reading unites the rings, so that one inside another would say nothing: it is read as a hole, and one
     inside a hole as an island. Rings that only touch or overlap are united.
@@ -41,9 +41,8 @@ def polygon_rle(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int])
 
     parts: list[Rle] = coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size)
     if len(parts) == 1:
-        return parts[0], False
+        return parts[0]
     covered = np.zeros(size, dtype=bool)
-    holes = False
     earlier: list[int] = []
     for rle in sorted(parts, key=lambda each: -area(each)):
         part, own = pixels(rle), area(rle)
@@ -51,10 +50,9 @@ def polygon_rle(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int])
         earlier.append(own)
         if own and not repeated and int((part & covered).sum()) >= _NESTED * own:
             covered &= ~part
-            holes = True
         else:
             covered |= part
-    return _encoded(covered), holes
+    return _encoded(covered)
 
 
 def checked_rle(rle: Any, size: tuple[int, int]) -> Rle:

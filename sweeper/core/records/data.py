@@ -55,7 +55,7 @@ class Dataset(Record):
     class_map: dict[str, tuple[str, ...]] | None = None
     """The user's classes and the labels or names that became them (`--class-map`); None = all as they are."""
     read_as: str | None = None
-    """What was found there and assumed of its layout, in one line; None for synthetic sets."""
+    """What was found there, in one line; None for synthetic sets."""
     digest: str
     """`sha256:…` of everything that can change a result: pixels, labels, class names, splits, groups."""
     task: Task

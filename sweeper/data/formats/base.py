@@ -115,8 +115,6 @@ class Place:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Warnings, in sentences."""
-    assumed: list[str] = field(default_factory=list)
-    """What was taken for granted about the layout, beside what was detected; in a few words each."""
     tally: Tally = field(default_factory=Tally)
 
     @cached_property
@@ -143,6 +141,11 @@ class Place:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 found[normal(path.name)].append(path)
         return dict(found)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Class names of `classes.txt`, else of the map of colours; None without either."""
+        return self.classes or (self.colours.names if self.colours else None)
 
     @property
     def name_of_set(self) -> str:
@@ -177,13 +180,8 @@ class Format(NamedTuple):
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder that are not hidden, those of splits first; none where there is no such folder."""
-    if not folder.is_dir():
-        return []
-    found = [folder / name for name, is_folder in _entries(folder) if is_folder]
-    splits = [*SPLITS]
-    order = {path: splits.index(low) if (low := path.name.lower()) in splits else len(splits) for path in found}
-    return sorted(found, key=lambda path: (order[path], path.name))
+    """Folders in a folder that are not hidden; none where there is no such folder."""
+    return [folder / name for name, is_folder in _entries(folder) if is_folder] if folder.is_dir() else []
 
 
 def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

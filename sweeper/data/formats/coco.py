@@ -79,7 +79,10 @@ def _read(place: Place, paths: Sequence[Path]) -> Reading:
     files = [_parse(place, path) for path in paths]
     where = place.name(files[0].path)
     used = {file.categories[category] for file in files for category in _categories(file) & file.categories.keys()}
-    ordered = [word for file in files for word in _ordered(place, file, used)]
+    # A category that only stands above others, as some exporters write it, is no class.
+    ordered = [
+        word for file in files for _, word in sorted(file.categories.items()) if word in used or word not in file.supers
+    ]
     words = number_words(place, ordered, used, "*.json")
     drawings = []
     for file, key, path in _located(place, files):
@@ -98,38 +101,18 @@ def _categories(file: CocoFile) -> set[int]:
     return {category for found in file.objects.values() for category, _ in found}
 
 
-def _ordered(place: Place, file: CocoFile, used: set[str]) -> Iterator[str]:
-    """The categories of a file that are classes, by their ids; what is odd about them is noted."""
-    if repeated := sorted(shown(n) for n, times in Counter(file.categories.values()).items() if times > 1):
-        place.notes.append(f"{place.name(file.path)}: categories of one name are read as one class: {some(repeated)}.")
-    for number in sorted(file.categories):
-        word = file.categories[number]
-        if word not in used and word in file.supers:
-            place.notes.append(
-                f"{place.name(file.path)}: category {shown(word)} only stands above others and has no object; it is "
-                "left out."
-            )
-        else:
-            yield word
-
-
 def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, Any, Path]]:
     """Each image that has a file, with its JSON and its key there."""
     for file in files:
         here = file.path.parent
         beside = [here, here.parent, here / "images", here.parent / "images", place.root, place.root / "images"]
-        named = [here.parent / name for name in _folders_of(file.path)]
-        near = list(dict.fromkeys([*beside, *named, *(folder / "images" for folder in named)]))
+        said = file.path.stem.rsplit("_", 1)[-1]  # instances_train2017.json speaks of train2017
+        named = [here.parent / said, here.parent / said / "images", here.parent / "images" / said]
+        near = list(dict.fromkeys([*beside, *named]))
         for key, (written, _) in file.images.items():
             path = find_image(place, written, near, place.name(file.path))
             if path is not None:
                 yield file, key, path
-
-
-def _folders_of(path: Path) -> list[str]:
-    """Folders whose images a file's name speaks of: instances_train2017.json → train2017, images/train2017."""
-    last = path.stem.rsplit("_", 1)[-1]
-    return [last, f"images/{last}"]
 
 
 def _parse(place: Place, path: Path) -> CocoFile:

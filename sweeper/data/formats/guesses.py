@@ -267,14 +267,12 @@ def _read(place: Place, guess: Guess) -> Reading:
     if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
-        place.assumed.append(example)
     place.problems += [
         f"{place.name(path)}: has no image of its name; add it, remove the mask, or say which are meant with "
         + guess.options
         for path in left
     ]
-    classes = place.classes or (place.colours.names if place.colours else None)
-    return Reading(samples, classes, place=f"{at}/", mask_place=f"{other}/")
+    return Reading(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
 
 
 def _with_masks(place: Place, images: Sequence[Match], found: Collection[Path]) -> list[Match]:

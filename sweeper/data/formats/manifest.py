@@ -45,9 +45,8 @@ def _read(place: Place, path: Path) -> Reading:
         Sample(stem, place.name(image), (image,), mask_file(place, mask), place.name(mask), side)
         for (image, mask, side), stem in zip(rows, stems, strict=True)
     ]
-    classes = place.classes or (place.colours.names if place.colours else None)
     where = place.name(path)
-    return Reading(drop_repeated(place, samples), classes, place=where, mask_place=where)
+    return Reading(drop_repeated(place, samples), place.names, place=where, mask_place=where)
 
 
 def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:

@@ -28,7 +28,6 @@ from sweeper.data.formats.file_patterns import (
     file_pattern,
     has_wildcards,
     masks_of,
-    match,
     matches,
 )
 from sweeper.data.label_values import some
@@ -37,6 +36,7 @@ from sweeper.data.text_tables import Side, shown
 
 NAME = "patterns"
 LOSSY = (".jpg", ".jpeg", ".webp")
+_WAY_OUT = ", or say which is meant with --images and --masks"
 
 
 def layout(place: Place) -> Layout:
@@ -71,7 +71,7 @@ def _read(place: Place) -> Reading:
         labels = [*matches(place, masks)]
         reading.samples, left = paired(place, (image_files, images), (labels, masks), split_by_folder)
         place.tally.add("mask", "without an image, passed over", *map(place.name, left))
-    reading.classes = place.classes or (place.colours.names if place.colours else None)
+    reading.classes = place.names
     return reading
 
 
@@ -96,13 +96,12 @@ def _image_files(place: Place, pattern: FilePattern) -> list[Match]:
 
 def listed(place: Place, text: str, suffixes: tuple[str, ...], others: list[str] | None = None) -> list[Match]:
     """Files of these kinds that a pattern names; the names of the other ones are added to `others`."""
-    pattern, found, rest = file_pattern("", text), [], [] if others is None else others
-    for one in matches(place, file_pattern("", text.replace(f"{STEM}.*", "*"))):
-        named = match(one.path, one.below, pattern)
-        if named is None or one.path.suffix.lower() not in suffixes:
-            rest.append(place.name(one.path))
-        else:
-            found.append(named)
+    found = []
+    for one in matches(place, file_pattern("", text)):
+        if one.path.suffix.lower() in suffixes:
+            found.append(one)
+        elif others is not None:
+            others.append(place.name(one.path))
     return found
 
 
@@ -123,9 +122,8 @@ def paired(
         masks: the same of the masks.
         split: the split of an image.
         table: (256,), the label that each number in the masks becomes.
-        named: whether a format gives the names. Then samples are called by what `{stem}` stands for, masks without an
-            image are problems, and these name the file that lacks. Else samples are called by their files' names, and
-            problems speak of `--images` and `--masks`.
+        named: whether a format gives the names. Then samples are called by what `{stem}` stands for, and masks without
+            an image are problems. Else samples are called by their files' names.
     """
     (image_files, image), (labels, mask) = images, masks
     found = masks_of(image_files, labels, image, mask)
@@ -148,7 +146,6 @@ def paired(
     ]
     names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
-    way_out = "" if named else ", or say which is meant with --images and --masks"
     samples, several = [], set()
     for one in image_files:
         own = found.get(one.path, [])
@@ -157,20 +154,13 @@ def paired(
         path, name = own[0], place.name(one.path)
         if len(own) > 1:
             these = some([place.name(path) for path in own], 3)
-            several.add(f"{name}: an image has one mask, found {these}; remove one{way_out}")
+            several.add(f"{name}: an image has one mask, found {these}; remove one{_WAY_OUT}")
         elif len(owners[path]) > 1:
             these = some([place.name(owner.path) for owner in owners[path]], 3)
-            mend = (
-                "rename or remove one"
-                if named
-                else "rename or remove one, or say which is meant with --images and --masks"
-            )
-            several.add(f"{place.name(path)}: a mask has one image, found {these}; {mend}")
+            several.add(f"{place.name(path)}: a mask has one image, found {these}; rename or remove one{_WAY_OUT}")
         elif path.suffix.lower() not in MASK_SUFFIXES:
-            lossless = "lossless (png, bmp, tif, gif)"
-            rule = lossless if path.suffix.lower() in LOSSY else f"one of {', '.join(MASK_SUFFIXES)}"
-            ending = shown(path.suffix) or "no extension"
-            place.problems.append(f"{place.name(path)}: masks must be {rule}, found {ending}; save it as PNG")
+            rule = f"masks must be lossless ({', '.join(MASK_SUFFIXES)})"
+            place.problems.append(f"{place.name(path)}: {rule}, found {shown(path.suffix) or 'none'}; save it as PNG")
         else:
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
             made = mask_file(place, path, table)

@@ -8,7 +8,7 @@ are (x, y) in pixels of the upright image. Two ways to draw: `outlines` as Label
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -205,7 +205,7 @@ def _mask(place: Place, drawing: Drawing, words: Words, way: Way, size: Size | N
             ready.append(Ready(label, shape, rings))
     try:
         draw = areas if way == "areas" else partial(outlines, large_first=way == "large first")
-        mask = draw(ready, size, words.background, partial(_note_hole, place, drawing)) if not faults else None
+        mask = draw(ready, size, words.background) if not faults else None
     except ValueError as error:
         faults.append(str(error))
     if faults:
@@ -229,12 +229,6 @@ def _rings(place: Place, drawing: Drawing, shape: Shape, size: Size) -> list[Poi
     return usable
 
 
-def _note_hole(place: Place, drawing: Drawing) -> None:
-    place.tally.add(
-        "image", "with a ring of an object inside another, which is read as a hole", place.name(drawing.path)
-    )
-
-
 def point_fault(points: Points, size: Size) -> str | None:
     """Why points cannot belong to an image of this (height, width): rule and value found; None where they can."""
     height, width = size
@@ -255,7 +249,7 @@ def _reaches_out(points: Points, size: Size) -> bool:
     return bool(low.min() < -1 or high[0] > size[1] + 1 or high[1] > size[0] + 1)
 
 
-def areas(ready: Iterable[Ready], size: Size, background: int, say_hole: Callable[[], None]) -> Pixels:
+def areas(ready: Iterable[Ready], size: Size, background: int) -> Pixels:
     """Labels (H, W) uint8 as COCO's tools draw them: what lies behind first, then large areas before small ones.
 
     Raises:
@@ -265,12 +259,10 @@ def areas(ready: Iterable[Ready], size: Size, background: int, say_hole: Callabl
     for one in ready:
         try:
             written = one.shape.mask
-            rle, holes = polygon_rle(one.rings, size) if written is None else (checked_rle(written, size), False)
+            rle = polygon_rle(one.rings, size) if written is None else checked_rle(written, size)
         except ValueError as error:
             raise ValueError(f"{one.shape.where}: an RLE {error}") from error
         rles.append((one, rle))
-        if holes:
-            say_hole()
     all_written = all(one.shape.area is not None for one, _ in rles)
 
     def place_in_order(pair: tuple[Ready, Rle]) -> tuple[bool, float]:
@@ -283,14 +275,7 @@ def areas(ready: Iterable[Ready], size: Size, background: int, say_hole: Callabl
     return mask
 
 
-def outlines(
-    ready: Iterable[Ready],
-    size: Size,
-    background: int,
-    say_hole: Callable[[], None] = lambda: None,
-    *,
-    large_first: bool = False,
-) -> Pixels:
+def outlines(ready: Iterable[Ready], size: Size, background: int, *, large_first: bool = False) -> Pixels:
     """Labels (H, W) uint8 as LabelMe's tools draw them, one ring each, in their order or large ones first.
 
     Raises:

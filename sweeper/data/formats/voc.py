@@ -86,10 +86,8 @@ def _splits(place: Place, base: Path, masks: Collection[str]) -> dict[str, Split
 
 
 def _names(place: Place, base: Path, stems: list[str]) -> tuple[str, ...] | None:
-    if place.classes is not None:
-        return place.classes
-    if place.colours is not None:
-        return place.colours.names
+    if place.names is not None:
+        return place.names
     for folder in dict.fromkeys((base, place.root)):
         path = folder / "class_names.txt"
         if path.is_file():
