@@ -84,7 +84,7 @@ def image_kind(source: Source) -> Kind:
     if (tiff := _deep(source)) is not None:
         return Kind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize)
     with _opened(source, _IMAGE_FORMATS) as image:
-        bits = 16 if image.mode in _DEEP_GREY else 8
+        bits = 16 if image.mode in _DEEP_GREY or _png_is_deep(image) else 8
         return Kind(image.height, image.width, 1 if image.mode in _GREY + _DEEP_GREY else 3, bits)
 
 
@@ -114,6 +114,7 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
 
 def _read_pillow(source: Source) -> ImagePixels:
     with _opened(source, _IMAGE_FORMATS) as image:
+        deep = _png_is_deep(image)
         upright = ImageOps.exif_transpose(image, in_place=True) or image
         if upright.mode in _DEEP_GREY:
             values = np.asarray(upright)
@@ -125,7 +126,10 @@ def _read_pillow(source: Source) -> ImagePixels:
             return values.astype(np.uint16)[:, :, None]
         if upright.mode == "F":
             raise UnreadableFileError("images must have 8 or 16 bits, found floating-point pixels; save it with 8")
-        return np.array(upright.convert("L"))[:, :, None] if upright.mode in _GREY else _bytes(upright)
+        if upright.mode in _GREY:
+            return np.array(upright.convert("L"))[:, :, None]
+        high_bytes = _bytes(upright)
+    return (high_bytes.astype(np.uint16) << 8 | _low_bytes(source)).astype(np.uint16) if deep else high_bytes
 
 
 def _bytes(image: Image.Image) -> Pixels:
@@ -136,6 +140,27 @@ def _bytes(image: Image.Image) -> Pixels:
         box = (0, top, image.width, min(image.height, top + rows))
         result[top : top + rows] = np.asarray(image.crop(box).convert("RGB"))
     return result
+
+
+def _png_is_deep(image: Image.Image) -> bool:
+    """Whether this is a PNG with 16 bits per colour, of which Pillow gives the high bytes."""
+    return image.format == "PNG" and bool(_tiles(image)) and _tiles(image)[0].args in ("RGB;16B", "RGBA;16B")
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    """What Pillow's decoder gets, one entry per part of the file; empty for images that are no file."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    return tiles
+
+
+def _low_bytes(source: Source) -> Pixels:
+    """The low bytes of such a PNG: the same pixels, unpacked as if they were stored the other way round.
+
+    Without them an image of 12 bits, whose high bytes are 0 to 15, would be nearly black.
+    """
+    with _opened(source, _IMAGE_FORMATS) as image:
+        _tiles(image)[:] = [t._replace(args=str(t.args).replace("16B", "16L")) for t in _tiles(image)]
+        return _bytes(ImageOps.exif_transpose(image, in_place=True) or image)
 
 
 def _deep(source: Source) -> Any:

@@ -148,7 +148,8 @@ class SceneSet(NamedTuple):
     def name(self) -> str:
         """The scene with the parameters that differ from their defaults: the same set has the same name."""
         allowed = parameters(self.scene)
-        return f"{self.scene}?" + "&".join(f"{key}={v}" for key, v in self.values if v != allowed[key].default)
+        other = "&".join(f"{key}={value}" for key, value in self.values if value != allowed[key].default)
+        return f"{self.scene}?{other}" if other else self.scene
 
 
 def parse_scene(text: str) -> SceneSet:

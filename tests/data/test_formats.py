@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -623,6 +624,32 @@ def test_tiffs_keep_their_channels_and_bits(tmp_path, channels, dtype, options):
         view = store.view(index)
         assert view.dtype == np.uint8 and view.shape == (HEIGHT, WIDTH, 1 if channels == 1 else 3)
         assert view.min() == 0 and view.max() == 255
+
+
+def deep_png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits per channel, (H, W, 3 or 4)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    height, width, channels = pixels.shape
+    kind = {3: 2, 4: 6}[channels]
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, kind, 0, 0, 0])
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pngs_of_16_bits_keep_them(tmp_path, channels):
+    root = tmp_path / "data"
+    annotated.folder(root)
+    data = [np.random.default_rng(i).integers(0, 65536, (HEIGHT, WIDTH, channels), dtype=np.uint16) for i in range(8)]
+    for index, stem in enumerate(STEMS):
+        (root / "images" / f"{stem}.png").write_bytes(deep_png(data[index]))
+    dataset = load(root)
+    store = open_store(dataset.store)
+    assert (store.channels, store.dtype) == (3, np.uint16)
+    assert all(np.array_equal(store.image(i), data[i][:, :, :3]) for i in range(8))
 
 
 def test_images_of_different_channels_are_a_problem(tmp_path):
