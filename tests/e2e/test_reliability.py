@@ -76,23 +76,6 @@ def test_when_the_parent_and_their_server_are_killed_workers_end_within_10_secon
     assert alive == []
 
 
-def test_a_killed_worker_and_the_process_that_it_was_forked_from_cost_an_attempt_and_not_the_sweep(
-    tmp_path: Path,
-) -> None:
-    process = start(tmp_path, "run", *QUICK, "--trials", "6", "--study", "s", "--workers", "2")
-    wait_for(tmp_path, "[1/6]", process)
-    for victim in server_of(process) + workers_of(process)[:1]:
-        victim.kill()
-    deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert process.returncode == 0, (tmp_path / "err.txt").read_text()
-    assert "the process that it was forked from" in (tmp_path / "err.txt").read_text()
-    trials, statuses = states(tmp_path)
-    assert sum(counted(t) for t in trials) == 6
-    assert "RUNNING" not in statuses
-
-
 def values(folder: Path) -> dict[int, float]:
     """The value of each trial that was trained to its end, by number."""
     return {t.number: t.value for t in states(folder)[0] if counted(t) and t.value is not None}

@@ -31,7 +31,6 @@ from tests.support import builders
 from tests.support.faking import (
     DATA,
     LEVELS,
-    CrashError,
     FakeExecutor,
     fake_result,
     new_plan,
@@ -154,22 +153,6 @@ def test_a_single_searched_rate_is_everyones() -> None:
     train(study, trials=14, plan=plan)
     assert {r.spec.lr for r in studies.all_results(study)} == {2e-3}
     assert studies.stored_rates(study.user_attrs) is None and not studies.extra_results(study, "recheck")
-
-
-@pytest.mark.parametrize("mode", ["drawn", "best"])
-def test_a_study_that_is_cut_off_anywhere_confirms_at_the_same_rates(mode: Rates) -> None:
-    plan = plan_with(mode)
-    whole = new_study()
-    executor = FakeExecutor()
-    train(whole, executor, trials=14, plan=plan)
-    wanted = sorted((r.spec.family, r.spec.seed, r.spec.lr) for r in studies.extra_results(whole, "confirm"))
-    for crash_after in range(14, len(executor.specs) + 1, 3):
-        study = new_study()
-        with pytest.raises(CrashError):
-            train(study, FakeExecutor(crash_after=crash_after - 1), trials=14, plan=plan)
-        train(study, trials=14, plan=plan)
-        found = sorted((r.spec.family, r.spec.seed, r.spec.lr) for r in studies.extra_results(study, "confirm"))
-        assert found == wanted, crash_after
 
 
 # --- who enters ---

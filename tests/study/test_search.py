@@ -154,18 +154,6 @@ def test_without_a_total_it_ends_by_itself_and_a_total_is_made_whole() -> None:
     assert len(searched(fifty)) == 50
 
 
-def test_it_goes_on_while_trials_gain() -> None:
-    def better_and_better(spec: TrialSpec) -> TrialResult:
-        value = 0.3 + 0.002 * min(spec.number, 35)
-        result = fake_result(spec)
-        seen = tuple(e.model_copy(update={"value": value * e.step / spec.steps}) for e in result.evaluations)
-        return result.model_copy(update={"value": value, "evaluations": seen})
-
-    study = new_study()
-    train(study, FakeExecutor(better_and_better), trials=50, settles=True)
-    assert FLOORS + PATIENCE < len(searched(study)) < 50
-
-
 @pytest.mark.parametrize("after", [5, 22, 27, 30])
 def test_one_that_was_cut_off_ends_where_it_would_have_ended(after: int) -> None:
     study = new_study()

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
-from sweeper.core.events import Advanced, Evaluated, Job, Lost, Resumed, SweepEvent
+from sweeper.core.events import Advanced, Job, Lost
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, FAMILY, RESULT, WAITS
-from sweeper.storage.results import counted, present_trials, result_of
+from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF
+from sweeper.storage.results import counted, present_trials
 from sweeper.study.loop import drive
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.successive_halving import BEHIND, Halving
@@ -193,36 +193,6 @@ def test_a_crash_among_waiting_trials_loses_none_of_them(after: int, workers: in
     for number, before in {**waited, **finished}.items():
         assert results[number].evaluations[: len(before.evaluations)] == before.evaluations
     assert not {spec.number for spec in again.specs} & finished.keys()
-
-
-def test_a_crash_between_the_last_rung_and_the_result_of_a_promoted_trial_is_resumed() -> None:
-    """A trial that was promoted, reported its last rung and lost its leader before its result was stored."""
-    study, promoted = new_study(), set[int]()
-
-    class Cut(Recorder):
-        def notify(self, event: SweepEvent) -> None:
-            super().notify(event)
-            if isinstance(event, Resumed):
-                promoted.add(event.spec.number)
-            if isinstance(event, Evaluated) and event.evaluation.step == RUNGS[-1] and event.spec.number in promoted:
-                lost.append(event.spec)
-                raise CrashError
-
-    lost: list[TrialSpec] = []
-    with pytest.raises(CrashError):
-        drive(FakeExecutor(learning), searching(study, 30, Cut()), lambda: None)  # type: ignore[arg-type]
-    number, family = lost[0].number, lost[0].family
-    assert WAITS in study.trials[number].user_attrs and RUNGS[-1] in study.trials[number].intermediate_values
-    better = study.ask()  # another worker's trial, which leads the family by now
-    better.set_user_attr(FAMILY, family)
-    for step in RUNGS:
-        better.report(0.99, step)
-    spec = lost[0].model_copy(update={"number": better.number})
-    better.set_user_attr(RESULT, studies.pack(learning(spec)))
-    studies.reconcile(study)
-    assert drive(FakeExecutor(learning), searching(study, 30), lambda: None)  # type: ignore[arg-type]
-    assert len(result_of(study.trials[number]).evaluations) == len(RUNGS)
-    assert study.trials[number].state == TrialState.COMPLETE
 
 
 def test_a_checkpoint_that_is_ahead_of_the_study_does_not_skip_a_decision(tmp_path: Path) -> None:

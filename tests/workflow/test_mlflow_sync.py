@@ -92,20 +92,6 @@ def test_a_store_written_again_holds_what_the_sweep_wrote_and_a_second_call_chan
     assert contents(other) == after
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_runs_that_lack_something_are_completed(finished: Path) -> None:
-    uri = f"sqlite:///{finished}/mlflow.db"
-    before = contents(uri)
-    client, runs = MlflowClient(uri), runs_in(uri)
-    lost, killed = (runs["trial", number] for number in "01")
-    client.delete_run(lost.info.run_id)
-    client.set_terminated(killed.info.run_id, "KILLED")
-    done = again(finished)
-    assert (done.made, done.completed) == (1, 1)
-    assert contents(uri) == before
-
-
 def test_a_study_that_is_being_run_is_left_alone(finished: Path) -> None:
     with (
         studies.sole_use(f"sqlite:///{finished}/sweeper.db", "study"),

@@ -167,16 +167,6 @@ def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> Judgement:
     return Judgement(verdict, 0.01, bool(families), families, "because.")
 
 
-def test_interim_analyses_are_replayed_from_the_storage_and_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = new_study()
-    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
-    train(study, trials=7, analyses=THREE)
-    before, again = kept(study), Scripted(said("dice", "dice_ce", "cross_entropy"))
-    monkeypatch.setattr("sweeper.workflow.phases.judge", again)
-    train(study, trials=7, analyses=THREE)
-    assert again.seen == [] and kept(study) == before
-
-
 def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     everyone = tuple(LEVELS)
     monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*everyone)))
