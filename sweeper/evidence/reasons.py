@@ -253,13 +253,7 @@ def caveats(evidence: Contest) -> tuple[str, ...]:
         groups = count(evidence.few_groups, "group")
         found.append(
             f"The {evidence.test_images:,} test images come in only {groups} of related ones. The intervals take a "
-            "group as one image, so that they are wide"
-            + (
-                "; the sentence about these groups alone takes the images as the sample, and says nothing of other "
-                "groups (another video, another patient)."
-                if isinstance(evidence, Evidence)
-                else "."
-            )
+            "group as one image, so that they are wide."
         )
     if not isinstance(evidence, Evidence):
         return tuple(found)

@@ -57,12 +57,9 @@ def write_report(
     facts = collect(sweep, recommendation, explanation, literature, pixels)
     figures = draw_all(facts, paths.figures, beat)
     split, dataset = search_split(facts), sweep.conditions.dataset
-    document = recommendation_json(sweep, recommendation, None if split is None else stems_of(dataset, split))
+    document = recommendation_json(sweep, recommendation, stems_of(dataset, split))
     paths.recommendation.write_text(json_text(document), "utf-8")
     write_csv(facts.frame, paths.trials)
-    if split is None:
-        paths.split.unlink(missing_ok=True)
-    else:
-        write_split(dataset, split, paths.split)
+    write_split(dataset, split, paths.split)
     write_page(render(facts, figures, ui_url), paths.markdown)
     return paths

@@ -327,10 +327,7 @@ def _nothing(facts: Facts) -> Card:
 
 def with_options(command: str, options: dict[str, str], *, drop: Sequence[str] = ()) -> str:
     """A command line with these options in place of their earlier values, and without those that are dropped."""
-    try:
-        words = shlex.split(command)
-    except ValueError:  # a quote that is not closed: shown as it is, it could not be run
-        return command
+    words = shlex.split(command)
     gone, kept, at = {*options, *drop}, [], 0
     while at < len(words):
         name = words[at].split("=", 1)[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sweeper.core.records import trained_by
 from sweeper.core.text import listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.miss_control import sentences
@@ -27,20 +26,13 @@ def caveats(facts: Facts) -> list[str]:
     return [*limit, *_scope(facts), *_confirmation(facts), *_search(facts), *_data(facts)]
 
 
-def split_sizes(facts: Facts) -> tuple[int, int, int] | None:
-    """Images in (train, validation, test) of the search; None when it cannot be told."""
-    split = search_split(facts)
-    return None if split is None else (len(split.train), len(split.val), len(split.test))
-
-
 def _scope(facts: Facts) -> Iterator[str]:
     recipe = facts.sweep.conditions.recipe
-    text = f"It holds for {recipe_text(recipe)} at {recipe.confirm_steps:,} steps"
-    sizes = split_sizes(facts)
-    if sizes is not None:
-        passes = recipe.confirm_steps * recipe.batch_size / sizes[0]
-        text += f" (each training image is drawn about {significant(passes, 2)} times)"
-    yield text + ". Another network, crop size or schedule can change the order."
+    passes = recipe.confirm_steps * recipe.batch_size / len(search_split(facts).train)
+    yield (
+        f"It holds for {recipe_text(recipe)} at {recipe.confirm_steps:,} steps (each training image is drawn about "
+        f"{significant(passes, 2)} times). Another network, crop size or schedule can change the order."
+    )
     if recipe.confirm_steps < SHORT:
         yield (
             f"{recipe.confirm_steps:,} steps is a short training. Short budgets favour losses that learn fast, "
@@ -55,12 +47,6 @@ def _scope(facts: Facts) -> Iterator[str]:
         yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
     if recipe.encoder_weights == "none" and recipe.model is None:
         yield "The encoder started from random weights. With ImageNet weights differences are often smaller."
-    trainers = trained_by(facts.sweep)
-    if len(trainers) > 1:
-        yield (
-            f"Its trainings were made under {len(trainers)} combinations of device and versions (`trials.csv` "
-            "has each training's): small differences between them can come from there."
-        )
     if facts.compared != recipe.metric:
         yield (
             f"The search maximised {facts.objective}. {prose(recipe.metric)} was not where this report was written: "

@@ -145,7 +145,7 @@ def rules_text(facts: Facts) -> list[str]:
     found = decisions_of(facts)
     if found is None:
         return []
-    said = [_said(facts, rule) for rule in found.rules if rule.name == "rank_dice"]
+    said = [_said(facts, found, rule) for rule in found.rules if rule.name == "rank_dice"]
     return [
         "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
         "bias were fitted on validation images (Dai and Li 2023). It predicts nothing where that is worth more: an "
@@ -155,10 +155,8 @@ def rules_text(facts: Facts) -> list[str]:
     ]
 
 
-def _said(facts: Facts, rule: DecisionRule) -> str:
-    assert facts.recommendation.evidence is not None and facts.recommendation.evidence.decisions is not None
-    rules = facts.recommendation.evidence.decisions.rules
-    plain = next(r for r in rules if (r.name, r.metric) == ("plain", rule.metric))
+def _said(facts: Facts, found: DecisionRules, rule: DecisionRule) -> str:
+    plain = next(r for r in found.rules if (r.name, r.metric) == ("plain", rule.metric))
     best, usual = (code(facts.finalists[r.best].family) for r in (rule, plain))
     spread = [score.estimate for score in plain.scores]
     gain = rule.scores[rule.best].estimate - plain.scores[plain.best].estimate

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweeper.core.errors import DataError
 from sweeper.core.metrics import METRICS, at_point, default_point, image_mious
 from sweeper.core.own_metric import at_hand
 from sweeper.core.records import (
@@ -209,16 +208,9 @@ def level_between(facts: Facts, first: FinalistEvidence | None, second: Finalist
     return level_of(evidence, facts.finalists.index(first), facts.finalists.index(second))
 
 
-def search_split(facts: Facts) -> Split | None:
-    """The split that the search trained on, whose test images are those of the confirmation too (with folds, none).
-
-    None when the images of the record can no longer be divided.
-    """
-    conditions = facts.sweep.conditions
-    try:
-        return split_of(conditions, conditions.seed)
-    except DataError:
-        return None
+def search_split(facts: Facts) -> Split:
+    """The split that the search trained on, whose test images are those of the confirmation too (with folds, none)."""
+    return split_of(facts.sweep.conditions, facts.sweep.conditions.seed)
 
 
 def best_trial(facts: Facts, family: str) -> TrialResult | None:

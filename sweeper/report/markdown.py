@@ -15,8 +15,8 @@ from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.report import confirmation, sections
 from sweeper.report.card import card_markdown, card_of
-from sweeper.report.caveats import caveats, split_sizes
-from sweeper.report.facts import Facts, best_trial
+from sweeper.report.caveats import caveats
+from sweeper.report.facts import Facts, best_trial, search_split
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.formatting import (
     MISSING,
@@ -113,7 +113,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     return {
         "name": escape_md(sweep.conditions.dataset.name),
         "study": escape_md(sweep.study),
-        "split_file": split_sizes(facts) is not None,
         "card": card_markdown(card_of(facts), _coded(facts)),
         "true_name": confirmation.true_name(facts),
         "parent_link": _parent(facts, ui_url),
@@ -216,19 +215,17 @@ def _search_head(facts: Facts) -> str:
 
 def _reproduce(facts: Facts) -> str:
     sweep, data = facts.sweep, facts.sweep.conditions.dataset
-    sizes = split_sizes(facts)
-    split = (
-        f"{sizes[0]} train, {sizes[1]} validation, {sizes[2]} test images"
-        if sizes
-        else "not known: the images of the record cannot be divided"
-    )
-    if sizes and (folds := sweep.conditions.folds) is not None:
-        split = f"{sizes[0]} train, {sizes[1]} validation images in the search; {folds} folds, {NOT_HELD_OUT}"
+    split = search_split(facts)
+    sides = f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test images"
+    if (folds := sweep.conditions.folds) is not None:
+        sides = (
+            f"{len(split.train)} train, {len(split.val)} validation images in the search; {folds} folds, {NOT_HELD_OUT}"
+        )
     rows = [
         ["study", escape_md(sweep.study)],
         ["data", escape_md(data.source)],
         ["content of the data", f"{code(data.digest)}" if data.digest else MISSING],
-        ["split", split],
+        ["split", sides],
         ["seed of the study", str(sweep.conditions.seed)],
         ["search space", escape_md(sweep.space.name)],
         ["margin of equivalence", f"{number(sweep.rope)} {facts.metric}"],

@@ -59,9 +59,9 @@ def profile_text(facts: Facts) -> list[str]:
 
 
 def _crops_text(facts: Facts) -> list[str]:
-    """What balanced crops show of the rarest class, where they are balanced and the images can still be divided."""
+    """What balanced crops show of the rarest class, where they are balanced."""
     conditions, split = facts.sweep.conditions, search_split(facts)
-    if conditions.crop_pixels is None or split is None:
+    if conditions.crop_pixels is None:
         return []
     whole, seen = conditions.dataset.class_pixels(split.train), conditions.pixels_seen(split.train)
     whole, seen = whole / whole.sum(), seen / seen.sum()

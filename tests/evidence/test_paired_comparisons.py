@@ -282,7 +282,7 @@ def test_few_groups_are_the_units_and_said_to_be_few(count: int) -> None:
     assert (count == 1) == all(width == 2 for width in wide)  # a single unit: nothing is known
     assert wide != narrow
     text = " ".join(caveats(few))
-    assert f"only {count} group" in text and "nothing of other groups" in text and "only" not in caveats(alone)[0]
+    assert f"only {count} group" in text and "so that they are wide" in text and "only" not in caveats(alone)[0]
 
 
 def test_the_verdict_is_in_the_metric_that_was_asked_for() -> None:
