@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from sweeper.core.events import Dropped, Finished, Paused, Resumed, Started, SweepEvent
-from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.core.events import Finished, Paused, SweepEvent
+from sweeper.core.records import TrialResult
 
 PROBE_SHARE = 0.25
 """By this share of the time a probe of the budget must be over."""
@@ -20,32 +20,25 @@ REMEMBERED = 8
 
 
 class Timekeeper:
-    """Measures the trainings of a sweep, as one of its observers, and says what there is time for.
+    """Knows the pace of a sweep's trainings, as one of its observers, and says what there is time for.
 
-    Without a limit there is always time. As long as nothing was measured a training may begin before its share is over.
+    Without a limit there is always time. As long as no pace is known a training may begin before its share is over.
     """
 
     def __init__(
-        self,
-        seconds: float | None,
-        clock: Callable[[], float],
-        *,
-        before: Iterable[TrialResult] = (),
-        pace: Callable[[], float] | None = None,
+        self, seconds: float | None, clock: Callable[[], float], *, before: Iterable[TrialResult] = ()
     ) -> None:
         """Make one for a session.
 
         Args:
             seconds: the limit; None = none.
             clock: seconds since the session began.
-            before: results of earlier sessions, for their speed.
-            pace: seconds by which trainings are measured: those that this process ran, so that one during which it was
-                stopped is not taken for slow; None = `clock`.
+            before: results of earlier sessions, for their pace.
         """
-        self.seconds, self._clock, self._pace = seconds, clock, pace or clock
-        rates = [r.seconds / r.evaluations[-1].step for r in before if r.evaluations and r.seconds > 0]
-        self._rates = deque(rates[-REMEMBERED:], REMEMBERED)
-        self._starts: dict[tuple[str, int], tuple[float, int]] = {}
+        self.seconds, self._clock = seconds, clock
+        self._rates = deque[float](maxlen=REMEMBERED)
+        for result in before:
+            self._see(result)
 
     def over(self) -> bool:
         """Whether what still runs must be given up."""
@@ -63,22 +56,14 @@ class Timekeeper:
         return admitted
 
     def notify(self, event: SweepEvent) -> None:
-        """Note when a training begins, and at its end or pause how long a step took, evaluations and all."""
+        """Note of a training that ends or waits how long a step took, evaluations and all."""
         match event:
-            case Started(spec):
-                self._starts[spec.purpose, spec.number] = self._pace(), 0
-            case Resumed(spec, result):
-                self._starts[spec.purpose, spec.number] = self._pace(), result.evaluations[-1].step
-            case Paused(spec, result) | Finished(spec, result):
-                self._measure(spec, result)
-            case Dropped(spec):
-                self._starts.pop((spec.purpose, spec.number), None)
+            case Paused(_, result) | Finished(_, result):
+                self._see(result)
 
-    def _measure(self, spec: TrialSpec, result: TrialResult) -> None:
-        began, first = self._starts.pop((spec.purpose, spec.number), (None, 0))
-        steps = result.evaluations[-1].step - first if result.evaluations else 0
-        if began is not None and steps > 0:
-            self._rates.append((self._pace() - began) / steps)
+    def _see(self, result: TrialResult) -> None:
+        if result.evaluations and result.seconds > 0:
+            self._rates.append(result.seconds / result.evaluations[-1].step)
 
     def _share(self, share: float) -> float:
         assert self.seconds is not None

@@ -25,7 +25,6 @@ from sweeper.core.text import count, resume_command
 from sweeper.study.learning_rates import NOISE
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
-from sweeper.system.clocks import running_seconds
 from sweeper.system.disk_space import unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, written_whole
 from sweeper.workflow.conclude import Outcome, card_so_far, report_study
@@ -236,7 +235,6 @@ def _stage(
         asked.timeout,
         session.gone,
         before=studies.all_results(study) if asked.timeout is not None else (),
-        pace=running_seconds,
     )
     observers = Observers((session.tracker, keeper, heartbeat, forecast, display, so_far))
     return Stage(

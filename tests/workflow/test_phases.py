@@ -311,10 +311,15 @@ class Time:
         self.begun.append((self.now, spec))
         self.now += 0.1 * spec.steps
 
+    def executor(self) -> FakeExecutor:
+        """Does such trainings."""
+        given = lambda spec: fake_result(spec).model_copy(update={"seconds": 0.1 * spec.steps})  # noqa: E731
+        return FakeExecutor(given, began=self.began)
+
 
 def test_the_time_is_shared_and_nothing_begins_that_would_not_end_in_it() -> None:
     study, time, display = new_study(), Time(), Recorder()
-    train(study, FakeExecutor(began=time.began), display, trials=50, timeout=600, clock=time)
+    train(study, time.executor(), display, trials=50, timeout=600, clock=time)
     usable = 600 - 15
     search = [begun for begun, spec in time.begun if spec.purpose == "search"]
     confirm = [(begun, spec) for begun, spec in time.begun if spec.purpose == "confirm"]
@@ -330,14 +335,15 @@ def test_the_time_is_shared_and_nothing_begins_that_would_not_end_in_it() -> Non
 
 def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> None:
     study, time, display = new_study(), Time(), Recorder()
-    train(study, FakeExecutor(began=time.began), display, trials=7, timeout=200, clock=time)
+    train(study, time.executor(), display, trials=7, timeout=200, clock=time)
     cut = recorded(study)
     assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
     assert "time was up before the interim analysis at" in cut.analyses_taken[-1].reason
     assert conclude(cut).verdict == cut.analyses_taken[-1].verdict
-    again = Time()
-    train(study, FakeExecutor(began=again.began), trials=7, timeout=3600, clock=again)
-    assert kept(study) == kept(WHOLE)
+    again, whole = Time(), new_study()
+    train(study, again.executor(), trials=7, timeout=3600, clock=again)
+    train(whole, Time().executor(), trials=7)
+    assert kept(study) == kept(whole)
     assert recorded(study).cut == ()
 
 
