@@ -56,10 +56,10 @@ def analyses_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
     return unpack_if(AnalysesTaken, attributes, TAKEN, "the record of the interim analyses") or AnalysesTaken()
 
 
-def plans_of_analyses(attributes: Mapping[str, Any]) -> list[tuple[InterimAnalysis, ...]]:
-    """Every plan of interim analyses that the study was confirmed by, the one in force last."""
-    plans = unpack_value(attributes, PLANNED, [])
-    return [tuple(InterimAnalysis.model_validate(analysis) for analysis in plan) for plan in plans]
+def analyses_planned(attributes: Mapping[str, Any]) -> tuple[InterimAnalysis, ...]:
+    """The interim analyses that the study is confirmed by; () before they are planned."""
+    plans = unpack_value(attributes, PLANNED, [[]])  # one; older studies keep all that there were, the last in force
+    return tuple(InterimAnalysis.model_validate(analysis) for analysis in plans[-1])
 
 
 def note_session(study: optuna.Study) -> None:
@@ -84,8 +84,7 @@ def note_conclusion(study: optuna.Study) -> None:
     confirmations = sum(key.startswith("confirm/") for key in attributes)
     if not confirmations:
         return
-    plans = plans_of_analyses(attributes)
-    seeds = [analysis.seeds for analysis in plans[-1]] if plans else []
+    seeds = [analysis.seeds for analysis in analyses_planned(attributes)]
     drawn = [confirmations, seeds, unpack_value(attributes, "rope")]
     concluded = list(unpack_value(attributes, CONCLUDED, []))
     if not concluded or concluded[-1] != drawn:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Collapse, Probed, RateFit, SameLosses, SweepRecord, TrialResult
-from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
+from sweeper.storage.interim_analyses import analyses_planned, analyses_taken
 from sweeper.storage.optuna_internals import id_of_number, storage_of
 from sweeper.storage.plan import load_study, read_plan
 from sweeper.storage.record_format import (
@@ -227,7 +227,6 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     study = load_study(storage, name)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
-    planned = plans_of_analyses(attributes)
     found, same = found_budget(attributes), same_losses(attributes)
     return SweepRecord(
         study=name,
@@ -250,7 +249,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         learned=found is None or found.learned,
         rate_fit=stored_rates(attributes),
         same_losses=() if same is None else same.found,
-        analyses_planned=planned[-1] if planned else (),
+        analyses_planned=analyses_planned(attributes),
         analyses_taken=analyses_taken(attributes).analyses,
         timeout=attributes.get("timeout"),
         cut=tuple(attributes.get(CUT, [])),

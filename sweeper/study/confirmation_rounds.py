@@ -16,7 +16,7 @@ from typing import NamedTuple
 import optuna
 
 from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Until, Verdict
-from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, analyses_taken, plans_of_analyses
+from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, analyses_planned, analyses_taken
 from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import extra_results
 from sweeper.study.finalist import Finalist
@@ -110,14 +110,11 @@ Report = Callable[[int, AnalysisTaken, bool], None]
 
 def plan_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
     """Keep the plan with the study; the plan before, where that was another one."""
-    plans = plans_of_analyses(study.user_attrs)
-    before = plans[-1] if plans and plans[-1] != tuple(analyses) else None
-    if not plans or before is not None:
-        kept = [*plans, tuple(analyses)]
-        study.set_user_attr(
-            PLANNED, pack_value([[analysis.model_dump(mode="json") for analysis in plan] for plan in kept])
-        )
-    return before
+    before = analyses_planned(study.user_attrs)
+    if before == tuple(analyses):
+        return None
+    study.set_user_attr(PLANNED, pack_value([[analysis.model_dump(mode="json") for analysis in analyses]]))
+    return before or None
 
 
 def rounds(

@@ -25,7 +25,7 @@ from sweeper.core.records import (
 )
 from sweeper.data import divide
 from sweeper.space import load_space
-from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
+from sweeper.storage.interim_analyses import analyses_planned, analyses_taken
 from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
@@ -227,7 +227,7 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         rechecks=tuple(studies.extra_results(study, "recheck")),
         same_losses=() if same is None else same.found,
         rate_fit=studies.stored_rates(attributes),
-        analyses_planned=plans_of_analyses(attributes)[-1],
+        analyses_planned=analyses_planned(attributes),
         analyses_taken=analyses_taken(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
         **changes,

@@ -18,7 +18,7 @@ from sweeper.core.records import (
     TrialSpec,
     Verdict,
 )
-from sweeper.storage.interim_analyses import analyses_taken, plans_of_analyses
+from sweeper.storage.interim_analyses import analyses_planned, analyses_taken
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.study.confirmation_rounds import Judgement, confirm_seed
 from sweeper.study.training_list import key_of
@@ -175,7 +175,7 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     first = len(studies.extra_results(study, "confirm"))
     train(study, None, display, trials=7, analyses=THREE)
     assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
-    assert plans_of_analyses(study.user_attrs) == [THREE[:2], THREE]
+    assert analyses_planned(study.user_attrs) == THREE
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
     taken = analyses_taken(study.user_attrs).analyses
     # What is known of two seeds is not analysed as if it were one.
