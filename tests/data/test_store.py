@@ -173,16 +173,6 @@ def test_processes_may_decode_at_the_same_time(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 2  # the store and the notes; nothing half-written
 
 
-def test_a_store_published_meanwhile_is_kept(tmp_path):
-    with StoreWriter(tmp_path, 1) as first, StoreWriter(tmp_path, 1) as second:
-        for writer in (first, second):
-            writer.append(np.full((2, 2, 1), 7, np.uint8), np.ones((2, 2), np.uint8))
-            writer.finish()
-        assert first.publish("abc") == second.publish("abc")
-    assert [path.name for path in tmp_path.iterdir()] == ["abc"]
-    assert open_store(tmp_path / "abc").image(0).tolist() == [[[7], [7]], [[7], [7]]]
-
-
 def test_images_are_streamed_not_held(tmp_path, monkeypatch):
     root = folder(tmp_path / "data", {f"{i:02d}": mask(0, 1) for i in range(40)})
     alive: list[int] = []

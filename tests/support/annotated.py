@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from PIL import Image
 HEIGHT, WIDTH = 48, 64
 CLASSES = ("background", "cat", "dog")
 STEMS = tuple(f"p{i}" for i in range(8))
+SIDES = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
 PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0]
 
 Labels = npt.NDArray[np.uint8]
@@ -49,33 +49,39 @@ def palette(mask: Labels) -> Image.Image:
     return image
 
 
-def each(save: Callable[[int, str], None]) -> None:
-    """Call `save` with index and stem of each image."""
-    for index, stem in enumerate(STEMS):
-        save(index, stem)
-
-
 def made(*folders: Path) -> None:
     """Make folders."""
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def folder(root: Path) -> None:
-    made(root / "images", root / "masks")
+def written(
+    root: Path, images: str, masks: str = "", as_mask: Callable[[Labels], Image.Image] = Image.fromarray
+) -> None:
+    """Save the images, and their masks where these have a place, at paths with {stem} and {side}."""
+    for index, (stem, side) in enumerate(zip(STEMS, SIDES, strict=True)):
+        for place, image in ((images, photo(index)), (masks, as_mask(truth(index)))):
+            if place:
+                path = root / place.format(stem=stem, side=side)
+                made(path.parent)
+                image.save(path)
+
+
+def classes_txt(root: Path) -> None:
     (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    each(lambda i, stem: photo(i).save(root / "images" / f"{stem}.png"))
-    each(lambda i, stem: Image.fromarray(truth(i)).save(root / "masks" / f"{stem}.png"))
+
+
+def folder(root: Path) -> None:
+    written(root, "images/{stem}.png", "masks/{stem}.png")
+    classes_txt(root)
 
 
 def colours(root: Path) -> None:
     """Image and mask folders with masks in colours and CVAT's map."""
-    made(root / "images", root / "masks")
+    written(root, "images/{stem}.png", "masks/{stem}.png", lambda mask: palette(mask).convert("RGB"))
     (root / "labelmap.txt").write_text(
         "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n"
     )
-    each(lambda i, stem: photo(i).save(root / "images" / f"{stem}.png"))
-    each(lambda i, stem: palette(truth(i)).convert("RGB").save(root / "masks" / f"{stem}.png"))
 
 
 def shapes(index: int) -> list[dict[str, Any]]:
@@ -106,9 +112,9 @@ def labelme_json(path: Path, index: int, **changes: Any) -> None:
 
 def labelme(root: Path) -> None:
     """The last image lies inside its JSON."""
-    made(root)
-    each(lambda i, stem: photo(i).save(root / f"{stem}.png"))
-    each(lambda i, stem: labelme_json(root / f"{stem}.json", i))
+    written(root, "{stem}.png")
+    for index, stem in enumerate(STEMS):
+        labelme_json(root / f"{stem}.json", index)
     last = root / f"{STEMS[-1]}.png"
     labelme_json(last.with_suffix(".json"), len(STEMS) - 1, imageData=base64.b64encode(last.read_bytes()).decode())
     last.unlink()
@@ -135,50 +141,41 @@ def coco_data(**changes: Any) -> dict[str, Any]:
 
 
 def coco(root: Path) -> None:
-    made(root / "images", root / "annotations")
-    each(lambda i, stem: photo(i).save(root / "images" / f"{stem}.png"))
+    written(root, "images/{stem}.png")
+    made(root / "annotations")
     (root / "annotations" / "instances_default.json").write_text(json.dumps(coco_data()))
 
 
 def voc(root: Path) -> None:
-    """With lists, and a border of 255 in the first image."""
-    made(root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation")
+    """With lists."""
+    written(root, "JPEGImages/{stem}.png", "SegmentationClass/{stem}.png", palette)
+    made(root / "ImageSets" / "Segmentation")
     (root / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
-    each(lambda i, stem: photo(i).save(root / "JPEGImages" / f"{stem}.png"))
-    each(lambda i, stem: palette(truth(i)).save(root / "SegmentationClass" / f"{stem}.png"))
-    for name, stems in (("train", STEMS[:4]), ("val", STEMS[4:6]), ("test", STEMS[6:])):
-        (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(stems) + "\n")
+    for side in set(SIDES):
+        listed = [stem for stem, own in zip(STEMS, SIDES, strict=True) if own == side]
+        (root / "ImageSets" / "Segmentation" / f"{side}.txt").write_text("\n".join(listed) + "\n")
 
 
 def yolo(root: Path) -> None:
     """As Roboflow exports it."""
-    sides = {stem: "train" if i < 4 else "valid" if i < 6 else "test" for i, stem in enumerate(STEMS)}
-    for side in set(sides.values()):
-        made(root / side / "images", root / side / "labels")
+    written(root, "{side}/images/{stem}.png")
     (root / "data.yaml").write_text(
-        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n"
+        "train: ../train/images\nval: ../val/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n"
     )
-    each(lambda i, stem: photo(i).save(root / sides[stem] / "images" / f"{stem}.png"))
-
-    def write(index: int, stem: str) -> None:
+    for index, (stem, side) in enumerate(zip(STEMS, SIDES, strict=True)):
         lines = []
         for label, left, top, right, bottom in reversed(boxes(index)):
             corners = [left, top, right - 1, top, right - 1, bottom - 1, left, bottom - 1]
             shares = [value / (WIDTH, HEIGHT)[n % 2] for n, value in enumerate(corners)]
             lines.append(" ".join([str(label - 1), *(f"{share:.9f}" for share in shares)]))
-        (root / sides[stem] / "labels" / f"{stem}.txt").write_text("\n".join(lines) + "\n")
-
-    each(write)
+        made(root / side / "labels")
+        (root / side / "labels" / f"{stem}.txt").write_text("\n".join(lines) + "\n")
 
 
 def cityscapes(root: Path) -> None:
-    (root / "classes.txt").parent.mkdir(parents=True, exist_ok=True)
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    for index, stem in enumerate(STEMS):
-        side = "train" if index < 4 else "val" if index < 6 else "test"
-        made(root / "leftImg8bit" / side / "town", root / "gtFine" / side / "town")
-        photo(index).save(root / "leftImg8bit" / side / "town" / f"{stem}_leftImg8bit.png")
-        Image.fromarray(truth(index)).save(root / "gtFine" / side / "town" / f"{stem}_gtFine_labelIds.png")
+    town = "{side}/town/{stem}"
+    written(root, f"leftImg8bit/{town}_leftImg8bit.png", f"gtFine/{town}_gtFine_labelIds.png")
+    classes_txt(root)
 
 
 def nnunet(root: Path) -> None:
@@ -194,24 +191,16 @@ def nnunet(root: Path) -> None:
 
 
 def manifest(root: Path) -> None:
-    made(root / "a", root / "b")
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    with (root / "manifest.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "mask", "split", "group"])
-        for index, stem in enumerate(STEMS):
-            photo(index).save(root / "a" / f"{stem}.png")
-            Image.fromarray(truth(index)).save(root / "b" / f"{stem}_label.png")
-            side = "train" if index < 4 else "val" if index < 6 else "test"
-            writer.writerow([f"a/{stem}.png", f"b/{stem}_label.png", side, f"g{index}"])
+    written(root, "a/{stem}.png", "b/{stem}_label.png")
+    classes_txt(root)
+    rows = [f"a/{s}.png,b/{s}_label.png,{side},g{i}" for i, (s, side) in enumerate(zip(STEMS, SIDES, strict=True))]
+    (root / "manifest.csv").write_text("\n".join(["image,mask,split,group", *rows]) + "\n")
 
 
 def pairs(root: Path) -> None:
     """Carvana's layout: `photos/p0.png` and `photos_masks/p0_mask.gif`."""
-    made(root / "photos", root / "photos_masks")
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    each(lambda i, stem: photo(i).save(root / "photos" / f"{stem}.png"))
-    each(lambda i, stem: Image.fromarray(truth(i)).save(root / "photos_masks" / f"{stem}_mask.gif"))
+    written(root, "photos/{stem}.png", "photos_masks/{stem}_mask.gif")
+    classes_txt(root)
 
 
 FORMATS: dict[str, Callable[[Path], None]] = {

@@ -1,4 +1,4 @@
-"""A zip file is read like the folder that it holds, and a hostile one writes nothing."""
+"""What is named: a zip file, read like the folder that it holds; an address, or what no folder can be."""
 
 from __future__ import annotations
 
@@ -94,3 +94,23 @@ def test_damaged_and_locked_archives_are_told(tmp_path, fault):
     archive.write_bytes(data)
     found = problems(archive)
     assert "must be a whole zip archive" in found and ("password required" in found) == (fault == "a password")
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [("s3:/bucket/set", "s3://bucket/set"), ("https://me:secret@host/set.zip", "https://***@host/set.zip")],
+)
+def test_an_address_is_called_one_unless_a_folder_has_its_name(tmp_path, monkeypatch, address, named):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="--data must name what lies on this machine") as caught:
+        load_dataset(address, tmp_path)
+    assert f"{named} is an address: copy" in str(caught.value) and "secret" not in str(caught.value)
+    folder(tmp_path / address)
+    assert len(load_dataset(address, tmp_path / "cache").images) == 4
+
+
+@pytest.mark.parametrize("source", ["n" * 300, "n" * 300 + ".json", "a\0b", "nothing.yaml"])
+def test_a_source_that_no_folder_can_be_is_a_problem(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError):
+        load_dataset(source, tmp_path / "cache")

@@ -1,0 +1,182 @@
+"""Image and mask files that are called as people call them: what is understood, what is refused, what is missing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset, Patterns
+from sweeper.data import load_dataset, open_store
+from tests.support.folders import five, folder, laid_out, mask
+
+
+def load(root: Path) -> Dataset:
+    return load_dataset(str(root), root.parent / "cache")
+
+
+def problem(root: Path) -> str:
+    """The only one."""
+    with pytest.raises(DataError) as caught:
+        load(root)
+    (found,) = caught.value.problems
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said", "stem"),
+    [
+        (five("IMAGES/{}.JPG", "Masks/{}.PNG"), "folder: IMAGES/ and Masks/", "a"),
+        (
+            five("img/{}.jpg", "labels/{}.jpg.png"),
+            "img/ and labels/ Images and masks were paired by their names: labels/a.jpg.png is the mask of img/a.jpg",
+            "a",
+        ),
+        (five("images/x/{}x.jpg", "masks/{}x_GT.png"), "masks/ax_GT.png is the mask of images/x/ax.jpg", "ax"),
+        (
+            [*five("images/x/{}.jpg", "masks/x/mask_{}.gif"), *five("images/y/{}.jpg", "masks/y/mask_{}.gif")],
+            "masks/x/mask_a.gif is the mask of images/x/a.jpg",
+            "x/a",
+        ),
+        (five("top/set/images/{}.png", "top/set/gt/{}.png"), "in top/set/, format folder: images/ and gt/", "a"),
+        (five("{} ü.jpg", "{} ü_mask.png"), "a ü_mask.png is the mask of a ü.jpg", "a ü"),
+        (five("{}.jpg", "{}.png"), "pairs: masks beside their images", "a"),
+        (five("2020/{}_rgb.png", "2020/{}_label.png"), "a_label.png is the mask of a_rgb.png", "a_rgb"),
+        (five("train/{}.jpg", "train_masks/{}_mask.gif"), "pairs: train/ and train_masks/", "a"),
+        (five("JPEGImages/{}.jpg", "labels/{}.png"), "pairs: JPEGImages/ and labels/", "a"),
+        (five("s{0}/images/p{0}.jpg", "s{0}/masks/p{0}.png"), "{sa,sb,sc,sd,se}/images/ and {sa,sb,sc,sd,se}/m", "pa"),
+        (five("images_2020/{}.jpg", "masks_2020/{}.png"), "pairs: images_2020/ and masks_2020/", "a"),
+        (five("images/{}_sat.png", "masks/{}_mask.png"), "masks/a_mask.png is the mask of images/a_sat.png", "a_sat"),
+        (five("images/img_{}.png", "masks/mask_{}.png"), "masks/mask_a.png is the mask of images/img_a.png", "img_a"),
+        (five("images/{}_image.png", "masks/{}.png"), "masks/a.png is the mask of images/a_image.png", "a_image"),
+    ],
+)
+def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_path, pairs, said, stem):
+    dataset = load(laid_out(tmp_path / "data", *pairs))
+    assert said in " ".join([str(dataset.read_as), *dataset.warnings])
+    assert len(dataset.images) == len(pairs) and dataset.images[0].stem == stem
+    assert [p.pixels[1] for p in dataset.images] == [16] * len(pairs) and dataset.name == "data"
+    store = open_store(dataset.store)
+    assert all(store.mask(i)[i % 5, 0] == 1 for i in range(5))
+
+
+@pytest.mark.parametrize("mask", ["{}annot/{}.png", "{}/{}_mask.png"])
+def test_folders_of_splits_may_be_called_so_on_both_sides_or_hold_both(tmp_path, mask):
+    sides = ("train", "train", "train", "val", "test")
+    pairs = [(f"{side}/{i}.png", mask.format(side, i)) for i, side in enumerate(sides)]
+    assert [p.split for p in load(laid_out(tmp_path / "data", *pairs)).images] == [*sides]
+
+
+@pytest.mark.parametrize(
+    ("image", "label"), [("{}/img/{}.png", "{}/label/{}.png"), ("img/{}/{}.png", "label/{}/{}.png")]
+)
+def test_folders_give_the_split_and_tell_equal_stems_apart(tmp_path, image, label):
+    places = [("train", "p0"), ("train", "p1"), ("train", "p2"), ("valid", "p0"), ("test", "p3")]
+    dataset = load(laid_out(tmp_path / "data", *((image.format(*at), label.format(*at)) for at in places)))
+    assert {p.stem: p.split for p in dataset.images} == {
+        "/".join(at): {"valid": "val"}.get(at[0], at[0]) for at in places
+    }
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (
+            [*five("img/{}.jpg", "labels/{}.png"), *five("", "gt/{}.png")],
+            ["found img/ and labels/, img/ and gt/", "--images 'img/**/{stem}.*' --masks 'labels/**/{stem}.*'"],
+        ),
+        (
+            [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],
+            ["an image has one mask, found masks/a_gt.png, masks/a_mask.png; remove one, or say which is meant with"],
+        ),
+        (
+            [*five("images/{}.jpg", "masks/{}.png"), *five("", "masks/{}0.png")],
+            ["masks/a0.png, masks/b0.png: has no image of its name", "--images 'images/**/{stem}.*' --masks 'masks/"],
+        ),
+        (
+            [*five("{}.png", "{}_mask.png"), *five("", "{}_gt.png")],
+            ["an image has one mask, found a_gt.png, a_mask.png"],
+        ),
+        ([*five("images/{}.jpg", "masks/{}_mask.png"), ("", "masks/a.png")], ["found masks/a.png, masks/a_mask.png"]),
+        (
+            [*five("img/{}.jpg", "gt/{}.png"), ("img/a.JPG", "")],
+            ["gt/a.png: a mask has one image, found img/a.JPG, img/a.jpg"],
+        ),
+    ],
+)
+def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, words):
+    root = laid_out(tmp_path / "data", *pairs)
+    found = problem(root)
+    assert all(word in found for word in words), found
+    if (way := re.search("--images '(.*)' --masks '(.*)'", found)) is not None:
+        patterns = Patterns(images=way[1], masks=way[2])
+        assert len(load_dataset(str(root), tmp_path / "cache", patterns=patterns).images) == 5
+
+
+def test_what_is_passed_over_is_said(tmp_path):
+    root = laid_out(tmp_path / "data", *five("images/x/{}.jpg", "masks/x/{}.png"), *five("", "labels/x/{}.png"))
+    for name in (".DS_Store", "Thumbs.db", "._a.png"):
+        (root / "images" / name).write_bytes(b"x")
+    (warning,) = load(root).warnings
+    assert "images/ and labels/ might be meant too" in warning
+    (root / "images" / "notes.txt").write_text("x")
+    laid_out(root, ("images/test/z.jpg", ""))
+    said = " ".join(load(root).warnings)
+    assert "images/notes.txt" in said and "without any mask, passed over: images/test" in said
+
+
+def test_links_are_followed_once_and_what_they_lead_to_is_watched(tmp_path):
+    root, away = tmp_path / "data", laid_out(tmp_path / "away", *five("images/x/{}.jpg", "masks/x/{}.png"))
+    root.mkdir()
+    (root / "images").symlink_to(away / "images")
+    (root / "masks").symlink_to(away / "masks")
+    (away / "images" / "x" / "loop").symlink_to(away / "images")
+    assert len(load(root).images) == 5
+    mask(0, 1, 1).save(away / "masks" / "x" / "a.png")
+    assert load(root).images[0].pixels == (160, 32)
+
+
+def test_the_grey_of_a_gif_counts_and_not_the_order_of_its_palette(tmp_path):
+    root = laid_out(tmp_path / "data", *five("images/{}.jpg", "masks/{}.gif"), labels=(0, 255))
+    plain = load(root)
+    for name, palette in (("a", [255] * 3 + [0] * 3), ("b", [0] * 3 + [255] * 3)):
+        with Image.open(root / "masks" / f"{name}.gif") as file:
+            drawn = np.array(file.convert("L")) > 0
+        flipped = Image.fromarray((drawn != (palette[0] == 255)).astype(np.uint8))
+        flipped.putpalette(palette)
+        flipped.save(root / "masks" / f"{name}.gif", optimize=False)
+    assert load(root).digest == plain.digest
+    flipped.save(root / "masks" / "c.gif", transparency=1)
+    assert "masks/c.gif: masks must not be transparent" in problem(root)
+    flipped.putpalette([0, 0, 0, 200, 0, 0])
+    flipped.save(root / "masks" / "c.gif")
+    assert "masks/c.gif: masks must hold one number per pixel, found a colour image ((200, 0, 0)" in problem(root)
+    flipped.save(root / "masks" / "c.gif", save_all=True, append_images=[Image.new("P", flipped.size)])
+    assert "2 frames" in problem(root)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (["img"], "masks/: is missing beside img/ in "),
+        (["gt", "other"], "images/: is missing beside gt/ in "),
+        (["train/image", "val/image"], "train/masks/: is missing beside train/image/ in "),
+    ],
+)
+def test_what_is_missing_is_said_of_the_folders_that_are_there(tmp_path, made, said):
+    for name in made:
+        (tmp_path / "data" / name).mkdir(parents=True)
+    assert problem(tmp_path / "data").startswith(said)
+
+
+def test_text_files_in_labels_are_no_masks(tmp_path):
+    root = folder(tmp_path / "data")
+    shutil.rmtree(root / "masks")
+    (root / "labels").mkdir()
+    (root / "labels" / "a.txt").write_text("0 0.1 0.1 0.5 0.5\n")
+    assert "labels/: holds no masks (png, bmp, tif, gif) of the images in images/" in problem(root)

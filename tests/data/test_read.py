@@ -1,0 +1,199 @@
+"""What every reader shares: labels, channels and sizes of images, all problems at once, warnings."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset
+from sweeper.data import load_dataset, open_store
+from tests.support.folders import folder, image, mask
+
+
+def load(root: Path) -> Dataset:
+    return load_dataset(str(root), root.parent / "cache")
+
+
+def problems(root: Path) -> tuple[str, ...]:
+    with pytest.raises(DataError) as caught:
+        load(root)
+    assert list(caught.value.problems) == sorted(set(caught.value.problems))
+    return caught.value.problems
+
+
+def only(found: tuple[str, ...], *words: str) -> None:
+    """Exactly one problem, holding all these words."""
+    assert len(found) == 1, found
+    for word in words:
+        assert word in found[0]
+
+
+def labels(dataset: Dataset, index: int = 0) -> list[int]:
+    return [int(v) for v in np.unique(open_store(dataset.store).mask(index))]
+
+
+def test_labels_survive_every_mask_kind(tmp_path):
+    array = np.array(mask(0, 1, 2))
+    palette = Image.fromarray(array)
+    palette.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200] + [0] * 759)
+    kinds = {
+        "grey": Image.fromarray(array),
+        "palette": palette,
+        "deep": Image.fromarray(array.astype(np.uint16)),
+        "rgb": Image.fromarray(np.repeat(array[:, :, None], 3, axis=2)),
+        "rgba": Image.fromarray(np.dstack([array, array, array, np.full_like(array, 255)])),
+    }
+    assert kinds["palette"].mode == "P" and kinds["deep"].mode == "I;16"
+    root = folder(tmp_path / "data", kinds)
+    Image.fromarray(array).save(root / "masks" / "bmp.bmp")
+    Image.fromarray(array).save(root / "masks" / "tif.TIF")
+    for stem in ("bmp", "tif"):
+        image(9).save(root / "images" / f"{stem}.png")
+    dataset = load(root)
+    store = open_store(dataset.store)
+    assert len(dataset.images) == 7
+    for index in range(7):
+        assert np.array_equal(store.mask(index), array), dataset.images[index].stem
+
+
+def test_255_is_foreground_where_it_is_the_only_other_value(tmp_path):
+    dataset = load(folder(tmp_path / "data", {"a": mask(0, 255), "b": mask(0), "c": mask(255)}))
+    assert dataset.classes == ("background", "foreground")
+    assert labels(dataset) == [0, 1]
+    assert [p.pixels for p in dataset.images] == [(176, 16), (192, 0), (0, 192)]
+    assert all(p.ignored == 0 for p in dataset.images)
+
+
+def test_255_is_ignore_where_another_label_occurs(tmp_path):
+    dataset = load(folder(tmp_path / "data", {"a": mask(0, 1, 255), "b": mask(0, 1), "c": mask(0, 255)}))
+    assert labels(dataset) == [0, 1, 255]
+    assert [p.ignored for p in dataset.images] == [16, 0, 16]
+
+
+@pytest.mark.parametrize("found", [(0, 38, 75), (0, 1, 200), (*range(10), 70)])
+def test_sparse_labels_ask_for_classes_txt(tmp_path, found):
+    root = folder(tmp_path / "data", {"a": mask(*found), "b": mask(0, 1), "c": mask(0, 1)})
+    only(problems(root), "classes.txt", str(found[-1]), "masks/a.png")
+
+
+def test_one_bit_masks_are_zero_and_one(tmp_path):
+    masks = {stem: mask(0, 255).convert("1") for stem in "abc"}
+    assert labels(load(folder(tmp_path / "data", masks))) == [0, 1]
+
+
+def test_grey_sets_have_one_channel_and_mixed_ones_three(tmp_path):
+    root = folder(tmp_path / "grey")
+    for seed, stem in enumerate("abcd"):
+        image(seed, mode="L").save(root / "images" / f"{stem}.png")
+    grey = load(root)
+    assert grey.channels == 1
+    assert open_store(grey.store).image(0).shape == (12, 16, 1)
+    image(0).save(root / "images" / "d.png")
+    mixed = load(root)
+    assert mixed.channels == 3
+    first = open_store(mixed.store).image(0)
+    assert np.array_equal(first, np.repeat(np.array(image(0, mode="L"))[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "1", "LA", "I;16"])
+def test_other_image_modes_become_rgb(tmp_path, mode):
+    root = folder(tmp_path / "data")
+    (root / "images" / "a.png").unlink()
+    if mode == "I;16":
+        source = Image.fromarray(np.array(image(0, mode="L")).astype(np.uint16) << 8)
+    else:
+        source = image(0).convert(mode)
+    source.save(root / "images" / "a.tif")
+    dataset = load(root)
+    stored = open_store(dataset.store).image(0)
+    assert stored.shape == (12, 16, 3)
+    if mode == "I;16":
+        assert np.array_equal(stored[:, :, 0], np.array(image(0, mode="L")))
+        assert any("16 bits" in warning for warning in dataset.warnings)
+    else:
+        assert np.array_equal(stored, np.array(source.convert("L" if mode == "LA" else "RGB").convert("RGB")))
+
+
+def test_exif_orientation_is_applied_to_images_alone(tmp_path):
+    root = folder(tmp_path / "data")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    (root / "images" / "a.png").unlink()
+    image(0, height=16, width=12).save(root / "images" / "a.tif", exif=exif)
+    dataset = load(root)
+    assert (dataset.images[0].height, dataset.images[0].width) == (12, 16)
+    upright = np.rot90(np.array(image(0, height=16, width=12)), -1)
+    assert np.array_equal(open_store(dataset.store).image(0), upright)
+
+
+def test_images_may_differ_in_size(tmp_path):
+    root = folder(tmp_path / "data")
+    image(0, 30, 7).save(root / "images" / "b.png")
+    mask(0, 1, 1, height=30, width=7).save(root / "masks" / "b.png")
+    store = open_store(load(root).store)
+    assert store.sizes == ((12, 16), (30, 7), (12, 16), (12, 16))
+    assert np.array_equal(store.image(1), np.array(image(0, 30, 7)))
+    assert np.array_equal(store.image(2), np.array(image(2)))
+    assert np.array_equal(store.mask(1), np.array(mask(0, 1, 1, height=30, width=7)))
+
+
+def test_all_faults_of_a_set_are_named_at_once(tmp_path):
+    root = folder(tmp_path / "data", {s: mask(0, 1) for s in "abcdefghi"}, classes="x\ny\n")
+    (root / "masks" / "a.png").unlink()
+    mask(0, 1, height=11).save(root / "masks" / "b.png")
+    big = image(3, 200, 200)
+    big.save(root / "images" / "c.png")
+    (root / "images" / "c.png").write_bytes((root / "images" / "c.png").read_bytes()[:4000])
+    Image.fromarray(np.array(mask(0, 1)).astype(np.uint16) * 300).save(root / "masks" / "d.png")
+    (root / "images" / "e.png").write_bytes(b"")
+    (root / "images" / "f.png").write_bytes(b"not an image")
+    shutil.copy(root / "images" / "g.png", root / "images" / "g.bmp")
+    (root / "images" / "h.png").unlink()
+    found = "\n".join(problems(root))
+    assert "images/a.png: has no mask" in found
+    assert "masks/b.png: must have its image's size 16×12 (upright), found 16×11" in found
+    assert "images/c.png: cannot be decoded" in found
+    assert "masks/d.png: labels must be below 255 (255 = ignore), found 300" in found
+    assert "images/e.png" in found and "0 bytes" in found
+    assert "images/f.png: must be one of" in found
+    assert "masks/g.png: a mask has one image, found images/g.bmp, images/g.png" in found
+    assert "masks/h.png: has no image" in found
+    assert "at least 3 usable images" in found  # only i is sound
+    assert len(found.splitlines()) == 9
+
+
+def test_warnings_say_what_is_allowed_but_odd(tmp_path):
+    drawn = mask(0, 1, 0, 1)
+    masks = {"a": drawn, "b": drawn, "c": mask(0, 1), "d": mask(255), "e": mask(0), "f": mask(0)}
+    masks["c"].putpixel((0, 9), 255)
+    split = "stem,split,group\na,train,g\nb,test,g\nc,,\nd,,\ne,,\nf,,\n"
+    root = folder(tmp_path / "data", masks, classes="x\ny\nz\n", split=split)
+    found = load(root).warnings
+    assert any("never occur: z" in warning for warning in found)
+    assert any("2 images have byte-identical masks: (a, b)" in warning for warning in found)
+    assert any("no labelled pixel" in warning and warning.endswith(": d.") for warning in found)
+    assert any(
+        "1 group lies on several sides of the given split: g (train: a; test: b)" in warning for warning in found
+    )
+    assert len(found) == 4  # e and f are equal by nature: nothing is drawn on them
+    shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
+    assert any("2 images have the same pixels: (a, c)" in warning for warning in load(root).warnings)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "sizes", "ignored"),
+    [("cracks_cfd", (118, 2), False), ("camvid", (160, 11), True), ("fruits_both", (18, 4), False)],
+)
+def test_real_sets_are_read(tmp_path, real_data, name, sizes, ignored):
+    dataset = load_dataset(str(real_data / name), tmp_path)
+    assert (dataset.name, len(dataset.images), len(dataset.classes)) == (name, *sizes)
+    assert any(p.ignored for p in dataset.images) == ignored
+    first = dataset.images[0]
+    truth = np.array(Image.open(real_data / name / "masks" / f"{first.stem}.png"))
+    assert np.array_equal(open_store(dataset.store).mask(0), truth)

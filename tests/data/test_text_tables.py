@@ -1,0 +1,118 @@
+"""Text files of a data set: split.csv, also as the report writes it, and classes.txt, each with all that is wrong."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.core.records import Dataset, ImageInfo
+from sweeper.data.folds import split_for
+from sweeper.data.text_tables import read_classes, read_sides
+from sweeper.report.tables import stems_of, write_split
+from tests.support import builders
+
+STEMS = ("a,b", '"', "=1+1", "+x", "-y", "@z", "'q", "日本", "plain", "x 1", "y.2", "z")
+
+
+def named(**changes: object) -> Dataset:
+    images = (
+        ImageInfo(stem=stem, height=10, width=10, pixels=(90, 10), group="-g" if stem in STEMS[:3] else None)
+        for stem in STEMS
+    )
+    return builders.dataset(images=tuple(images), **changes)
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, folds: int | None) -> None:
+    dataset = named(excluded=("-left", "out"))
+    split = split_for(dataset, study_seed=0, folds=folds, seed=0)
+    write_split(dataset, split, tmp_path / "split.csv")
+    problems: list[str] = []
+    sides = read_sides(tmp_path / "split.csv", [*STEMS, *dataset.excluded], problems)
+    assert problems == []
+    stems = stems_of(dataset, split)
+    assert bool(stems["test"]) is (folds is None)
+    assert {stem: side.split for stem, side in sides.items() if side.split} == dict.fromkeys(stems["test"], "test")
+    assert [sides[stem].group for stem in STEMS[:4]] == ["-g", "-g", "-g", None]
+    with (tmp_path / "split.csv").open(encoding="utf-8", newline="") as file:
+        assert not [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "+", "-", "@"))]
+
+
+def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
+    """What it leaves open stays open, so that seeds go on dividing it anew."""
+    given = named()
+    images = [given.images[0].model_copy(update={"split": "val"}), *given.images[1:]]
+    dataset = given.model_copy(update={"images": tuple(images)})
+    write_split(dataset, split_for(dataset, study_seed=0, folds=None, seed=0), tmp_path / "split.csv")
+    sides = read_sides(tmp_path / "split.csv", STEMS, [])
+    assert sides[STEMS[0]].split == "val"
+    assert {side.split for stem, side in sides.items() if stem != STEMS[0]} == {"test", None}
+
+
+def sides_of(tmp_path: Path, text: str) -> tuple[dict[str, tuple[str | None, str | None]], list[str]]:
+    path, problems = tmp_path / "split.csv", []
+    path.write_text(text)
+    return {stem: tuple(side) for stem, side in read_sides(path, "abcd", problems).items()}, problems
+
+
+def test_splits_and_groups_are_read(tmp_path: Path) -> None:
+    sides, problems = sides_of(tmp_path, "note,group,stem,split\nx,g,a,train\n,,b,val\n,g,c, Train\n,h,d,\n")
+    assert sides == {"a": ("train", "g"), "b": ("val", None), "c": ("train", "g"), "d": (None, "h")} and not problems
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "stem,split\na,train\na,val\nb,validation\nzz,\nc,\n",
+            [
+                "line 3: a stem has one row, found 'a' again after line 2",
+                "line 4: split must be train, val, test or empty, found 'validation'",
+                "line 5: no image has the stem 'zz'",
+                "found none for 'd'",
+            ],
+        ),
+        ("a;b\n", ["columns stem and split"]),
+        ('stem,split\n"a', ["comma-separated"]),
+        ("\n", ["columns"]),
+    ],
+)
+def test_faults_of_split_csv_are_named_together(tmp_path: Path, text: str, words: list[str]) -> None:
+    _, problems = sides_of(tmp_path, text)
+    assert len(problems) == len(words)
+    assert all(word in problem and "split.csv" in problem for word, problem in zip(words, problems, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "x\n\nx\na\x1bb\n",
+            ["line 2 must hold a", "line 3: names must differ", "line 4: names must be print"],
+        ),
+        ("c0\n", ["2 to 255 classes, found 1"]),
+        ("".join(f"c{i}\n" for i in range(256)), ["2 to 255 classes, found 256"]),
+    ],
+)
+def test_faults_of_classes_txt_are_named_together(tmp_path: Path, text: str, words: list[str]) -> None:
+    path, problems = tmp_path / "classes.txt", []
+    path.write_text(text)
+    assert read_classes(path, problems) is None
+    assert all(word in problem for word, problem in zip(words, problems, strict=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=80) | st.text(alphabet="stem,plit\n\"' aé;\r", max_size=60).map(str.encode))
+def test_the_tables_never_raise(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("tables") / "x"
+    path.write_bytes(content)
+    found: list[str] = []
+    names = read_classes(path, found)
+    assert (names is None) == bool(found)
+    found.clear()
+    sides = read_sides(path, ["a", "b"], found)
+    assert found or set(sides) == {"a", "b"}
