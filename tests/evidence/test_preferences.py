@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 
 from sweeper.core.operating_points import BINS
-from sweeper.core.records import Evidence, ImbalanceProfile, Preference, SweepRecord, TestDetail, TrialResult
+from sweeper.core.records import Evidence, ImbalanceProfile, Preference, TestDetail, TrialResult
 from sweeper.evidence.intervals import image_table
 from sweeper.evidence.other_metrics import calibration
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.preferences import choices, preferences, recommended_index
-from sweeper.evidence.recommendation import recommendation_json
+from sweeper.evidence.recommendation import recommend, recommendation_json
 from tests.support import builders
 from tests.support.builders import (
     confirmation,
-    counts_from_iou,
     diverged,
     histogram_counts,
     point_counts,
@@ -101,7 +100,10 @@ def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
     one = confirmation("dice").test
     assert one is not None
     counts = one.model_copy(update={"images": tuple(range(IMAGES)), "data": data})
-    results = [_with_val(f, s, counts, n) for n, (f, s) in enumerate((f, s) for f in ("dice", "focal") for s in SEEDS)]
+    results = [
+        confirmation(f, s, counts, n).model_copy(update={"val": counts})
+        for n, (f, s) in enumerate((f, s) for f in ("dice", "focal") for s in SEEDS)
+    ]
     found = judged(results)
     assert found["misses"].points[0] < 0.269 < found["false_alarms"].points[0]
     assert found["misses"].scores[0].estimate == pytest.approx(5 * 200 / (5 * 200 + 110))
@@ -111,14 +113,9 @@ def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
     assert fixed["misses"].scores[0].estimate == pytest.approx(5 * 100 / (5 * 100 + 4 * 100))
 
 
-def _with_val(family: str, seed: int, counts: Any, number: int) -> TrialResult:
-    return confirmation(family, seed, counts, number).model_copy(update={"val": counts})
-
-
 def test_of_calibration_errors_the_lowest_is_best() -> None:
-    results = runs("focal", 0.8, 0.8, 0, detail=detail(error=0.06)) + runs(
-        "dice", 0.8, 0.8, 1, detail=detail(error=0.01)
-    )
+    results = runs("focal", 0.8, 0.8, 0, detail=detail(error=0.06))
+    results += runs("dice", 0.8, 0.8, 1, detail=detail(error=0.01))
     preference = judged(results)["probabilities"]
     dice = of(preference, results, "dice")
     assert not preference.higher_is_better and preference.points == ()
@@ -220,33 +217,20 @@ def test_images_of_one_group_count_as_one() -> None:
 # --- the table ---
 
 
-def study(trials: list[TrialResult], results: list[TrialResult], images: int) -> SweepRecord:
-    """A study whose test split is the first images."""
-    data = builders.dataset(images=images + 4)
-    places = ["test"] * images + ["train", "train", "val", "val"]
-    given = tuple(p.model_copy(update={"split": place}) for p, place in zip(data.images, places, strict=True))
-    return builders.sweep(trials, results, data.model_copy(update={"images": given}))
-
-
-def test_rows_say_what_to_take_and_in_place_of_what() -> None:
-    from sweeper.workflow.conclude import conclude
-
-    counted = [counts_from_iou(np.full(10, v)) for v in (0.8, 0.6)]
-    results = [
-        confirmation(f, s, c, n, detail=detail(10, error=e)).model_copy(update={"val": c})
-        for f, c, e in (("dice_ce", counted[0], 0.1), ("cross_entropy", counted[1], 0.01))
-        for n, s in enumerate(SEEDS)
-    ]
-    trials = [trial("dice_ce", 0.9, 0), trial("cross_entropy", 0.8, 1)]
-    record = study(trials, results, 10)
-    recommendation = conclude(record)
-    assert recommended_index(recommendation) == 0
-    chosen = {found.name: i for found, i in choices(recommendation)}
-    assert chosen["misses"] == 0 and chosen["probabilities"] == 1
-    rows = {row["name"]: row for row in recommendation_json(record, recommendation)["preferences"]}
-    assert all(row["ci_low"] <= row["value"] <= row["ci_high"] and len(row["values"]) == 2 for row in rows.values())
-    assert (rows["misses"]["choose"], rows["misses"]["instead_of"]) == ("dice_ce", None)
-    assert rows["misses"]["point"] is not None and rows["probabilities"]["point"] is None
-    assert (rows["probabilities"]["choose"], rows["probabilities"]["instead_of"]) == ("cross_entropy", "dice_ce")
-    nothing = conclude(builders.sweep([], []))
+def test_the_recommended_loss_stays_where_it_is_unbeaten_and_json_says_in_place_of_what() -> None:
+    judged_by = (
+        builders.preference("misses", (0.7, 0.72, 0.5), unbeaten=(0, 1), points=(0.3, 0.2, 0.1)),
+        builders.preference("probabilities", (0.1, 0.01, 0.2)),
+    )
+    levels = {"dice_ce": 0.8, "cross_entropy": 0.7, "dice": 0.6}
+    evidence = builders.evidence(levels, preferences=judged_by)
+    found = recommend(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
+    assert recommended_index(found) == 0 and [i for _, i in choices(found)] == [0, 1]
+    misses, probabilities = recommendation_json(builders.sweep(), found)["preferences"]
+    assert (misses["choose"], misses["instead_of"], misses["point"]) == ("dice_ce", None, 0.3)
+    assert (misses["value"], misses["ci_low"], misses["ci_high"]) == pytest.approx((0.7, 0.68, 0.72))
+    assert [row["value"] for row in misses["values"]] == [0.7, 0.72, 0.5] and misses["unbeaten"] == [0, 1]
+    assert (probabilities["choose"], probabilities["finalist"]) == ("cross_entropy", 1)
+    assert (probabilities["instead_of"], probabilities["point"]) == ("dice_ce", None)
+    nothing = recommend(None, task="binary", order=builders.ORDER, snippet=lambda *_: "")
     assert choices(nothing) == [] and recommended_index(nothing) is None

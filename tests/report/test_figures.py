@@ -66,16 +66,12 @@ def drawing(name: str, facts: Facts) -> Drawn:
 # --- The files ----------------------------------------------------------------------------------------------
 
 
-def luminance(colour: str) -> float:
-    """Relative, as WCAG 2.2 defines it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
-
-
 def contrast(colour: str, ground: str) -> float:
     """Of two colours, 1 to 21, as WCAG 2.2 defines it."""
-    one, two = luminance(colour), luminance(ground)
-    return (max(one, two) + 0.05) / (min(one, two) + 0.05)
+    channels = np.array([to_rgb(colour), to_rgb(ground)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return float((high + 0.05) / (low + 0.05))
 
 
 def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(written: Written) -> None:
