@@ -24,7 +24,7 @@ from tests.support import builders
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
 from tests.support.simulated_studies import cracks
-from tests.training.test_training import SMALL, train
+from tests.support.small_training import SMALL, train
 
 METRICS_HERE = """
 import numpy as np

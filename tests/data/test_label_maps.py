@@ -225,7 +225,7 @@ def test_numbers_of_instances_may_be_any_within_the_image_and_no_others() -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_uses_the_kept_maps(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    from tests.training.test_training import train
+    from tests.support.small_training import train
 
     def refuse(*_: object) -> None:
         raise AssertionError("computed from the labels of the batch")

@@ -49,7 +49,7 @@ from sweeper.workflow.conclude import conclude
 from tests.report.test_markdown import CLEAR, recommended
 from tests.support import builders
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
-from tests.training.test_training import SMALL, spec
+from tests.support.small_training import SMALL, spec
 
 
 def trained(dataset: Dataset, folder: Path, **changes: object) -> TrialResult:

@@ -32,7 +32,7 @@ from sweeper.training.hardware import probe
 from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
-from tests.training.test_training import SMALL, spec
+from tests.support.small_training import SMALL, spec
 
 Sweeper = Callable[..., tuple[int, str, str]]
 

@@ -26,8 +26,8 @@ from sweeper.training import final_training
 from sweeper.training.weights_file import kept_weights, read_record
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
+from tests.support.small_training import SMALL
 from tests.support.sweeping import Recorder
-from tests.training.test_training import SMALL
 
 Sweeper = Callable[..., tuple[int, str, str]]
 

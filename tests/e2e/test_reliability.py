@@ -150,7 +150,7 @@ from sweeper.core.events import Job
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Watchdog
 from tests.cli.test_run import DATA
-from tests.training.test_training import SMALL, spec
+from tests.support.small_training import SMALL, spec
 
 if __name__ == "__main__":
     dog = Watchdog(least_seconds=15)

@@ -33,7 +33,7 @@ from sweeper.training.model import _load_encoder, build_model
 from tests.cli.test_run import QUICK, sweeper
 from tests.support import hostile_modules
 from tests.support.mlflow_server import free_port
-from tests.training.test_training import SMALL
+from tests.support.small_training import SMALL
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sweeper"
 CANARY = "canary-0123456789abcdef"

@@ -28,8 +28,8 @@ from sweeper.workflow.own_losses import declared_loss, with_own
 from tests.support import builders
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
+from tests.support.small_training import SMALL, train
 from tests.support.sweeping import sweep_in
-from tests.training.test_training import SMALL, train
 
 Sweeper = Callable[..., tuple[int, str, str]]
 LOSSES = """

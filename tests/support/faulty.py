@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 
-from sweeper.core.errors import DataError
 from sweeper.core.events import Advanced, Answer, Job
 from sweeper.core.records import Evaluation, TrialResult
 from sweeper.data.store import PixelStore
@@ -22,6 +21,22 @@ from sweeper.training import job, worker
 from sweeper.training.engine import Training
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
+
+
+def no_memory(*_: object, **__: object) -> NoReturn:
+    """In place of anything that a process does."""
+    torch.empty(2**56)  # torch's own words, which differ between allocators
+    raise AssertionError
+
+
+def launch_fails(*_: object, **__: object) -> NoReturn:
+    """As a GPU does that computes nothing any more."""
+    raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+
+def disk_is_full(*_: object, **__: object) -> NoReturn:
+    """As the system says it."""
+    raise OSError(28, "No space left on device")
 
 
 def rate_of(fault: str) -> float:
@@ -92,15 +107,14 @@ def _die_once(mark: Path) -> None:
 
 
 def ends_between_two_trainings(pipe: Connection, device: str) -> None:
-    """A worker whose first process cannot go on after its first training, as `want` in the current folder says."""
-    want = Path("want").read_text()
+    """A worker whose first process, by a file in the current folder, cannot go on after its first training."""
     own = job.Trainings.advance
 
     def advance(self: job.Trainings, asked: Job) -> Answer:
         told = own(self, asked)
         if isinstance(told, Advanced) and told.finished and not Path("ended").exists():
             Path("ended").touch()
-            raise MemoryError("no room for the answer") if want == "broken" else DataError("s", ["it is gone"])
+            raise MemoryError("no room for the answer")
         return told
 
     job.Trainings.advance = advance  # type: ignore[method-assign]
@@ -133,7 +147,7 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
     class Broken(own):  # type: ignore[misc, valid-type]
         def advance(self) -> Evaluation:
             if taken:
-                raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+                launch_fails()
             return super().advance()
 
     job.Training = Broken  # type: ignore[misc]

@@ -35,7 +35,7 @@ from sweeper.workflow.settings import Settings
 from tests.support.batches import training_batch
 from tests.support.loss_cases import COVERED, needed
 from tests.support.marks import rest_slow
-from tests.training.test_training import SMALL, spec
+from tests.support.small_training import SMALL, spec
 
 CPU = torch.device("cpu")
 LONG = SMALL.model_copy(update={"steps": 12, "evaluations": 3})

@@ -112,7 +112,7 @@ def test_no_option_of_the_recipe_is_forgotten() -> None:
     fixed |= {
         "model",
         "own_metric",
-    }  # with the digests of their sources: test_own_code.py, test_own_metric.py
+    }  # with the digests of their sources: test_own_model.py, test_own_metric.py
     fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
     assert fields == set(Recipe.model_fields) - fixed
     assert set(RECIPE_OPTIONS) == set(OTHER) - {"steps", "encoder_weights"}

@@ -18,13 +18,10 @@ from sweeper.data.folds import split_for
 from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
-from sweeper.training.engine import Training
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import Starts
-from sweeper.training.resident_store import resident
 from sweeper.training.training_steps import TrainingSteps
-from tests.training.test_numerics import results
-from tests.training.test_training import SMALL, spec
+from tests.support.small_training import SMALL, spec
 
 NETS = """
 import torch
@@ -42,7 +39,6 @@ def varies(in_channels, classes):
     return Varies(in_channels, classes)
 """
 """torch has `put_` in no deterministic form, on a CPU either."""
-SAME = SMALL.model_copy(update={"deterministic": True})
 
 
 @pytest.fixture
@@ -77,16 +73,6 @@ def test_what_has_no_deterministic_form_is_refused_before_anything_is_trained(
 def test_it_trains_where_any_order_of_sums_will_do(varies: str, tiny: Dataset, tmp_path: Path) -> None:
     with closing(InlineBackend("cpu")) as backend:
         backend.open(conditions_of(tiny, varies, False), tmp_path)
-
-
-@pytest.mark.slow
-def test_on_a_cpu_nothing_changes(tiny: Dataset, tmp_path: Path) -> None:
-    specs = [spec(number=0, family="dice_ce"), spec(number=1, family="lovasz")]
-    found = [
-        results(InlineBackend("cpu"), conditions_of(tiny, None, deterministic), specs, tmp_path / str(deterministic))
-        for deterministic in (False, True)
-    ]
-    assert found[0] == found[1] and len(found[0]) == 2
 
 
 def test_an_inline_sweep_leaves_torch_as_it_comes(tiny: Dataset, tmp_path: Path) -> None:
@@ -129,20 +115,3 @@ def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
     steps._update(*batch)
     settle_numerics(False)
     assert seen == [tried, tried] and not torch.backends.cudnn.benchmark
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("engine", ["eager", "graph"])
-@pytest.mark.parametrize("family", ["cross_entropy", "dice_ce", "tversky", "focal"])
-def test_on_a_gpu_a_repetition_gives_the_same_bits(tiny: Dataset, engine: str, family: str) -> None:
-    recipe = SAME.model_copy(update={"engine": engine, "precision": "bfloat16", "steps": 12})
-    conditions, store = Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store)
-    pixels, found = resident(store, torch.device("cuda")), []
-    settle_numerics(True)
-    for _ in range(2):
-        training = Training(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
-        seen = []
-        while not training.finished:
-            seen.append(training.advance())
-        found.append([(one.value, one.train_loss) for one in seen])
-    assert found[0] == found[1]

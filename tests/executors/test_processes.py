@@ -10,244 +10,29 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
 
 import optuna
 import psutil
 import pytest
-import torch
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
-from sweeper.core.errors import ExecutorError, SweeperError
+from sweeper.core.errors import SweeperError
 from sweeper.core.events import Advanced, Job, Lost
-from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
-from sweeper.data import open_store
 from sweeper.executors import processes, worker_process
 from sweeper.executors import start_process as launch
-from sweeper.executors.inline import InlineBackend, InlineExecutor
 from sweeper.executors.processes import ProcessBackend, ProcessExecutor
 from sweeper.executors.protocol import Watchdog
 from sweeper.storage.record_format import ABANDONED
 from sweeper.storage.results import counted, result_of
 from sweeper.study.loop import drive
 from sweeper.study.search import Search
-from sweeper.system.clocks import RunningClock
-from sweeper.training.failure_causes import device_lost, out_of_memory
-from sweeper.training.job import Trainings, WorkerContext
 from sweeper.workflow.conclude import report_study
 from tests.support import builders, faulty
 from tests.support.faking import new_plan
-from tests.support.marks import rest_slow
+from tests.support.small_training import SMALL, spec
 from tests.support.sweeping import Recorder
-from tests.training.test_training import SMALL, spec
-
-# --- The rule ---
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def waited(dog: Watchdog, clock: Clock, seconds: float, purpose: str = "search", stage: str = "rung") -> None:
-    dog.wait("w", purpose, stage)  # type: ignore[arg-type]
-    clock.now += seconds
-    dog.answered("w")
-
-
-def test_a_wait_of_twenty_times_the_usual_is_a_hang() -> None:
-    clock = Clock()
-    dog = Watchdog(clock=clock)
-    for seconds in (8.0, 10.0, 500.0):
-        waited(dog, clock, seconds)
-    dog.wait("w", "search", "rung")
-    clock.now += 200
-    assert dog.hangs("w") is None
-    clock.now += 1
-    assert dog.hangs("w") == "worker hung: nothing came from it for 201 s, and 200 s is the most that is waited"
-
-
-def test_a_wait_of_another_kind_has_time_until_it_is_known_and_none_below_a_minute_is_a_hang() -> None:
-    clock = Clock()
-    dog = Watchdog(clock=clock)
-    assert dog.limit("search", "rung") == 3600
-    waited(dog, clock, 0.01)
-    assert dog.limit("search", "rung") == 60
-    dog = Watchdog(clock=clock)
-    waited(dog, clock, 10)
-    assert dog.limit("confirm", "last") == 3600
-    waited(dog, clock, 30, "confirm", "last")
-    assert dog.limit("confirm", "last") == 600
-    assert dog.limit("search", "rung") == 200
-
-
-def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
-    """As on a laptop that sleeps: parent and workers are stopped together, and go on together."""
-    clock = Clock()
-    ran = RunningClock(clock)
-    dog = Watchdog(clock=ran)
-    waited(dog, clock, 1)
-    dog.wait("w", "search", "rung")
-    for _ in range(4):
-        clock.now += 8 * 3600
-        assert dog.hangs("w") is None
-        for _ in range(5):
-            clock.now += 1
-            ran()
-    for _ in range(60):
-        clock.now += 1
-        ran()
-    assert dog.hangs("w") is not None
-
-
-def test_who_waits_itself_or_is_gone_is_not_watched() -> None:
-    clock = Clock()
-    dog = Watchdog(clock=clock)
-    waited(dog, clock, 1)
-    clock.now += 1e6
-    assert dog.hangs("w") is None
-    dog.wait("w", "search", "rung")
-    dog.forget("w")
-    clock.now += 1e6
-    assert dog.hangs("w") is None
-    assert dog.limit("search", "rung") == 60  # what became of it is no usual wait
-
-
-def test_what_is_want_of_memory_and_what_a_lost_device() -> None:
-    assert out_of_memory(MemoryError())
-    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
-    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"))
-    assert out_of_memory(OSError(12, "Cannot allocate memory"))
-    assert not out_of_memory(ValueError("out of memory"))
-    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
-    assert not out_of_memory(RuntimeError("shapes do not match"))
-    assert device_lost(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
-    assert device_lost(RuntimeError("CUDA error: device-side assert triggered"))
-    assert device_lost(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
-    assert not device_lost(RuntimeError("shapes do not match"))
-    assert not device_lost(ValueError("CUDA error"))
-
-
-@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error: unspecified launch failure")])
-def test_a_cause_is_found_behind_the_words_that_others_put_it_in(error: Exception) -> None:
-    try:
-        try:
-            raise error
-        except Exception as caught:
-            raise ValueError("the network could not be built") from caught
-    except ValueError as outer:
-        assert out_of_memory(outer) == isinstance(error, MemoryError)
-        assert device_lost(outer) == isinstance(error, RuntimeError)
-
-
-def no_memory(*_: object, **__: object) -> NoReturn:
-    torch.empty(2**56)  # torch's own words, which differ between allocators
-    raise AssertionError
-
-
-def launch_fails(*_: object, **__: object) -> NoReturn:
-    raise torch.AcceleratorError("CUDA error: unspecified launch failure")
-
-
-FAULTY_CALLS = {
-    "building": "segmentation_models_pytorch.create_model",
-    "moving": "sweeper.training.training_steps.WeightAverage",
-    "restoring": "torch.load",
-    "training": "sweeper.training.training_steps.cut",
-    "evaluating": "sweeper.training.engine.Evaluator.count",
-    "scoring": "sweeper.training.engine.Evaluator.examine",
-}
-
-
-@pytest.mark.parametrize("where", FAULTY_CALLS)
-@pytest.mark.parametrize("fails", rest_slow([no_memory, launch_fails]))
-def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
-    where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
-    context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path)
-    asked = spec(purpose="confirm") if where == "scoring" else spec()
-    if where == "restoring":
-        left = Trainings(context)
-        assert isinstance(left.advance(Job(asked, 1)), Advanced)
-        left.keep()
-    context.starts._models.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(FAULTY_CALLS[where], fails)
-        trainings = Trainings(context)
-        assert isinstance(trainings.advance(Job(asked, asked.steps)), Lost)
-        assert (trainings.broken is None) == (fails is no_memory)
-    assert checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
-    again = Trainings(context).advance(Job(asked, asked.steps))
-    assert isinstance(again, Advanced) and again.result.state == "complete"
-
-
-@pytest.mark.parametrize("fails", [no_memory, launch_fails])
-def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
-    fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = WorkerContext(Conditions(dataset=tiny, recipe=SMALL, seed=0), open_store(tiny.store), "cpu", tmp_path)
-    monkeypatch.setattr("torch.save", fails)
-    monkeypatch.setattr("sweeper.training.engine.save_weights", fails)
-    trainings, last = Trainings(context), spec(purpose="confirm", keep_predictions=3)
-    assert isinstance(trainings.advance(Job(spec(), 1)), Advanced)
-    done = trainings.advance(Job(last, last.steps))  # the first one cannot be kept
-    assert isinstance(done, Advanced) and done.result.state == "complete"
-
-
-def test_a_process_that_lost_its_device_begins_nothing_more(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    executor = inline(tiny, tmp_path)
-    monkeypatch.setattr("sweeper.training.engine.Training.advance", launch_fails)
-    executor.submit(Job(spec(), 1))
-    (told,) = executor.poll(1)
-    assert isinstance(told, Lost)
-    with pytest.raises(ExecutorError, match=r"can use its device no more: .*launch failure"):
-        executor.free()
-
-
-def test_no_memory_for_the_first_network_is_no_mistake_in_the_options(
-    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("segmentation_models_pytorch.create_model", no_memory)
-    with pytest.raises(ExecutorError, match="could not be built in this process"):
-        inline(tiny, tmp_path)
-
-
-def inline(dataset: Dataset, checkpoints: Path) -> InlineExecutor:
-    return InlineBackend("cpu").open(Conditions(dataset=dataset, recipe=SMALL, seed=0), checkpoints)
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [
-        (-9, "worker killed by signal 9 (out of memory?)"),
-        (-11, "worker killed by signal 11 (segmentation fault)"),
-        (-12, "worker killed by signal 12"),
-        (3, "worker ended with status 3"),
-    ],
-)
-def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
-    class Ended:
-        exitcode = code
-
-        def join(self, _: float) -> None:
-            pass
-
-    worker = launch.Launched.__new__(launch.Launched)
-    worker.process = Ended()  # type: ignore[assignment]
-    assert worker.reason() == text
-
-
-# --- Real faults in real processes ---
 
 
 def test_a_worker_that_dies_when_configured_is_started_once_more(
@@ -361,20 +146,18 @@ def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: p
         backend.hardware()
 
 
-@pytest.mark.parametrize(("want", "words"), [("broken", "no room for the answer"), ("refused", "it is gone")])
 def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
-    want: str, words: str, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_process, "_serve", faulty.ends_between_two_trainings)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "want").write_text(want)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
         assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
     assert [t.state for t in study.get_trials() if counted(t)] == [TrialState.COMPLETE] * 2
     assert sum(ABANDONED in t.user_attrs for t in study.get_trials()) == 1
-    assert len(log) == 1 and words in log[0] and "starting another" in log[0]
+    assert len(log) == 1 and "no room for the answer" in log[0] and "starting another" in log[0]
 
 
 def test_a_failed_training_gets_its_worker_replaced(
@@ -444,24 +227,11 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
     monkeypatch.setattr(worker_process, "_serve", faulty.serve)
     sound = [0.002, 0.003, 0.004, 0.005, 0.006]
     study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
-    display, log = Recorder(), list[str]()
     watch = Watchdog(least_seconds=20)
     watch._known["search", "rung"].append(0.5)  # as after a night of trainings
-    backend = ProcessBackend("cpu", 2, 2, log.append, watch)
-    try:
-        executor = backend.open(plan.conditions, tmp_path / "checkpoints")
-        work = Search(
-            study,
-            plan.space,
-            plan.conditions,
-            imbalance=60.0,
-            trials=13,
-            recorder=display,
-            checkpoints=tmp_path / "checkpoints",
-        )
-        assert drive(executor, work, lambda: None)
-    finally:
-        backend.close()
+    backend = ProcessBackend("cpu", 2, 2, print, watch)
+    with closing(backend):
+        assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
     trials = [t for t in study.get_trials() if counted(t)]
     by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
     assert len(trials) == len(by_rate) == 13

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import storage as studies
+from sweeper.executors.start_process import Launched
 from tests.cli.test_run import QUICK, sweeper
 from tests.support import hostile_modules
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
@@ -66,3 +67,24 @@ def test_python_m_sweeper_takes_the_folder_off_its_path_as_soon_as_it_can(tmp_pa
     done = sweeper(tmp_path, "studies")
     assert "there is no file" in done.stderr or done.returncode == 0, done.stderr
     assert hostile_modules.imported(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (-9, "worker killed by signal 9 (out of memory?)"),
+        (-11, "worker killed by signal 11 (segmentation fault)"),
+        (-12, "worker killed by signal 12"),
+        (3, "worker ended with status 3"),
+    ],
+)
+def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
+    class Ended:
+        exitcode = code
+
+        def join(self, _: float) -> None:
+            pass
+
+    worker = Launched.__new__(Launched)
+    worker.process = Ended()  # type: ignore[assignment]
+    assert worker.reason() == text

@@ -19,8 +19,8 @@ from sweeper.study.training_list import Batch
 from sweeper.workflow.run import run_sweep
 from tests.support import builders
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, so_far, train
+from tests.support.small_training import spec
 from tests.support.sweeping import Recorder, settings_in, seven_oclock
-from tests.training.test_training import spec
 
 FAILED = builders.failed_trial("dice", 0)
 GOOD = fake_result(spec())

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch
 import torch
-from PIL import Image
 
 from sweeper.core.errors import StudyError, UsageError
 from sweeper.core.own_code import code_here, find_code, load_code
@@ -27,7 +26,6 @@ from sweeper.storage import Plan, differences
 from sweeper.training.checkpoint import key_of
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe
-from sweeper.training.model import build_model
 from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import read_record
@@ -36,8 +34,8 @@ from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
+from tests.support.small_training import SMALL, spec
 from tests.support.sweeping import sweep_in
-from tests.training.test_training import SMALL, spec
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
@@ -159,12 +157,8 @@ def test_all_that_is_wrong_is_one_list_and_the_sound_one_passes(nets: str) -> No
     ("name", "words"),
     [
         ("own_nets", "must be module:function"),
-        ("own_nets.py:build", "for example own_nets:build"),
-        ("folder/own_nets.py:build", "for example folder.own_nets:build"),
-        ("own_nets:", "must be module:function"),
         ("own_nets:class", "must be module:function"),
-        ("os;system:x", "must be module:function"),
-        ("there_is_none:build", "there is no there_is_none in"),
+        ("folder/own_nets.py:build", "for example folder.own_nets:build"),
         ("a.b.c:build", "there is no a.b.c in"),
         ("sys:exit", "there is no sys in"),
     ],
@@ -279,11 +273,6 @@ def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_pa
     assert (namespace["predict"](namespace["load"](), images)[0].numpy() == mask).all()
     assert "from own_nets import build" in model_code(record)
     assert "segmentation_models_pytorch" not in model_code(record)
-    again = build_model(recipe, channels=3, class_pixels=tiny.class_pixels(), task="binary", seed=1)
-    assert torch.equal(
-        next(again.parameters()),
-        next(build_model(recipe, channels=3, class_pixels=tiny.class_pixels(), task="binary", seed=1).parameters()),
-    )
 
 
 def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,21 +299,12 @@ def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_a_sweep_in_workers_trains_and_predicts_with_it_and_is_not_resumed_under_other_code(
-    nets: str, sweeper: Sweeper, tmp_path: Path
-) -> None:
+def test_a_sweep_in_workers_trains_with_it_and_is_not_resumed_under_other_code(nets: str, tmp_path: Path) -> None:
     outcome = sweep_in(tmp_path, model=f"{nets}:build", executor="processes", workers=1, trials=3, encoder_depth=None)
     recipe = outcome.sweep.conditions.recipe
     assert recipe.model is not None and recipe.model.name == "own_nets:build"
     text = outcome.paths.markdown.read_text("utf-8")
     assert "own\\_nets:build" in text or "own_nets:build" in text
-    Image.new("RGB", (50, 40)).save(tmp_path / "new.png")
-    where = ("--storage", f"sqlite:///{tmp_path}/sweeper.db", "--cache", tmp_path / "cache")
-    if outcome.recommendation.recommended is not None:
-        status, _, err = sweeper("train", "study", "--steps", 4, "--device", "cpu", *where)
-        assert status == 0, err
-        status, _, err = sweeper("export", "study", "--out", tmp_path / "reports", *where)
-        assert status == 0, err
     (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
     with pytest.raises(StudyError, match="the source file of --model own_nets:build"):
         sweep_in(tmp_path, resume=True, executor="processes", workers=1, trials=4)

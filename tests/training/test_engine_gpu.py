@@ -23,7 +23,7 @@ from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext
 from sweeper.training.resident_store import resident
-from tests.training.test_training import SMALL, spec
+from tests.support.small_training import SMALL, spec
 
 pytestmark = pytest.mark.cuda
 

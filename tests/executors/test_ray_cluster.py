@@ -36,8 +36,8 @@ from sweeper.study.loop import drive  # noqa: E402
 from sweeper.study.search import Search  # noqa: E402
 from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
 from sweeper.workflow.settings import Settings  # noqa: E402
-from tests.executors import test_executors as conformance  # noqa: E402
-from tests.executors.test_faults import study_of  # noqa: E402
+from tests.executors import test_protocol as conformance  # noqa: E402
+from tests.executors.test_processes import study_of  # noqa: E402
 from tests.support import faulty  # noqa: E402
 from tests.support.sweeping import Recorder, sweep_in  # noqa: E402
 

@@ -26,9 +26,7 @@ from sweeper.data.folds import split_of
 from sweeper.data.store import StoreWriter
 from sweeper.losses import build_loss, snippet
 from sweeper.training.batches import crops, cut
-from sweeper.training.engine import Training
 from sweeper.training.initial_networks import Starts
-from sweeper.training.resident_store import upload
 from sweeper.training.training_steps import TrainingSteps
 from tests.support import builders
 from tests.support.sweeping import sweep_in
@@ -206,31 +204,6 @@ def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:
         for frequencies in (seen, street.class_pixels(images))
     ]
     assert steps.criterion(logits, labels) == pytest.approx(values[0]) != pytest.approx(values[1])
-
-
-# --- Trainings ---
-
-
-def trained(conditions: Conditions, folder: Path | None, *, on_device: bool = False) -> str:
-    """The result of a training; with a folder it is cut and taken up again at each evaluation."""
-    store = open_store(conditions.dataset.store)
-    given: tuple[Any, ...] = (builders.spec("dice", seed=1, params={}, steps=8), conditions, store, "cpu")
-    more: dict[str, Any] = {"resident": upload(store, CPU) if on_device else None, "clock": lambda: 0.0}
-    training = Training(*given, **more)
-    while not training.finished:
-        training.advance()
-        if folder is not None and not training.finished:
-            training.save(folder / "checkpoint")
-            training = Training(*given, checkpoint=folder / "checkpoint", **more)
-    return training.result("complete").model_dump_json()
-
-
-def test_a_training_that_is_cut_or_reads_pixels_on_the_device_is_the_same(tiny: Dataset, tmp_path: Path) -> None:
-    conditions = balanced(tiny, BALANCED.model_copy(update={"evaluations": 4}))
-    whole = trained(conditions, None)
-    assert trained(conditions, tmp_path) == trained(conditions, None, on_device=True) == whole
-    plain = conditions.recipe.model_copy(update={"crops": "uniform"})
-    assert trained(Conditions(dataset=tiny, recipe=plain, seed=0), None) != whole
 
 
 # --- What people read ---

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -20,8 +19,8 @@ from sweeper.executors.protocol import Backend, Executor, Watchdog
 from sweeper.executors.separate_process import SubprocessBackend
 from sweeper.training import job
 from tests.support import faulty
-from tests.training.test_training import SMALL
-from tests.training.test_training import spec as spec_with
+from tests.support.small_training import SMALL
+from tests.support.small_training import spec as spec_with
 
 LONGEST = 240.0
 """Seconds that a test waits for an event: Ray starts slowly on a busy machine."""
@@ -51,7 +50,7 @@ def ray(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
 
 
 EXECUTORS = [inline, of_processes]
-"""Ray's actors keep the same rules in tests/executors/test_ray.py: two clusters at a time disturb each other."""
+"""Ray's actors keep the same rules in tests/executors/test_ray_cluster.py: two clusters at a time disturb each other."""
 SEPARATE = [of_processes]
 """Those whose workers may die without ending the sweep."""
 
@@ -156,15 +155,6 @@ def test_a_training_that_is_left_goes_on_where_it_was(kind: object, made: Callab
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
-def test_a_job_that_is_done_again_changes_nothing(kind: object, made: Callable[..., Executor]) -> None:
-    executor = made(kind)
-    first, again = (run(executor, spec(0), until={0: 1}) for _ in range(2))
-    assert values(first, 0) == values(again, 0)
-    whole, again = (run(executor, spec(0)) for _ in range(2))
-    assert values(whole, 0) == values(again, 0) and result_of(again, 0).state == "complete"
-
-
-@pytest.mark.parametrize("kind", EXECUTORS)
 def test_a_training_that_raises_gives_a_failed_result(kind: object, made: Callable[..., Executor]) -> None:
     answers = run(made(kind), spec(0, "raises"), spec(1))
     failed = result_of(answers, 0)
@@ -185,17 +175,6 @@ def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Execut
     answers = run(made(kind), spec(0, "segfault"), spec(1))
     assert isinstance(end_of(answers, 0), Lost)
     assert result_of(answers, 1).state == "complete"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", SEPARATE)
-def test_a_worker_that_hangs_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
-    executor = made(kind)
-    run(executor, spec(3))  # of the first training of a session nobody knows how long it takes
-    answers = run(executor, spec(0), spec(1, "hangs"), spec(2))
-    hung = end_of(answers, 1)
-    assert isinstance(hung, Lost) and "hung" in hung.reason
-    assert result_of(answers, 2).state == "complete"
 
 
 def test_an_idle_worker_writes_the_training_in_memory_to_its_checkpoint(
@@ -233,15 +212,6 @@ def test_closing_twice_ends_what_runs_and_raises_nothing(kind: object, made: Cal
     executor.close()
 
 
-def test_a_backend_closes_what_it_opened(tiny: Dataset, tmp_path: Path) -> None:
-    gc.unfreeze()
-    with closing(InlineBackend("cpu")) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        executor.submit(Job(spec(0), 1))
-        assert executor.free() == 0 and gc.get_freeze_count() > 0
-    assert executor.free() == 1 and gc.get_freeze_count() == 0
-
-
 @pytest.mark.parametrize("kind", EXECUTORS)
 def test_an_idle_executor_waits_and_tells_nothing(kind: object, made: Callable[..., Executor]) -> None:
     executor = made(kind)
@@ -254,11 +224,9 @@ def test_an_idle_executor_waits_and_tells_nothing(kind: object, made: Callable[.
 RULES = [
     test_each_job_is_answered_with_all_evaluations_so_far,
     test_a_training_that_is_left_goes_on_where_it_was,
-    test_a_job_that_is_done_again_changes_nothing,
     test_a_training_that_raises_gives_a_failed_result,
     test_out_of_memory_costs_one_training,
     test_a_worker_that_dies_is_replaced,
-    test_a_worker_that_hangs_is_replaced,
     test_closing_twice_ends_what_runs_and_raises_nothing,
     test_an_idle_executor_waits_and_tells_nothing,
 ]

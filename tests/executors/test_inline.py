@@ -1,0 +1,52 @@
+"""Trainings in this process."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.errors import ExecutorError
+from sweeper.core.events import Job, Lost
+from sweeper.core.records import (
+    Conditions,
+    Dataset,
+)
+from sweeper.executors.inline import InlineBackend, InlineExecutor
+from tests.support.faulty import launch_fails, no_memory
+from tests.support.small_training import SMALL, spec
+
+
+def inline(dataset: Dataset, checkpoints: Path) -> InlineExecutor:
+    return InlineBackend("cpu").open(Conditions(dataset=dataset, recipe=SMALL, seed=0), checkpoints)
+
+
+def test_a_process_that_lost_its_device_begins_nothing_more(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = inline(tiny, tmp_path)
+    monkeypatch.setattr("sweeper.training.engine.Training.advance", launch_fails)
+    executor.submit(Job(spec(), 1))
+    (told,) = executor.poll(1)
+    assert isinstance(told, Lost)
+    with pytest.raises(ExecutorError, match=r"can use its device no more: .*launch failure"):
+        executor.free()
+
+
+def test_no_memory_for_the_first_network_is_no_mistake_in_the_options(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segmentation_models_pytorch.create_model", no_memory)
+    with pytest.raises(ExecutorError, match="could not be built in this process"):
+        inline(tiny, tmp_path)
+
+
+def test_a_backend_closes_what_it_opened(tiny: Dataset, tmp_path: Path) -> None:
+    gc.unfreeze()
+    with closing(InlineBackend("cpu")) as backend:
+        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        executor.submit(Job(spec(), 1))
+        assert executor.free() == 0 and gc.get_freeze_count() > 0
+    assert executor.free() == 1 and gc.get_freeze_count() == 0

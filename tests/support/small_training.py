@@ -1,0 +1,35 @@
+"""A training of seconds, for tests that need a real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
+from sweeper.data import open_store
+from sweeper.training.engine import Training
+
+SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
+
+
+def spec(**changes: Any) -> TrialSpec:
+    """Of a training of `SMALL`, with the Dice loss."""
+    given: dict[str, Any] = {
+        "purpose": "search",
+        "number": 0,
+        "family": "dice",
+        "params": {},
+        "lr": 1e-3,
+        "seed": 0,
+        "steps": 4,
+    }
+    return TrialSpec(**{**given, **changes})
+
+
+def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
+    """The result of a whole training; `changes` of its spec."""
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
+    training = Training(spec(**changes), conditions, open_store(dataset.store), "cpu", clock=lambda: 0.0)
+    while not training.finished:
+        training.advance()
+    return training.result("complete")

@@ -1,0 +1,217 @@
+"""One training: what keys it, what it counts, what it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sweeper.core import metrics
+from sweeper.core.contours import Mask, boundary_counts
+from sweeper.core.detail_scores import detail_scores
+from sweeper.core.label_parts import Counter, component_dice, contours, lesions
+from sweeper.core.operating_points import FEW_THRESHOLDS
+from sweeper.core.recipe import Recipe
+from sweeper.core.records import Collapse, Conditions, Dataset
+from sweeper.data import divide, open_store
+from sweeper.losses import FAMILIES
+from sweeper.training.collapse import judge, never_predicted
+from sweeper.training.engine import Training
+from sweeper.training.training_steps import schedule
+from tests.support.loss_cases import needed
+from tests.support.marks import rest_slow
+from tests.support.small_training import SMALL, spec, train
+
+KINDS = {"weighted_ce", "logit_adjusted", "dice_topk", "boundary"}
+"""Families that stand for what a training hands to a loss: weights, the classes' prior, nothing, maps of the labels."""
+KINDS_FIRST = [
+    pytest.param(name, marks=() if name in KINDS else pytest.mark.slow)
+    for name, known in FAMILIES.items()
+    if "binary" in known.tasks
+]
+
+
+# --- What decides a result ---
+
+
+def test_the_same_spec_gives_the_same_result_and_the_global_random_state_is_left_alone(tiny: Dataset) -> None:
+    first = train(tiny)
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002 - the global state must not matter
+    before = torch.random.get_rng_state()
+    assert train(tiny).model_dump_json() == first.model_dump_json()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_schedule_rises_stays_and_falls() -> None:
+    factors = [schedule(step, 100, 0.05, 0.3) for step in range(100)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[4:70] == [1.0] * 66
+    assert factors[-1] == pytest.approx(1 / 30)
+    assert all(0 < f <= 1 for f in factors)
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(steps=100), Recipe(steps=9), Recipe(steps=7), Recipe(steps=4), Recipe(evaluations=1)]
+)
+def test_rungs_end_at_the_last_step_and_start_at_a_quarter(recipe: Recipe) -> None:
+    rungs = recipe.rungs(recipe.steps)
+    assert rungs[-1] == recipe.steps
+    assert list(rungs) == sorted(set(rungs))
+    assert rungs[0] >= recipe.steps / recipe.evaluations
+
+
+# --- What a result says ---
+
+
+def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(e.complete and e.part is None and e.part_value == e.value for e in train(tiny).evaluations)
+    monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
+    result = train(tiny)
+    split = divide(tiny, test_seed=0, seed=0)
+    assert [e.images for e in result.evaluations] == [1, 1, 1, len(split.val)]
+    assert result.val is not None and (result.val.images, len(result.val.data)) == ((), 1)
+    assert result.val.data.sum() == sum(tiny.images[i].height * tiny.images[i].width for i in split.val)
+    assert result.value == result.evaluations[-1].value
+    assert result.test is None
+
+
+@pytest.mark.parametrize(("metric", "threshold"), rest_slow([("dice", "0.5"), ("fg_iou", "tuned")], 2))
+def test_the_end_is_also_scored_on_the_images_of_the_rungs(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, metric: Any, threshold: Any
+) -> None:
+    monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
+    recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
+    training = Training(spec(), Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu")
+    while not training.finished:
+        training.advance()
+    *rungs, last = training.evaluations
+    # The network of the end, counted on the image of the rungs alone.
+    counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
+    point, value = metrics.best_point(counts, metric)
+    if threshold == "0.5":
+        point, at = 0.5, metrics.at_point(counts, 0.5)
+        value = float(metrics.objective(at.sum(axis=0), metrics.present(at), metric))
+    assert [e.complete for e in (*rungs, last)] == [False, False, False, True]
+    assert all(e.part is None and e.part_value == e.value for e in rungs)
+    assert last.part is not None and last.part.images == 1 < last.images == last.val_images
+    assert last.part_value == last.part.value == pytest.approx(value) and last.part.point == point
+    assert last.part_miou == last.part.chosen.miou
+    assert last.part_value != last.value
+
+
+def test_groups_count_as_one_where_the_operating_point_of_a_mean_is_chosen(tiny: Dataset) -> None:
+    sides = ["train"] * 8 + ["val"] * 4 + ["test"] * 3
+    images = [info.model_copy(update={"split": side}) for info, side in zip(tiny.images, sides, strict=True)]
+    images[8:11] = [info.model_copy(update={"group": "video"}) for info in images[8:11]]
+    grouped = tiny.model_copy(update={"images": tuple(images)})
+    recipe = SMALL.model_copy(update={"metric": "image_dice"})
+    result = train(grouped, recipe, purpose="confirm", seed=1000)
+    last = result.evaluations[-1]
+    assert result.val is not None and result.val.images == (8, 9, 10, 11)
+    groups = ["video"] * 3 + [None]
+    assert (last.point, last.value) == pytest.approx(metrics.best_point(result.val, "image_dice", groups))
+    assert last.value != pytest.approx(metrics.best_point(result.val, "image_dice")[1])
+
+
+@pytest.mark.parametrize(
+    ("metric", "count"), [("lesion_f1", lesions), ("cc_dice", component_dice), ("boundary_iou", contours)]
+)
+def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
+    tiny: Dataset, metric: str, count: Callable[[Mask, int, int], Counter]
+) -> None:
+    recipe = SMALL.model_copy(update={"metric": metric})
+    result = train(tiny, recipe, purpose="confirm", seed=1000, keep_predictions=99)
+    last, store = result.evaluations[-1], open_store(tiny.store)
+    assert result.val is not None and result.test is not None and result.predictions is not None
+    assert (last.point, last.value) == pytest.approx(metrics.best_point(result.val, metric))
+    parts = metrics.measured(result.test, metric)
+    assert parts.points == FEW_THRESHOLDS and 0.5 in parts.points and parts.data.shape[1] == 15
+    for n, index in enumerate(result.test.images):
+        wanted = count(store.mask(index), 2, recipe.boundary_pixels)(result.predictions.masks[n])
+        np.testing.assert_array_equal(metrics.at_point(parts, last.point)[n], wanted)
+        if metric == "boundary_iou":
+            assert result.detail is not None
+            np.testing.assert_array_equal(result.detail.boundary[n], wanted)
+
+
+def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_the_same_pixels(tiny: Dataset) -> None:
+    recipe = SMALL.model_copy(update={"boundary_pixels": 3})
+    result = train(tiny, recipe, purpose="confirm", seed=1000, keep_predictions=2)
+    detail, counts, shown = result.detail, result.test, result.predictions
+    assert detail is not None and counts is not None and shown is not None
+    split = divide(tiny, test_seed=0, seed=0)
+    assert detail.images == counts.images == split.test and shown.images == split.test[:2]
+    assert result.val is not None and result.val.images == divide(tiny, test_seed=0, seed=1000).val
+    at_default = metrics.at_point(counts, 0.5)
+    labelled, right = detail.confidence[:, :, 0].sum(axis=1), detail.confidence[:, :, 1].sum(axis=1)
+    np.testing.assert_array_equal(labelled, at_default[:, 0].sum(axis=1))
+    np.testing.assert_array_equal(right, at_default[:, :, 0].sum(axis=1))
+    at_chosen = metrics.at_point(counts, result.evaluations[-1].point)
+    for n, index in enumerate(shown.images):
+        assert int(shown.masks[n].sum()) == at_chosen[n, 1, :2].sum()
+        wanted = boundary_counts(open_store(tiny.store).mask(index), shown.masks[n], 2, 3)
+        np.testing.assert_array_equal(detail.boundary[n], wanted)
+    assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0
+    assert set(detail_scores(detail)) == {"boundary_iou", "cldice", "ece"}
+
+
+def test_threshold_of_one_half_is_kept_when_asked(tiny: Dataset) -> None:
+    result = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}))
+    assert [e.point for e in result.evaluations] == [0.5] * 4
+    assert all(e.chosen == e.default for e in result.evaluations)
+
+
+def test_a_diverging_training_ends_with_value_zero(tiny: Dataset) -> None:
+    result = train(tiny, lr=1e30)
+    assert result.collapse == result.collapse_at_default == Collapse.DIVERGED
+    assert result.value == 0.0
+    assert result.state == "complete"
+    assert len(result.evaluations) < 4
+
+
+@pytest.mark.parametrize("family", KINDS_FIRST)
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_every_family_trains(tiny: Dataset, tiny_street: Dataset, family: str, task: str) -> None:
+    params = needed(family, "binary") if task == "binary" else {}
+    result = train(tiny if task == "binary" else tiny_street, family=family, params=params)
+    assert result.collapse != Collapse.DIVERGED
+    assert all(e.train_loss is not None for e in result.evaluations)
+
+
+def counts_of(*rows: tuple[int, int, int]) -> np.ndarray[Any, Any]:
+    return np.array([rows], dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (counts_of((990, 10, 0), (0, 0, 10)), Collapse.ALL_BACKGROUND),
+        (counts_of((0, 0, 990), (10, 990, 0)), Collapse.NO_BETTER_THAN_CONSTANT),
+        (counts_of((700, 10, 290), (0, 290, 10)), Collapse.NO_BETTER_THAN_CONSTANT),
+        (counts_of((985, 4, 5), (6, 5, 4)), Collapse.NONE),
+        (counts_of((900, 10, 0), (80, 0, 0), (0, 0, 10)), Collapse.CLASS_NEVER_PREDICTED),
+        (counts_of((900, 0, 0), (90, 0, 0), (0, 0, 0)), Collapse.NONE),
+    ],
+)
+def test_collapses_are_named(counts: np.ndarray[Any, Any], expected: Collapse) -> None:
+    assert judge(counts) == expected
+
+
+def test_classes_that_are_never_predicted_are_named() -> None:
+    counts = counts_of((900, 10, 0), (80, 0, 0), (0, 0, 10), (0, 0, 0))
+    assert never_predicted(counts, ("ground", "road", "sign", "absent")) == ("sign",)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("family", KINDS_FIRST)
+def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
+    params = needed(family, "binary")
+    conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
+    training = Training(spec(family=family, params=params), conditions, open_store(tiny.store), "cuda")
+    while not training.finished:
+        training.advance()
+    assert training.result("complete").collapse != Collapse.DIVERGED

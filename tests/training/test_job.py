@@ -1,0 +1,206 @@
+"""Jobs: a training that is cut anywhere gives what one gives that ran through, and what faults cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from sweeper.core.errors import CheckpointError
+from sweeper.core.events import Advanced, Job, Lost
+from sweeper.core.paths import checkpoint_path
+from sweeper.core.records import (
+    Conditions,
+    Dataset,
+    TrialResult,
+)
+from sweeper.data import open_store
+from sweeper.training.checkpoint import load_checkpoint
+from sweeper.training.engine import Training
+from sweeper.training.job import Trainings, WorkerContext
+from tests.support.faulty import disk_is_full, launch_fails, no_memory
+from tests.support.marks import rest_slow
+from tests.support.small_training import SMALL, spec
+
+CPU = torch.device("cpu")
+FOUR = SMALL.model_copy(update={"steps": 8})
+
+
+BOUNDARY = spec(steps=8, family="boundary_ce")
+"""It wants maps of the labels, too."""
+
+
+def context(dataset: Dataset, folder: Path, **changes: Any) -> WorkerContext:
+    recipe = FOUR.model_copy(update=changes)
+    return WorkerContext(Conditions(dataset=dataset, recipe=recipe, seed=0), open_store(dataset.store), "cpu", folder)
+
+
+def timed_out(answer: Advanced | Lost) -> TrialResult:
+    """The result without its durations."""
+    assert isinstance(answer, Advanced)
+    evaluations = tuple(e.model_copy(update={"seconds": 0.0}) for e in answer.result.evaluations)
+    return answer.result.model_copy(update={"evaluations": evaluations, "seconds": 0.0, "seconds_per_step": None})
+
+
+@pytest.mark.parametrize("harm", rest_slow(["none", "bit", "truncated", "gone", "pickle"], 2))
+def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
+    tiny: Dataset, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Trainings(context(tiny, tmp_path / "whole")).advance(Job(BOUNDARY, 8))
+    shop, path = context(tiny, tmp_path), checkpoint_path(tmp_path, BOUNDARY)
+    first = Trainings(shop)
+    first.advance(Job(BOUNDARY, 1))
+    first.keep()
+    if harm == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif harm == "gone":
+        path.unlink()
+    elif harm == "pickle":
+        torch.save({"checkpoint": Canary()}, path)
+    elif harm == "bit":
+        turned = bytearray(path.read_bytes())
+        turned[len(turned) // 2] ^= 4
+        path.write_bytes(turned)
+    begun: list[int] = []
+    own = Training.advance
+    monkeypatch.setattr(Training, "advance", lambda self: begun.append(self.step) or own(self))  # type: ignore[func-returns-value]
+    told = Trainings(shop).advance(Job(BOUNDARY, 8))
+    assert begun == ([2, 4, 6] if harm == "none" else [0, 2, 4, 6])
+    assert isinstance(told, Advanced) and told.finished and timed_out(told) == timed_out(whole)
+    assert not Canary.sung
+    assert ("the training begins anew" in told.note and str(path) in told.note) == (
+        harm in {"truncated", "pickle", "bit"}
+    )
+
+
+def test_a_checkpoint_of_another_training_or_other_conditions_is_refused(tiny: Dataset, tmp_path: Path) -> None:
+    trainings, path = Trainings(context(tiny, tmp_path)), checkpoint_path(tmp_path, BOUNDARY)
+    trainings.advance(Job(BOUNDARY, 1))
+    trainings.keep()
+    own = context(tiny, tmp_path).conditions
+    assert load_checkpoint(path, BOUNDARY, own, CPU)[0].step == 2
+    decayed = context(tiny, tmp_path, weight_decay=0.5).conditions
+    for asked, conditions in ((spec(steps=8), own), (BOUNDARY, decayed)):
+        with pytest.raises(CheckpointError, match="another training"):
+            load_checkpoint(path, asked, conditions, CPU)
+
+
+@pytest.mark.slow
+def test_of_a_hundred_single_bits_of_a_checkpoint_that_turn_none_is_taken_for_what_was_written(
+    tiny: Dataset, tmp_path: Path
+) -> None:
+    """Bits of the archive's padding change nothing."""
+    trainings, path = Trainings(context(tiny, tmp_path)), checkpoint_path(tmp_path, BOUNDARY)
+    trainings.advance(Job(BOUNDARY, 1))
+    trainings.keep()
+    given = (path, BOUNDARY, context(tiny, tmp_path).conditions, CPU)
+    record, tensors = load_checkpoint(*given)
+    whole, rng, found = path.read_bytes(), np.random.default_rng(0), 0
+    for bit in rng.integers(8 * len(whole), size=100):
+        turned = bytearray(whole)
+        turned[bit // 8] ^= 1 << int(bit % 8)
+        path.write_bytes(turned)
+        try:
+            again = load_checkpoint(*given)
+        except CheckpointError:
+            found += 1
+        else:
+            assert again[0] == record
+            torch.testing.assert_close(again[1], tensors, rtol=0, atol=0)
+    assert found >= 90
+
+
+class Canary:
+    """Unpickling it would run code."""
+
+    sung: ClassVar[list[int]] = []
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        return Canary.sung.append, (1,)
+
+
+@pytest.mark.parametrize("between", rest_slow(["another process", "nothing", "another training", "a job done again"]))
+def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
+    tiny: Dataset, tmp_path: Path, between: str
+) -> None:
+    """All that each rung tells, to the last digit."""
+    asked, other = BOUNDARY, spec(steps=8, number=1, family="focal")
+    whole = Trainings(context(tiny, tmp_path / "whole")).advance(Job(asked, 8))
+    shop, told = context(tiny, tmp_path / "cut"), []
+    trainings = Trainings(shop)
+    for until in (1, 3, 5, 7):
+        answer = trainings.advance(Job(asked, until))
+        assert isinstance(answer, Advanced)
+        told.append(answer)
+        if between == "another training":
+            trainings.advance(Job(other, until))
+        elif between == "another process":
+            trainings.keep()
+            trainings = Trainings(shop)
+        elif between == "a job done again" and not answer.finished:
+            trainings.keep()
+            for doing in (trainings, Trainings(shop)):
+                again = doing.advance(Job(asked, until))
+                assert timed_out(again) == timed_out(answer)
+    assert timed_out(told[-1]) == timed_out(whole)
+    assert [len(answer.result.evaluations) for answer in told] == [1, 2, 3, 4]
+    assert not checkpoint_path(shop.checkpoints, asked).exists()
+
+
+def test_the_time_that_a_training_waits_in_memory_is_not_its_own(tiny: Dataset) -> None:
+    now = [0.0]
+    shop = context(tiny, Path("nowhere"))
+    training = Training(spec(steps=8), shop.conditions, shop.store, "cpu", clock=lambda: now[0])
+    training.advance()
+    now[0] += 1000
+    assert training.advance().seconds == training.result("pruned").seconds == 0
+
+
+# --- Faults of the process ---
+
+
+FAULTY_CALLS = {
+    "building": "segmentation_models_pytorch.create_model",
+    "moving": "sweeper.training.training_steps.WeightAverage",
+    "restoring": "torch.load",
+    "training": "sweeper.training.training_steps.cut",
+    "evaluating": "sweeper.training.engine.Evaluator.count",
+    "scoring": "sweeper.training.engine.Evaluator.examine",
+}
+
+
+@pytest.mark.parametrize("where", FAULTY_CALLS)
+@pytest.mark.parametrize("fails", rest_slow([no_memory, launch_fails]))
+def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
+    where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = context(tiny, tmp_path)
+    asked = spec(purpose="confirm") if where == "scoring" else spec()
+    if where == "restoring":
+        left = Trainings(shop)
+        assert isinstance(left.advance(Job(asked, 1)), Advanced)
+        left.keep()
+    shop.starts._models.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(FAULTY_CALLS[where], fails)
+        trainings = Trainings(shop)
+        assert isinstance(trainings.advance(Job(asked, asked.steps)), Lost)
+        assert (trainings.broken is None) == (fails is no_memory)
+    assert checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
+    again = Trainings(shop).advance(Job(asked, asked.steps))
+    assert isinstance(again, Advanced) and again.result.state == "complete"
+
+
+@pytest.mark.parametrize("fails", [no_memory, launch_fails, disk_is_full])
+def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
+    fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.save", fails)
+    monkeypatch.setattr("sweeper.training.engine.save_weights", fails)
+    trainings, last = Trainings(context(tiny, tmp_path)), spec(purpose="confirm", keep_predictions=3)
+    assert isinstance(trainings.advance(Job(spec(), 1)), Advanced)
+    done = trainings.advance(Job(last, last.steps))  # the first one cannot be kept
+    assert isinstance(done, Advanced) and done.result.state == "complete"
