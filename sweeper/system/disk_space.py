@@ -13,6 +13,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import STORAGE
 from sweeper.core.text import resume_command
 from sweeper.system.locks import sqlite_path
+from sweeper.system.system_errors import causes
 
 NETWORK = {
     "nfs",
@@ -129,7 +130,7 @@ def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> st
     Returns:
         None where the error says something else.
     """
-    for one in _chain(error):
+    for one in causes(error):
         text = " ".join(str(one).split())[:200]
         if getattr(one, "sqlstate", None) == _SERVER_FULL:
             return f"the database server has no room left on its own disk ({text})"
@@ -142,17 +143,6 @@ def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> st
         if one.errno in _FULL or (one.errno in _PROTECTED and ours):  # elsewhere it may be a file that cannot be read
             return _cannot_write(places if path is None else {"a file": path}, text)
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what SQLAlchemy wraps, and what it came from."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(inner := getattr(error, "orig", None), BaseException):
-            yield inner
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _cannot_write(places: Mapping[str, Path], text: str) -> str:

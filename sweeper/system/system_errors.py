@@ -17,20 +17,22 @@ def cause(error: BaseException, longest: int = 300) -> str:
 
     Secrets are hidden.
     """
-    drivers = (getattr(one, "orig", None) for one in _chain(error))
+    drivers = (getattr(one, "orig", None) for one in causes(error))
     told = next((own for own in drivers if isinstance(own, BaseException)), error)
     words = _STATEMENT.sub("", " ".join(str(told).split())).strip()
     return redact(words)[:longest] or type(told).__name__
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what led to it."""
-    seen: BaseException | None = error
-    for _ in range(10):
-        if seen is None:
-            return
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what SQLAlchemy wraps in it, what it was raised from, and so on: a library's error may have been put
+    into other words."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        if isinstance(inner := getattr(error, "orig", None), BaseException):
+            yield inner
+        error = error.__cause__ or error.__context__
 
 
 MEMORY = (
@@ -66,13 +68,11 @@ def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
         error: what was raised.
         sweep: whether it ended a sweep, which could ask for fewer workers and smaller batches.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ImportError | MemoryError) and (limited := memory_limit()) is not None:
+    for one in causes(error):
+        if isinstance(one, ImportError | MemoryError) and (limited := memory_limit()) is not None:
             return limited
-        if (text := _words(seen, sweep=sweep)) is not None:
+        if (text := _words(one, sweep=sweep)) is not None:
             return text
-        seen = seen.__cause__ or seen.__context__
     return None
 
 

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
 
 import torch
 
-from sweeper.system.system_errors import MEMORY
+from sweeper.system.system_errors import MEMORY, causes
 
-_DEVICE = (
-    "cuda error",
-    "cuda driver error",
-    "cublas_status_",
-    "cudnn_status_",
-    "cudnn error",
-    "cusolver error",
-    "cufft error",
-    "hip error",
-    "miopen error",
-    "device-side assert",
-    "illegal memory access",
-)
+_DEVICE = ("cuda error", "cuda driver error", "cublas_status_", "cudnn", "cusolver error", "hip error", "miopen")
 """Words of errors after which a CUDA or HIP context refuses all that follows, until its process ends."""
 
 
@@ -35,9 +22,8 @@ class RecordingError(RuntimeError):
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the machine or the GPU, or was raised from one that says so."""
-    causes = list(_causes(error))
-    lost = any(isinstance(cause, RecordingError) for cause in causes)
-    return not lost and any(_wants_memory(cause) for cause in causes)
+    lost = any(isinstance(cause, RecordingError) for cause in causes(error))
+    return not lost and any(_wants_memory(cause) for cause in causes(error))
 
 
 def device_lost(error: BaseException) -> bool:
@@ -46,7 +32,7 @@ def device_lost(error: BaseException) -> bool:
     Such errors are sticky: an illegal memory access, a device-side assertion or a launch failure makes every later call
     of the process fail. They may be reported by a call that has nothing to do with them.
     """
-    return any(_lost(cause) for cause in _causes(error))
+    return any(_lost(cause) for cause in causes(error))
 
 
 def not_its_own(error: BaseException) -> bool:
@@ -60,16 +46,6 @@ def explain(error: BaseException) -> str:
     where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
     text = " ".join(str(error).split())[:500]
     return f"{type(error).__name__}: {text}{where}"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from, and so on: a library's error may have been put into other words."""
-    seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found
-        found = found.__cause__ or found.__context__
 
 
 def _wants_memory(error: BaseException) -> bool:
