@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,21 +19,16 @@ from types import ModuleType
 from typing import Any, Literal
 
 from sweeper.core.errors import SweeperError
-from sweeper.system.cores import waiting_quietly
+from sweeper.system.cores import set_unless_said, waiting_quietly
 from sweeper.system.system_errors import memory_limit
 
 PRELOAD = "sweeper.training.preload"
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Python begins without the working folder on its path: a `types.py` among the data is no module of Python's."""
 END_SECONDS = 5.0
 """How long the end of a process that was killed is waited for."""
-SIGNALS = {
-    4: "illegal instruction",
-    6: "aborted",
-    7: "bus error: shared memory or the disk may be full",
-    8: "arithmetic error",
-    9: "out of memory?",
-    11: "segmentation fault",
-}
-"""What a signal says about the end of a worker that nobody killed on purpose."""
+GUESSES = {7: "bus error: shared memory or the disk may be full", 9: "out of memory?"}
+"""What a signal says about the end of a worker that nobody killed on purpose, where the system's words are too few."""
 
 Method = Literal["forkserver", "spawn"]  # never fork: it would copy locks and CUDA's state
 
@@ -52,7 +48,7 @@ def begin_loading() -> Method:
         return "spawn"
     forkserver.set_forkserver_preload([PRELOAD])
     try:
-        with waiting_quietly(), _without_working_folder():
+        with waiting_quietly(), set_unless_said(SAFE_PATH):
             forkserver.ensure_running()
     except OSError:
         return "spawn"
@@ -70,19 +66,6 @@ def _without_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-@contextmanager
-def _without_working_folder() -> Iterator[None]:
-    """Start Python without the working folder on its path: a `types.py` among the data is no module of Python's."""
-    if os.environ.get("PYTHONSAFEPATH"):
-        yield
-        return
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("PYTHONSAFEPATH", None)
-
-
 class Launched:
     """A process with a pipe to it. `target` is called there with the other end of the pipe and `args`.
 
@@ -97,7 +80,7 @@ class Launched:
             target=_begin, args=(target, theirs, *args), daemon=True, name="sweeper-worker"
         )
         try:
-            with waiting_quietly(), _without_working_folder(), _without_script():
+            with waiting_quietly(), set_unless_said(SAFE_PATH), _without_script():
                 self.process.start()
         except (OSError, EOFError) as error:  # no process to be had, or the fork server ended
             self.pipe.close()
@@ -113,8 +96,8 @@ class Launched:
         self.process.join(END_SECONDS)
         code = self.process.exitcode
         if code is not None and code < 0:
-            hint = SIGNALS.get(-code, "")
-            return f"worker killed by signal {-code}{hint and f' ({hint})'}"
+            words = GUESSES.get(-code) or (signal.strsignal(-code) or "unknown").lower()
+            return f"worker killed by signal {-code} ({words})"
         return f"worker ended with status {code}"
 
     def end(self) -> None:

@@ -6,15 +6,13 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 _SYSTEM = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 _PROCESSOR = Path("/proc/cpuinfo")
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""What a user may have said about how OpenMP's threads wait."""
 
 
 def available_cores() -> int:
@@ -69,20 +67,26 @@ def threads_asked() -> int | None:
 
 
 @contextmanager
-def waiting_quietly() -> Iterator[None]:
+def set_unless_said(variables: dict[str, str], said: Sequence[str] = ()) -> Iterator[None]:
+    """Processes begun meanwhile have these variables, unless the user set one of them, or of what else is `said`."""
+    if any(name in os.environ for name in (*variables, *said)):
+        yield
+        return
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name, None)
+
+
+def waiting_quietly() -> AbstractContextManager[None]:
     """Processes begun meanwhile have threads that sleep while they wait for each other, unless the user said otherwise.
 
     OpenMP's own default is to spin. That takes the core from the very thread that is waited for when the machine has
     other work: 12 steps on two threads of a busy two-core machine took 38 to 74 s, and sleeping ones 12 s.
     """
-    if any(name in os.environ for name in _WAITING):
-        yield
-        return
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    try:
-        yield
-    finally:
-        os.environ.pop("OMP_WAIT_POLICY", None)
+    return set_unless_said({"OMP_WAIT_POLICY": "PASSIVE"}, ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
 
 
 GIB = 2**30

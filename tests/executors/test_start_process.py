@@ -74,7 +74,7 @@ def test_python_m_sweeper_takes_the_folder_off_its_path_as_soon_as_it_can(tmp_pa
     [
         (-9, "worker killed by signal 9 (out of memory?)"),
         (-11, "worker killed by signal 11 (segmentation fault)"),
-        (-12, "worker killed by signal 12"),
+        (-12, "worker killed by signal 12 (user defined signal 2)"),
         (3, "worker ended with status 3"),
     ],
 )
