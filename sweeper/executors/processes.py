@@ -59,6 +59,7 @@ class ProcessBackend:
     @cached_property
     def _hardware(self) -> Hardware:
         self._workers = self._workers or [self._new()]
+        self._workers[0].ask("hardware")
         _, hardware = self._workers[0].expect("hardware")
         assert isinstance(hardware, Hardware)
         return hardware
@@ -96,15 +97,12 @@ class ProcessBackend:
         found = list[dict[Precision, float]]()
         try:
             for worker in self._workers:
-                if not worker.begun:
-                    worker.expect("hardware")
-            for worker in self._workers:
-                worker.pipe.send(("time", conditions, precisions, self.threads))
+                worker.ask("time", conditions, precisions, self.threads)
             for worker in self._workers:
                 _, times = worker.expect("time")
                 assert isinstance(times, dict)
                 found.append(times)
-        except (SweeperError, OSError):  # what is wrong is said where workers are made ready
+        except SweeperError:  # what is wrong is said where workers are made ready
             for worker in self._workers:
                 worker.end()
             self._workers = []

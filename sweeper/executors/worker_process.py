@@ -17,8 +17,8 @@ from sweeper.executors.start_process import Launched, Method, WorkerDiedError
 from sweeper.system.clocks import running_seconds
 from sweeper.system.system_errors import memory_limit
 
-START_SECONDS = 120.0
-"""A worker that has not begun by then is given up; seconds that this process ran."""
+START_SECONDS = 240.0
+"""A worker that has not answered by then, while it starts, is given up; seconds that this process ran."""
 REPLACEMENTS = 3
 """A worker that dies while it starts in place of another is tried again this often in all."""
 PAUSE_SECONDS = 0.1
@@ -37,10 +37,13 @@ class WorkerProcess(Launched):
         """What it does."""
         self.holds: TrialSpec | None = None
         """The training that it has in memory."""
-        self.begun = False
-        """Whether it told its hardware."""
         self.number = 0
         """Its place among the workers; with several GPUs it says which one."""
+
+    def ask(self, *order: object) -> None:
+        """Send it what it is to do; that it died is found out when its answer is expected."""
+        with suppress(OSError):
+            self.pipe.send(order)
 
     def expect(self, kind: str, seconds: float = START_SECONDS) -> tuple[object, ...]:
         """The next message within so many seconds, which must be of this kind; for start-up only."""
@@ -65,7 +68,6 @@ class WorkerProcess(Launched):
             )
         if message[0] != kind:
             raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
-        self.begun = True
         return message
 
     def reason(self) -> str:
@@ -92,7 +94,7 @@ class Setup:
     """Is told of workers that died."""
 
     def make_ready(self, workers: list[WorkerProcess]) -> None:
-        """Configure workers, which may have told their hardware; one that dies is replaced in the list.
+        """Configure workers; one that dies is replaced in the list.
 
         Raises:
             UsageError: if they refuse the conditions.
@@ -103,8 +105,6 @@ class Setup:
             self._configure(worker)
         for number, worker in enumerate(workers):
             try:
-                if not worker.begun:
-                    worker.expect("hardware")
                 worker.expect("ready", self._ready_seconds)
             except WorkerDiedError:
                 workers[number] = self.in_place_of(worker, worker.reason())
@@ -123,7 +123,6 @@ class Setup:
             try:
                 worker = self.new()
                 worker.number = number
-                worker.expect("hardware")
                 self._configure(worker)
                 worker.expect("ready", self._ready_seconds)
                 return worker
@@ -141,5 +140,4 @@ class Setup:
     def _configure(self, worker: WorkerProcess) -> None:
         kind = self.hardware.device
         place = f"cuda:{worker.number % self.hardware.devices}" if kind == "cuda" else kind
-        with suppress(OSError):  # it died: found out when its answer is expected
-            worker.pipe.send(("configure", self.conditions, place, self.threads, self.checkpoints))
+        worker.ask("configure", self.conditions, place, self.threads, self.checkpoints)

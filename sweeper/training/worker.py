@@ -1,12 +1,12 @@
 """A worker process: trains what it is told and reports each rung, over one pipe, until the parent is gone.
 
-Parent → worker: ("time", Conditions, precisions, threads), answered by ("time", seconds of a step in each);
-("configure", Conditions, device, threads, folder of the checkpoints);
-then any number of `Job`s, one at a time. Closing the pipe ends it.
+Parent → worker: ("hardware",), answered by ("hardware", Hardware); ("time", Conditions, precisions, threads), answered
+by ("time", seconds of a step in each); ("configure", Conditions, device, threads, folder of the checkpoints), answered
+by ("ready", None); then any number of `Job`s, one at a time, each with its answer (core/events.py). Closing the pipe
+ends it.
 
-Worker → parent: ("hardware", Hardware) once; ("ready", None) when configured; an answer to each job (core/events.py). A
-configuration that is wrong gives ("refused", text), one that this process cannot be given ("broken", text); so does,
-later, whatever goes wrong between its jobs. Either ends the process.
+Instead of an answer, a configuration that is wrong gives ("refused", text), one that this process cannot be given
+("broken", text); so does, later, whatever goes wrong between its jobs. Either ends the process.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ def serve(pipe: Connection, device: str) -> None:
     steady_streams()
     os.dup2(2, 1)  # what libraries print is no result
     try:
-        pipe.send(("hardware", probe(device)))
-        while (order := pipe.recv())[0] == "time":
-            pipe.send(("time", step_seconds(*order[1:])))
+        while (order := pipe.recv())[0] != "configure":
+            pipe.send((order[0], probe(device) if order[0] == "hardware" else step_seconds(*order[1:])))
         trainings = made_ready(*order[1:])
         pipe.send(("ready", None))
         while True:

@@ -50,7 +50,7 @@ def ray(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
 
 
 EXECUTORS = [inline, of_processes]
-"""Ray's actors keep the same rules in tests/executors/test_ray_cluster.py: two clusters at a time disturb each other."""
+"""Ray's actors keep the same rules in test_ray_cluster.py: two clusters at a time disturb each other."""
 SEPARATE = [of_processes]
 """Those whose workers may die without ending the sweep."""
 
