@@ -36,13 +36,6 @@ class Scored(NamedTuple):
     counts: ImageCounts
 
 
-def read_at(counts: ImageCounts, point: float) -> Scored:
-    """What counts give at the operating point nearest to `point`."""
-    nearest = min(counts.points, key=lambda known: abs(known - point))
-    found = metrics.at_point(counts, nearest)
-    return Scored(nearest, metrics.scores(found), judge(found), counts)
-
-
 class FinalTraining(NetworkInTraining):
     """A training in progress whose images are given, and which is scored when it is asked to be."""
 
@@ -97,7 +90,9 @@ class FinalTraining(NetworkInTraining):
         if point is None:
             groups = self._conditions.dataset.groups_of(counts.images)
             point = metrics.best_point(counts, self._conditions.recipe.metric, groups)[0]
-        return read_at(counts, point)
+        nearest = min(counts.points, key=lambda known: abs(known - point))
+        found = metrics.at_point(counts, nearest)
+        return Scored(nearest, metrics.scores(found), judge(found), counts)
 
     def calibration(self, scored: Scored) -> Calibration | ClassCalibration | None:
         """Fitted on the images that were scored; None where no pixel of them has a label."""

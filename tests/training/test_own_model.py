@@ -128,7 +128,7 @@ def own_recipe(function: str = "own_nets:build") -> Any:
         ("fails", "failed: ValueError: no weights today"),
         ("plain", "failed: TypeError"),
         ("nothing", "must give a torch.nn.Module, got function"),
-        ("frozen", "no parameter with requires_grad"),
+        ("frozen", "they have none"),
         ("lazy", "found lazy layers"),
         ("unlike", "follow from torch's seed alone"),
         ("locked", "must be possible to copy it"),
