@@ -182,12 +182,15 @@ def test_a_sweep_that_was_suspended_takes_no_training_for_hung(tmp_path: Path) -
     assert "Advanced" in (tmp_path / "err.txt").read_text()
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_within_10_seconds_and_keeps_what_is_trained(tmp_path: Path, sent: int, status: int) -> None:
+    """It reaches all processes, as Ctrl-C and a terminal that is closed do."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where nohup has it ignored, a child would inherit that
     process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "2")
+    signal.signal(signal.SIGHUP, before)
     wait_for(tmp_path, "[2/60]", process, 300)
     workers = workers_of(process)
-    process.send_signal(sent)
+    os.killpg(process.pid, sent)
     assert process.wait(30) == status  # 10 s on an idle machine
     text = (tmp_path / "err.txt").read_text()
     assert "stopping: what is finished is kept" in text and "sweeper run --study s --resume" in text

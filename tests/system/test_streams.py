@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from mlflow.tracking import MlflowClient
 
-from sweeper.storage.record_format import WAITS
 from tests.cli.test_run import QUICK
 from tests.support import mlflow_template
 from tests.support.folders import folder, mask
@@ -24,105 +19,35 @@ from tests.support.marks import rest_slow
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="/dev/full is Linux's")
-
-
-def slow(test: Callable[[Path], None]) -> Callable[[Path], None]:
-    """Mark a test that runs a sweep."""
-    return pytest.mark.slow(pytest.mark.timeout(900)(test))
-
-
-RUN = ["run", *QUICK, "--study", "s", "--workers", "1"]
-
-
-STARTED: list[subprocess.Popen[bytes]] = []
 PATIENCE = 800.0
 """Seconds; a busy machine takes minutes for what takes seconds."""
 
 
-@pytest.fixture(autouse=True)
-def nothing_left_running() -> Iterator[None]:
-    yield
-    for process in STARTED:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(60)
-    STARTED.clear()
-
-
-def launch(folder: Path, *arguments: str, out: Any, err: Any, **settings: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "sweeper", *arguments]
-    if arguments[0] == "run" and not (folder / "sweeper.db").exists():
-        mlflow_template.lay(folder)
-    # Where the tests themselves run under nohup, a child would inherit that SIGHUP is ignored.
-    settings.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
-    process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, start_new_session=True, **settings)
-    STARTED.append(process)
-    return process
-
-
 def call(folder: Path, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; streams are files in `folder` unless given."""
+    """Run a command to its end; its streams are files in `folder`, `out` and `err`, unless others are given."""
+    command = [sys.executable, "-m", "sweeper", *arguments]
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        streams: dict[str, Any] = {"out": out, "err": err, **settings}
-        process = launch(folder, *arguments, **streams)
-        status = process.wait(PATIENCE)
-    return subprocess.CompletedProcess(arguments, status, (folder / "out").read_text(), (folder / "err").read_text())
-
-
-def begin(folder: Path, trials: str, **settings: Any) -> subprocess.Popen[bytes]:
-    """A sweep whose first training was just stored."""
-    with (folder / "err").open("w") as log:
-        process = launch(folder, *RUN, "--trials", trials, out=log, err=log, **settings)
-    until(lambda: f"[1/{trials}]" in (folder / "err").read_text(), process)
-    return process
-
-
-def counted(folder: Path) -> int:
-    """Trainings of the search that the study holds to the end."""
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder}/sweeper.db")
-    return sum(trial.state.is_finished() for trial in study.trials)
-
-
-def mlflow_statuses(folder: Path) -> set[str]:
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("s")
-    assert experiment is not None
-    return {run.info.status for run in client.search_runs([experiment.experiment_id])}
-
-
-def until(met: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not met():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+        given: dict[str, Any] = {"stdout": out, "stderr": err, "timeout": PATIENCE, **settings}
+        status = subprocess.run(command, cwd=folder, check=False, **given).returncode
+    found = [(folder / name).read_text("utf-8", errors="replace") for name in ("out", "err")]
+    return subprocess.CompletedProcess(arguments, status, *found)
 
 
 # --- The log ---
 
 
-@slow
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @needs_full
 def test_a_log_on_a_full_disk_costs_the_log_alone_also_in_a_poor_encoding(tmp_path: Path) -> None:
+    mlflow_template.lay(tmp_path)
+    poor = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    options = ["run", *QUICK, "--study", "s", "--workers", "1", "--trials", "1", "-v"]
     with FULL.open("w") as full:
-        done = call(tmp_path, *RUN, "--trials", "1", "-v", err=full, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+        done = call(tmp_path, *options, stderr=full, env=poor)
     assert done.returncode == 0 and "\nFound: " in done.stdout  # whatever the verdict is
-    assert counted(tmp_path) == 1
-
-
-@slow
-def test_sighup_is_as_sigterm(tmp_path: Path) -> None:
-    process = begin(tmp_path, "60")
-    os.killpg(process.pid, signal.SIGHUP)
-    assert process.wait(PATIENCE) == 129
-    assert "sweeper run --study s --resume" in (tmp_path / "err").read_text()
-    assert_stopped_cleanly(tmp_path)
-
-
-def assert_stopped_cleanly(folder: Path) -> None:
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder}/sweeper.db")
-    assert all(WAITS in trial.user_attrs for trial in study.trials if trial.state.name == "RUNNING")
-    statuses = mlflow_statuses(folder)
-    assert "RUNNING" not in statuses and "KILLED" in statuses
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db")
+    assert sum(trial.state.is_finished() for trial in study.trials) == 1
 
 
 # --- The result ---
@@ -135,18 +60,14 @@ COMMANDS = [["losses"], ["losses", "--json"], ["spaces"], ["spaces", "binary"], 
 @pytest.mark.parametrize("arguments", rest_slow(COMMANDS, 2), ids=" ".join)
 def test_every_command_says_that_its_result_was_not_taken(tmp_path: Path, arguments: list[str]) -> None:
     with FULL.open("w") as full:
-        done = call(tmp_path, *arguments, out=full)
+        done = call(tmp_path, *arguments, stdout=full)
     assert done.returncode == 1
     assert done.stderr == "sweeper: standard output does not take the result: No space left on device\n"
 
 
-def closed(number: int) -> Callable[[], None]:
-    return lambda: os.close(number)
-
-
 @pytest.mark.parametrize(("number", "status"), [(0, 0), (1, 1), (2, 0)])
 def test_closed_streams_are_no_ones_files(tmp_path: Path, number: int, status: int) -> None:
-    done = call(tmp_path, "spaces", preexec_fn=closed(number))
+    done = call(tmp_path, "spaces", preexec_fn=lambda: os.close(number))
     assert done.returncode == status
     assert ("Bad file descriptor" in done.stderr) is (number == 1)
 
@@ -166,11 +87,9 @@ POOR = [
 def test_a_poor_encoding_costs_signs_alone(tmp_path: Path, poor: dict[str, str]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONUTF8"))}
     for arguments in (["losses"], ["spaces"], ["profile", "synthetic:street?images=15&size=64"], ["doctor"]):
-        with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
-            status = launch(tmp_path, *arguments, out=out, err=err, env={**environment, **poor}).wait(PATIENCE)
-        said = (tmp_path / "err").read_bytes().decode("latin-1")
-        assert "mistake" not in said and "Traceback" not in said, (arguments, said)
-        assert status == 0 or arguments == ["doctor"], said
+        done = call(tmp_path, *arguments, env={**environment, **poor})
+        assert "mistake" not in done.stderr and "Traceback" not in done.stderr, (arguments, done.stderr)
+        assert done.returncode == 0 or arguments == ["doctor"], done.stderr
 
 
 @pytest.mark.parametrize("poor", rest_slow(POOR[:3]), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))

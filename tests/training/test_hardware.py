@@ -1,16 +1,29 @@
-"""What a machine is found to have, before anything is trained."""
+"""What a machine is found to have before anything is trained, and how torch computes there."""
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from sweeper.core.errors import UsageError
+from sweeper.core.own_code import find_code
+from sweeper.core.records import Conditions, Dataset
+from sweeper.data.folds import split_for
+from sweeper.data.store import open_store
 from sweeper.doctor import check_machine
+from sweeper.executors.inline import InlineBackend
+from sweeper.executors.processes import ProcessBackend
 from sweeper.training import hardware
-from sweeper.training.hardware import choose_gpu, probe
+from sweeper.training.hardware import choose_gpu, probe, settle_numerics
+from sweeper.training.initial_networks import Starts
+from sweeper.training.training_steps import TrainingSteps
+from tests.support.own_modules import own_module
+from tests.support.small_training import SMALL, spec
 
 
 class Gpus:
@@ -87,3 +100,84 @@ def test_a_worker_of_the_second_gpu_records_on_it(monkeypatch: pytest.MonkeyPatc
     for place in ("cpu", "mps", "cuda", "cuda:1"):
         choose_gpu(place)
     assert chosen == ["cuda:1"]
+
+
+# --- `--deterministic`: no algorithm whose sums vary in their order ---
+
+
+NETS = """
+import torch
+
+class Varies(torch.nn.Module):
+    def __init__(self, in_channels, classes):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(in_channels, classes, 1)
+
+    def forward(self, images):
+        first = torch.zeros(1, dtype=torch.int64)
+        return self.layer(images.clone().put_(first, images.flatten()[:1]))
+
+def varies(in_channels, classes):
+    return Varies(in_channels, classes)
+"""
+"""torch has `put_` in no deterministic form, on a CPU either."""
+
+
+def conditions_of(dataset: Dataset, **changes: Any) -> Conditions:
+    return Conditions(dataset=dataset, recipe=SMALL.model_copy(update=changes), seed=0)
+
+
+def test_what_has_no_deterministic_form_is_refused_before_anything_is_trained(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_module("varying_nets", NETS, tmp_path, monkeypatch) as name:
+        network = {"model": find_code(f"{name}:varies", "--model"), "arch": name}
+        with closing(InlineBackend("cpu")) as backend:
+            backend.open(conditions_of(tiny, **network), tmp_path)
+        with (
+            closing(ProcessBackend("cpu", 1, 1, print)) as workers,
+            pytest.raises(UsageError, match=r"put_.* does not have a deterministic implementation"),
+        ):
+            workers.open(conditions_of(tiny, deterministic=True, **network), tmp_path)
+
+
+def test_an_inline_sweep_leaves_torch_as_it_comes(tiny: Dataset, tmp_path: Path) -> None:
+    def state() -> tuple[bool, ...]:
+        filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic, not filled
+
+    before = state()
+    with closing(InlineBackend("cpu")) as backend:
+        backend.open(conditions_of(tiny, deterministic=True), tmp_path)
+        assert state() == (True, True, True) and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert state() == before == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("place", "deterministic", "tried"),
+    [("cpu", False, False), ("cuda", False, True), ("cuda", True, False)],
+)
+def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, place: str, deterministic: bool, tried: bool
+) -> None:
+    """In forward and backward. Evaluations have images of many sizes, and each size would be tried."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    seen = list[bool]()
+
+    def look(*_: object) -> None:
+        seen.append(torch.backends.cudnn.benchmark)
+
+    def look_both_ways(_: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        look()
+        output.register_hook(look)
+
+    train = split_for(tiny, study_seed=0, folds=None, seed=0).train
+    given = (spec(), conditions_of(tiny, deterministic=deterministic), open_store(tiny.store), train)
+    steps = TrainingSteps(*given, device=torch.device("cpu"), starts=Starts())
+    batch = steps._batch(0)
+    steps.model.register_forward_hook(look_both_ways)
+    steps._device = torch.device(place)  # of which nothing else is needed in a step
+    settle_numerics(deterministic)
+    steps._update(*batch)
+    settle_numerics(False)
+    assert seen == [tried, tried] and not torch.backends.cudnn.benchmark
