@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -297,11 +296,8 @@ def _opened(source: Source, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     except UnreadableFileError:
         raise
     except Image.DecompressionBombError as error:
-        found = re.search(r"\((\d+) pixels\)", str(error))  # Pillow looks before its size can be asked
-        size = f"{int(found[1]) / 10**6:.0f} megapixels" if found else "more"
-        raise UnreadableFileError(
-            f"images may have {MAX_PIXELS // 10**6} megapixels at most, found {size}; cut it into tiles"
-        ) from error
+        limit = f"images may have {MAX_PIXELS // 10**6} megapixels at most"
+        raise UnreadableFileError(f"{limit}, found more ({error}); cut it into tiles") from error
     except UnidentifiedImageError as error:
         known = ", ".join(formats)
         raise UnreadableFileError(f"must be one of {known}, found other bytes; save it again or remove it") from error

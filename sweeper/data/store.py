@@ -20,6 +20,7 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -177,23 +178,15 @@ class StoreWriter:
     def publish(self, name: str) -> Path:
         """Rename the finished folder to `cache / name` and return that; another process's equal store is kept.
 
-        A damaged store of that name is moved out of the way first: its readers keep their open maps.
+        A damaged store of that name is deleted first: its readers keep their open maps.
         """
         target = self.cache / name
-        for _ in range(10):
+        for _ in range(10):  # somebody else may be faster
             if is_intact(target):
                 return target
-            if target.exists():
-                try:
-                    target.rename(self.folder / "damaged")  # deleted with our folder, or with the new store's
-                except OSError:
-                    continue  # somebody else was faster: look again
-                shutil.rmtree(self.folder / "damaged", ignore_errors=True)
-            try:
-                self.folder.rename(target)
-            except OSError:
-                continue
-            return target
+            shutil.rmtree(target, ignore_errors=True)
+            with suppress(OSError):
+                return self.folder.rename(target)
         raise SweeperError(f"the decoded images cannot be put at {target}; delete that folder and try again")
 
 

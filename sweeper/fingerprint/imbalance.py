@@ -103,13 +103,8 @@ def class_weights_of(class_pixels: Sequence[int] | npt.NDArray[np.int64], power:
     Args:
         class_pixels: (C,) labelled pixels of each class; f_c is the share of class c.
         power: 1 balances the classes, 0 weighs all pixels alike.
-
-    Raises:
-        UsageError: no class occurs.
     """
     pixels = np.asarray(class_pixels, dtype=np.float64)
-    if not pixels.any():
-        raise UsageError("class weights need labelled pixels, found none; give the training split labelled images")
     share = pixels / pixels.sum()
     weights = np.zeros_like(share)
     occurs = share > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -91,10 +91,7 @@ def test_one_class_alone_has_no_imbalance(pixels):
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=8), st.floats(0, 1.5))
 def test_class_weights_leave_the_mean_weight_at_one(pixels, power):
-    if not any(pixels):
-        with pytest.raises(UsageError, match="found none"):
-            class_weights_of(pixels, power)
-        return
+    assume(any(pixels))
     weights = np.array(class_weights_of(pixels, power))
     share = np.array(pixels) / sum(pixels)
     assert (share * weights).sum() == pytest.approx(1)

@@ -39,6 +39,7 @@ SPLITS: dict[str, SplitName] = {
 }
 """Names of folders and files that give a split."""
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
+_LOOKED_AT = 1 << 16
 _HIDDEN = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -206,16 +207,17 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
         return sorted((one.name, one.is_dir()) for one in seen if one.is_dir() or one.is_file() or one.is_symlink())
 
 
-def head_and_tail(path: Path, size: int = 1 << 16) -> bytes:
-    """The first and the last bytes of a file; empty where it cannot be read."""
+def has_keys(path: Path, keys: Sequence[bytes]) -> bool:
+    """Whether the beginning or the end of a JSON file has two of three keys; not where it cannot be read."""
     try:
         with path.open("rb") as file:
-            head = file.read(size)
+            text = file.read(_LOOKED_AT)
             length = file.seek(0, os.SEEK_END)
-            file.seek(max(len(head), length - size))
-            return head + b"\n" + file.read(size)
+            file.seek(max(len(text), length - _LOOKED_AT))
+            text += b"\n" + file.read(_LOOKED_AT)
     except OSError:
-        return b""
+        return False
+    return sum(b'"%b"' % key in text for key in keys) >= 2
 
 
 def split_of(parts: Iterable[str]) -> SplitName | None:

@@ -16,7 +16,7 @@ import numpy as np
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading
-from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
+from sweeper.data.formats.file_patterns import STEM, Match
 from sweeper.data.formats.patterns import listed, paired, split_by_folder
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import shown
@@ -57,8 +57,7 @@ def _read(place: Place) -> Reading:
     place.tally.add("image", "without fine labels, passed over", *(shown(i.stem) for i in every if i.stem not in stems))
     images = [one for one in every if one.stem in stems]
     table, names = _meaning(place, masks, train_ids=kind == "TrainIds")
-    image, mask = file_pattern("", _IMAGES), file_pattern("", _MASKS[kind])
-    samples, _ = paired(place, (images, image), (masks, mask), split_by_folder, table=table, named=True)
+    samples, _ = paired(place, (images, _IMAGES), (masks, _MASKS[kind]), split_by_folder, table=table, named=True)
     return Reading(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
 
 

@@ -24,7 +24,7 @@ from sweeper.data.formats.base import (
     Reading,
     Size,
     find_image,
-    head_and_tail,
+    has_keys,
     number_list,
     split_of,
 )
@@ -32,7 +32,7 @@ from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_rea
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import ALL_IMAGES, Side, UnreadableFileError, load_json, normal, shown
 
-_MARKS = (b'"images"', b'"annotations"', b'"categories"')
+_KEYS = (b"images", b"annotations", b"categories")
 _SOME = 50
 """Files that detection opens."""
 _LARGE = 1e18
@@ -62,16 +62,11 @@ def find(place: Place) -> Layout | None:
     for path in place.files if place.entry is None else (place.entry,):
         if path.suffix.lower() == ".json":
             folders[path.parent] += 1
-            if folders[path.parent] <= _SOME and _looks_right(path):
+            if folders[path.parent] <= _SOME and has_keys(path, _KEYS):
                 found.append(path)
     files = [path for path in found if path.name.startswith("instances_")] or found
     line = f"COCO's JSON ({', '.join(place.name(path) for path in files[:3])})"
     return Layout(line, partial(_read, place, files)) if files else None
-
-
-def _looks_right(path: Path) -> bool:
-    text = head_and_tail(path)
-    return sum(mark in text for mark in _MARKS) >= 2
 
 
 def _read(place: Place, paths: Sequence[Path]) -> Reading:

@@ -184,12 +184,13 @@ def _folders_of(found: re.Match[str], pattern: FilePattern) -> tuple[str, ...]:
 
 
 def masks_of(
-    images: Sequence[Match], labels: Sequence[Match], image: FilePattern, mask: FilePattern
+    images: Sequence[Match], labels: Sequence[Match], image_text: str, mask_text: str
 ) -> dict[Path, list[Path]]:
-    """The masks that each image may have, for the images that have any.
+    """The masks that each image may have by two patterns, for the images that have any.
 
-    Where both patterns have as many wildcards for folders, these must be equal, unless no image would have a mask then.
+    Where both have as many wildcards for folders, these must be equal, unless no image would have a mask then.
     """
+    image, mask = file_pattern("", image_text), file_pattern("", mask_text)
     loose: dict[str, list[Path]] = defaultdict(list)
     strict: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
     stems = {one.stem for one in images}

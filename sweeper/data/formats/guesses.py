@@ -260,9 +260,8 @@ def _read(place: Place, guess: Guess) -> Reading:
         [one._replace(stem=_core(one.stem, word)) for one in files]
         for files, word in zip((images, masks), words, strict=True)
     )
-    image, mask = file_pattern("", guess.images), file_pattern("", guess.masks)
-    images = _with_masks(place, images, masks_of(images, masks, image, mask))
-    samples, left = paired(place, (images, image), (masks, mask), split_by_folder)
+    images = _with_masks(place, images, masks_of(images, masks, guess.images, guess.masks))
+    samples, left = paired(place, (images, guess.images), (masks, guess.masks), split_by_folder)
     at, other = guess.folders
     if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"

@@ -20,7 +20,7 @@ from sweeper.data.formats.base import (
     Place,
     Reading,
     find_image,
-    head_and_tail,
+    has_keys,
     number_list,
     split_of,
 )
@@ -28,7 +28,7 @@ from sweeper.data.formats.shapes import KINDS, Drawing, Shape, number_words, sha
 from sweeper.data.text_tables import Side, UnreadableFileError, load_json, normal, shown, text_of
 
 IGNORED = "__ignore__"
-_MARKS = (b'"shapes"', b'"imagePath"', b'"imageData"')
+_KEYS = (b"shapes", b"imagePath", b"imageData")
 _SOME = 20
 """Files that detection opens."""
 
@@ -37,7 +37,7 @@ def find(place: Place) -> Layout | None:
     """JSON files of which some look like LabelMe's."""
     every = place.files if place.entry is None else (place.entry,)
     files = [path for path in every if path.suffix.lower() == ".json"]
-    ours = [path for path in files[:_SOME] if sum(mark in head_and_tail(path) for mark in _MARKS) >= 2]
+    ours = [path for path in files[:_SOME] if has_keys(path, _KEYS)]
     if not ours:
         return None
     line = f"LabelMe's JSON ({place.name(ours[0])}, …; {len(files)} JSON files)"

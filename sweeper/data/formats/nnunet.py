@@ -17,7 +17,7 @@ import numpy as np
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated
-from sweeper.data.formats.file_patterns import STEM, Match, file_pattern
+from sweeper.data.formats.file_patterns import STEM, Match
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.label_values import some
 from sweeper.data.store import Pixels
@@ -111,9 +111,8 @@ def _cases(place: Place, images: str, labels: str, table: Pixels, split: SplitNa
     channels: dict[str, list[Match]] = defaultdict(list)
     for one in files:
         channels[one.stem].append(one)
-    image, mask = (file_pattern("", text) for text in texts)
     first = [of_case[0] for of_case in channels.values()]
-    samples, _ = paired(place, (first, image), (masks, mask), lambda _: split, table=table, named=True)
+    samples, _ = paired(place, (first, texts[0]), (masks, texts[1]), lambda _: split, table=table, named=True)
     return [sample._replace(sources=tuple(one.path for one in channels[sample.stem])) for sample in samples]
 
 

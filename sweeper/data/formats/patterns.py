@@ -69,7 +69,7 @@ def _read(place: Place) -> Reading:
         )
     elif image_files := _image_files(place, images):
         labels = [*matches(place, masks)]
-        reading.samples, left = paired(place, (image_files, images), (labels, masks), split_by_folder)
+        reading.samples, left = paired(place, (image_files, images.text), (labels, masks.text), split_by_folder)
         place.tally.add("mask", "without an image, passed over", *map(place.name, left))
     reading.classes = place.names
     return reading
@@ -107,8 +107,8 @@ def listed(place: Place, text: str, suffixes: tuple[str, ...], others: list[str]
 
 def paired(
     place: Place,
-    images: tuple[Sequence[Match], FilePattern],
-    masks: tuple[Sequence[Match], FilePattern],
+    images: tuple[Sequence[Match], str],
+    masks: tuple[Sequence[Match], str],
     split: Callable[[Match], SplitName | None],
     *,
     table: Pixels | None = None,
@@ -174,10 +174,10 @@ def paired(
     return drop_repeated(place, samples), [one.path for one in left]
 
 
-def _called(files: tuple[Sequence[Match], FilePattern], stem: str) -> str:
+def _called(files: tuple[Sequence[Match], str], stem: str) -> str:
     """How a pattern calls the file of a stem, with the extension that others have."""
     others, pattern = files
-    name = pattern.text.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
+    name = pattern.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
     if name.endswith(".*"):
         name = name.removesuffix(".*") + (others[0].path.suffix if others else ".png")
     return shown(name)

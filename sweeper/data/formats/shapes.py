@@ -130,7 +130,7 @@ def number_words(
 def _background_index(place: Place, names: Sequence[str], labels: Sequence[str]) -> int:
     """Label of what no shape covers: the class called background, else the first if no shape has it, else 255."""
     for index, name in enumerate(names):
-        if name.lower().strip("_") in _BACKGROUND:
+        if is_background(name):
             return index
     if names[0] not in labels:
         return 0
@@ -143,7 +143,7 @@ def _background_index(place: Place, names: Sequence[str], labels: Sequence[str])
 
 def is_background(word: str) -> bool:
     """Whether a label by this name is the background."""
-    return word.lower().strip("_") == "background"
+    return word.lower().strip("_") in _BACKGROUND
 
 
 def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | None, where: str, way: Way) -> Reading:

@@ -15,7 +15,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading
-from sweeper.data.formats.file_patterns import STEM, file_pattern, plain
+from sweeper.data.formats.file_patterns import STEM, plain
 from sweeper.data.formats.patterns import listed, paired
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, read_classes, shown, text_of
@@ -54,8 +54,7 @@ def _read(place: Place, base: Path, masks_at: str) -> Reading:
         number = count(len(unlisted), "image with a mask is", "images with a mask are")
         names = some([shown(stem) for stem in unlisted])
         place.notes.append(f"{number} in none of the lists, and divided by us: {names}.")
-    image, mask = (file_pattern("", text) for text in texts)
-    samples, _ = paired(place, (both, image), (masks, mask), lambda one: splits.get(one.stem), named=True)
+    samples, _ = paired(place, (both, texts[0]), (masks, texts[1]), lambda one: splits.get(one.stem), named=True)
     classes = _names(place, base, [one.stem for one in both])
     return Reading(samples, classes, indices=True, place="JPEGImages/", mask_place=masks_at)
 
