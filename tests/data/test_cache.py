@@ -94,6 +94,22 @@ def test_half_written_stores_are_left_alone_for_a_day(two):
     assert not (cache / ".writing-x").exists()
 
 
+def test_a_store_of_another_user_is_held_and_counts_as_held_where_it_cannot_be_read(two, monkeypatch):
+    cache, first, _ = two
+    opened = Path.open
+
+    def denied(path: Path, *given: object, **more: object) -> object:
+        if path.parent == first:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *given, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "touch", denied)
+        hold(first).close()
+        patched.setattr(Path, "open", denied)
+        assert [entry.in_use for entry in entries(cache)] == [False, True]
+
+
 def test_the_command_lists_and_clears(two, monkeypatch, capfd):
     cache, first, _ = two
 
