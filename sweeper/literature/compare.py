@@ -23,7 +23,7 @@ from sweeper.core.base import Record
 from sweeper.core.records import ClassProfile, Evidence, ImbalanceProfile, Task
 from sweeper.core.text import listed, with_sign
 from sweeper.core.yaml_file import read_yaml
-from sweeper.evidence.decision_rule import difference
+from sweeper.evidence.decision_rule import difference, measured
 from sweeper.evidence.other_metrics import THIN
 
 # --- The table, and what a study says of two losses ----------------------------------------------------------
@@ -148,8 +148,8 @@ def compare_with_literature(
 
 
 def _pairs(study: Study, evidence: Evidence) -> list[tuple[int, int, Published]]:
-    """Indices of two finalists that the study compares, and what it says of them."""
-    pairs = combinations(range(len(evidence.finalists)), 2)
+    """Indices of two finalists that the study compares, and what it says of them; one seed each shows nothing."""
+    pairs = (pair for pair in combinations(range(len(evidence.finalists)), 2) if measured(evidence, *pair))
     told = ((i, j, published(study, evidence.finalists[i].family, evidence.finalists[j].family)) for i, j in pairs)
     return [(first, second, known) for first, second, known in told if known is not None]
 

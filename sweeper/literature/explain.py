@@ -100,7 +100,7 @@ def _moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str |
 def _weight_in_words(finalist: FinalistEvidence, imbalance: float) -> str | None:
     """The weight of the foreground that the search chose, as a power of the imbalance."""
     weight = finalist.params.get("pos_weight")
-    if weight is None or weight <= 0 or imbalance <= 1.0:
+    if weight is None or weight <= 0 or not 1 < imbalance < math.inf:
         return None
     power = math.log(weight) / math.log(imbalance)
     return (

@@ -5,7 +5,7 @@ What writes it is imported when a report is written, so that `sweeper.report.tab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,6 @@ def write_report(
     *,
     ui_url: str = "http://127.0.0.1:5000",
     pixels: Pixels | None = None,
-    explanation: Sequence[str] = (),
-    literature: Sequence[str] = (),
     beat: Callable[[], None] = lambda: None,
 ) -> ReportPaths:
     """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg}`.
@@ -38,8 +36,6 @@ def write_report(
         ui_url: Where the links to runs point; by default where `sweeper ui` listens.
         pixels: Index of an image → image (H, W, 1 or 3) uint8 and mask (H, W) uint8 (255 = ignore). Without it the
             predictions are not drawn and the report says why.
-        explanation: What the data's imbalance has to do with the result, in plain sentences; () leaves it out.
-        literature: How the result compares with published ones, in plain sentences; () leaves it out.
         beat: is called meanwhile, as a heartbeat.
 
     Raises:
@@ -54,7 +50,7 @@ def write_report(
     from sweeper.report.tables import stems_of, write_csv, write_split
 
     paths = ReportPaths(out, sweep.study)
-    facts = collect(sweep, recommendation, explanation, literature, pixels)
+    facts = collect(sweep, recommendation, pixels)
     figures = draw_all(facts, paths.figures, beat)
     split, dataset = search_split(facts), sweep.conditions.dataset
     document = recommendation_json(sweep, recommendation, stems_of(dataset, split))

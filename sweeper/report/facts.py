@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +53,6 @@ class Facts:
     """Cross-entropy at its best learning rate."""
     rival: FinalistEvidence | None
     """What the recommended loss is shown beside: the baseline, or the best other finalist when that is chosen."""
-    explanation: tuple[str, ...] = ()
-    """What the data's imbalance has to do with the result; sentences, plain text."""
-    literature: tuple[str, ...] = ()
-    """How the result compares with published ones; sentences, plain text."""
     pixels: Pixels | None = None
     """The decoded images; None where they are not at hand."""
 
@@ -173,13 +169,7 @@ class Facts:
         return frozenset({*self.families, *(f.family for f in self.finalists)})
 
 
-def collect(
-    sweep: SweepRecord,
-    recommendation: Recommendation,
-    explanation: Sequence[str] = (),
-    literature: Sequence[str] = (),
-    pixels: Pixels | None = None,
-) -> Facts:
+def collect(sweep: SweepRecord, recommendation: Recommendation, pixels: Pixels | None = None) -> Facts:
     """Resolve who is recommended, who is the baseline and who is shown beside the recommended loss."""
     evidence = recommendation.evidence
     finalists = evidence.finalists if evidence else ()
@@ -187,9 +177,7 @@ def collect(
     index = recommended_index(recommendation)
     chosen = None if index is None else finalists[index]
     rival = next((f for f in (baseline, *finalists) if f is not None and f is not chosen), None)
-    roles = (finalists, chosen, baseline, rival)
-    texts = (tuple(explanation), tuple(literature))
-    return Facts(sweep, recommendation, trials_frame(sweep), *roles, *texts, pixels)
+    return Facts(sweep, recommendation, trials_frame(sweep), finalists, chosen, baseline, rival, pixels)
 
 
 def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> Interval | None:

@@ -13,6 +13,8 @@ from sweeper.core.paths import view_place
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.evidence.preferences import recommended_index
+from sweeper.literature import compare_with_literature, explain
 from sweeper.report import confirmation, sections
 from sweeper.report.card import card_markdown, card_of
 from sweeper.report.caveats import caveats
@@ -100,7 +102,8 @@ def _figures(section: str, drawn: Mapping[str, Drawn | str]) -> str:
 
 def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
-    recommended = recommendation.recommended
+    recommended, evidence = recommendation.recommended, recommendation.evidence
+    literature = compare_with_literature(sweep.profile, evidence)
     pairwise = [reason for reason in recommendation.reasons if _PAIR.search(reason)]
     others = [reason for reason in recommendation.reasons if reason not in pairwise]
     reasons, more_reasons = _within([*others, *pairwise], OPEN_REASONS)
@@ -140,9 +143,11 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "profile_head": _profile_head(facts),
         "profile": sections.profile_table(facts.sweep.profile),
         "profile_text": sections.profile_text(facts),
-        "explanation": told(facts.explanation),
-        "literature": told(facts.literature),
-        "literature_count": count(len(facts.literature), "note"),
+        "explanation": told(
+            explain(sweep.profile, evidence, recommended_index(recommendation), imbalance=sweep.imbalance)
+        ),
+        "literature": told(literature),
+        "literature_count": count(len(literature), "note"),
         "search_short": _search_short(facts),
         "search_head": _search_head(facts),
         "any_trial": bool(sweep.trials),

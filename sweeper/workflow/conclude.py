@@ -24,9 +24,8 @@ from sweeper.data import open_store
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete
 from sweeper.evidence.decision_rules import decision_rules, shown_gain
-from sweeper.evidence.preferences import preferences, recommended_index
+from sweeper.evidence.preferences import preferences
 from sweeper.evidence.recommendation import recommend
-from sweeper.literature import compare_with_literature, explain
 from sweeper.losses import FAMILIES, equivalent, snippet
 from sweeper.losses.snippet import Optimizer
 from sweeper.study.confirmation_rounds import confirmed
@@ -264,10 +263,6 @@ def report_study(
             recommendation,
             out,
             pixels=pixels,
-            explanation=explain(
-                sweep.profile, recommendation.evidence, recommended_index(recommendation), imbalance=sweep.imbalance
-            ),
-            literature=compare_with_literature(sweep.profile, recommendation.evidence),
             beat=beat,
             **settings,
         )

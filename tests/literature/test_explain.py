@@ -79,6 +79,7 @@ def test_a_weight_is_told_as_a_power_of_the_imbalance() -> None:
         {"weighted_ce": 0.7, "cross_entropy": 0.6}, finalists={"weighted_ce": {"params": {"pos_weight": 7}}}
     )
     assert "weighs the foreground 7-fold, the imbalance (49) to the power 0.50" in explained(found)
+    assert "weighs the foreground" not in explained(found, imbalance=float("inf"))  # a training split without any
 
 
 @pytest.mark.parametrize("levels", [{}, {"dice": 0.7}, {"dice": 0.7, "focal": 0.7, "cross_entropy": 0.6}])
