@@ -180,11 +180,6 @@ def yolo_line(line: str) -> Spoil:
     return spoil
 
 
-def yolo_yaml(text: str) -> Spoil:
-    """Write data.yaml."""
-    return written("data.yaml", text)
-
-
 def all_of(*spoils: Spoil) -> Spoil:
     """Several faults at once."""
 
@@ -195,27 +190,28 @@ def all_of(*spoils: Spoil) -> Spoil:
     return spoil
 
 
+def gone(name: str) -> Spoil:
+    """Take a file away."""
+    return lambda root: (root / name).unlink()
+
+
+def as_tiff(folder: str, values: np.ndarray) -> Spoil:
+    """Put a TIFF of these values in the place of p0."""
+    return all_of(lambda root: tifffile.imwrite(root / folder / "p0.tif", values), gone(f"{folder}/p0.png"))
+
+
 def non_utf8_name(root: Path) -> None:
     photo(0).save(os.fsencode(root / "images") + b"/\xff\xfe.png", format="PNG")
     Image.fromarray(truth(0)).save(os.fsencode(root / "masks") + b"/\xff\xfe.png", format="PNG")
 
 
-def renamed(stem: str) -> Spoil:
-    """Give p0 another name in both folders."""
-
-    def spoil(root: Path) -> None:
-        for folder in ("images", "masks"):
-            (root / folder / "p0.png").rename(root / folder / f"{stem}.png")
-
-    return spoil
+def with_escapes(root: Path) -> None:
+    for folder in ("images", "masks"):
+        (root / folder / "p0.png").rename(root / folder / "e\x1b[31m{0}%s.png")
 
 
-def animated(image_format: str) -> Callable[[Path], None]:
-    def spoil(root: Path) -> None:
-        frames = [photo(1), photo(2)]
-        photo(0).save(root / "images" / "p0.png", format=image_format, save_all=True, append_images=frames)
-
-    return spoil
+def animated(root: Path) -> None:
+    photo(0).save(root / "images" / "p0.png", format="PNG", save_all=True, append_images=[photo(1), photo(2)])
 
 
 NESTED = '{"images": ' + "[" * 100_000 + "]" * 100_000 + ', "annotations": [], "categories": []}'
@@ -226,12 +222,10 @@ CASES: dict[str, Case] = {
     # Images and masks as files
     "text called png": Case("folder", written("images/p0.png", "hello"), ("images/p0.png: must be one of PNG",)),
     "jpeg called png": Case("folder", saved("images/p0.png", lambda: photo(0), format="JPEG"), (), "fine"),
-    "animated png": Case("folder", animated("PNG"), ("images/p0.png: must be a single image, found 3 frames",)),
+    "animated png": Case("folder", animated, ("images/p0.png: must be a single image, found 3 frames",)),
     "cmyk": Case(
         "folder",
-        all_of(
-            saved("images/p0.jpg", lambda: photo(0).convert("CMYK")), lambda root: (root / "images/p0.png").unlink()
-        ),
+        all_of(saved("images/p0.jpg", lambda: photo(0).convert("CMYK")), gone("images/p0.png")),
         (),
         "fine",
     ),
@@ -240,7 +234,7 @@ CASES: dict[str, Case] = {
     ),
     "tiff that ends before its pixels": Case(
         "folder",
-        all_of(written("images/p0.tif", bad_tiff(900, 900, 12)), lambda root: (root / "images" / "p0.png").unlink()),
+        all_of(written("images/p0.tif", bad_tiff(900, 900, 12)), gone("images/p0.png")),
         ("images/p0.tif: cannot be decoded",),
     ),
     "tiff whose part unpacks to gigabytes": Case(
@@ -250,27 +244,16 @@ CASES: dict[str, Case] = {
         heavy=True,
     ),
     "floating-point image": Case(
-        "folder",
-        all_of(
-            lambda root: tifffile.imwrite(root / "images" / "p0.tif", np.ones((HEIGHT, WIDTH), np.float32)),
-            lambda root: (root / "images" / "p0.png").unlink(),
-        ),
-        ("images/p0.tif", "8 or 16 bits"),
+        "folder", as_tiff("images", np.ones((HEIGHT, WIDTH), np.float32)), ("images/p0.tif", "8 or 16 bits")
     ),
     "negative image": Case(
         "folder",
-        all_of(
-            lambda root: tifffile.imwrite(root / "images" / "p0.tif", -np.ones((HEIGHT, WIDTH), np.int16)),
-            lambda root: (root / "images" / "p0.png").unlink(),
-        ),
+        as_tiff("images", -np.ones((HEIGHT, WIDTH), np.int16)),
         ("images/p0.tif: values must not be negative",),
     ),
     "floating-point mask": Case(
         "folder",
-        all_of(
-            lambda root: tifffile.imwrite(root / "masks" / "p0.tif", np.ones((HEIGHT, WIDTH), np.float32)),
-            lambda root: (root / "masks" / "p0.png").unlink(),
-        ),
+        as_tiff("masks", np.ones((HEIGHT, WIDTH), np.float32)),
         ("masks/p0.tif: masks must hold one whole number per pixel",),
     ),
     "image turned by exif, mask not": Case(
@@ -298,7 +281,7 @@ CASES: dict[str, Case] = {
         ),
         ("a mask has one image, found images/",),
     ),
-    "name with escapes": Case("folder", renamed("e\x1b[31m{0}%s"), (), "fine"),
+    "name with escapes": Case("folder", with_escapes, (), "fine"),
     "name that is no text": Case("folder", non_utf8_name, ("must be Unicode",)),
     "link to nowhere": Case("folder", link_to_nowhere, ("images/p0.png: cannot be decoded",)),
     "a pipe among the images": Case("folder", lambda root: os.mkfifo(root / "images" / "x.png"), (), "fine"),
@@ -368,11 +351,15 @@ CASES: dict[str, Case] = {
         "coco", written("annotations/instances_default.json", NESTED), ("must be JSON",), heavy=True
     ),
     # The others
-    "yaml bomb": Case("yolo", yolo_yaml(YAML_BOMB), ("must not use anchors or aliases",)),
+    "yaml bomb": Case("yolo", written("data.yaml", YAML_BOMB), ("must not use anchors or aliases",)),
     "yaml that runs code": Case(
-        "yolo", yolo_yaml('names: !!python/object/apply:os.system ["true"]\ntrain: train/images\n'), ("data.yaml",)
+        "yolo",
+        written("data.yaml", 'names: !!python/object/apply:os.system ["true"]\ntrain: train/images\n'),
+        ("data.yaml",),
     ),
-    "yolo with ..": Case("yolo", yolo_yaml("names: [cat, dog]\ntrain: ../../../etc\n"), ("must be a folder or list",)),
+    "yolo with ..": Case(
+        "yolo", written("data.yaml", "names: [cat, dog]\ntrain: ../../../etc\n"), ("must be a folder or list",)
+    ),
     "yolo with a strange class": Case("yolo", yolo_line("2 .1 .1 .2 .1 .2 .2"), ("a class from 0 to 1",)),
     "yolo with a box": Case("yolo", yolo_line("1 .5 .5 .1 .1"), ("found a box",)),
     "yolo in pixels": Case("yolo", yolo_line("1 5 5 20 5 20 20"), ("from 0 to 1",)),
@@ -383,19 +370,15 @@ CASES: dict[str, Case] = {
     "voc with a stranger in a list": Case(
         "voc", written("ImageSets/Segmentation/val.txt", "p4\nzz\n"), ("zz must have a mask",)
     ),
-    "voc with a mask alone": Case(
-        "voc", lambda root: (root / "JPEGImages" / "p0.png").unlink(), ("add JPEGImages/p0.png, or remove the mask",)
-    ),
+    "voc with a mask alone": Case("voc", gone("JPEGImages/p0.png"), ("add JPEGImages/p0.png, or remove the mask",)),
     "cityscapes with a missing label": Case(
         "cityscapes",
-        lambda root: (root / "gtFine/train/town/p0_gtFine_labelIds.png").unlink(),
+        gone("gtFine/train/town/p0_gtFine_labelIds.png"),
         ("1 image without fine labels, passed over: p0",),
         "warning",
     ),
     "nnunet of volumes": Case("nnunet", written("imagesTr/p0_0000.nii.gz", NIFTI), ("found volumes",)),
-    "nnunet without a channel": Case(
-        "nnunet", lambda root: (root / "imagesTr" / "p0_0001.png").unlink(), ("its 3 channel files, found 2",)
-    ),
+    "nnunet without a channel": Case("nnunet", gone("imagesTr/p0_0001.png"), ("its 3 channel files, found 2",)),
     "nnunet with gaps": Case(
         "nnunet",
         written("dataset.json", json.dumps({"labels": {n: 2 * i for i, n in enumerate(CLASSES)}})),
