@@ -11,7 +11,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
 from sweeper.core.events import Observer
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, TrialResult
+from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, SameLoss, TrialResult
 from sweeper.core.text import count, resume_command
 from sweeper.executors.protocol import Executor
 from sweeper.study.confirmation_rounds import confirmations, plan_analyses, rounds
@@ -217,7 +217,7 @@ def _learned_something(stage: Stage) -> bool:
 def finalists(stage: Stage) -> list[Finalist]:
     """Choose the finalists, and find the learning rates that they are confirmed at."""
     study, plan = stage.study, stage.plan
-    trials = _under_their_names(stage, studies.search_results(study))
+    trials, same = _under_their_names(stage, studies.search_results(study))
     fit = _common_rate(stage, trials)
     need = what_is_needed(trials, studies.extra_results(study, "recheck"), fit)
     if need is not None:
@@ -228,8 +228,7 @@ def finalists(stage: Stage) -> list[Finalist]:
         stage.go(batch)
         if not batch.complete:
             stage.cut(f"there was no time for all of these trainings: {need.why}")
-    rechecks, known = studies.extra_results(study, "recheck"), studies.same_losses(study.user_attrs)
-    same = () if known is None or known.trials != len(trials) else known.found
+    rechecks = studies.extra_results(study, "recheck")
     return choose_finalists(trials, rechecks, fit, plan.space, plan.conditions, same=same)
 
 
@@ -245,8 +244,8 @@ def _common_rate(stage: Stage, trials: Sequence[TrialResult]) -> RateFit | None:
     return fit
 
 
-def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialResult]:
-    """The trials, those that are another name for a simpler loss under that one's; what was found is kept."""
+def _under_their_names(stage: Stage, trials: list[TrialResult]) -> tuple[list[TrialResult], tuple[SameLoss, ...]]:
+    """The trials, under a simpler loss's name where that is what they are; and what was found, which is kept."""
     study, plan = stage.study, stage.plan
     known = studies.same_losses(study.user_attrs)
     if known is None or known.trials != len(trials):
@@ -254,12 +253,12 @@ def _under_their_names(stage: Stage, trials: list[TrialResult]) -> list[TrialRes
             known = same_losses(trials, plan.space, plan.conditions, stage.measure)
         except SweeperError as error:
             stage.display.warn(f"whether losses of the search are the same could not be measured ({error}); none is")
-            return trials
+            return trials, ()
         study.set_user_attr(studies.SAME, studies.pack(known))
     for same in known.found:
         params = ", ".join(f"{name} {value:.3g}" for name, value in same.params.items())
         stage.display.log(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
-    return as_they_are(trials, known.found)
+    return as_they_are(trials, known.found), known.found
 
 
 # --- The confirmation ---------------------------------------------------------------------------------------
