@@ -9,17 +9,23 @@ from typing import Any
 import yaml
 
 MAX_BYTES = 1 << 20
-MAX_DEPTH = 20
-_OPENING = (
-    yaml.FlowSequenceStartToken,
-    yaml.FlowMappingStartToken,
-    yaml.BlockSequenceStartToken,
-    yaml.BlockMappingStartToken,
-)
-_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
-class _AsWritten(yaml.SafeLoader):
+class _ReferenceError(ValueError):
+    """What makes a small file large: an anchor or an alias."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes no references."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _ReferenceError
+        return super().compose_node(parent, index)
+
+
+class _AsWritten(_Loader):
     """Reads true, false and null of YAML 1.2; every other scalar is its text."""
 
 
@@ -58,10 +64,7 @@ def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> A
 def parse_yaml(text: str, problems: list[str], *, as_written: bool = False) -> Any:
     """The same from text."""
     try:
-        if fault := _structure_fault(text):
-            problems.append(f"(file): {fault}")
-            return None
-        loader = (_AsWritten if as_written else yaml.SafeLoader)(text)
+        loader = (_AsWritten if as_written else _Loader)(text)
         try:
             node = loader.get_single_node()
             return None if node is None else _plain(loader, node, "", problems)
@@ -71,24 +74,12 @@ def parse_yaml(text: str, problems: list[str], *, as_written: bool = False) -> A
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(file)"
         problems.append(f"{where}: must be valid YAML, got {error.problem or error.context}; mend that line")
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
+    except _ReferenceError:
+        problems.append("(file): must not use anchors or aliases (& and *); write the values out")
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        deep = isinstance(error, RecursionError)
+        reason = "values that are nested too deep" if deep else " ".join(str(error).split())
         problems.append(f"(file): must be valid YAML, got {reason[:200]}; mend that value")
-    return None
-
-
-def _structure_fault(text: str) -> str | None:
-    """What could make a small file expand or take for ever: references and nesting without end."""
-    depth = 0
-    for token in yaml.scan(text, yaml.SafeLoader):
-        if isinstance(token, (yaml.AliasToken, yaml.AnchorToken)):
-            return "must not use anchors or aliases (& and *); write the values out"
-        if isinstance(token, _OPENING):
-            depth += 1
-        elif isinstance(token, _CLOSING):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            return f"must not be nested deeper than {MAX_DEPTH} levels; is it the right file?"
     return None
 
 
