@@ -92,14 +92,6 @@ class Paused:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A training gave its result (failed ones included)."""
-
-    spec: TrialSpec
-    result: TrialResult
-
-
-@dataclass(frozen=True)
 class Started:
     """A training begins."""
 
@@ -116,7 +108,7 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Stored:
-    """A result is stored: from now on nothing can lose it, and people may be told."""
+    """A training gave its result (failed ones included), and it is stored: from now on nothing can lose it."""
 
     result: TrialResult
 
@@ -134,7 +126,7 @@ class Dropped:
     died: bool
 
 
-SweepEvent = Started | Evaluated | Paused | Resumed | Finished | Stored | Dropped
+SweepEvent = Started | Evaluated | Paused | Resumed | Stored | Dropped
 """What the tracker, the display, the timekeeper and the status file are told by `notify`."""
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from sweeper.core.events import Advanced, Dropped, Evaluated, Finished, Job, Observer, Paused, Resumed, Started, Stored
+from sweeper.core.events import Advanced, Dropped, Evaluated, Job, Observer, Paused, Resumed, Started, Stored
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
 from sweeper.space import FLOOR, Choice, first_trials, floor_of, suggest
@@ -347,7 +347,6 @@ class Search:
 
     def _end(self, result: TrialResult) -> None:
         """Store it, then tell everyone."""
-        self._recorder.notify(Finished(result.spec, result))
         end(self._study, result)
         self._drop_old_checkpoints()
         self._done += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from sweeper.core.events import Finished, Paused, SweepEvent
+from sweeper.core.events import Paused, Stored, SweepEvent
 from sweeper.core.records import TrialResult
 
 PROBE_SHARE = 0.25
@@ -58,7 +58,7 @@ class Timekeeper:
     def notify(self, event: SweepEvent) -> None:
         """Note of a training that ends or waits how long a step took, evaluations and all."""
         match event:
-            case Paused(_, result) | Finished(_, result):
+            case Paused(_, result) | Stored(result):
                 self._see(result)
 
     def _see(self, result: TrialResult) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 
-from sweeper.core.events import Advanced, Dropped, Evaluated, Finished, Job, Observer, Started, Stored
+from sweeper.core.events import Advanced, Dropped, Evaluated, Job, Observer, Started, Stored
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.storage.results import extra_results, store_extra
 
@@ -102,7 +102,6 @@ class Batch:
 
     def finished(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""
-        self._recorder.notify(Finished(result.spec, result))
         store_extra(self._study, result)
         self._running.pop(spec.number, None)
         self._recorder.notify(Stored(result))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeper.core.events import Finished
+from sweeper.core.events import Stored
 from sweeper.study.timekeeper import Timekeeper
 from tests.support import builders
 
@@ -11,10 +11,9 @@ def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
     now = [0.0]
     time = Timekeeper(100.0, lambda: now[0])
     assert time.admits(0.6)(10**9)  # nothing is known yet
-    spec = builders.spec("dice", 0)
     now[0] = 20.0
     for seconds in (20.0, 10.0):  # of 100 steps each
-        time.notify(Finished(spec, builders.trial("dice", 0.6, 0, seconds=seconds)))
+        time.notify(Stored(builders.trial("dice", 0.6, 0, seconds=seconds)))
     usable = 100 - 10
     assert time.admits(1.0)(350) and not time.admits(1.0)(351)
     assert not time.admits(0.2)(1)
