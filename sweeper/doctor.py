@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
@@ -83,10 +83,7 @@ def unmet(requirements: list[str]) -> Check:
     """Whether the packages that are asked for are there in a version that fits; extras are left out."""
     wrong = []
     for text in requirements:
-        try:
-            wanted = Requirement(text)
-        except InvalidRequirement:
-            continue
+        wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         try:

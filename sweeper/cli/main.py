@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import click
-from click.shell_completion import CompletionItem
 
 from sweeper.cli.signals import ended_as_by_ctrl_c
 from sweeper.core.errors import OutputError, SweeperError
@@ -86,11 +85,6 @@ class LazyGroup(click.Group):
             near = suggestion(args[0], COMMANDS) or "; `sweeper --help` lists them"
             ctx.fail(f"no such command, {args[0]!r}{near}")
         return super().resolve_command(ctx, args)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete a command's name from the texts above, without importing the commands."""
-        found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
-        return found or super().shell_complete(ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list from the texts above, without importing the commands."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.settings_options import setting
 from sweeper.core.text import count
 
@@ -27,11 +28,8 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
     from sweeper.workflow.mlflow_sync import sync_mlflow
     from sweeper.workflow.request_checks import check_writable
 
-    def warn(text: str) -> None:
-        click.echo(f"warning: {text}", err=True)
-
     check_writable(out)
-    done = sync_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=warn)
+    done = sync_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=PlainDisplay().warn)
     if as_json:
         click.echo(json.dumps(done.document, indent=2))
         return

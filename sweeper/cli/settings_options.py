@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
@@ -119,7 +118,7 @@ def _of_one_kind(kind: Any, option: Option) -> click.ParamType[Any]:
         return click.Path(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
     if get_origin(kind) is Literal:
         return Choice(get_args(kind), auto=option.auto)
-    return Fraction() if kind is float else click.STRING
+    return click.FloatRange(0, 1) if kind is float else click.STRING
 
 
 def _limits(metadata: list[Any]) -> tuple[int, int]:
@@ -168,20 +167,6 @@ def asked_dataset(asked: dict[str, Any]) -> Dataset:
 
 
 # --- What click is told of a value, where its own types say too little ---------------------------------------
-
-
-class Fraction(click.FloatRange):
-    """A number from 0 to 1. click's own range lets `nan` pass, which no comparison refuses."""
-
-    def __init__(self) -> None:
-        super().__init__(0, 1)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Refuse what is not a number."""
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail(f"{value!r} is not in the range 0<=x<=1.", param, ctx)
-        return number
 
 
 class IntOrAuto(click.IntRange):

@@ -151,15 +151,9 @@ METRICS: dict[str, Objective] = {
 BUILT_IN = tuple(METRICS)
 
 
-def _named(metric: str) -> Objective:
-    if metric not in METRICS:
-        raise ValueError(f"the metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    return METRICS[metric]
-
-
 def image_rows(counts: Counts, metric: str) -> Counts | Floats:
     """What a metric is measured from when it is summed over images, of the counts (..., C, 3) of each."""
-    rows = _named(metric).rows
+    rows = METRICS[metric].rows
     return counts if rows is None else rows(counts)
 
 
@@ -169,7 +163,7 @@ def measured(counts: ImageCounts, metric: str) -> ImageCounts:
     Raises:
         ValueError: if that was not counted.
     """
-    if _named(metric).parts is None:
+    if METRICS[metric].parts is None:
         return counts
     if counts.parts is None:
         raise ValueError(f"the metric {metric} needs counts of whole label maps, got those of pixels; train it again")
@@ -188,7 +182,7 @@ def united_rows(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str)
     summed = np.zeros((len(rows), int(units.max()) + 1, *rows.shape[2:]), dtype=rows.dtype)
     for row, own in zip(summed, rows, strict=True):
         np.add.at(row, units, own)
-    if _named(metric).rows is not None:
+    if METRICS[metric].rows is not None:
         summed /= np.maximum(summed[..., 1:], 1.0)
     return summed
 
@@ -199,7 +193,7 @@ def summed_rows(counts: Counts, metric: str, groups: Sequence[str | None] | None
     `groups` (n,) are those of the images: in a mean over images a group counts as one. None = each image is its own.
     """
     rows = image_rows(counts, metric)
-    units = None if groups is None or _named(metric).rows is None else units_of(groups)
+    units = None if groups is None or METRICS[metric].rows is None else units_of(groups)
     rows = rows if units is None else united_rows(rows[None], units, metric)[0]
     summed: Counts | Floats = rows.sum(axis=0)
     return summed
@@ -210,15 +204,9 @@ def objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], metric: s
 
     A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
     counts as 1: it was answered correctly, and the class set stays the same in every replicate.
-    `fg_iou` is the foreground's IoU and only for binary tasks. Without any marked class the result is 0.
-
-    Raises:
-        ValueError: if the metric is none of `METRICS`, or is for binary tasks and there are not two classes.
+    Without any marked class the result is 0.
     """
-    found = _named(metric)
-    if found.binary_only and len(classes) != 2:
-        raise ValueError(f"the metric {metric} is for binary tasks, got {len(classes)} classes")
-    return found.measure(summed, classes)
+    return METRICS[metric].measure(summed, classes)
 
 
 def least(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
@@ -264,7 +252,7 @@ def swept_scores(parts: Sequence[ImageCounts], metric: str, groups: Sequence[str
     `groups` as in `summed_rows`, of the images of all parts one after another.
     """
     counted = [measured(part, metric) for part in parts]
-    if _named(metric).rows is None:  # sums say all: one sweep in place of one for each image
+    if METRICS[metric].rows is None:  # sums say all: one sweep in place of one for each image
         counted, groups = [part.summed for part in counted], None
     swept = np.concatenate([sweep_points(part) for part in counted])
     return objective(summed_rows(swept, metric, groups), present(swept[:, 0]), metric)

@@ -15,8 +15,6 @@ from sweeper.losses.family_records import Family
 
 Value = float | None
 """A checked coordinate: a number, or not used."""
-SMALLEST_SHARE = 1e-12
-"""Of the pixels; less is not a count of pixels, and its weight would leave float32's range."""
 
 
 class KernelSettings(NamedTuple):
@@ -79,11 +77,10 @@ def _frequency_problem(frequencies: Sequence[float] | None, needed_by: str | Non
         )
     usable = len(frequencies) >= 2 and all(math.isfinite(f) and f >= 0 for f in frequencies)
     total = sum(frequencies) if usable else 0
-    if 0 < total < math.inf and all(f == 0 or f / total >= SMALLEST_SHARE for f in frequencies):
+    if 0 < total < math.inf:
         return None
     return (
-        "`class_frequencies` must be two or more finite numbers ≥ 0, not all 0, and none a share of the sum "
-        f"between 0 and {SMALLEST_SHARE:g}, got {list(frequencies)}; "
+        f"`class_frequencies` must be two or more finite numbers ≥ 0, not all 0, got {list(frequencies)}; "
         "give the training pixels of each class in class order"
     )
 

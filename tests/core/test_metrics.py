@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -229,25 +227,6 @@ def test_a_marked_class_missing_from_a_replicate_counts_as_right_only_when_not_p
 
 def test_without_a_present_class_the_objective_is_zero_for_every_replicate() -> None:
     np.testing.assert_array_equal(metrics.objective(np.zeros((4, 2, 3), int), np.array([False, False])), np.zeros(4))
-
-
-def test_an_unknown_metric_is_refused_and_not_read_as_miou() -> None:
-    marked = np.array([True, True])
-    for name in ("mIoU", "miou ", "iou", "test_miou", ""):
-        with pytest.raises(
-            ValueError,
-            match=re.escape(
-                f"one of miou, fg_iou, dice, image_iou, image_dice, lesion_f1, cc_dice, boundary_iou, got {name!r}"
-            ),
-        ):
-            metrics.objective(np.ones((2, 3), int), marked, name)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="one of"):
-        metrics.best_point(histogram_counts([5], [1], [1], [9]), "f1")  # type: ignore[arg-type]
-
-
-def test_foreground_iou_is_refused_where_there_are_more_classes() -> None:
-    with pytest.raises(ValueError, match="binary tasks, got 3 classes"):
-        metrics.objective(np.ones((3, 3), int), np.array([True, True, True]), "fg_iou")
 
 
 def test_one_table_holds_every_metric() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from pydantic import ValidationError
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import IGNORE, Conditions, Dataset, ImageInfo
@@ -179,15 +178,9 @@ def test_a_rare_class_is_seen_as_often_as_is_said(street: Dataset) -> None:
     assert said[3] / said.sum() > 1.3 * plain[3]
 
 
-def test_conditions_say_what_balanced_crops_hold_or_are_refused(street: Dataset) -> None:
-    with pytest.raises(ValidationError, match="balanced crops need crop_pixels"):
-        Conditions(dataset=street, recipe=BALANCED, seed=0)
-    with pytest.raises(ValidationError, match="one row for each of 4 images, got 1"):
-        Conditions(dataset=street, recipe=BALANCED, seed=0, crop_pixels=((1, 2, 3, 4),))
-    assert (
-        Conditions(dataset=street, recipe=Recipe(), seed=0).pixels_seen((0, 2)).tolist()
-        == street.class_pixels((0, 2)).tolist()
-    )
+def test_of_uniform_crops_the_loss_sees_whole_images(street: Dataset) -> None:
+    seen = Conditions(dataset=street, recipe=Recipe(), seed=0).pixels_seen((0, 2))
+    assert seen.tolist() == street.class_pixels((0, 2)).tolist()
 
 
 def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:

@@ -46,7 +46,7 @@ def test_all_problems_are_named_at_once():
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("frequencies", [[], [1.0], [0, 0], [1, -1], [1, float("nan")], [1, float("inf")], [1, 1e-300]])
+@pytest.mark.parametrize("frequencies", [[], [1.0], [0, 0], [1, -1], [1, float("nan")], [1, float("inf")]])
 def test_unusable_frequencies_are_refused(frequencies):
     with pytest.raises(LossError, match="class_frequencies"):
         build_loss("weighted_ce", task="multiclass", class_frequencies=frequencies)

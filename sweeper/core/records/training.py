@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from sweeper.core.base import Array, Record
 from sweeper.core.operating_points import Points
@@ -35,16 +35,6 @@ class Conditions(Record):
     """Losses of the user's that are searched with the others."""
     crop_pixels: tuple[tuple[int, ...], ...] | None = None
     """Of each image the labelled pixels of each class in 1000 crops, on average; None where crops are uniform."""
-
-    @model_validator(mode="after")
-    def _says_what_crops_hold(self) -> Self:
-        images, rows = len(self.dataset.images), len(self.crop_pixels or ())
-        if self.recipe.crops == "balanced" and rows != images:
-            raise ValueError(
-                f"balanced crops need crop_pixels with one row for each of {images} images, got {rows}; "
-                "sweeper.data.balanced_crops.pixels_in_crops counts them"
-            )
-        return self
 
     def pixels_seen(self, images: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class as the loss sees them, (C,): in balanced crops of these images, else in them.
