@@ -6,21 +6,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import segmentation_models_pytorch as smp
 import torch
-from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sweeper import storage as studies
-from sweeper.cli.export import command
 from sweeper.core.calibration import ClassCalibration, fit_counts
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Advanced, Job
@@ -129,15 +127,14 @@ def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
     assert not (tmp_path / "other.onnx").exists()
 
 
-def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dataset) -> None:
+def test_search_trials_and_later_seeds_keep_no_weights_and_want_of_them_costs_no_result(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
-    context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path / "checkpoints" / "s")
+    context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path / "cache" / "checkpoints" / "s")
     for other in (spec(), spec(purpose="confirm", seed=1001)):
         assert isinstance(Trainings(context).advance(Job(other, other.steps)), Advanced)
     assert not weights_beside(context.checkpoints).exists()
-
-
-def test_weights_that_cannot_be_written_cost_no_result(tmp_path: Path, tiny: Dataset) -> None:
     (tmp_path / "weights").write_text("a file where the folder should be")
     assert trained(tiny, tmp_path).test is not None
 
@@ -241,13 +238,9 @@ def test_what_an_earlier_export_left_is_gone_and_what_is_not_ours_stays(
     assert sorted(path.name for path in folder.iterdir()) == ["loss.py", "loss.yaml", "notes.txt"]
 
 
-def test_the_command_says_where_everything_is(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    arguments = ["s", "--storage", f"sqlite:///{finished}/sweeper.db"]
-    shown = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert shown.exit_code == 0 and "loss.py" in shown.output and "weights: none" in shown.output
-    document = json.loads(CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).stdout)
-    assert document["weights"] is None and Path(document["space"]).exists()
+def test_the_command_says_where_everything_is(finished: Path, sweeper: Callable[..., tuple[int, str, str]]) -> None:
+    status, out, _ = sweeper("export", "s", "--storage", f"sqlite:///{finished}/sweeper.db")
+    assert status == 0 and "loss.py" in out and "weights: none" in out
 
 
 def test_where_nothing_is_recommended_there_is_nothing_to_export(tmp_path: Path) -> None:
@@ -287,29 +280,18 @@ STREET = builders.dataset(classes=builders.STREET)
 
 
 def texts(task: str, family: str = "dice_ce") -> dict[str, str]:
-    data = builders.dataset() if task == "binary" else STREET
-    params = {"mix": 0.5}
-    if family == "boundary":
-        params = {}
-    optimizer = Optimizer(0.002, 0.01, 0.05, 0.3)
-    frequencies = [float(n) for n in data.class_pixels()]
+    data, threshold, tau = (builders.dataset(), 0.4, None) if task == "binary" else (STREET, None, 0.5)
+    params = {"mix": 0.5} if family == "dice_ce" else {}
     text = snippet(
         family,
         params,
         data.task,
         data.classes,
-        frequencies,
-        point=0.4 if task == "binary" else 0.5,
-        optimizer=optimizer,
+        [float(n) for n in data.class_pixels()],
+        point=threshold or tau,
+        optimizer=Optimizer(0.002, 0.01, 0.05, 0.3),
     )
-    chosen = Recommended(
-        family=family,
-        params=params,
-        lr=0.002,
-        threshold=0.4 if task == "binary" else None,
-        tau=None if task == "binary" else 0.5,
-        snippet=text,
-    )
+    chosen = Recommended(family=family, params=params, lr=0.002, threshold=threshold, tau=tau, snippet=text)
     sweep = builders.sweep([], []).model_copy(update={"conditions": builders.conditions(data)})
     return examples(sweep, chosen)
 
@@ -415,60 +397,30 @@ def recommends() -> Answer:
     return Answer(builders.sweep(), found, found.recommended)
 
 
-def test_the_folder_is_read_by_the_library_and_its_answers_are_those_of_the_network(
-    tmp_path: Path, tiny: Dataset
+def test_the_folder_is_read_by_the_library_and_its_card_says_how(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(tiny, tmp_path)
     ((path, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
-    answer = recommends()
-    write_folder(answer, path, tmp_path / "hub")
-    assert sorted(FILES) == sorted(file.name for file in (tmp_path / "hub").iterdir())
-    card = ModelCard.load(tmp_path / "hub" / "README.md")
+    folder = tmp_path / "hub"
+    write_folder(recommends(), path, folder)
+    assert sorted(FILES) == sorted(file.name for file in folder.iterdir())
+    card = ModelCard.load(folder / "README.md")
     assert card.data.library_name == "segmentation-models-pytorch"
     assert card.data.eval_results is not None and card.data.eval_results[0].metric_type == "mean_iou"
-    line = next(line for line in card.text.splitlines() if "smp.from_pretrained" in line)
-    names: dict[str, object] = {"smp": smp}
-    exec(line.replace("FOLDER_OR_REPOSITORY", str(tmp_path / "hub")), names)
-    model, own = names["model"], load_network(path, record, torch.device("cpu"))
-    assert isinstance(model, torch.nn.Module)
-    images = torch.randn(2, record.channels, 64, 96)
+    use, apply = (block.removeprefix("python\n") for block in card.text.split("```")[1:5:2])
+    names: dict[str, Any] = {"images": torch.randn(2, record.channels, 64, 96)}
+    exec(use.replace("FOLDER_OR_REPOSITORY", str(folder)), names)
+    own = load_network(path, record, torch.device("cpu"))
     with torch.no_grad():
-        assert torch.allclose(model(images), own(images), atol=1e-5)  # ours lies in memory otherwise
-
-
-@pytest.mark.slow
-def test_the_code_in_the_card_runs_where_sweeper_is_not(tmp_path: Path, tiny: Dataset) -> None:
-    trained(tiny, tmp_path)
-    ((path, _),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
-    write_folder(recommends(), path, tmp_path / "hub")
-    image = np.asarray(open_store(tiny.store).image(0)).transpose(2, 0, 1)[None]
-    np.save(tmp_path / "hub" / "images.npy", image)
-    card = (tmp_path / "hub" / "README.md").read_text("utf-8")
-    code = next(block for block in card.split("```")[1::2] if "from predict" in block).removeprefix("python\n")
-    before = (
-        "import sys, numpy, torch; sys.modules['sweeper'] = None\nimages = torch.from_numpy(numpy.load('images.npy'))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", f"{before}{code}\nprint(classes.shape, int(classes.max()) < 2)"],
-        cwd=tmp_path / "hub",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.strip() == "torch.Size([1, 64, 64]) True", done.stderr
-
-
-def test_what_cannot_be_written_is_refused_in_words(tmp_path: Path, tiny: Dataset) -> None:
-    trained(tiny, tmp_path)
-    ((path, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
-    own = record.model_copy(update={"model": OwnCode(name="nets:build", digest="0", folder=".")})
-    with pytest.raises(UsageError, match="this one is nets:build"):
-        write_network(path, own, tmp_path)
-
-
-def test_names_in_the_card_are_text(tmp_path: Path, tiny: Dataset) -> None:
-    trained(tiny, tmp_path)
-    ((_, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+        assert torch.allclose(names["model"](names["images"]), own(names["images"]), atol=1e-5)  # other memory
+    monkeypatch.syspath_prepend(folder)
+    exec(apply, names)
+    assert names["classes"].shape == (2, 64, 96) and int(names["classes"].max()) < 2
+    monkeypatch.delitem(sys.modules, "predict")
     hostile = record.model_copy(update={"classes": ("<script>alert(1)</script>", "a\n# b | c")})
     text = model_card(recommends(), hostile, whole=True)
     assert "<script" not in text and "\n# b" not in text and "strict" not in text
+    users = record.model_copy(update={"model": OwnCode(name="nets:build", digest="0", folder=".")})
+    with pytest.raises(UsageError, match="this one is nets:build"):
+        write_network(path, users, tmp_path)
