@@ -24,6 +24,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import Advanced, Job
 from sweeper.core.own_code import OwnCode
 from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
 from sweeper.data import divide, open_store
 from sweeper.deployment import export
@@ -50,9 +51,9 @@ from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, trai
 from tests.support.small_training import SMALL, spec
 
 
-def trained(dataset: Dataset, folder: Path, **changes: object) -> TrialResult:
+def trained(dataset: Dataset, folder: Path, recipe: Recipe = SMALL, **changes: object) -> TrialResult:
     """A confirmation in this process, whose weights are kept."""
-    conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
     asked = spec(purpose="confirm", keep_predictions=48, **changes)
     told = Trainings(context).advance(Job(asked, asked.steps))

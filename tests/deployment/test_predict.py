@@ -17,8 +17,7 @@ from torch import nn
 from sweeper.cli.signals import StopRequest
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.errors import InterruptedSweepError, UsageError
-from sweeper.core.events import Advanced, Job
-from sweeper.core.paths import checkpoints_dir, weights_dir
+from sweeper.core.paths import weights_dir
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, TrialResult
 from sweeper.data import load_dataset, open_store
@@ -29,9 +28,9 @@ from sweeper.deployment.predict import PredictOptions, from_file, predict_images
 from sweeper.training import evaluation, hardware
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe
-from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
+from tests.deployment.test_export import trained
 from tests.support.small_training import SMALL, spec
 
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -42,13 +41,9 @@ def confirmed(
 ) -> tuple[Path, TrialResult]:
     """A confirmation in this process, with its file of weights and its label maps of the test images."""
     recipe = SMALL.model_copy(update={"precision": precision, "steps": steps, "confirm_steps": steps})
-    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
-    asked = spec(purpose="confirm", keep_predictions=48, steps=steps, lr=0.01)
-    told = Trainings(context).advance(Job(asked, asked.steps))
-    assert isinstance(told, Advanced) and told.result.predictions is not None, told
+    result = trained(dataset, folder, recipe, steps=steps, lr=0.01)
     ((path, _),) = kept_weights(weights_dir(folder / "cache", "s"))
-    return path, told.result
+    return path, result
 
 
 def deep_dataset(folder: Path) -> Dataset:
@@ -249,16 +244,6 @@ def test_files_folders_and_patterns(
         assert [str(file.name) for file in find_images(arguments)] == found
 
 
-def test_the_classes_of_a_labelled_data_set_are_not_replaced(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
-    write_images(tiny, (0,), tmp_path / "new")
-    (tmp_path / "labelled").mkdir()
-    classes = tmp_path / "labelled" / "classes.txt"
-    classes.write_text("sky\n")
-    status, _, err = sweeper("predict", "--weights", untrained(tmp_path, tiny), "new", "--out", "labelled")
-    assert status == 2 and "classes.txt" in err and "name another folder" in " ".join(err.split())
-    assert classes.read_text() == "sky\n"
-
-
 def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Dataset) -> None:
     write_images(tiny, (0, 1, 2), tmp_path / "new")
     source, out = from_file(untrained(tmp_path, tiny)), tmp_path / "out"
@@ -309,6 +294,10 @@ def test_predictions_are_not_mixed_with_labels(sweeper: Sweeper, tmp_path: Path,
     assert [file.name for file in out.rglob("*") if file.is_file()] == [other]
     (labels / other).unlink()
     labels.rmdir()
+    (out / "classes.txt").write_text("sky\n")
+    status, _, err = sweeper(*command)
+    assert status == 2 and "classes.txt" in err and "name another folder" in " ".join(err.split())
+    (out / "classes.txt").unlink()
     # What a prediction left may be added to, also where it was stopped: its document says what it is.
     assert sweeper(*command)[0] == 0
     command = (*command[:3], f"new/{other}", *command[4:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import base64
 import http.client
 import json
 import os
@@ -11,10 +10,8 @@ import pickle
 import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +24,6 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name
 from sweeper.core.yaml_file import parse_yaml
 from sweeper.data.formats import yolo
-from sweeper.doctor import check_stores
 from sweeper.tracking import Tracker
 from sweeper.training.model import _load_encoder, build_model
 from tests.cli.test_run import QUICK, sweeper
@@ -156,32 +152,6 @@ def test_a_secret_in_an_address_shows_nowhere(tmp_path: Path) -> None:
         assert "***" in done.stderr or "sqlite" in done.stderr
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
-
-
-def test_the_doctor_shows_the_password_to_the_server_alone(tmp_path: Path) -> None:
-    """What a live MLflow server's password shows in is tested in test_mlflow_live.py."""
-    asked: list[str | None] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.headers.get("Authorization"))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"3.0")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://me:{CANARY}@127.0.0.1:{server.server_address[1]}"
-        check = next(c for c in check_stores(f"sqlite:///{tmp_path}/x.db", address) if c.name == "MLflow")
-        server.shutdown()
-    assert asked == ["Basic " + base64.b64encode(f"me:{CANARY}".encode()).decode()]
-    assert check.status == "ok" and "MLflow 3.0" in check.found and "***" in check.found
-    for wrong in (address, f"http://me:{CANARY}@[::1", f"http://{CANARY}@127.0.0.1:x", f"http://me:{CANARY}@:1"):
-        check = next(c for c in check_stores(f"sqlite:///{tmp_path}/x.db", wrong) if c.name == "MLflow")
-        assert check.status == "broken" and CANARY not in str(check), check
 
 
 # --- The user interface ---

@@ -93,32 +93,11 @@ def test_neither_precision_nor_layout_of_memory_nor_a_second_call_matters(family
     assert torch.equal(torch.get_rng_state(), state)
 
 
-# --- Identities -------------------------------------------------------------------------------------------
-
-
-def batch(task):
-    """float64 logits and labels with some pixels ignored."""
-    logits, target = noise(task, size=7)
-    target[..., 2:4, 3:] = IGNORE
-    return 2 * logits.double(), target
-
-
 @pytest.mark.parametrize("family", [name for name, task in CASES if task == "multiclass"])
 def test_a_constant_added_to_softmax_logits_changes_nothing(family):
-    logits, target = batch("multiclass")
+    logits, target = noise("multiclass")
     loss = make(family, "multiclass")
-    torch.testing.assert_close(loss(logits + 37.5, target), loss(logits, target))
-
-
-@pytest.mark.parametrize(("family", "task"), CASES)
-def test_better_logits_cost_less(family, task):
-    """Moving every labelled pixel's logit towards its label lowers every loss."""
-    logits, target = batch(task)
-    push = right_logits(task, target, 1.0).double()
-    loss = make(family, task)
-    values = [loss(logits + amount * push, target).item() for amount in (-1.0, 0.0, 1.0, 30.0)]
-    assert values == sorted(values, reverse=True)
-    assert 0 <= values[-1] < 1e-3
+    torch.testing.assert_close(loss(logits.double() + 37.5, target), loss(logits.double(), target))
 
 
 # --- Lovász -------------------------------------------------------------------------------------------------

@@ -11,10 +11,9 @@ import pytest
 import torch
 import yaml
 
-from sweeper.core.errors import StudyError, UsageError
+from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
-from sweeper.core.records import Conditions, Dataset, OwnLoss, Recommended
-from sweeper.deployment.export_code import examples
+from sweeper.core.records import Conditions, Dataset, OwnLoss
 from sweeper.losses import FAMILIES, build_loss, equivalent, snippet
 from sweeper.losses.families import LIMITS
 from sweeper.losses.own_loss_module import check_own_loss
@@ -25,7 +24,6 @@ from sweeper.study.same_loss import Question, measured
 from sweeper.training.worker import check_model
 from sweeper.workflow import own_losses
 from sweeper.workflow.own_losses import declared_loss, with_own
-from tests.support import builders
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
 from tests.support.small_training import SMALL, train
@@ -222,16 +220,6 @@ def test_a_space_may_name_it_once_it_is_given(module: str, sweeper: Sweeper, tmp
     assert [family.coordinates["power"].low for family in space.families] == [3.5]
 
 
-def test_code_for_elsewhere_imports_it(module: str) -> None:
-    declared_loss(f"{module}:SoftIoU")
-    sweep = builders.sweep()
-    text = snippet("SoftIoU", {"power": 1.0}, "binary", ("a", "b"), [9.0, 1.0], point=0.4)
-    chosen = Recommended(family="SoftIoU", params={"power": 1.0}, lr=0.01, threshold=0.4, tau=None, snippet=text)
-    for file, code in examples(sweep, chosen).items():
-        assert "from own_losses_here import SoftIoU" in code, file
-        compile(code, file, "exec")
-
-
 @pytest.mark.slow
 def test_a_sweep_in_workers_searches_it_and_reports_it(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
     content = {"version": 1, "task": "binary", "nuisance": {"lr": {"log": [0.01, 0.02]}}, "losses": {"dice": {}}}
@@ -247,6 +235,3 @@ def test_a_sweep_in_workers_searches_it_and_reports_it(module: str, sweeper: Swe
         del OWN[name], FAMILIES[name]
     status, out, err = sweeper("report", "study", "--storage", f"sqlite:///{tmp_path}/sweeper.db", "--json")
     assert status == 0 and "SoftIoU" in json.loads(out)["search"]["per_family"], err
-    (tmp_path / "own_losses_here.py").write_text(LOSSES + "\n# another\n")
-    with pytest.raises(StudyError, match="own loss"):
-        sweep_in(tmp_path, resume=True, space=None, executor="processes", workers=1, trials=5)
