@@ -16,7 +16,7 @@ from sweeper.core.text import count
 from sweeper.data.decode import IMAGE_SUFFIXES, image_kind, read_image
 from sweeper.data.formats.base import walk
 from sweeper.data.formats.file_patterns import fixed_folder, has_wildcards
-from sweeper.data.problem_lines import address_in
+from sweeper.data.problem_lines import check_no_address
 from sweeper.data.shrink import shrink_image, shrunk_size
 from sweeper.data.store import ImagePixels
 from sweeper.data.text_tables import UnreadableFileError, shown
@@ -74,9 +74,8 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
 
 def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosixPath]]:
     """Path of each image that an argument means, and its place below what was named."""
-    if address_in(argument) is not None and not Path(argument).exists():
-        problems.append(f"{shown(argument)} is an address, and must be a file or folder of this machine; copy it here")
-        return
+    if not Path(argument).exists():
+        check_no_address("IMAGES", argument)
     path = expanded(argument)
     if path.is_file():
         yield path, PurePosixPath(path.name)

@@ -50,19 +50,14 @@ def grouped(problems: Sequence[str]) -> list[str]:
     return sorted(lines)
 
 
-def address_in(text: str) -> str | None:
-    """The address that a text is (`s3://bucket/x`, also `s3:/bucket/x`), without its secrets; else None."""
-    found = _ADDRESS.fullmatch(text)
-    return found and shown(shown_address(f"{found['scheme']}://{found['rest'].removeprefix('/')}"))
-
-
 def check_no_address(option: str, text: str) -> None:
-    """Refuse an address where what lies on this machine is meant.
+    """Refuse an address (`s3://bucket/x`, also `s3:/bucket/x`) where what lies on this machine is meant.
 
     Raises:
-        DataError: saying that what `option` got is an address.
+        DataError: saying that what `option` got is an address, without its secrets.
     """
-    if (name := address_in(text)) is not None:
+    if found := _ADDRESS.fullmatch(text):
+        name = shown(shown_address(f"{found['scheme']}://{found['rest'].removeprefix('/')}"))
         step = "copy what it names, or mount what holds it, and name that folder"
         if name.lower().startswith("file:"):
             step = "write its path alone, without file://"

@@ -12,13 +12,8 @@ from sweeper.core.records import Dataset
 from sweeper.data import load_dataset, open_store
 from sweeper.data.class_map import read_class_map
 from sweeper.data.variants import store_here
-from sweeper.storage import differences
-from sweeper.workflow.prepare import dataset_of
-from sweeper.workflow.settings import Settings
-from tests.support import annotated, builders
-from tests.support.faking import new_plan
+from tests.support import annotated
 from tests.support.folders import folder, mask
-from tests.support.sweeping import Recorder
 
 NAMES = "sky\nroad\ncar\ntruck\n"
 
@@ -85,21 +80,6 @@ def test_classes_of_shapes_are_mapped_by_their_names(tmp_path):
     dataset = mapped(tmp_path / "data", "animal: [cat, dog]\n")
     assert dataset.classes == ("background", "animal")
     assert np.array_equal(open_store(dataset.store).mask(0), annotated.truth(0) > 0)
-
-
-def test_a_study_keeps_its_map_where_the_images_move_and_tells_another(tmp_path):
-    root, path, cache = many(tmp_path / "data", 0, 1, 2), tmp_path / "map.yaml", tmp_path / "cache"
-    path.write_text("animal: [1, 2]\n")
-    first = dataset_of(Settings(data=str(root), class_map=path, cache=cache), None, Recorder())
-    path.write_text("pet: [1, 2]\n")
-    other = dataset_of(Settings(class_map=path, cache=cache), first, Recorder())
-    path.unlink()
-    moved = root.rename(tmp_path / "moved")
-    again = dataset_of(Settings(data=str(moved), cache=cache), first, Recorder())
-    assert (again.source, again.digest, again.class_map) == (str(moved), first.digest, {"animal": ("1", "2")})
-    plans = [new_plan(conditions=builders.conditions(one)) for one in (first, again, other)]
-    assert differences(*plans[:2]) == []
-    assert "class map: animal = 1, 2 → pet = 1, 2" in differences(plans[0], plans[2])
 
 
 def test_what_does_not_fit_the_data_is_refused(tmp_path):

@@ -12,11 +12,7 @@ from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
 from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.variants import store_here
-from sweeper.workflow.prepare import dataset_of
-from sweeper.workflow.settings import Settings
-from tests.support import annotated
 from tests.support.folders import five, image, laid_out, mask
-from tests.support.sweeping import Recorder
 
 
 def load(root: Path | None, images: str | None, masks: str | None, **options: object) -> Dataset:
@@ -116,27 +112,3 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     for i, stem in enumerate("abcde"):
         image(i).save(root / "lab" / f"{stem}.jpg")
     refused(root, good[0], "lab/{stem}.jpg", "5 files, e.g. lab/a.jpg, lab/b.jpg: masks must be lossless")
-
-
-def test_a_study_knows_the_patterns_wherever_the_images_lie(tmp_path):
-    root = laid_out(tmp_path / "data", *five("images/{}.png", "masks/{}.png"))
-    cache = tmp_path / "cache"
-    asked = Settings(data=str(root), images="images/*.png", masks="masks/{stem}.png", cache=cache)
-    first = dataset_of(asked, None, Recorder())
-    moved = root.rename(tmp_path / "moved")
-    again = dataset_of(Settings(data=str(moved), cache=cache), first, Recorder())
-    assert (again.patterns, again.format, again.digest) == (first.patterns, "patterns", first.digest)
-    other = dataset_of(Settings(data=str(moved), format="folder", cache=cache), first, Recorder())
-    assert (other.patterns, other.format, other.digest) == (None, "folder", first.digest)
-    (moved / "images").rename(moved / "fotos")
-    named = Settings(data=str(moved), images="fotos/*.png", masks="masks/{stem}.png", cache=cache)
-    assert dataset_of(named, first, Recorder()).digest == first.digest
-
-
-def test_a_study_keeps_its_format_where_another_would_win(tmp_path):
-    root, cache = tmp_path / "data", tmp_path / "cache"
-    annotated.coco(root)
-    first = dataset_of(Settings(data=str(root), format="coco", cache=cache), None, Recorder())
-    annotated.folder(root)
-    assert dataset_of(Settings(data=str(root), cache=cache), None, Recorder()).format == "folder"
-    assert dataset_of(Settings(cache=cache), first, Recorder()).format == "coco"

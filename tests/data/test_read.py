@@ -33,10 +33,6 @@ def only(found: tuple[str, ...], *words: str) -> None:
         assert word in found[0]
 
 
-def labels(dataset: Dataset, index: int = 0) -> list[int]:
-    return [int(v) for v in np.unique(open_store(dataset.store).mask(index))]
-
-
 def test_labels_survive_every_mask_kind(tmp_path):
     array = np.array(mask(0, 1, 2))
     palette = Image.fromarray(array)
@@ -61,29 +57,24 @@ def test_labels_survive_every_mask_kind(tmp_path):
         assert np.array_equal(store.mask(index), array), dataset.images[index].stem
 
 
-def test_255_is_foreground_where_it_is_the_only_other_value(tmp_path):
-    dataset = load(folder(tmp_path / "data", {"a": mask(0, 255), "b": mask(0), "c": mask(255)}))
+@pytest.mark.parametrize(
+    ("masks", "pixels", "ignored"),
+    [
+        ([mask(0, 255), mask(0), mask(255)], [(176, 16), (192, 0), (0, 192)], [0, 0, 0]),
+        ([mask(0, 1, 255), mask(0, 1), mask(0, 255)], [(160, 16), (176, 16), (176, 0)], [16, 0, 16]),
+        ([mask(0, 255).convert("1")] * 3, [(176, 16)] * 3, [0, 0, 0]),
+    ],
+)
+def test_255_is_foreground_where_it_is_the_only_other_value_and_else_ignored(tmp_path, masks, pixels, ignored):
+    dataset = load(folder(tmp_path / "data", dict(zip("abc", masks, strict=True))))
     assert dataset.classes == ("background", "foreground")
-    assert labels(dataset) == [0, 1]
-    assert [p.pixels for p in dataset.images] == [(176, 16), (192, 0), (0, 192)]
-    assert all(p.ignored == 0 for p in dataset.images)
-
-
-def test_255_is_ignore_where_another_label_occurs(tmp_path):
-    dataset = load(folder(tmp_path / "data", {"a": mask(0, 1, 255), "b": mask(0, 1), "c": mask(0, 255)}))
-    assert labels(dataset) == [0, 1, 255]
-    assert [p.ignored for p in dataset.images] == [16, 0, 16]
+    assert [p.pixels for p in dataset.images] == pixels and [p.ignored for p in dataset.images] == ignored
 
 
 @pytest.mark.parametrize("found", [(0, 38, 75), (0, 1, 200), (*range(10), 70)])
 def test_sparse_labels_ask_for_classes_txt(tmp_path, found):
     root = folder(tmp_path / "data", {"a": mask(*found), "b": mask(0, 1), "c": mask(0, 1)})
     only(problems(root), "classes.txt", str(found[-1]), "masks/a.png")
-
-
-def test_one_bit_masks_are_zero_and_one(tmp_path):
-    masks = {stem: mask(0, 255).convert("1") for stem in "abc"}
-    assert labels(load(folder(tmp_path / "data", masks))) == [0, 1]
 
 
 def test_grey_sets_have_one_channel_and_mixed_ones_three(tmp_path):

@@ -20,7 +20,7 @@ from sweeper.data.variants import components_lost, read_exclusions, resized, sto
 from sweeper.storage import differences
 from sweeper.workflow.prepare import dataset_of
 from sweeper.workflow.settings import Settings
-from tests.support import builders
+from tests.support import annotated, builders
 from tests.support.faking import new_plan
 from tests.support.folders import folder, mask
 from tests.support.sweeping import Recorder
@@ -195,19 +195,44 @@ def test_a_single_class_left_is_a_problem(tmp_path):
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
 
 
-def test_a_study_remembers_what_was_left_out_and_the_size_and_tells_others(tmp_path):
-    path, display, cache = tmp_path / "list.txt", Recorder(), tmp_path / "cache"
-    path.write_text("00003\n00007\n")
-    asked = Settings(data="synthetic:cracks?images=15&size=64", exclude=path, resize=32, cache=cache)
+def test_a_study_keeps_what_was_said_of_its_data_where_the_images_move_and_tells_changes(tmp_path):
+    root, given, cache = tmp_path / "data", tmp_path / "given", {"cache": tmp_path / "cache"}
+    annotated.written(root, "images/{stem}.png", "masks/{stem}.png")
+    given.mkdir()
+    (given / "left_out").write_text("p0\n")
+    for name in ("animal", "pet"):
+        (given / name).write_text(f"{name}: [1, 2]\n")
+    names = {"images": "images/*.png", "masks": "masks/{stem}.png"}
+    display = Recorder()
+    asked = Settings(
+        data=str(root), **names, class_map=given / "animal", exclude=given / "left_out", resize=24, **cache
+    )
     first = dataset_of(asked, None, display)
-    assert {what: (done, total) for what, done, total in display.steps} == {"decoding": (15, 15), "shrinking": (13, 13)}
-    assert (first.resized, first.excluded, len(first.images)) == (32, ("00003", "00007"), 13)
-    path.unlink()
-    again = dataset_of(Settings(cache=cache), first, Recorder())
-    other = dataset_of(Settings(resize=48, cache=cache), first, Recorder())
+    assert {what: (done, total) for what, done, total in display.steps} == {"decoding": (8, 8), "shrinking": (7, 7)}
+    other = dataset_of(Settings(class_map=given / "pet", resize=32, **cache), first, Recorder())
+    shutil.rmtree(given)
+    moved = root.rename(tmp_path / "moved")
+    again = dataset_of(Settings(data=str(moved), **cache), first, Recorder())
+    assert again == first.model_copy(update={"source": str(moved), "name": "moved"})
+    assert (again.class_map, again.excluded, again.resized) == ({"animal": ("1", "2")}, ("p0",), 24)
     plans = [new_plan(conditions=builders.conditions(one)) for one in (first, again, other)]
     assert differences(*plans[:2]) == []
-    assert "resize: 32 → 48" in differences(plans[0], plans[2])
+    told = differences(plans[0], plans[2])
+    assert {"class map: animal = 1, 2 → pet = 1, 2", "resize: 24 → 32"} <= {*told}
+    folders = dataset_of(Settings(data=str(moved), format="folder", **cache), first, Recorder())
+    assert (folders.patterns, folders.format, folders.digest) == (None, "folder", first.digest)
+    (moved / "images").rename(moved / "fotos")
+    renamed = {**names, "images": "fotos/*.png"}
+    assert dataset_of(Settings(data=str(moved), **renamed, **cache), first, Recorder()).digest == first.digest
+
+
+def test_a_study_keeps_its_format_where_another_would_win(tmp_path):
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    annotated.coco(root)
+    first = dataset_of(Settings(data=str(root), format="coco", cache=cache), None, Recorder())
+    annotated.folder(root)
+    assert dataset_of(Settings(data=str(root), cache=cache), None, Recorder()).format == "folder"
+    assert dataset_of(Settings(cache=cache), first, Recorder()).format == "coco"
 
 
 def test_what_is_missing_on_a_machine_is_made_again_and_other_images_are_refused(tmp_path):

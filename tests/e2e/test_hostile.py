@@ -363,7 +363,7 @@ CASES: dict[str, Case] = {
     "yolo with a strange class": Case("yolo", yolo_line("2 .1 .1 .2 .1 .2 .2"), ("a class from 0 to 1",)),
     "yolo with a box": Case("yolo", yolo_line("1 .5 .5 .1 .1"), ("found a box",)),
     "yolo in pixels": Case("yolo", yolo_line("1 5 5 20 5 20 20"), ("from 0 to 1",)),
-    "yolo with NaN": Case("yolo", yolo_line("1 .1 .1 nan .1 .2 .2"), ("finite numbers",)),
+    "yolo with NaN": Case("yolo", yolo_line("1 .1 .1 nan .1 .2 .2"), ("pairs of coordinates",)),
     "voc with an image in two lists": Case(
         "voc", written("ImageSets/Segmentation/val.txt", "p0\np4\n"), ("must be in one list",)
     ),

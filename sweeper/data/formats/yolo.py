@@ -25,8 +25,8 @@ from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_POLYGON = 6
-"""Fewest numbers of a polygon."""
+_BEYOND = 2
+"""What reaches out of its image is cut off; coordinates beyond this are no shares of its size."""
 
 
 def find(place: Place) -> Layout | None:
@@ -84,15 +84,13 @@ def _class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
         numbers = sorted(int(key) for key in raw if re.fullmatch(r"[0-9]{1,3}", str(key)))
         raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
     names = tuple(normal(str(name).strip()) for name in raw) if isinstance(raw, list) else ()
-    if not 1 <= len(names) < MAX_CLASSES:
-        faults.append(f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, found another; mend it")
-    elif len({*names, "background"}) <= len(names) or not all(name and name.isprintable() for name in names):
-        faults.append(
-            f"`names` must be printable, differ, and not name the background, found {some([*map(shown, names)])}; "
-            "rename one"
-        )
-    else:
+    printable = all(name and name.isprintable() for name in names)
+    if 1 <= len(names) < MAX_CLASSES and len({*names, "background"}) > len(names) and printable:
         return names
+    faults.append(
+        f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, printable, different, and none called "
+        f"background, found {some([*map(shown, names)]) or 'another'}; mend it"
+    )
     return None
 
 
@@ -161,26 +159,20 @@ def _polygons(place: Place, path: Path, names: Sequence[str]) -> list[Shape]:
         words = line.split()
         if not words:
             continue
-        where = f"{place.name(path)}: line {number}:"
         try:
             values = np.array([float(word) for word in words])
         except ValueError:
-            place.problems.append(f"{where} must be `class x1 y1 x2 y2 …`, found {shown(line)[:60]!r}; export it again")
-            continue
+            values = np.array([np.nan])
         points = values[1:]
-        if not np.isfinite(values).all() or values[0] != int(values[0]) or not 0 <= values[0] < len(names):
-            rule = f"must begin with a class from 0 to {len(names) - 1} and have finite numbers"
-            place.problems.append(f"{where} {rule}, found {shown(line)[:60]!r}; mend it or add the class to `names`")
-        elif len(points) == 4:
-            place.problems.append(f"{where} must be a polygon, found a box of 4 numbers: a label for detection")
-        elif len(points) % 2 and len(points) > _POLYGON:
-            place.problems.append(f"{where} must have pairs of numbers, found {len(points)}; export it again")
-        elif np.abs(points).max(initial=0) > 2:
-            place.problems.append(
-                f"{where} coordinates must be from 0 to 1, found {np.abs(points).max():.6g}; divide by size"
-            )
-        else:
-            found.append(Shape(f"line {number}", names[int(values[0])], (points[: len(points) // 2 * 2].tobytes(),)))
+        sound = values[0] in range(len(names)) and len(points) % 2 == 0 and (np.abs(points) <= _BEYOND).all()
+        if sound and len(points) != 4:
+            found.append(Shape(f"line {number}", names[int(values[0])], (points.tobytes(),)))
+            continue
+        rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
+        fault = f"{rule}, found {shown(line)[:60]!r}; export it again, or add the class to `names`"
+        if len(points) == 4:
+            fault = "must be a polygon, found a box of 4 numbers: a label for detection"
+        place.problems.append(f"{place.name(path)}: line {number}: {fault}")
     return found
 
 
