@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 
 from sweeper.core.records import Collapse, TrialResult
-from sweeper.core.text import count, minus
+from sweeper.core.text import minus
 from sweeper.evidence.paired_comparisons import last_quarter_gain
 
 FEW_TRIALS = 6
@@ -27,7 +27,8 @@ def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> t
     done = [t for t in trials if t.state == "complete" and t.evaluations and t.collapse is not Collapse.DIVERGED]
     if not done:
         return ()
-    return _rising(done, rope, unit), _more_trials([t.value or 0.0 for t in done], rope, unit)
+    rising = _rising(done, rope, unit)
+    return (rising,) if len(done) < FEW_TRIALS else (rising, _more_trials([t.value or 0.0 for t in done], rope, unit))
 
 
 def _rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
@@ -46,8 +47,6 @@ def _rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
 
 def _more_trials(values: Sequence[float], rope: float, unit: str) -> str:
     n = len(values)
-    if n < FEW_TRIALS:
-        return f"{count(n, 'complete training')} cannot tell what more trials would bring."
     gain, late = expected_gain(values), max(values) - max(values[: n - n // 3])
     end = "more trials would hardly help" if max(gain, late) < rope else "more trials may help"
     return (

@@ -40,9 +40,6 @@ VERDICTS = {
 }
 """Each verdict in words; the words are those the text uses."""
 
-WORDS = 120
-"""The card has at most so many, before the code; tests/report/test_card.py counts them."""
-
 LOW_BUDGET = ("--epochs", "--confirm-steps", "--study")
 """Left out of the command for a larger budget: the confirmation then has twice the new steps, in a new study."""
 

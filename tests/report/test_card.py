@@ -12,7 +12,7 @@ from bench.report_words import wording
 from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, SweepRecord, Verdict
-from sweeper.report.card import WORDS, Card, card_lines, card_of, with_options
+from sweeper.report.card import Card, card_lines, card_of, with_options
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.markdown import render, summary
@@ -21,7 +21,8 @@ from tests.report.test_markdown import CLEAR, NEAR, NO_FIGURES, head, recommende
 from tests.support import builders
 from tests.support.simulated_studies import cracks, street
 
-OPEN_WORDS, LONG_SENTENCES = 900, 15
+WORDS, OPEN_WORDS, LONG_SENTENCES = 120, 900, 15
+"""At most so many in the card before the code, and in what is not folded."""
 
 
 def card(answer: Recommendation, sweep: SweepRecord | None = None) -> tuple[Card, dict[str, str]]:
