@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,12 +18,10 @@ from sweeper.cli.options import VERDICT_CODES
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Verdict
 from sweeper.evidence.recommendation import recommend
-from sweeper.storage.record_format import WAITS
 from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
 from tests.support import builders, mlflow_template
-from tests.support.marks import rest_slow
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
 QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu"]
@@ -120,22 +117,6 @@ def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: P
 def test_the_largest_seed_can_be_trained_with() -> None:
     last = confirm_seed(MOST_SEED, MOST_SEEDS)
     assert torch.Generator().manual_seed(last).initial_seed() == last < 2**63
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", rest_slow([signal.SIGTERM, signal.SIGINT], slow=0))
-def test_signals_end_cleanly_and_the_study_can_be_resumed(tmp_path: Path, number: int) -> None:
-    process = start(tmp_path, "run", *QUICK, "--trials", "60", "--study", "s", "--workers", "1")
-    wait_for(tmp_path, "[2/60]", process)
-    process.send_signal(number)
-    assert process.wait(10) == 128 + number
-    text = (tmp_path / "err.txt").read_text()
-    assert "sweeper run --study s --resume" in text and "Traceback" not in text
-    import optuna
-
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db")
-    running = [t for t in study.trials if t.state.name == "RUNNING"]
-    assert all(WAITS in t.user_attrs for t in running)  # they wait at a rung, and nobody trains them
 
 
 def test_a_dry_run_says_what_would_be_done_refuses_what_the_run_would_and_leaves_nothing(

@@ -129,6 +129,7 @@ COMMANDS = [
     pytest.param(["run", "--dry-run", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
     ["run", "--steps", "{}"],
     ["backup", "x", "--storage", "{}"],
+    ["report", "x", "--storage", "{}"],
 ]
 LOCAL = [
     "postgresql://me:ca'na\"ry 17@127.0.0.1:9/db",

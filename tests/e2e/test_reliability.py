@@ -194,6 +194,7 @@ def test_a_signal_ends_within_10_seconds_and_keeps_what_is_trained(tmp_path: Pat
     assert process.wait(30) == status  # 10 s on an idle machine
     text = (tmp_path / "err.txt").read_text()
     assert "stopping: what is finished is kept" in text and "sweeper run --study s --resume" in text
+    assert "Traceback" not in text
     assert psutil.wait_procs(workers, timeout=10)[1] == []
     trials, statuses = states(tmp_path)
     assert "RUNNING" not in statuses
