@@ -4,7 +4,7 @@
     checks = certify("dice")
     assert all(check.passed for check in checks)
 
-Tried is what a machine and its torch can get wrong: what families equal (torch's cross-entropy, each other,
+Tried is what a machine and its torch can get wrong: what families equal (torch's cross-entropy, the kernel,
 themselves with the classes renamed), that the slope is that of the value, ignored pixels, extreme inputs, precision.
 That each family is its paper's formula is tested (tests/losses/test_families_formulas.py), and that broken losses are
 found here (tests/losses/test_certification.py). `certified_loss.py` has the batches.
@@ -26,8 +26,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import IGNORE, Task
 from sweeper.losses.certified_loss import COUNTS, SHARES, Precision, Subject
-from sweeper.losses.families import FAMILIES, Family
-from sweeper.losses.family_records import Reduction
+from sweeper.losses.families import FAMILIES
 
 EXACT = 1e-9
 """Allowed relative difference in float64."""
@@ -37,6 +36,7 @@ PLAIN: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 """Precisions that people train in; float16 is tried on a GPU alone."""
 JUNK = (1e4, -1e4, float("inf"), float("-inf"), float("nan"))
 LEVELS = (30.0, 1e4)
+Coordinates = Mapping[str, float | None]
 
 
 class Check(Record):
@@ -184,25 +184,21 @@ def _slope_agrees_with_finite_differences(subject: Subject) -> Finding:
     return worst(findings)
 
 
-def _taken(subject: Subject, coordinates: Mapping[str, float | bool | None]) -> dict[str, float | bool | None]:
+def _taken(subject: Subject, coordinates: Coordinates) -> dict[str, float | None]:
     """Those of the coordinates that the family takes for this task."""
     return {name: value for name, value in coordinates.items() if subject.takes(name)}
 
 
-def _reduction(family: Family, reduction: Reduction) -> Rule:
-    """`family` is `reduction.other` there, for every task where it takes one of the coordinates."""
+def _identity(words: str, family: str, at: Coordinates, other: str, others_at: Coordinates) -> Rule:
+    """`family` is `other` at these coordinates of both."""
 
     def test(subject: Subject) -> Finding:
         logits, target = subject.batch()
-        first = subject.cost(logits, target, **_taken(subject, reduction.at))
-        other = subject.other(reduction.other)
-        return equal(first, other.cost(logits, target, **_taken(other, reduction.others_at)), EXACT)
+        first, second = subject, subject.other(other)
+        value = first.cost(logits, target, **_taken(first, at))
+        return equal(value, second.cost(logits, target, **_taken(second, others_at)), EXACT)
 
-    def applies(subject: Subject) -> bool:
-        known = subject.task in FAMILIES[reduction.other].tasks
-        return subject.family == family.name and known and any(subject.takes(name) for name in reduction.at)
-
-    return Rule(reduction.words, test, applies=applies)
+    return Rule(words, test, applies=_of(family))
 
 
 def _of(*families: str) -> Callable[[Subject], bool]:
@@ -304,9 +300,29 @@ def _half_precision_is_computed_in_float32(subject: Subject) -> Finding:
     return worst(findings)
 
 
+IDENTITIES = (
+    _identity("γ = 0 without α is cross-entropy", "focal", {"gamma": 0.0, "alpha": None}, "cross_entropy", {}),
+    _identity("τ = 0 is cross-entropy", "logit_adjusted", {"tau": 0.0, "prior_odds": 1.0}, "cross_entropy", {}),
+    _identity("all pixels are cross-entropy", "ohem_ce", {"kept_at_least": 1.0}, "cross_entropy", {}),
+    _identity(
+        "without a threshold it is top-k cross-entropy",
+        "ohem_ce",
+        {"sure_at": 0.0, "kept_at_least": 0.3},
+        "topk_ce",
+        {"hard_fraction": 0.3},
+    ),
+    _identity("e = 0 is cross-entropy", "instance_ce", {"instance_power": 0.0}, "cross_entropy", {}),
+    _identity(
+        "mix = 1 without suppression is focal at γ = 0",
+        "unified_focal",
+        {"mix": 1.0, "suppression": 0.0, "delta": 0.8},
+        "focal",
+        {"gamma": 0.0, "alpha": 0.8},
+    ),
+)
 RULES = (
     Rule("equals torch's cross-entropy", _torch_cross_entropy, applies=_of("cross_entropy", "weighted_ce")),
-    *(_reduction(family, reduction) for family in FAMILIES.values() for reduction in family.becomes),
+    *IDENTITIES,
     Rule(
         "renamed classes cost the same",
         _renamed_classes_cost_the_same,

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple, get_args
 
-from pydantic import Field
-
 from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
 
@@ -60,19 +58,6 @@ class LossCoordinate(Record):
     """What it is, in half a sentence; None for a coordinate of the kernel."""
 
 
-class Reduction(Record):
-    """What a family is at some of its coordinates: another family. The certificate checks it to the last digit."""
-
-    words: str
-    """For people: `γ = 0 without α is cross-entropy`."""
-    at: dict[str, float | None]
-    """Coordinates of this family; those that it does not take for a task are left out there."""
-    other: str
-    """The family that it becomes."""
-    others_at: dict[str, float | bool | None] = Field(default_factory=dict)
-    """Coordinates of that one, likewise."""
-
-
 class Family(Record):
     """A kind of loss."""
 
@@ -92,8 +77,6 @@ class Family(Record):
     """The loss on one line, in the symbols of the kernel (`sweeper.losses.kernel`)."""
     relative: bool = False
     """Not a point of the kernel, but a loss of its own with the same conventions."""
-    becomes: tuple[Reduction, ...] = ()
-    """What `sweeper losses --certify` compares it with."""
     needs_map: MapKind | None = None
     """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
     background_first: bool = False
@@ -167,8 +150,6 @@ GAMMA = LossCoordinate(search=uniform(0.0, 5.0), start=2.0, default=2.0)
 # factor of the whole loss is α = 0.5.
 ALPHA_MULTICLASS = LossCoordinate(search=uniform(0.05, 0.95), start=0.5, default=None)
 DICE_WEIGHTS = {"fp_weight": 0.5, "fn_weight": 0.5}
-WEIGHTS: dict[str, float | None] = {"pos_weight": 3.0, "class_weight_power": 0.7}
-NO_WEIGHTS: dict[str, float | None] = {"pos_weight": 1.0, "class_weight_power": 0.0}
 POWER = LossCoordinate(search=IMBALANCE_POWER, start=1.0)
 # nnU-Net's top-k takes the hardest tenth.
 HARD = LossCoordinate(search=Coordinate(kind="log", low=0.02, high=1.0), start=0.1, default=0.1)

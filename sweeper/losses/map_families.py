@@ -6,7 +6,7 @@ Part of the registry (`sweeper.losses.families`): functions of `sweeper.losses.m
 from __future__ import annotations
 
 from sweeper.core.records import Coordinate
-from sweeper.losses.family_records import Family, Limits, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.family_records import Family, Limits, LossCoordinate, everywhere, uniform
 
 DICE = "mean_c (1 − TI_c(½, ½))"
 _SKELETON = "weight of the centre-line part; the rest of the loss has 1 − this"
@@ -35,7 +35,6 @@ MAP_FAMILIES = (
         needs_map="instances",
         module="map_losses",
         background_first=True,
-        becomes=(Reduction(words="no share of the blobs is Dice", at={"blob_share": 0.0}, other="dice"),),
     ),
     Family(
         name="soft_cldice",
@@ -53,7 +52,6 @@ MAP_FAMILIES = (
         formula=f"(1 − s) · {DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
         relative=True,
         module="map_losses",
-        becomes=(Reduction(words="no skeleton weight is Dice", at={"skeleton_weight": 0.0}, other="dice"),),
     ),
     Family(
         name="skeleton_recall",
@@ -74,14 +72,6 @@ MAP_FAMILIES = (
         needs_map="skeleton",
         module="map_losses",
         background_first=True,
-        becomes=(
-            Reduction(
-                words="no skeleton weight is Dice + cross-entropy",
-                at={"skeleton_weight": 0.0},
-                other="dice_ce",
-                others_at={"class_weight_power": 0.0},
-            ),
-        ),
     ),
     Family(
         name="boundary",
@@ -103,7 +93,6 @@ MAP_FAMILIES = (
         relative=True,
         needs_map="distance",
         module="map_losses",
-        becomes=(Reduction(words="no distance is Dice", at={"distance_mix": 0.0}, other="dice"),),
     ),
 )
 """From the simplest on."""

@@ -12,12 +12,9 @@ from sweeper.losses.family_records import (
     HARD,
     IMBALANCE_POWER,
     MIX,
-    NO_WEIGHTS,
-    WEIGHTS,
     Family,
     Limits,
     LossCoordinate,
-    Reduction,
     everywhere,
     uniform,
 )
@@ -35,10 +32,8 @@ _SUPPRESSION = LossCoordinate(
     start=0.5,
     default=0.5,
     limits=Limits(0, 1, open_high=True),
-    meaning="focal exponent of common classes (symmetric form: of all); the overlap exponent of rare ones (of all) is "
-    "1 − this",
+    meaning="focal exponent of common classes; the overlap exponent of rare ones is 1 − this",
 )
-_IS_DICE = Reduction(words="mix = 0 is Dice", at={"mix": 0.0}, other="dice")
 _PLAIN_POWER = LossCoordinate(search=IMBALANCE_POWER, start=0.0, default=1.0)
 
 MIXTURE_FAMILIES = (
@@ -57,15 +52,6 @@ MIXTURE_FAMILIES = (
         caveat="Two parts on different scales: the best mix depends on the data.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Taghanaki et al. 2019, Combo Loss, arXiv:1805.02798",
         formula="λ · CE(w) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
-        becomes=(
-            Reduction(
-                words="mix = 1 is weighted cross-entropy",
-                at={"mix": 1.0, **WEIGHTS},
-                other="weighted_ce",
-                others_at=WEIGHTS,
-            ),
-            _IS_DICE,
-        ),
     ),
     Family(
         name="dice_focal",
@@ -76,16 +62,6 @@ MIXTURE_FAMILIES = (
         caveat="Follows wrong labels as focal does; one hyper-parameter more to tune than Dice.",
         source="Zhu et al. 2019, AnatomyNet, arXiv:1808.05238",
         formula="λ · CE(γ) + (1 − λ) · mean_c (1 − TI_c(½, ½))",
-        becomes=(
-            Reduction(
-                words="mix = 1 is focal",
-                at={"mix": 1.0, "gamma": 1.5},
-                other="focal",
-                others_at={"gamma": 1.5, "alpha": None},
-            ),
-            _IS_DICE,
-            Reduction(words="γ = 0 is Dice + cross-entropy", at={"gamma": 0.0}, other="dice_ce", others_at=NO_WEIGHTS),
-        ),
     ),
     Family(
         name="dice_topk",
@@ -96,21 +72,6 @@ MIXTURE_FAMILIES = (
         caveat="Wrong labels stay in the worst pixels for good.",
         source="Isensee et al. 2021, nnU-Net, arXiv:1904.08128; Ma et al. 2021, doi:10.1016/j.media.2021.102035",
         formula=f"λ · CE over the hardest share h + (1 − λ) · {DICE}",
-        becomes=(
-            Reduction(
-                words="mix = 1 is top-k cross-entropy",
-                at={"mix": 1.0, "hard_fraction": 0.3},
-                other="topk_ce",
-                others_at={"hard_fraction": 0.3},
-            ),
-            _IS_DICE,
-            Reduction(
-                words="all pixels are Dice + cross-entropy",
-                at={"hard_fraction": 1.0},
-                other="dice_ce",
-                others_at=NO_WEIGHTS,
-            ),
-        ),
     ),
     Family(
         name="unified_focal",
@@ -123,14 +84,6 @@ MIXTURE_FAMILIES = (
         formula="λ · CE(α = δ; γ = s if common) + (1 − λ) · mean_c (1 − TI_c(1 − δ, δ))^κ, κ = 1 if common, else 1 − s",
         relative=True,
         module="overlap_losses",
-        becomes=(
-            Reduction(
-                words="mix = 1 without suppression is focal at γ = 0",
-                at={"mix": 1.0, "suppression": 0.0, "delta": 0.8},
-                other="focal",
-                others_at={"gamma": 0.0, "alpha": 0.8},
-            ),
-        ),
     ),
 )
 """From the simplest on."""

@@ -6,7 +6,7 @@ Part of the registry (`sweeper.losses.families`). Points of the kernel (`sweeper
 
 from __future__ import annotations
 
-from sweeper.losses.family_records import DICE_WEIGHTS, Family, Limits, LossCoordinate, Reduction, everywhere, uniform
+from sweeper.losses.family_records import DICE_WEIGHTS, Family, Limits, LossCoordinate, everywhere, uniform
 
 _TVERSKY = {
     "fn_weight": LossCoordinate(search=uniform(0.3, 0.9), start=0.7, default=0.7),
@@ -64,10 +64,6 @@ OVERLAP_FAMILIES = (
         caveat="As Dice; far from 0.5 it no longer follows the overlap score.",
         source="Salehi et al. 2017, arXiv:1706.05721; exponent: Abraham & Khan 2019, arXiv:1810.07842",
         formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
-        becomes=(
-            Reduction(words="equal halves are Dice", at={"fn_weight": 0.5}, other="dice"),
-            Reduction(words="weights of 1 are Jaccard", at={"fn_weight": 1.0, "fp_weight": 1.0}, other="jaccard"),
-        ),
     ),
     Family(
         name="focal_tversky",
@@ -82,7 +78,6 @@ OVERLAP_FAMILIES = (
         caveat="Two numbers on top of Dice; below 1 the exponent makes the last stretch steep.",
         source="Abraham & Khan 2019, arXiv:1810.07842 (κ = 1/γ of the paper, whose 4/3 is 0.75)",
         formula="mean_c (1 − TI_c(a, b))^κ, a = 1 − b unless given",
-        becomes=(Reduction(words="κ = 1 is Tversky", at={"overlap_exponent": 1.0}, other="tversky"),),
     ),
     Family(
         name="lovasz",

@@ -11,12 +11,10 @@ from sweeper.losses.family_records import (
     ALPHA_MULTICLASS,
     GAMMA,
     HARD,
-    NO_WEIGHTS,
     POWER,
     Family,
     Limits,
     LossCoordinate,
-    Reduction,
     everywhere,
     uniform,
 )
@@ -75,7 +73,6 @@ PIXEL_FAMILIES = (
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
         source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
         formula="CE(w) = −mean w_t log p_t",
-        becomes=(Reduction(words="equal weights are cross-entropy", at=NO_WEIGHTS, other="cross_entropy"),),
     ),
     Family(
         name="focal",
@@ -89,11 +86,6 @@ PIXEL_FAMILIES = (
         caveat="Follows wrong labels, which look like hard pixels; under-confident probabilities.",
         source="Lin et al. 2017, Focal Loss for Dense Object Detection, arXiv:1708.02002",
         formula="CE(γ, α) = −mean α_t (1 − p_t)^γ log p_t",
-        becomes=(
-            Reduction(
-                words="γ = 0 without α is cross-entropy", at={"gamma": 0.0, "alpha": None}, other="cross_entropy"
-            ),
-        ),
     ),
     Family(
         name="topk_ce",
@@ -104,7 +96,6 @@ PIXEL_FAMILIES = (
         caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
         source="Wu et al. 2016, arXiv:1605.06885; Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
         formula="CE over the hardest share h = −mean log p_t over the k largest, k = ⌊h · labelled pixels⌋",
-        becomes=(Reduction(words="all pixels are cross-entropy", at={"hard_fraction": 1.0}, other="cross_entropy"),),
     ),
     Family(
         name="boundary_ce",
@@ -115,9 +106,6 @@ PIXEL_FAMILIES = (
         caveat="Labels are least certain at boundaries, and that is where it listens most.",
         source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
         formula="−mean (1 + v · near_i) log p_t,i, near_i = 1 within 2 pixels of a class boundary",
-        becomes=(
-            Reduction(words="no boundary weight is cross-entropy", at={"boundary_weight": 0.0}, other="cross_entropy"),
-        ),
     ),
     Family(
         name="logit_adjusted",
@@ -134,7 +122,6 @@ PIXEL_FAMILIES = (
         formula="CE(z + τ log f), f = the classes' shares; binary: CE(z − log o), o = (background / foreground)^τ",
         relative=True,
         module="pixel_losses",
-        becomes=(Reduction(words="τ = 0 is cross-entropy", at={"tau": 0.0, "prior_odds": 1.0}, other="cross_entropy"),),
     ),
     Family(
         name="ohem_ce",
@@ -147,15 +134,6 @@ PIXEL_FAMILIES = (
         formula="CE over the pixels with p_t < θ, and over the hardest share k at least",
         relative=True,
         module="pixel_losses",
-        becomes=(
-            Reduction(words="all pixels are cross-entropy", at={"kept_at_least": 1.0}, other="cross_entropy"),
-            Reduction(
-                words="without a threshold it is top-k cross-entropy",
-                at={"sure_at": 0.0, "kept_at_least": 0.3},
-                other="topk_ce",
-                others_at={"hard_fraction": 0.3},
-            ),
-        ),
     ),
     Family(
         name="instance_ce",
@@ -178,7 +156,6 @@ PIXEL_FAMILIES = (
         needs_map="sizes",
         module="pixel_losses",
         background_first=True,
-        becomes=(Reduction(words="e = 0 is cross-entropy", at={"instance_power": 0.0}, other="cross_entropy"),),
     ),
 )
 """From the simplest on."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from sweeper.losses import FAMILIES, certification, certified_loss
 from sweeper.losses.build import build_loss
-from sweeper.losses.certification import RULES, Check, certify
+from sweeper.losses.certification import IDENTITIES, RULES, Check, certify
 from sweeper.losses.certified_loss import SHARES, Subject
 from sweeper.losses.coordinates import uses_frequencies
 from tests.support.loss_cases import CASES, IGNORE
@@ -47,8 +47,7 @@ def test_every_rule_is_tried_on_something():
     subjects = [Subject(family, task, "cpu", "float64") for family, task in CASES]
     assert [rule.name for rule in RULES if not any(rule.applies(subject) for subject in subjects)] == []
     broken = {rule for *_, rule in MUTATIONS} | {"renamed classes cost the same"}
-    becomes = {reduction.words for family in FAMILIES.values() for reduction in family.becomes}
-    for name in {rule.name for rule in RULES} - becomes - broken:
+    for name in {rule.name for rule in RULES} - {rule.name for rule in IDENTITIES} - broken:
         pytest.fail(f"{name}: nothing shows that this rule can fail; add a broken loss to {__file__} MUTATIONS")
 
 
@@ -183,7 +182,7 @@ def test_a_broken_family_is_caught(monkeypatch, mutation, family, task, rule):
 def test_a_loss_that_raises_fails_every_check_that_calls_it_and_ends_nothing(monkeypatch):
     checks = certify_broken(monkeypatch, "tversky", "binary", Raising)
     assert all(not check.passed and "not on this machine" in check.detail for check in checks)
-    assert len({check.name for check in checks}) >= 7
+    assert len({check.name for check in checks}) >= 5
 
 
 def test_the_bare_wrapper_is_not_caught(monkeypatch):
