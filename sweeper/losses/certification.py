@@ -147,9 +147,9 @@ def _torch_cross_entropy(subject: Subject) -> Finding:
 def _renamed_classes_cost_the_same(subject: Subject) -> Finding:
     """With the classes in another order, in logits, labels and counts alike, the loss is the same.
 
-    Where class 0 is the background it keeps its place.
+    Class 0, the background, keeps its place where it has no instances and no centre lines.
     """
-    order = [0, 2, 1] if subject.entry.background_first else [2, 0, 1]
+    order = [2, 0, 1] if subject.entry.needs_map in (None, "distance") else [0, 2, 1]
     logits, target = subject.batch()
     renamed = target.clone()
     for new, old in enumerate(order):

@@ -79,8 +79,6 @@ class Family(Record):
     """Not a point of the kernel, but a loss of its own with the same conventions."""
     needs_map: MapKind | None = None
     """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
-    background_first: bool = False
-    """Of several classes, 0 is the background: it has no instances and no centre lines."""
     module: str | None = None
     """Where a relative is: the function of its name in `sweeper.losses.MODULE`. None: a point of the kernel."""
 

@@ -34,7 +34,6 @@ MAP_FAMILIES = (
         relative=True,
         needs_map="instances",
         module="map_losses",
-        background_first=True,
     ),
     Family(
         name="soft_cldice",
@@ -71,7 +70,6 @@ MAP_FAMILIES = (
         relative=True,
         needs_map="skeleton",
         module="map_losses",
-        background_first=True,
     ),
     Family(
         name="boundary",

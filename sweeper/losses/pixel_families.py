@@ -155,7 +155,6 @@ PIXEL_FAMILIES = (
         relative=True,
         needs_map="sizes",
         module="pixel_losses",
-        background_first=True,
     ),
 )
 """From the simplest on."""

@@ -98,16 +98,6 @@ def test_profile_tells_what_is_wrong_and_exclude_drops_it(sweeper, tmp_path):
     assert (tmp_path / "d" / "images" / "00003.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("00009\n00001.png\n", "2 problems"), ("00001\n00002", "3 images")],
-)
-def test_a_wrong_list_of_exclusions_ends_with_status_2(sweeper, tmp_path, text, words):
-    (tmp_path / "out.txt").write_text(text)
-    status, out, err = sweeper("profile", "synthetic:blobs?images=4&size=64", "--exclude", tmp_path / "out.txt")
-    assert (status, out) == (2, "") and words in err
-
-
 def test_profile_at_a_smaller_size_says_what_that_costs(sweeper, tmp_path, monkeypatch):
     root = tmp_path / "d"
     assert sweeper("synth", "shapes?images=4&size=64&object=6&elongation=16", root)[0] == 0

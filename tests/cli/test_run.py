@@ -104,16 +104,6 @@ def test_the_same_name_is_refused_with_both_remedies(run: subprocess.CompletedPr
     assert again.stdout == ""
 
 
-def test_report_writes_it_again(run: subprocess.CompletedProcess[str], folder: Path) -> None:
-    before = (folder / "reports/s/recommendation.json").read_text()
-    (folder / "reports/s/report.md").unlink()
-    again = sweeper(folder, "report", "s", "--json")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout) == json.loads((folder / "reports/s/recommendation.json").read_text())
-    assert json.loads(before)["study"] == json.loads(again.stdout)["study"]
-    assert (folder / "reports/s/report.md").exists()
-
-
 def test_the_largest_seed_can_be_trained_with() -> None:
     last = confirm_seed(MOST_SEED, MOST_SEEDS)
     assert torch.Generator().manual_seed(last).initial_seed() == last < 2**63

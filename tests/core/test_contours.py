@@ -63,14 +63,6 @@ def test_thinning_keeps_pieces_and_holes(seed: int, share: float, opened: bool) 
     np.testing.assert_array_equal(skeleton(line), line)
 
 
-def test_a_bar_thins_to_its_middle_row() -> None:
-    bar = np.zeros((9, 30), dtype=bool)
-    bar[2:7, 2:28] = True
-    line = skeleton(bar)
-    assert set(np.flatnonzero(line.any(axis=1))) == {4}
-    assert 20 <= line.sum() <= 26
-
-
 def test_thinning_a_large_disc_leaves_next_to_nothing() -> None:
     y, x = np.mgrid[:101, :101]
     line = skeleton((y - 50) ** 2 + (x - 50) ** 2 <= 45**2)
