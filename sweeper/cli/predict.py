@@ -7,6 +7,7 @@ import sys
 import textwrap
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -64,16 +65,12 @@ ON: dict[TrainedOn, str] = {
 def command(
     study_and_images: tuple[str, ...],
     *,
-    out: Path,
     weights: Path | None,
-    point: float | None,
     limit: MissLimit | None,
-    probabilities: bool,
-    device: str,
-    overwrite: bool,
     storage: str,
     cache: Path,
     as_json: bool,
+    **asked: Any,
 ) -> int:
     """Predict masks of IMAGES (files, folders, patterns) with the network that STUDY recommends.
 
@@ -85,10 +82,10 @@ def command(
     sweeper predict STUDY new/ --out answers
     sweeper predict --weights model.safetensors 'new/**/*.png' --out answers
     """
-    if point is not None and limit is not None:
+    options = PredictOptions(**asked)
+    if options.point is not None and limit is not None:
         raise click.UsageError("--point and --miss-at-most both set the operating point; give one of them")
     display = PlainDisplay()
-    options = PredictOptions(out=out, device=device, point=point, probabilities=probabilities, overwrite=overwrite)
     with StopRequest(display.warn, "predicted", whole=True) as stop, redirect_stdout(sys.stderr):
         if weights is None:
             study, *images = study_and_images
@@ -104,7 +101,7 @@ def command(
             source, images = from_file(weights, limit), list(study_and_images)
         with Bar("predicting") as bar:
             made = predict_images(source, images, options, stop=stop, progress=bar.update)
-    click.echo(json.dumps(made.document, indent=2) if as_json else _text(made, source, out))
+    click.echo(json.dumps(made.document, indent=2) if as_json else _text(made, source, options.out))
     if made.unreadable:
         listed = "".join(f"\n  - {row.image}: {row.reason}" for row in made.unreadable)
         display.warn(f"{count(len(made.unreadable), 'image')} could not be read:{listed}")

@@ -104,10 +104,10 @@ def difference(first: Tensor, second: Tensor) -> float:
     return float("inf") if math.isnan(gap) else gap / scale
 
 
-def equal(first: Tensor, second: Tensor, tolerance: float, what: str = "relative difference") -> Finding:
+def equal(first: Tensor, second: Tensor, tolerance: float) -> Finding:
     """Whether two tensors agree, with the measured difference."""
     gap = difference(first, second)
-    return Finding(gap <= tolerance, f"{what} {gap:.1e}, allowed {tolerance:.0e}")
+    return Finding(gap <= tolerance, f"relative difference {gap:.1e}, allowed {tolerance:.0e}")
 
 
 def worst(findings: dict[str, Finding]) -> Finding:

@@ -281,18 +281,8 @@ def logit_adjusted(task, z, y, v):
     return cross_entropy(task, z + shift, y, {})
 
 
-def own_probabilities(task, z, y):
-    """Probability of each labelled pixel's own class."""
-    p, found = probabilities(task, z), []
-    for index in np.ndindex(y.shape):
-        if (label := y[index]) == IGNORE:
-            continue
-        found.append(p[(index[0], label, *index[1:])])
-    return np.array(found)
-
-
 def ohem_ce(task, z, y, v):
-    p = own_probabilities(task, z, y)
+    p = np.exp(-ce_terms(task, z, y, {})[0])
     hardest = np.sort(p)[: max(1, int(v["kept_at_least"] * len(p)))]
     chosen = p <= max(v["sure_at"], hardest[-1])
     return (-np.log(p))[chosen].sum() / chosen.sum()
