@@ -43,12 +43,6 @@ COMMANDS = {
 }
 """Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
 
-
-GOES_ON = {
-    "train": "The same command goes on from its last checkpoint, where one was written",
-}
-"""What an end that nobody foresaw leaves of a command's work."""
-
 TRUE = {"1", "true", "yes", "on", "t", "y"}
 """What a variable says of a flag that is set."""
 
@@ -140,7 +134,9 @@ def main() -> None:
         sys.exit(status)
     except Exception as error:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
-        kept = f" {GOES_ON[command]}." if command in GOES_ON else ""
+        kept = (
+            " The same command goes on from its last checkpoint, where one was written." if command == "train" else ""
+        )
         resume = next((note for note in getattr(error, "__notes__", []) if note.startswith(RESUME)), None)
         kept += f" What was finished is kept, and this goes on with it: {resume}." if resume else ""
         if (words := limit_reached(error, sweep=command == "run")) is not None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -194,7 +195,7 @@ def _identity(words: str, family: str, at: Coordinates, other: str, others_at: C
 
     def test(subject: Subject) -> Finding:
         logits, target = subject.batch()
-        first, second = subject, subject.other(other)
+        first, second = subject, replace(subject, family=other)
         value = first.cost(logits, target, **_taken(first, at))
         return equal(value, second.cost(logits, target, **_taken(second, others_at)), EXACT)
 
@@ -285,7 +286,7 @@ def _extreme_inputs_stay_finite(subject: Subject) -> Finding:
 def _half_precision_is_computed_in_float32(subject: Subject) -> Finding:
     """Half-precision logits under autocast cost what the same numbers cost in float32."""
     logits, target = subject.logits(size=32), subject.target(size=32, ignored=0.1)
-    plain = subject.at("float32")
+    plain = replace(subject, precision="float32")
     findings = {}
     for point, coordinates in subject.points().items():
         loss = subject.build(**coordinates)

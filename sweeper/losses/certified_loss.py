@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -48,14 +48,6 @@ class Subject:
     def entry(self) -> Family:
         """The family's declaration."""
         return FAMILIES[self.family]
-
-    def at(self, precision: Precision) -> Subject:
-        """The same in another precision."""
-        return replace(self, precision=precision)
-
-    def other(self, family: str) -> Subject:
-        """Another family under the same conditions."""
-        return replace(self, family=family)
 
     def takes(self, name: str) -> bool:
         """Whether the family takes a coordinate of this name."""
