@@ -51,8 +51,12 @@ WORKER_BYTES = 5 * 10**9
 
 def memory_limit() -> str | None:
     """What to say where a program may reserve less memory than a worker does, with the next step; else None."""
-    soft = _soft_limit("RLIMIT_AS")
-    if soft is None or soft >= WORKER_BYTES:
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or soft >= WORKER_BYTES:
         return None
     return (
         f"a program may reserve {soft / 1e9:.1f} GB of memory here (`ulimit -v`), and a worker needs "
@@ -81,15 +85,11 @@ def _words(error: BaseException, *, sweep: bool) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     if (isinstance(error, RuntimeError) and "can't start new thread" in str(error)) or number == errno.EAGAIN:
         return (
-            "the system lets this user start no more processes or threads"
-            f"{_limit('RLIMIT_NPROC', 'ulimit -u')}: {error}. End other programs, raise the limit (`ulimit -u`, the "
-            f"container's `pids.max`){fewer}"
+            f"the system lets this user start no more processes or threads: {error}. End other programs, raise the "
+            f"limit (`ulimit -u`, the container's `pids.max`){fewer}"
         )
     if number in {errno.EMFILE, errno.ENFILE}:
-        return (
-            f"the system lets this program open no more files{_limit('RLIMIT_NOFILE', 'ulimit -n')}: {error}. Raise "
-            f"the limit (`ulimit -n`){fewer}"
-        )
+        return f"the system lets this program open no more files: {error}. Raise the limit (`ulimit -n`){fewer}"
     if "database disk image is malformed" in str(error):
         return (
             "a SQLite file, of the study or of MLflow, is damaged (database disk image is malformed): `sweeper "
@@ -105,20 +105,3 @@ def _words(error: BaseException, *, sweep: bool) -> str | None:
         told = " ".join(str(error).split())[:300]
         return f"memory ran out, of the machine or the GPU: {told}. End other programs that use it{fewer}"
     return None
-
-
-def _limit(name: str, command: str) -> str:
-    """` (ulimit -u: 8)`, where the system can say it."""
-    soft = _soft_limit(name)
-    return "" if soft is None else f" ({command}: {soft})"
-
-
-def _soft_limit(name: str) -> int | None:
-    """None where there is none, or the system does not say."""
-    try:
-        import resource
-
-        soft, _ = resource.getrlimit(getattr(resource, name))
-    except (ImportError, AttributeError, OSError, ValueError):
-        return None
-    return None if soft == resource.RLIM_INFINITY else soft
