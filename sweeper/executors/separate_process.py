@@ -139,7 +139,7 @@ class SubprocessBackend:
             elif kind == "found":
                 return found
             else:
-                raise {"usage": UsageError, "executor": ExecutorError, "other": SweeperError}[kind](found)
+                raise found
 
 
 def _serve(pipe: Connection, make: Make) -> None:
@@ -173,16 +173,11 @@ def _serve(pipe: Connection, make: Make) -> None:
 
 
 def _answered(call: Callable[[str, tuple[Any, ...]], Any], name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
-    """What a call found, or what it raised: exceptions cross no pipe."""
+    """What a call found, or what it raised, as an error that is made of its text alone, and can be sent."""
     try:
         return "found", call(name, arguments)
-    except UsageError as error:
-        return "usage", str(error)
-    except ExecutorError as error:
-        return "executor", str(error)
     except SweeperError as error:
-        return "other", str(error)
-    except (EOFError, OSError) as error:
-        return "executor", f"{type(error).__name__}: {error}"
+        kind = next(kind for kind in (UsageError, ExecutorError, SweeperError) if isinstance(error, kind))
+        return "raised", kind(str(error))
     except Exception as error:
-        return "executor", f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return "raised", ExecutorError(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
