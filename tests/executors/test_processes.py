@@ -35,6 +35,17 @@ from tests.support.small_training import SMALL, spec
 from tests.support.sweeping import Recorder
 
 
+def open_for(dataset: Dataset, backend: ProcessBackend, folder: Path) -> ProcessExecutor:
+    return backend.open(Conditions(dataset=dataset, recipe=SMALL, seed=0), folder)
+
+
+def trains(executor: ProcessExecutor, workers: int = 1) -> bool:
+    """Whether so many workers are idle, and one of them trains."""
+    assert executor.free() == workers
+    executor.submit(Job(spec(), 1))
+    return isinstance(executor.poll(60)[0], Advanced)
+
+
 def test_a_worker_that_dies_when_configured_is_started_once_more(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,10 +53,7 @@ def test_a_worker_that_dies_when_configured_is_started_once_more(
     monkeypatch.chdir(tmp_path)
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        assert executor.free() == 2
-        executor.submit(Job(spec(), 1))
-        assert isinstance(executor.poll(60)[0], Advanced)
+        assert trains(open_for(tiny, backend, tmp_path), workers=2)
     assert log == ["worker killed by signal 9 (out of memory?); starting another"]
 
 
@@ -58,10 +66,7 @@ def test_without_a_fork_server_each_worker_is_started_anew(
 
     monkeypatch.setattr(launch.forkserver, "ensure_running", too_long)
     with closing(ProcessBackend("cpu", 2, 2, print)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        assert executor.free() == 2
-        executor.submit(Job(spec(), 1))
-        assert isinstance(executor.poll(60)[0], Advanced)
+        assert trains(open_for(tiny, backend, tmp_path), workers=2)
 
 
 def server_of_forks() -> int:
@@ -88,14 +93,12 @@ def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed
 
     log = list[str]()
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        executor = open_for(tiny, backend, tmp_path)
         monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
         executor.submit(Job(spec(), 1))
         executor._workers[0].process.kill()
         assert [type(event) for event in executor.poll(60)] == [Lost]
-        assert executor.free() == 1, log
-        executor.submit(Job(spec(), 1))
-        assert isinstance(executor.poll(60)[0], Advanced)
+        assert trains(executor), log
     assert len(victims) == 1 and log == ["worker killed by signal 9 (out of memory?); starting another"] * 2
 
 
@@ -104,11 +107,10 @@ def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_al
     tmp_path: Path, tiny: Dataset
 ) -> None:
     with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
-        executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
+        executor = open_for(tiny, backend, tmp_path)
         worker = psutil.Process(executor._workers[0].process.pid)
         os.kill(server_of_forks(), signal.SIGKILL)
-        executor.submit(Job(spec(), 1))
-        assert isinstance(executor.poll(60)[0], Advanced)
+        assert trains(executor)
     assert psutil.wait_procs([worker], timeout=60)[1] == []
 
 

@@ -32,9 +32,6 @@ def spec(number: int, fault: str | None = None) -> TrialSpec:
     return spec_with(number=number, lr=rate)
 
 
-Make = Callable[[], Backend]
-
-
 def inline(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
     patch.setattr(job, "Training", faulty.FaultyTraining)
     return InlineBackend("cpu")
@@ -51,8 +48,6 @@ def ray(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
 
 EXECUTORS = [inline, of_processes]
 """Ray's actors keep the same rules in test_ray_cluster.py: two clusters at a time disturb each other."""
-SEPARATE = [of_processes]
-"""Those whose workers may die without ending the sweep."""
 
 
 @pytest.fixture
@@ -170,7 +165,7 @@ def test_out_of_memory_costs_one_training(kind: object, made: Callable[..., Exec
     assert result_of(answers, 1).state == "complete"
 
 
-@pytest.mark.parametrize("kind", SEPARATE)
+@pytest.mark.parametrize("kind", [of_processes])
 def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
     answers = run(made(kind), spec(0, "segfault"), spec(1))
     assert isinstance(end_of(answers, 0), Lost)

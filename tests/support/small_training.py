@@ -26,10 +26,14 @@ def spec(**changes: Any) -> TrialSpec:
     return TrialSpec(**{**given, **changes})
 
 
-def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
-    """The result of a whole training; `changes` of its spec."""
-    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    training = Training(spec(**changes), conditions, open_store(dataset.store), "cpu", clock=lambda: 0.0)
+def finished(training: Training) -> TrialResult:
+    """The result of a training that is begun, trained to its end."""
     while not training.finished:
         training.advance()
     return training.result("complete")
+
+
+def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
+    """The result of a whole training; `changes` of its spec."""
+    conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
+    return finished(Training(spec(**changes), conditions, open_store(dataset.store), "cpu", clock=lambda: 0.0))

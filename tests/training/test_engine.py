@@ -23,7 +23,7 @@ from sweeper.training.engine import Training
 from sweeper.training.training_steps import schedule
 from tests.support.loss_cases import needed
 from tests.support.marks import rest_slow
-from tests.support.small_training import SMALL, spec, train
+from tests.support.small_training import SMALL, finished, spec, train
 
 KINDS = {"weighted_ce", "logit_adjusted", "dice_topk", "boundary"}
 """Families that stand for what a training hands to a loss: weights, the classes' prior, nothing, maps of the labels."""
@@ -86,9 +86,7 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
     training = Training(spec(), Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu")
-    while not training.finished:
-        training.advance()
-    *rungs, last = training.evaluations
+    *rungs, last = finished(training).evaluations
     # The network of the end, counted on the image of the rungs alone.
     counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
     point, value = metrics.best_point(counts, metric)
@@ -212,6 +210,4 @@ def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
     params = needed(family, "binary")
     conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
     training = Training(spec(family=family, params=params), conditions, open_store(tiny.store), "cuda")
-    while not training.finished:
-        training.advance()
-    assert training.result("complete").collapse != Collapse.DIVERGED
+    assert finished(training).collapse != Collapse.DIVERGED

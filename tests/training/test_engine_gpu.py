@@ -23,7 +23,7 @@ from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import Starts
 from sweeper.training.job import WorkerContext
 from sweeper.training.resident_store import resident
-from tests.support.small_training import SMALL, spec
+from tests.support.small_training import SMALL, finished, spec
 
 pytestmark = pytest.mark.cuda
 
@@ -60,9 +60,7 @@ def test_trainings_one_after_the_other_give_what_each_gives_alone(
         for context in (alone, shared):
             given = (one, context.conditions, context.store, DEVICE)
             training = Training(*given, starts=context.starts, resident=context.resident, clock=lambda: 0.0)
-            while not training.finished:
-                training.advance()
-            found.append(training.result("complete").model_dump_json())
+            found.append(finished(training).model_dump_json())
     assert found[::2] == found[1::2]
 
 
@@ -73,9 +71,7 @@ def test_pixels_in_the_memory_of_the_gpu_are_those_of_the_processor(tiny: Datase
     conditions = Conditions(dataset=tiny, recipe=TWELVE.model_copy(update={"engine": engine}), seed=0)
     for pixels in (None, resident(store, torch.device(DEVICE))):
         training = Training(spec(steps=12), conditions, store, DEVICE, resident=pixels, clock=lambda: 0.0)
-        while not training.finished:
-            training.advance()
-        found.append(training.result("complete").model_dump_json())
+        found.append(finished(training).model_dump_json())
     assert found[0] == found[1]
 
 
@@ -87,9 +83,7 @@ def test_bfloat16_is_within_what_seeds_differ_by(tiny: Dataset) -> None:
         conditions = Conditions(dataset=tiny, recipe=TWELVE.model_copy(update=changes), seed=0)
         for seed in range(6):
             training = Training(spec(steps=120, seed=seed, lr=2e-3), conditions, store, DEVICE)
-            while not training.finished:
-                training.advance()
-            value = training.result("complete").value
+            value = finished(training).value
             assert value is not None
             found.setdefault(precision, []).append(value)
     apart = fmean(a - b for a, b in zip(found["bfloat16"], found["float32"], strict=True))

@@ -35,7 +35,7 @@ from sweeper.workflow.settings import Settings
 from tests.support.batches import training_batch
 from tests.support.loss_cases import COVERED, needed
 from tests.support.marks import rest_slow
-from tests.support.small_training import SMALL, spec
+from tests.support.small_training import SMALL, finished, spec
 
 CPU = torch.device("cpu")
 LONG = SMALL.model_copy(update={"steps": 12, "evaluations": 3})
@@ -91,9 +91,7 @@ def test_a_training_on_resident_pixels_gives_the_same_to_the_last_digit(tiny: Da
     results = []
     for pixels in (None, upload(store, CPU)):
         training = Training(*given, resident=pixels, clock=lambda: 0.0)
-        while not training.finished:
-            training.advance()
-        results.append(training.result("complete").model_dump_json())
+        results.append(finished(training).model_dump_json())
     assert results[0] == results[1]
 
 
@@ -129,6 +127,12 @@ def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce
     train = split_for(dataset, study_seed=0, folds=None, seed=0).train
     made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": upload(store, CPU) if fits else None}
     return steps_kind(recipe.engine, CPU)(spec(family=family, steps=12, lr=2**-9), conditions, store, train, **made)
+
+
+def trainings_of(dataset: Dataset, folder: Path) -> Trainings:
+    """Those of a process that records steps."""
+    conditions = Conditions(dataset=dataset, recipe=GRAPH, seed=0)
+    return Trainings(WorkerContext(conditions, open_store(dataset.store), "cpu", folder))
 
 
 def flat(model: nn.Module) -> torch.Tensor:
@@ -254,8 +258,7 @@ def test_a_recording_that_fails_costs_its_process_and_the_cause_is_told(
 ) -> None:
     """Whatever it was, want of memory too: what torch's allocator is left in serves no training."""
     monkeypatch.setattr(graph_steps, "record_graph", fails)
-    context = WorkerContext(Conditions(dataset=tiny, recipe=GRAPH, seed=0), open_store(tiny.store), "cpu", tmp_path)
-    told = Trainings(context).advance(Job(spec(steps=12), 12))
+    told = trainings_of(tiny, tmp_path).advance(Job(spec(steps=12), 12))
     assert isinstance(told, Lost)
     assert "previous error during capture" in told.reason and "CUDA out of memory" in told.reason
     assert "--engine eager" in told.reason
@@ -282,9 +285,7 @@ def test_why_steps_are_not_recorded_is_logged_once(
     tiny: Dataset, tmp_path: Path, recordings: list[Replayed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graph_steps, "waits", one_wait)
-    context = WorkerContext(Conditions(dataset=tiny, recipe=GRAPH, seed=0), open_store(tiny.store), "cpu", tmp_path)
-    trainings = Trainings(context)
-    notes = []
+    trainings, notes = trainings_of(tiny, tmp_path), []
     for number in (0, 1):
         told = trainings.advance(Job(spec(number=number, steps=12), 12))
         assert isinstance(told, Advanced) and "recorded" not in told.result.device
@@ -307,9 +308,7 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -
             training.advance()
             if not part:
                 training.save(path)
-        while not training.finished:
-            training.advance()
-        values[recipes[1].engine] = training.result("complete").value
+        values[recipes[1].engine] = finished(training).value
     assert values["graph"] == pytest.approx(values["eager"], abs=2e-3)
 
 
@@ -364,9 +363,7 @@ def test_every_kind_of_loss_trains_with_recorded_steps(
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
     pixels = resident(store, torch.device("cuda")) if fits else None
     training = Training(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
-    while not training.finished:
-        training.advance()
-    result = training.result("complete")
+    result = finished(training)
     assert result.value is not None and "recorded steps" in result.device
 
 
