@@ -143,7 +143,7 @@ def train_recommended(
         _run(training, spec, checkpoint, stop=stop, progress=progress)
         found = _scored(training, answer, conditions, options, split)
         collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
-        training.save_weights(
+        training.save_network(
             target,
             found.point,
             options.on,

@@ -16,9 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Literal
 
 from sweeper.core import metrics
 from sweeper.core.records import (
@@ -37,15 +35,11 @@ from sweeper.data.folds import scored_images, split_of
 from sweeper.data.split import stratified_subset
 from sweeper.data.store import PixelStore
 from sweeper.system.clocks import running_seconds
-from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
+from sweeper.training.checkpoint import Checkpoint
 from sweeper.training.collapse import judge, never_predicted
-from sweeper.training.evaluation import Evaluator, log_prior_of
-from sweeper.training.graph_steps import steps_kind
-from sweeper.training.hardware import device_name
 from sweeper.training.initial_networks import Starts
+from sweeper.training.network_in_training import NetworkInTraining
 from sweeper.training.resident_store import ResidentStore
-from sweeper.training.write_weights import save_weights, weights_record
-from sweeper.version import versions
 
 RUNG_COST = 0.03
 """Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""
@@ -65,78 +59,6 @@ class _Progress:
     training_seconds: float = 0.0
     earlier: tuple[TrainedBy, ...] = ()
     """What trained it before, where that was another device or other versions."""
-
-
-class NetworkInTraining:
-    """What every training has: a network and its steps, what evaluates it, and its files."""
-
-    def __init__(
-        self,
-        spec: TrialSpec,
-        conditions: Conditions,
-        store: PixelStore,
-        place: str,
-        *,
-        images: tuple[int, ...],
-        starts: Starts | None = None,
-        resident: ResidentStore | None = None,
-    ) -> None:
-        """The network as it begins; `images` are those that it is trained on, all else as for `Training`."""
-        self._spec, self._conditions, self._store = spec, conditions, store
-        self._device = torch.device(place)
-        self._steps = steps_kind(conditions.recipe.engine, self._device)(
-            spec, conditions, store, images, device=self._device, starts=starts or Starts(), resident=resident
-        )
-        self._log_prior = log_prior_of(conditions.dataset.class_pixels(images))
-        self._evaluator = Evaluator(
-            conditions,
-            store,
-            device=self._device,
-            normal=self._steps.normal,
-            autocast=self._steps.autocast,
-            log_prior=self._log_prior,
-            resident=resident,
-        )
-
-    @property
-    def device_name(self) -> str:
-        """For people."""
-        return device_name(self._device)
-
-    def _save(self, path: Path, step: int, **progress: Any) -> None:
-        """Write a checkpoint.
-
-        The batches and all draws are keyed by seed and step, so that weights, their average, the optimiser's state and
-        the numbers so far are all there is.
-        """
-        state = Checkpoint(
-            conditions=key_of(self._conditions),
-            spec=self._spec,
-            step=step,
-            averaged=self._steps.average.updates,
-            device=self.device_name,
-            versions=dict(versions()),
-            **progress,
-        )
-        save_checkpoint(path, state, self._steps.state())
-
-    def _restore(self, path: Path) -> Checkpoint:
-        """Take the network of a checkpoint; the numbers that are in it."""
-        state, tensors = load_checkpoint(path, self._spec, self._conditions, self._device)
-        self._steps.restore(tensors, state.averaged)
-        return state
-
-    def _save_weights(self, path: Path, **known: Any) -> None:
-        """Write the averaged network; `known` as for `weights_record`."""
-        record = weights_record(
-            self._spec,
-            self._conditions,
-            self._store,
-            normal=self._steps.normal,
-            log_prior=self._log_prior,
-            **known,
-        )
-        save_weights(path, self._steps.average.model, record)
 
 
 class Training(NetworkInTraining):
@@ -205,14 +127,14 @@ class Training(NetworkInTraining):
         """
         counts = self._validation()
         fitted = None if counts is None else self._evaluator.calibration(self._steps.average.model, counts)
-        self._save_weights(path, point=self._progress.evaluations[-1].point, calibration=fitted)
+        self.save_network(path, self._progress.evaluations[-1].point, calibration=fitted)
 
     def _go_on_from(self, state: Checkpoint) -> None:
         self._progress.step, self._progress.evaluations = state.step, list(state.evaluations)
         self._progress.training_seconds = state.training_seconds
         self._started -= state.seconds
         self._progress.earlier = state.earlier
-        if state.versions and (state.device, state.versions) != (self.device_name, versions()):
+        if state.versions and (state.device, state.versions) != (self.device_name, self.versions):
             now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
             self._progress.earlier = (*state.earlier, now)
 
@@ -310,7 +232,7 @@ class Training(NetworkInTraining):
             seconds=self._left - self._started,
             seconds_per_step=self._progress.training_seconds / self._progress.step,
             device=self.device_name + (", recorded steps" if self._steps.recorded else ""),
-            versions=dict(versions()),
+            versions=self.versions,
             earlier=self._progress.earlier,
         )
 

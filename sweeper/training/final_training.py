@@ -5,7 +5,7 @@
         training.advance(…)              # as many steps as are asked for
         training.save(path)              # at any step; FinalTraining(…, checkpoint=path) goes on, bit for bit
     training.score(images, point)
-    training.save_weights(path, point, on="train+val")
+    training.save_network(path, point, "train+val")
 
 Batches, crops, augmentation, schedule and the average of the weights are those of every training of a study: the recipe
 is the study's, with other steps.
@@ -20,10 +20,10 @@ import torch
 
 from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, ClassCalibration
-from sweeper.core.records import Collapse, Conditions, HeldOut, ImageCounts, Scores, TrainedOn, TrialSpec
+from sweeper.core.records import Collapse, Conditions, ImageCounts, Scores, TrialSpec
 from sweeper.data.store import PixelStore
 from sweeper.training.collapse import judge
-from sweeper.training.engine import NetworkInTraining
+from sweeper.training.network_in_training import NetworkInTraining
 from sweeper.training.resident_store import resident
 
 
@@ -110,20 +110,3 @@ class FinalTraining(NetworkInTraining):
             OSError: if the file cannot be written; one that was there before is left as it was.
         """
         self._save(path, self.step, evaluations=(), seconds=0.0, training_seconds=0.0)
-
-    def save_weights(
-        self,
-        path: Path,
-        point: float,
-        on: TrainedOn,
-        collapse: Collapse = Collapse.NONE,
-        calibration: Calibration | ClassCalibration | None = None,
-        *,
-        held_out: HeldOut | None = None,
-    ) -> None:
-        """Write the averaged network with the record that rebuilds it, and what it answers on images left out.
-
-        Raises:
-            OSError, SafetensorError: if the file cannot be written.
-        """
-        self._save_weights(path, point=point, on=on, collapse=collapse, calibration=calibration, held_out=held_out)

@@ -41,9 +41,9 @@ from sweeper.training import network_formats
 from sweeper.training.job import Trainings, WorkerContext
 from sweeper.training.model import load_network
 from sweeper.training.network_formats import write_network, write_onnx
+from sweeper.training.network_in_training import save_weights
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
-from sweeper.training.write_weights import save_weights
 from sweeper.workflow.conclude import conclude
 from tests.report.test_markdown import CLEAR, recommended
 from tests.support import builders

@@ -176,7 +176,7 @@ def untrained(folder: Path, dataset: Dataset) -> Path:
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
     own = spec(purpose="final", lr=0.01)
     training = FinalTraining(own, conditions, open_store(dataset.store), "cpu", images=(0, 1, 2))
-    training.save_weights(folder / "model.safetensors", 0.4, "train")
+    training.save_network(folder / "model.safetensors", 0.4, "train")
     return folder / "model.safetensors"
 
 

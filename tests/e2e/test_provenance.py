@@ -12,7 +12,7 @@ from sweeper.data import open_store
 from sweeper.evidence.recommendation import recommend, recommendation_json
 from sweeper.report.tables import trials_frame
 from sweeper.tracking.values import Values
-from sweeper.training import engine
+from sweeper.training import network_in_training
 from sweeper.training.engine import Training
 from sweeper.version import versions
 from tests.support import builders
@@ -29,7 +29,7 @@ def test_a_training_that_was_paused_tells_what_trained_which_steps(
     whole = Training(spec, conditions, store, "cpu")
     whole.advance()
     assert whole.result("pruned").versions == versions() and whole.result("pruned").earlier == ()
-    monkeypatch.setattr(engine, "versions", lambda: OLD)
+    monkeypatch.setattr(network_in_training, "versions", lambda: OLD)
     first = Training(spec, conditions, store, "cpu")
     first.advance()
     first.save(tmp_path / "pause.pt")
@@ -37,7 +37,7 @@ def test_a_training_that_was_paused_tells_what_trained_which_steps(
     same = Training(spec, conditions, store, "cpu", checkpoint=tmp_path / "pause.pt")
     same.advance()
     assert same.result("pruned").earlier == ()
-    monkeypatch.setattr(engine, "versions", lambda: NEW)
+    monkeypatch.setattr(network_in_training, "versions", lambda: NEW)
     other = Training(spec, conditions, store, "cpu", checkpoint=tmp_path / "pause.pt")
     other.advance()
     found = other.result("pruned")

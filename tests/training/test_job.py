@@ -167,8 +167,8 @@ FAULTY_CALLS = {
     "moving": "sweeper.training.training_steps.WeightAverage",
     "restoring": "torch.load",
     "training": "sweeper.training.training_steps.cut",
-    "evaluating": "sweeper.training.engine.Evaluator.count",
-    "scoring": "sweeper.training.engine.Evaluator.examine",
+    "evaluating": "sweeper.training.evaluation.Evaluator.count",
+    "scoring": "sweeper.training.evaluation.Evaluator.examine",
 }
 
 
@@ -199,7 +199,7 @@ def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
     fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.save", fails)
-    monkeypatch.setattr("sweeper.training.engine.save_weights", fails)
+    monkeypatch.setattr("sweeper.training.network_in_training.save_weights", fails)
     trainings, last = Trainings(context(tiny, tmp_path)), spec(purpose="confirm", keep_predictions=3)
     assert isinstance(trainings.advance(Job(spec(), 1)), Advanced)
     done = trainings.advance(Job(last, last.steps))  # the first one cannot be kept

@@ -262,7 +262,7 @@ def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_pa
     training = FinalTraining(own, conditions, open_store(tiny.store), "cpu", images=(0, 1, 2))
     training.advance(2)
     path = tmp_path / "model.safetensors"
-    training.save_weights(path, 0.4, "train")
+    training.save_network(path, 0.4, "train")
     record = read_record(path)
     assert record.model == recipe.model
     image = open_store(tiny.store).image(0)

@@ -1,0 +1,152 @@
+"""What every training has, a study's and a final one: a network and its steps, what evaluates it, and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sweeper.core.calibration import Calibration, ClassCalibration
+from sweeper.core.records import (
+    Collapse,
+    Conditions,
+    HeldOut,
+    TrainedOn,
+    TrialSpec,
+)
+from sweeper.data.store import PixelStore
+from sweeper.system.whole_files import written_whole
+from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
+from sweeper.training.evaluation import Evaluator, log_prior_of
+from sweeper.training.graph_steps import steps_kind
+from sweeper.training.hardware import device_name
+from sweeper.training.initial_networks import Starts
+from sweeper.training.resident_store import ResidentStore
+from sweeper.training.weights_file import WeightsRecord, metadata_of, seal
+from sweeper.version import versions
+
+
+class NetworkInTraining:
+    """A network that is trained on given images."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        conditions: Conditions,
+        store: PixelStore,
+        place: str,
+        *,
+        images: tuple[int, ...],
+        starts: Starts | None = None,
+        resident: ResidentStore | None = None,
+    ) -> None:
+        """The network as it begins; `images` are those that it is trained on, all else as for `Training`."""
+        self._spec, self._conditions, self._store = spec, conditions, store
+        self._device = torch.device(place)
+        self._steps = steps_kind(conditions.recipe.engine, self._device)(
+            spec, conditions, store, images, device=self._device, starts=starts or Starts(), resident=resident
+        )
+        self._log_prior = log_prior_of(conditions.dataset.class_pixels(images))
+        self._evaluator = Evaluator(
+            conditions,
+            store,
+            device=self._device,
+            normal=self._steps.normal,
+            autocast=self._steps.autocast,
+            log_prior=self._log_prior,
+            resident=resident,
+        )
+
+    @property
+    def device_name(self) -> str:
+        """For people."""
+        return device_name(self._device)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of what trains it."""
+        return dict(versions())
+
+    def _save(self, path: Path, step: int, **progress: Any) -> None:
+        """Write a checkpoint.
+
+        The batches and all draws are keyed by seed and step, so that weights, their average, the optimiser's state and
+        the numbers so far are all there is.
+        """
+        state = Checkpoint(
+            conditions=key_of(self._conditions),
+            spec=self._spec,
+            step=step,
+            averaged=self._steps.average.updates,
+            device=self.device_name,
+            versions=self.versions,
+            **progress,
+        )
+        save_checkpoint(path, state, self._steps.state())
+
+    def _restore(self, path: Path) -> Checkpoint:
+        """Take the network of a checkpoint; the numbers that are in it."""
+        state, tensors = load_checkpoint(path, self._spec, self._conditions, self._device)
+        self._steps.restore(tensors, state.averaged)
+        return state
+
+    def save_network(
+        self,
+        path: Path,
+        point: float,
+        on: TrainedOn = "train",
+        collapse: Collapse = Collapse.NONE,
+        calibration: Calibration | ClassCalibration | None = None,
+        *,
+        held_out: HeldOut | None = None,
+    ) -> None:
+        """Write the averaged network with the record that rebuilds it; the record's fields say what is what.
+
+        Raises:
+            OSError, SafetensorError: if the file cannot be written.
+        """
+        recipe, dataset = self._conditions.recipe, self._conditions.dataset
+        mean, std = (tuple(tensor.flatten().tolist()) for tensor in self._steps.normal)
+        record = WeightsRecord(
+            spec=self._spec,
+            digest=dataset.digest,
+            model=recipe.model,
+            arch=recipe.arch,
+            encoder=recipe.encoder,
+            encoder_depth=recipe.encoder_depth,
+            decoder_channels=recipe.decoder_channels,
+            channels=self._store.channels,
+            task=dataset.task,
+            classes=dataset.classes,
+            full_scale=int(np.iinfo(self._store.dtype).max),
+            mean=mean,
+            std=std,
+            point=point,
+            log_prior=tuple(self._log_prior.tolist()),
+            versions={"torch": torch.__version__},
+            precision=recipe.precision,
+            resized=dataset.resized,
+            on=on,
+            collapse=collapse,
+            calibration=calibration,
+            held_out=held_out,
+        )
+        save_weights(path, self._steps.average.model, record)
+
+
+def save_weights(path: Path, model: nn.Module, record: WeightsRecord) -> None:
+    """Write weights and BatchNorm statistics with a seal, whole or not at all.
+
+    Raises:
+        OSError, SafetensorError: if the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Copies: parts of one storage are refused, and channels-last is no order of a file.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    with written_whole(path) as part:
+        save_file(tensors, part, metadata_of(record))
+        seal(part)
