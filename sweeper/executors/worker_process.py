@@ -66,8 +66,7 @@ class WorkerProcess(Launched):
             raise WorkerDiedError(
                 f"a worker cannot be made ready ({self.broken}); {memory_limit() or 'try fewer --workers'}"
             )
-        if message[0] != kind:
-            raise SweeperError(f"a worker said {message[0]!r} where {kind!r} was expected")
+        assert message[0] == kind
         return message
 
     def reason(self) -> str:

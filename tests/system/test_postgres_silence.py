@@ -23,7 +23,6 @@ from sweeper.system import leases
 from sweeper.system import postgres as server_side
 from sweeper.system.leases import Lease
 from sweeper.tracking.mlflow_connection import connect as connect_mlflow
-from tests.support.faking import new_plan
 from tests.support.postgres_server import Server
 from tests.support.proxy import Proxy, proxied
 from tests.support.sweeping import Recorder, sweep_in
@@ -153,15 +152,6 @@ def test_the_lease_of_a_process_that_is_gone_runs_out(
 
 
 # --- The storage ---
-
-
-def test_a_study_goes_on_when_a_firewall_forgets_its_connections(through: tuple[Proxy, str, str]) -> None:
-    proxy, url, _ = through
-    study = studies.create_study(studies.open_storage(url), "s", new_plan())
-    study.ask()
-    proxy.forget()
-    study.ask()
-    assert [t.number for t in study.trials] == [0, 1]
 
 
 @pytest.mark.exhaustive
