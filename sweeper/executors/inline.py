@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,15 +28,11 @@ class InlineBackend:
         self._opened: InlineExecutor | None = None
         self._deterministic = False
 
-    @cached_property
-    def _hardware(self) -> Hardware:
+    def hardware(self) -> Hardware:
+        """Probe this process's device."""
         from sweeper.training.hardware import probe
 
         return probe(self._asked)
-
-    def hardware(self) -> Hardware:
-        """Probe this process's device."""
-        return self._hardware
 
     @property
     def layout(self) -> Layout:
@@ -59,7 +54,7 @@ class InlineBackend:
 
         self._deterministic = conditions.recipe.deterministic
         try:
-            trainings = made_ready(conditions, self._hardware.device, self._threads, checkpoints)
+            trainings = made_ready(conditions, self.hardware().device, self._threads, checkpoints)
         except Exception as error:
             if not_its_own(error):
                 raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
@@ -80,15 +75,12 @@ class InlineBackend:
 class InlineExecutor:
     """Trains in this process; an exception in a training is a failed result."""
 
+    workers = 1
+
     def __init__(self, trainings: Trainings, log: Callable[[str], None]) -> None:
         """Made by `InlineBackend.open`."""
         self._trainings, self._log = trainings, log
         self._job: Job | None = None
-
-    @property
-    def workers(self) -> int:
-        """This process."""
-        return 1
 
     def free(self) -> int:
         """Whether it is idle.

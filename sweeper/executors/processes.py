@@ -143,14 +143,10 @@ class ProcessExecutor:
     ) -> None:
         """Made by `ProcessBackend.open`; `workers` are ready."""
         self._workers, self._setup, self._log, self._watchdog = workers, setup, log, watchdog
-        self._count = len(workers)
+        self.workers = len(workers)
+        """How many there are to be."""
         self._failures: Counter[int] = Counter()
         """In a row, by the place among the workers."""
-
-    @property
-    def workers(self) -> int:
-        """How many there are to be."""
-        return self._count
 
     def free(self) -> int:
         """Idle workers.

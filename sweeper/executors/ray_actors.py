@@ -64,16 +64,12 @@ class RayExecutor:
         """Made by `RayBackend.open`: `start` asks Ray for an actor and configures it, which takes so long at most."""
         self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
         self._recipe, self._start_seconds = recipe, start_seconds
-        self._count = len(actors)
+        self.workers = len(actors)
+        """How many there are to be."""
         self._nodes: dict[tuple[str, int], str] = {}
         """Where the checkpoints of trainings are, by purpose and number."""
         self._alone_since: float | None = None
         """Since when there is no actor that could train; None while there is one."""
-
-    @property
-    def workers(self) -> int:
-        """How many actors there are to be."""
-        return self._count
 
     def free(self) -> int:
         """Idle actors.
