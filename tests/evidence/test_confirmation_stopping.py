@@ -148,9 +148,7 @@ def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
     assert chances[0] > 0.95
     assert chances[-1] < 0.5
     assert chance(measured(0.03, 0.006, 0.002)) == chances[1]
-
-
-def test_without_noise_the_chance_is_certainty_either_way() -> None:
+    # Without noise it is certainty, either way.
     assert chance(measured(0.03, 0.0, 0.0)) == 1
     assert chance(measured(0.005, 0.0, 0.0)) == 0  # above 0, below the ROPE
     assert chance(measured(-0.03, 0.0, 0.0)) == 0

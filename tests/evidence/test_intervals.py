@@ -18,6 +18,15 @@ def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
     assert half_width(1e-4, 3, 0.0, 24, borrowed=4.0) == pytest.approx(0.01 * student.ppf(0.975, 6))
     mixed = (student.ppf(0.975, 2) * 1 + student.ppf(0.975, 23) * 3) / 4
     assert half_width(1e-4, 3, 3e-4, 24) == pytest.approx(mixed * 0.02)
+    # So are those of a table.
+    scores = np.array([0.5, 0.52, 0.57])
+    found = paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
+    assert found.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
+    assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 2) * found.se_seed)
+    x = np.random.default_rng(0).normal(size=12)
+    found = paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
+    assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
+    assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
 
 
 def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
@@ -93,17 +102,6 @@ def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
     total = np.mean([p.v_seed + p.v_image for p in parts_alone])
     assert total == pytest.approx(1 / (seeds * images), rel=0.35)  # counted twice it would be 2 / (S n)
     assert all(p.v_both <= p.v_seed for p in parts_alone)
-
-
-def test_intervals_of_the_table_are_those_of_student_when_one_source_is_alone() -> None:
-    scores = np.array([0.5, 0.52, 0.57])
-    found = paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
-    assert found.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
-    assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 2) * found.se_seed)
-    x = np.random.default_rng(0).normal(size=12)
-    found = paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
-    assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
-    assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
 
 
 @pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])

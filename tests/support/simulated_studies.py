@@ -33,29 +33,20 @@ def snippet(family: str, params: dict[str, float], point: float, lr: float) -> s
     return f'from sweeper.losses import build_loss\n\nloss = build_loss("{family}", task="binary"{arguments})\n'
 
 
-def crack_pixels(index: int) -> Image:
-    """A dark wavy line on noisy ground, with a corner of no label."""
-    rng, x = np.random.default_rng(index), np.arange(SIDE)
-    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
-    y = (SIDE / 2 + 25 * np.sin(x / (9 + index))).astype(int)
-    for shift in (-1, 0, 1):
-        mask[y + shift, x] = 1
-    mask[:5, :10] = 255
-    image = rng.normal(150, 14, (SIDE, SIDE, 3)) - 60 * (mask == 1)[..., None]
-    return image.clip(0, 255).astype(np.uint8), mask
+def pixels(classes: int) -> Callable[[int], Image]:
+    """Images with a few things of every class on the first, and a corner of no label."""
 
+    def read(index: int) -> Image:
+        rng = np.random.default_rng(index)
+        mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+        for label in range(1, classes):
+            top, left = rng.integers(5, SIDE - 30, 2)
+            mask[top : top + 24 - 3 * label, left : left + 12 - label] = label
+        mask[:5, :10] = 255
+        image = rng.normal(60 + 30 * np.minimum(mask, 6)[..., None], 9, (SIDE, SIDE, 3))
+        return image.clip(0, 255).astype(np.uint8), mask
 
-def street_pixels(index: int) -> Image:
-    """Bands of road, building and trees with small things on them."""
-    rng = np.random.default_rng(index)
-    mask = np.zeros((64, SIDE), dtype=np.uint8)
-    mask[:25], mask[25:35] = 1, 2
-    for label in (3, 4, 5):
-        at = rng.integers(5, SIDE - 12)
-        mask[30 : 42 - 2 * label, at : at + 9 - label] = label
-    mask[60:, :4] = 255
-    image = rng.normal(60 + 30 * np.minimum(mask, 6)[..., None], 9, (64, SIDE, 3))
-    return image.clip(0, 255).astype(np.uint8), mask
+    return read
 
 
 def crack_counts(level: float, shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
@@ -92,10 +83,10 @@ def study(
     levels: dict[str, float],
     classes: tuple[str, ...],
     counts: Callable[[float, float, np.random.Generator, int], ImageCounts],
-    pixels: Callable[[int], Image],
 ) -> Study:
     """A finished study; `levels` maps the confirmed families to how well they separate the classes."""
     rng, data = np.random.default_rng(0), builders.dataset(classes, images=60, side=SIDE)
+    read = pixels(len(classes))
     search = [builders.trial(f, 0.5 + 0.02 * i, i, len(classes)) for i, f in enumerate(builders.ORDER)]
     search.append(builders.trial("dice", 0.4, 7, len(classes), state="pruned"))
     search.append(builders.failed_trial("dice", 8, "RuntimeError: =1+1 | <b>out of memory</b>\nat step 3"))
@@ -106,7 +97,7 @@ def study(
         for seed in builders.CONFIRM_SEEDS:
             own = level + 0.03 * rng.normal()
             point, value = metrics.best_point(counts(own, shift, rng, 12))
-            masks = tuple(spoiled(pixels(i)[1], 0.6 - 0.1 * level, rng) for i in range(6))
+            masks = tuple(spoiled(read(i)[1], 0.6 - 0.1 * level, rng) for i in range(6))
             run = builders.confirmation(
                 family, seed, counts(own, shift, rng, 24), len(confirmed), val=value, point=point, rise=0.02
             )
@@ -115,16 +106,16 @@ def study(
     origins = {trial.spec.family: trial for trial in search[: len(builders.ORDER)]}
     evidence = weigh(confirmed, origins, classes=data.classes, rope=0.01)
     answer = recommend(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
-    return Study(builders.sweep(search, confirmed, data), answer, pixels)
+    return Study(builders.sweep(search, confirmed, data), answer, read)
 
 
 def cracks() -> Study:
     """Binary, dice_focal clearly ahead."""
     levels = {"dice_focal": 2.3, "dice_ce": 1.75, "tversky": 1.5, "cross_entropy": 1.2}
-    return study(levels, builders.BINARY, crack_counts, crack_pixels)
+    return study(levels, builders.BINARY, crack_counts)
 
 
 def street() -> Study:
     """Multi-class, four losses close together."""
     levels = {"dice_ce": 0.905, "focal": 0.9, "weighted_ce": 0.88, "cross_entropy": 0.87}
-    return study(levels, STREET, street_counts, street_pixels)
+    return study(levels, STREET, street_counts)
