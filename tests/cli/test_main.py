@@ -83,14 +83,18 @@ def test_options_can_be_set_by_variables_which_the_command_line_overrides(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_nobody_foresaw_is_one_line_and_status_1(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_foresaw_is_one_line_without_secrets_and_status_1(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def breaks(*_: object, **__: object) -> None:
-        raise RuntimeError("the sky fell")
+        raise RuntimeError("the sky fell on postgresql://me:canary@host/db")
 
     monkeypatch.setattr("sweeper.storage.open_storage", breaks)
     status, _, err = sweeper("report", "s")
     assert status == 1
     assert "the sky fell" in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
+    more = sweeper("run", "--resume", "--study", "s", "--executor", "inline", "-v")[2]
+    assert "Traceback" in more and "me:***@host" in err and "me:***@host" in more and "canary" not in err + more
 
 
 def test_an_error_is_a_document_under_json(sweeper: Sweeper, tmp_path: Path) -> None:
