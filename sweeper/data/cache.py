@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Dataset
-from sweeper.data.store import is_complete, is_intact, new_name
+from sweeper.data.store import is_complete, is_intact
 from sweeper.data.text_tables import shown
 from sweeper.system.whole_files import remove_left, written_whole
 
@@ -27,7 +27,7 @@ NOTES = "sources"
 """Of the notes, in the cache."""
 _LOCKED = "index.json"
 """Its time is that of the store's last use, too."""
-_LEFT = (".writing-", ".deleting-")
+_BEGUN = ".writing-"
 
 
 class Entry(NamedTuple):
@@ -51,7 +51,7 @@ def hold(folder: Path) -> ExitStack:
     Raises:
         SweeperError: the store is gone already; load the data set again.
     """
-    _remove_left(folder.parent)
+    remove_left(folder.parent, f"{_BEGUN}*")
     for place in (folder.parent / NOTES, *folder.glob("*/")):
         remove_left(place)
     held = ExitStack()
@@ -104,30 +104,21 @@ def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
     Raises:
         OSError: if something cannot be deleted.
     """
-    removed, in_use = [], []
-    _remove_left(cache)
+    removed: list[Entry] = []
+    in_use: list[Entry] = []
+    remove_left(cache, f"{_BEGUN}*")
     for entry in entries(cache):
-        if entry.folder.name.startswith(_LEFT):  # another process may be at it
+        if entry.folder.name.startswith(_BEGUN):  # another process may be at it
             continue
-        if _held(entry.folder, new_name(cache, ".deleting-")):
-            in_use.append(entry)
-        else:
-            removed.append(entry)
-    for aside in cache.glob(".deleting-*"):
-        shutil.rmtree(aside)
+        (in_use if _held(entry.folder, delete=True) else removed).append(entry)
     for path, digest, _ in _notes(cache):
         if not digest or not (cache / digest).exists():
             path.unlink(missing_ok=True)
     return removed, in_use
 
 
-def _remove_left(cache: Path) -> None:
-    for begun in _LEFT:
-        remove_left(cache, f"{begun}*")
-
-
-def _held(folder: Path, aside: Path | None = None) -> bool:
-    """Whether a living process holds the store; where none does, it is moved `aside`, out of sight in one step."""
+def _held(folder: Path, *, delete: bool = False) -> bool:
+    """Whether a living process holds the store; where none does, it may be deleted: whoever comes then waits."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context((folder / _LOCKED).open("rb"))
@@ -136,8 +127,8 @@ def _held(folder: Path, aside: Path | None = None) -> bool:
             return True
         except FileNotFoundError:  # half-written
             pass
-        if aside is not None:
-            folder.rename(aside)
+        if delete:
+            shutil.rmtree(folder)
     return False
 
 

@@ -124,16 +124,6 @@ class SceneSet(NamedTuple):
         return int(self.value("images"))
 
     @property
-    def size(self) -> int:
-        """Side of the images in pixels."""
-        return int(self.value("size"))
-
-    @property
-    def seed(self) -> int:
-        """Decides the images, with their index."""
-        return int(self.value("seed"))
-
-    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in index order."""
         return shapes.names(int(self.value("classes"))) if self.scene == "shapes" else SCENES[self.scene].classes
@@ -142,7 +132,7 @@ class SceneSet(NamedTuple):
     def canvas(self) -> Canvas:
         """What the scene's function is asked for."""
         wanted = {key: value for key, value in self.values if key in Canvas._fields}
-        return Canvas(**{**wanted, "size": self.size, "classes": int(self.value("classes") or 2)})  # type: ignore[arg-type]
+        return Canvas(**{**wanted, "size": int(self.value("size")), "classes": int(self.value("classes") or 2)})  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
@@ -222,10 +212,11 @@ def draw(scenes: SceneSet, index: int) -> Drawn:
     It depends on the seed and the index, not on the number of images. Label noise is keyed apart: the image is the
     same with it and without.
     """
-    drawn = SCENES[scenes.scene].draw(np.random.default_rng([scenes.seed, index]), scenes.canvas)
+    seed = int(scenes.value("seed"))
+    drawn = SCENES[scenes.scene].draw(np.random.default_rng([seed, index]), scenes.canvas)
     if not scenes.value("shift") and not scenes.value("missing"):
         return drawn
-    rng = np.random.default_rng([scenes.seed, index, 1])
+    rng = np.random.default_rng([seed, index, 1])
     return Drawn(drawn.image, spoil_labels(rng, drawn.mask, scenes.value("shift"), scenes.value("missing")))
 
 
