@@ -23,16 +23,6 @@ def test_the_answer_the_document_and_the_exit_status_agree(sweeper: Sweeper) -> 
     assert status == 12 and document["verdict"] == "undecided" and not problems(document)
 
 
-def test_one_training_each_is_no_winner_for_scripts_either(sweeper: Sweeper, tmp_path: Path) -> None:
-    header, *rows = SCORES.read_text("utf-8").splitlines()
-    few = tmp_path / "scores.csv"
-    few.write_text("\n".join([header, *(row for row in rows if ",1000," in row)]))
-    status, text, _ = sweeper("judge", str(few), "--json", "--exit-code-by-verdict")
-    document = json.loads(text)
-    assert status == 12 and not problems(document)
-    assert document["networks"]["comparisons"] and all(row["ci_low"] is None for row in document["comparisons"])
-
-
 def test_a_report_with_its_figure_is_written_on_request(sweeper: Sweeper, tmp_path: Path) -> None:
     out = tmp_path / "judged"
     status, text, _ = sweeper("judge", str(SCORES), "--baseline", "cross_entropy", "--out", str(out))
