@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.errors import CheckpointError
@@ -33,9 +32,9 @@ class Checkpoint(Record):
     training_seconds: float
     averaged: int
     """Updates that the weights' average has taken."""
-    device: str = ""
+    device: str
     """That trained the last steps before it; as `TrialResult.device`."""
-    versions: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str]
     earlier: tuple[TrainedBy, ...] = ()
     """What trained the steps before those."""
 

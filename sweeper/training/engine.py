@@ -134,7 +134,7 @@ class Training(NetworkInTraining):
         self._progress.training_seconds = state.training_seconds
         self._started -= state.seconds
         self._progress.earlier = state.earlier
-        if state.versions and (state.device, state.versions) != (self.device_name, self.versions):
+        if (state.device, state.versions) != (self.device_name, self.versions):
             now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
             self._progress.earlier = (*state.earlier, now)
 

@@ -64,8 +64,7 @@ class TrainingSteps:
             resident: the same pixels on the device; None = batches are cut by the processor.
         """
         self._spec, self._recipe, self._store, self._images = spec, conditions.recipe, store, images
-        self._device, self._resident, self._dataset = device, resident, conditions.dataset
-        self._conditions = conditions
+        self._device, self._resident = device, resident
         dataset, recipe = conditions.dataset, conditions.recipe
         self._central = central_classes(dataset) if recipe.crops == "balanced" else None
         pixels = conditions.pixels_seen(images)
