@@ -55,7 +55,7 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
     Images of one colour, whose thumbnails are all zero, look like nothing.
 
     Args:
-        thumbnails: (32, 32) each, mean 0, norm 1. 20,000 of them take some seconds.
+        thumbnails: (32, 32) each, mean 0, norm 1. 20,000 of them take a minute or two.
     """
     if len(thumbnails) < 2:
         return []
