@@ -48,6 +48,27 @@ def imports_of(path: Path) -> set[str]:
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = Path(__file__).resolve().parents[1]
+FREE = {"support", "e2e", "project"}
+"""Folders of tests that belong to no package: helpers, whole commands, the repository itself."""
+
+
+def test_tests_mirror_the_package() -> None:
+    problems = []
+    for path in sorted(TESTS.rglob("test_*.py")):
+        folder, *rest = path.relative_to(TESTS).parts
+        if not rest:
+            problems.append(f"tests/{folder} lies flat; move it to the folder of the package that it tests")
+        elif folder not in FREE:
+            inside = [*PACKAGE.glob(f"{folder}.py"), *(PACKAGE / folder).rglob("*")]
+            modules = {found.stem for found in inside if found.stem != "__pycache__"}
+            name = path.stem.removeprefix("test_")
+            if not any(name == module or name.startswith(f"{module}_") for module in modules):
+                problems.append(
+                    f"tests/{folder}/{path.name} names no module of sweeper/{folder}; call it test_MODULE.py or "
+                    f"test_MODULE_TOPIC.py, or move what spans packages to tests/e2e"
+                )
+    assert not problems, "\n".join(problems)
 
 
 def test_heavy_libraries_stay_in_their_packages() -> None:
