@@ -1,25 +1,7 @@
-"""What can go wrong, as one tree.
+"""What can go wrong, as one tree: each kind says what the command line ends with.
 
-SweeperError
-├── UsageError          wrong option, bad configuration: nothing was trained (exit status 2)
-│   ├── DataError       the data set has problems, all of them in `problems`
-│   ├── ClassMapError   the file of --class-map has mistakes, all of them in `problems`
-│   ├── RequestError    places, or amounts, that this machine cannot serve, all of them in `problems`
-│   ├── SpaceError      the search space has mistakes, each with its key path
-│   ├── LossError       a loss was asked for with parameters it cannot take
-│   └── StudyError      the study exists, does not exist, or was made under other conditions
-│       └── MissingStudyError   it does not exist, or not yet
-├── DamagedError        a stored record was changed by something else than sweeper (exit status 1)
-├── CheckpointError     a paused training's file cannot be read, or is another training's
-├── ExecutorError       trainings cannot go on: failures in a row, no worker left; the study can be resumed
-├── LostStudyError      another process runs the study by now
-├── NothingCompletedError   no trial completed (exit status 3)
-├── NothingConfirmedError   trials completed, and no confirmation did (exit status 1)
-├── OutputError         standard output does not take the result (exit status 1)
-└── InterruptedSweepError   Ctrl-C, SIGTERM or SIGHUP; the study can be resumed (exit status 130, 143 or 129)
-
-The library raises these; `sweeper.cli.main` alone turns them into words and an exit status.
-Every message states the rule, the value found and the next step.
+The library raises these; `sweeper.cli.main` alone turns them into words and an exit status. Every message states the
+rule, the value found and the next step.
 """
 
 from __future__ import annotations
@@ -97,7 +79,6 @@ class DamagedError(SweeperError):
     """
 
     def __init__(self, what: str, why: str) -> None:
-        self.what, self.why = what, why
         super().__init__(
             f"{what} is damaged: {why}. A disk, a copy or a hand changed it. Restore a backup (`sweeper backup` makes "
             "them), or begin another study with --study"
