@@ -175,21 +175,19 @@ def test_a_failed_training_gets_its_worker_replaced(
     assert [t.state for t in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
+def work_of(study: optuna.Study, plan: studies.Plan, folder: Path) -> Search:
+    """The search of all that is queued in the study."""
+    trials = len(study.get_trials())
+    return Search(
+        study, plan.space, plan.conditions, imbalance=60.0, trials=trials, recorder=Recorder(), checkpoints=folder
+    )
+
+
 def search_of(
     study: optuna.Study, plan: studies.Plan, backend: ProcessBackend, folder: Path
 ) -> tuple[ProcessExecutor, Search]:
-    """Workers that are ready, and the search of all that is queued in the study."""
-    executor = backend.open(plan.conditions, folder / "checkpoints")
-    work = Search(
-        study,
-        plan.space,
-        plan.conditions,
-        imbalance=60.0,
-        trials=len(study.get_trials()),
-        recorder=Recorder(),
-        checkpoints=folder / "checkpoints",
-    )
-    return executor, work
+    """Workers that are ready, and their work."""
+    return backend.open(plan.conditions, folder / "checkpoints"), work_of(study, plan, folder / "checkpoints")
 
 
 def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.Plan]:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import optuna
 import psutil
 import pytest
 from optuna.trial import TrialState
@@ -33,11 +32,10 @@ from sweeper.executors.ray_cluster import gpu_share  # noqa: E402
 from sweeper.executors.separate_process import SubprocessBackend  # noqa: E402
 from sweeper.storage.results import counted, result_of  # noqa: E402
 from sweeper.study.loop import drive  # noqa: E402
-from sweeper.study.search import Search  # noqa: E402
 from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
 from sweeper.workflow.settings import Settings  # noqa: E402
 from tests.executors import test_protocol as conformance  # noqa: E402
-from tests.executors.test_processes import study_of  # noqa: E402
+from tests.executors.test_processes import study_of, work_of  # noqa: E402
 from tests.support import faulty  # noqa: E402
 from tests.support.sweeping import Recorder, sweep_in  # noqa: E402
 
@@ -101,13 +99,6 @@ def ready(backend: SubprocessBackend, plan: studies.Plan, folder: Path, actors: 
         executor.poll(0.5)
     assert executor.free() == actors
     return executor
-
-
-def work_of(study: optuna.Study, plan: studies.Plan, folder: Path) -> Search:
-    trials = len(study.get_trials())
-    return Search(
-        study, plan.space, plan.conditions, imbalance=60.0, trials=trials, recorder=Recorder(), checkpoints=folder
-    )
 
 
 def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path: Path, tiny: Dataset) -> None:
