@@ -195,11 +195,11 @@ def _settings(options: dict[str, Any]) -> Settings:
     try:
         settings = Settings(**{name: value for name, value in options.items() if name in known})
     except ValidationError as error:
-        said: dict[str, str] = {}  # one that may be of two kinds has two messages
+        messages: dict[str, str] = {}  # one that may be of two kinds has two messages
         for one in error.errors():
             name = str(one["loc"][0])
-            said[name] = f"{said[name]}; or {one['msg']}" if name in said else f"{name}: {one['msg']}"
-        problems += [f"{text}; got {options[name]!r}" for name, text in said.items()]
+            messages[name] = f"{messages[name]}; or {one['msg']}" if name in messages else f"{name}: {one['msg']}"
+        problems += [f"{text}; got {options[name]!r}" for name, text in messages.items()]
     if settings is None or problems:
         raise RequestError("the sweep", problems)
     return settings

@@ -113,13 +113,13 @@ def _width() -> int:
 
 def _searches(family: Family) -> dict[tuple[str, str], list[str]]:
     """Each coordinate and its range, with the tasks that have it so."""
-    said: dict[tuple[str, str], list[str]] = {}
+    tasks_of: dict[tuple[str, str], list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():
             start = free.start if free.default is None else free.default
             value = f"not searched [{start:g}]" if free.search is None else f"{_range(free.search)} [{free.start:g}]"
-            said.setdefault((name, value), []).append(TASK_WORDS[task])
-    return said
+            tasks_of.setdefault((name, value), []).append(TASK_WORDS[task])
+    return tasks_of
 
 
 def _range(search: Coordinate) -> str:

@@ -238,7 +238,7 @@ class PlainDisplay:
         self.log(f"[{self._state.done}/{self._state.total}] {text}" + (f" ({left})" if left else ""))
 
     def close(self) -> None:
-        """Nothing to undo."""
+        """End the display; plain lines need no end."""
 
 
 class LiveDisplay(PlainDisplay):

@@ -104,11 +104,11 @@ def _preview(settings: Settings, as_json: bool) -> None:
     from sweeper.workflow.dry_run import preview, preview_text
     from sweeper.workflow.executor_choice import make_backend
 
-    speaker = PlainDisplay(-1 if as_json else 0)
+    messages = PlainDisplay(-1 if as_json else 0)
     found = preview(
         settings,
-        speaker,
-        backend=lambda asked: make_backend(asked, available_cores(), speaker.warn),
+        messages,
+        backend=lambda asked: make_backend(asked, available_cores(), messages.warn),
         clock=lambda: datetime.now(UTC),
     )
     click.echo(json.dumps(found.document, indent=2) if as_json else preview_text(found))

@@ -67,7 +67,7 @@ def command(study: str, *, as_json: bool, **asked: Any) -> None:
     display = PlainDisplay()
     with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr), Bar("training") as bar:
         opened = open_storage(options.storage, create=False, warn=display.warn)
-        made = train_recommended(opened, study, options, speaker=display, stop=stop, progress=bar.update)
+        made = train_recommended(opened, study, options, messages=display, stop=stop, progress=bar.update)
     click.echo(json.dumps(made.document, indent=2) if as_json else trained_text(made))
 
 

@@ -181,10 +181,10 @@ def _field(field: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _patterns(told: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+def _patterns(texts: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
     """What is taken out of texts, the longest first; a text that is no address is a secret itself."""
-    shown = " ".join(_apart(text)[0] for text in told if "://" in text)
-    secrets = {form for text in told for own in (_apart(text)[1] or (text,)) for form in _spellings(own)}
+    shown = " ".join(_apart(text)[0] for text in texts if "://" in text)
+    secrets = {form for text in texts for own in (_apart(text)[1] or (text,)) for form in _spellings(own)}
     found = sorted((form for form in secrets if _is_telling(form) and form not in shown), key=len, reverse=True)
     edges = [("", "") if len(form) >= 8 else (r"(?<!\w)", r"(?!\w)") for form in found]
     return tuple(re.compile(left + re.escape(form) + right) for form, (left, right) in zip(found, edges, strict=True))

@@ -120,10 +120,10 @@ def _sides(place: Place, reading: Reading) -> dict[str, Side]:
     path = place.root / "split.csv"
     if not path.exists():
         return given
-    said = read_sides(path, sorted(given), place.problems)
+    sides = read_sides(path, sorted(given), place.problems)
     if any(side.split for side in given.values()):
         place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
-    return {stem: said.get(stem, Side()) for stem in given}
+    return {stem: sides.get(stem, Side()) for stem in given}
 
 
 def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:

@@ -85,7 +85,7 @@ def model_card(answer: Answer, record: WeightsRecord, *, whole: bool) -> str:
         "## Evaluation",
         *([] if finalist is None else [_measured(finalist, record)]),
         "## Why this loss",
-        _told(card, answer),
+        _card_text(card, answer),
         "sweeper compared losses on these images by trainings with fresh seeds on a locked test split. What it says "
         "holds for this data, recipe and budget. Who may use the network depends on the images' licence: name it "
         "before you publish.",
@@ -113,7 +113,7 @@ def _measured(finalist: FinalistEvidence, record: WeightsRecord) -> str:
     )
 
 
-def _told(card: Card, answer: Answer) -> str:
+def _card_text(card: Card, answer: Answer) -> str:
     """The answer card without its code."""
     text = card_markdown(card, frozenset({answer.chosen.family, "cross_entropy"}))
     return text[: text.rindex("\n\n```")] if "\n\n```" in text else text

@@ -12,7 +12,7 @@ from sweeper.core.records import Conditions, Dataset, Split, TrainedOn, TrialSpe
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_intact
 from sweeper.deployment.recommended_network import Answer
-from sweeper.workflow.prepare import Speaker, dataset_of
+from sweeper.workflow.prepare import Messages, dataset_of
 from sweeper.workflow.recipe_choice import steps_asked
 from sweeper.workflow.settings import Settings
 
@@ -42,14 +42,16 @@ class TrainOptions(Record):
     overwrite: bool = False
 
 
-def conditions_of(answer: Answer, options: TrainOptions, speaker: Speaker) -> tuple[Conditions, tuple[int, ...], Split]:
+def conditions_of(
+    answer: Answer, options: TrainOptions, messages: Messages
+) -> tuple[Conditions, tuple[int, ...], Split]:
     """The study's conditions with its images at hand, the images to train on, and the search's split.
 
     Raises:
         UsageError: if the images are other ones than the study's.
     """
     conditions = answer.sweep.conditions
-    dataset = _dataset(conditions.dataset, options, speaker)
+    dataset = _dataset(conditions.dataset, options, messages)
     conditions = conditions.model_copy(update={"dataset": dataset})
     split = split_of(conditions, conditions.seed)
     images = {
@@ -58,11 +60,11 @@ def conditions_of(answer: Answer, options: TrainOptions, speaker: Speaker) -> tu
         "all": tuple(range(len(dataset.images))),
     }[options.on]
     if options.on != "all" and not split.test:
-        speaker.log(f"the study has {conditions.folds} folds and no test split: nothing is left out to be scored")
+        messages.log(f"the study has {conditions.folds} folds and no test split: nothing is left out to be scored")
     return conditions, images, split
 
 
-def _dataset(known: Dataset, options: TrainOptions, speaker: Speaker) -> Dataset:
+def _dataset(known: Dataset, options: TrainOptions, messages: Messages) -> Dataset:
     """The study's data set, with its decoded images; read again where these are gone or damaged.
 
     Raises:
@@ -74,7 +76,7 @@ def _dataset(known: Dataset, options: TrainOptions, speaker: Speaker) -> Dataset
     settings = Settings(
         data=options.data, images=options.images, masks=options.masks, format=format_, cache=options.cache
     )
-    found = dataset_of(settings, known, speaker)
+    found = dataset_of(settings, known, messages)
     if found.digest != known.digest:
         raise UsageError(
             f"the images and labels in {settings.data or known.source} must be those of the study, and have changed "

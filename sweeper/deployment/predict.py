@@ -195,7 +195,7 @@ def predict_images(
     files = find_images(arguments, without=options.out)
     paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
     targets = [path for own in paths for path in _targets(own, options)]
-    _check_ours(options.out, set(targets))
+    _check_only_predictions(options.out, set(targets))
     _check_new(options, targets)
     for place in {target.parent for target in targets}:
         remove_left(place)
@@ -242,7 +242,7 @@ def _targets(paths: Any, options: PredictOptions) -> list[Path]:
     return [paths.mask, paths.overlay, *([paths.probabilities] if options.probabilities else [])]
 
 
-def _check_ours(out: Path, targets: set[Path]) -> None:
+def _check_only_predictions(out: Path, targets: set[Path]) -> None:
     """Refuse to lay masks beside others' labels, from which nobody could tell them.
 
     Raises:

@@ -32,7 +32,7 @@ from sweeper.system.cores import available_cores, threads_asked
 from sweeper.system.whole_files import remove_left
 from sweeper.workflow.miss_limit import held_out
 from sweeper.workflow.phases import Stop
-from sweeper.workflow.prepare import Speaker
+from sweeper.workflow.prepare import Messages
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -84,7 +84,7 @@ def train_recommended(
     name: str,
     options: TrainOptions,
     *,
-    speaker: Speaker,
+    messages: Messages,
     stop: Stop,
     progress: Callable[[int, int], None],
 ) -> TrainingDocument:
@@ -96,7 +96,7 @@ def train_recommended(
         storage: where the study is.
         name: the study's.
         options: what was asked for.
-        speaker: is told what happens.
+        messages: is told what happens.
         stop: is looked at between steps.
         progress: is called with the steps that are done, and how many there are.
 
@@ -106,7 +106,7 @@ def train_recommended(
         InterruptedSweepError: if `stop` said so; the message says where the checkpoint lies.
     """
     answer = answer_of(storage, name, "train")
-    conditions, images, split = conditions_of(answer, options, speaker)
+    conditions, images, split = conditions_of(answer, options, messages)
     spec = spec_of(answer, conditions, options, len(images))
     folder = weights_dir(options.cache, name)
     for place in (folder, checkpoints_dir(options.cache, name)):
@@ -132,9 +132,9 @@ def train_recommended(
     try:
         checkpoint = checkpoint_path(checkpoints_dir(options.cache, name), spec)
         began = running_seconds()
-        training = _begun(spec, conditions, hardware.device, images, checkpoint=checkpoint, speaker=speaker)
+        training = _begun(spec, conditions, hardware.device, images, checkpoint=checkpoint, messages=messages)
         passes = spec.steps * recipe.batch_size / len(images)
-        speaker.log(
+        messages.log(
             f"{spec.family} (learning rate {spec.lr:.3g}) on {count(len(images), 'image')} ({options.on}), "
             f"{spec.steps:,} steps of {recipe.batch_size} crops (each image is drawn about {passes:.0f} times; the "
             f"confirmation had {recipe.confirm_steps:,} steps), seed {spec.seed}, {training.device_name}"
@@ -188,7 +188,13 @@ def train_recommended(
 
 
 def _begun(
-    spec: TrialSpec, conditions: Conditions, device: str, images: tuple[int, ...], *, checkpoint: Path, speaker: Speaker
+    spec: TrialSpec,
+    conditions: Conditions,
+    device: str,
+    images: tuple[int, ...],
+    *,
+    checkpoint: Path,
+    messages: Messages,
 ) -> FinalTraining:
     """The training, from its checkpoint where there is one of the same."""
     from sweeper.training.final_training import FinalTraining
@@ -198,9 +204,9 @@ def _begun(
         try:
             training = FinalTraining(*given, images=images, checkpoint=checkpoint)
         except CheckpointError as error:
-            speaker.warn(f"{' '.join(str(error).split())[:300]}; the training begins anew")
+            messages.warn(f"{' '.join(str(error).split())[:300]}; the training begins anew")
         else:
-            speaker.log(f"going on at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
+            messages.log(f"going on at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
             return training
     return FinalTraining(*given, images=images)
 
@@ -285,12 +291,12 @@ def _score(training: FinalTraining, images: Sequence[int], point: float | None) 
 
 
 def _out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
-    told = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
     other = "" if device == "cpu" else ", or train on the processor (--device cpu)"
     kept = f"goes on from {checkpoint}" if checkpoint.exists() else "begins anew: no checkpoint was written yet"
     return SweeperError(
         f"memory ran out, of the machine or the GPU, in batches of {recipe.batch_size} crops of {recipe.size}², which "
-        f"are the study's: {told}. End other programs that use it{other}; the same command {kept}"
+        f"are the study's: {reason}. End other programs that use it{other}; the same command {kept}"
     )
 
 

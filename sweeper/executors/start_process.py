@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from sweeper.core.errors import SweeperError
-from sweeper.system.cores import set_unless_said, waiting_quietly
+from sweeper.system.cores import set_unless_given, waiting_quietly
 from sweeper.system.system_errors import memory_limit
 
 PRELOAD = "sweeper.training.preload"
@@ -48,7 +48,7 @@ def begin_loading() -> Method:
         return "spawn"
     forkserver.set_forkserver_preload([PRELOAD])
     try:
-        with waiting_quietly(), set_unless_said(SAFE_PATH):
+        with waiting_quietly(), set_unless_given(SAFE_PATH):
             forkserver.ensure_running()
     except OSError:
         return "spawn"
@@ -75,12 +75,12 @@ class Launched:
 
     def __init__(self, target: Callable[..., None], args: tuple[Any, ...], method: Method) -> None:
         context = multiprocessing.get_context(method)
-        self.pipe, theirs = context.Pipe()
+        self.pipe, child_end = context.Pipe()
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-            target=_begin, args=(target, theirs, *args), daemon=True, name="sweeper-worker"
+            target=_begin, args=(target, child_end, *args), daemon=True, name="sweeper-worker"
         )
         try:
-            with waiting_quietly(), set_unless_said(SAFE_PATH), _without_script():
+            with waiting_quietly(), set_unless_given(SAFE_PATH), _without_script():
                 self.process.start()
         except (OSError, EOFError) as error:  # no process to be had, or the fork server ended
             self.pipe.close()
@@ -89,7 +89,7 @@ class Launched:
             )
             raise WorkerDiedError(words) from error
         finally:
-            theirs.close()
+            child_end.close()
 
     def reason(self) -> str:
         """How the process ended, for people."""

@@ -65,8 +65,8 @@ class Study(Record):
     @property
     def families(self) -> frozenset[str]:
         """Losses of the registry that it says something about."""
-        told = {family for figures in self.figures for family in figures.values}
-        return frozenset(told | {family for pair in self.claims for family in pair})
+        compared = {family for figures in self.figures for family in figures.values}
+        return frozenset(compared | {family for pair in self.claims for family in pair})
 
 
 Direction = Literal["better", "worse", "mixed"]
@@ -150,8 +150,8 @@ def compare_with_literature(
 def _pairs(study: Study, evidence: Evidence) -> list[tuple[int, int, Published]]:
     """Indices of two finalists that the study compares, and what it says of them; one seed each shows nothing."""
     pairs = (pair for pair in combinations(range(len(evidence.finalists)), 2) if measured(evidence, *pair))
-    told = ((i, j, published(study, evidence.finalists[i].family, evidence.finalists[j].family)) for i, j in pairs)
-    return [(first, second, known) for first, second, known in told if known is not None]
+    found = ((i, j, published(study, evidence.finalists[i].family, evidence.finalists[j].family)) for i, j in pairs)
+    return [(first, second, known) for first, second, known in found if known is not None]
 
 
 def _outside(study: Study, profile: ImbalanceProfile) -> list[str]:
@@ -196,7 +196,7 @@ def _several(profile: ImbalanceProfile) -> bool:
 
 
 def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int, Published]]) -> str:
-    told: dict[str, list[str]] = {"agrees": [], "conflicts": [], "open": [], "none": []}
+    outcomes: dict[str, list[str]] = {"agrees": [], "conflicts": [], "open": [], "none": []}
     for first, second, known in pairs:
         a, b = evidence.finalists[first].family, evidence.finalists[second].family
         gap = difference(evidence, first, second)
@@ -209,19 +209,19 @@ def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int, Pu
             there = f"published as {'better' if sign > 0 else 'worse'}; "
         text = f"{a} against {b} ({there}{here})"
         if not sign:
-            told["none"].append(f"{a} against {b}")
+            outcomes["none"].append(f"{a} against {b}")
         elif sign * gap.low > 0 and sign * gap.high > 0:
-            told["agrees"].append(text)
+            outcomes["agrees"].append(text)
         elif sign * gap.low < 0 and sign * gap.high < 0:
-            told["conflicts"].append(text)
+            outcomes["conflicts"].append(text)
         else:
-            told["open"].append(text)
+            outcomes["open"].append(text)
     words = {
         "agrees": "agrees on {}",
         "conflicts": "conflicts on {}",
         "open": "not told apart here, where the interval contains 0: {}",
         "none": "points both ways itself on {}",
     }
-    parts = [words[kind].format(listed(pairs_)) for kind, pairs_ in told.items() if pairs_]
+    parts = [words[kind].format(listed(pairs_)) for kind, pairs_ in outcomes.items() if pairs_]
     limits = [*(["3D"] if study.volumes else []), *(["foreground share not stated"] if study.share is None else [])]
     return f"{study.title}{f' ({listed(limits)})' if limits else ''}: {'; '.join(parts)}."

@@ -133,15 +133,15 @@ def _torch_cross_entropy(subject: Subject) -> Finding:
         if subject.task == "binary":
             weight = logits.new_tensor(given if subject.takes("pos_weight") else 1.0)
             labels = target[keep].to(logits.dtype)
-            theirs = F.binary_cross_entropy_with_logits(logits.squeeze(1)[keep], labels, pos_weight=weight)
+            of_torch = F.binary_cross_entropy_with_logits(logits.squeeze(1)[keep], labels, pos_weight=weight)
         else:
             shares = logits.new_tensor(SHARES["multiclass"])
             raw = shares ** -(given if subject.takes("class_weight_power") else 0.0)
             weights = raw / (shares * raw).sum()
             total = F.cross_entropy(logits, target, weights, ignore_index=IGNORE, reduction="sum")
-            theirs = total / keep.sum()
+            of_torch = total / keep.sum()
         value = subject.cost(logits, target, **_taken(subject, {"pos_weight": given, "class_weight_power": given}))
-        findings[f"weight {given:g}"] = equal(value, theirs, EXACT)
+        findings[f"weight {given:g}"] = equal(value, of_torch, EXACT)
     return worst(findings)
 
 

@@ -85,11 +85,11 @@ def card_of(facts: Facts) -> Card:
 def card_markdown(card: Card, losses: Sequence[str] | frozenset[str]) -> str:
     """The card in GitHub's markdown: a bold sentence, a table without header cells of its own, the code."""
 
-    def told(text: str) -> str:
+    def rendered(text: str) -> str:
         return _NUMBERS.sub(r"[\1]", prose(naming(text, losses))).removeprefix("\\")
 
-    first, *others = [[f"**{row.label}**", told(row.text)] for row in card.rows]
-    parts = [f"**{told(card.headline)}**", table(first, others, left=2)]
+    first, *others = [[f"**{row.label}**", rendered(row.text)] for row in card.rows]
+    parts = [f"**{rendered(card.headline)}**", table(first, others, left=2)]
     return "\n\n".join(
         [*parts, fence(one_line(card.snippet) if card.language == "bash" else card.snippet, card.language)]
     )
@@ -172,10 +172,10 @@ def _decision(facts: Facts) -> list[Row]:
     gain = None if evidence is None or chosen is None else shown_gain(evidence, facts.finalists.index(chosen))
     if gain is None or evidence is None or evidence.decisions is None:
         return []
-    told = f"{signed_interval(gain)} Dice of an average image ({level(evidence.decisions.level)})"
+    gained = f"{signed_interval(gain)} Dice of an average image ({level(evidence.decisions.level)})"
     if gain.low > 0:
-        return [Row("Decide with", f"the threshold; if images count one by one, `predict_each`: {told}")]
-    return [Row("Decide with", f"the threshold; one for each image (RankDice) gains {told}")]
+        return [Row("Decide with", f"the threshold; if images count one by one, `predict_each`: {gained}")]
+    return [Row("Decide with", f"the threshold; one for each image (RankDice) gains {gained}")]
 
 
 def _misses(facts: Facts) -> list[Row]:
@@ -208,8 +208,8 @@ def _gains(facts: Facts) -> list[Row]:
     gain = difference(facts, chosen, baseline)
     if gain is None or baseline is None:
         return [*rows, Row(label, "not known: cross-entropy was not confirmed")]
-    told = _at(f"{facts.gained(gain, chosen, baseline)} test {facts.metric}", level_between(facts, chosen, baseline))
-    return [*rows, Row(label, told + _levels(gain, chosen, baseline))]
+    gained = _at(f"{facts.gained(gain, chosen, baseline)} test {facts.metric}", level_between(facts, chosen, baseline))
+    return [*rows, Row(label, gained + _levels(gain, chosen, baseline))]
 
 
 def _levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence) -> str:
@@ -220,9 +220,9 @@ def _levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence
     return f", from {number(before)} to {number(after)}"
 
 
-def _at(told: str, of: float) -> str:
+def _at(text: str, of: float) -> str:
     """With the interval's level, where there is an interval."""
-    return f"{told} ({level(of)})" if "[" in told else told
+    return f"{text} ({level(of)})" if "[" in text else text
 
 
 def _by_point(facts: Facts, chosen: FinalistEvidence, baseline: FinalistEvidence | None) -> str:

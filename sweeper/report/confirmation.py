@@ -145,17 +145,17 @@ def rules_text(facts: Facts) -> list[str]:
     found = decisions_of(facts)
     if found is None:
         return []
-    said = [_said(facts, found, rule) for rule in found.rules if rule.name == "rank_dice"]
+    of_rank_dice = [_rank_dice_sentence(facts, found, rule) for rule in found.rules if rule.name == "rank_dice"]
     return [
         "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
         "bias were fitted on validation images (Dai and Li 2023). It predicts nothing where that is worth more: an "
         "image without foreground scores 1 then, else 0.",
-        *said,
+        *of_rank_dice,
         *([] if facts.chosen is None else [_calibrated(facts, found, facts.finalists.index(facts.chosen))]),
     ]
 
 
-def _said(facts: Facts, found: DecisionRules, rule: DecisionRule) -> str:
+def _rank_dice_sentence(facts: Facts, found: DecisionRules, rule: DecisionRule) -> str:
     plain = next(r for r in found.rules if (r.name, r.metric) == ("plain", rule.metric))
     best, usual = (code(facts.finalists[r.best].family) for r in (rule, plain))
     spread = [score.estimate for score in plain.scores]

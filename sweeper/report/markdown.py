@@ -110,7 +110,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     steps, more_steps = _within(recommendation.next_steps, OPEN_STEPS)
     limits, more_caveats = _within(caveats(facts), OPEN_CAVEATS)
 
-    def told(lines: Sequence[str]) -> list[str]:
+    def rendered(lines: Sequence[str]) -> list[str]:
         return [prose(naming(line, {f.family for f in facts.finalists})) for line in lines]
 
     return {
@@ -122,10 +122,10 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "ui_url": code(ui_url),
         "levels": _levels(facts),
         "equivalent": fence(recommended.equivalent, "python") if recommended and recommended.equivalent else "",
-        "reasons": told(reasons),
-        "more_reasons": told(more_reasons),
-        "next_steps": told(steps),
-        "more_steps": told(more_steps),
+        "reasons": rendered(reasons),
+        "more_reasons": rendered(more_reasons),
+        "next_steps": rendered(steps),
+        "more_steps": rendered(more_steps),
         "preferences": confirmation.preferences_table(facts),
         "preferences_text": confirmation.preferences_text(facts),
         "preferences_detail": confirmation.preferences_detail(facts),
@@ -143,10 +143,10 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "profile_head": _profile_head(facts),
         "profile": sections.profile_table(facts.sweep.profile),
         "profile_text": sections.profile_text(facts),
-        "explanation": told(
+        "explanation": rendered(
             explain(sweep.profile, evidence, recommended_index(recommendation), imbalance=sweep.imbalance)
         ),
-        "literature": told(literature),
+        "literature": rendered(literature),
         "literature_count": count(len(literature), "note"),
         "search_short": _search_short(facts),
         "search_head": _search_head(facts),

@@ -47,8 +47,8 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
         opened.address = url
         return opened
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
-        if (told := damaged(url, error)) is not None:
-            raise told from error
+        if (damage := damaged(url, error)) is not None:
+            raise damage from error
         raise StudyError(
             f"--storage {shown_address(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that can be "
             f"written: {cause(error)}"

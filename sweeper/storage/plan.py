@@ -172,10 +172,10 @@ def differences(old: Plan, new: Plan) -> list[str]:
     codes = [{own.code.name: own.code.digest for own in plan.conditions.losses} for plan in (old, new)]
     found += _changed("own loss (SHA-256 of its source)", *codes)
     for field, option in (("model", "--model"), ("own_metric", "--metric")):
-        ours, theirs = (getattr(plan.conditions.recipe, field) for plan in (old, new))
-        if ours is not None and theirs is not None and ours.name == theirs.name and ours.digest != theirs.digest:
+        stored, asked = (getattr(plan.conditions.recipe, field) for plan in (old, new))
+        if stored is not None and asked is not None and stored.name == asked.name and stored.digest != asked.digest:
             found.append(
-                f"the source file of {option} {ours.name}: SHA-256 {ours.digest[:12]}… → {theirs.digest[:12]}…"
+                f"the source file of {option} {stored.name}: SHA-256 {stored.digest[:12]}… → {asked.digest[:12]}…"
             )  # another name is another `recipe.arch`, or `recipe.metric`
     if old.space.starts and not new.space.starts:
         found.append("first trials: by what was best on similar data → without (--no-advice)")

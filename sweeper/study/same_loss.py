@@ -126,14 +126,14 @@ def measured(questions: Sequence[Question], conditions: Conditions) -> list[floa
     try:
         if not worker.pipe.poll(MEASURING_SECONDS):
             raise WorkerDiedError(f"no answer within {MEASURING_SECONDS:g} s")
-        told = worker.pipe.recv()
+        answer = worker.pipe.recv()
     except (EOFError, OSError) as error:
         raise WorkerDiedError(worker.reason()) from error
     finally:
         worker.end()
-    if isinstance(told, str):
-        raise SweeperError(told)
-    return list(told)
+    if isinstance(answer, str):
+        raise SweeperError(answer)
+    return list(answer)
 
 
 def _answer(pipe: Connection, questions: Sequence[Question], conditions: Conditions) -> None:

@@ -70,14 +70,14 @@ class KeyedTPESampler(BaseSampler):
         return sampler
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """See `optuna.samplers.BaseSampler`."""
+        """Parameters that are drawn together: those that TPE finds in all trials so far, by group."""
         with trials_read_once(study):
             return self._begin(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """See `optuna.samplers.BaseSampler`."""
+        """The loss first, then its own parameters alone, given the loss."""
         with trials_read_once(study):
             sampler = self._samplers[trial.number]
             fixed = trial.system_attrs.get("fixed_params", {}).get(LOSS)
@@ -99,7 +99,7 @@ class KeyedTPESampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """See `optuna.samplers.BaseSampler`."""
+        """One parameter by itself: the guide's learning rate where it has one, else a draw."""
         if self.guide is not None and param_name.endswith(RATE):
             rate = self.guide.rate(trial.number, param_name.removesuffix(RATE))
             if rate is not None:

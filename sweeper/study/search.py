@@ -141,7 +141,7 @@ class Search:
 
     @property
     def over(self) -> bool:
-        """Never: what runs is wanted."""
+        """Whether running trials are to be given up: never."""
         return False
 
     def next(self) -> Job | None:
@@ -236,11 +236,11 @@ class Search:
         return complete + sum(spec.family == family for spec in self._running.values()) < FLOOR
 
     def excluded(self) -> set[str]:
-        """As `sweeper.study.sampler.Guide` says."""
+        """Families that get no more trials: too far behind at the middle rung."""
         return self._field.behind()
 
     def rate(self, number: int, family: str) -> float | None:
-        """As `sweeper.study.sampler.Guide` says."""
+        """Learning rate of this trial of `family`, from the fit to all trials; None before there is one."""
         if self._fit is None:
             return None
         place = sum(family == own for other, own in self._families.items() if other < number)

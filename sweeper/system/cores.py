@@ -54,10 +54,10 @@ def processor_name(cpuinfo: Path = _PROCESSOR) -> str:
         first = cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
         return f"{platform.machine()} {platform.processor()}".strip()
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
-    kept = [told.get(key, "") for key in ("cpu family", "model", "stepping", "flags", "Features", "CPU part")]
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    kept = [fields.get(key, "") for key in ("cpu family", "model", "stepping", "flags", "Features", "CPU part")]
     digest = hashlib.sha256("\n".join(kept).encode()).hexdigest()[:8]
-    return f"{told.get('model name', platform.machine())} {digest}"
+    return f"{fields.get('model name', platform.machine())} {digest}"
 
 
 def threads_asked() -> int | None:
@@ -67,9 +67,9 @@ def threads_asked() -> int | None:
 
 
 @contextmanager
-def set_unless_said(variables: dict[str, str], said: Sequence[str] = ()) -> Iterator[None]:
-    """Processes begun meanwhile have these variables, unless the user set one of them, or of what else is `said`."""
-    if any(name in os.environ for name in (*variables, *said)):
+def set_unless_given(variables: dict[str, str], others: Sequence[str] = ()) -> Iterator[None]:
+    """Processes begun meanwhile have these variables, unless the user set one of them, or one of the `others`."""
+    if any(name in os.environ for name in (*variables, *others)):
         yield
         return
     os.environ.update(variables)
@@ -86,7 +86,7 @@ def waiting_quietly() -> AbstractContextManager[None]:
     OpenMP's own default is to spin. That takes the core from the very thread that is waited for when the machine has
     other work: 12 steps on two threads of a busy two-core machine took 38 to 74 s, and sleeping ones 12 s.
     """
-    return set_unless_said({"OMP_WAIT_POLICY": "PASSIVE"}, ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
+    return set_unless_given({"OMP_WAIT_POLICY": "PASSIVE"}, ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
 
 
 GIB = 2**30

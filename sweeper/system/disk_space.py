@@ -139,8 +139,8 @@ def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> st
         if not isinstance(one, OSError):
             continue
         path = Path(one.filename).absolute() if isinstance(one.filename, str) else None
-        ours = path is not None and any(path.is_relative_to(place.absolute()) for place in places.values())
-        if one.errno in _FULL or (one.errno in _PROTECTED and ours):  # elsewhere it may be a file that cannot be read
+        own = path is not None and any(path.is_relative_to(place.absolute()) for place in places.values())
+        if one.errno in _FULL or (one.errno in _PROTECTED and own):  # elsewhere it may be a file that cannot be read
             return _cannot_write(places if path is None else {"a file": path}, text)
     return None
 

@@ -24,7 +24,7 @@ class Descriptor(io.RawIOBase):
         """Why something was lost, the first time; None = nothing was."""
 
     def writable(self) -> bool:
-        """Yes."""
+        """Whether it takes writes: always."""
         return True
 
     def fileno(self) -> int:

@@ -18,9 +18,9 @@ def cause(error: BaseException, longest: int = 300) -> str:
     Secrets are hidden.
     """
     drivers = (getattr(one, "orig", None) for one in causes(error))
-    told = next((own for own in drivers if isinstance(own, BaseException)), error)
-    words = _STATEMENT.sub("", " ".join(str(told).split())).strip()
-    return redact(words)[:longest] or type(told).__name__
+    raised = next((own for own in drivers if isinstance(own, BaseException)), error)
+    words = _STATEMENT.sub("", " ".join(str(raised).split())).strip()
+    return redact(words)[:longest] or type(raised).__name__
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -102,6 +102,6 @@ def _words(error: BaseException, *, sweep: bool) -> str | None:
             f"up. End other programs{fewer}{' or a smaller --batch-size' if sweep else ''}"
         )
     if isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in MEMORY):
-        told = " ".join(str(error).split())[:300]
-        return f"memory ran out, of the machine or the GPU: {told}. End other programs that use it{fewer}"
+        words = " ".join(str(error).split())[:300]
+        return f"memory ran out, of the machine or the GPU: {words}. End other programs that use it{fewer}"
     return None

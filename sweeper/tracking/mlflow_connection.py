@@ -104,5 +104,5 @@ def files_elsewhere(store: Path, study: str, location: str) -> bool:
 
     MLflow keeps absolute addresses alone. A folder that a person gave the experiment is left to that person.
     """
-    ours = location.startswith("file:") and unquote(location).endswith(f"/mlruns/{folder_name(study)}")
-    return ours and location != artifacts_of(store, study)
+    own_store = location.startswith("file:") and unquote(location).endswith(f"/mlruns/{folder_name(study)}")
+    return own_store and location != artifacts_of(store, study)

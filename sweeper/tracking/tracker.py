@@ -174,7 +174,7 @@ class Tracker:
         """Make `note`, in markdown, the description of the sweep's run."""
         self._change_sweep(tags=self._sweep.tags | {NOTE: _cut(note)})
         self._note()
-        self._tell()
+        self._log_warnings()
 
     def notify(self, event: SweepEvent) -> None:
         """Write a training that has a result, or waits at a rung with what it gave so far."""
@@ -182,7 +182,7 @@ class Tracker:
             case Paused(_, result) | Stored(result):
                 now = self._clock()
                 self._put_training(Training(result, now - result.seconds, now, isinstance(event, Paused)))
-        self._tell()
+        self._log_warnings()
 
     def catch_up(self, beat: Callable[[], None] = lambda: None) -> str | None:
         """Wait a little until everything is written; `beat` is called meanwhile, as a sign of life.
@@ -253,7 +253,7 @@ class Tracker:
 
     # --- Waiting ----------------------------------------------------------------------------------------------
 
-    def _tell(self) -> None:
+    def _log_warnings(self) -> None:
         while self._warnings:
             self._warn(self._warnings.popleft())
 
@@ -266,7 +266,7 @@ class Tracker:
             self._woken.set()
             time.sleep(0.05)
             beat()
-            self._tell()
+            self._log_warnings()
             now = time.monotonic()
             if self._written > written:
                 written, progress = self._written, now
@@ -276,7 +276,7 @@ class Tracker:
                 warned = True
                 self._log(f"waiting for MLflow at {self._place}: {self.left} to be written")
         self._awaited.clear()
-        self._tell()
+        self._log_warnings()
 
     def _lacks(self) -> str | None:
         """What the store lacks, and the command that writes it; None = nothing."""

@@ -155,7 +155,7 @@ class Training(NetworkInTraining):
 
     @property
     def why_plain(self) -> str | None:
-        """See `TrainingSteps.why_plain`."""
+        """Why steps that were to be recorded are taken one by one, in words; None where they are not."""
         return self._steps.why_plain
 
     @property

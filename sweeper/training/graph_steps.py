@@ -77,7 +77,7 @@ class GraphSteps(TrainingSteps):
 
     @property
     def recorded(self) -> bool:
-        """See `TrainingSteps.recorded`."""
+        """Whether there is a recording, which the last steps were played from."""
         return self._recording is not None
 
     def _set_rate(self, step: int) -> float:

@@ -64,7 +64,7 @@ class Trainings:
         """The step of its checkpoint."""
         self.broken: str | None = None
         """Why this process can use its device no more; None while it can."""
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         """Why steps are not recorded, where that was said."""
 
     def advance(self, job: Job) -> Advanced | Lost:
@@ -79,8 +79,8 @@ class Trainings:
             _, training = self._last
             while training.step < job.until and not training.finished:
                 training.advance()
-            if (reason := training.why_plain) is not None and reason not in self._said:
-                self._said.add(reason)
+            if (reason := training.why_plain) is not None and reason not in self._reported:
+                self._reported.add(reason)
                 note = f"{note}; " * bool(note) + f"steps of {job.spec.family} are taken one by one, as {reason}"
             if not training.finished:
                 return Advanced(training.result("pruned"), note)

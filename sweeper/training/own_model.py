@@ -83,8 +83,8 @@ def _weight_problems(model: nn.Module, again: nn.Module) -> Iterator[str]:
 
 
 def _same_start(model: nn.Module, again: nn.Module) -> bool:
-    ours, theirs = list(model.parameters()), list(again.parameters())
-    return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    first, second = list(model.parameters()), list(again.parameters())
+    return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def _answer_problems(model: nn.Module, channels: int, outputs: int, sizes: list[tuple[int, int]]) -> Iterator[str]:

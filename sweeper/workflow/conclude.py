@@ -137,8 +137,8 @@ def with_control(sweep: SweepRecord, found: Recommendation, misses: MissControl)
     """The recommendation at the operating point that keeps a limit of misses, in place of its own."""
     chosen = found.recommended
     assert chosen is not None
-    said = f"keeps --miss-at-most {100 * misses.share:.3g}% for sweeper's network alone"
-    code = _paste(sweep, chosen.family, chosen.params, misses.point, chosen.lr, point_from=said)
+    note = f"keeps --miss-at-most {100 * misses.share:.3g}% for sweeper's network alone"
+    code = _paste(sweep, chosen.family, chosen.params, misses.point, chosen.lr, point_from=note)
     point = {"tau" if chosen.threshold is None else "threshold": misses.point}
     return found.model_copy(
         update={"recommended": chosen.model_copy(update={**point, "snippet": code}), "misses": misses}

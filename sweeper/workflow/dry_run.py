@@ -32,7 +32,7 @@ from sweeper.workflow.forecast import (
     trainings_left,
 )
 from sweeper.workflow.options import asked_of, given_options, resumed
-from sweeper.workflow.prepare import Speaker, prepare
+from sweeper.workflow.prepare import Messages, prepare
 from sweeper.workflow.recipe_choice import describe
 from sweeper.workflow.request_checks import check_places, check_request, is_new_file
 from sweeper.workflow.settings import Settings
@@ -79,7 +79,7 @@ class PreviewDocument(Document):
 
 def preview(
     settings: Settings,
-    speaker: Speaker,
+    messages: Messages,
     *,
     backend: Callable[[Settings], Backend],
     clock: Callable[[], datetime],
@@ -101,7 +101,7 @@ def preview(
         own = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would lie beside it
         with suppress(OSError):
             shutil.copy(step_times_file(settings.cache), step_times_file(own.cache))
-        prepared = prepare(own, storage, place, speaker, clock())
+        prepared = prepare(own, storage, place, messages, clock())
         with prepared.held:
             plan = prepared.plan
             there = NOTHING
@@ -114,7 +114,7 @@ def preview(
                 asked = asked_of(given_options(settings))
             trainings = trainings_left(plan, asked, there)
             workers = prepared.executor.workers
-            pace = measured_pace(prepared.executor, plan, speaker.warn) if trainings else None
+            pace = measured_pace(prepared.executor, plan, messages.warn) if trainings else None
     conditions = plan.conditions
     split = split_of(conditions, conditions.seed)
     return PreviewDocument(

@@ -183,7 +183,7 @@ def answers_text(left: SecondsLeft) -> str:
 
 def plan_text(trainings: Mapping[str, Trainings]) -> str:
     """What is to come, in one sentence for people; empty where nothing is."""
-    said = {
+    phrases = {
         "search": "{n} of at most {steps} steps",
         "recheck": "{n} for the finalists' learning rates",
         "confirm": "{n} of {steps} steps to confirm them",
@@ -192,7 +192,7 @@ def plan_text(trainings: Mapping[str, Trainings]) -> str:
     for phase, each in trainings.items():
         noun = "trial" if phase == "search" else "training"
         number = count(each.most, noun) if each.least == each.most else f"{each.least} to {count(each.most, noun)}"
-        parts.append(said[phase].format(n=number, steps=each.steps))
+        parts.append(phrases[phase].format(n=number, steps=each.steps))
     return listed(parts)
 
 
@@ -214,12 +214,12 @@ def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], 
         executor.submit(Job(spec.model_copy(update={"number": number}), until=short))
     paces: list[float] = []
     while len(paces) < workers:
-        for told in executor.poll(1.0):
-            if isinstance(told, Lost) or told.result.state == "failed":
-                reason = told.reason if isinstance(told, Lost) else told.result.reason
+        for answer in executor.poll(1.0):
+            if isinstance(answer, Lost) or answer.result.state == "failed":
+                reason = answer.reason if isinstance(answer, Lost) else answer.result.reason
                 warn(f"a training of {short} steps, to measure their time, failed: {reason}")
                 return None
-            paces.append(_pace(told.result, steps))
+            paces.append(_pace(answer.result, steps))
     return sum(paces) / workers
 
 

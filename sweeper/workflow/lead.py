@@ -204,7 +204,7 @@ def _answer_so_far(session: Session, heartbeat: Heartbeat) -> AnswerSoFar:
     name, storage = session.prepared.name, session.settings.storage
     paths = ReportPaths(session.settings.out, name)
 
-    def tell(sentence: str, card: str) -> None:
+    def report(sentence: str, card: str) -> None:
         session.display.log(f"so far: {sentence}")
         heartbeat.answer(sentence)
         text = f"**Not finished.** So far: {sentence}.\n\n{card}"
@@ -216,7 +216,7 @@ def _answer_so_far(session: Session, heartbeat: Heartbeat) -> AnswerSoFar:
                     part.write_text(f"# {name}\n\n{text}\nTo go on: `{resume_command(name, storage)}`\n", "utf-8")
 
     before = studies.search_results(session.study)
-    return AnswerSoFar(tell, partial(card_so_far, session.storage, name), before)
+    return AnswerSoFar(report, partial(card_so_far, session.storage, name), before)
 
 
 def _stage(

@@ -26,7 +26,7 @@ from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, T
 from sweeper.study.training_list import Batch
 from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
-from sweeper.workflow.prepare import Speaker
+from sweeper.workflow.prepare import Messages
 from sweeper.workflow.status import Heartbeat
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sweeper.workflow.lead import AnswerSoFar
 
 
-class Display(Speaker, Observer, Protocol):
+class Display(Messages, Observer, Protocol):
     """What shows the sweep to the person who waits for it."""
 
     def phase(self, name: str, done: int, total: int) -> None:
@@ -281,7 +281,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
             log(f"{_place(found.number)}: {seeds} of {names}{rotation}")
             stage.show("confirm", len(found.specs) - missing, len(found.specs))
 
-    def tell(number: int, found: AnalysisTaken, goes_on: bool) -> None:
+    def report_analysis(number: int, found: AnalysisTaken, goes_on: bool) -> None:
         log(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
         if number < len(analyses) and found.seeds < analyses[number].seeds:
             stage.cut(f"the confirmation ended before the interim analysis at {analyses[number].seeds} seeds")
@@ -295,7 +295,7 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
     judged = judge(finalists, conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses, until=until)
     race = Race(
         study,
-        rounds(study, finalists, conditions, analyses, until=until, judge=judged, report=tell),
+        rounds(study, finalists, conditions, analyses, until=until, judge=judged, report=report_analysis),
         confirmations(finalists, conditions, analyses[-1].seeds),
         recorder=stage.recorder,
         admit=stage.time.admits(1.0),

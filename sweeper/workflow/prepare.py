@@ -47,8 +47,8 @@ ENOUGH_CLASSES = 2
 """A split with fewer classes scores constant answers best."""
 
 
-class Speaker(Protocol):
-    """What tells people."""
+class Messages(Protocol):
+    """Where lines for people go."""
 
     def log(self, text: str) -> None:
         """One line."""
@@ -75,7 +75,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    settings: Settings, storage: RDBStorage | None, backend: Backend, speaker: Speaker, now: datetime
+    settings: Settings, storage: RDBStorage | None, backend: Backend, messages: Messages, now: datetime
 ) -> Prepared:
     """Read the data, the space and the machine into a plan; for a resume, compare it with the study's own.
 
@@ -86,16 +86,16 @@ def prepare(
     if storage is not None and settings.resume and settings.study:
         old = studies.read_plan(storage, settings.study)
         options = studies.read_options(storage, settings.study)
-    dataset = dataset_of(settings, old.conditions.dataset if old else None, speaker)
+    dataset = dataset_of(settings, old.conditions.dataset if old else None, messages)
     for warning in dataset.warnings:
-        speaker.warn(warning)
+        messages.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
     folds = settings.folds if settings.folds is not None else (old.conditions.folds if old else None)
     if folds is not None:
         check_folds(dataset, folds)
     split = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
     seeds = seed_range(settings.confirm_seeds or options.get("confirm_seeds", CONFIRM_SEEDS))
-    _check_splits(dataset, seed, folds, seeds[1], speaker)
+    _check_splits(dataset, seed, folds, seeds[1], messages)
     if old and settings.space is None:
         space = old.space
     else:
@@ -111,7 +111,7 @@ def prepare(
             hardware,
             training_images=len(split.train),
             has_weights=imagenet_cached,
-            log=speaker.log,
+            log=messages.log,
         )
     else:
         recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
@@ -125,9 +125,9 @@ def prepare(
         crop_pixels=_crop_pixels(dataset, recipe, old),
     )
     if old is None and settings.precision is None:
-        conditions = with_precision(conditions, backend, step_times_file(settings.cache), speaker.log)
+        conditions = with_precision(conditions, backend, step_times_file(settings.cache), messages.log)
     if old is None:
-        speaker.log(f"{hardware.name}: {describe(conditions.recipe)}")
+        messages.log(f"{hardware.name}: {describe(conditions.recipe)}")
     plan = studies.Plan(
         created=old.created if old else now.isoformat(timespec="seconds"),
         conditions=conditions,
@@ -136,7 +136,7 @@ def prepare(
         imbalance=imbalance_of(conditions.pixels_seen(split.train)),
         versions=dict(old.versions if old else versions()),
     )
-    plan = _with_starts(plan, settings, old, speaker)
+    plan = _with_starts(plan, settings, old, messages)
     if old is not None and (changed := studies.differences(old, plan)):
         raise StudyError(
             f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
@@ -144,7 +144,7 @@ def prepare(
             + f"\nLeave these options out, put changed files back, or start another study: --study {settings.study}-2"
         )
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
-    announce(plan.conditions, speaker.log)
+    announce(plan.conditions, messages.log)
     machine = _machine(settings, hardware.device, backend.layout)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
     return Prepared(name, plan, old, executor, machine, hold(Path(dataset.store)))
@@ -187,7 +187,7 @@ def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> 
     return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
 
 
-def _with_starts(plan: studies.Plan, settings: Settings, old: studies.Plan | None, speaker: Speaker) -> studies.Plan:
+def _with_starts(plan: studies.Plan, settings: Settings, old: studies.Plan | None, messages: Messages) -> studies.Plan:
     """The plan with what is tried first: by today's advice for a new study, else as the study began."""
     if settings.no_advice:
         space = plan.space.model_copy(update={"starts": ()})
@@ -195,11 +195,11 @@ def _with_starts(plan: studies.Plan, settings: Settings, old: studies.Plan | Non
         space = plan.space.model_copy(update={"starts": old.space.starts})
     else:
         space = with_advice(plan.space, plan.profile, plan.imbalance)
-        speaker.log(f"losses by their gain on similar data: {', '.join(first_trials(space))}")
+        messages.log(f"losses by their gain on similar data: {', '.join(first_trials(space))}")
     return plan.model_copy(update={"space": space})
 
 
-def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dataset:
+def dataset_of(settings: Settings, old: Dataset | None, messages: Messages) -> Dataset:
     """What is asked for, else what the study was made with: source, names, format, classes, images left out, and size.
 
     Patterns of names go on to count where the images lie elsewhere by now, unless another format is asked for.
@@ -216,26 +216,26 @@ def dataset_of(settings: Settings, old: Dataset | None, speaker: Speaker) -> Dat
     dataset = load_dataset(
         source,
         settings.cache,
-        speaker.log,
+        messages.log,
         format=format_,
         patterns=patterns,
         class_map=class_map,
-        tick=partial(speaker.progress, "decoding"),
+        tick=partial(messages.progress, "decoding"),
     )
     excluded = old.excluded if old else ()
     if settings.exclude is not None:
         excluded = read_exclusions(settings.exclude)
     if excluded:
-        dataset = without(dataset, excluded, settings.cache, speaker.log)
+        dataset = without(dataset, excluded, settings.cache, messages.log)
     short_side = settings.resize or (old.resized if old else None)
     return (
         dataset
         if short_side is None
-        else resized(dataset, short_side, settings.cache, partial(speaker.progress, "shrinking"), speaker.log)
+        else resized(dataset, short_side, settings.cache, partial(messages.progress, "shrinking"), messages.log)
     )
 
 
-def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, speaker: Speaker) -> None:
+def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, messages: Messages) -> None:
     """Refuse splits on which nothing can be told; say what else a split lacks.
 
     A class that training never sees is allowed, and will show as never predicted. So is a fold that tests one class
@@ -260,4 +260,4 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
     if problems:
         raise DataError(dataset.name, sorted(set(problems)))
     for note in notes:
-        speaker.warn(note)
+        messages.warn(note)

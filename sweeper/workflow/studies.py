@@ -139,8 +139,8 @@ def what_goes(storage: RetryingStorage, url: str, name: str, *, cache: Path, out
         digest = None
     trained = [checkpoints_dir(cache, name), weights_dir(cache, name)]
     # They are named by the study alone, and a study of this name in another storage may share them.
-    ours = digest is not None and all(_of(path, digest) for path in trained[1].glob("*.safetensors"))
-    files = [*(trained if ours else ()), status_file(url, name)]
+    all_of_it = digest is not None and all(_of(path, digest) for path in trained[1].glob("*.safetensors"))
+    files = [*(trained if all_of_it else ()), status_file(url, name)]
     there = tuple(path for path in files if path.exists())
     report = ReportPaths(out, name).folder
     return Deletion(
@@ -149,7 +149,7 @@ def what_goes(storage: RetryingStorage, url: str, name: str, *, cache: Path, out
         bytes=sum(_size(path) for path in there),
         report=report if report.exists() else None,
         mlflow=study.user_attrs.get("parent_run_id"),
-        doubtful=() if ours else tuple(path for path in trained if path.exists()),
+        doubtful=() if all_of_it else tuple(path for path in trained if path.exists()),
     )
 
 

@@ -63,12 +63,12 @@ def trained(
     study: studies.RetryingStorage,
     folder: Path,
     stop: Recorder | None = None,
-    speaker: Recorder | None = None,
+    messages: Recorder | None = None,
     **options: object,
 ) -> TrainingDocument:
     given = TrainOptions.model_validate({"cache": folder / "cache", "device": "cpu", **options})
     return train_recommended(
-        study, "s", given, speaker=speaker or Recorder(), stop=stop or Recorder(), progress=lambda done, total: None
+        study, "s", given, messages=messages or Recorder(), stop=stop or Recorder(), progress=lambda done, total: None
     )
 
 

@@ -246,7 +246,7 @@ def drop_repeated(place: Place, samples: list[Sample]) -> list[Sample]:
 
 
 def find_image(
-    place: Place, written: str, near: Sequence[Path], said_in: str, problems: list[str] | None = None
+    place: Place, written: str, near: Sequence[Path], source: str, problems: list[str] | None = None
 ) -> Path | None:
     """The image that an annotation file names; None, and a problem, where there is none that can be used.
 
@@ -269,7 +269,7 @@ def find_image(
             place.tally.add(*ELSEWHERE, shown(base))
         return others[0]
     found = f"{len(others)} files of that name" if others else "no such file"
-    fault = f"{said_in}: the file {shown(text)[:300]!r} must be in the data folder, found {found}; add it"
+    fault = f"{source}: the file {shown(text)[:300]!r} must be in the data folder, found {found}; add it"
     (place.problems if problems is None else problems).append(fault)
     return None
 

@@ -87,8 +87,8 @@ def _read(place: Place, paths: Sequence[Path]) -> Reading:
             shape._replace(word=None if shape.behind else file.categories.get(category))
             for category, shape in file.objects.get(key, ())
         ]
-        said_in = f"{place.name(file.path)} ({shown(written)[:200]})"
-        drawings.append(Drawing(said_in, path, shapes, size, Side(file.split)))
+        source = f"{place.name(file.path)} ({shown(written)[:200]})"
+        drawings.append(Drawing(source, path, shapes, size, Side(file.split)))
     return shapes_reading(place, drawings, words, where, "areas")
 
 
@@ -101,8 +101,8 @@ def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, An
     for file in files:
         here = file.path.parent
         beside = [here, here.parent, here / "images", here.parent / "images", place.root, place.root / "images"]
-        said = file.path.stem.rsplit("_", 1)[-1]  # instances_train2017.json speaks of train2017
-        named = [here.parent / said, here.parent / said / "images", here.parent / "images" / said]
+        split = file.path.stem.rsplit("_", 1)[-1]  # instances_train2017.json speaks of train2017
+        named = [here.parent / split, here.parent / split / "images", here.parent / "images" / split]
         near = list(dict.fromkeys([*beside, *named]))
         for key, (written, _) in file.images.items():
             path = find_image(place, written, near, place.name(file.path))

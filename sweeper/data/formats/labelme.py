@@ -37,10 +37,10 @@ def find(place: Place) -> Layout | None:
     """JSON files of which some look like LabelMe's."""
     every = place.files if place.entry is None else (place.entry,)
     files = [path for path in every if path.suffix.lower() == ".json"]
-    ours = [path for path in files[:_SOME] if has_keys(path, _KEYS)]
-    if not ours:
+    matching = [path for path in files[:_SOME] if has_keys(path, _KEYS)]
+    if not matching:
         return None
-    line = f"LabelMe's JSON ({place.name(ours[0])}, …; {len(files)} JSON files)"
+    line = f"LabelMe's JSON ({place.name(matching[0])}, …; {len(files)} JSON files)"
     return Layout(line, partial(_read, place, files))
 
 

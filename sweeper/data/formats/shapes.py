@@ -73,7 +73,7 @@ class Shape(NamedTuple):
 class Drawing(NamedTuple):
     """The shapes of one image."""
 
-    said_in: str
+    source: str
     """What speaks of them, for messages: the annotation file."""
     path: Path
     """The image, or the file that holds it."""
@@ -161,10 +161,10 @@ def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | Non
     samples = [
         Sample(
             stem,
-            drawing.said_in + " (imageData)" if drawing.inside else place.name(drawing.path),
+            drawing.source + " (imageData)" if drawing.inside else place.name(drawing.path),
             (drawing.inside or drawing.path,),
             partial(_mask, place, drawing, numbers, way),
-            drawing.said_in,
+            drawing.source,
             drawing.side,
         )
         for drawing, stem in zip(drawings, stems, strict=True)
