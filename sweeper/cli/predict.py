@@ -13,7 +13,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, json_option, miss_option
 from sweeper.cli.progress import Bar, PlainDisplay
-from sweeper.cli.settings_options import setting
+from sweeper.cli.settings_options import Number, setting
 from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MissLimit, TrainedOn
 from sweeper.core.text import count
@@ -50,7 +50,7 @@ ON: dict[TrainedOn, str] = {
 )
 @click.option(
     "--point",
-    type=click.FloatRange(-100, 100),
+    type=Number(-100, 100),
     help="Threshold (two classes) or τ (more).  [default: the recommended one]",
 )
 @miss_option()

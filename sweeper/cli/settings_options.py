@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
@@ -118,7 +119,7 @@ def _of_one_kind(kind: Any, option: Option) -> click.ParamType[Any]:
         return click.Path(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
     if get_origin(kind) is Literal:
         return Choice(get_args(kind), auto=option.auto)
-    return click.FloatRange(0, 1) if kind is float else click.STRING
+    return Number(0, 1) if kind is float else click.STRING
 
 
 def _limits(metadata: list[Any]) -> tuple[int, int]:
@@ -177,6 +178,17 @@ class IntOrAuto(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse what is neither."""
         return None if value == "auto" else super().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range; nan, which click takes for one of any range, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is none."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return found
 
 
 class Choice(click.Choice[str]):

@@ -231,8 +231,6 @@ def predict_images(
 
 
 def _point(point: float, *, binary: bool) -> float:
-    if not math.isfinite(point):
-        raise UsageError(f"--point must be a number, got {point}")
     if binary and not 0 < point < 1:
         raise UsageError(f"--point is the threshold of this network, and must lie between 0 and 1, got {point:g}")
     return point

@@ -32,7 +32,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
         (["run", "--confirm-seeds", "8..3"], "1 ≤ MIN ≤ MAX"),
         (["run", "--steps", "3"], "4<=x"),
         (["run", "--workers", "²"], "auto"),
-        (["run", "--rope", "2"], "0<=x<=1"),
+        (["run", "--rope", "nan"], "'--rope': nan is not in the range 0<=x<=1"),
         (["run", "--seed", str(2**63)], str(2**63)),
         (["run", "--data", ""], "--data, got ''"),
         (["run", "--data="], "--data, got '--data='"),
