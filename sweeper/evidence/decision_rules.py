@@ -78,12 +78,10 @@ def decision_rules(
         None where no finalist learned. A binary task whose runs kept the counts of single images has all rules, by mIoU
         and by the Dice of an average image.
     """
-    if not evidence.finalists or not that_learned(evidence):
+    if not that_learned(evidence):
         return None
     at, rows = replicate_rows(confirmations, evidence)
     lost = np.array([row.lost for row in rows], dtype=np.bool_)
-    if lost.all():
-        return None
     runs = _Runs(rows, scored_images(rows), lost, image_units(rows, groups))
     answered = [run for row in rows for run in row.answered]
     level = 1 - (1 - LEVEL) / len(evidence.finalists)

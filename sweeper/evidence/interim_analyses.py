@@ -35,13 +35,7 @@ PATHS = 400_000
 
 @lru_cache(maxsize=64)
 def planned_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
-    """Interim analyses after `least`, then the numbers of SEEDS in between, then `most` seeds.
-
-    Raises:
-        ValueError: unless 1 ≤ least ≤ most.
-    """
-    if not 1 <= least <= most:
-        raise ValueError(f"seeds must satisfy 1 ≤ MIN ≤ MAX, got {least}..{most}")
+    """Interim analyses after `least` ≥ 1, then the numbers of SEEDS in between, then `most` ≥ `least` seeds."""
     seeds, spent = _spending(least, most)
     showing = [(s, part) for s, part in zip(seeds, spent, strict=True) if part]
     errors = _errors(*zip(*showing, strict=True)) if showing else [ERROR]

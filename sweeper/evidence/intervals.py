@@ -189,17 +189,18 @@ def interval_within(table: ImageTable, scope: Scope, level: float = LEVEL) -> In
 
     Args:
         table: a row for each run, of a score or of a paired difference.
-        scope: `images`: these very networks, answering other images; `trainings`: other trainings, scored alike.
+        scope: `images`: these very networks, answering other images (there are ≥ 2); `trainings`: other trainings,
+            scored alike.
         level: coverage of the interval, two-sided.
 
-    Infinite ends where the other source is unknown: fewer than two images or runs.
+    Infinite ends where the spread of trainings is asked for and there are fewer than two runs.
     """
     runs, images = table.shares.shape
     estimate = float(table.scores.mean())
     if scope == "images":
         columns = table.shares.mean(axis=0)
-        variance = float(columns @ columns) / (images * (images - 1)) if images >= 2 else math.inf
-        half = half_width(0.0, math.inf, variance, images, level) if images >= 2 else math.inf
+        variance = float(columns @ columns) / (images * (images - 1))
+        half = half_width(0.0, math.inf, variance, images, level)
         return _around(estimate, half, v_seed=0.0, v_image=variance)
     variance = float(table.scores.var(ddof=1)) / runs if runs >= 2 else math.inf
     half = half_width(variance, runs, 0.0, math.inf, level) if runs >= 2 else math.inf
@@ -222,7 +223,7 @@ def nested_interval(
         level: coverage of the interval, two-sided.
         bound: the largest possible difference; the interval is clipped to ± it.
 
-    With fewer than two runs of either, or fewer than two images, the interval is the whole range.
+    With fewer than two runs of either the interval is the whole range.
     """
     means = ImageTable(
         np.array([first.scores.mean() - second.scores.mean()]),
@@ -233,7 +234,7 @@ def nested_interval(
     images: float = means.images if scope == "both" else math.inf
     least = min(len(first.scores), len(second.scores))
     estimate = float(means.scores[0])
-    if least < 2 or images < 2:
+    if least < 2:
         return _around(estimate, bound, v_seed=bound**2, v_image=bound**2, bound=bound)
     parts = [variance_parts(each) if scope == "both" else _runs_alone(each) for each in (first, second)]
     v_seeds, both = [part.v_seed for part in parts], sum(part.v_both for part in parts)

@@ -82,8 +82,7 @@ def weigh(
         confirmation completed.
 
     Raises:
-        ValueError: if a result is not a finished confirmation, the runs saw different test images, or `groups` does not
-            fit the test images.
+        ValueError: if the runs saw different test images.
     """
     finalists = _group(confirmations)
     replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
@@ -128,11 +127,6 @@ def _group(confirmations: Sequence[TrialResult]) -> dict[str, dict[int, Replicat
     """Completed runs by family and seed, both in ascending order."""
     grouped: dict[str, list[TrialResult]] = {}
     for run in confirmations:
-        if run.spec.purpose != "confirm" or run.state == "pruned":
-            raise ValueError(
-                f"evidence is made of finished confirmation trainings, got a {run.state} {run.spec.purpose} training "
-                f"(number {run.spec.number}, {run.spec.family}); leave it out"
-            )
         if run.state == "complete":
             grouped.setdefault(run.spec.family, []).append(run)
     return {family: by_seed(grouped[family]) for family in sorted(grouped)}

@@ -69,8 +69,6 @@ def preferences(
         return ()
     at, rows = replicate_rows(confirmations, evidence)
     lost = np.array([row.lost for row in rows], dtype=np.bool_)
-    if lost.all():
-        return ()
     units = image_units(rows, groups)
 
     def table(measure: Measure) -> ImageTable:

@@ -113,16 +113,14 @@ def stacked(
     """What was measured of every image in every replicate, side by side: (R, n, …) int64 or float64.
 
     Args:
-        replicates: R of them; all 0 for one that is lost.
+        replicates: R of them, not all lost; all 0 for one that is.
         images: n indices, ascending, that every replicate with an answer for all was scored on.
         read: the images of a run, in any order, and an array over them; None for a run without an answer.
         unanswered: makes of another replicate's values for some images those of a run that gave no answer for them.
     """
     place = {image: n for n, image in enumerate(images)}
     parts = [[part for run in r.runs if (part := read(run)) is not None] for r in replicates]
-    like = next((values for own in parts for _, values in own), None)
-    if like is None:
-        raise ValueError("at least one training must have been scored, got none; weigh finished confirmations")
+    like = next(values for own in parts for _, values in own)
     kind = np.float64 if like.dtype.kind == "f" else np.int64
     table: Table = np.zeros((len(replicates), len(images), *like.shape[1:]), dtype=kind)
     known = np.zeros(table.shape[:2], dtype=np.bool_)
@@ -154,12 +152,7 @@ def image_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | 
     However few the groups are, they are the units: that images of one group fail together made 37 and 43 % false
     winners of 4 and 3 groups where images were the units instead. With a single one nothing can be told.
     """
-    images = len(scored_images(replicates))
-    if groups is None or not images:
-        return None
-    if len(groups) != images:
-        raise ValueError(f"`groups` must name the group of each of the {images} test images, got {len(groups)}")
-    return metrics.units_of(groups)
+    return metrics.units_of(groups) if groups is not None and scored_images(replicates) else None
 
 
 def united(counts: Table, units: npt.NDArray[np.intp]) -> Table:

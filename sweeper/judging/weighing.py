@@ -118,9 +118,7 @@ def _gap(
     first, second = (table.scores.rows(list(own.values())) for own in (one, other))
     if not asked.paired_seeds or scope == "images":
         return nested_interval(first, second, scope, level, table.bound)
-    common = [seed for seed in one if seed in other]
-    if not common:
-        return _unknown(float(first.scores.mean() - second.scores.mean()))
+    common = [seed for seed in one if seed in other]  # `score_table` asks for some
     pairs: ImageTable = table.scores.rows([one[s] for s in common], [other[s] for s in common])
     return interval_within(pairs, scope, level)
 

@@ -237,22 +237,20 @@ def replicates(facts: Facts, finalist: FinalistEvidence) -> tuple[Replicate, ...
 
 
 def seed_scores(facts: Facts, finalist: FinalistEvidence) -> list[float]:
-    """Test score of each of its seeds, at the operating point of each training."""
+    """Test score of each of its seeds, one at least, at the operating point of each training."""
     own = replicates(facts, finalist)
-    if not own:
-        return []
     units = image_units(own, facts.sweep.conditions.dataset.groups_of(scored_images(own)))
     return [float(score) for score in bench_of(own, len(facts.classes), units, facts.compared).score.scores]
 
 
 def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]]:
-    """Test image → its mIoU with each of these finalists, mean over the seeds that all of them have.
+    """Test image → its mIoU with each of these finalists (one or more), mean over the seeds that all of them have.
 
     At each training's own operating point.
     """
     found: list[dict[int, list[float]]] = []
     runs = [[run for run in confirmations(facts, f) if run.evaluations and run.test is not None] for f in finalists]
-    common = set.intersection(*({run.spec.seed for run in own} for own in runs)) if runs else set()
+    common = set.intersection(*({run.spec.seed for run in own} for own in runs))
     for own in runs:
         values: dict[int, list[float]] = {}
         for run in own:
@@ -262,7 +260,7 @@ def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[
             for image, value in zip(run.test.images, mious, strict=True):
                 values.setdefault(image, []).append(float(value))
         found.append(values)
-    images = set.intersection(*(set(values) for values in found)) if found else set()
+    images = set.intersection(*(set(values) for values in found))
     return {i: tuple(float(np.mean(values[i])) for values in found) for i in sorted(images)}
 
 

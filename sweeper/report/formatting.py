@@ -65,9 +65,9 @@ def interval(value: Interval | None) -> str:
     return MISSING if value is None else f"{number(value.estimate)} [{number(value.low)}, {number(value.high)}]"
 
 
-def signed_interval(value: Interval | None) -> str:
+def signed_interval(value: Interval) -> str:
     """`+0.060 [+0.030, +0.090]`."""
-    return MISSING if value is None else f"{signed(value.estimate)} [{signed(value.low)}, {signed(value.high)}]"
+    return f"{signed(value.estimate)} [{signed(value.low)}, {signed(value.high)}]"
 
 
 def percent(share: float | None) -> str:
@@ -92,10 +92,8 @@ def levels(confidences: Iterable[float]) -> str:
     return level(known[0]) if len(known) == 1 else f"{level(known[0])} to {level(known[-1])}"
 
 
-def probability(value: float | None) -> str:
+def probability(value: float) -> str:
     """A simulated probability: two digits, rounded down, and never certainty."""
-    if value is None:
-        return MISSING
     return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{int(100 * value + 1e-9)} %"
 
 

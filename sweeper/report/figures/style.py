@@ -70,9 +70,9 @@ class Drawn:
         return f"![{title}](figures/{name}.svg)\n\n**{title}.** {self.caption}"
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure of so many inches, apart from pyplot's global state."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.05))
+def new_figure(height: float) -> Figure:
+    """An empty figure so many inches high, apart from pyplot's global state."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.05))
     FigureCanvasAgg(figure)
     return figure
 
