@@ -100,7 +100,6 @@ def planned(levels: dict[str, float], **changes: Any) -> Evidence:
         (planned({"dice": 0.3, "cross_entropy": 0.2}), "settled", "nothing was learned"),
         (planned(AHEAD, half=1.0, test_images=1), "settled", "no number of seeds"),
         (planned(AHEAD, half=0.1, analyses=()), "settled", "all that were planned"),
-        (three_seeds(AHEAD, 0.01, 0.002, analysis_index=PLACE[8]), "settled", "all that were planned"),
         (three_seeds(NEAR, 0.02, 0.002, half=0.1, **FEW), "settled", "from 3 groups, too few to show what dice"),
         (three_seeds({"dice": 0.708, "focal": 0.7}, 0.002, 0.001, half=0.03), "settled", "chance that up to 8 seeds"),
         (three_seeds(SAFE, 0.003, 0.002, half=0.0095), "settled", "is a safe choice, and the chance"),

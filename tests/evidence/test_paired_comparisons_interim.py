@@ -7,18 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
-from sweeper.evidence.interim_analyses import planned_analyses
+from sweeper.core.records import Evidence, InterimAnalysis, TrialResult, Verdict
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import decide
-from tests.evidence.test_confirmation_stopping import three_seeds
-from tests.support.builders import BINARY, ORDER, confirmation, counts_from_iou, simulated_confirmations, trial
-
-SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
-ANALYSES = planned_analyses(2, 8)
-PLACE = {analysis.seeds: place for place, analysis in enumerate(ANALYSES)}
-EIGHT = tuple(range(101, 109))
+from tests.evidence.test_confirmation_stopping import ANALYSES, EIGHT, PLACE, three_seeds
+from tests.evidence.test_paired_comparisons import SEARCH, gap
+from tests.support.builders import BINARY, ORDER, confirmation, counts_from_iou, simulated_confirmations
 
 
 def simulated(levels: dict[str, float], seed: int = 0, **noise: Any) -> list[TrialResult]:
@@ -33,11 +28,6 @@ def weighed(
         run for run in runs if EIGHT.index(run.spec.seed) < (have if isinstance(have, int) else have[run.spec.family])
     ]
     return weigh(taken, SEARCH, classes=BINARY, analyses=analyses)
-
-
-def gap(found: Evidence, first: str, second: str) -> Interval:
-    names = [f.family for f in found.finalists]
-    return next(c.difference for c in found.comparisons if (names[c.first], names[c.second]) == (first, second))
 
 
 def test_differences_are_at_the_level_of_their_interim_analysis_and_own_scores_at_95() -> None:

@@ -15,13 +15,7 @@ from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.preferences import choices, preferences, recommended_index
 from sweeper.evidence.recommendation import recommend, recommendation_json
 from tests.support import builders
-from tests.support.builders import (
-    confirmation,
-    diverged,
-    histogram_counts,
-    point_counts,
-    trial,
-)
+from tests.support.builders import confirmation, diverged, histogram_counts, point_counts, trial
 
 SEEDS = (1, 2, 3, 4)
 IMAGES = 30

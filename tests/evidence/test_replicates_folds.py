@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeper.core import metrics
 from sweeper.core.records import TrialResult
 from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.replicates import by_seed
 from tests.support import builders
 
 SEARCH = {family: builders.trial(family) for family in builders.ORDER}
 
 
-def rotated(run: TrialResult, folds: int, first: int, points: tuple[float, ...] = ()) -> list[TrialResult]:
+def rotated(run: TrialResult, folds: int, first: int) -> list[TrialResult]:
     """The same confirmation as if each of its images had been scored by the training of its fold."""
     assert run.test is not None
     found = []
@@ -70,29 +70,17 @@ def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None
     runs = simulated(4)
     target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 2)
     lost = builders.diverged("dice", target.spec.seed).model_copy(update={"spec": target.spec})
-    after = weigh([lost if r is target else r for r in runs], SEARCH, classes=builders.BINARY)
-    dice = next(f for f in after.finalists if f.family == "dice")
-    assert target.test is not None
-    missed = target.test.data.astype(np.int64)
-    assert dice.collapses == 1 and after.test_images == 24
-
+    of_seed = [r for r in runs if r.spec.seed == target.spec.seed]
+    found = weigh([lost if r is target else r for r in of_seed], SEARCH, classes=builders.BINARY)
+    dice = next(f for f in found.finalists if f.family == "dice")
+    assert dice.collapses == 1 and found.test_images == 24
     counts = np.zeros((2, 3), dtype=np.int64)
-    for run in by_seed(r for r in runs if r.spec.family == "dice")[target.spec.seed].runs:
+    for run in (r for r in of_seed if r.spec.family == "dice"):
         assert run.test is not None
-        data = run.test.data.astype(np.int64)
-        background, crack = data[:, 0].sum(axis=0), data[:, 1].sum(axis=0)
-        if run is target:
-            counts += [[0, 0, background.sum()], [0, 0, crack.sum()]]
-        else:  # the builders' predictions lie at logit ±2, the threshold is 0
-            tp, fp = crack[256:].sum(), background[256:].sum()
-            counts += [[background[:256].sum(), crack[:256].sum(), fp], [tp, fp, crack[:256].sum()]]
-    assert missed.sum() > 0
-    expected = float((counts[:, 0] / counts.sum(axis=1)).mean())
-    whole = weigh(runs, SEARCH, classes=builders.BINARY)
-    of_seed = 3 * (dice.miou.estimate - next(f for f in whole.finalists if f.family == "dice").miou.estimate)
-    single = weigh([r for r in runs if r.spec.seed == target.spec.seed], SEARCH, classes=builders.BINARY)
-    before = next(f for f in single.finalists if f.family == "dice").miou.estimate
-    assert before + of_seed == pytest.approx(expected, abs=1e-12)
+        true, false, missed = metrics.at_point(run.test, 0.5).sum(axis=0).T
+        answered = np.stack([true, false, missed], axis=-1)
+        counts += np.stack([0 * true, 0 * false, true + missed], axis=-1) if run is target else answered
+    assert dice.miou.estimate == pytest.approx((counts[:, 0] / counts.sum(axis=1)).mean(), abs=1e-12)
 
 
 def test_seeds_on_different_folds_are_not_weighed_together() -> None:

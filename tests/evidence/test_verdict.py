@@ -9,15 +9,10 @@ import pytest
 from sweeper.core.records import Evidence, Regret, Verdict
 from sweeper.evidence.interim_analyses import planned_analyses
 from sweeper.evidence.verdict import Decision, decide
-from tests.support.builders import (
-    ORDER,
-    evidence,
-    trial,
-)
+from tests.support.builders import ORDER, evidence
 
 CLEAR, SAME, SAFE = Verdict.CLEAR_WINNER, Verdict.EQUIVALENT, Verdict.SAFE_CHOICE
 OPEN, NONE = Verdict.UNDECIDED, Verdict.NONE
-SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
 
 
 def answer(found: Evidence) -> tuple[Verdict, str | None]:
@@ -78,7 +73,6 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
     ("none does", {"dice": 0.704, "focal": 0.7}, {"half": 0.006} | once("dice", "focal"), OPEN, "focal"),
     ("a little above a constant answer", {"dice": 0.493, "cross_entropy": 0.3}, {}, CLEAR, "dice"),
     ("ties", {"tversky": 0.7, "focal": 0.7, "dice": 0.7}, {"half": 0.005}, SAME, "focal"),
-    ("in any order", {"dice": 0.7, "focal": 0.7, "tversky": 0.7}, {"half": 0.005}, SAME, "focal"),
     ("an unknown family comes last", {"my_loss": 0.7, "tversky": 0.7}, {"half": 0.005}, SAME, "tversky"),
 ]
 
@@ -231,13 +225,7 @@ def test_when_no_finalist_beats_a_constant_answer_nothing_is_recommended() -> No
     assert answer(gone) == (NONE, None)
 
 
-# --- Ties, order, provisional -------------------------------------------------------------------------------
-
-
-def test_the_declared_order_decides_and_not_the_alphabet() -> None:
-    tied = evidence({"tversky": 0.7, "focal": 0.7, "dice": 0.7}, half=0.005)
-    chosen = decide(tied, ["tversky", "dice", "focal"]).recommended
-    assert chosen is not None and tied.finalists[chosen].family == "tversky"
+# --- Provisional -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from sweeper.core.records import Interval
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.verdict import decide
 from sweeper.evidence.what_would_settle import images_needed, needed_half_width, planned_half_width, seeds_needed
@@ -14,23 +13,19 @@ from tests.evidence.test_confirmation_stopping import ANALYSES, measured, three_
 from tests.support.builders import ORDER, evidence
 
 
-def gap(estimate: float, se_seed: float, se_image: float) -> Interval:
-    return measured(estimate, se_seed, se_image)
-
-
 def test_the_needed_half_width_is_the_nearer_way_to_an_answer() -> None:
-    assert needed_half_width(gap(0.03, 0, 0), 0.01) == 0.03
-    assert needed_half_width(gap(-0.03, 0, 0), 0.01) == 0.03
-    assert needed_half_width(gap(0.004, 0, 0), 0.01) == pytest.approx(0.006)
+    assert needed_half_width(measured(0.03, 0, 0), 0.01) == 0.03
+    assert needed_half_width(measured(-0.03, 0, 0), 0.01) == 0.03
+    assert needed_half_width(measured(0.004, 0, 0), 0.01) == pytest.approx(0.006)
 
 
 def test_the_proposed_number_of_seeds_or_images_is_the_smallest_that_suffices() -> None:
-    noisy = gap(0.03, 0.02, 0.004)
+    noisy = measured(0.03, 0.02, 0.004)
     needed = seeds_needed(noisy, 3, 24, 0.03)
     assert needed is not None and needed > 3
     half = [half_width(noisy.se_seed**2 * 3 / n, n, noisy.se_image**2, 24) for n in (needed, needed - 1)]
     assert half[0] < 0.03 <= half[1]
-    few = gap(0.03, 0.001, 0.03)
+    few = measured(0.03, 0.001, 0.03)
     assert seeds_needed(few, 3, 24, 0.03) is None  # image variance alone forbids it
     needed = images_needed(few, 3, 24, 0.03)
     assert needed is not None
@@ -60,7 +55,7 @@ def test_rivals_for_which_the_same_would_do_share_a_sentence_that_asks_for_the_m
         c.model_copy(update={"difference": c.difference.model_copy(update=own)})
         for c, own in zip(found.comparisons, noise, strict=True)
     )
-    wanted = [seeds_needed(gap(0.0305, se, 0.002), 3, 24, 0.0305) for se in (0.02, 0.025)]
+    wanted = [seeds_needed(measured(0.0305, se, 0.002), 3, 24, 0.0305) for se in (0.02, 0.025)]
     assert wanted[0] is not None and wanted[1] is not None and wanted[1] > wanted[0]
     (step,) = decide(found.model_copy(update={"comparisons": noisy}), ORDER).next_steps
     assert step.startswith("dice against ") and f": some {wanted[1]} seeds in place of 3" in step

@@ -161,28 +161,20 @@ def space(families: Sequence[str] = ORDER, task: str = "binary") -> SearchSpace:
 # --- Counts -------------------------------------------------------------------------------------------------
 
 
-def histogram_counts(
-    tp: Sequence[int], fp: Sequence[int], fn: Sequence[int], tn: Sequence[int], images: Sequence[int] | None = None
-) -> ImageCounts:
+def histogram_counts(tp: Sequence[int], fp: Sequence[int], fn: Sequence[int], tn: Sequence[int]) -> ImageCounts:
     """Binary counts, one entry per image; every prediction lies at logit ±2, so 0.5 gives these very counts."""
     data = np.zeros((len(tp), 2, BINS), dtype=np.int64)
     low, high = 213, 298  # the bins of logits −2 and +2
     data[:, 1, high], data[:, 1, low] = tp, fn
     data[:, 0, high], data[:, 0, low] = fp, tn
-    return ImageCounts(
-        kind="histogram",
-        images=tuple(range(len(tp)) if images is None else images),
-        points=THRESHOLDS,
-        data=data,
-    )
+    return ImageCounts(kind="histogram", images=tuple(range(len(tp))), points=THRESHOLDS, data=data)
 
 
-def point_counts(class_counts: npt.ArrayLike, images: Sequence[int] | None = None) -> ImageCounts:
+def point_counts(class_counts: npt.ArrayLike) -> ImageCounts:
     """Multi-class counts (n, C, 3) that are the same at every τ."""
     counts = np.asarray(class_counts, dtype=np.int64)
     data = np.repeat(counts[:, None], len(TAUS), axis=1)
-    n = len(counts)
-    return ImageCounts(kind="points", images=tuple(range(n) if images is None else images), points=TAUS, data=data)
+    return ImageCounts(kind="points", images=tuple(range(len(counts))), points=TAUS, data=data)
 
 
 def counts_from_iou(fg_iou: npt.ArrayLike, foreground: npt.ArrayLike = 200, pixels: int = 10_000) -> ImageCounts:
