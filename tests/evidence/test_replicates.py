@@ -1,19 +1,102 @@
-"""Trainings of one seed side by side."""
+"""Trainings of one seed side by side, and the table of seeds × images where each seed is a rotation over folds."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from sweeper.core import metrics
 from sweeper.core.records import TrialResult
+from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.replicates import Replicate, class_counts, own_point
-from tests.support.builders import confirmation, histogram_counts
+from tests.support import builders
+
+SEARCH = {family: builders.trial(family) for family in builders.ORDER}
+
+
+def rotated(run: TrialResult, folds: int, first: int) -> list[TrialResult]:
+    """The same confirmation as if each of its images had been scored by the training of its fold."""
+    assert run.test is not None
+    found = []
+    for k in range(folds):
+        rows = [i for i in range(len(run.test.images)) if (i + run.spec.seed) % folds == k]
+        test = run.test.model_copy(
+            update={"images": tuple(run.test.images[i] for i in rows), "data": run.test.data[rows]}
+        )
+        spec = run.spec.model_copy(update={"fold": k, "number": first + k})
+        found.append(run.model_copy(update={"spec": spec, "test": test, "predictions": None}))
+    return found
+
+
+def simulated(folds: int | None) -> list[TrialResult]:
+    rng = np.random.default_rng(4)
+    runs = builders.simulated_confirmations({"dice": 0.6, "cross_entropy": 0.5}, rng, images=24)
+    if folds is None:
+        return runs
+    return [part for n, run in enumerate(runs) for part in rotated(run, folds, n * folds)]
+
+
+def test_a_rotation_is_weighed_like_one_training_scored_on_all_images() -> None:
+    """Were all folds' trainings one, nothing would change: the table is the same."""
+    groups = [f"g{i // 2}" for i in range(24)]
+    for grouped in (None, groups):
+        whole = weigh(simulated(None), SEARCH, classes=builders.BINARY, groups=grouped)
+        folded = weigh(simulated(4), SEARCH, classes=builders.BINARY, groups=grouped)
+        assert (whole.folds, folded.folds) == (None, 4)
+        assert folded.comparisons == whole.comparisons and folded.test_images == whole.test_images == 24
+        for one, two in zip(folded.finalists, whole.finalists, strict=True):
+            assert (one.family, one.miou, one.fg_iou, one.seeds) == (two.family, two.miou, two.fg_iou, two.seeds)
+            assert (one.trainings, two.trainings) == (12, 3)
+
+
+def test_each_fold_is_read_at_its_own_operating_point() -> None:
+    runs = simulated(2)
+    target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 1)
+    high = target.test.points[-1]  # type: ignore[union-attr]
+    last = target.evaluations[-1].model_copy(update={"point": high})
+    moved = target.model_copy(update={"evaluations": (*target.evaluations[:-1], last)})
+    before = weigh(runs, SEARCH, classes=builders.BINARY)
+    after = weigh([moved if r is target else r for r in runs], SEARCH, classes=builders.BINARY)
+
+    def level(evidence: Any, family: str) -> float:
+        return next(f.miou.estimate for f in evidence.finalists if f.family == family)
+
+    assert level(after, "dice") < level(before, "dice") - 0.01
+    assert level(after, "cross_entropy") == level(before, "cross_entropy")
+
+
+def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None:
+    runs = simulated(4)
+    target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 2)
+    lost = builders.diverged("dice", target.spec.seed).model_copy(update={"spec": target.spec})
+    of_seed = [r for r in runs if r.spec.seed == target.spec.seed]
+    found = weigh([lost if r is target else r for r in of_seed], SEARCH, classes=builders.BINARY)
+    dice = next(f for f in found.finalists if f.family == "dice")
+    assert dice.collapses == 1 and found.test_images == 24
+    counts = np.zeros((2, 3), dtype=np.int64)
+    for run in (r for r in of_seed if r.spec.family == "dice"):
+        assert run.test is not None
+        true, false, missed = metrics.at_point(run.test, 0.5).sum(axis=0).T
+        answered = np.stack([true, false, missed], axis=-1)
+        counts += np.stack([0 * true, 0 * false, true + missed], axis=-1) if run is target else answered
+    assert dice.miou.estimate == pytest.approx((counts[:, 0] / counts.sum(axis=1)).mean(), abs=1e-12)
+
+
+def test_seeds_on_different_folds_are_not_weighed_together() -> None:
+    runs = simulated(3)
+    with pytest.raises(ValueError, match="same test images"):
+        weigh(runs[1:], SEARCH, classes=builders.BINARY)
+
+
+# --- A training without an answer -----------------------------------------------------------------------------
 
 
 def torn_run(seed: int, images: tuple[int, ...], *, lost: bool = False) -> TrialResult:
     """A training scored on image 0, with foreground, and image 1, without any: both answered well."""
-    whole = histogram_counts([90, 0], [10, 0], [10, 0], [890, 1000])
-    made = confirmation("dice", seed, metrics.of_images(whole, images), seed)
+    whole = builders.histogram_counts([90, 0], [10, 0], [10, 0], [890, 1000])
+    made = builders.confirmation("dice", seed, metrics.of_images(whole, images), seed)
     return made.model_copy(update={"test": None}) if lost else made
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,14 +159,6 @@ def test_what_is_no_store_is_refused(uri: str, source: str, tracking_uri: str, w
     with pytest.raises(UsageError) as error:
         package.judge(source, tracking_uri=tracking_uri, columns=NAMES, where={"status": "FINISHED"})
     assert words in str(error.value)
-
-
-def test_the_store_is_left_as_it_is(uri: str, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "mlflow.db") as made:
-        before = list(made.iterdump())
-    package.judge("mlflow:losses", columns=NAMES)
-    assert list(made.iterdump()) == before
-    made.close()
 
 
 def test_reading_a_sqlite_store_loads_no_mlflow(uri: str) -> None:

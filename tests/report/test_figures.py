@@ -16,14 +16,14 @@ from matplotlib.colors import to_rgb
 
 from sweeper.core.records import Predictions
 from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.recommendation import recommend
 from sweeper.report.facts import Facts, Pixels, collect, confirmations, image_scores
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.report.figures.finalists import _swept
 from sweeper.report.figures.images import DETAIL, _detail
 from sweeper.report.figures.style import class_label, new_figure, plain, save
+from tests.report.test_markdown import recommended
 from tests.support import builders
-from tests.support.simulated_studies import cracks, snippet, street
+from tests.support.simulated_studies import cracks, street
 
 GROUNDS = ("#ffffff", "#16181b", "#0d1117")
 """Of the page in either theme, and of GitHub's dark one."""
@@ -53,7 +53,7 @@ def binary() -> Facts:
 
 
 def literal(levels: dict[str, float], pixels: Pixels | None = None, **changes: object) -> Facts:
-    answer = recommend(builders.evidence(levels), task="binary", order=builders.ORDER, snippet=snippet)
+    answer = recommended(builders.evidence(levels))
     return collect(builders.sweep(**changes), answer, pixels=pixels)  # type: ignore[arg-type]
 
 
@@ -121,8 +121,7 @@ def test_the_gain_figure_says_shown_where_the_verdict_would() -> None:
         (builders.evidence(levels, half=0.07), "It is not shown to be better."),
         (builders.evidence(levels, rope=0.07), "It is not shown to be better."),  # above 0, and too little
     ):
-        answer = recommend(evidence, task="binary", order=builders.ORDER, snippet=snippet)
-        assert drawing("gain", collect(builders.sweep(), answer)).caption.endswith(said)
+        assert drawing("gain", collect(builders.sweep(), recommended(evidence))).caption.endswith(said)
 
 
 def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int, seen: Pixels) -> Facts:

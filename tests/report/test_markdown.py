@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from markdown_it import MarkdownIt
 
 from sweeper.core.records import Evidence, Recommendation, SweepRecord
@@ -129,25 +128,15 @@ def test_the_same_loss_of_another_library_is_shown_where_it_is_known() -> None:
 # --- Whatever the study -------------------------------------------------------------------------------------
 
 
-def odd_studies() -> dict[str, tuple[SweepRecord, Recommendation]]:
+def test_labels_of_one_class_and_undefined_scores_can_be_reported(tmp_path: Path) -> None:
     first, *others = builders.profile().classes
     nothing = {"component_pixels": None, "thinness": None, "components": 0, "pixel_share": 0.0}
     classes = (first.model_copy(update={"pixel_share": 1.0}), *(c.model_copy(update=nothing) for c in others))
     endless = {"classes": classes, "imbalance": float("inf"), "pos_weight": None, "alpha": None, "empty_images": 10}
     curious = builders.profile().model_copy(update=endless)
+    sweep = builders.sweep(profile=curious, imbalance=float("inf"), versions={}, parent_run_id=None)
     undefined = {"dice": {"iou": (None, None), "fg_iou": None}}
-    diverged = recommended(builders.evidence({"dice": 0.7, "cross_entropy": 0.5}, finalists=undefined))
-    return {
-        "no baseline": (builders.sweep(), recommended(builders.evidence({"dice": 0.7, "tversky": 0.6}))),
-        "diverged": (builders.sweep([builders.trial()], [builders.diverged("dice")]), diverged),
-        "odd profile": (builders.sweep(profile=curious, imbalance=float("inf")), recommended(builders.evidence(CLEAR))),
-        "nothing asked": (builders.sweep([], [], trials_asked=0, versions={}, parent_run_id=None), recommended(None)),
-    }
-
-
-@pytest.mark.parametrize("name", odd_studies())
-def test_any_state_of_a_study_can_be_reported(tmp_path: Path, name: str) -> None:
-    sweep, answer = odd_studies()[name]
+    answer = recommended(builders.evidence({"dice": 0.7, "tversky": 0.6}, finalists=undefined))
     paths = write_report(sweep, answer, tmp_path)
     text = paths.markdown.read_text("utf-8")
     assert not re.search(r"\b(nan|None|inf)\b|\d\.\d{9}", re.sub(r"```.*?```", "", text, flags=re.DOTALL))

@@ -137,7 +137,7 @@ def profile(data: Dataset | None = None) -> ImbalanceProfile:
     )
 
 
-def space(families: Sequence[str] = ORDER, task: str = "binary") -> SearchSpace:
+def space(task: str = "binary") -> SearchSpace:
     """A search space that contains the coordinates of PARAMS."""
     ranges = {
         "pos_weight": Coordinate(kind="power_of_imbalance", low=0.0, high=1.1),
@@ -152,7 +152,7 @@ def space(families: Sequence[str] = ORDER, task: str = "binary") -> SearchSpace:
             "task": task,
             "lr": Coordinate(kind="log", low=3e-4, high=1e-2),
             "families": tuple(
-                FamilySpace(family=f, coordinates={name: ranges[name] for name in PARAMS[f]}) for f in families
+                FamilySpace(family=f, coordinates={name: ranges[name] for name in PARAMS[f]}) for f in ORDER
             ),
         }
     )

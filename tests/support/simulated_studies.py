@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
+from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import Collapse, ImageCounts, Predictions, Recommendation, SweepRecord
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommend
@@ -59,23 +59,17 @@ def crack_counts(level: float, shift: float, rng: np.random.Generator, images: i
     return ImageCounts(kind="histogram", images=tuple(range(images)), points=THRESHOLDS, data=data)
 
 
-def street_counts(level: float, shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
-    """Counts whose quality peaks at τ = shift / 3 and falls for rare classes."""
-    taus, shares = np.array(TAUS)[:, None], np.array(SHARES)
-    luck = rng.normal(0, 0.04, (images, 1, 1))
-    hit = np.clip(level + luck + 0.1 * np.log10(shares) - 0.08 * (taus - shift / 3) ** 2, 0.02, 0.98)
-    size = np.maximum(2, np.rint(6144 * shares)).astype(np.int64)
-    tp = np.rint(size * hit).astype(np.int64)
-    data = np.stack([tp, (0.8 * (size - tp)).astype(np.int64), size - tp], axis=-1)
-    return ImageCounts(kind="points", images=tuple(range(images)), points=TAUS, data=data)
+def street_counts(level: float, _shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
+    """Counts of which each class is found as well as the others, at any τ."""
+    size = np.maximum(2, np.rint(6144 * np.array(SHARES))).astype(np.int64)
+    tp = np.rint(size * np.clip(level + rng.normal(0, 0.04, (images, 1)), 0, 1)).astype(np.int64)
+    return builders.point_counts(np.stack([tp, size - tp, size - tp], axis=-1))
 
 
 def spoiled(mask: npt.NDArray[np.uint8], rate: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """A prediction: the mask with a share of its rare pixels lost and a false blob."""
-    answer = np.where(mask == 255, 0, mask).astype(np.uint8)
-    answer[(answer != 0) & (rng.random(mask.shape) < rate)] = 0
-    at = rng.integers(0, mask.shape[0] - 12)
-    answer[at : at + round(12 * rate) + 1, 10:16] = 1
+    """A prediction: the mask with a share of its pixels lost and a false blob."""
+    answer = np.where((mask == 255) | (rng.random(mask.shape) < rate), 0, mask).astype(np.uint8)
+    answer[: round(12 * rate) + 1, 10:16] = 1
     return answer
 
 
