@@ -66,19 +66,6 @@ def test_an_unbeaten_finalist_that_is_hardly_the_best_is_left_out_unless_a_winne
     assert on(likely) == {"dice", "focal", "tversky"}
 
 
-def test_a_dropped_finalist_goes_on_again_when_the_new_leader_does_not_beat_it() -> None:
-    few = {"seeds": EIGHT[:3]}
-    more = {"seeds": EIGHT[:5]}
-    found = three_seeds(
-        {"dice": 0.715, "focal": 0.71, "cross_entropy": 0.5},
-        0.008,
-        0.002,
-        finalists={"dice": more, "focal": few, "cross_entropy": more},
-        analysis_index=PLACE[5],
-    )
-    assert "focal" in on(found)
-
-
 NEAR = {"dice": 0.71, "cross_entropy": 0.7}
 AHEAD = {"dice": 0.73, "cross_entropy": 0.7}
 FEW = {"test_groups": 3, "few_groups": 3}

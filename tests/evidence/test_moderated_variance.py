@@ -10,11 +10,10 @@ from scipy.special import polygamma
 
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.moderated_variance import MOST, _inverse_trigamma, moderated
-from sweeper.evidence.paired_comparisons import weigh
-from tests.support.builders import BINARY, simulated_confirmations, trial
+from tests.evidence.test_paired_comparisons import weighed
+from tests.support.builders import simulated_confirmations
 
 FOUR = {"dice": 0.62, "dice_ce": 0.61, "cross_entropy": 0.6, "focal": 0.6}
-SEARCH = {family: trial(family, 0.7) for family in FOUR}
 
 
 @given(st.floats(1e-3, 1e6))
@@ -55,7 +54,7 @@ def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
 
 def test_the_comparisons_of_a_sweep_are_on_the_degrees_of_freedom_that_they_say() -> None:
     runs = simulated_confirmations(FOUR, np.random.default_rng(2))
-    evidence = weigh(runs, SEARCH, classes=BINARY)
+    evidence = weighed(runs)
     gaps = [c.difference for c in evidence.comparisons]
     assert {gap.borrowed for gap in gaps} == {gaps[0].borrowed} and 0 < gaps[0].borrowed <= MOST
     for gap in gaps:
@@ -63,4 +62,4 @@ def test_the_comparisons_of_a_sweep_are_on_the_degrees_of_freedom_that_they_say(
         assert gap.high - gap.estimate == pytest.approx(half)
     assert all(f.miou.borrowed == 0 for f in evidence.finalists)
     two = [run for run in runs if run.spec.family in {"dice", "focal"}]
-    assert {c.difference.borrowed for c in weigh(two, SEARCH, classes=BINARY).comparisons} == {0}
+    assert {c.difference.borrowed for c in weighed(two).comparisons} == {0}

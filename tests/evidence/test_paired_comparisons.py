@@ -16,14 +16,12 @@ from tests.support.builders import (
     BINARY,
     CONFIRM_SEEDS,
     ORDER,
-    STREET,
     confirmation,
     counts_from_iou,
     curve,
     diverged,
     evaluation,
     failed_trial,
-    point_counts,
     simulated_confirmations,
     spec,
     trial,
@@ -117,21 +115,6 @@ def test_order_of_runs_and_of_images_changes_no_digit() -> None:
         back = {"images": run.test.images[::-1], "data": run.test.data[::-1]}
         turned.append(run.model_copy(update={"test": run.test.model_copy(update=back)}))
     assert weighed(turned) == expected
-
-
-def test_multiclass_counts_give_class_means_and_no_foreground() -> None:
-    rng = np.random.default_rng(0)
-    counts = rng.integers(1, 50, (4, 3, 3))
-    counts[:, 2] = [0, 3, 0]  # `sign` does not occur in the test split, but is predicted
-    runs = [confirmation("dice", s, point_counts(counts), i, point=0.25) for i, s in enumerate(CONFIRM_SEEDS)]
-    evidence = weighed(runs, classes=STREET)
-    found = evidence.finalists[0]
-    assert found.fg_iou is None
-    assert found.iou[2] is found.precision[2] is found.recall[2] is None
-    assert found.miou.estimate == pytest.approx(metrics.scores(counts).miou)
-    assert found.points == (0.25,) * 3
-    assert evidence.constant_miou == pytest.approx(metrics.constant_miou(counts))
-    assert evidence.baseline is None
 
 
 def test_a_missing_seed_leaves_the_comparison_on_the_common_ones() -> None:

@@ -8,18 +8,14 @@ from scipy.stats import chi2, norm
 
 from bench import verdict_simulation as simulation
 from bench.verdict_calibration import ORDER
-from sweeper.core.records import Evidence, TrialResult
+from sweeper.core.records import TrialResult
 from sweeper.evidence import regret
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.regret import posterior, regrets
-from tests.support.builders import BINARY, simulated_confirmations, trial
+from tests.evidence.test_paired_comparisons import weighed
+from tests.support.builders import simulated_confirmations
 
 FOUR = {"dice": 0.62, "dice_ce": 0.615, "cross_entropy": 0.6, "focal": 0.5}
-SEARCH = {family: trial(family, 0.7) for family in FOUR}
-
-
-def weighed(runs: list[TrialResult], **changes: object) -> Evidence:
-    return weigh(runs, SEARCH, classes=BINARY, **changes)  # type: ignore[arg-type]
 
 
 def simulated(levels: dict[str, float] = FOUR, seed: int = 0, **changes: object) -> list[TrialResult]:

@@ -9,11 +9,9 @@ import pytest
 
 from sweeper.core import metrics
 from sweeper.core.records import TrialResult
-from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.replicates import Replicate, class_counts, own_point
+from tests.evidence.test_paired_comparisons import weighed
 from tests.support import builders
-
-SEARCH = {family: builders.trial(family) for family in builders.ORDER}
 
 
 def rotated(run: TrialResult, folds: int, first: int) -> list[TrialResult]:
@@ -42,8 +40,8 @@ def test_a_rotation_is_weighed_like_one_training_scored_on_all_images() -> None:
     """Were all folds' trainings one, nothing would change: the table is the same."""
     groups = [f"g{i // 2}" for i in range(24)]
     for grouped in (None, groups):
-        whole = weigh(simulated(None), SEARCH, classes=builders.BINARY, groups=grouped)
-        folded = weigh(simulated(4), SEARCH, classes=builders.BINARY, groups=grouped)
+        whole = weighed(simulated(None), groups=grouped)
+        folded = weighed(simulated(4), groups=grouped)
         assert (whole.folds, folded.folds) == (None, 4)
         assert folded.comparisons == whole.comparisons and folded.test_images == whole.test_images == 24
         for one, two in zip(folded.finalists, whole.finalists, strict=True):
@@ -57,8 +55,8 @@ def test_each_fold_is_read_at_its_own_operating_point() -> None:
     high = target.test.points[-1]  # type: ignore[union-attr]
     last = target.evaluations[-1].model_copy(update={"point": high})
     moved = target.model_copy(update={"evaluations": (*target.evaluations[:-1], last)})
-    before = weigh(runs, SEARCH, classes=builders.BINARY)
-    after = weigh([moved if r is target else r for r in runs], SEARCH, classes=builders.BINARY)
+    before = weighed(runs)
+    after = weighed([moved if r is target else r for r in runs])
 
     def level(evidence: Any, family: str) -> float:
         return next(f.miou.estimate for f in evidence.finalists if f.family == family)
@@ -72,7 +70,7 @@ def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None
     target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 2)
     lost = builders.diverged("dice", target.spec.seed).model_copy(update={"spec": target.spec})
     of_seed = [r for r in runs if r.spec.seed == target.spec.seed]
-    found = weigh([lost if r is target else r for r in of_seed], SEARCH, classes=builders.BINARY)
+    found = weighed([lost if r is target else r for r in of_seed])
     dice = next(f for f in found.finalists if f.family == "dice")
     assert dice.collapses == 1 and found.test_images == 24
     counts = np.zeros((2, 3), dtype=np.int64)
@@ -87,7 +85,7 @@ def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None
 def test_seeds_on_different_folds_are_not_weighed_together() -> None:
     runs = simulated(3)
     with pytest.raises(ValueError, match="same test images"):
-        weigh(runs[1:], SEARCH, classes=builders.BINARY)
+        weighed(runs[1:])
 
 
 # --- A training without an answer -----------------------------------------------------------------------------

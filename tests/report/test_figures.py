@@ -156,10 +156,6 @@ def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_
     assert "Of all 8 test images it is ahead on 5, behind on 2, level on 1" in drawn.caption
 
 
-def test_predictions_are_left_out_without_the_decoded_images() -> None:
-    assert "not at hand" in str(FIGURES["predictions"].draw(replace(binary(), pixels=None)))
-
-
 def test_a_large_image_is_shown_where_the_answers_differ_most() -> None:
     differs = np.zeros((400, 500), dtype=bool)
     differs[10:12, 10:12] = True

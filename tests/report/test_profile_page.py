@@ -29,17 +29,6 @@ def test_the_page_holds_everything_and_needs_nothing(sweeper, tmp_path):
     assert document["consequences"]
 
 
-def test_the_same_data_give_the_same_bytes_over_an_older_page(sweeper, tmp_path):
-    data = "synthetic:blobs?images=6&size=64"
-    (tmp_path / "one" / "figures").mkdir(parents=True)
-    (tmp_path / "one" / "figures" / "suspects.svg").write_bytes(b"old")
-    for name in ("one", "two"):
-        assert sweeper("profile", data, "--out", tmp_path / name)[0] == 0
-    for path in (tmp_path / "two").rglob("*.*"):
-        assert path.read_bytes() == (tmp_path / "one" / path.relative_to(tmp_path / "two")).read_bytes()
-    assert not (tmp_path / "one" / "figures" / "suspects.svg").exists()
-
-
 def test_names_are_data(sweeper, tmp_path):
     lines = {f"{stem}$x_y*": mask(0, *[1] * 4, shift=i, height=40, width=50) for i, stem in enumerate("abcd")}
     root = folder(tmp_path / "<b>data|", lines, classes=f"ground\n{HOSTILE}|x\n")
