@@ -159,16 +159,17 @@ def _outside(study: Study, profile: ImbalanceProfile) -> list[str]:
     reasons = []
     task = "binary" if len(profile.classes) == 2 else "multiclass"
     if task not in study.tasks:
-        reasons.append(f"it is about {_kind(study)}, this is a {_task_word(task)} task")
+        kinds = listed([f"{_task_word(known)} segmentation" for known in study.tasks])
+        reasons.append(f"it is about {kinds}, this is a {_task_word(task)} task")
     rare = rarest(profile)
-    if study.share is not None and rare is not None:
+    if study.share is not None:
         low, high = study.share
         if not low / WIDER <= rare.pixel_share <= high * WIDER:
             reasons.append(
                 f"its foreground takes {100 * low:.2g} to {100 * high:.3g} % of the pixels, {rare.name} "
                 f"{100 * rare.pixel_share:.2g} %"
             )
-    if study.thin is not None and rare is not None and rare.thinness is not None:
+    if study.thin is not None and rare.thinness is not None:
         thin = rare.thinness > THIN
         if thin != study.thin:
             kind = "thin structures" if study.thin else "broad objects"
@@ -176,23 +177,14 @@ def _outside(study: Study, profile: ImbalanceProfile) -> list[str]:
     return reasons
 
 
-def _kind(study: Study) -> str:
-    return listed([f"{_task_word(t)} segmentation" for t in study.tasks])
-
-
 def _task_word(task: str) -> str:
     return "multi-class" if task == "multiclass" else task
 
 
-def rarest(profile: ImbalanceProfile) -> ClassProfile | None:
-    """The rarest class that occurs; of a binary task the foreground. None where there is nothing to compare."""
+def rarest(profile: ImbalanceProfile) -> ClassProfile:
+    """The rarest class that occurs; of a binary task the foreground. At least two classes occur in a profile."""
     among = profile.classes[1:] if len(profile.classes) == 2 else profile.classes
-    occurring = [c for c in among if c.pixel_share > 0]
-    return min(occurring, key=lambda c: c.pixel_share) if occurring and _several(profile) else None
-
-
-def _several(profile: ImbalanceProfile) -> bool:
-    return sum(c.pixel_share > 0 for c in profile.classes) >= 2
+    return min((c for c in among if c.pixel_share > 0), key=lambda c: c.pixel_share)
 
 
 def _judged(study: Study, evidence: Evidence, pairs: Sequence[tuple[int, int, Published]]) -> str:

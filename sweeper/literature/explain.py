@@ -18,9 +18,7 @@ VISIBLE = 0.005
 """Differences in precision, recall and IoU below this are not spoken of."""
 
 
-def explain(
-    profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None = None, *, imbalance: float | None = None
-) -> list[str]:
+def explain(profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None, imbalance: float) -> list[str]:
     """How the data's profile shows in the result.
 
     Args:
@@ -28,14 +26,14 @@ def explain(
         evidence: what the confirmation showed.
         chosen: index of the recommended finalist, which is held against the baseline; None = the best. Where that is
             the baseline itself, it is held against the next best.
-        imbalance: of what the losses saw, of which `pos_weight` is a power; None = the profile's.
+        imbalance: of what the losses saw, of which `pos_weight` is a power.
     """
     sentences = [_profile_in_words(profile)]
     if evidence is None or not evidence.finalists:
         return sentences
     binary = len(evidence.classes) == 2
     sentences += [s for f in evidence.finalists if (s := _moved_point(f, binary, evidence.scale.score))]
-    sentences += [s for f in evidence.finalists if (s := _weight_in_words(f, imbalance or profile.imbalance))]
+    sentences += [s for f in evidence.finalists if (s := _weight_in_words(f, imbalance))]
     pair = _pair(evidence, 0 if chosen is None else chosen)
     if pair is None:
         return sentences
@@ -58,8 +56,6 @@ def _pair(evidence: Evidence, chosen: int) -> tuple[int, int] | None:
 
 def _profile_in_words(profile: ImbalanceProfile) -> str:
     rare = rarest(profile)
-    if rare is None:
-        return "Only 1 class occurs: there is no imbalance to speak of."
     thin = ""
     if rare.thinness is not None:
         kind = "a thin structure" if rare.thinness > THIN else "not thin"
@@ -100,7 +96,7 @@ def _moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str |
 def _weight_in_words(finalist: FinalistEvidence, imbalance: float) -> str | None:
     """The weight of the foreground that the search chose, as a power of the imbalance."""
     weight = finalist.params.get("pos_weight")
-    if weight is None or weight <= 0 or not 1 < imbalance < math.inf:
+    if weight is None or imbalance <= 1:
         return None
     power = math.log(weight) / math.log(imbalance)
     return (

@@ -143,9 +143,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "profile_head": _profile_head(facts),
         "profile": sections.profile_table(facts.sweep.profile),
         "profile_text": sections.profile_text(facts),
-        "explanation": rendered(
-            explain(sweep.profile, evidence, recommended_index(recommendation), imbalance=sweep.imbalance)
-        ),
+        "explanation": rendered(explain(sweep.profile, evidence, recommended_index(recommendation), sweep.imbalance)),
         "literature": rendered(literature),
         "literature_count": count(len(literature), "note"),
         "search_short": _search_short(facts),

@@ -141,12 +141,3 @@ def test_studies_of_other_losses_say_nothing() -> None:
     for nothing in (None, evidence({"dice": 0.7}), evidence({"dice": 0.7, "tversky": 0.6})):
         assert compare_with_literature(profiled(), nothing, [study(), other]) == []
     assert "(3D and foreground share not stated)" in compared({"dice": 0.7, "focal": 0.6}, study(volumes=True))
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.permutations(sorted(builders.PARAMS)))
-def test_the_real_table_never_fails_and_every_sentence_ends(order: list[str]) -> None:
-    levels = {family: 0.5 + n / 50 for n, family in enumerate(order[:4])}
-    for profile in (profiled(), profiled(thinness=0.9), profiled(0.001), profiled(classes=builders.STREET)):
-        sentences = compare_with_literature(profile, evidence(levels))
-        assert all(s.endswith(".") for s in sentences)

@@ -128,13 +128,12 @@ def test_the_same_loss_of_another_library_is_shown_where_it_is_known() -> None:
 # --- Whatever the study -------------------------------------------------------------------------------------
 
 
-def test_labels_of_one_class_and_undefined_scores_can_be_reported(tmp_path: Path) -> None:
-    first, *others = builders.profile().classes
-    nothing = {"component_pixels": None, "thinness": None, "components": 0, "pixel_share": 0.0}
-    classes = (first.model_copy(update={"pixel_share": 1.0}), *(c.model_copy(update=nothing) for c in others))
-    endless = {"classes": classes, "imbalance": float("inf"), "pos_weight": None, "alpha": None, "empty_images": 10}
-    curious = builders.profile().model_copy(update=endless)
-    sweep = builders.sweep(profile=curious, imbalance=float("inf"), versions={}, parent_run_id=None)
+def test_a_class_that_never_occurs_and_undefined_scores_can_be_reported(tmp_path: Path) -> None:
+    whole = builders.profile(builders.dataset(builders.STREET))
+    nothing = {"component_pixels": None, "thinness": None, "components": 0, "pixel_share": 0.0, "image_share": 0.0}
+    classes = (*whole.classes[:-1], whole.classes[-1].model_copy(update=nothing))
+    lacking = whole.model_copy(update={"classes": classes})
+    sweep = builders.sweep(profile=lacking, versions={}, parent_run_id=None)
     undefined = {"dice": {"iou": (None, None), "fg_iou": None}}
     answer = recommended(builders.evidence({"dice": 0.7, "tversky": 0.6}, finalists=undefined))
     paths = write_report(sweep, answer, tmp_path)
