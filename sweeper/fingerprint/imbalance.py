@@ -97,18 +97,17 @@ def imbalance_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
     return float(pixels[0] / pixels[1] if len(pixels) == 2 else occurring.max() / occurring.min())
 
 
-def class_weights_of(class_pixels: Sequence[int] | npt.NDArray[np.int64], power: float = 1.0) -> tuple[float, ...]:
-    """Weights w_c ∝ f_c^−power with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
+def class_weights_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, ...]:
+    """Weights w_c ∝ 1 / f_c with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
 
     Args:
         class_pixels: (C,) labelled pixels of each class; f_c is the share of class c.
-        power: 1 balances the classes, 0 weighs all pixels alike.
     """
     pixels = np.asarray(class_pixels, dtype=np.float64)
     share = pixels / pixels.sum()
     weights = np.zeros_like(share)
     occurs = share > 0
-    weights[occurs] = share[occurs] ** -power
+    weights[occurs] = 1 / share[occurs]
     weights /= (share * weights).sum()
     weights[~occurs] = weights.max()
     return tuple(float(weight) for weight in weights)

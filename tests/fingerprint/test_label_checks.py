@@ -1,9 +1,9 @@
-"""The label doctor: every planted fault is found and named, sound sets are left in peace, nothing depends on order."""
+"""The label doctor: every planted fault is found and named, sound sets are left in peace."""
 
 from __future__ import annotations
 
 import io
-import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sweeper.core.records import IGNORE, Dataset
-from sweeper.data import load_dataset, write_scenes
+from sweeper.data import load_dataset, open_store, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
 from sweeper.fingerprint.label_checks import Finding, Severity, examine
 from sweeper.fingerprint.label_checks.edges import Fit, edge_fit
@@ -29,19 +29,14 @@ def found(findings: tuple[Finding, ...], kind: str) -> list[Finding]:
 
 
 @pytest.fixture
-def planted(tmp_path: Path) -> Callable[..., tuple[Finding, ...]]:
-    """Writes twelve images of cells, lets the caller spoil them, and returns what the doctor finds."""
+def cells(tmp_path: Path) -> Path:
+    """Twelve images of cells as files, which tests spoil."""
+    write_scenes(BLOBS.name, tmp_path / "data")
+    return tmp_path / "data"
 
-    def run(spoil: Callable[[Path], None] | None = None, split: str = "") -> tuple[Finding, ...]:
-        root = tmp_path / "data"
-        write_scenes(BLOBS.name, root)
-        if spoil is not None:
-            spoil(root)
-        if split:
-            (root / "split.csv").write_text(split)
-        return examine(load_dataset(str(root), tmp_path / "cache"))
 
-    return run
+def findings_of(root: Path, kind: str) -> list[Finding]:
+    return found(examine(load_dataset(str(root), root.parent / "cache")), kind)
 
 
 def paint(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -118,152 +113,104 @@ def test_different_scenes_of_one_kind_are_not_copies():
     assert look_alikes([thumbnail(draw(parse_scene("cracks?images=60"), i).image) for i in range(60)]) == []
 
 
-@pytest.mark.parametrize("shape", [(32, 32, 1), (64, 96, 3), (50, 33, 3), (7, 5, 1), (1, 1, 3)])
-def test_a_thumbnail_keeps_the_means(shape):
-    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    small = thumbnail(image).astype(float)
-    assert small.shape == (32, 32)
-    if min(shape[:2]) > 1:
-        assert np.linalg.norm(small) == pytest.approx(1, abs=0.01)
-    if shape[:2] == (64, 96):
-        blocks = image.mean(axis=2).reshape(32, 2, 32, 3).mean(axis=(1, 3))
-        blocks -= blocks.mean()
-        assert np.abs(small - blocks / np.linalg.norm(blocks)).max() < 1e-3
-
-
 # --- Findings -------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_set_has_no_errors_and_no_warnings(planted):
-    findings = planted()
-    assert {f.severity for f in findings} <= {Severity.NOTE}
-
-
-def test_a_mask_of_another_image_is_found_and_the_wrong_one_named(planted):
-    def spoil(root: Path) -> None:
-        (root / "masks" / "00003.png").write_bytes((root / "masks" / "00008.png").read_bytes())
-
-    findings = planted(spoil)
-    (finding,) = found(findings, "identical_masks")
-    assert findings[0] is finding and finding.severity == Severity.ERROR
-    assert finding.images == ("00003",)
-    assert "00003 carries the mask of 00008" in finding.text and "--exclude" in finding.text
-    assert found(findings, "misfit") == []  # said once
-
-
-def test_swapped_masks_are_found_without_any_copy(planted):
-    def spoil(root: Path) -> None:
-        first, second = root / "masks" / "00002.png", root / "masks" / "00007.png"
-        one, two = first.read_bytes(), second.read_bytes()
-        first.write_bytes(two)
-        second.write_bytes(one)
-
-    (finding,) = found(planted(spoil), "misfit")
+def test_swapped_masks_are_found_without_any_copy(cells):
+    first, second = cells / "masks" / "00002.png", cells / "masks" / "00007.png"
+    one, two = first.read_bytes(), second.read_bytes()
+    first.write_bytes(two)
+    second.write_bytes(one)
+    (finding,) = findings_of(cells, "misfit")
     assert finding.images and set(finding.images) == {"00002", "00007"}
     assert finding.severity == Severity.WARNING
 
 
-def test_labels_out_of_register_are_one_finding(planted):
-    def spoil(root: Path) -> None:
-        for path in (root / "masks").iterdir():
-            paint(path, lambda mask: np.roll(mask, (5, 0), axis=(0, 1)))
-
-    (finding,) = found(planted(spoil), "displaced")
+def test_labels_out_of_register_are_one_finding(cells):
+    for path in (cells / "masks").iterdir():
+        paint(path, lambda mask: np.roll(mask, (5, 0), axis=(0, 1)))
+    (finding,) = findings_of(cells, "displaced")
     assert finding.severity == Severity.ERROR and "00000 (5 pixels up and 0 to the right)" in finding.text
     assert len(finding.images) == 12
 
 
-def test_repeated_images_are_judged_by_labels_sides_and_groups(planted):
-    def spoil(root: Path) -> None:
-        for copy, original in (("b", "00001"), ("c", "00002"), ("d", "00003"), ("e", "00004")):
-            for folder in ("images", "masks"):
-                (root / folder / f"{copy}.png").write_bytes((root / folder / f"{original}.png").read_bytes())
-        paint(root / "masks" / "b.png", lambda mask: mask[::-1])
-
+def test_repeated_images_are_judged_by_labels_sides_and_groups(cells):
+    for copy, original in (("b", "00004"), ("c", "00002"), ("d", "00003"), ("e", "00001")):
+        for folder in ("images", "masks"):
+            shutil.copy(cells / folder / f"{original}.png", cells / folder / f"{copy}.png")
+    paint(cells / "masks" / "b.png", lambda mask: mask[::-1])
     rows = {f"{i:05d}": ("train", "") for i in range(12)} | dict.fromkeys("bcde", ("train", ""))
-    rows |= {"c": ("test", ""), "00003": ("", "g"), "d": ("", "g"), "00004": ("", ""), "e": ("", "")}
+    rows |= {"c": ("test", ""), "00003": ("", "g"), "d": ("", "g"), "00001": ("", ""), "e": ("", "")}
     split = "stem,split,group\n" + "".join(f"{stem},{side},{group}\n" for stem, (side, group) in rows.items())
-    findings = {f.images: f for f in found(planted(spoil, split), "repeated_image")}
-    assert {key: f.severity.value for key, f in findings.items()} == {
-        ("00001", "b"): "error",
-        ("00002", "c"): "error",
-        ("00004", "e"): "warning",
-    }
-    assert "2 different masks" in findings["00001", "b"].text
+    (cells / "split.csv").write_text(split)
+    findings = {f.images: f for f in findings_of(cells, "repeated_image")}
+    assert [(*key, f.severity.value) for key, f in findings.items()] == [  # errors come first
+        ("00002", "c", "error"),
+        ("00004", "b", "error"),
+        ("00001", "e", "warning"),
+    ]
+    assert "2 different masks" in findings["00004", "b"].text
     assert "2 sides of the given split (test, train)" in findings["00002", "c"].text
 
 
-def test_near_duplicates_are_summarised_by_where_they_lie(planted):
-    def spoil(root: Path) -> None:
-        for number in range(3):
-            for name, original in ((f"x{number}", "00001"), (f"y{number}", "00002")):
-                with Image.open(root / "images" / f"{original}.png") as image:
-                    pixels = np.array(image)
-                Image.fromarray((pixels // 2 + 40 + 9 * number).astype(np.uint8)).save(root / "images" / f"{name}.png")
-                (root / "masks" / f"{name}.png").write_bytes((root / "masks" / f"{original}.png").read_bytes())
-
+def test_near_duplicates_are_summarised_by_where_they_lie(cells):
+    for number in range(3):
+        for name, original in ((f"x{number}", "00001"), (f"y{number}", "00002")):
+            for folder in ("images", "masks"):
+                shutil.copy(cells / folder / f"{original}.png", cells / folder / f"{name}.png")
+            light = np.uint8(40 + 9 * number)
+            paint(cells / "images" / f"{name}.png", lambda pixels, light=light: pixels // 2 + light)
     rows = {f"{i:05d}": "train" for i in range(12)} | {f"x{i}": "test" for i in range(3)}
     rows |= {f"y{i}": "" for i in range(3)}
     split = "stem,split\n" + "".join(f"{stem},{side}\n" for stem, side in rows.items())
-    words = {"across": "different sides", "loose": "no common group"}
-    findings = found(planted(spoil, split), "look_alike")
-    by_text = {key: next(f for f in findings if text in f.text) for key, text in words.items()}
-    assert by_text["across"].images == ("00001", "x0", "x1", "x2")
-    assert by_text["loose"].images == ("00002", "y0", "y1", "y2")
-    assert len(findings) == 2 and by_text["across"].severity == Severity.WARNING
+    (cells / "split.csv").write_text(split)
+    across, loose = findings_of(cells, "look_alike")
+    assert "different sides" in across.text and across.images == ("00001", "x0", "x1", "x2")
+    assert "no common group" in loose.text and loose.images == ("00002", "y0", "y1", "y2")
+    assert across.severity == Severity.WARNING
 
 
-def test_blank_empty_and_inverted_images_are_named(planted):
-    def spoil(root: Path) -> None:
-        paint(root / "images" / "00000.png", lambda image: np.full_like(image, 30))
-        paint(root / "masks" / "00002.png", lambda mask: np.where(mask == 1, 0, 1).astype(np.uint8))
-        paint(root / "masks" / "00003.png", lambda mask: np.full_like(mask, IGNORE))
-        paint(root / "masks" / "00004.png", lambda mask: np.where(np.arange(96) < 70, IGNORE, mask).astype(np.uint8))
-        paint(root / "masks" / "00005.png", np.zeros_like)
-
-    findings = planted(spoil)
-    assert [f.images for f in found(findings, "blank")] == [("00000",)]
-    assert [f.images for f in found(findings, "inverted")] == [("00002",)]
-    assert [f.images for f in found(findings, "empty")] == [("00005",)]
+def test_blank_empty_and_inverted_images_are_named(cells):
+    paint(cells / "images" / "00000.png", lambda image: np.full_like(image, 30))
+    paint(cells / "masks" / "00002.png", lambda mask: np.where(mask == 1, 0, 1).astype(np.uint8))
+    paint(cells / "masks" / "00003.png", lambda mask: np.full_like(mask, IGNORE))
+    paint(cells / "masks" / "00004.png", lambda mask: np.where(np.arange(96) < 70, IGNORE, mask).astype(np.uint8))
+    paint(cells / "masks" / "00005.png", np.zeros_like)
+    for kind, stem in (("blank", "00000"), ("inverted", "00002"), ("empty", "00005")):
+        assert [finding.images for finding in findings_of(cells, kind)] == [(stem,)]
 
 
-@pytest.fixture
-def several() -> Callable[[np.ndarray], tuple[Dataset, list[ImageFeatures]]]:
-    """A set of four classes with these shares (N, 3 or 4) of each image, and images that look different."""
-
-    def make(shares: np.ndarray) -> tuple[Dataset, list[ImageFeatures]]:
-        rng = np.random.default_rng(1)
-        rows = [tuple(round(10_000 * share) for share in row) for row in shares]
-        features = []
-        for i in range(len(rows)):
-            view = rng.standard_normal((32, 32))
-            view = ((view - view.mean()) / np.linalg.norm(view - view.mean())).astype(np.float16)
-            features.append(blank_features(str(i))._replace(thumbnail=view, flat=False))
-        return counted(rows), features
-
-    return make
+def shared_out(shares: np.ndarray) -> tuple[Dataset, list[ImageFeatures]]:
+    """A set whose classes have these shares (N, 3 or 4) of each image, and images that look different."""
+    rng = np.random.default_rng(1)
+    views = [rng.standard_normal((32, 32)) for _ in shares]
+    views = [(view - view.mean()) / np.linalg.norm(view - view.mean()) for view in views]
+    features = [
+        blank_features(str(i))._replace(thumbnail=view.astype(np.float16), flat=False) for i, view in enumerate(views)
+    ]
+    return counted([tuple(round(10_000 * share) for share in row) for row in shares]), features
 
 
 @pytest.mark.parametrize("swapped", [1, 3])
 @pytest.mark.parametrize("common", [0.9, 0.6])
-def test_swapped_labels_are_suspects_among_several_classes(swapped, common, several):
+def test_swapped_labels_are_suspects_among_several_classes(swapped, common):
     """The commonest class and another have changed places in one image of thirty."""
     rng = np.random.default_rng(0)
     rest = (1 - common) * np.array([0.5, 0.3, 0.2])
     rows = rng.dirichlet([40 * common, *(40 * rest)], 30)
     rows[7] = [common, *rest]
-    assert [f for f in judge(*several(rows)) if f.kind == "inverted"] == []
+    assert found(judge(*shared_out(rows)), "inverted") == []
     rows[7, [0, swapped]] = rows[7, [swapped, 0]]
-    (finding,) = found(judge(*several(rows)), "inverted")
+    (finding,) = found(judge(*shared_out(rows)), "inverted")
     assert finding.images == ("0007",) and f"0007 (mostly c{swapped})" in finding.text
 
 
 @pytest.mark.parametrize(("empty", "severity"), [(1, "warning"), (3, "warning"), (8, "note"), (20, "warning")])
-def test_an_empty_mask_weighs_by_how_many_are(empty, severity, several):
+def test_an_empty_mask_weighs_by_how_many_are(empty, severity):
     """The one among thirty is a slip; some are images without objects; most of a set is not labelled."""
     rows = np.tile([0.7, 0.2, 0.1], (30, 1))
     rows[:empty] = [1, 0, 0]
-    (finding,) = found(judge(*several(rows)), "empty")
+    (finding,) = found(judge(*shared_out(rows)), "empty")
     assert finding.severity.value == severity and len(finding.images) == empty
 
 
@@ -291,17 +238,12 @@ def test_where_labels_do_not_follow_edges_no_image_is_accused():
     assert found(judge(dataset, features), "misfit") == []
 
 
-def test_order_and_threads_change_nothing(tmp_path):
+def test_the_number_of_threads_changes_nothing(tmp_path):
     dataset = load_dataset("synthetic:blobs?images=8&size=64", tmp_path)
     steps: list[tuple[int, int]] = []
     features = measure_all(dataset, 1, lambda done, total: steps.append((done, total)))
     assert steps == [(i, 8) for i in range(1, 9)]
     assert [s.fit for s in measure_all(dataset, 3)] == [s.fit for s in features]
-    order = list(range(8))
-    random.Random(1).shuffle(order)
-    shuffled = dataset.model_copy(update={"images": tuple(dataset.images[i] for i in order)})
-    first, second = judge(dataset, features), judge(shuffled, [features[i] for i in order])
-    assert {(f.kind, frozenset(f.images)) for f in first} == {(f.kind, frozenset(f.images)) for f in second}
 
 
 # --- Real images --------------------------------------------------------------------------------------------
@@ -329,8 +271,6 @@ def test_sound_real_sets_raise_few_alarms(tmp_path, real_data, name):
 
 @pytest.mark.real_data
 def test_masks_swapped_in_real_sets_are_found(tmp_path, real_data):
-    from sweeper.data import open_store
-
     for name in ("cracks_cfd", "camvid", "facade_coco"):
         store = open_store(load_dataset(str(real_data / name), tmp_path).store)
         pairs = [(i, (i + len(store) // 2) % len(store)) for i in range(0, len(store), 4)]

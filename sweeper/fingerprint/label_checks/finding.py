@@ -28,8 +28,3 @@ class Finding(Record):
     """For people: what was found, with its numbers, and what to do."""
     images: tuple[str, ...] = ()
     """Stems of the suspects, all of them; the text may name fewer. Empty: it is about the whole set."""
-
-
-def ranked(findings: list[Finding]) -> tuple[Finding, ...]:
-    """Errors, then warnings, then notes; otherwise in the order given."""
-    return tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))

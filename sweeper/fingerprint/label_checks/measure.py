@@ -50,24 +50,20 @@ def measure_all(
     features = []
 
     def measured(index: int) -> ImageFeatures:
-        return measure(store.view(index), store.mask(index))
+        image, mask = store.view(index), store.mask(index)
+        return ImageFeatures(
+            image_digest=pixel_hash(image),
+            mask_digest=pixel_hash(mask),
+            fit=edge_fit(image, mask),
+            thumbnail=thumbnail(image),
+            flat=bool((image == image[:1, :1]).all()),
+        )
 
     for index, one in zip(store.walk(), in_order(measured, range(total), workers), strict=True):
         features.append(one)
         if tick is not None:
             tick(index + 1, total)
     return features
-
-
-def measure(image: Bytes, mask: Bytes) -> ImageFeatures:
-    """Measure one image, (H, W, channels), with its mask, (H, W) uint8."""
-    return ImageFeatures(
-        image_digest=pixel_hash(image),
-        mask_digest=pixel_hash(mask),
-        fit=edge_fit(image, mask),
-        thumbnail=thumbnail(image),
-        flat=bool((image == image[:1, :1]).all()),
-    )
 
 
 def thumbnail(image: Bytes) -> Thumbnail:

@@ -10,7 +10,7 @@ import numpy as np
 from sweeper.core.records import Dataset
 from sweeper.core.text import count, minus
 from sweeper.data.label_values import some
-from sweeper.fingerprint.label_checks.finding import Finding, Severity, ranked
+from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures
 from sweeper.fingerprint.label_checks.near_duplicates import look_alike_findings, repeated_images
 
@@ -37,17 +37,16 @@ def judge(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding,
     """
     foreign = list(_identical_masks(dataset, features))
     explained = {stem for finding in foreign for stem in finding.images}
-    return ranked(
-        [
-            *foreign,
-            *_misfits(dataset, features, explained),
-            *repeated_images(dataset, features),
-            *look_alike_findings(dataset, features),
-            *_inverted(dataset),
-            *_blank(dataset, features),
-            *_empty(dataset),
-        ]
-    )
+    found = [
+        *foreign,
+        *_misfits(dataset, features, explained),
+        *repeated_images(dataset, features),
+        *look_alike_findings(dataset, features),
+        *_inverted(dataset),
+        *_blank(dataset, features),
+        *_empty(dataset),
+    ]
+    return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
 
 
 def _identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
@@ -145,8 +144,6 @@ def _moved(down: int, right: int) -> str:
 def _inverted(dataset: Dataset) -> Iterator[Finding]:
     """Images in which the set's commonest class and another have changed places: both shares would be usual then."""
     labelled = [p for p in dataset.images if sum(p.pixels)]
-    if not labelled:
-        return
     shares = np.array([p.pixels for p in labelled], dtype=np.float64)
     shares /= shares.sum(axis=1, keepdims=True)
     low, middle, high = np.quantile(shares, (FEW, 0.5, 1 - FEW), axis=0)
