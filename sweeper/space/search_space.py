@@ -113,12 +113,7 @@ def suggest(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float)
         space: what is searched.
         imbalance: background / foreground pixels of the training split, finite and above 0; what
             `power_of_imbalance` is a power of.
-
-    Raises:
-        ValueError: if imbalance is not finite and above 0.
     """
-    if not (math.isfinite(imbalance) and imbalance > 0):
-        raise ValueError(f"imbalance must be finite and above 0, got {imbalance!r}; check the training split's labels")
     by_name = {family.family: family for family in space.families}
     family = by_name[trial.suggest_categorical("loss", list(by_name))]
     params: dict[str, float] = {}
@@ -193,11 +188,7 @@ def _start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
 
 
 def default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) -> Choice:
-    """What a trial of a family's `defaults` trains with; `imbalance` as in `suggest`.
-
-    Raises:
-        ValueError: if imbalance is not finite and above 0.
-    """
+    """What a trial of a family's `defaults` trains with; `imbalance` as in `suggest`."""
     import optuna
 
     return suggest(optuna.trial.FixedTrial(defaults(family, space)), space, imbalance)

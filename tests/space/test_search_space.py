@@ -91,7 +91,6 @@ def test_exponents_without_a_dot_are_numbers(write):
         ("focal: {gamma: {uniform: [5, 0]}}", "losses.focal.gamma.uniform: low must be below high, got [5, 0]"),
         ("focal: {gamma: {uniform: [0, 500]}}", "losses.focal.gamma.uniform: must be at least 0 and at most 50"),
         ("focal: {gamma: {log: [0, 5]}}", "losses.focal.gamma.log: low must be above 0"),
-        ("focal: {gamma: {uniform: [0, 1, 2]}}", "losses.focal.gamma.uniform: must be [low, high]"),
         ("focal: {gamma: {uniform: [0, .inf]}}", "losses.focal.gamma.uniform: must be [low, high], two finite"),
         ("focal: {gamma: {unifrom: [0, 5]}}", "losses.focal.gamma: must have exactly one of uniform, log, got unifrom, "
          "did you mean `uniform`?"),
@@ -154,8 +153,6 @@ def test_all_mistakes_are_reported_at_once(write):
     [
         (b"", "(top): must be a mapping"),
         (b"a: &x 1\nb: *x", "(file): must not use anchors"),
-        (b"a: b: c", "line 1, column 5: must be valid YAML"),
-        (b"a: !!python/object/apply:os.system [ls]", "a: unknown key"),
         (b"a: 1\n---\nb: 2", "line 2, column 1: must be valid YAML"),
         (b"a: " + b"1" * 5000, "(file): must be valid YAML"),
         (b"[" * 900000, "(file): must be valid YAML, got values that are nested too deep"),
@@ -167,17 +164,9 @@ def test_a_file_that_is_no_space_at_all_is_refused(write, content, expected):
     assert problems_of(write(content))[0].startswith(expected)
 
 
-def test_an_unknown_name_lists_what_is_shipped(tmp_path):
-    (problem,) = problems_of("binnary")
-    assert "did you mean `binary`?" in problem
-    assert "multiclass" in problem
+def test_what_is_no_name_and_no_file_is_refused(tmp_path):
     for name in (str(tmp_path), str(tmp_path / "none.yaml"), "", "a\0b"):
         assert "must be a shipped space" in problems_of(name)[0]
-
-
-def test_keys_from_a_file_cannot_garble_the_message(write):
-    (problem,) = problems_of(write(HEAD + '  dice: {}\n"\\e[31m\\n": 1\n'))
-    assert problem.isprintable()
 
 
 plain = st.recursive(
@@ -242,9 +231,16 @@ SHIPPED = [("binary", "binary"), ("multiclass", "multiclass"), ("full", "binary"
 
 
 @pytest.mark.parametrize(("name", "task"), SHIPPED)
-def test_every_choice_can_be_built_and_lies_in_the_space(name, task):
+def test_every_choice_can_be_built_and_the_first_ones_are_what_was_enqueued(name, task):
+    """Names and ranges of the queue are those that are asked for: Optuna would silently draw anything else."""
     space = load_space(name, task)
     trials, chosen = study(), set()
+    for family in space.families:
+        trials.enqueue_trial(defaults(family, space))
+    for family in space.families:
+        trial = trials.ask()
+        suggest(trial, space, imbalance=61.0)
+        assert trial.params == defaults(family, space)
     for _ in range(10 * len(space.families)):
         trial = trials.ask()
         choice = suggest(trial, space, imbalance=61.0)
@@ -262,12 +258,6 @@ def test_no_imbalance_gives_a_weight_that_cannot_be_built(write):
     for imbalance in (1e-4, 1.0, 1e8):
         choice = suggest(optuna.trial.FixedTrial(fixed), space, imbalance)
         build_loss("weighted_ce", task="binary", **choice.params)
-
-
-@pytest.mark.parametrize("imbalance", [0.0, -1.0, math.inf, math.nan])
-def test_an_imbalance_that_is_none_is_refused(imbalance):
-    with pytest.raises(ValueError, match="imbalance must be finite"):
-        suggest(study().ask(), load_space("binary"), imbalance)
 
 
 def test_fixed_values_are_not_asked_for(write):
@@ -293,25 +283,9 @@ def test_every_family_begins_with_its_literature_defaults():
     ]
 
 
-@pytest.mark.parametrize(("name", "task"), SHIPPED)
-def test_the_first_trials_take_what_was_enqueued(name, task):
-    """Names and ranges of the queue are those that are asked for: Optuna would silently draw anything else."""
-    space, trials = load_space(name, task), study()
-    for family in space.families:
-        trials.enqueue_trial(defaults(family, space))
-    for family in space.families:
-        trial = trials.ask()
-        suggest(trial, space, 30.0)
-        assert trial.params == defaults(family, space)
-
-
-@settings(deadline=None, max_examples=60)
-@given(trials=st.integers(0, 80))
-def test_floors_are_equal_and_fit_into_the_total(trials):
-    space = load_space("binary")
-    floor = floor_of(space, trials)
-    assert 0 <= floor <= 3 and floor * len(space.families) <= trials
-    assert floor == 3 or (floor + 1) * len(space.families) > trials
+def test_floors_are_equal_and_fit_into_the_total():
+    space = load_space("binary")  # of seven families
+    assert [floor_of(space, trials) for trials in (0, 6, 7, 20, 21, 80)] == [0, 0, 1, 2, 3, 3]
 
 
 def test_defaults_are_clipped_into_the_space_and_in_the_middle_where_there_is_none(write):
