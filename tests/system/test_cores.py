@@ -14,7 +14,7 @@ import pytest
 
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
-from sweeper.system.cores import available_cores, cpu_quota, processor_name, threads_asked
+from sweeper.system.cores import GIB, available_cores, available_memory, cpu_quota, processor_name, threads_asked
 from tests.support.marks import rest_slow
 
 
@@ -96,3 +96,25 @@ def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
         names.append(processor_name(path))
     assert len(set(names)) == 2 and all(name.startswith("Xeon ") for name in names)
     assert processor_name(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "files", "free"),
+    [
+        (4 * GIB, 4 * GIB, 3 * GIB, 3 * GIB),  # nothing but what was read from the disk
+        (4 * GIB, 4 * GIB, 0, 0),
+        (4 * GIB, GIB, None, 3 * GIB),  # it does not say
+        ("max", 9 * GIB, 0, 16 * GIB),  # what the machine says
+        (99 * GIB, 0, 0, 16 * GIB),
+    ],
+)
+def test_what_a_container_keeps_of_files_is_free_memory(
+    limit: object, used: int, files: int | None, free: int, tmp_path: Path
+) -> None:
+    own = tmp_path / "sys" / "fs" / "cgroup"
+    group(tmp_path / "proc", meminfo=f"MemTotal: 1 kB\nMemAvailable: {16 * 2**20} kB")
+    group(own, memory__max=str(limit), memory__current=str(used))
+    if files is not None:
+        read = f"inactive_file {files // 3}\nactive_file {files // 3 * 2}"
+        group(own, memory__stat=f"anon 5\nfile 7\n{read}")
+    assert available_memory(tmp_path) == free

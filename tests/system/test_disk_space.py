@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.storage.results import counted
 from sweeper.system import disk_space as room
-from sweeper.system.disk_space import MB, check_room, full_disk_explained, keep_within_room
+from sweeper.system.disk_space import MB, check_room, file_system, full_disk_explained, keep_within_room
 from tests.cli.test_run import HURRIED, SHORT, sweeper
 from tests.support.folders import folder as write_folder
 from tests.support.sweeping import Recorder, sweep_in
@@ -198,3 +198,13 @@ def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(room, "file_system", lambda _: "nfs4")
     assert "network file system (nfs4)" in str(room.unsafe_for_sqlite(url))
     assert room.unsafe_for_sqlite("postgresql://host/db") is None
+
+
+def test_the_file_system_of_a_path(tmp_path: Path) -> None:
+    inner = tmp_path / "a b"
+    inner.mkdir()
+    shown = str(inner).replace(" ", "\\040")
+    mounts = f"/dev/x / ext4 rw 0 0\nhost:/e {shown} nfs4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n"
+    assert file_system(inner / "not" / "there.db", mounts) == "nfs4"
+    assert file_system(tmp_path / "x.db", mounts) == "ext4"
+    assert file_system(inner, "") is None
