@@ -33,16 +33,13 @@ def distance(task: Task, first: Loss, second: Loss, share: float = 0.05) -> floa
 @pytest.mark.parametrize(
     ("task", "first", "second"),
     [
-        ("binary", Loss("weighted_ce", {"pos_weight": 1.0}), Loss("cross_entropy", {})),
         ("binary", Loss("weighted_ce", {"pos_weight": 1.007}), Loss("cross_entropy", {})),
-        ("binary", Loss("focal", {"gamma": 0.0, "alpha": 0.5}), Loss("cross_entropy", {})),
         ("binary", Loss("focal", {"gamma": 0.0, "alpha": 0.8}), Loss("weighted_ce", {"pos_weight": 4.0})),
         ("binary", Loss("tversky", {"fn_weight": 0.5}), Loss("dice", {})),
         ("binary", Loss("dice_ce", {"mix": 1.0, "pos_weight": 3.0}), Loss("weighted_ce", {"pos_weight": 3.0})),
         ("binary", Loss("dice_ce", {"mix": 0.0, "pos_weight": 3.0}), Loss("dice", {})),
         ("binary", Loss("dice_focal", {"mix": 0.5, "gamma": 0.0}), Loss("dice_ce", {"mix": 0.5, "pos_weight": 1.0})),
         ("multiclass", Loss("weighted_ce", {"class_weight_power": 0.0}), Loss("cross_entropy", {})),
-        ("multiclass", Loss("tversky", {"fn_weight": 0.5}), Loss("dice", {})),
         ("multiclass", Loss("focal", {"gamma": 0.0, "alpha": 0.5}), Loss("cross_entropy", {})),
     ],
 )
@@ -57,12 +54,8 @@ def test_names_of_one_function_are_close(task: Task, first: Loss, second: Loss) 
         ("binary", Loss("focal", {"gamma": 0.3, "alpha": 0.5}), Loss("cross_entropy", {})),
         ("binary", Loss("tversky", {"fn_weight": 0.6}), Loss("dice", {})),
         ("binary", Loss("dice_ce", {"mix": 0.9, "pos_weight": 1.0}), Loss("cross_entropy", {})),
-        (
-            "binary",
-            Loss("tversky", {"fn_weight": 0.5, "overlap_exponent": 2.0}),
-            Loss("dice", {}),
-        ),  # one direction, but another length at each stage
-        ("binary", Loss("dice", {}), Loss("cross_entropy", {})),
+        # one direction, but another length at each stage
+        ("binary", Loss("tversky", {"fn_weight": 0.5, "overlap_exponent": 2.0}), Loss("dice", {})),
         ("multiclass", Loss("weighted_ce", {"class_weight_power": 0.2}), Loss("cross_entropy", {})),
     ],
 )

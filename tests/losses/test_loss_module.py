@@ -58,16 +58,9 @@ def test_a_perfect_answer_costs_nothing_and_moves_nothing(family, task):
     assert (gradient == 0).all()
 
 
-def sliced(x):
-    wide = x.new_zeros(*x.shape[:-2], 2 * x.shape[-2], x.shape[-1] + 2)
-    wide[..., ::2, 1:-1] = x
-    return wide[..., ::2, 1:-1]
-
-
 LAYOUTS = {
     "transposed": lambda x: x.mT.contiguous().mT,
     "channels_last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
-    "a slice of something larger": sliced,
     "one image expanded": lambda x: x[:1].expand_as(x),
 }
 
@@ -91,13 +84,6 @@ def test_neither_precision_nor_layout_of_memory_nor_a_second_call_matters(family
         torch.testing.assert_close(found.detach(), expected, msg=name)
         torch.testing.assert_close(torch.autograd.grad(found, leaf)[0], gradient, msg=name)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("family", [name for name, task in CASES if task == "multiclass"])
-def test_a_constant_added_to_softmax_logits_changes_nothing(family):
-    logits, target = noise("multiclass")
-    loss = make(family, "multiclass")
-    torch.testing.assert_close(loss(logits.double() + 37.5, target), loss(logits.double(), target))
 
 
 # --- Lovász -------------------------------------------------------------------------------------------------
@@ -190,7 +176,7 @@ def test_sums_by_class_keep_their_digits_over_many_pixels() -> None:
 @settings(deadline=None, max_examples=200)
 @given(
     case=st.sampled_from(CASES),
-    shape=st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12)),
+    shape=st.tuples(st.integers(0, 3), st.integers(1, 12), st.integers(1, 12)),
     levels=st.tuples(
         st.sampled_from([0.0, 0.01, 0.5, 1.0]),  # share of rare labels
         st.sampled_from([0.0, 0.3, 0.99, 1.0]),  # share of ignored pixels
@@ -213,13 +199,3 @@ def test_values_and_gradients_are_finite_whatever_comes(case, shape, levels, see
     assert gradient.isfinite().all()
     outside = (target == IGNORE).unsqueeze(1).expand_as(gradient)
     assert (gradient[outside] == 0).all()
-
-
-@pytest.mark.parametrize("family", ["cross_entropy", "dice", "topk_ce", "ohem_ce"])
-def test_a_batch_without_an_image_is_0(family: str) -> None:
-    """The last batch of a loader may be one."""
-    loss = build_loss(family, task="multiclass")
-    logits = torch.zeros(0, 3, 4, 4, requires_grad=True)
-    value = loss(logits, torch.zeros(0, 4, 4, dtype=torch.long))
-    value.backward()
-    assert float(value.detach()) == 0
