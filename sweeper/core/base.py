@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 
-class Record(BaseModel):
+class Record(BaseModel):  # noqa: PLW1641 (pydantic makes the hash of the fields of what is frozen)
     """Base of everything that flows: immutable, strict about its fields, JSON both ways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -21,14 +21,6 @@ class Record(BaseModel):
         if not isinstance(other, Record) or type(self) is not type(other):
             return NotImplemented
         return all(_same(getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
-
-    def __hash__(self) -> int:
-        """By kind and fields, as they are compared.
-
-        Raises:
-            TypeError: if a field is a dictionary or an array.
-        """
-        return hash((type(self), *(getattr(self, name) for name in type(self).model_fields)))
 
 
 def _same(one: Any, two: Any) -> bool:

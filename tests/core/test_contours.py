@@ -40,14 +40,6 @@ def test_the_band_is_what_its_definition_says_at_any_width(seed: int, pixels: in
     np.testing.assert_array_equal(near_boundary(mask, pixels), near_by_definition(mask, pixels))
 
 
-def test_neither_the_edge_of_the_image_nor_an_ignored_region_is_a_contour() -> None:
-    mask = np.ones((6, 8), dtype=np.uint8)
-    mask[:, 4] = IGNORE
-    assert not near_boundary(mask).any()
-    mask[0, 0] = 0
-    assert near_boundary(mask, 1).sum() == 3
-
-
 @settings(deadline=None, max_examples=60)
 @given(seed=seeds, share=st.floats(0.1, 0.95), opened=st.booleans())
 def test_thinning_keeps_pieces_and_holes(seed: int, share: float, opened: bool) -> None:

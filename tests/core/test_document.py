@@ -13,9 +13,7 @@ from jsonschema import Draft202012Validator
 
 from sweeper import storage as studies
 from sweeper.core.document import Document
-from sweeper.evidence.recommendation import recommend, recommendation_json
 from sweeper.workflow.status import Heartbeat, status_file
-from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.folders import folder, mask
 from tests.support.schemas import SCHEMAS, problems
@@ -51,16 +49,6 @@ def test_a_document_with_a_key_more_or_less_is_found() -> None:
     assert problems({name: value for name, value in sound.items() if name != "file"})
     published = json.loads((SCHEMAS / "backup-1.json").read_text("utf-8"))
     Draft202012Validator(published).validate({**sound, "more": 1})  # the published one takes any
-
-
-def test_answers_are_as_their_schemas_say() -> None:
-    """So are those of tests/evidence/test_recommendation.py, multi-class ones among them."""
-    whole = builders.sweep(cut=("the search",))
-    bare = builders.sweep(confirmations=())
-    found = [builders.evidence({"dice": 0.9, "cross_entropy": 0.5}), None]
-    told = [recommend(each, task="binary", order=builders.ORDER, snippet=lambda *_: "") for each in found]
-    for sweep, answer in zip((whole, bare), told, strict=True):
-        assert not problems(recommendation_json(sweep, answer, {"train": ["a"], "val": ["b"], "test": []}))
 
 
 def test_what_commands_print_is_as_their_schemas_say(sweeper: Sweeper, tmp_path: Path) -> None:

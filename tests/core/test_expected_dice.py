@@ -64,11 +64,8 @@ def test_nothing_is_predicted_in_an_image_that_is_probably_empty(doubt: float, n
     p = np.full(16, doubt)
     empty, best = enumerated(p, np.zeros(16, dtype=bool)), max(enumerated(p, np.arange(16) < k) for k in range(1, 17))
     assert (empty > best) == nothing
-    assert (
-        best_edges(pixels, calibration.of_bins)[0] == BINS - 1
-        if nothing
-        else best_edges(pixels, calibration.of_bins)[0] < 256
-    )
+    found = best_edges(pixels, calibration.of_bins)[0]
+    assert found == BINS - 1 if nothing else found < 256
 
 
 def test_it_agrees_with_the_authors_blind_approximation_without_pruning() -> None:

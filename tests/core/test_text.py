@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.errors import DataError
 from sweeper.core.paths import expanded
 from sweeper.core.text import at_most, count, to_one, with_sign
 
@@ -38,12 +37,6 @@ def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], said: str) 
 )
 def test_a_bound_is_rounded_up_and_never_past_the_margin_that_it_keeps(bound: float, margin: float, said: str) -> None:
     assert at_most(bound, margin) == said
-
-
-def test_a_list_of_problems_has_one_heading_with_their_number() -> None:
-    heading = "in the data set a; nothing was trained:"
-    assert str(DataError("a", ["first"])) == f"1 problem {heading}\n  - first"
-    assert str(DataError("a", ["first", "second"])) == f"2 problems {heading}\n  - first\n  - second"
 
 
 def test_a_name_that_begins_like_a_home_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
