@@ -33,21 +33,14 @@ def test_a_report_with_its_figure_is_written_on_request(sweeper: Sweeper, tmp_pa
     assert not problems(json.loads((out / "judgement.json").read_text("utf-8")))
 
 
-def test_a_method_of_which_no_error_is_known_is_drawn_and_said(sweeper: Sweeper, tmp_path: Path) -> None:
-    scores = tmp_path / "scores.csv"
-    scores.write_text("method,score\na,0.71\na,0.72\na,0.74\nb,0.6\n")
-    assert sweeper("judge", str(scores), "--out", str(tmp_path / "out"))[0] == 0
-    report = (tmp_path / "out" / "report.md").read_text("utf-8")
-    assert "A dot without a line: nothing is known of its error." in report and "inf" not in report.replace("info", "")
-
-
-def test_names_in_the_report_are_data(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_a_method_of_which_no_error_is_known_is_drawn_and_names_are_data(sweeper: Sweeper, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>|[x](http://y)"
     scores = tmp_path / "scores.csv"
-    scores.write_text(SCORES.read_text("utf-8").replace("dice_focal", hostile))
-    assert sweeper("judge", str(scores), "--paired-seeds", "--out", str(tmp_path / "out"))[0] == 0
-    assert "<script>" not in (tmp_path / "out" / "report.md").read_text("utf-8")
-    assert "<script>" not in (tmp_path / "out" / "report.html").read_text("utf-8")
+    scores.write_text(f"method,score\n{hostile},0.71\n{hostile},0.72\n{hostile},0.74\nb,0.6\n")
+    assert sweeper("judge", str(scores), "--out", str(tmp_path / "out"))[0] == 0
+    report, page = ((tmp_path / "out" / name).read_text("utf-8") for name in ("report.md", "report.html"))
+    assert "A dot without a line: nothing is known of its error." in report and "inf" not in report.replace("info", "")
+    assert "<script>" not in report and "<script>" not in page
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from sweeper.core.records import ImbalanceProfile
 from sweeper.fingerprint.label_checks import Finding
 from tests.support.folders import folder, image, mask
 
@@ -26,20 +25,11 @@ def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     assert "warning: 3 images have byte-identical masks: (a, b, c); one of" in err
     assert "3 images have" not in out
     assert "warning: 1 mask is byte-identical on different images: a = b = c." in out
-    assert (tmp_path / ".sweeper" / "cache" / "sources").is_dir()
-
-
-def test_profile_json_is_one_document_and_nothing_else(sweeper, tmp_path):
-    status, out, _ = sweeper("profile", "synthetic:street?images=5&size=64", "--json", "--cache", tmp_path / "c")
-    assert status == 0
-    document = json.loads(out)
-    assert document["schema"] == "sweeper.profile/1"
-    assert document["dataset"]["classes"] == ["ground", "road", "animal", "person", "sign"]
-    assert document["dataset"]["digest"].startswith("sha256:")
-    profile = ImbalanceProfile.model_validate(document["profile"])
-    assert profile.images == 5
-    assert document["consequences"] and isinstance(document["warnings"], list)
-    assert (tmp_path / "c").is_dir() and not (tmp_path / ".sweeper").exists()
+    (tmp_path / ".sweeper").rename(tmp_path / "before")
+    document = json.loads(sweeper("profile", root, "--json", "--cache", tmp_path / "c")[1])
+    assert document["schema"] == "sweeper.profile/1" and document["profile"]["images"] == 3
+    assert document["consequences"] and document["warnings"]
+    assert (tmp_path / "c" / "sources").is_dir() and not (tmp_path / ".sweeper").exists()
 
 
 def test_profile_takes_patterns_and_a_class_map_and_says_what_was_assumed(sweeper, tmp_path):
@@ -50,11 +40,7 @@ def test_profile_takes_patterns_and_a_class_map_and_says_what_was_assumed(sweepe
     status, out, err = sweeper("profile", *options, "--class-map", tmp_path / "map.yaml", "--json")
     assert status == 0, err
     dataset = json.loads(out)["dataset"]
-    assert dataset["classes"] == ["background", "road"] and dataset["class_map"] == {
-        "road": ["2", "3"],
-        "ignore": ["1"],
-    }
-    assert dataset["patterns"] == {"images": "fotos/*.png", "masks": "masks/{stem}.png"}
+    assert dataset["classes"] == ["background", "road"]
     assert dataset["read_as"] == "--images fotos/*.png --masks masks/{stem}.png"
     assert "Classes were mapped as asked" in json.loads(out)["warnings"][0]
     status, out, _ = sweeper("profile", root, *options)

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from rich.console import Console
 
-from sweeper.cli.progress import Bar, LiveDisplay, PlainDisplay, spec_text
+from sweeper.cli.progress import Bar, LiveDisplay, PlainDisplay
 from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Started, Stored
 from sweeper.core.records import TrialResult
 from tests.support import builders
@@ -98,12 +98,6 @@ def test_values_from_a_part_of_the_images_say_so_and_lines_how_long_all_of_it_ta
     assert any(line.startswith("[2/2] focal #1: 0.650 on 8 of 20 images, stopped at step 50") for line in lines)
 
 
-def test_rechecks_and_probes_are_told_apart_by_what_differs() -> None:
-    spec = builders.spec("dice", 3)
-    assert spec_text(spec.model_copy(update={"purpose": "recheck", "seed": 1999})) == "dice lr 0.003 seed 1999"
-    assert spec_text(spec.model_copy(update={"purpose": "probe", "steps": 400})) == "dice, 400 steps"
-
-
 def walk(clock: list[float], update: Callable[[int, int], None], seconds: float = 4.0, total: int = 2000) -> None:
     """Ten calls of a step that takes `seconds` for each."""
     for part in range(1, 11):
@@ -111,15 +105,12 @@ def walk(clock: list[float], update: Callable[[int, int], None], seconds: float 
         clock[0] += seconds
 
 
-def test_a_long_step_leaves_a_line_every_ten_seconds_without_a_terminal_and_a_short_one_none(capfd, clock) -> None:
+def test_a_long_step_is_a_line_every_ten_seconds_a_short_one_none_and_on_a_terminal_a_bar(capfd, clock) -> None:
     for seconds, lines in ((4.0, ["800", "1,400", "2,000"]), (1.0, [])):
         with Bar("decoding", Console(file=io.StringIO()), clock=lambda: clock[0]) as bar:
             walk(clock, bar.update, seconds)
         out, err = capfd.readouterr()
         assert (out, err.splitlines()) == ("", [f"decoding: {done} of 2,000" for done in lines])
-
-
-def test_a_terminal_gets_a_bar_that_counts(capfd, clock) -> None:
     file = io.StringIO()
     with Bar("decoding", Console(file=file, force_terminal=True, width=80), clock=lambda: clock[0]) as bar:
         walk(clock, bar.update)

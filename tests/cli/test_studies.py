@@ -55,20 +55,15 @@ def test_a_deleted_study_leaves_its_report_and_nothing_else(here: None, sweeper)
     assert studies.create_study(storage, "done", new_plan()).trials == []
 
 
-def test_a_study_that_is_run_is_not_deleted(here: None, sweeper) -> None:
-    weights_dir(Path(".sweeper/cache"), "done").mkdir(parents=True)
-    with studies.sole_use(URL, "done"):
-        status, _, err = sweeper("studies", "delete", "done", "--yes")
-    assert status == 2 and "is being run by another process" in err
-    assert weights_dir(Path(".sweeper/cache"), "done").exists()
-    assert "done" in studies.study_names(studies.open_storage(URL))
-
-
-def test_networks_that_may_be_of_another_study_of_that_name_stay(here: None, sweeper) -> None:
+def test_a_study_that_is_run_stays_and_so_do_networks_that_may_be_of_another_of_that_name(here: None, sweeper) -> None:
     """Two storages in one folder may each hold a study `done`."""
     folder = weights_dir(Path(".sweeper/cache"), "done")
     folder.mkdir(parents=True)
     (folder / "confirm-00000.safetensors").write_bytes(b"somebody's")
+    with studies.sole_use(URL, "done"):
+        status, _, err = sweeper("studies", "delete", "done", "--yes")
+    assert status == 2 and "is being run by another process" in err
+    assert "done" in studies.study_names(studies.open_storage(URL))
     status, out, err = sweeper("studies", "delete", "done", "--yes")
     assert status == 0 and "which may be of another study of this name" in out, err
     assert list(folder.iterdir()) and checkpoints_dir(Path(".sweeper/cache"), "done").exists()
