@@ -20,14 +20,9 @@ from sweeper.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_installation_at_hand_finds_the_shipped_spaces() -> None:
+def test_an_editable_install_finds_the_shipped_spaces_in_the_folder_at_the_top() -> None:
+    assert search_spaces_dir() == ROOT / "search_spaces"
     assert {"binary.yaml", "multiclass.yaml"} <= {p.name for p in search_spaces_dir().iterdir()}
-
-
-def test_an_editable_install_reads_the_folder_at_the_top() -> None:
-    code = "from sweeper.core.paths import search_spaces_dir; print(search_spaces_dir())"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert Path(run.stdout.strip()) == ROOT / "search_spaces"
 
 
 def test_the_citation_names_this_version() -> None:
