@@ -42,16 +42,11 @@ def test_nothing_cites_what_readers_do_not_have() -> None:
     assert found == []
 
 
-def built_wheel(folder: Path) -> Path:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
 @pytest.mark.slow
-def test_a_wheel_carries_the_spaces_templates_and_types(tmp_path: Path) -> None:
-    wheel = built_wheel(tmp_path)
+def test_a_wheel_carries_the_spaces_and_sweeps_in_an_environment_without_the_checkout(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"sweeper/_search_spaces/binary.yaml", "sweeper/_search_spaces/multiclass.yaml", "sweeper/py.typed"} <= names
     assert "sweeper/report/templates/report.md.j2" in names
@@ -60,10 +55,6 @@ def test_a_wheel_carries_the_spaces_templates_and_types(tmp_path: Path) -> None:
     assert "License-Expression: MIT" in zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert not any(name.startswith(("tests/", "reports/", "search_spaces/")) for name in names)
 
-
-@pytest.mark.slow
-def test_a_wheel_sweeps_in_an_environment_without_the_checkout(tmp_path: Path) -> None:
-    wheel = built_wheel(tmp_path)
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv/bin/python"
     libraries = next((tmp_path / "venv/lib").glob("python*/site-packages"))
