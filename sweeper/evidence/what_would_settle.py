@@ -17,7 +17,7 @@ from typing import Literal
 
 from sweeper.core.records import Contest, InterimAnalysis, Interval
 from sweeper.core.text import listed
-from sweeper.evidence.decision_rule import units
+from sweeper.evidence.decision_rule import difference, units
 from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_at
 from sweeper.evidence.intervals import half_width, scaled_variances
 from sweeper.evidence.reasons import signed
@@ -47,10 +47,9 @@ def what_would_settle(
 
     Rivals of one loss for which the same would do share a sentence, which asks for the most that one of them needs.
     """
-    differences = {(c.first, c.second): c.difference for c in evidence.comparisons}
     groups: dict[tuple[int, str], list[_Plan]] = {}
     for first, rival in pairs:
-        plan = _plan(evidence, first, rival, differences[first, rival])
+        plan = _plan(evidence, first, rival)
         groups.setdefault((first, plan.kind), []).append(plan)
     return [_sentence(evidence, first, plans, resume) for (first, _), plans in groups.items()]
 
@@ -107,8 +106,8 @@ def _fewest(enough: Callable[[int], bool], least: float, high: int) -> int | Non
     return low
 
 
-def _plan(evidence: Contest, first: int, rival: int, gap: Interval) -> _Plan:
-    seeds, images = common_seeds(evidence, first, rival), units(evidence)
+def _plan(evidence: Contest, first: int, rival: int) -> _Plan:
+    gap, seeds, images = difference(evidence, first, rival), common_seeds(evidence, first, rival), units(evidence)
     plan = partial(_Plan, rival, gap)
     if seeds < SHOWING:
         return plan("common_seeds", seeds=int(seeds))

@@ -69,15 +69,12 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
     if rows.problems:
         raise ScoresError(source, rows.problems)
     cells = _Cells(rows, asked)
-    problems = [*cells.problems]
-    if problems:
-        raise ScoresError(source, problems)
+    if cells.problems:
+        raise ScoresError(source, cells.problems)
     values = cells.table()
     alone = cells.alone()
-    margin, problem = _margin(rows, values, asked)
-    problems += [problem] if problem else []
-    problems += _constant(values, cells)
-    if problems:
+    margin, problem = _margin(rows, asked)
+    if problems := [*([problem] if problem else []), *_constant(values, cells)]:
         raise ScoresError(source, problems)
     return ScoreTable(
         source=source,
@@ -259,7 +256,7 @@ class _Cells:
         return [f"All scores are of one {what}: nothing tells how others would rank the methods."]
 
 
-def _margin(rows: Rows, values: ImageTable, asked: Asked) -> tuple[float, str | None]:
+def _margin(rows: Rows, asked: Asked) -> tuple[float, str | None]:
     found = np.zeros(1) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
     share = not len(found) or (found.min() >= 0 and found.max() <= 1)
     if asked.margin is not None:

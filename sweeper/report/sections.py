@@ -85,25 +85,18 @@ def leaderboard(facts: Facts, ui_url: str) -> str:
             continue
         best, states = best_trial(facts, family), mine["state"].value_counts()
         last = best.evaluations[-1] if best is not None and best.evaluations else None
-        cells = [code(family), *[MISSING] * 4]
+        settings = link = MISSING
         if best is not None:
             settings = ", ".join(p for p in (params_text(best.spec.params), f"`lr` {significant(best.spec.lr)}") if p)
-            cells = [
-                code(family),
-                settings,
-                number(best.value),
-                number(last.default.miou if last else None),
-            ]
-            cells += [number(last.point, 2) if last else MISSING]
+            link = run_link(f"trial {best.spec.number}", ui_url, facts.sweep.experiment_id, best.run_id)
+        cells = [code(family), settings, number(best.value if best else None)]
+        cells += [number(last.default.miou if last else None), number(last.point if last else None, 2)]
         cells += [step_time.get(family, MISSING)]
         counts = [
             len(mine),
             *(states.get(s, 0) for s in ("complete", "pruned", "failed")),
             (mine["collapse"] != "none").sum(),
         ]
-        link = (
-            run_link(f"trial {best.spec.number}", ui_url, facts.sweep.experiment_id, best.run_id) if best else MISSING
-        )
         entries.append((-(best.value or 0.0) if best else 1.0, [*cells, *(str(int(n)) for n in counts), link]))
     header = ["loss", "best trial", f"validation {facts.objective}", f"mIoU {facts.default_name}", facts.point_name]
     header += ["ms per step", "trials", "complete", "pruned", "failed", "collapsed", "run"]

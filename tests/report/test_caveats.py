@@ -26,6 +26,9 @@ def test_caveats_are_computed() -> None:
     ):
         assert words in plain
     assert not any(word in plain for word in ("concluded", "edge", "related"))
+    recipe = builders.conditions().recipe
+    assert f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}: that the same ones suit" in plain
+    assert "suit both" not in told(builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200)))
     assert "concluded 3 times from different confirmations" in told(builders.sweep(conclusions=3))
     assert "high edge" in told(finalists={"dice_focal": {"lr": 0.0099}})
     assert "The 24 test images come in 9 groups" in told(test_groups=9)
@@ -35,14 +38,6 @@ def test_caveats_are_computed() -> None:
     row = profile.classes[-1].model_copy(update={"name": "fence", "pixel_share": 0.0})
     absent = told(builders.sweep(profile=profile.model_copy(update={"classes": (*profile.classes, row)})))
     assert "Classes without a pixel, left out of every mean: fence." in absent and "without a pixel" not in real
-
-
-def test_that_rates_were_tuned_at_fewer_steps_than_they_are_used_at_is_said() -> None:
-    sweep = builders.sweep()
-    recipe = sweep.conditions.recipe
-    said = f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}: that the same ones suit both"
-    assert said in told(sweep)
-    assert "suit both" not in told(builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200)))
 
 
 def test_a_loss_with_few_completed_trials_is_said_to_be_hardly_tuned_with_its_counts() -> None:

@@ -82,7 +82,6 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
         (words.percent(0.00994), "0.994 %"),
         (words.duration(241), "4 min 1 s"),
         (words.duration(7500), "2 h 5 min"),
-        (text.count(2, "class"), "2 classes"),
         (text.listed(["a", "b", "c"]), "a, b and c"),
         (words.network(Recipe(encoder="resnet34", encoder_depth=5)), "U-Net/ResNet-34"),
         (words.network(Recipe(decoder_width=8)), "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8"),

@@ -25,7 +25,9 @@ def test_values_are_those_of_the_last_evaluation() -> None:
     assert (row["value"], row["miou"], row["dice"]) == (0.73, last.chosen.miou, last.chosen.dice)
     assert (row["miou_at_default"], row["point"], row["steps_done"]) == (last.default.miou, last.point, last.step)
     assert (row["params.gamma"], row["params.alpha"], row["lr"]) == (2.0, 0.25, 0.003)
-    assert pd.isna(row["params.mix"])
+    assert pd.isna(row["params.mix"]) and pd.isna(row["test_miou"])
+    run = builders.confirmation(test=builders.counts_from_iou([0.5] * 5))  # which alone has a test score
+    assert trials_frame(builders.sweep([], [run]))["test_fg_iou"][0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_values_from_a_part_of_the_images_have_columns_of_their_own() -> None:
@@ -38,13 +40,6 @@ def test_values_from_a_part_of_the_images_have_columns_of_their_own() -> None:
     assert list(frame["value_part"]) == list(frame["miou_part"]) == [0.7, 0.65]
     assert list(frame["part"]) == [8, 8] and list(frame["val_images"]) == [20, 20]
     assert frame[["fg_iou_part", "dice_part", "miou_at_default_part", "point_part"]].notna().all(axis=None)
-
-
-def test_test_scores_stand_on_confirmations_alone() -> None:
-    run = builders.confirmation(test=builders.counts_from_iou([0.5] * 5))
-    frame = trials_frame(builders.sweep([builders.trial()], [run]))
-    assert pd.isna(frame["test_miou"][0])
-    assert frame["test_fg_iou"][1] == pytest.approx(0.5, abs=0.01)
 
 
 def test_columns_are_the_same_whatever_happened() -> None:

@@ -316,15 +316,15 @@ def simulated_confirmations(
     *,
     images: int = 24,
     seeds: Sequence[int] = CONFIRM_SEEDS,
-    seed_sd: float | dict[str, float] = 0.01,
+    seed_sd: float = 0.01,
     image_sd: float = 0.12,
     interaction_sd: float = 0.04,
 ) -> list[TrialResult]:
     """Confirmations of binary losses whose true foreground IoU is known, with the noise of real trainings.
 
     Each image has a difficulty shared by all runs (`image_sd`), each pair of loss and image its own
-    (`interaction_sd`, on top of it an equal part for each run), each training its own level (`seed_sd`, in mIoU, for
-    all or by family; in foreground IoU it is about twice that). Images differ threefold in foreground.
+    (`interaction_sd`, on top of it an equal part for each run), each training its own level (`seed_sd`, in mIoU; in
+    foreground IoU it is about twice that). Images differ threefold in foreground.
     """
     difficulty = rng.normal(0, image_sd, images)
     foreground = rng.integers(100, 300, images)
@@ -332,7 +332,7 @@ def simulated_confirmations(
     for f, (family, level) in enumerate(levels.items()):
         liking = rng.normal(0, interaction_sd, images)
         for s, seed in enumerate(seeds):
-            luck = 2 * rng.normal(0, seed_sd[family] if isinstance(seed_sd, dict) else seed_sd)
+            luck = 2 * rng.normal(0, seed_sd)
             own = rng.normal(0, interaction_sd, images)
             counts = counts_from_iou(level + difficulty + liking + own + luck, foreground)
             results.append(confirmation(family, seed, counts, f * len(seeds) + s))
@@ -342,9 +342,9 @@ def simulated_confirmations(
 # --- Evidence -----------------------------------------------------------------------------------------------
 
 
-def interval(estimate: float, half: float = 0.02, se_seed: float = 0.005, se_image: float = 0.005) -> Interval:
+def interval(estimate: float, half: float = 0.02) -> Interval:
     """A symmetric interval."""
-    return Interval(estimate=estimate, low=estimate - half, high=estimate + half, se_seed=se_seed, se_image=se_image)
+    return Interval(estimate=estimate, low=estimate - half, high=estimate + half, se_seed=0.005, se_image=0.005)
 
 
 def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> FinalistEvidence:
