@@ -24,7 +24,6 @@ def test_the_race_s_interim_analyses_spend_the_error_as_planned_and_nothing_on_t
         (2, 2, [2]),
         (1, 3, [1, 2, 3]),
         (3, 7, [3, 4, 5, 6, 7]),
-        (2, 8, [2, 3, 4, 5, 6, 8]),
         (5, 34, [5, 6, 8, 13, 21, 34]),
     ],
 )

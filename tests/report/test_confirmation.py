@@ -8,8 +8,7 @@ from sweeper.core.records import Recommendation, Regret, SweepRecord
 from sweeper.report import confirmation
 from sweeper.report.card import card_lines, card_of
 from sweeper.report.facts import Facts, collect, confirmations, seed_scores
-from sweeper.report.markdown import render
-from tests.report.test_markdown import CLEAR, NO_FIGURES, recommended
+from tests.report.test_markdown import CLEAR, recommended, text_of
 from tests.support import builders
 
 UI = "http://127.0.0.1:5000"
@@ -20,8 +19,8 @@ def facts_of(sweep: SweepRecord | None = None, answered: Recommendation | None =
     return collect(sweep or builders.sweep(), answered)
 
 
-def text_of(facts: Facts) -> str:
-    return render(facts, NO_FIGURES, UI).replace("\u00a0", " ")
+def told(facts: Facts) -> str:
+    return text_of(facts.sweep, facts.recommendation)
 
 
 def rows(table: str) -> list[list[str]]:
@@ -49,7 +48,7 @@ def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmati
         ["5", "clear winner", "Settled after 5 seeds.", "1.5\u00a0%", "98.5\u00a0%"],
         ["8", "–", "not taken", "2.5\u00a0%", "97.5\u00a0%"],
     ]
-    assert "### Interim analyses" in text_of(facts_of(sweep)) and "### Interim analyses" not in text_of(facts_of())
+    assert "### Interim analyses" in told(facts_of(sweep)) and "### Interim analyses" not in told(facts_of())
 
 
 def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not_the_finalists() -> None:
@@ -86,7 +85,7 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
         cells = {row[0]: row for row in rows(table(facts))}
         place = cells["loss"].index(column)
         assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == values
-    assert "probability" not in text_of(facts_of())
+    assert "probability" not in told(facts_of())
 
 
 def test_search_values_stand_beside_tuning_and_test() -> None:
@@ -123,7 +122,7 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
     assert probabilities[1] == "**`cross_entropy`**" and probabilities[2].endswith("lower is better")
     *_, probabilities = rows(confirmation.preferences_detail(facts))
     assert probabilities[1] == "measure of probabilities"
-    text = text_of(facts)
+    text = told(facts)
     assert "## If you care most about something else" in text
     assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text
     assert text.index("## If you care") < text.index("## Finalists")

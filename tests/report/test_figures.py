@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -45,11 +44,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     before = dict(matplotlib.rcParams)
     drawn = draw_all(facts, folder)
     return Written(facts, drawn, folder, dict(matplotlib.rcParams) != before)
-
-
-def binary() -> Facts:
-    study = cracks()
-    return collect(study.sweep, study.recommendation, pixels=study.pixels)
 
 
 def literal(levels: dict[str, float], pixels: Pixels | None = None, **changes: object) -> Facts:
@@ -177,8 +171,8 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
 
 
 def test_the_curve_of_operating_points_is_the_mean_of_the_verdict_in_which_a_group_counts_as_one() -> None:
-    facts = binary()
-    conditions = facts.sweep.conditions
+    study = cracks()
+    conditions = study.sweep.conditions
     known = conditions.dataset.images
     images = (*(info.model_copy(update={"group": "a"}) for info in known[:9]), *known[9:])
     grouped = conditions.model_copy(
@@ -187,7 +181,7 @@ def test_the_curve_of_operating_points_is_the_mean_of_the_verdict_in_which_a_gro
             "recipe": conditions.recipe.model_copy(update={"metric": "image_dice"}),
         }
     )
-    facts = replace(facts, sweep=facts.sweep.model_copy(update={"conditions": grouped}))
+    facts = collect(study.sweep.model_copy(update={"conditions": grouped}), study.recommendation)
     for swept in _swept(facts):
         own = confirmations(facts, swept.finalist)
         groups = grouped.dataset.groups_of(own[0].test.images)  # type: ignore[union-attr]
