@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from sweeper.cli.train import trained_text
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import weights_dir
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Collapse, Conditions, Dataset
+from sweeper.core.records import Collapse, Conditions, Dataset, TrialSpec
 from sweeper.data import divide
 from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study
@@ -36,7 +37,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
 def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> studies.RetryingStorage:
     """A study of real images whose trainings were invented, and which recommends `dice`.
 
-    It insisted on recorded steps: a final training records none, as a recording that goes wrong would end the command.
+    It insisted on recorded steps. A final training records none: one that goes wrong would end the command.
     """
     return study_of(tmp_path, tiny, SMALL.model_copy(update={"engine": "graph"}), monkeypatch)
 
@@ -83,9 +84,10 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     scored: list[tuple[int, ...]] = []
     begin, score = final_training.FinalTraining.__init__, final_training.FinalTraining.score
 
-    def begun(self: object, *args: object, images: tuple[int, ...], **more: object) -> None:
+    def begun(self: Any, spec: TrialSpec, own: Conditions, *args: Any, images: tuple[int, ...], **more: Any) -> None:
+        assert own.recipe.engine == "eager"  # nothing is recorded, though the study insisted on it
         seen.append(images)
-        begin(self, *args, images=images, **more)  # type: ignore[arg-type]
+        begin(self, spec, own, *args, images=images, **more)
 
     def scores(self: object, images: tuple[int, ...], point: float | None) -> object:
         scored.append(images)
@@ -96,7 +98,6 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     split = divide(tiny, test_seed=0, seed=0)
     most = trained(study, tmp_path, epochs=2)
     assert seen == [tuple(sorted(split.train + split.val))] and scored == [split.test]
-    assert "recorded" not in most.device
     assert most.steps == 2 * -(-len(seen[0]) // SMALL.batch_size) and most.family == "dice"
     assert most.test is not None and most.val is None and most.test_images == len(split.test)
     least = trained(study, tmp_path, on="train", steps=4)
