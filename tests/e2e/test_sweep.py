@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -81,16 +80,10 @@ def test_mlflow_has_a_parent_and_a_child_for_each_training(outcome: Outcome, fol
     listed = {a.path for a in client.list_artifacts(outcome.sweep.parent_run_id, "report")}
     files = ("report.md", "recommendation.json", "trials.csv", "split.csv", "figures")
     assert {f"report/{name}" for name in files} <= listed
-
-
-@pytest.mark.slow
-def test_the_numbers_of_the_report_are_those_of_mlflow(outcome: Outcome, folder: Path) -> None:
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    evidence = outcome.recommendation.evidence
-    assert evidence is not None
-    for finalist in evidence.finalists:
-        logged = [client.get_run(run_id).data.metrics["test/miou"] for run_id in finalist.run_ids]
-        assert finalist.miou.estimate == pytest.approx(np.mean(logged), abs=1e-9)
+    assert client.get_run(outcome.sweep.parent_run_id).data.params["recipe.steps"] == str(LEARN["steps"])
+    tested = {r.info.run_id: r.data.metrics["test/miou"] for r in runs if r.data.tags["sweeper.kind"] == "confirm"}
+    for finalist in outcome.recommendation.evidence.finalists:  # type: ignore[union-attr]
+        assert finalist.miou.estimate == pytest.approx(np.mean([tested[run_id] for run_id in finalist.run_ids]))
 
 
 @pytest.mark.slow
@@ -116,21 +109,7 @@ def test_the_report_is_there_for_people_and_programs(outcome: Outcome) -> None:
     table = pd.read_csv(outcome.paths.trials)
     assert len(table) == 8 + len(outcome.sweep.confirmations) + len(outcome.sweep.rechecks)
     assert (outcome.paths.figures / "predictions.svg").stat().st_size > 5000
-
-
-@pytest.mark.slow
-def test_the_snippet_runs_when_pasted(outcome: Outcome) -> None:
-    assert outcome.recommendation.recommended is not None
-    names: dict[str, object] = {}
-    exec(outcome.recommendation.recommended.snippet, names)
-    criterion, optimizer_of, predict = names["criterion"], names["optimizer_of"], names["predict"]
-    assert isinstance(criterion, torch.nn.Module) and callable(optimizer_of) and callable(predict)
-    model = torch.nn.Conv2d(1, 1, 3, padding=1)
-    logits = model(torch.zeros(2, 1, 8, 8))
-    criterion(logits, torch.randint(0, 2, (2, 8, 8))).backward()
-    optimizer_of(model).step()
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert predict(logits).shape == (2, 8, 8)
+    exec(recommended.snippet, {})  # what it computes: tests/losses/test_snippet.py
 
 
 @pytest.mark.slow
@@ -171,11 +150,18 @@ def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_resume_refuses_what_could_not_be_compared(outcome: Outcome, folder: Path) -> None:
+def test_resume_refuses_what_could_not_be_compared_and_what_another_process_runs(
+    outcome: Outcome, folder: Path
+) -> None:
     with pytest.raises(StudyError, match="cannot be resumed") as caught:
         sweep_in(folder, resume=True, steps=5, seed=3, no_advice=True)
     for words in ("recipe.steps: 16 → 5", "seed: 0 → 3", "best on similar data → without (--no-advice)"):
         assert words in str(caught.value)
+    url = f"sqlite:///{folder}/sweeper.db"
+    before = optuna.load_study(study_name="study", storage=url).user_attrs
+    with studies.sole_use(url, "study"), pytest.raises(StudyError, match="being run by another process"):
+        sweep_in(folder, resume=True, no_advice=None, **(LEARN | {"confirm_steps": 999}))
+    assert optuna.load_study(study_name="study", storage=url).user_attrs == before
 
 
 @pytest.mark.parametrize(
@@ -183,7 +169,6 @@ def test_resume_refuses_what_could_not_be_compared(outcome: Outcome, folder: Pat
     [
         ({"encoder": "resnet7"}, "resnet7"),
         ({"steps": 10, "epochs": 2}, "exclude each other"),
-        ({"size": 33}, "multiple of 8"),
         ({"encoder_weights": "no-such-file.pt"}, "no-such-file.pt"),
         ({"data": "synthetic:street?images=12&size=64", "metric": "fg_iou"}, "fg_iou"),
     ],
@@ -253,45 +238,6 @@ def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: P
     assert "--timeout 60" in hurried.sweep.command
     whole = sweep_in(tmp_path, resume=True, trials=5, timeout="2h")
     assert len(whole.sweep.trials) == 5 and whole.sweep.cut == () and whole.sweep.timeout == 7200
-
-
-@pytest.mark.slow
-def test_a_probe_finds_the_steps_and_they_are_the_studys_from_then_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sweeper.workflow.recipe_choice.CPU_STEPS", 4)
-    space = tmp_path / "two.yaml"
-    space.write_text(
-        "version: 1\ntask: binary\nnuisance: {lr: {log: [1.0e-3, 5.0e-3]}}\nlosses: {cross_entropy: {}, dice: {}}\n"
-    )
-    monkeypatch.setattr("sweeper.study.learning_check.ALONE", 0.0)  # else 32 steps show nothing
-    changes = {"steps": None, "confirm_steps": None, "trials": 2, "confirm_seeds": "1", "space": str(space)}
-    outcome = sweep_in(tmp_path, **changes)
-    chosen = outcome.sweep.conditions.recipe.steps
-    assert outcome.sweep.conditions.recipe.confirm_steps == 2 * chosen
-    tried = {p.spec.steps for p in outcome.sweep.probes}
-    assert min(tried) == 4 < max(tried) == chosen
-    assert {t.spec.steps for t in outcome.sweep.trials} == {chosen}
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    assert outcome.sweep.parent_run_id is not None
-    assert client.get_run(outcome.sweep.parent_run_id).data.params["recipe.steps"] == str(chosen)
-    again = sweep_in(tmp_path, resume=True, **changes)
-    assert again.sweep.probes == outcome.sweep.probes and again.sweep.trials == outcome.sweep.trials
-
-
-@pytest.mark.slow
-def test_a_study_that_is_being_run_cannot_be_run_or_changed_by_another(tmp_path: Path) -> None:
-    outcome = sweep_in(tmp_path, trials=1, confirm_seeds="1")
-    url = f"sqlite:///{tmp_path}/sweeper.db"
-
-    def attributes() -> dict[str, Any]:
-        return optuna.load_study(study_name="study", storage=url).user_attrs
-
-    before = attributes()
-    with studies.sole_use(url, "study"), pytest.raises(StudyError, match="being run by another process"):
-        sweep_in(tmp_path, resume=True, trials=2, confirm_steps=999)
-    assert attributes() == before
-    assert studies.read_plan(studies.open_storage(url), "study").conditions == outcome.sweep.conditions
 
 
 def test_a_diverged_training_scores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,20 +21,18 @@ class Proxy:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._passing = threading.Event()
-        self._passing.set()
-        self._pairs: list[_Pair] = []
-        self._lock = threading.Lock()
-        self._closed = False
+        self.passing = threading.Event()
+        """Set while data may pass."""
+        self.passing.set()
         self.delay = 0.0
         """Seconds that each piece of data takes on its way."""
-        self.drips = 0.0
-        """Seconds that each byte takes on its way to the client, from now on; 0 = it comes with the others."""
+        self._pairs: list[_Pair] = []
+        self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def silent(self) -> None:
         """Swallow everything, from now on: connections stay open, and can still be made, and nothing comes."""
-        self._passing.clear()
+        self.passing.clear()
 
     def forget(self) -> None:
         """Forget the connections of now, as a firewall does: both ends keep theirs open, and nothing passes."""
@@ -44,8 +42,7 @@ class Proxy:
 
     def close(self) -> None:
         """End everything."""
-        self._closed = True
-        self._passing.set()
+        self.passing.set()
         self._listener.close()
         with self._lock:
             for pair in self._pairs:
@@ -69,12 +66,6 @@ class Proxy:
         server.connect(self._target)
         return server
 
-    def wait_to_pass(self) -> None:
-        """Until data may pass."""
-        if self.delay:
-            time.sleep(self.delay)
-        self._passing.wait()
-
 
 class _Pair:
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
@@ -92,20 +83,13 @@ class _Pair:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self._proxy.wait_to_pass()
+                time.sleep(self._proxy.delay)
+                self._proxy.passing.wait()
                 if not self.forgotten:
-                    self._pass_on(data, sink)
-            self._proxy.wait_to_pass()
+                    sink.sendall(data)
+            self._proxy.passing.wait()
             if not self.forgotten:  # else the other end never learns of it
                 sink.shutdown(socket.SHUT_WR)
-
-    def _pass_on(self, data: bytes, sink: socket.socket) -> None:
-        """What is left of it comes at once when the dripping ends."""
-        while sink is self._client and self._proxy.drips and data:
-            sink.sendall(data[:1])
-            data = data[1:]
-            time.sleep(self._proxy.drips)
-        sink.sendall(data)
 
 
 def _reset(end: socket.socket) -> None:
