@@ -22,7 +22,6 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name
-from sweeper.core.yaml_file import parse_yaml
 from sweeper.data.formats import yolo
 from sweeper.tracking import Tracker
 from sweeper.training.model import _load_encoder, build_model
@@ -86,32 +85,16 @@ def test_encoder_weights_come_from_safetensors_too(tmp_path: Path) -> None:
         _load_encoder(target, str(tmp_path / "bad.safetensors"))
 
 
-def calls_in(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text("utf-8"))
-    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-
-
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_shell_no_eval_no_unpickling(path: Path) -> None:
-    found = calls_in(path)
-    assert not found & {"os.system", "os.popen", "eval", "exec", "pickle.load", "yaml.load", "yaml.unsafe_load"}
-    assert not {call for call in found if call.startswith("subprocess.")}
-    assert "pickle.loads" not in found
+    dangerous = {"os.system", "os.popen", "eval", "exec", "yaml.load", "yaml.unsafe_load"}
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        assert called not in dangerous and not called.startswith(("subprocess.", "pickle.load"))
+        if called == "torch.load":
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
-
-
-# --- YAML ---
-
-
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system ['touch fired']", "!!python/name:os.system"])
-def test_yaml_tags_run_nothing(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    problems: list[str] = []
-    found = parse_yaml(f"losses: {tag}", problems)
-    assert not (tmp_path / "fired").exists()
-    assert problems or found == {"losses": ["touch fired"]}  # plain data, whatever the tag
 
 
 def test_the_other_yaml_files_go_through_the_same_reader() -> None:
@@ -133,9 +116,6 @@ def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
     assert len(folder_name(name)) < 100
 
 
-# --- Secrets ---
-
-
 # --- The user interface ---
 
 
@@ -151,22 +131,10 @@ def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
     own = f"127.0.0.1:{port}"
 
     def ask(method: str, path: str, body: object = None, **headers: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        with closing(connection):
-            return answer_to(connection, method, path, body, headers)
-
-    def answer_to(
-        connection: http.client.HTTPConnection, method: str, path: str, body: object, headers: dict[str, str]
-    ) -> int:
-        connection.putrequest(method, path, skip_host=True)
-        text = json.dumps(body or {}).encode() if method == "POST" else b""
-        sent = {"Host": own, "Content-Type": "application/json", "Content-Length": str(len(text))} | headers
-        for name, value in sent.items():
-            connection.putheader(name, value)
-        connection.endheaders(text)
-        response = connection.getresponse()
-        response.read()
-        return response.status
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+            text = None if body is None else json.dumps(body)
+            connection.request(method, path, text, {"Host": own, "Content-Type": "application/json"} | headers)
+            return connection.getresponse().status
 
     search = "/api/2.0/mlflow/experiments/search"
     create = "/api/2.0/mlflow/experiments/create"
