@@ -94,17 +94,7 @@ def test_a_fold_that_fails_costs_its_seed_and_is_said() -> None:
 
     study = faking.new_study()
     faking.train(study, faking.FakeExecutor(train_one), plan=PLAN)
-    runs = extra_results(study, "confirm")
-    sweep = builders.sweep(
-        trials=faking.studies.search_results(study),
-        confirmations=runs,
-        data=DATA,
-        conditions=CONDITIONS,
-        rechecks=tuple(extra_results(study, "recheck")),
-        rate_fit=faking.studies.stored_rates(study.user_attrs),
-        space=PLAN.space,
-    )
-    found = conclude(sweep)
+    found = conclude(faking.recorded(study, PLAN))
     assert found.evidence is not None and "dice" not in {f.family for f in found.evidence.finalists}
     assert any("no seed of it has all 3 folds" in reason for reason in found.reasons)
 

@@ -13,7 +13,6 @@ import optuna
 from sweeper import storage as studies
 from sweeper.core.events import Advanced, Answer, Job, Lost, Observers
 from sweeper.core.records import (
-    Collapse,
     Conditions,
     Coordinate,
     InterimAnalysis,
@@ -55,15 +54,10 @@ class CrashError(Exception):
     """The power went."""
 
 
-def luck(spec: TrialSpec, sd: float = 0.002) -> float:
-    """The same for the same training."""
-    rng = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e6)])
-    return float(rng.normal(0, sd))
-
-
 def fake_result(spec: TrialSpec) -> TrialResult:
     """What a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
-    value = LEVELS[spec.family] + luck(spec) - 2 * abs(spec.lr - 0.005)
+    luck = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e6)]).normal(0, 0.002)
+    value = LEVELS[spec.family] + float(luck) - 2 * abs(spec.lr - 0.005)
     rng = np.random.default_rng([spec.seed, 7])
     images = divide(DATA, test_seed=0, seed=0).test
     test = (
@@ -152,18 +146,16 @@ def new_study(seed: int = 0) -> optuna.Study:
 
 
 def new_search(
-    study: optuna.Study, trials: int, recorder: Recorder | None = None, checkpoints: Path = Path("nowhere")
+    study: optuna.Study,
+    trials: int,
+    recorder: Recorder | None = None,
+    checkpoints: Path = Path("nowhere"),
+    space: SearchSpace = SPACE,
+    **more: Any,
 ) -> Search:
-    """A search of `SPACE` for the small literal data set of the builders."""
-    return Search(
-        study,
-        SPACE,
-        builders.conditions(),
-        imbalance=60.0,
-        trials=trials,
-        recorder=recorder or Recorder(),
-        checkpoints=checkpoints,
-    )
+    """A search for the small literal data set of the builders."""
+    places = {"recorder": recorder or Recorder(), "checkpoints": checkpoints}
+    return Search(study, space, builders.conditions(), imbalance=60.0, trials=trials, **places, **more)
 
 
 def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.Plan:
@@ -232,8 +224,3 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         cut=tuple(attributes[studies.CUT]),
         **changes,
     )
-
-
-def diverges(spec: TrialSpec) -> TrialResult:
-    """A training that ended in NaN."""
-    return fake_result(spec).model_copy(update={"value": 0.0, "collapse": Collapse.DIVERGED, "test": None})

@@ -31,9 +31,9 @@ from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
 from sweeper.evidence.recommendation import recommendation_json
 from sweeper.storage.interim_analyses import analyses_taken
 from sweeper.study.loop import drive
-from sweeper.study.search import Search, enqueue_defaults
+from sweeper.study.search import enqueue_defaults
 from sweeper.workflow.conclude import conclude
-from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, train
+from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, train
 from tests.support.sweeping import Recorder
 
 NAME = "s"
@@ -93,16 +93,7 @@ def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
     else:
         studies.reconcile(study)
         enqueue_defaults(study, plan.space, 18)
-        work = Search(
-            study,
-            plan.space,
-            plan.conditions,
-            imbalance=plan.imbalance,
-            trials=18,
-            recorder=display,
-            checkpoints=folder,
-        )
-        drive(FakeExecutor(crossing), work, lambda: None)
+        drive(FakeExecutor(crossing), new_search(study, 18, display, folder, plan.space), lambda: None)
     return writes.count
 
 

@@ -26,7 +26,7 @@ from tests.support import mlflow_template
 class Recorder:
     """A display that keeps what it is told, and can ask for a stop after some trainings."""
 
-    def __init__(self, stop_after: int | None = None, status: int = 130) -> None:
+    def __init__(self, stop_after: int | None = None) -> None:
         self.lines: list[str] = []
         self.warnings: list[str] = []
         self.steps: list[tuple[str, int, int]] = []
@@ -35,13 +35,12 @@ class Recorder:
         self.dropped: list[TrialSpec] = []
         self.paused: list[int] = []
         self.resumed: list[int] = []
-        self._stop_after, self._status = stop_after, status
+        self._stop_after = stop_after
 
     @property
     def status(self) -> int | None:
         """Exit status once enough has happened."""
-        enough = self._stop_after is not None and len(self.results) >= self._stop_after
-        return self._status if enough else None
+        return 130 if self._stop_after is not None and len(self.results) >= self._stop_after else None
 
     def defer(self) -> None:
         pass
@@ -113,7 +112,6 @@ def seven_oclock() -> datetime:
 def sweep_in(
     folder: Path,
     display: Recorder | None = None,
-    clock: Callable[[], datetime] = seven_oclock,
     timer: Callable[[], float] = time.monotonic,
     figures: bool = False,
     **changes: Any,
@@ -135,4 +133,4 @@ def sweep_in(
         patch("sweeper.tracking.tracker.connect", connected),
         patch("sweeper.report.figures.draw_all", drawing),
     ):
-        return run_sweep(settings_in(folder, **changes), display, display, clock=clock, cores=1, timer=timer)
+        return run_sweep(settings_in(folder, **changes), display, display, clock=seven_oclock, cores=1, timer=timer)
