@@ -87,13 +87,6 @@ def test_what_was_written_before_a_trial_begins_is_seen_by_it() -> None:
     internals.begin_trial(study, {})
     with internals.trials_read_once(study):
         assert study.get_trials(deepcopy=False)[0].user_attrs == {"x": 1}
-
-
-def test_within_a_block_the_trials_are_read_once() -> None:
-    study = optuna.create_study()
-    study.ask()
-    with internals.trials_read_once(study):
-        assert len(study.get_trials(deepcopy=False)) == 1
     assert "_get_trials" not in vars(study)
 
 

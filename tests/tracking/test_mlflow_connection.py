@@ -16,11 +16,6 @@ from tests.support import builders
 from tests.support.tracked import begun, keep, run_of, study_named, train
 
 
-def summary(note: str, values: dict[str, float] | None = None) -> Summary:
-    """Of a report without files."""
-    return Summary(note, {}, values or {}, Path("no folder"))
-
-
 def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,7 +53,7 @@ def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp
     tracker = begun(f"sqlite:///{original}/mlflow.db", study)
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
     (original / "report.md").write_text("words")
-    tracker.end_sweep("FINISHED", summary("")._replace(folder=original))
+    tracker.end_sweep("FINISHED", Summary("", {}, {}, original))
     again = begun(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place it is as it was
     assert again.catch_up() is None
     again.close()

@@ -9,10 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 import zlib
 from pathlib import Path
 from typing import Any
@@ -30,7 +27,7 @@ from sweeper.tracking.prepared_views import TAG, prepared_views
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.mlflow_sync import summary_for_mlflow
 from tests.support import builders
-from tests.support.mlflow_server import free_port
+from tests.support.mlflow_server import Server, free_port
 from tests.support.tracked import begun, train
 
 SPACE = load_space("binary", "binary")
@@ -78,18 +75,18 @@ def swept(uri: str, study: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
-    """Address of a store with two sweeps, and the experiments' ids."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('views')}/mlflow.db"
-    ids = {"older": swept(uri, "older")}
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, dict[str, str]]:
+    """A server, not started, with two sweeps in its store, and the experiments' ids."""
+    server = Server(tmp_path_factory.mktemp("views"))
+    ids = {"older": swept(server.store, "older")}
     time.sleep(0.01)
-    return uri, {**ids, "newer": swept(uri, "newer")}
+    return server, {**ids, "newer": swept(server.store, "newer")}
 
 
 def test_the_command_names_the_table_of_a_study_or_of_the_newest(
-    store: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    store: tuple[Server, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri, ids = store
+    uri, ids = store[0].store, store[1]
     assert prepared_studies(uri) == {"newer": ids["newer"], "older": ids["older"]}
     monkeypatch.setattr(os, "execve", lambda *_: None)
     for named, expected in (((), "newer"), (("older",), "older")):
@@ -135,22 +132,14 @@ BROWSER = [
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
 def test_the_table_opens_with_the_columns_and_the_best_training_first(
-    store: tuple[str, dict[str, str]], tmp_path: Path
+    store: tuple[Server, dict[str, str]], tmp_path: Path
 ) -> None:
-    uri, ids = store
-    port = free_port()
-    command = [sys.executable, "-m", "sweeper", "ui", "--tracking-uri", uri, "--port", str(port)]
-    with (tmp_path / "ui.txt").open("w") as log:
-        server = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    server, ids = store
     try:
-        until = time.monotonic() + 300
-        while not answers(port):
-            assert server.poll() is None and time.monotonic() < until, (tmp_path / "ui.txt").read_text()
-            time.sleep(0.5)
-        page = rendered(f"http://127.0.0.1:{port}/{view_place(ids['newer'])}", tmp_path)
+        server.start()
+        page = rendered(f"{server.uri}/{view_place(ids['newer'])}", tmp_path)
     finally:
-        os.killpg(server.pid, 9)
-        server.wait(10)
+        server.kill()
     columns = {html.unescape(name) for name in re.findall(r'role="columnheader"[^>]*col-id="([^"]+)"', page)}
     wanted = ["loss.family", "loss.gamma", "loss.alpha", "loss.pos_weight", "loss.mix", "lr"]
     assert {f"params.`{name}`" for name in wanted} <= columns
@@ -163,14 +152,6 @@ def test_the_table_opens_with_the_columns_and_the_best_training_first(
         if cell and row:
             first.setdefault(row, re.sub("<[^>]+>", "", cell))
     assert [first[str(index)] for index in range(4)] == ["0.65625", "0.625", "0.5625", "0.5"], first
-
-
-def answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def rendered(address: str, folder: Path) -> str:

@@ -80,13 +80,6 @@ def line(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     line.open.set()
 
 
-class Warnings(list[str]):
-    """What people were told."""
-
-    def __call__(self, text: str) -> None:
-        self.append(text)
-
-
 def wait_until(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not happened():
@@ -193,8 +186,8 @@ def test_a_training_is_made_with_few_requests_however_many_its_evaluations(uri: 
 
 
 def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_is_back(uri: str, line: Line) -> None:
-    study, warnings = study_named("away"), Warnings()
-    tracker = begun(uri, study, warn=warnings)
+    study, warnings = study_named("away"), list[str]()
+    tracker = begun(uri, study, warn=warnings.append)
     assert tracker.catch_up() is None
     line.cut = "request"
     before = line.requests
@@ -223,8 +216,8 @@ def artifacts(uri: str, tracker: Tracker) -> dict[str, str]:
 
 
 def test_a_run_that_somebody_deleted_is_made_again_and_the_others_are_written(uri: str, line: Line) -> None:
-    study, warnings = study_named("refused"), Warnings()
-    tracker = begun(uri, study, warn=warnings)
+    study, warnings = study_named("refused"), list[str]()
+    tracker = begun(uri, study, warn=warnings.append)
     trial = builders.trial("dice", 0.5, 0)
     tracker.notify(Paused(trial.spec, so_far(trial, 1)))
     deleted = run_of(tracker, trial.spec).info.run_id
@@ -241,9 +234,9 @@ def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
 ) -> None:
     """A run that it refuses, and files on a full disk."""
     monkeypatch.setattr(tracker_module, "END_PATIENCE", 1.0)
-    study, warnings = study_named("never"), Warnings()
+    study, warnings = study_named("never"), list[str]()
     (tmp_path / "report.md").write_text("words")
-    tracker = begun(uri, study, warn=warnings)
+    tracker = begun(uri, study, warn=warnings.append)
     assert tracker.catch_up() is None
     create = line.create_run
 
@@ -272,8 +265,8 @@ def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
 
 
 def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, line: Line) -> None:
-    study, warnings = study_named("end of all"), Warnings()
-    tracker = begun(uri, study, warn=warnings)
+    study, warnings = study_named("end of all"), list[str]()
+    tracker = begun(uri, study, warn=warnings.append)
     assert tracker.catch_up() is None
     line.cut = "request"
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
@@ -290,8 +283,8 @@ def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, l
 
 
 def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    said, stopped = Warnings(), threading.Event()
-    tracker = begun(uri, "bounded", log=said, stopped=stopped.is_set)
+    said, stopped = list[str](), threading.Event()
+    tracker = begun(uri, "bounded", log=said.append, stopped=stopped.is_set)
     assert tracker.catch_up() is None
     monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1.0)
     monkeypatch.setattr(tracker_module, "LAST_SECONDS", 0.1)

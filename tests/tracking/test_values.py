@@ -20,16 +20,11 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
-def summary(note: str, values: dict[str, float] | None = None) -> Summary:
-    """Of a report without files."""
-    return Summary(note, {}, values or {}, Path("no folder"))
-
-
 def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
     tracker = begun(uri, "tree")
     trial = builders.trial("dice_focal", 0.7, 4)
     train(tracker, trial)
-    tracker.end_sweep("FINISHED", summary("short"))
+    tracker.end_sweep("FINISHED", Summary("short", {}, {}, Path("no folder")))
 
     child, parent = run_of(tracker, trial.spec), run_of(tracker)
     assert child.info.status == parent.info.status == "FINISHED"
