@@ -1,21 +1,15 @@
-"""A real MLflow server on the loopback address that tests may kill and start again, and a proxy with a password."""
+"""A real MLflow server on the loopback address that tests may kill and start again."""
 
 from __future__ import annotations
 
-import base64
-import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
@@ -61,71 +55,3 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
             self._process = None
-
-
-class PasswordProxy:
-    """Passes requests on to a server where they carry the password (HTTP basic authentication), else answers 401.
-
-    `fails(n)` says of the n-th request with the password (from 1) whether it is answered by status 500 instead.
-    """
-
-    def __init__(self, server: Server, user: str, password: str) -> None:
-        self.fails: Callable[[int], bool] = lambda _: False
-        self.requests = 0
-        self.refused = 0
-        self._lock = threading.Lock()
-        wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-            wbufsize = -1  # an answer in one piece
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def _pass_on(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if self.headers.get("Authorization") != wanted:
-                    proxy.refused += 1
-                    self._answer(401, b"a password is needed")
-                    return
-                with proxy._lock:
-                    proxy.requests += 1
-                    fails = proxy.fails(proxy.requests)
-                if fails:
-                    self._answer(500, b"the server fails")
-                    return
-                try:
-                    status, answer = self._ask(body)
-                except OSError:
-                    status, answer = 502, b"the server is away"
-                self._answer(status, answer)
-
-            def _ask(self, body: bytes) -> tuple[int, bytes]:
-                with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
-                    passed_on = {k: v for k, v in self.headers.items() if k.lower() not in {"host", "authorization"}}
-                    connection.request(self.command, self.path, body, passed_on | {"Accept-Encoding": "identity"})
-                    answer = connection.getresponse()
-                    return answer.status, answer.read()
-
-            def _answer(self, status: int, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-                self.wfile.flush()
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on  # noqa: N815
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.port: int = self._http.server_address[1]
-        self.uri = f"http://{user}:{password}@127.0.0.1:{self.port}"
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
