@@ -29,37 +29,36 @@ class Acting(Recorder):
             self._act()
 
 
-def delete(path: Path) -> None:
-    for name in path.parent.glob(f"{path.name}*"):
-        name.unlink()
-
-
-def replace(path: Path) -> None:
-    """As an editor, a synchronising service or a restored backup does."""
-    other = path.with_name("other")
-    with closing(sqlite3.connect(other)) as connection:
-        connection.execute("CREATE TABLE other (number INTEGER)")
-    other.replace(path)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("how", "word"),
-    [(delete, "was deleted"), pytest.param(replace, "was replaced by another file", marks=pytest.mark.exhaustive)],
-)
-def test_a_database_that_is_lost_amid_a_sweep_ends_it_with_what_to_do(
-    tmp_path: Path, how: Callable[[Path], None], word: str
-) -> None:
-    path = tmp_path / "sweeper.db"
-    display = Acting(3, lambda: how(path))
-    with pytest.raises(SweeperError, match=f"sweeper.db {word}.* while the study was stored in it") as caught:
+def test_a_database_that_is_lost_amid_a_sweep_ends_it_with_what_to_do(tmp_path: Path) -> None:
+    def delete() -> None:
+        for name in tmp_path.glob("sweeper.db*"):
+            name.unlink()
+
+    display = Acting(3, delete)
+    with pytest.raises(SweeperError, match=r"sweeper.db was deleted.* while the study was stored in it") as caught:
         sweep_in(tmp_path, display)
     assert caught.value.exit_status == 1 and "sweeper run --study study --resume" in str(caught.value)
     assert len(display.results) == 3
 
 
-def test_a_renamed_folder_is_told_as_such_and_nothing_is_made_at_its_old_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def rename(folder: Path) -> None:
+    folder.parent.rename(folder.parent.with_name("new"))
+
+
+def replace(folder: Path) -> None:
+    """As an editor, a synchronising service or a restored backup does."""
+    other = folder / "other"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE other (number INTEGER)")
+    other.replace(folder / "sweeper.db")
+
+
+@pytest.mark.parametrize(
+    ("how", "word"), [(rename, "its folder was renamed"), (replace, "was replaced by another file")]
+)
+def test_a_file_that_is_no_more_the_one_at_its_place_is_told_as_such_and_nothing_is_made_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[[Path], None], word: str
 ) -> None:
     folder = tmp_path / "above" / "old"
     folder.mkdir(parents=True)
@@ -67,12 +66,12 @@ def test_a_renamed_folder_is_told_as_such_and_nothing_is_made_at_its_old_name(
     storage = studies.open_storage("sqlite:///sweeper.db", create=True)
     studies.create_study(storage, "my study", new_plan())
     with studies.sole_use("sqlite:///sweeper.db", "my study") as lost:
-        folder.parent.rename(tmp_path / "new")
+        how(folder)
         assert not lost()  # nobody else runs it
         for _ in range(2):  # every later call says the same
             with pytest.raises(SweeperError) as caught:
                 studies.load_study(storage, "my study")
         told = str(caught.value)
-        assert "its folder was renamed" in told and "another process" not in told
+        assert word in told and "another process" not in told
         assert "sweeper run --study 'my study' --resume" in told
-    assert not folder.parent.exists()
+    assert folder.exists() == (how is replace)
