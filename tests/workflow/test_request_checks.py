@@ -9,7 +9,6 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from sweeper.cli.main import main
@@ -18,7 +17,6 @@ from sweeper.core.records import Collapse
 from sweeper.storage import open_storage
 from sweeper.workflow.request_checks import check_places
 from sweeper.workflow.settings import Settings
-from tests.support.postgres_server import Server
 
 QUICK = [
     *("--data", "synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
@@ -82,20 +80,6 @@ def test_a_dry_run_makes_no_tables_of_optuna_in_a_database_of_other_things(
     with pytest.raises(MissingStudyError, match="holds no studies"):
         open_storage(f"sqlite:///{path}", create=False)
     assert path.read_bytes() == before
-
-
-@pytest.mark.slow
-def test_a_dry_run_makes_no_tables_of_mlflow(
-    postgres: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    url = postgres.fresh()
-    for address in (url, url.replace("postgresql", "postgresql+psycopg", 1)):
-        status, out, err = call(capsys, monkeypatch, "--tracking-uri", address, "--dry-run")
-        assert status == 0 and "steps were trained to measure their time; nothing was written" in out, err
-    assert list(tmp_path.iterdir()) == []
-    with psycopg.connect(url) as connection:
-        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
 
 
 @pytest.mark.slow
