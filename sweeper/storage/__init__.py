@@ -4,11 +4,7 @@ database → plan → results and interim analyses → record. Imported as `stud
 """
 
 from sweeper.storage.database import open_storage, sole_use
-from sweeper.storage.interim_analyses import (
-    is_concluded,
-    note_conclusion,
-    note_session,
-)
+from sweeper.storage.interim_analyses import is_concluded, note_conclusion, note_session
 from sweeper.storage.plan import (
     Plan,
     check_name,

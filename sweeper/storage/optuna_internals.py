@@ -30,12 +30,7 @@ def id_of(trial: FrozenTrial | optuna.Trial) -> int:
 
 def id_of_number(study: optuna.Study, number: int) -> int:
     """The database's id of the trial of this number."""
-    return storage_of(study).get_trial_id_from_study_id_trial_number(study_id(study), number)
-
-
-def study_id(study: optuna.Study) -> int:
-    """The database's id of a study."""
-    return study._study_id
+    return storage_of(study).get_trial_id_from_study_id_trial_number(study._study_id, number)
 
 
 def storage_of(study: optuna.Study) -> BaseStorage:

@@ -107,18 +107,13 @@ class RetryingStorage(RDBStorage):
         """
         self._warn = warn
         self._file: Path | None = None
-        self.study: str | None = None
-        """Name of the study that this process goes on with, once it is opened: for commands that are proposed."""
+        self.study = "NAME"
+        """The study that this process goes on with, once it is opened: for commands that are proposed."""
         self.address = url
         """As `--storage` names it, once `open_storage` has opened it."""
         super().__init__(url, engine_kwargs=engine_kwargs)
         if file is not None:
             self._file, self._file_as_opened = file.resolve(), file.stat()
-
-    @property
-    def named(self) -> str:
-        """Its name for a command, `NAME` while none is known."""
-        return self.study or "NAME"
 
     def check_file(self) -> None:
         """Nothing while a SQLite database is still the file at its path: what is written to a deleted one is lost.
@@ -140,7 +135,7 @@ class RetryingStorage(RDBStorage):
             f"{self._file} {fault} while the study was stored in it: what is written from now on would be lost, "
             "so that this process ends here. If its folder has a new name, everything finished lies there: go on in "
             "that folder. Else restore a backup. Then: "
-            f"{resume_command(self.named, f'sqlite:///{self._file}')}"
+            f"{resume_command(self.study, f'sqlite:///{self._file}')}"
         )
 
     def patiently(self, call: Callable[[], Any]) -> Any:
@@ -164,7 +159,7 @@ class RetryingStorage(RDBStorage):
                 if gone >= PATIENCE_SECONDS:
                     raise SweeperError(
                         f"the study's database did not answer for {gone:.0f} s ({reason}); everything "
-                        f"finished is kept. When it is back: {resume_command(self.named, self.address)}"
+                        f"finished is kept. When it is back: {resume_command(self.study, self.address)}"
                     ) from error
                 if gone >= WARN_SECONDS and not warned:
                     warned = True

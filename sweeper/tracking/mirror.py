@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import shown_address
 from sweeper.system.locks import sqlite_path
 from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
-from sweeper.tracking.values import MARKER, PAUSED, DatasetUsed, DesiredRun, Point
+from sweeper.tracking.values import MARKER, PAUSED, DesiredRun, Point
 
 SWEEP = "sweep"
 """Name of the sweep's run here; those of trainings are `search/00012` and the like."""
@@ -154,7 +154,7 @@ class Mirror:
             return False
         metrics = [*self._points(wanted, has), *last]
         if not has.has_dataset:
-            client.log_inputs(run_id, [_input(wanted.dataset)])
+            client.log_inputs(run_id, [wanted.dataset])
         if params or tags or metrics:  # the client sends a large batch in parts, the metrics in their order
             client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
         for key in gone:
@@ -179,11 +179,6 @@ class Mirror:
             history = self.client.get_metric_history(has.run_id, MARKER) if MARKER in has.metrics else []
             has.steps = {point.step for point in history}
         return [metric for point in wanted.points if point.step not in has.steps for metric in _metrics(point)]
-
-
-def _input(used: DatasetUsed) -> DatasetInput:
-    entity = Dataset(used.name, used.digest, used.source_type, used.source)
-    return DatasetInput(entity, [InputTag("mlflow.data.context", used.context)])
 
 
 def _metrics(point: Point | None) -> list[Metric]:

@@ -40,21 +40,21 @@ def _connected(uri: str) -> MlflowClient:
     path = sqlite_path(uri)
     if is_postgres(uri):
         with leased(uri, "mlflow", wait=True):
-            client = MlflowClient(tracking_uri=named_url(uri, "mlflow"))
-            client.search_experiments(max_results=1)
-        return client
+            return _client(named_url(uri, "mlflow"))
     if path is None:
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-        return client
+        return _client(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     with created_once(path):
         with sqlite3.connect(path, timeout=60) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
         # MLflow keeps its connections by address: a relative one would name the first working folder's file for ever.
-        client = MlflowClient(tracking_uri=f"sqlite:///{path.absolute()}")
-        client.search_experiments(max_results=1)
+        return _client(f"sqlite:///{path.absolute()}")
+
+
+def _client(address: str) -> MlflowClient:
+    client = MlflowClient(tracking_uri=address)
+    client.search_experiments(max_results=1)  # makes and migrates the tables
     return client
 
 
@@ -86,11 +86,7 @@ def prepared_studies(uri: str) -> dict[str, str]:
     Raises:
         UsageError: if the store does not answer.
     """
-    client = connect(uri)
-    try:
-        experiments = client.search_experiments(order_by=["creation_time DESC"])
-    except Exception as error:
-        raise no_store(uri, error) from error
+    experiments = connect(uri).search_experiments(order_by=["creation_time DESC"])
     return {e.name: str(e.experiment_id) for e in experiments if f"{TAG}sweep" in e.tags}
 
 

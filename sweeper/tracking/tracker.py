@@ -81,7 +81,6 @@ class Tracker:
         warn: Callable[[str], None],
         log: Callable[[str], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         """Connect, creating and migrating a SQLite store.
 
@@ -90,12 +89,11 @@ class Tracker:
             warn: is told when the store goes away and comes back, and at the end what it lacks.
             log: is told what the end waits for.
             stopped: whether somebody asked not to wait any longer.
-            clock: seconds since 1970, for the runs' times.
 
         Raises:
             UsageError: if the store cannot be reached.
         """
-        self._warn, self._log, self._stopped, self._clock = warn, log, stopped, clock
+        self._warn, self._log, self._stopped = warn, log, stopped
         self._place, self.mirror = shown_address(uri), Mirror(connect(uri), uri)
         self._lock = threading.Lock()
         self._lacking: dict[tuple[str, str], Callable[[], None]] = {}
@@ -180,7 +178,7 @@ class Tracker:
         """Write a training that has a result, or waits at a rung with what it gave so far."""
         match event:
             case Paused(_, result) | Stored(result):
-                now = self._clock()
+                now = time.time()
                 self._put_training(Training(result, now - result.seconds, now, isinstance(event, Paused)))
         self._log_warnings()
 
@@ -196,7 +194,7 @@ class Tracker:
 
     def conclude(self, status: str, summary: Summary | None = None) -> None:
         """The sweep ends with MLflow's status `status`."""
-        now = int(self._clock() * 1000)
+        now = int(time.time() * 1000)
         if summary is not None:
             note = _cut(summary.note)
             self._change_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})

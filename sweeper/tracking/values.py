@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlflow.entities import Dataset, DatasetInput, InputTag
+
 from sweeper import storage as studies
 from sweeper.core import metrics, own_metric
-from sweeper.core.base import Record
 from sweeper.core.detail_scores import detail_scores
 from sweeper.core.paths import slug
 from sweeper.core.records import (
@@ -40,17 +41,6 @@ MARKER = "lr"
 """A metric of every evaluation: MLflow has the evaluations at whose steps it has this one."""
 
 
-class DatasetUsed(Record):
-    """A data set as MLflow's panel shows it."""
-
-    name: str
-    digest: str
-    source_type: str
-    source: str
-    context: str
-    """What it was used for."""
-
-
 def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
     """Metric-safe, distinct names of the classes (MLflow refuses a whole batch for one `|`, `&` or `(`)."""
     taken: dict[str, int] = {}
@@ -72,16 +62,16 @@ class Values:
         self._point = "threshold" if binary else "tau"
         self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
 
-    def dataset(self, used_for: str) -> DatasetUsed:
+    def dataset(self, used_for: str) -> DatasetInput:
         """The data set as MLflow's panel shows it."""
         dataset = self.conditions.dataset
-        return DatasetUsed(
+        entity = Dataset(
             name=dataset.name,
             digest=dataset.digest.removeprefix("sha256:")[:36],
             source_type="synthetic" if dataset.synthetic else "local",
             source=redact(dataset.source),
-            context=used_for,
         )
+        return DatasetInput(entity, [InputTag("mlflow.data.context", used_for)])
 
     def recipe(self) -> dict[str, str]:
         """`recipe.*` parameters."""
@@ -232,7 +222,7 @@ class DesiredRun(NamedTuple):
     name: str
     tags: dict[str, str]
     params: dict[str, str]
-    dataset: DatasetUsed
+    dataset: DatasetInput
     start: int
     status: str
     end: int

@@ -258,14 +258,7 @@ def report_study(
     pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
     settings = {} if ui_url is None else {"ui_url": ui_url}
     try:
-        paths = write_report(
-            sweep,
-            recommendation,
-            out,
-            pixels=pixels,
-            beat=beat,
-            **settings,
-        )
+        paths = write_report(sweep, recommendation, out, pixels=pixels, beat=beat, **settings)
     except OSError as error:
         raise SweeperError(
             f"the report could not be written: {error}; nothing is lost: sweeper report {name} --out FOLDER"

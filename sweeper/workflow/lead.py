@@ -138,7 +138,7 @@ def lead(session: Session) -> Outcome:
         session.tracker.catch_up(beat=heartbeat.beat)
         executor.close()  # the report needs no workers, and they need memory
         _drop_checkpoints(session.checkpoints)
-        return _conclude(session.storage, session.prepared.name, study, settings, session.tracker, beat=heartbeat.beat)
+        return _conclude(session, heartbeat.beat)
 
 
 @contextmanager
@@ -231,11 +231,7 @@ def _stage(
     """What the phases train by, and who is told of it."""
     study, plan, display = session.study, session.prepared.plan, session.display
     executor = session.prepared.executor
-    keeper = Timekeeper(
-        asked.timeout,
-        session.gone,
-        before=studies.all_results(study) if asked.timeout is not None else (),
-    )
+    keeper = Timekeeper(asked.timeout, session.gone, before=studies.all_results(study))
     observers = Observers((session.tracker, keeper, heartbeat, forecast, display, so_far))
     return Stage(
         study,
@@ -262,12 +258,10 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
         tracker.decide(plan.conditions)
 
     try:
-        try:
-            train_all(stage, decided)
-        except (InterruptedSweepError, KeyboardInterrupt):
-            studies.reconcile(stage.study)
-            raise
+        train_all(stage, decided)
     except (InterruptedSweepError, KeyboardInterrupt):
+        with suppress(SweeperError):  # a database that is away is told by what asks it next
+            studies.reconcile(stage.study)
         tracker.end_sweep("KILLED")
         raise
     except LostStudyError:
@@ -278,17 +272,11 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
         raise
 
 
-def _conclude(
-    storage: RetryingStorage,
-    name: str,
-    study: optuna.Study,
-    settings: Settings,
-    tracker: Tracker,
-    *,
-    beat: Callable[[], None] = lambda: None,
-) -> Outcome:
+def _conclude(session: Session, beat: Callable[[], None]) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
-    studies.note_conclusion(study)
+    settings, storage, tracker = session.settings, session.storage, session.tracker
+    name = session.prepared.name
+    studies.note_conclusion(session.study)
     try:
         outcome = report_study(storage, name, out=settings.out, beat=beat)
     except BaseException:

@@ -49,11 +49,7 @@ def declaration(code: OwnCode) -> OwnLoss:
     problems: list[str] = []
     if code.function in FAMILIES and code.function not in OWN:
         problems.append(f"{code.function} is the name of a loss of sweeper's; give it another one")
-    try:
-        parameters = inspect.signature(made).parameters
-    except (TypeError, ValueError):
-        parameters = {}  # type: ignore[assignment]
-        problems.append("its arguments must be readable, and it has no signature; wrap it in a Python function")
+    parameters = inspect.signature(made).parameters
     table = getattr(made, "search", {})
     if not isinstance(table, Mapping):
         problems.append(f"search: must be a dict of hyper-parameter: range, got {type(table).__name__}")

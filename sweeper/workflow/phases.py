@@ -111,11 +111,6 @@ class Stage:
             )
         return done
 
-    def begin(self, name: str, batch: Batch, total: int) -> None:
-        """Show a batch as a phase, unless all of it is there."""
-        if len(batch):
-            self.show(name, total - len(batch), total)
-
     def show(self, name: str, done: int, total: int) -> None:
         """Show a phase to people and monitors."""
         self.display.phase(name, done, total)
@@ -222,9 +217,8 @@ def finalists(stage: Stage) -> list[Finalist]:
     need = what_is_needed(trials, studies.extra_results(study, "recheck"), fit)
     if need is not None:
         batch = Batch(study, need.specs, recorder=stage.recorder, admit=stage.time.admits(RECHECK_SHARE))
-        if len(batch):
-            stage.display.log(need.why)
-        stage.begin("recheck", batch, len(need.specs))
+        stage.display.log(need.why)
+        stage.show("recheck", 0, len(batch))
         stage.go(batch)
         if not batch.complete:
             stage.cut(f"there was no time for all of these trainings: {need.why}")
@@ -348,7 +342,7 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
         batch = Batch(
             study, specs[: stage.executor.workers], recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE)
         )
-        stage.begin("probe", batch, len(batch))
+        stage.show("probe", 0, len(batch))
         stage.go(batch)
         if not batch.complete:
             stage.cut(f"whether a loss learns in {steps} steps was not found out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -144,7 +143,8 @@ def prepare(
             + f"\nLeave these options out, put changed files back, or start another study: --study {settings.study}-2"
         )
     name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
-    announce(plan.conditions, messages.log)
+    if plan.conditions.recipe.compiled:
+        messages.log("compiling the network before the first training: a minute or more, less where it was done before")
     machine = _machine(settings, hardware.device, backend.layout)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
     return Prepared(name, plan, old, executor, machine, hold(Path(dataset.store)))
@@ -163,12 +163,6 @@ def _machine(settings: Settings, device: str, layout: Layout) -> dict[str, Any]:
     """`MACHINE`, as a study keeps it."""
     known = {**layout._asdict(), "device": device}
     return {name: known.get(name, getattr(settings, name)) for name in MACHINE}
-
-
-def announce(conditions: Conditions, log: Callable[[str], None]) -> None:
-    """Say what takes long before the first training."""
-    if conditions.recipe.compiled:
-        log("compiling the network before the first training: a minute or more, less where it was compiled before")
 
 
 def _own_losses(settings: Settings, old: studies.Plan | None) -> tuple[OwnLoss, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
@@ -17,10 +17,6 @@ from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.status import diagnose, read_life, status_file
-
-if TYPE_CHECKING:
-    pass
-
 
 StudyState = Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
 """`gone`: its process ended without a word. `unknown`: no status file is here, as for a study of another machine."""
