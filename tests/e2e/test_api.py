@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,10 @@ def test_a_thread_may_sweep(tmp_path: Path, monkeypatch: Any) -> None:
         raise RequestError("the sweep", ["enough"])
 
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", found)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            sweeper.run(tmp_path, executor="inline", out=str(tmp_path), workers="auto", threshold=0.5)
-        except RequestError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert (
-        len(failures) == 1 and seen[0].out == tmp_path and seen[0].data == str(tmp_path) and seen[0].threshold == "0.5"
-    )
+    given = {"executor": "inline", "out": str(tmp_path), "workers": "auto", "threshold": 0.5}
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RequestError):
+        pool.submit(sweeper.run, tmp_path, **given).result()
+    assert (seen[0].out, seen[0].data, seen[0].threshold) == (tmp_path, str(tmp_path), "0.5")
 
 
 @pytest.mark.slow

@@ -16,26 +16,16 @@ from tests.support.faking import new_plan
 from tests.support.sweeping import Recorder, sweep_in
 
 
-class Acting(Recorder):
-    """Does something once, after so many trainings."""
-
-    def __init__(self, after: int, act: Callable[[], object]) -> None:
-        super().__init__()
-        self._after, self._act = after, act
-
-    def keep(self, result: TrialResult) -> None:
-        super().keep(result)
-        if len(self.results) == self._after:
-            self._act()
-
-
 @pytest.mark.slow
 def test_a_database_that_is_lost_amid_a_sweep_ends_it_with_what_to_do(tmp_path: Path) -> None:
-    def delete() -> None:
-        for name in tmp_path.glob("sweeper.db*"):
-            name.unlink()
+    class Deleting(Recorder):
+        def keep(self, result: TrialResult) -> None:
+            super().keep(result)
+            if len(self.results) == 3:
+                for name in tmp_path.glob("sweeper.db*"):
+                    name.unlink()
 
-    display = Acting(3, delete)
+    display = Deleting()
     with pytest.raises(SweeperError, match=r"sweeper.db was deleted.* while the study was stored in it") as caught:
         sweep_in(tmp_path, display)
     assert caught.value.exit_status == 1 and "sweeper run --study study --resume" in str(caught.value)
