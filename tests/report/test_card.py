@@ -12,7 +12,7 @@ from bench.report_words import wording
 from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, SweepRecord, Verdict
-from sweeper.report.card import Card, card_lines, card_of, with_options
+from sweeper.report.card import Card, card_lines, card_of
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.markdown import render, summary
@@ -171,7 +171,7 @@ def test_a_limit_of_misses_is_told_with_its_cost_and_apart_from_what_was_measure
 
 def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> None:
     flat = [builders.trial(f, 0.49, i, collapse="no_better_than_constant") for i, f in enumerate(builders.ORDER)]
-    sweep = builders.sweep(flat, [], command="sweeper run --data 'my masks' --steps 100 --study old --trials 50")
+    sweep = builders.sweep(flat, [], command="sweeper run --data 'my masks' --steps=100 --study old --trials 50")
     answer = conclude(sweep)
     found, rows = card(answer, sweep)
     assert "100 steps" in rows["Tried with"]
@@ -180,10 +180,6 @@ def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> No
     assert found.snippet in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60)
     failed = builders.sweep([builders.failed_trial()], [])
     assert card(conclude(failed), failed)[0].headline == "No recommendation: no loss was confirmed."
-
-
-def test_options_of_a_command_are_replaced_in_either_form() -> None:
-    assert with_options("sweeper run --steps=5 --a b", {"--steps": "9"}) == "sweeper run --a b --steps 9"
 
 
 def test_terminal_report_and_note_say_the_same() -> None:
