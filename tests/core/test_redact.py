@@ -128,7 +128,6 @@ COMMANDS = [
     ["status", "--json", "--storage={}"],
     pytest.param(["run", "--dry-run", "--json", "--tracking-uri", "{}"], marks=pytest.mark.slow),
     ["run", "--steps", "{}"],
-    ["backup", "x", "--storage", "{}"],
     ["report", "x", "--storage", "{}"],
 ]
 LOCAL = [
