@@ -45,16 +45,8 @@ def scored_images(conditions: Conditions) -> tuple[int, ...]:
 
 
 def untested(dataset: Dataset, seed: int) -> Split:
-    """All images to train (three quarters) or to validate, none to test; stratified, groups whole.
-
-    Raises:
-        DataError: there is only one group of images.
-    """
+    """All images to train (three quarters) or to validate, none to test; stratified, groups whole."""
     units = units_of(dataset)
-    if len(units) < 2:
-        raise DataError(
-            dataset.name, [f"split: training and validation need a group of images each, found {len(units)}"]
-        )
     val = take(units, VAL_SHARE * size_of(units), strata_of(dataset), keyed(seed, 1), least=True, leave=1)
     return Split(train=indices_of(without(units, val)), val=indices_of(val), test=())
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
 from sweeper.core.text import count
 from sweeper.data.label_values import some
-from sweeper.data.store import PixelStore, StoreWriter, content_digest, image_hashes
+from sweeper.data.store import PixelStore, StoreWriter, content_digest, pixel_hash
 from sweeper.data.text_tables import Side
 
 
@@ -28,11 +28,6 @@ class About(NamedTuple):
     """Whether we drew the images."""
     format_name: str | None = None
     """The reader's name; None where we drew the images."""
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> About:
-        """The same of another data set, whose images are changed or left out."""
-        return cls(dataset.name, dataset.source, dataset.classes, dataset.synthetic, dataset.format)
 
 
 def assemble(
@@ -56,7 +51,8 @@ def assemble(
         sides: given split and group of each image.
         warnings: what the reader found; more is added here.
     """
-    classes, hashes = about.classes, image_hashes(store)
+    classes = about.classes
+    hashes = [(pixel_hash(store.image(i)), pixel_hash(store.mask(i))) for i in range(len(store))]
     digest = content_digest(classes, hashes, sides)
     folder = writer.publish(digest.removeprefix("sha256:"))
     images = tuple(

@@ -258,11 +258,6 @@ def pixel_hash(array: ImagePixels) -> str:
     return digest.hexdigest()
 
 
-def image_hashes(store: PixelStore) -> list[tuple[str, str]]:
-    """`pixel_hash` of each image and of its mask."""
-    return [(pixel_hash(store.image(i)), pixel_hash(store.mask(i))) for i in range(len(store))]
-
-
 def content_digest(
     classes: Sequence[str], hashes: Iterable[tuple[str, str]], sides: Iterable[tuple[str | None, str | None]]
 ) -> str:

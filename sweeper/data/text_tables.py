@@ -127,10 +127,6 @@ def table_rows(
     text = text_of(path, problems)
     if text is None:
         return None
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        problems.append(f"{where}: line {line}: must be text, found a NUL character; save it again as CSV")
-        return None
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
         reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]

@@ -23,12 +23,11 @@ from sweeper.data.label_values import some
 from sweeper.data.load import Log, load_dataset, silent
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
+from sweeper.data.read import MIN_IMAGES
 from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, is_intact, open_store
 from sweeper.data.text_tables import Side, normal, shown, text_of
 
-FEWEST = 3
-"""Images that must be left: one each to train, validate and test."""
 RESIZER = "area/2"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""
 LOST = 0.1
@@ -70,8 +69,8 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = sile
     unknown = sorted(gone - {image.stem for image in dataset.images})
     left = [i for i, image in enumerate(dataset.images) if image.stem not in gone]
     problems = [f"--exclude: no image has the stem {shown(s)!r}; write stems without extension" for s in unknown]
-    if len(left) < FEWEST:
-        problems.append(f"--exclude: at least {FEWEST} images must be left, found {len(left)}; leave fewer out")
+    if len(left) < MIN_IMAGES:
+        problems.append(f"--exclude: at least {MIN_IMAGES} images must be left, found {len(left)}; leave fewer out")
     elif np.count_nonzero(dataset.class_pixels(tuple(left))) < 2:
         problems.append("--exclude: at least two classes must be left, found one; leave fewer images out")
     if problems:
@@ -110,7 +109,7 @@ def _assembled(
     return assemble(
         writer,
         writer.finish(),
-        About.of(dataset),
+        About(dataset.name, dataset.source, dataset.classes, dataset.synthetic, dataset.format),
         stems=[image.stem for image in images],
         counts=counts,
         sides=[Side(image.split, image.group) for image in images],

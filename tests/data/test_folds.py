@@ -73,8 +73,6 @@ def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
     rotations = [{i for k in range(4) for i in split_of(conditions, seed, k).test} for seed in (1000, 1001)]
     assert rotations == [set(range(20))] * 2
     assert split_of(conditions, 1000, 0).test != split_of(conditions, 1001, 0).test  # another seed: other folds
-    with pytest.raises(DataError, match="a group of images each, found 1"):
-        untested(counted([(9, 1)] * 3, None, ["p"] * 3), 0)
 
 
 def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:

@@ -50,22 +50,11 @@ def _at_an_end(before: str, after: str) -> re.Pattern[str]:
 
 
 _FOLDERS = "|".join((*MASK_WORDS, *MORE_MASK_WORDS)), "|".join((*IMAGE_WORDS, *MORE_IMAGE_WORDS))
-_FILES = "|".join(
-    (
-        *MASK_WORDS,
-        "seg",
-        "segm",
-        "segmentation",
-        "anno",
-        "annot",
-        "manual1",
-        "lbl",
-        "target",
-        "labelids",
-        "matte",
-        *"lp",
-    )
+_MASK_FILE_WORDS = (
+    *MASK_WORDS,
+    *("seg", "segm", "segmentation", "anno", "annot", "manual1", "lbl", "target", "labelids", "matte", "l", "p"),
 )
+_FILES = "|".join(_MASK_FILE_WORDS)
 _ENDING = "|".join(map(re.escape, IMAGE_SUFFIXES))
 MASK_FILE = _at_an_end(rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|mask|label|{_ENDING}")
 """What makes a file's name (without extension) that of a mask: `mask_a`, `a-gt`, `amask`, `a.jpg` of `a.jpg.png`."""
