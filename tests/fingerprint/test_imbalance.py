@@ -80,12 +80,9 @@ def test_imbalance_has_a_direction_for_two_classes_and_none_for_more():
     assert imbalance_of([90, 10]) == 9
     assert imbalance_of([10, 90]) == pytest.approx(1 / 9)
     assert imbalance_of([10, 90, 0, 30]) == 9
-
-
-@pytest.mark.parametrize("pixels", [[5, 0], [0, 5], [0, 7, 0], [0, 0]])
-def test_one_class_alone_has_no_imbalance(pixels):
-    with pytest.raises(UsageError, match="at least two classes"):
-        imbalance_of(pixels)
+    for alone in ([5, 0], [0, 5], [0, 7, 0], [0, 0]):
+        with pytest.raises(UsageError, match="at least two classes"):
+            imbalance_of(alone)
 
 
 @settings(deadline=None, max_examples=60)
