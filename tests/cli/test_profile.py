@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 
 from sweeper.fingerprint.label_checks import Finding
-from tests.support.folders import folder, image, mask
+from tests.support.folders import folder, mask
 
 
 def test_profile_prints_the_fingerprint(sweeper, tmp_path):
     lines = mask(0, *[1] * 3, height=40, width=50)
     root = folder(tmp_path / "data", dict.fromkeys("abc", lines), classes="ground\n[red]crack[/]\n")
-    for seed, stem in enumerate("abc"):
-        image(seed, 40, 50).save(root / "images" / f"{stem}.png")
     status, out, err = sweeper("profile", root)
     assert status == 0
     assert "[red]crack[/]" in out  # names are data, not markup

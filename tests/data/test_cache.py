@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.cli.main import main
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import TrialResult
 from sweeper.data import load_dataset
@@ -110,24 +109,17 @@ def test_a_store_of_another_user_is_held_and_counts_as_held_where_it_cannot_be_r
         assert [entry.in_use for entry in entries(cache)] == [False, True]
 
 
-def test_the_command_lists_and_clears(two, monkeypatch, capfd):
+def test_the_command_lists_and_clears(two, sweeper):
     cache, first, _ = two
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["sweeper", "cache", "--cache", str(cache), *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert caught.value.code == 0
-        return capfd.readouterr().out
-
-    listed = run()
-    assert "2 data sets" in listed and f"3 images  {ONE}" in listed and "last used 20" in listed
-    assert [row["images"] for row in json.loads(run("--json"))["entries"]] == [4, 3]
+    asked = ("cache", "--cache", cache)
+    status, listed, _ = sweeper(*asked)
+    assert status == 0 and "2 data sets" in listed and f"3 images  {ONE}" in listed and "last used 20" in listed
+    assert [row["images"] for row in json.loads(sweeper(*asked, "--json")[1])["entries"]] == [4, 3]
     lock = hold(first)
-    cleared = run("--clear")
+    cleared = sweeper(*asked, "--clear")[1]
     lock.close()
     assert "deleted" in cleared and "kept, in use" in cleared and "1 data set," in cleared
-    assert "0 data sets" in run("--clear")
+    assert "0 data sets" in sweeper(*asked, "--clear")[1]
 
 
 @pytest.mark.slow

@@ -40,7 +40,6 @@ def refused(root: Path | None, images: str | None, masks: str | None, *words: st
         (("case{}/image.png", "case{}/mask.png"), ("*/image.png", "*/mask.png")),
         (("a/img_{}.png", "b/mask_{}_9.png"), ("a/img_{stem}.png", "b/*_{stem}_?.png")),
         (("bïlder [1]/{} ø.png", "masken {{x}}/{} ø.png"), ("bïlder [[]1]/*.png", "masken */{stem}.png")),
-        (("s[!a]/{}.png", "m^]/{}.png"), ("s[[][!a-c]a]/*.png", "m[]^][]^]/{stem}.png")),
     ],
 )
 def test_patterns_find_images_and_their_masks(tmp_path, files, patterns):

@@ -195,8 +195,6 @@ def test_numbers_of_instances_may_be_any_within_the_image_and_no_others() -> Non
     for wrong in (-1, 65):
         with pytest.raises(LossError, match=f"from 0 .* the pixels of an image .64., got {wrong}"):
             loss(logits, target, instances=torch.full_like(target, wrong))
-    with pytest.raises(LossError, match="slices of a volume as images"):
-        build_loss("skeleton_recall", task="binary")(torch.zeros(1, 1, 4, 4, 4), torch.ones(1, 4, 4, 4).long())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
 from sweeper.data.store import StoreWriter, is_intact
-from tests.support.folders import folder, image, mask
+from tests.support.folders import folder, image, laid_out, mask
 
 
 @settings(deadline=None, max_examples=25)
@@ -70,26 +69,27 @@ def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     assert (again.source, again.store, again.digest) == ("data", first.store, first.digest)
 
 
-@pytest.mark.parametrize("change", ["image", "mask", "class", "split", "added", "same size and time"])
+def same_size_and_time(root):
+    path = root / "classes.txt"
+    stat = path.stat()
+    path.write_text("z\ny\n")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+CHANGES = {
+    "image": lambda root: image(7).save(root / "images" / "a.png"),
+    "mask": lambda root: mask(0, 0, 0, 0, 1).save(root / "masks" / "a.png"),
+    "split": lambda root: (root / "split.csv").write_text("stem,split\na,train\nb,\nc,\nd,\n"),
+    "added": lambda root: laid_out(root, ("images/e.png", "masks/e.png")),
+    "same size and time": same_size_and_time,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_every_change_is_seen_and_changes_the_digest(tmp_path, change):
     root = folder(tmp_path / "data", classes="x\ny\n")
     before = load_dataset(str(root), tmp_path / "cache").digest
-    if change == "image":
-        image(7).save(root / "images" / "a.png")
-    elif change == "mask":
-        mask(0, 0, 0, 0, 1).save(root / "masks" / "a.png")
-    elif change == "class":
-        (root / "classes.txt").write_text("x\nz\n")
-    elif change == "split":
-        (root / "split.csv").write_text("stem,split\na,train\nb,\nc,\nd,\n")
-    elif change == "added":
-        image(8).save(root / "images" / "e.png")
-        mask(0, 0, 1).save(root / "masks" / "e.png")
-    else:
-        path = root / "classes.txt"
-        stat = path.stat()
-        path.write_text("z\ny\n")
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    CHANGES[change](root)
     assert load_dataset(str(root), tmp_path / "cache").digest != before
 
 
@@ -104,34 +104,29 @@ def test_the_digest_holds_content_alone(tmp_path):
     assert second.name == "other name"
 
 
-def flip(path: Path, bit: int) -> None:
+def flip(path: Path) -> None:
     """Turn one bit of a file around."""
-    with path.open("r+b") as file:
-        file.seek(bit // 8)
-        (byte,) = file.read(1)
-        file.seek(bit // 8)
-        file.write(bytes([byte ^ 1 << bit % 8]))
+    content = bytearray(path.read_bytes())
+    content[125] ^= 2
+    path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    "damage", ["images gone", "masks short", "index torn", "index nonsense", "folder gone", "a bit", "another bit"]
-)
+DAMAGES = {
+    "images gone": lambda store: (store / "images.bin").unlink(),
+    "masks short": lambda store: os.truncate(store / "masks.bin", 10),
+    "index torn": lambda store: os.truncate(store / "index.json", 20),
+    "index nonsense": lambda store: (store / "index.json").write_text('{"format": 2, "channels": 3, "sizes": [7]}'),
+    "a bit": lambda store: flip(store / "images.bin"),
+    "another bit": lambda store: flip(store / "masks.bin"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_store_is_rebuilt(tmp_path, damage):
     root = folder(tmp_path / "data")
     first = load_dataset(str(root), tmp_path / "cache")
     store = Path(first.store)
-    if damage == "images gone":
-        (store / "images.bin").unlink()
-    elif damage == "masks short":
-        os.truncate(store / "masks.bin", 10)
-    elif damage == "index torn":
-        (store / "index.json").write_text((store / "index.json").read_text()[:20])
-    elif damage == "index nonsense":
-        (store / "index.json").write_text(json.dumps({"format": 2, "channels": 3, "sizes": [7]}))
-    elif damage == "folder gone":
-        shutil.rmtree(store)
-    else:
-        flip(store / ("images.bin" if damage == "a bit" else "masks.bin"), 1001)
+    DAMAGES[damage](store)
     lines: list[str] = []
     if "bit" not in damage:
         with pytest.raises(SweeperError, match="complete store"):

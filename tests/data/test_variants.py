@@ -120,19 +120,15 @@ def test_components_that_grow_together_are_not_lost():
     assert np.array_equal(enlarge_mask(small, (8, 8))[::2, ::2], small)
 
 
-def scenes(root: Path, size: tuple[int, int] = (48, 72), crack: int = 1) -> Path:
-    """Four images with a crack of that width and a block of 12 × 12."""
-    for name in ("images", "masks"):
-        (root / name).mkdir(parents=True)
+def scenes(root: Path) -> Path:
+    """Four images of 48 × 72 with a crack of one pixel and a block of 12 × 12."""
+    masks = {}
     for number in range(4):
-        mask = np.zeros(size, np.uint8)
-        mask[10 + number : 10 + number + crack] = 1
-        mask[24:36, 24:36] = 2
-        rng = np.random.default_rng(number)
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / "images" / f"{number}.png")
-        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
-    (root / "classes.txt").write_text("ground\ncrack\nblock\n")
-    return root
+        labels = np.zeros((48, 72), np.uint8)
+        labels[10 + number] = 1
+        labels[24:36, 24:36] = 2
+        masks[str(number)] = Image.fromarray(labels)
+    return folder(root, masks, classes="ground\ncrack\nblock\n")
 
 
 def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -237,10 +236,3 @@ def layout(channels: int) -> dict[str, Any]:
     """How tifffile is to write so many channels in one page."""
     plain = {"photometric": "rgb"} if channels == 3 else {"photometric": "minisblack"}
     return plain | ({"planarconfig": "contig"} if channels > 1 else {})
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    """An image as PNG."""
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()

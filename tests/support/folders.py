@@ -29,7 +29,8 @@ def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = ""
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()
     for seed, (stem, content) in enumerate(masks.items()):
-        image(seed).save(root / "images" / f"{stem}.png")
+        size = (12, 16) if content is None else (content.height, content.width)
+        image(seed, *size).save(root / "images" / f"{stem}.png")
         if content is not None:
             content.save(root / "masks" / f"{stem}.png")
     if classes:
