@@ -108,14 +108,6 @@ class PixelStore:
             yield index
 
 
-def new_name(folder: Path, prefix: str) -> Path:
-    """A path in `folder` that nobody else takes. What is made there has the permissions that the user's umask gives.
-
-    `tempfile` would make it for this user alone, and others who share the folder could not read it.
-    """
-    return folder / f"{prefix}{uuid.uuid4().hex}"
-
-
 class StoreWriter:
     """Writes a store image by image into a temporary folder beside its destination.
 
@@ -125,7 +117,8 @@ class StoreWriter:
     def __init__(self, cache: Path, channels: int, dtype: npt.DTypeLike = np.uint8) -> None:
         self.cache = cache
         cache.mkdir(parents=True, exist_ok=True)
-        self.folder = new_name(cache, ".writing-")
+        # By tempfile it would be for this user alone, and others who share the cache could not read it.
+        self.folder = cache / f".writing-{uuid.uuid4().hex}"
         self.folder.mkdir()
         self.channels = channels
         self.dtype = np.dtype(dtype)
