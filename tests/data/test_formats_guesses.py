@@ -149,8 +149,6 @@ def test_the_grey_of_a_gif_counts_and_not_the_order_of_its_palette(tmp_path):
     flipped.putpalette([0, 0, 0, 200, 0, 0])
     flipped.save(root / "masks" / "c.gif")
     assert "masks/c.gif: masks must hold one number per pixel, found a colour image ((200, 0, 0)" in problem(root)
-    flipped.save(root / "masks" / "c.gif", save_all=True, append_images=[Image.new("P", flipped.size)])
-    assert "2 frames" in problem(root)
 
 
 @pytest.mark.parametrize(
