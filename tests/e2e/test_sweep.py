@@ -216,16 +216,6 @@ def test_options_that_cannot_be_are_refused_before_anything_is_trained(
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}  # what was decoded serves the next try
 
 
-def test_data_that_cannot_be_decoded_leave_no_cache(tmp_path: Path) -> None:
-    for folder in ("images", "masks"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-        for number in range(4):
-            (tmp_path / "data" / folder / f"{number}.png").write_bytes(b"no image")
-    with pytest.raises(DataError):
-        sweep_in(tmp_path, data=str(tmp_path / "data"), cache=tmp_path / "hidden" / "cache")
-    assert {path.parts[-3] for path in tmp_path.rglob("*") if path.is_file()} == {"data"}
-
-
 def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise ValueError("this loss is broken")

@@ -15,7 +15,6 @@ from sweeper.workflow.forecast import (
     SecondsLeft,
     Trainings,
     measured_pace,
-    plan_text,
 )
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan
@@ -41,13 +40,6 @@ def test_times_have_two_digits_and_a_unit_that_fits(seconds: float, text: str) -
 )
 def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
     assert time_range(*ends) == text
-
-
-def test_the_plan_is_one_sentence() -> None:
-    assert plan_text(TO_COME) == (
-        "4 trials of at most 100 steps, 2 to 4 trainings for the finalists' learning rates and 4 to 8 trainings of 200 "
-        "steps to confirm them"
-    )
 
 
 def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:

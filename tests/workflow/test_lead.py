@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.events import Stored
-from sweeper.workflow.lead import AnswerSoFar, _remember, best_so_far
+from sweeper.workflow.lead import AnswerSoFar, _remember
 from sweeper.workflow.status import read_life, status_file
 from tests.support import builders
 from tests.support.faking import (
@@ -25,11 +25,6 @@ from tests.support.sweeping import Recorder, settings_in, sweep_in
 def trained(family: str, value: float, purpose: str = "search", seed: int = 0) -> Stored:
     result = builders.trial(family, value)
     return Stored(result.model_copy(update={"spec": builders.spec(family=family, purpose=purpose, seed=seed)}))
-
-
-def test_sentences_say_what_they_are_not_worth() -> None:
-    four = [trained(name, value).result for name, value in (("dice", 0.6), ("focal", 0.4), ("dice", 0.5))]
-    assert best_so_far(four).startswith("dice is best of 3 trials (validation 0.600; one training, ± 0.02 by luck")
 
 
 def test_each_answer_is_told_once() -> None:
