@@ -126,6 +126,7 @@ def test_all_faults_of_a_set_are_named_at_once(tmp_path):
     Image.fromarray(np.array(mask(0, 1)).astype(np.uint16) * 300).save(root / "masks" / "d.png")
     (root / "images" / "e.png").write_bytes(b"")
     (root / "images" / "f.png").write_bytes(b"not an image")
+    mask(0, 5).save(root / "masks" / "f.png")
     shutil.copy(root / "images" / "g.png", root / "images" / "g.bmp")
     (root / "images" / "h.png").unlink()
     found = "\n".join(problems(root))
@@ -135,10 +136,11 @@ def test_all_faults_of_a_set_are_named_at_once(tmp_path):
     assert "masks/d.png: labels must be below 255 (255 = ignore), found 300" in found
     assert "images/e.png" in found and "0 bytes" in found
     assert "images/f.png: must be one of" in found
+    assert "masks/f.png: labels must be below 2 (the classes in classes.txt) or 255 (ignore), found 5" in found
     assert "masks/g.png: a mask has one image, found images/g.bmp, images/g.png" in found
     assert "masks/h.png: has no image" in found
     assert "at least 3 usable images" in found  # only i is sound
-    assert len(found.splitlines()) == 9
+    assert len(found.splitlines()) == 10
 
 
 def test_warnings_say_what_is_allowed_but_odd(tmp_path):

@@ -161,6 +161,12 @@ def test_a_file_that_is_no_space_at_all_is_refused(write, content, expected):
     assert problems_of(write(content))[0].startswith(expected)
 
 
+def test_tags_of_yaml_run_nothing(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert problems_of(write("losses: !!python/object/apply:os.system ['touch fired']"))
+    assert not (tmp_path / "fired").exists()
+
+
 def test_what_is_no_name_and_no_file_is_refused(tmp_path):
     for name in (str(tmp_path), str(tmp_path / "none.yaml"), "", "a\0b"):
         assert "must be a shipped space" in problems_of(name)[0]
