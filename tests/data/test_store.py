@@ -45,13 +45,6 @@ def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
     assert [path.name for path in cache.iterdir()] == ["abc"]
 
 
-def test_a_writer_that_is_not_published_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), StoreWriter(tmp_path, 3) as writer:
-        writer.append(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8))
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     root = folder(tmp_path / "data")
     first = load_dataset(str(root), tmp_path / "cache")
