@@ -28,7 +28,8 @@ def main() -> None:
     named, baseline = document["recommended"]["family"], "cross_entropy"
     gaps = [c for c in document["comparisons"] if c["second"] == baseline]
     gaps.sort(key=lambda gap: -gap["difference"])
-    figure = new_figure(2.9, 9.0)
+    figure = new_figure(2.9)
+    figure.set_figwidth(9.0)
     left, *others = figure.subplot_mosaic(
         [["gain", *(f"0{column}" for column in range(4))], ["gain", *(f"1{column}" for column in range(4))]],
         width_ratios=[2, 1, 1, 1, 1],
