@@ -270,7 +270,7 @@ CASES: dict[str, Case] = {
         "folder", lambda root: [p.rename(root.parent / p.name) for p in root.iterdir()], ("found",)
     ),
     # Manifest
-    "manifest with ..": Case("manifest", manifest_row("../secret.png"), ("'../secret.png' must be in the data",)),
+    "manifest with ..": Case("manifest", manifest_row("../outside.png"), ("'../outside.png' must be in the data",)),
     "manifest with NUL": Case("manifest", manifest_row("a/p\0.png"), ("manifest.csv: line 10: image: the file",)),
     "manifest with a missing mask": Case("manifest", manifest_row("a/p0.png", "b/none.png"), ("'b/none.png' must be",)),
     "manifest with an image twice": Case("manifest", manifest_row("a/p0.png"), ("a stem may name one image",)),
