@@ -116,10 +116,10 @@ def link_to_nowhere(root: Path) -> None:
 
 
 def manifest_row(image: str, mask: str = "b/p0_label.png", rest: str = "train,g") -> Spoil:
-    """Add a row to the manifest; there is an image `secret.png` outside."""
+    """Add a row to the manifest; there is an image `outside.png` outside."""
 
     def spoil(root: Path) -> None:
-        photo(0).save(root.parent / "secret.png")
+        photo(0).save(root.parent / "outside.png")
         with (root / "manifest.csv").open("a") as file:
             file.write(f"{image},{mask},{rest}\n")
 
