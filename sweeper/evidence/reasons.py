@@ -189,9 +189,9 @@ def _sources(evidence: Contest, gap: Interval) -> str:
     if evidence.scope != "both":
         return f"{seeds} from seeds" if evidence.scope == "trainings" else f"{images} from images"
     if gap.se_image < printed:
-        return f"{seeds} from seeds; from images too little to be told from it"
+        return f"{seeds} from seeds, hardly anything from images"
     if gap.se_seed < printed:
-        return f"{images} from images; from seeds too little to be told from it"
+        return f"{images} from images, hardly anything from seeds"
     return f"{seeds} from seeds, {images} from images"
 
 
