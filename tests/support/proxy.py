@@ -26,6 +26,10 @@ class Proxy:
         self.passing.set()
         self.delay = 0.0
         """Seconds that each piece of data takes on its way."""
+        self.drips = 0.0
+        """Seconds that each byte takes on its way to the client, from now on; 0 = it comes with the others."""
+        self.drips_from = 0
+        """How many bytes of an answer come at once before."""
         self._pairs: list[_Pair] = []
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -86,10 +90,21 @@ class _Pair:
                 time.sleep(self._proxy.delay)
                 self._proxy.passing.wait()
                 if not self.forgotten:
-                    sink.sendall(data)
+                    self._pass_on(data, sink)
             self._proxy.passing.wait()
             if not self.forgotten:  # else the other end never learns of it
                 sink.shutdown(socket.SHUT_WR)
+
+    def _pass_on(self, data: bytes, sink: socket.socket) -> None:
+        """What is left of it comes at once when the dripping ends."""
+        if sink is self._client and self._proxy.drips:
+            sink.sendall(data[: self._proxy.drips_from])
+            data = data[self._proxy.drips_from :]
+        while sink is self._client and self._proxy.drips and data:
+            sink.sendall(data[:1])
+            data = data[1:]
+            time.sleep(self._proxy.drips)
+        sink.sendall(data)
 
 
 def _reset(end: socket.socket) -> None:

@@ -1,0 +1,92 @@
+"""Servers that send a byte now and then: no wait is without end, however often something comes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from sweeper.core.errors import UsageError
+from sweeper.doctor import check_stores
+from sweeper.tracking import mlflow_connection, prepared_studies
+from sweeper.tracking.prepared_views import TAG
+from tests.support.proxy import Proxy
+
+EXPERIMENT = {"experiment_id": "1", "name": "study", "tags": [{"key": f"{TAG}sweep", "value": "x" * 300}]}
+HEADERS = 150
+"""Bytes of an answer before its body, more or less."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Knows one experiment, and of MLflow no more than how to say so."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in one piece
+
+    def do_GET(self) -> None:
+        self._answer({"experiment": EXPERIMENT} if "get-by-name" in self.path else {"version": "3" * 300})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer({"experiments": [EXPERIMENT]})
+
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def _answer(self, found: object) -> None:
+        body = json.dumps(found).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Before such a server; where it drips, an answer is whole after half a minute."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        proxy = Proxy(("127.0.0.1", server.server_port))
+        yield proxy
+        proxy.close()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("at_once", [0, HEADERS])
+def test_a_request_to_mlflow_ends_though_bytes_keep_coming(proxy: Proxy, at_once: int) -> None:
+    uri = f"http://127.0.0.1:{proxy.port}"
+    assert list(prepared_studies(uri)) == ["study"]
+    proxy.drips, proxy.drips_from = 0.1, at_once
+    with pytest.raises(UsageError, match=r"must be an MLflow store that answers, got: .*timed out"):
+        prepared_studies(uri)
+    with pytest.raises(Exception, match="timed out"):
+        MlflowClient(uri).get_experiment_by_name("study")
+
+
+@pytest.mark.slow
+def test_an_answer_that_keeps_coming_at_the_pace_of_a_slow_line_is_read_to_its_end(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_connection, "SLOWEST_LINE", 1)
+    proxy.drips = 0.004
+    uri = f"http://127.0.0.1:{proxy.port}"
+    assert list(prepared_studies(uri)) == ["study"]
+
+
+def test_the_doctor_names_a_server_that_drips(proxy: Proxy, tmp_path: Path) -> None:
+    proxy.drips = 0.1
+    check = check_stores(f"sqlite:///{tmp_path}/none.db", f"http://127.0.0.1:{proxy.port}")[1]
+    assert check.status == "broken" and "timed out" in check.found
