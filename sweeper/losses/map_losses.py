@@ -54,7 +54,7 @@ def distance_maps(target: Tensor, task: Task, classes: int, ignore_index: int) -
         torch.stack([torch.from_numpy(signed_distances(one.numpy(), known.numpy())) for one in image])
         for image, known in zip(torch.stack(of_class, dim=1) & labelled.unsqueeze(1), labelled, strict=True)
     ]
-    return torch.stack(maps)
+    return torch.stack(maps) if maps else torch.zeros(0, len(of_class), *target.shape[1:])
 
 
 def boundary(batch: Batch, *, distance_mix: float) -> Tensor:
