@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from sweeper.core.errors import UsageError
 from sweeper.core.paths import folder_name
+
+CREATION_SECONDS = 300.0
+"""How long the process is waited for that makes a database, or brings it to a new version. Seconds are usual."""
 
 
 def lock_beside(database: Path, purpose: str) -> FileLock:
@@ -17,9 +23,25 @@ def lock_beside(database: Path, purpose: str) -> FileLock:
     return FileLock(folder / f"{folder_name(f'{database.name}.{purpose}')}.lock")
 
 
-def created_once(database: Path) -> FileLock:
-    """To be held while a database file is made or migrated: two that do so at once would break each other."""
-    return lock_beside(database, "create")
+@contextmanager
+def created_once(database: Path) -> Iterator[None]:
+    """While a database file is made or migrated: two that do so at once would break each other.
+
+    Raises:
+        UsageError: if another process is at it for `CREATION_SECONDS`: it may have been stopped.
+    """
+    lock = lock_beside(database, "create")
+    try:
+        lock.acquire(timeout=CREATION_SECONDS)
+    except Timeout as error:
+        raise UsageError(
+            f"another process has held {lock.lock_file} for more than {CREATION_SECONDS:g} s, in which it makes or "
+            f"migrates {database}; if it was stopped (state T in `ps`), continue or end it, and repeat the command"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sqlite_path(url: str) -> Path | None:

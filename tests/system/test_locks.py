@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from threading import Thread
+
+import pytest
 
 from sweeper import storage as studies
+from sweeper.core.errors import UsageError
+from sweeper.system import locks
 from sweeper.system.locks import created_once
 
+HOLD = """
+import sys
+from pathlib import Path
+from sweeper.system.locks import created_once
+with created_once(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
-def test_a_database_is_made_by_one_at_a_time(tmp_path: Path) -> None:
-    """A cold start of several at once would break those that come second."""
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes cannot be stopped there")
+def test_a_stopped_process_that_makes_a_database_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = tmp_path / "sweeper.db"
-    making = Thread(target=lambda: studies.open_storage(f"sqlite:///{database}").remove_session())
+    monkeypatch.setattr(locks, "CREATION_SECONDS", 0.5)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin is not None and holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "held\n"
+        os.kill(holder.pid, signal.SIGSTOP)
+        with pytest.raises(UsageError, match=r"another process has held .*create.lock for more than 0.5 s"):
+            studies.open_storage(f"sqlite:///{database}")
+    finally:
+        os.kill(holder.pid, signal.SIGCONT)
+        holder.communicate()
+    studies.open_storage(f"sqlite:///{database}").remove_session()
     with created_once(database):
-        making.start()
-        making.join(1.0)
-        assert making.is_alive() and not database.exists()
-    making.join(120)
-    assert database.exists()
+        pass
