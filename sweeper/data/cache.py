@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -180,6 +181,9 @@ def _remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -
         note = json.loads(_note(cache, key).read_text(encoding="utf-8"))
         if note["state"] != state:
             return None
+        if note["crc32"] != _sum_of(note["dataset"]):
+            log(f"what was remembered of a data set is damaged ({_note(cache, key)}); it is read anew")
+            return None
         dataset = Dataset.model_validate(note["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -196,9 +200,13 @@ def _remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     """Note how a data set was made when its source was in this state."""
     path = _note(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = {"state": state, "dataset": dataset.model_dump(mode="json")}
+    known = dataset.model_dump(mode="json")
     with written_whole(path) as part:
-        part.write_text(json.dumps(note), encoding="utf-8")
+        part.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
+
+
+def _sum_of(dataset: object) -> int:
+    return zlib.crc32(json.dumps(dataset, sort_keys=True).encode())
 
 
 def _notes(cache: Path) -> Iterator[tuple[Path, str, Dataset | None]]:

@@ -8,6 +8,7 @@ import lzma
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +28,7 @@ from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
 from sweeper.data.parallel import Tick
-from sweeper.data.problem_lines import check_no_address
+from sweeper.data.problem_lines import check_no_address, grouped
 from sweeper.data.read import read_dataset
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
 from sweeper.data.text_tables import read_classes, shown
@@ -175,11 +176,15 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
     `zipfile` writes no file outside that folder, and makes no links, whatever the names in the archive say.
 
     Raises:
-        DataError: it is no whole zip archive, or locked with a password.
+        DataError: it is no whole zip archive, locked with a password, or has two files of one name.
         UsageError: its files do not fit on the disk, or the cache cannot be written.
     """
     try:
         with zipfile.ZipFile(archive) as content:
+            names = Counter(info.filename for info in content.infolist() if not info.is_dir())
+            if repeated := [name for name, number in names.items() if number > 1]:  # the later would replace the other
+                problem = "is in the archive more than once; keep one, or rename the other"
+                raise DataError(shown(archive), grouped([f"{shown(name)}: {problem}" for name in repeated]))
             check_room("the unpacked archive", cache, sum(info.file_size for info in content.infolist()))
             cache.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix=".writing-", dir=cache, ignore_cleanup_errors=True)

@@ -51,6 +51,16 @@ def test_what_is_deleted_goes_with_its_note_and_damaged_notes_go(two):
     assert load_dataset(ONE, cache).store == str(first)  # made again
 
 
+def test_a_damaged_note_is_read_anew_and_the_log_names_it(tmp_path: Path) -> None:
+    sound, lines = load_dataset(ONE, tmp_path), list[str]()
+    (note,) = (tmp_path / "sources").glob("*.json")
+    known = json.loads(note.read_text())
+    known["dataset"]["images"][0]["pixels"][1] += 1
+    note.write_text(json.dumps(known))
+    assert load_dataset(ONE, tmp_path, log=lines.append) == sound
+    assert any(f"damaged ({note})" in line for line in lines)
+
+
 def test_a_held_store_stays_and_its_use_is_noted(two):
     cache, first, second = two
     lock = hold(first)

@@ -476,6 +476,8 @@ def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path)
     written(tmp_path / "own", "labelIds", [3, 7, 26])
     (tmp_path / "own/gtFine").rename(tmp_path / "own/fine")  # folders of other names
     assert load(tmp_path / "own").digest == own.digest
+    foreign = written(tmp_path / "foreign", "labelIds", [0, 1, 2])
+    assert foreign.classes == ("class_0", "class_1", "class_2")
 
 
 def test_cityscapes_images_without_fine_labels_are_passed_over(tmp_path):

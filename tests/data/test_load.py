@@ -79,6 +79,15 @@ def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_made
     assert not Path("/evil.png").exists() and not (tmp_path.parent / "evil.png").exists()
 
 
+def test_two_files_of_one_name_are_refused(tmp_path):
+    archive = zipped(folder(tmp_path / "data"), tmp_path / "set.zip")
+    with zipfile.ZipFile(archive, "a") as content, pytest.warns(UserWarning, match="Duplicate"):
+        content.write(tmp_path / "data" / "masks" / "a.png", "masks/a.png")
+        content.writestr("images/", b"")
+        content.writestr("images/", b"")  # a folder may be listed twice
+    assert problems(archive) == "masks/a.png: is in the archive more than once; keep one, or rename the other"
+
+
 @pytest.mark.parametrize("fault", ["no zip", "cut", "a byte", "a password"])
 def test_damaged_and_locked_archives_are_told(tmp_path, fault):
     archive = zipped(folder(tmp_path / "data"), tmp_path / "set.zip")

@@ -264,6 +264,7 @@ CASES: dict[str, Case] = {
     "name with escapes": Case("folder", with_escapes, (), "fine"),
     "name that is no text": Case("folder", non_utf8_name, ("must be Unicode",)),
     "link to nowhere": Case("folder", link_to_nowhere, ("images/p0.png: cannot be decoded",)),
+    "a link to itself": Case("folder", lambda root: (root / "images" / "loop").symlink_to("loop"), (), "fine"),
     "a pipe among the images": Case("folder", lambda root: os.mkfifo(root / "images" / "x.png"), (), "fine"),
     "classes.txt of bytes": Case("folder", written("classes.txt", b"\xff\xfe\0\0"), ("classes.txt: must be UTF-8",)),
     "an empty folder": Case(

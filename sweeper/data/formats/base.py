@@ -11,6 +11,7 @@ import os
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -202,9 +203,15 @@ def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
     """Names of the files and folders in a folder in order, hidden ones passed over, and whether each is a folder."""
+
+    def is_folder(one: os.DirEntry[str]) -> bool:
+        with suppress(OSError):  # a link to itself: a file that cannot be read
+            return one.is_dir()
+        return False
+
     with os.scandir(folder) as found:
         seen = [one for one in found if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
-        return sorted((one.name, one.is_dir()) for one in seen if one.is_dir() or one.is_file() or one.is_symlink())
+        return sorted((one.name, is_folder(one)) for one in seen if one.is_symlink() or one.is_dir() or one.is_file())
 
 
 def has_keys(path: Path, keys: Sequence[bytes]) -> bool:
@@ -251,7 +258,7 @@ def find_image(
     """The image that an annotation file names; None, and a problem, where there is none that can be used.
 
     It is one of the files below the root: as written, relative to a folder of `near`, else of its name in such a
-    folder, else the only one of that name. `said_in` names the file that speaks of it; `problems` are the place's where
+    folder, else the only one of that name. `source` names the file that speaks of it; `problems` are the place's where
     no others are given.
     """
     text = normal(written.replace("\\", "/"))
@@ -268,7 +275,7 @@ def find_image(
         if "/" in text:
             place.tally.add(*ELSEWHERE, shown(base))
         return others[0]
-    found = f"{len(others)} files of that name" if others else "no such file"
+    found = f"{len(others)} files of that name" if others else "no such file (hidden ones are not read)"
     fault = f"{source}: the file {shown(text)[:300]!r} must be in the data folder, found {found}; add it"
     (place.problems if problems is None else problems).append(fault)
     return None

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
 
 from sweeper.core.records import IGNORE
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
+from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from sweeper.data.formats.base import Format, Layout, Place, Reading
 from sweeper.data.formats.file_patterns import STEM, Match
 from sweeper.data.formats.patterns import listed, paired, split_by_folder
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import shown
+from sweeper.data.text_tables import UnreadableFileError, shown
 
 NAMES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic_light", "traffic_sign", "vegetation"),
@@ -31,6 +32,9 @@ _OWN = re.compile(r"[a-z-]+_\d{6}_\d{6}")
 _IMAGES = f"**/{STEM}_leftImg8bit.*"
 _MASKS = {kind: f"**/{STEM}_gtFine_label{kind}.*" for kind in ("TrainIds", "Ids")}
 _LABEL = re.compile(r"_gt(Fine|Coarse)_label(TrainIds|Ids)\.")
+
+_LOOKED_AT = 8
+"""Masks that tell whether label ids are Cityscapes' own."""
 
 
 def find(place: Place) -> Layout | None:
@@ -67,6 +71,13 @@ def _meaning(place: Place, masks: Sequence[Match], *, train_ids: bool) -> tuple[
         return None, place.classes
     if train_ids:
         return None, NAMES
+    highest = 0
+    for one in masks[:: max(1, len(masks) // _LOOKED_AT)]:
+        with suppress(UnreadableFileError):  # reported when it is decoded
+            mask = read_mask(one.path)
+            highest = max(highest, int(mask[mask != IGNORE].max(initial=0)))
+    if not LABEL_IDS[0] <= highest <= LABEL_IDS[-1]:
+        return None, None
     place.notes.append(
         "Label ids are read as Cityscapes' own and become its 19 train ids; write classes.txt where they are not."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -123,8 +124,9 @@ def _target(place: Place, path: Path, data: dict[str, Any], entry: str) -> Path 
         for name in (plain, stripped):
             below = os.path.relpath(folder / name, place.root)
             target = place.root / below
-            if not below.startswith("..") and (target.is_dir() or (target.suffix == ".txt" and target.is_file())):
-                return target
+            with suppress(OSError):  # a name that is too long
+                if not below.startswith("..") and (target.is_dir() or (target.suffix == ".txt" and target.is_file())):
+                    return target
     return None
 
 
