@@ -177,7 +177,12 @@ class IntOrAuto(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse what is neither."""
-        return None if value == "auto" else super().convert(value, param, ctx)
+        if value is None or value == "auto":
+            return None
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"must be auto or a whole number in {self._describe_range()}, got {value!r}", param, ctx)
 
 
 class Number(click.FloatRange):

@@ -155,6 +155,11 @@ def train_recommended(
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import out_of_memory
 
+        if recipe.deterministic and "deterministic" in str(error):
+            raise SweeperError(
+                f"the study was made with --deterministic, and torch says: {' '.join(str(error).split())[:300]}. "
+                "Use another network or loss, in a new study"
+            ) from error
         if not out_of_memory(error):
             raise
         raise _out_of_memory(error, recipe, hardware.device, checkpoint) from error

@@ -63,7 +63,7 @@ class InlineBackend:
         return self._opened
 
     def close(self) -> None:
-        """Close the executor, and let this process compute as before."""
+        """Close the executor, and let this process compute with torch's defaults again."""
         if self._opened is not None:
             self._opened.close()
         if self._deterministic:
