@@ -155,7 +155,8 @@ def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -
 def _fingerprint(found: Found) -> str:
     """Changes whenever a file that may be read is added, removed, renamed or written; nothing is opened."""
     place = found.place
-    rows = [(below, *_stamp(path)) for below, path in place.listing if path.suffix.lower() in _READ]
+    known = ((below, path) for below, path in place.listing if path.suffix.lower() in _READ or path.is_symlink())
+    rows = [(below, *_stamp(path)) for below, path in known]
     text = json.dumps([READER, found.layout.line, PIL.__version__, tifffile.__version__, sorted(rows)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -123,15 +123,16 @@ def test_what_is_passed_over_is_said(tmp_path):
     assert "images/notes.txt" in said and "without any mask, passed over: images/test" in said
 
 
-def test_links_are_followed_once_and_what_they_lead_to_is_watched(tmp_path):
-    root, away = tmp_path / "data", laid_out(tmp_path / "away", *five("images/x/{}.jpg", "masks/x/{}.png"))
-    root.mkdir()
-    (root / "images").symlink_to(away / "images")
-    (root / "masks").symlink_to(away / "masks")
-    (away / "images" / "x" / "loop").symlink_to(away / "images")
+def test_links_are_followed_once_and_not_outwards_and_what_they_lead_to_is_watched(tmp_path):
+    root = laid_out(tmp_path / "data", *five(".pool/images/x/{}.jpg", ".pool/masks/x/{}.png"))
+    (root / "images").symlink_to(root / ".pool" / "images")
+    (root / "masks").symlink_to(root / ".pool" / "masks")
+    (root / ".pool" / "images" / "x" / "loop").symlink_to(root / ".pool" / "images")
     assert len(load(root).images) == 5
-    mask(0, 1, 1).save(away / "masks" / "x" / "a.png")
+    mask(0, 1, 1).save(root / ".pool" / "masks" / "x" / "a.png")
     assert load(root).images[0].pixels == (160, 32)
+    (root / "images" / "y").symlink_to(laid_out(tmp_path / "away", ("x/z.jpg", "")))
+    assert "images/y: must lie inside the data folder, found a link to" in problem(root)
 
 
 def test_the_grey_of_a_gif_counts_and_not_the_order_of_its_palette(tmp_path):

@@ -115,6 +115,16 @@ def link_to_nowhere(root: Path) -> None:
     (root / "images" / "p0.png").symlink_to("nowhere.png")
 
 
+def link_out(name: str, target: str) -> Spoil:
+    """Put a link in the place of a file or folder, to what lies outside: a copy of it."""
+
+    def spoil(root: Path) -> None:
+        (root / name).rename(root.parent / target)
+        (root / name).symlink_to(root.parent / target)
+
+    return spoil
+
+
 def manifest_row(image: str, mask: str = "b/p0_label.png", rest: str = "train,g") -> Spoil:
     """Add a row to the manifest; there is an image `outside.png` outside."""
 
@@ -263,6 +273,12 @@ CASES: dict[str, Case] = {
     ),
     "name with escapes": Case("folder", with_escapes, (), "fine"),
     "name that is no text": Case("folder", non_utf8_name, ("must be Unicode",)),
+    "link out of the folder": Case(
+        "folder", link_out("images/p0.png", "p0.png"), ("images/p0.png: must lie inside the data folder, found a link",)
+    ),
+    "linked folder of images": Case(
+        "folder", link_out("images", "pool"), ("images: must lie inside the data folder, found a link to",)
+    ),
     "link to nowhere": Case("folder", link_to_nowhere, ("images/p0.png: cannot be decoded",)),
     "a link to itself": Case("folder", lambda root: (root / "images" / "loop").symlink_to("loop"), (), "fine"),
     "a pipe among the images": Case("folder", lambda root: os.mkfifo(root / "images" / "x.png"), (), "fine"),

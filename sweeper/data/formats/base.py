@@ -121,8 +121,19 @@ class Place:
 
     @cached_property
     def listing(self) -> tuple[tuple[str, Path], ...]:
-        """All files that may be read, in order of their paths, each with its path below the root in composed form."""
-        return tuple((normal(path.relative_to(self.root).as_posix()), path) for path in walk(self.root))
+        """All files that may be read, in order of their paths, each with its path below the root in composed form.
+
+        A link out of the root is a problem.
+        """
+        root, found = self.root.resolve(), []
+        for path in walk(self.root):
+            if path.is_symlink() and not _leads_into(root, path):
+                self.problems.append(
+                    f"{self.name(path)}: must lie inside the data folder, found a link to {shown(path.resolve())}; "
+                    "copy what it leads to, or remove it"
+                )
+            found.append((normal(path.relative_to(self.root).as_posix()), path))
+        return tuple(found)
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -189,16 +200,27 @@ def subfolders(folder: Path) -> list[Path]:
 def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Files in a folder and below in order of their paths; hidden ones, and what is no file, are passed over.
 
-    Links are followed, but for those to a folder `above`.
+    Links to folders are followed, but for those to a folder `above`; those out of the first one stand for themselves.
     """
     here = folder.resolve()
     if here in above:
+        return
+    if above and not here.is_relative_to(above[0]):
+        yield folder
         return
     for name, is_folder in _entries(folder):
         if is_folder:
             yield from walk(folder / name, (*above, here))
         else:
             yield folder / name
+
+
+def _leads_into(root: Path, link: Path) -> bool:
+    """Whether a link leads below the resolved `root`; one that leads nowhere is a file that cannot be read."""
+    try:
+        return not link.exists() or link.resolve().is_relative_to(root)
+    except OSError:  # a link to itself
+        return True
 
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
