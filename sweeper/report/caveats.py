@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sweeper.core.records import trained_by
 from sweeper.core.text import listed
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.miss_control import sentences
@@ -47,6 +48,12 @@ def _scope(facts: Facts) -> Iterator[str]:
         yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
     if recipe.encoder_weights == "none" and recipe.model is None:
         yield "The encoder started from random weights. With ImageNet weights differences are often smaller."
+    trainers = trained_by(facts.sweep)
+    if len(trainers) > 1:
+        yield (
+            f"Its trainings were made under {len(trainers)} combinations of device and versions (`trials.csv` has each "
+            "training's): small differences between them can come from there."
+        )
     if facts.compared != recipe.metric:
         yield (
             f"The search maximised {facts.objective}. {prose(recipe.metric)} was not where this report was written: "

@@ -40,6 +40,13 @@ def test_caveats_are_computed() -> None:
     assert "Classes without a pixel, left out of every mean: fence." in absent and "without a pixel" not in real
 
 
+def test_trainings_of_two_machines_are_told_apart() -> None:
+    trials = [builders.trial("dice_focal", 0.7, 0), builders.trial("focal", 0.6, 1)]
+    assert "combinations of device" not in told(builders.sweep(trials))
+    trials[1] = trials[1].model_copy(update={"device": "another processor"})
+    assert "made under 2 combinations of device and versions" in told(builders.sweep(trials))
+
+
 def test_a_loss_with_few_completed_trials_is_said_to_be_hardly_tuned_with_its_counts() -> None:
     trials = [builders.trial("dice_focal", 0.7, 0)]
     trials += [builders.trial("dice_focal", 0.5, 1 + i, state="pruned") for i in range(4)]

@@ -223,8 +223,8 @@ def trained_by(sweep: SweepRecord) -> list[TrainerRow]:
     found: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
     for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations):
         name = f"{result.spec.purpose}/{result.spec.number:05d}"
-        stints: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
-        for device, versions in (*stints, (result.device, result.versions)):
+        trainers: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
+        for device, versions in (*trainers, (result.device, result.versions)):
             if not device:  # no worker lived to tell
                 continue
             key = device, tuple((versions or sweep.versions).items())
