@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from sweeper.cli.options import SweeperCommand, columns, json_option
 from sweeper.cli.settings_options import asked_dataset, data_options
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
+from sweeper.core.paths import REPORTS
 from sweeper.core.text import count, with_sign
 from sweeper.core.yaml_file import read_yaml, yaml_text
 from sweeper.data.text_tables import shown
@@ -22,15 +22,14 @@ from sweeper.fingerprint.ledger import (
     AdvisedLoss,
     advise,
     features_of,
-    outside,
+    nearness,
     own_rows,
     read_ledger,
+    stake,
     weights,
 )
 from sweeper.space import default_space_name, space_path
 
-SMALL = 0.01
-"""Test mIoU: the mean gain below which the loss hardly matters."""
 TRAININGS, MINUTES = 38, 3
 """What the check costs with the CPU's default recipe (docs/performance.md): trainings of 100 steps, minutes on two
 cores."""
@@ -45,9 +44,11 @@ class AdviceDocument(Document):
     features: dict[str, float]
     """The fingerprint that data sets are compared by."""
     losses: tuple[AdvisedLoss, ...]
-    """The most promising first; `params` as `sweeper losses` names them."""
-    outside: tuple[str, ...]
-    """In which features the data lie beyond all data sets of the ledger."""
+    """The most promising first; `params` as `sweeper losses` names them, {} = the family's defaults."""
+    similar: int
+    """How many of the ledger's nearest sets are similar; 0 = the data are unlike anything measured."""
+    stake: str
+    """How much depends on the loss, in a sentence."""
     own_studies: int
     """Finished studies of this folder that joined the ledger."""
     trainings: int
@@ -67,7 +68,7 @@ class AdviceDocument(Document):
 @click.option(
     "--reports",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("reports"),
+    default=REPORTS,
     show_default=True,
     help="Folder of your own finished studies, which join the ledger.",
 )
@@ -76,23 +77,24 @@ def command(*, as_json: bool, space_out: Path | None, reports: Path, no_own_stud
     """Say which losses to try first on DATA, without training anything.
 
     It compares the labels with a ledger of measured data sets, drawn and real, and orders the losses by what they
-    gained over cross-entropy on the most similar ones. It is a place to start from: `sweeper run` finds out. DATA is
-    as in `sweeper profile`.
+    gained over cross-entropy on the nearest ones; on data unlike all of them it claims no gain. It is a place to start
+    from: `sweeper run` finds out. DATA is as in `sweeper profile`.
     """
     dataset = asked_dataset(asked)
     profile = profile_dataset(dataset)
     features = features_of(profile)
     own = () if no_own_studies else own_rows(reports)
-    ledger = (*read_ledger(), *own)
+    known = (dataset.task, tuple(features.values()), (*read_ledger(), *own))
     found = [
         loss.model_copy(update={"params": weights(loss.params, dataset.task, profile.imbalance)})
-        for loss in advise(dataset.task, tuple(features.values()), ledger)
+        for loss in advise(*known)
     ]
     document = AdviceDocument(
         dataset=DatasetSummary.of(dataset),
         features=features,
         losses=tuple(found),
-        outside=outside(dataset.task, tuple(features.values()), ledger),
+        similar=nearness(*known).similar,
+        stake=stake(*known),
         own_studies=len({row.point for row in own}),
         trainings=TRAININGS,
         minutes=MINUTES,
@@ -106,9 +108,13 @@ def command(*, as_json: bool, space_out: Path | None, reports: Path, no_own_stud
 
 
 def _write_space(advice: AdviceDocument, out: Path) -> None:
-    """The shipped space of the task, less the families that never gained as much as the first does in the mean."""
+    """Write the shipped space of the task, less the families that never gained as much as the first in the mean."""
     first = advice.losses[0]
-    kept = {loss.family for loss in advice.losses if loss.highest >= first.gain} | {BASELINE}
+    kept = {BASELINE} | {
+        loss.family
+        for loss in advice.losses
+        if first.gain is None or loss.highest is None or loss.highest >= first.gain
+    }
     problems: list[str] = []
     content = read_yaml(space_path(default_space_name(advice.dataset.task)), problems)
     assert isinstance(content, dict) and not problems
@@ -123,14 +129,16 @@ def _write_space(advice: AdviceDocument, out: Path) -> None:
 def _print(advice: AdviceDocument) -> None:
     sets = max(loss.sets for loss in advice.losses)
     own = f", {count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
+    which = f"{sets} nearest data sets of the ledger, {advice.similar} of them similar"
+    if not advice.similar:
+        which = f"all {sets} data sets of the ledger, which gives the order and claims no gain here"
     click.echo(
-        f"{shown(advice.dataset.name)}: gain in test mIoU over cross-entropy on the {sets} most similar data sets of "
-        f"the ledger{own}; each loss at its own threshold"
+        f"{shown(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{own}; each loss at its own "
+        "threshold"
     )
     headings = ("try", "learning rate", "mean gain", "lowest to highest", "start with")
     click.echo(columns([headings, *map(_cells, advice.losses)]))
-    for line in _sentences(advice.losses, advice.outside):
-        click.echo(line)
+    click.echo(advice.stake)
     click.echo(
         f"`sweeper run --data {shown(advice.dataset.source)}` checks it on your data: about {advice.trainings} "
         f"trainings of 100 steps, some {advice.minutes:g} min on two cores with the CPU's recipe; --dry-run says what "
@@ -139,25 +147,10 @@ def _print(advice: AdviceDocument) -> None:
 
 
 def _cells(loss: AdvisedLoss) -> tuple[str, ...]:
-    start = ", ".join(f"{name} {value:.3g}" for name, value in loss.params.items()) or "–"
+    start = ", ".join(f"{name} {value:.3g}" for name, value in loss.params.items())
+    if loss.gain is None or loss.lowest is None or loss.highest is None:
+        return loss.family, f"{loss.lr:g}", "–", "–", "its defaults"
     gain, ends = with_sign(loss.gain), f"{with_sign(loss.lowest)} to {with_sign(loss.highest)}"
     if loss.family == BASELINE:
         gain, ends = "0", "–"
-    return loss.family, f"{loss.lr:g}", gain, ends, start
-
-
-def _sentences(losses: Sequence[AdvisedLoss], beyond: Sequence[str]) -> list[str]:
-    """How far to believe it."""
-    first = losses[0]
-    lines = []
-    if first.gain < SMALL:
-        lines.append(
-            f"On such data the loss hardly matters: {first.family} gains {with_sign(first.gain)} in the mean. "
-            "Tune the threshold first."
-        )
-    elif first.lowest < 0:
-        lines.append(f"{first.family} did not gain on all of them: check it.")
-    if beyond:
-        lines.append("Outside of what is known, so that all this may not hold:")
-        lines += [f"- {sentence}" for sentence in beyond]
-    return lines
+    return loss.family, f"{loss.lr:g}", gain, ends, start or "–"

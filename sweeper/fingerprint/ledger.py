@@ -15,19 +15,25 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import fmean, geometric_mean
+from typing import NamedTuple
 
 import numpy as np
 
 from sweeper.core.base import Record
 from sweeper.core.records import ImbalanceProfile, Task
+from sweeper.core.text import with_sign
 
 NEIGHBOURS = 12
-"""Most similar data sets that advice rests on."""
+"""Nearest data sets that advice rests on."""
+REACH = 0.95
+"""Share of the ledger's sets whose nearest other set lies within the distance up to which sets are similar."""
+SMALL = 0.01
+"""Test mIoU: the mean gain below which the loss hardly matters."""
 BASELINE = "cross_entropy"
+OWN = "own"
+"""Generator of the rows of finished studies."""
 FEATURES = ("log_imbalance", "log_rarest", "log_foreground", "thinness", "log_size", "log_classes", "prevalence")
 """Columns of the fingerprint."""
-_BEYOND = 0.1
-"""Share of a feature's range in the ledger beyond whose ends data are outside of it."""
 _WORDS = {
     "log_imbalance": ("imbalance", 10.0, "{:.3g} to 1"),
     "log_rarest": ("share of the rarest class", 10.0, "{:.3g}"),
@@ -45,7 +51,7 @@ class LedgerRow(Record):
     point: str
     """Name of the data set."""
     generator: str
-    """What drew it; `real`, or `own` for a finished study."""
+    """What drew it; `real`, or `OWN` for a finished study."""
     task: Task
     log_imbalance: float
     log_rarest: float
@@ -83,13 +89,42 @@ class AdvisedLoss(Record):
     """Further configurations that were best on one of the most similar sets, the commonest first."""
     lr: float
     """Starting value: geometric mean."""
-    gain: float
-    """Mean gain in test mIoU over cross-entropy on the most similar sets."""
-    lowest: float
-    highest: float
+    gain: float | None
+    """Mean gain in test mIoU over cross-entropy on the nearest sets; null where no set is similar."""
+    lowest: float | None
+    highest: float | None
     """The least and the largest gain there."""
     sets: int
     """How many sets that are."""
+
+
+class Nearness(NamedTuple):
+    """How near the ledger's data sets of a task are to a data set."""
+
+    points: tuple[str, ...]
+    """The nearest first."""
+    distances: tuple[float, ...]
+    """Euclidean, each feature in standard deviations of the ledger."""
+    reach: float
+    """The distance up to which a set is similar."""
+    apart: str
+    """The feature in which the nearest set differs most, in words."""
+
+    @property
+    def similar(self) -> int:
+        """How many of the nearest sets, `NEIGHBOURS` at most, are similar."""
+        return sum(distance <= self.reach for distance in self.distances[:NEIGHBOURS])
+
+    @property
+    def unlike(self) -> str:
+        """Why no set is similar, in a sentence; empty where one is."""
+        if self.similar:
+            return ""
+        return (
+            f"The data are unlike anything measured: the nearest set, {self.points[0]}, is {self.distances[0]:.2g} "
+            f"standard deviations away, and {100 * REACH:.0f} % of the measured sets have another one within "
+            f"{self.reach:.2g}. What differs most: {self.apart}."
+        )
 
 
 @cache
@@ -119,10 +154,11 @@ def features_of(profile: ImbalanceProfile) -> dict[str, float]:
     return dict(zip(FEATURES, values, strict=True))
 
 
-def advise(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> tuple[AdvisedLoss, ...]:
-    """Families by their mean gain on the `NEIGHBOURS` most similar data sets of the task, the best first.
+def nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> Nearness:
+    """Return the distances of the ledger's sets of a task, on the scale of the sets that were measured for it.
 
-    Distance is Euclidean, each feature divided by its standard deviation in the ledger.
+    The reach is the `REACH` quantile of the distances from each of those sets to the nearest other one. Own studies are
+    neighbours and no part of the scale: many of one data set would make everything else look far away.
 
     Args:
         task: binary or multi-class.
@@ -137,47 +173,72 @@ def advise(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -
     if not points:
         raise ValueError(f"the ledger must have data sets of the task {task}, found none; give it others")
     known = np.array(list(points.values()))
-    spread = known.std(axis=0)
-    apart = (known - np.asarray(features)) / np.where(spread > 0, spread, 1.0)
-    nearest = np.argsort((apart**2).sum(axis=1), kind="stable")[:NEIGHBOURS]
-    chosen = {list(points)[at] for at in nearest}
-    near = [row for row in rows if row.point in chosen]
-    advised = []
-    for family in dict.fromkeys(row.family for row in near):
-        own = [row for row in near if row.family == family]
+    measured = np.array(list({row.point: row.features for row in rows if row.generator != OWN}.values()) or known)
+    spread = measured.std(axis=0)
+    spread[spread == 0] = 1.0
+    between = np.linalg.norm((measured[:, None] - measured) / spread, axis=2)
+    np.fill_diagonal(between, np.inf)
+    apart = (known - np.asarray(features)) / spread
+    distances = np.linalg.norm(apart, axis=1)
+    order = np.argsort(distances, kind="stable")
+    most = int(np.abs(apart[order[0]]).argmax())
+    words, base, form = _WORDS[FEATURES[most]]
+    here, there = (form.format(base**number if base else number) for number in (features[most], known[order[0]][most]))
+    return Nearness(
+        points=tuple(list(points)[at] for at in order),
+        distances=tuple(float(distances[at]) for at in order),
+        reach=float(np.quantile(between.min(axis=1), REACH)),
+        apart=f"{words}, {here} here and {there} there",
+    )
+
+
+def advise(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> tuple[AdvisedLoss, ...]:
+    """Return the families by their mean gain on the `NEIGHBOURS` nearest data sets of the task, the best first.
+
+    Where none of them is similar, no gain is claimed: the order is that over all sets of the task, and the
+    configurations are the families' own defaults. Arguments and errors as `nearness` has them.
+    """
+    rows = [row for row in ledger if row.task == task]
+    near = nearness(task, features, rows)
+    known = near.similar > 0
+    chosen = set(near.points[:NEIGHBOURS] if known else near.points)
+    found = []
+    for family in dict.fromkeys(row.family for row in rows if row.point in chosen):
+        own = [row for row in rows if row.family == family and row.point in chosen]
         gains = [row.gain for row in own]
-        commonest, *others = (_values(text) for text, _ in Counter(row.params for row in own).most_common())
-        advised.append(
-            AdvisedLoss(
-                family=family,
-                params=commonest,
-                others=tuple(others),
-                lr=float(f"{geometric_mean(row.lr for row in own):.2g}"),
-                gain=fmean(gains),
-                lowest=min(gains),
-                highest=max(gains),
-                sets=len(own),
-            )
+        first, *others = (_values(text) for text, _ in Counter(row.params for row in own).most_common())
+        advised = AdvisedLoss(
+            family=family,
+            params=first if known else {},
+            others=tuple(others) if known else (),
+            lr=float(f"{geometric_mean(row.lr for row in own):.2g}"),
+            gain=fmean(gains) if known else None,
+            lowest=min(gains) if known else None,
+            highest=max(gains) if known else None,
+            sets=len(own),
         )
-    return tuple(sorted(advised, key=lambda found: -found.gain))
+        found.append((fmean(gains), advised))
+    return tuple(advised for _, advised in sorted(found, key=lambda one: -one[0]))
+
+
+def stake(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> str:
+    """Return what the ledger says of how much depends on the loss with such data: what every command says of it."""
+    rows = tuple(ledger)
+    near, first = nearness(task, features, rows), advise(task, features, rows)[0]
+    if first.gain is None or first.lowest is None or first.highest is None:
+        return f"{near.unlike} Which loss helps is not known: `sweeper run` finds out."
+    sets = min(NEIGHBOURS, len(near.points))
+    where = f"On the {sets} nearest measured sets ({near.similar} of them similar)"
+    gained = f"{first.family} gains {with_sign(first.gain)} test mIoU over cross-entropy in the mean"
+    if first.gain < SMALL:
+        return f"{where} the loss hardly matters: {gained}. Tune the threshold first."
+    ends = f"{with_sign(first.lowest)} to {with_sign(first.highest)}"
+    return f"{where} the loss matters: {gained}, {ends}{'; check it' if first.lowest < 0 else ''}."
 
 
 def _values(text: str) -> dict[str, float]:
     """The ledger's `name=value …`."""
     return {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
-
-
-def outside(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> tuple[str, ...]:
-    """Sentences about each feature that lies beyond what the ledger's data sets of the task have."""
-    known = np.array([row.features for row in ledger if row.task == task])
-    found = []
-    for name, value, low, high in zip(FEATURES, features, known.min(axis=0), known.max(axis=0), strict=True):
-        beyond = _BEYOND * (high - low)
-        if not low - beyond <= value <= high + beyond:
-            words, base, form = _WORDS[name]
-            shown = [form.format(base**number if base else number) for number in (value, low, high)]
-            found.append(f"{words}: {shown[0]} here, {shown[1]} to {shown[2]} in the ledger")
-    return tuple(found)
 
 
 def weights(params: dict[str, float], task: Task, imbalance: float) -> dict[str, float]:
@@ -209,7 +270,7 @@ def _rows_of(study: dict[str, object]) -> list[LedgerRow]:
     if recipe["metric"] != "miou" or min((one["seeds"] for one in finalists), default=0) < 2:
         return []
     profile = ImbalanceProfile.model_validate_json(json.dumps(dataset["profile"]))
-    common = {"point": str(study["study"]), "generator": "own", "task": dataset["task"], **features_of(profile)}
+    common = {"point": str(study["study"]), "generator": OWN, "task": dataset["task"], **features_of(profile)}
     rows = []
     for finalist in finalists:
         gain = finalist["vs_baseline"]

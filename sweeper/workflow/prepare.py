@@ -189,7 +189,7 @@ def _with_starts(plan: studies.Plan, settings: Settings, old: studies.Plan | Non
         space = plan.space.model_copy(update={"starts": old.space.starts})
     else:
         space = with_advice(plan.space, plan.profile, plan.imbalance)
-        messages.log(f"losses by their gain on similar data: {', '.join(first_trials(space))}")
+        messages.log(f"losses by their gain on measured data sets: {', '.join(first_trials(space))}")
     return plan.model_copy(update={"space": space})
 
 

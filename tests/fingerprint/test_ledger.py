@@ -17,9 +17,10 @@ from sweeper.fingerprint.ledger import (
     LedgerRow,
     advise,
     features_of,
-    outside,
+    nearness,
     own_rows,
     read_ledger,
+    stake,
     weights,
 )
 from sweeper.losses import FAMILIES
@@ -54,11 +55,53 @@ def test_families_are_ordered_by_the_gain_on_the_most_similar_sets() -> None:
         advise("multiclass", [0.0] * len(FEATURES), near)
 
 
-def test_data_beyond_all_of_the_ledger_are_named() -> None:
-    known = [row("a", 0.0, "dice", 0.0), row("b", 1.0, "dice", 0.0)]
-    assert outside("binary", [0.5] * len(FEATURES), known) == ()
-    (sentence,) = outside("binary", [3.0, *[0.5] * (len(FEATURES) - 1)], known)
-    assert sentence == "imbalance: 1e+03 to 1 here, 1 to 1 to 10 to 1 in the ledger"
+KNOWN = [row(str(at), float(at), family, 0.1 * (family == "dice")) for at in range(9) for family in ("dice", BASELINE)]
+"""Nine sets in a row, each one step from the next."""
+MIDDLE = [4.0] * len(FEATURES)
+
+
+@pytest.mark.parametrize(
+    "features, words",
+    [
+        ([90.0] * len(FEATURES), ""),
+        ([20.0, *MIDDLE[1:]], "imbalance"),
+        ([*MIDDLE[:5], 40.0, 4.0], "classes, "),
+        ([4.0, -9.0, *MIDDLE[2:]], "share of the rarest class"),
+        ([9.9, -2.0, 9.9, -2.0, 9.9, -2.0, 9.9], ""),  # far in no single feature alone
+    ],
+)
+def test_on_data_unlike_anything_measured_no_gain_is_claimed(features: list[float], words: str) -> None:
+    near = nearness("binary", features, KNOWN)
+    assert near.similar == 0 and near.unlike.startswith("The data are unlike anything measured") and words in near.apart
+    first, second = advise("binary", features, KNOWN)
+    assert (first.family, first.gain, first.params, first.others, first.sets) == ("dice", None, {}, (), 9)
+    assert (second.family, second.lowest, second.highest) == (BASELINE, None, None)
+    assert near.unlike in stake("binary", features, KNOWN) and "gains" not in stake("binary", features, KNOWN)
+
+
+def test_near_sets_are_counted_as_similar_on_the_scale_of_the_ledger_alone() -> None:
+    """However many own studies of one data set there are, and even where they are those data."""
+    step = nearness("binary", MIDDLE, KNOWN).reach
+    between = [4.0 + 0.5] * len(FEATURES)
+    assert nearness("binary", between, KNOWN).distances[0] == pytest.approx(step / 2)
+    assert nearness("binary", between, KNOWN).similar == 2
+    own = [row(f"own {at}", 30.0, BASELINE, 0.0, generator="own") for at in range(40)]
+    assert nearness("binary", MIDDLE, [*KNOWN, *own])[1][:9] == nearness("binary", MIDDLE, KNOWN)[1]
+    assert nearness("binary", MIDDLE, [*KNOWN, *own]).reach == step
+    assert nearness("binary", [30.0] * len(FEATURES), [*KNOWN, *own]).similar == NEIGHBOURS
+    assert nearness("binary", MIDDLE, own).similar == 0  # nothing but own studies: no scale but their own
+
+
+def test_how_much_depends_on_the_loss_is_one_sentence() -> None:
+    little = [line.model_copy(update={"gain": 0.05 * line.gain}) for line in KNOWN]
+    worse = [line.model_copy(update={"gain": -0.2}) if line.point == "3" and line.gain else line for line in KNOWN]
+    for rows, words in (
+        (KNOWN, "the loss matters: dice gains +0.100 test mIoU over cross-entropy in the mean, +0.100 to +0.100."),
+        (little, "the loss hardly matters: dice gains +0.005"),
+        (worse, "−0.200 to +0.100; check it."),
+    ):
+        text = stake("binary", MIDDLE, rows)
+        assert text.startswith("On the 9 nearest measured sets (3 of them similar)") and words in text
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
