@@ -14,12 +14,14 @@ from sweeper.cli.progress import Bar
 from sweeper.cli.settings_options import asked_dataset, data_options
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
+from sweeper.core.paths import REPORTS
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
 from sweeper.core.text import shortened, to_one
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
 from sweeper.fingerprint.imbalance import consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, counts, examine
+from sweeper.fingerprint.ledger import own_rows
 from sweeper.system.cores import available_cores
 
 
@@ -84,49 +86,51 @@ def command(
     profile = profile_dataset(dataset)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
-    split = split_lines(dataset)
-    document = _document(dataset, profile, findings, split)
+    document = _document(dataset, profile, findings)
     if as_json:
-        click.echo(json.dumps(document, allow_nan=False))
+        click.echo(json.dumps(document.document, allow_nan=False))
     else:
-        _print(dataset, profile, findings, split)
+        _print(dataset, document)
     if out is not None:
-        _write_page(dataset, profile, findings, document, out)
+        _write_page(dataset, document, out)
     found = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
     return int(("error" in found and fail_on is not None) or ("warning" in found and fail_on == "warning"))
 
 
-def _write_page(
-    dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], document: dict[str, object], out: Path
-) -> None:
+def _write_page(dataset: Dataset, found: ProfileDocument, out: Path) -> None:
     from sweeper.report.profile_page import write_profile_page
 
     try:
         page = write_profile_page(
-            dataset, profile, out, findings=findings, split=split_lines(dataset), document=document
+            dataset,
+            found.profile,
+            out,
+            findings=found.findings,
+            split=found.split,
+            consequences=found.consequences,
+            document=found.document,
         )
     except OSError as error:
         raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
     click.echo(f"page: {page}", err=True)
 
 
-def _document(
-    dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]
-) -> dict[str, object]:
+def _document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> ProfileDocument:
     summary = dataset.model_dump(include=set(ProfiledDataset.model_fields))
     return ProfileDocument(
         dataset=ProfiledDataset(**summary),
         profile=profile,
-        consequences=tuple(consequences(profile)),
+        consequences=consequences(profile, own_rows(REPORTS)),
         warnings=dataset.warnings,
         findings=tuple(findings),
         excluded=dataset.excluded,
         resized=dataset.resized,
-        split=tuple(split),
-    ).document
+        split=tuple(split_lines(dataset)),
+    )
 
 
-def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding], split: Sequence[str]) -> None:
+def _print(dataset: Dataset, found: ProfileDocument) -> None:
+    profile, findings = found.profile, found.findings
     click.echo(
         f"{shown(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
@@ -143,9 +147,9 @@ def _print(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Findi
             f"imbalance {to_one(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
             f"alpha = {profile.alpha:.4f}"
         )
-    for sentence in consequences(profile):
+    for sentence in found.consequences:
         click.echo(shown(sentence))
-    for line in split:
+    for line in found.split:
         click.echo(f"split: {shown(line)}")
     click.echo("")
     if not findings:

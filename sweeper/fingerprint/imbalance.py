@@ -10,8 +10,9 @@ import numpy.typing as npt
 from sweeper.core.contours import THIN_PIXELS, near_boundary
 from sweeper.core.errors import UsageError
 from sweeper.core.label_parts import components
-from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile
+from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile, Task
 from sweeper.data.store import open_store
+from sweeper.fingerprint.ledger import LedgerRow, features_of, read_ledger, stake
 
 Mask = npt.NDArray[np.uint8]
 
@@ -113,8 +114,8 @@ def class_weights_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> tup
     return tuple(float(weight) for weight in weights)
 
 
-def consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
-    """What the imbalance means in practice, in sentences with their numbers."""
+def consequences(profile: ImbalanceProfile, own: Sequence[LedgerRow] = ()) -> tuple[str, ...]:
+    """Return what the imbalance means, in sentences with their numbers; `own`: rows that join the ledger."""
     occurring = [c for c in profile.classes if c.pixel_share > 0]
     common = max(occurring, key=lambda c: c.pixel_share)
     rare = min(occurring, key=lambda c: c.pixel_share)
@@ -127,11 +128,12 @@ def consequences(profile: ImbalanceProfile) -> tuple[str, ...]:
     if ratio >= 3:
         sentences.append(
             f"One pixel of {rare.name} stands against {ratio:.1f} of {common.name}: in an unweighted "
-            f"cross-entropy {common.name} decides most of the loss, so weights, focal exponents and overlap losses "
-            "are worth searching."
+            f"cross-entropy {common.name} decides most of the loss."
         )
     else:
-        sentences.append("The classes are nearly balanced: expect the losses to differ little.")
+        sentences.append("The classes are nearly balanced.")
+    task: Task = "binary" if len(profile.classes) == 2 else "multiclass"
+    sentences.append(stake(task, tuple(features_of(profile).values()), (*read_ledger(), *own)))
     foreground = occurring[1:] if profile.classes[0] in occurring else occurring
     thinnest = max(foreground, key=lambda c: c.thinness or 0.0)
     if (thinnest.thinness or 0.0) >= 0.8:

@@ -15,7 +15,6 @@ from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import count
 from sweeper.data.split import stratified_subset
 from sweeper.data.store import open_store
-from sweeper.fingerprint.imbalance import consequences
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
 from sweeper.report.figures.style import (
     INK,
@@ -43,6 +42,7 @@ def write_profile_page(
     *,
     findings: Sequence[Finding],
     split: Sequence[str],
+    consequences: Sequence[str],
     document: Mapping[str, object],
 ) -> Path:
     """Write the page into the folder `out`, over an earlier one.
@@ -53,6 +53,7 @@ def write_profile_page(
         out: made where it is missing.
         findings: what the label doctor found.
         split: how it would be divided, in sentences.
+        consequences: what the imbalance means, in sentences.
         document: the same for programs: written as profile.json.
 
     Returns:
@@ -73,7 +74,7 @@ def write_profile_page(
     }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     save_all(drawn, out / "figures")
-    text = _page(dataset, profile, findings, split, drawn)
+    text = _page(dataset, profile, findings, split, drawn, consequences=consequences)
     (out / "profile.json").write_text(json_text(document), encoding="utf-8")
     write_page(text, out / "profile.md")
     return out / "profile.html"
@@ -85,6 +86,8 @@ def _page(
     findings: Sequence[Finding],
     split: Sequence[str],
     figures: Mapping[str, Drawn],
+    *,
+    consequences: Sequence[str],
 ) -> str:
     """Markdown of the whole page; `figures` by the names of their files in `figures/` (without `.svg`)."""
 
@@ -100,7 +103,7 @@ def _page(
         "## Classes",
         profile_table(profile),
         "*Thin*: within 2 pixels of another class. *1/f weight*: what balances the classes, 1 for the mean pixel.",
-        *map(prose, consequences(profile)),
+        *map(prose, consequences),
         "## Images",
         *figure("samples"),
         "## Split",
