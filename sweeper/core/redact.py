@@ -1,7 +1,8 @@
 """Secrets out of addresses, wherever an address is shown, stored or logged.
 
-An address is taken apart by SQLAlchemy's parser (databases) or urllib's (all others). What cannot be taken apart is not
-shown at all. The secrets of an address that was given are taken out of every text from then on.
+An address is taken apart by SQLAlchemy's parser (databases) or urllib's (all others). What cannot be taken apart, or in
+two ways of which one would print a piece of a password, is not printed at all. The secrets of an address that was given
+are taken out of every text from then on.
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ NO_ADDRESS = "an address that is not a URL"
 """What is said in place of an address that cannot be taken apart: nobody knows where its password begins."""
 HARMLESS = {"application_name", "connect_timeout", "dbname", "format", "host", "images", "port", "size", "sslmode"}
 """Fields of a query whose values hold no secret; all others are hidden."""
+_NAMES = {"api_key", "odbc_connect", "passwd", "password", "pass", "pw", "pwd", "sslpassword", "token", "user"}
+"""Fields whose names are shown; a name that nobody knows may be what stands behind an & of a password."""
 _DATABASES = {"mariadb", "mssql", "mysql", "oracle", "postgres", "postgresql", "sqlite"}
 _PLAIN = re.compile(r"[\w.,:/+ -]*")
+_SCHEME = re.compile(r"[\w+.-]+")
+_USER = re.compile(r"[\w.+%~@ -]*")
 _HOST = re.compile(r"[\w.,:%\[\]…-]*")
+_DATABASE = re.compile(r"[\w.+%~$/ -]*")
+_USER_IN_PATH = re.compile(r"^[./\\~]*(?![A-Za-z]:[/\\])[^/\\]*:.*@|:[^/\\]*@")
+"""NAME:PASSWORD@ in what should be a path: its address has a slash too many, or no scheme."""
 _VIEW = re.compile(r"(?:/(?:experiments|models)/[\w/?=&.,%+-]*)?")
 """The fragment by which MLflow's pages are told apart."""
 _PATH = re.compile(r"[~./\\]|[A-Za-z]:[\\/]|file:")
@@ -108,8 +116,8 @@ def redact(text: str) -> str:
     Known are those of `remember`, of the variables for addresses and passwords, and of proxies. What is no secret stays
     as it is, so that text without one comes back unchanged.
     """
-    for pattern in _patterns(tuple(sorted({*_known, *filter(None, map(os.environ.get, _ENVIRONMENT))}))):
-        text = pattern.sub(HIDDEN, text)
+    for pattern, put in _patterns(tuple(sorted({*_known, *filter(None, map(os.environ.get, _ENVIRONMENT))}))):
+        text = pattern.sub(put, text)
     text = _IN_TEXT.sub(lambda found: _trimmed(found[0]), text)
     return _FIELD.sub(rf"\g<start>{HIDDEN}", text)
 
@@ -124,70 +132,95 @@ def _apart(address: str) -> tuple[str, tuple[str, ...]]:
     """An address as people may see it, and its secrets: all of it, where it cannot be taken apart."""
     scheme, mark, rest = address.partition("://")
     if not mark:
-        if _PATH.match(address) or not re.search(r"[@?=#:&;]", address):
+        is_path = _PATH.match(address) and not _USER_IN_PATH.search(address.removeprefix("file:"))
+        if is_path or not re.search(r"[@?=#:&;]", address):
             return address, ()
         return NO_ADDRESS, (address, address.partition(":")[2])
     if _FILE.fullmatch(address):
         return address, ()  # the parser takes a third of a second to load
-    database = scheme.partition("+")[0].lower() in _DATABASES
+    is_database = scheme.partition("+")[0].lower() in _DATABASES
     try:
-        (_check_database if database else _check_web)(address)
+        front, secrets, query, fragment = (_split_database if is_database else _split_web)(scheme, rest)
     except ValueError:
         return NO_ADDRESS, (rest,)
-    user, at, tail = ("", "", rest) if rest.startswith("/") else rest.rpartition("@")
-    name, colon, password = user.partition(":")
-    place, hash_mark, fragment = tail.partition("#")
-    place, question_mark, query = place.partition("?")
     fields = query.split("&")
-    secrets = [password if database or colon else name, *(f.partition("=")[2] or f for f in fields if _field(f) != f)]
-    who = f"{name}:{HIDDEN}" if database and colon else name if database or not at else HIDDEN
+    for field in fields:
+        if (seen := _field(field)) != field:
+            secrets += field.split("=", 1)[seen != HIDDEN :]
     if not _VIEW.fullmatch(fragment):
         secrets += [fragment, fragment.partition("=")[2]]
         fragment = HIDDEN
-    shown = f"{scheme}://{who}{at}{place}{question_mark}{'&'.join(map(_field, fields))}{hash_mark}{fragment}"
+    if not any(secrets):
+        return address, ()
+    shown = f"{front}{'?' if query else ''}{'&'.join(map(_field, fields))}{'#' if fragment else ''}{fragment}"
     return shown, tuple(filter(None, secrets))
 
 
-def _check_database(address: str) -> None:
-    """Raises ValueError where it cannot be taken apart, or hides a part of a password elsewhere."""
+def _split_database(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
+    """What stands before the query, as SQLAlchemy renders it; the password; the query; no fragment.
+
+    Raises:
+        ValueError: SQLAlchemy cannot take it apart, or ends a password early that holds one of its signs.
+    """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    rest = address.partition("://")[2]
     try:
-        url = make_url(address)
+        url = make_url(f"{scheme}://{rest}")
     except ArgumentError:
-        raise ValueError(address) from None
-    if url.get_backend_name() != "sqlite" and rest.count("@") > (not rest.startswith("/")):
-        raise ValueError(address)
-    if not _HOST.fullmatch(url.host or ""):
-        raise ValueError(address)
+        raise ValueError(rest) from None
+    password, _, behind = ("", "", rest) if url.password is None else rest.partition(":")[2].partition("@")
+    path = url.database or ""
+    is_path_plain = not _USER_IN_PATH.search(path) if url.get_backend_name() == "sqlite" else _DATABASE.fullmatch(path)
+    if not (is_path_plain and _USER.fullmatch(url.username or "") and _HOST.fullmatch(url.host or "")):
+        raise ValueError(rest)
+    if "?" in password or (url.password is not None and "@" in behind):
+        raise ValueError(rest)
+    return url.set(query={}).render_as_string(), [password], behind.partition("?")[2], ""
 
 
-def _check_web(address: str) -> None:
-    """The same: an @ behind the host is a sign of a password that the parser ended too early."""
-    parts = urlsplit(address)
+def _split_web(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
+    """What stands before the query, without its user; the password, or the only name; the query; the fragment.
+
+    Raises:
+        ValueError: it cannot be taken apart; an @ behind the host is a sign of a password that was ended early.
+    """
+    parts = urlsplit(f"{scheme}://{rest}")
     _ = parts.port  # raises ValueError where it is no number
-    behind = f"{parts.path}{parts.query}{parts.fragment}"
-    if not _HOST.fullmatch(parts.netloc.rpartition("@")[2]) or (parts.netloc and "@" in behind):
-        raise ValueError(address)
+    user, at, host = parts.netloc.rpartition("@")
+    path, behind = parts.path, f"{parts.path}{parts.query}{parts.fragment}"
+    is_early = "@" in behind or ";" in path if host or scheme.lower() != "file" else _USER_IN_PATH.search(path)
+    if is_early or not (_SCHEME.fullmatch(scheme) and _HOST.fullmatch(host)):
+        raise ValueError(rest)
+    name, _, password = user.partition(":")
+    return f"{scheme}://{HIDDEN if at else ''}{at}{host}{path}", [password or name], parts.query, parts.fragment
 
 
 def _field(field: str) -> str:
     name, equals, value = field.partition("=")
-    if not field or (name.lower() in HARMLESS and _PLAIN.fullmatch(value)):
-        return field
-    return f"{name}={HIDDEN}" if equals and value else HIDDEN
+    if not equals or name.lower() not in _NAMES | HARMLESS:
+        return HIDDEN if field else ""
+    is_harmless = name.lower() in HARMLESS and _PLAIN.fullmatch(value)
+    return field if is_harmless or not value else f"{name}={HIDDEN}"
 
 
 @lru_cache(maxsize=16)
-def _patterns(texts: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    """What is taken out of texts, the longest first; a text that is no address is a secret itself."""
-    shown = " ".join(_apart(text)[0] for text in texts if "://" in text)
+def _patterns(texts: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """What is taken out of texts, with what stands there then, the longest first.
+
+    An address becomes what may be seen of it, each of its secrets is hidden. A text that is no address is a secret.
+    """
+    shown = {text: _apart(text)[0] for text in texts if "://" in text}
+    everything = " ".join(shown.values())
     secrets = {form for text in texts for own in (_apart(text)[1] or (text,)) for form in _spellings(own)}
-    found = sorted((form for form in secrets if _is_telling(form) and form not in shown), key=len, reverse=True)
+    put = {form: HIDDEN for form in secrets if _is_telling(form) and form not in everything}
+    put |= {form: own for text, own in shown.items() if own != text for form in _spellings(text)}
+    found = sorted(put, key=len, reverse=True)
     edges = [("", "") if len(form) >= 8 else (r"(?<!\w)", r"(?!\w)") for form in found]
-    return tuple(re.compile(left + re.escape(form) + right) for form, (left, right) in zip(found, edges, strict=True))
+    return tuple(
+        (re.compile(left + re.escape(form) + right), put[form].replace("\\", r"\\"))
+        for form, (left, right) in zip(found, edges, strict=True)
+    )
 
 
 def _is_telling(secret: str) -> bool:

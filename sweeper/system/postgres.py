@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import shown_address
@@ -73,7 +73,7 @@ def sqlalchemy_url(url: str) -> str:
 def named_url(url: str, purpose: str) -> str:
     """`sqlalchemy_url` with an application name of ours, for an engine made of the address alone."""
     address = sqlalchemy_url(url)
-    if not is_postgres(url) or "application_name" in dict(parse_qsl(urlsplit(address).query)):
+    if not is_postgres(url) or "application_name" in dict(parse_qsl(address.partition("?")[2])):
         return address
     return f"{address}{'&' if '?' in address else '?'}application_name={quote(f'{NAME} {purpose}')}"
 
@@ -91,12 +91,17 @@ def engine_options() -> dict[str, object]:
 def connect(url: str, name: str) -> psycopg.Connection:
     """A connection that commits each statement, on which no wait is without end.
 
+    SQLAlchemy takes the address apart, as for the engines: libpq's parser ends passwords elsewhere, and prints pieces.
+
     Raises:
         psycopg.OperationalError: if the server does not answer.
     """
-    connection: psycopg.Connection = _connect(
-        "postgresql://" + url.split("://", 1)[1], application_name=name, autocommit=True
-    )
+    from psycopg.conninfo import make_conninfo
+    from sqlalchemy.engine import make_url
+
+    address = make_url(sqlalchemy_url(url))
+    _, options = address.get_dialect()().create_connect_args(address)
+    connection: psycopg.Connection = _connect(make_conninfo(**options), application_name=name, autocommit=True)
     return connection
 
 

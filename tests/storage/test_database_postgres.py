@@ -10,10 +10,12 @@ import optuna
 import psycopg
 import pytest
 import sqlalchemy
+from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
+from sweeper.cli.main import cli
 from sweeper.core.errors import StudyError, SweeperError, UsageError
 from sweeper.storage import resilient_storage as steady
 from sweeper.storage.results import counted
@@ -186,7 +188,8 @@ def test_a_change_that_was_stored_though_its_answer_was_lost_is_no_error(tmp_pat
 
 @pytest.mark.slow
 def test_a_whole_sweep_with_both_stores_there_and_the_password_nowhere(postgres: Server, tmp_path: Path) -> None:
-    storage, tracking = (postgres.fresh().replace("postgres@", "postgres:hun'ter\"2@") for _ in range(2))
+    storage = postgres.fresh().replace("postgres@", "nowhere") + "&user=postgres&password=hun'ter\"2@w0r/d"
+    tracking = postgres.fresh().replace("postgres@", "postgres:hun'ter\"2@")
     display = Recorder()
     outcome = sweep_in(tmp_path, display, storage=storage, tracking_uri=tracking)
     client = MlflowClient(server_side.sqlalchemy_url(tracking))
@@ -197,8 +200,10 @@ def test_a_whole_sweep_with_both_stores_there_and_the_password_nowhere(postgres:
     assert len(runs) == 1 + len(outcome.sweep.trials) + len(outcome.sweep.rechecks) + len(outcome.sweep.confirmations)
     written = [path.read_text("utf-8", "ignore") for path in outcome.paths.folder.rglob("*.*") if path.is_file()]
     params = [value for run in runs for value in (*run.data.params.values(), *run.data.tags.values())]
-    for text in (*display.lines, *display.warnings, *written, *params):
-        assert not any(piece in text for piece in ("hun'", "hun&#", "hun%27", 'ter"2', "ter&", "ter%22"))
+    listed = CliRunner().invoke(cli, ["studies", "--storage", storage], catch_exceptions=False).output
+    assert "1 study in postgresql://nowhere/" in listed and "password=***" in listed
+    for text in (*display.lines, *display.warnings, *written, *params, listed):
+        assert not any(piece in text for piece in ("hun'", "hun&#", "hun%27", 'ter"2', "ter&", "ter%22", "w0r"))
     with psycopg.connect(storage) as connection:
         rows = connection.execute("SELECT value_json FROM study_user_attributes").fetchall()
     assert rows and not any("hun'" in value or "ter\\" in value for (value,) in rows)
