@@ -6,6 +6,7 @@ A sweep at work and `sweeper mlflow` call these alike, so that both write the sa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -43,12 +44,11 @@ MARKER = "lr"
 
 def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
     """Metric-safe, distinct names of the classes (MLflow refuses a whole batch for one `|`, `&` or `(`)."""
-    taken: dict[str, int] = {}
-    result = []
+    result: list[str] = []
     for name in classes:
         base = slug(name).lower()
-        taken[base] = taken.get(base, 0) + 1
-        result.append(base if taken[base] == 1 else f"{base}-{taken[base]}")
+        free = (base if number == 1 else f"{base}-{number}" for number in count(1))
+        result.append(next(one for one in free if one not in result))
     return tuple(result)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
+from mlflow.utils.validation import _validate_metric_name
 
 from sweeper.core.events import Paused
 from sweeper.core.records import Collapse
@@ -144,6 +147,28 @@ def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
     run = run_of(tracker, trial.spec)
     assert run.data.metrics["val/iou/a_b_c_d"] >= 0
     assert run.data.tags["sweeper.class.a_b_c_d"] == "a|b (c) & d"
+
+
+@pytest.mark.parametrize(
+    ("classes", "slugs"),
+    [
+        (("a b", "a_b", "a b-2"), ("a_b", "a_b-2", "a_b-2-2")),
+        (("road-2", "Road", "ROAD", "road_"), ("road-2", "road", "road-3", "road-4")),
+        (("猫", "x-2", "犬"), ("x", "x-2", "x-3")),
+    ],
+)
+def test_a_number_that_a_class_has_itself_is_not_given_to_another(
+    classes: tuple[str, ...], slugs: tuple[str, ...]
+) -> None:
+    assert class_slugs(classes) == slugs
+
+
+@given(st.lists(st.text(alphabet="aAbÄ _-.|2猫", max_size=6) | st.text(max_size=90), max_size=40, unique=True))
+def test_any_classes_have_distinct_slugs_that_mlflow_takes(classes: list[str]) -> None:
+    slugs = class_slugs(tuple(classes))
+    assert len({one.lower() for one in slugs}) == len(classes)
+    for one in slugs:
+        _validate_metric_name(f"val/iou/{one}")
 
 
 def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
