@@ -140,6 +140,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             setting("format"),
             setting("cache"),
             setting("class_map", default="all as they are"),
+            setting("groups", default="auto"),
             setting("exclude", default="none"),
             setting("resize", default="native"),
         )

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import PIL
 import tifffile
@@ -27,6 +28,7 @@ from sweeper.data.colours import COLOUR_FILES, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
+from sweeper.data.groups import AUTO, NONE
 from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, grouped
 from sweeper.data.read import read_dataset
@@ -36,7 +38,7 @@ from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
 
-READER = "formats/4"
+READER = "formats/5"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""
@@ -56,6 +58,7 @@ def load_dataset(
     format: str | None = None,
     patterns: Patterns | None = None,
     class_map: ClassMap | None = None,
+    groups: str = AUTO,
     tick: Tick | None = None,
 ) -> Dataset:
     """Read a data set; decode it into the store below `cache`, or reuse what an earlier start decoded.
@@ -67,6 +70,7 @@ def load_dataset(
         format: name of the annotations' format (`sweeper.data.formats.FORMATS`); None = what is found there.
         patterns: how images and masks are called below the folder; None = as the format says.
         class_map: classes that are merged, renamed or ignored (`sweeper.data.class_map`); None = all as they are.
+        groups: how images are put in groups: auto, none, folder, or a regular expression (`sweeper.data.groups`).
         tick: called with how many images of how many are decoded or drawn, after each.
 
     An unchanged source (same names, sizes and times of all its files) is neither decoded nor hashed again.
@@ -77,19 +81,20 @@ def load_dataset(
     """
     cache = cache.absolute()
     if source.startswith(PREFIX):
-        if format is not None or class_map is not None:
-            option = "--class-map" if format is None else "--format"
+        given = {"--format": format, "--class-map": class_map, "--groups": None if groups in (AUTO, NONE) else groups}
+        if option := next((name for name, value in given.items() if value is not None), None):
             raise UsageError(f"{option} is for files, and {shown(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
         dataset = kept(cache, key, state, lambda: read_scenes(scene, source, cache, log, tick), log=log)
         return dataset.model_copy(update={"source": source})
-    asked = {
+    asked: dict[str, Any] = {
         "patterns": patterns,
         "class_map": None if class_map is None else {k: tuple(v) for k, v in class_map.items()},
+        "groups": groups,
     }
     place = _place(source)
-    place.patterns, place.class_map = patterns, class_map
+    place.patterns, place.class_map, place.groups = patterns, class_map, groups
     variant = "".join(f"{value}:" for value in asked.values() if value is not None)
     if place.root.suffix.lower() == ".zip" and place.root.is_file():
         dataset = _from_archive(place, format, variant, source, cache=cache, log=log, tick=tick)

@@ -19,12 +19,13 @@ from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.class_map import mapped_classes
 from sweeper.data.decode import Kind, image_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Place, Reading, Sample
+from sweeper.data.groups import group_sides
 from sweeper.data.label_values import class_names, foreground_is_255
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import grouped
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
-from sweeper.data.text_tables import Side, UnreadableFileError, read_sides
+from sweeper.data.text_tables import Side, UnreadableFileError, header_of, read_sides
 from sweeper.system.disk_space import check_room
 
 MIN_IMAGES = 3
@@ -62,7 +63,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         for sample in samples
         if not sample.stem.isascii() and sample.stem != sample.stem.encode("utf-8", "replace").decode()
     )
-    sides = _sides(place, reading)
+    sides, grouped_by = _sides(place, reading)
     kinds = _kinds(samples)
     channels, dtype = _form(samples, kinds, place)
     pixels = sum(kind.height * kind.width for kind in kinds if kind is not None)
@@ -95,7 +96,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         store = writer.finish()
         if relabel or mapped is not None:
             writer.relabel(table)
-        return assemble(
+        dataset = assemble(
             writer,
             store,
             About(place.name_of_set, str(place.root), names, synthetic=False, format_name=format_name),
@@ -104,6 +105,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
             sides=[sides[sample.stem] for sample in used],
             warnings=[*place.notes, *place.tally.sentences()],
         )
+        return dataset.model_copy(update={"grouped_by": grouped_by})
 
 
 def _moved(counts: Counts, table: Pixels) -> Counts:
@@ -114,16 +116,18 @@ def _moved(counts: Counts, table: Pixels) -> Counts:
     return moved
 
 
-def _sides(place: Place, reading: Reading) -> dict[str, Side]:
-    """Split and group of each image: what `split.csv` says, where there is one, else what the format gives."""
+def _sides(place: Place, reading: Reading) -> tuple[dict[str, Side], str | None]:
+    """Split and group of each image, and what gave the groups: `split.csv`, where there is one, else the format."""
     given = {sample.stem: sample.side for sample in reading.samples}
     path = place.root / "split.csv"
     if not path.exists():
-        return given
+        by = "the annotations" if any(side.group for side in given.values()) else None
+        return group_sides(place, reading.samples, given, by)
     sides = read_sides(path, sorted(given), place.problems)
     if any(side.split for side in given.values()):
         place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
-    return {stem: sides.get(stem, Side()) for stem in given}
+    sides = {stem: sides.get(stem, Side()) for stem in given}
+    return group_sides(place, reading.samples, sides, path.name if "group" in header_of(path) else None)
 
 
 def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:

@@ -224,6 +224,7 @@ def _too_few(dataset: Dataset, units: int) -> DataError:
         dataset.name,
         [
             f"split: train, validation and test need a group of images each, found {units} (images with a given split: "
-            f"{given}); add images, make the groups smaller, or assign them in split.csv"
+            f"{given}); add images, make the groups smaller (--groups none: each image is one), or assign them in "
+            "split.csv"
         ],
     )

@@ -8,6 +8,7 @@ from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset, Split
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.data.groups import groups_text
 from sweeper.data.split import divide
 
 SMALL = 20
@@ -85,4 +86,5 @@ def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
     given = sum(image.split is not None for image in dataset.images)
     how = "as given" if given == len(dataset.images) else f"{given} of them given" if given else "stratified"
     sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
-    return (sizes, *split_notes(dataset, split))
+    whole = f"; kept together: {line}" if (line := groups_text(dataset)) else ""
+    return (sizes + whole, *split_notes(dataset, split))

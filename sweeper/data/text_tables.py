@@ -113,6 +113,16 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
     return None if faults else tuple(names)
 
 
+def header_of(path: Path) -> list[str]:
+    """Return the names of a table's columns; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline(1 << 12).decode("utf-8-sig")
+        return [name.strip() for name in next(csv.reader([line]), [])]
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
 def table_rows(
     path: Path, where: str, columns: Sequence[str], problems: list[str]
 ) -> list[tuple[int, dict[str, str]]] | None:

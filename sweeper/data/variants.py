@@ -248,7 +248,12 @@ def store_here(dataset: Dataset) -> Path:
     remedy = "put the images, or the folder of --cache, where every machine sees them under one path"
     try:
         found = load_dataset(
-            dataset.source, cache, format=dataset.format, patterns=dataset.patterns, class_map=dataset.class_map
+            dataset.source,
+            cache,
+            format=dataset.format,
+            patterns=dataset.patterns,
+            class_map=dataset.class_map,
+            groups=dataset.groups,
         )
         if dataset.excluded:
             found = without(found, dataset.excluded, cache)

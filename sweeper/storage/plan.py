@@ -153,6 +153,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
         )
         if before.class_map != after.class_map:
             found.append(f"class map: {_classes(before)} → {_classes(after)}")
+        if before.groups != after.groups:
+            found.append(f"groups: {before.groups} → {after.groups}")
         if before.resized != after.resized:
             found.append(f"resize: {before.resized or 'native'} → {after.resized or 'native'}")
     if old.conditions.seed != new.conditions.seed:

@@ -19,6 +19,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
 from sweeper.core.text import at_a_time, time_text, to_one
 from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
+from sweeper.data.groups import groups_text
 from sweeper.executors.protocol import Backend
 from sweeper.workflow.forecast import (
     NOTHING,
@@ -56,6 +57,8 @@ class PreviewDocument(Document):
 
     dataset: DatasetSummary
     images: ImagesRow
+    groups: str | None
+    """What stays whole in every split: `6 groups by folder (P01, …)`; null = each image is divided for itself."""
     profile: ImbalanceProfile
     imbalance: float
     """Of the training images, or of balanced crops of them: what `pos_weight` is a power of (two classes); commonest to
@@ -120,6 +123,7 @@ def preview(
     return PreviewDocument(
         dataset=DatasetSummary.of(conditions.dataset),
         images=ImagesRow(train=len(split.train), val=len(split.val), test=len(scored_images(conditions))),
+        groups=groups_text(conditions.dataset),
         profile=plan.profile,
         imbalance=plan.imbalance,
         space=plan.space,
@@ -154,7 +158,8 @@ def preview_text(found: PreviewDocument) -> str:
     seeds = ", ".join(str(analysis.seeds) for analysis in found.analyses)
     lines = [
         f"data: {dataset.name}, {dataset.task}, {found.profile.images} images ({images.train} to train, {images.val} "
-        f"to validate, {images.test} to test), classes {', '.join(dataset.classes)}",
+        f"to validate, {images.test} to test), {found.groups + ', ' if found.groups else ''}"
+        f"classes {', '.join(dataset.classes)}",
         f"imbalance: {to_one(found.imbalance)} in the training images"
         + ", as balanced crops show them" * (found.recipe.crops == "balanced"),
         f"space: {found.space.name}, {len(found.space.families)} losses: "

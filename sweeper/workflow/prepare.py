@@ -22,6 +22,7 @@ from sweeper.data.class_map import read_class_map
 from sweeper.data.folds import check_folds, split_for
 from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.formats.patterns import NAME as PATTERNS
+from sweeper.data.groups import AUTO, groups_text
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.data.store import open_store
 from sweeper.data.variants import read_exclusions, resized, without
@@ -207,6 +208,7 @@ def dataset_of(settings: Settings, old: Dataset | None, messages: Messages) -> D
     class_map = old.class_map if old else None
     if settings.class_map is not None:
         class_map = read_class_map(settings.class_map)
+    groups = settings.groups or (old.groups if old else AUTO)
     dataset = load_dataset(
         source,
         settings.cache,
@@ -214,6 +216,7 @@ def dataset_of(settings: Settings, old: Dataset | None, messages: Messages) -> D
         format=format_,
         patterns=patterns,
         class_map=class_map,
+        groups=groups,
         tick=partial(messages.progress, "decoding"),
     )
     excluded = old.excluded if old else ()
@@ -253,5 +256,7 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
     notes = split_notes(dataset, first) if folds is None else fold_notes(dataset, first, folds)
     if problems:
         raise DataError(dataset.name, sorted(set(problems)))
+    if (line := groups_text(dataset)) is not None:
+        messages.log(f"kept together in every split: {line}")
     for note in notes:
         messages.warn(note)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from sweeper.core import paths
 from sweeper.core.base import Record
@@ -79,6 +79,20 @@ def duration(text: str | float) -> float:
     if not 0 < seconds <= 366 * 86400:
         raise ValueError(f"must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got {text!r}")
     return seconds
+
+
+def _checked_groups(how: str) -> str:
+    try:
+        if how:
+            re.compile(how)
+            return how
+        fault = "it is empty"
+    except re.error as error:
+        fault = str(error)
+    raise ValueError(
+        "must be auto, none, folder or a regular expression for the path of an image, whose first (…) is the group, "
+        f"got {how!r} ({fault}); for example '(P[0-9]+)_'"
+    )
 
 
 def _checked_range(value: object) -> object:
@@ -154,6 +168,11 @@ class Settings(Record):
     """Format of DATA (folder, labelme, coco, …)."""
     class_map: Path | None = _setting("Data", default=f"all as they are; {_RESUMED}", often=True, metavar="FILE")
     """YAML file of classes that are merged, renamed or ignored (road: [3, 4], ignore: [255, car])."""
+    groups: Annotated[str, AfterValidator(_checked_groups)] | None = _setting(
+        "Data", default=f"auto; {_RESUMED}", metavar="auto|none|folder|PATTERN", read=_checked_groups
+    )
+    """Images that stay on one side of a split: those in a folder, or whose path has the same (…) of a regular
+    expression, '(P[0-9]+)_'. auto: as split.csv says, else folders, else ids in their names."""
     exclude: Path | None = _setting("Data", default=f"none; {_RESUMED}", metavar="FILE")
     """Text file with the stems of images to leave out, one per line."""
     resize: int | None = _setting("Data", default=f"native; {_RESUMED}", metavar="SHORT_SIDE", ge=16, le=MOST_PIXELS)

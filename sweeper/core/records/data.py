@@ -54,6 +54,10 @@ class Dataset(Record):
     """What the user said of the files' names (`--images`, `--masks`); None = they are found by the format."""
     class_map: dict[str, tuple[str, ...]] | None = None
     """The user's classes and the labels or names that became them (`--class-map`); None = all as they are."""
+    groups: str = "none"
+    """How images are put in groups (`--groups`); none = only as `split.csv` or the annotations say."""
+    grouped_by: str | None = None
+    """What gave the groups: folder, name, split.csv, the annotations, or the user's pattern."""
     read_as: str | None = None
     """What was found there, in one line; None for synthetic sets."""
     digest: str

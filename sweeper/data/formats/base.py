@@ -107,6 +107,8 @@ class Place:
     """How the images and masks are called, where the user says so."""
     class_map: ClassMap | None = None
     """The classes that the user wants."""
+    groups: str = "auto"
+    """How images are put in groups: auto, none, folder, or a regular expression."""
     called: str | None = None
     """The set's name, where it is not the root's."""
     archive: Path | None = None

@@ -1,6 +1,6 @@
 """Cityscapes' naming: `NAME_leftImg8bit.png` with `NAME_gtFine_labelTrainIds.png` or `NAME_gtFine_labelIds.png`.
 
-Folders called train, val and test give the split; a city's folder is no group. Labels are taken as they are written,
+Folders called train, val and test give the split. Labels are taken as they are written,
 255 = ignore. Where files are named as Cityscapes' own (`CITY_######_######`) and no classes.txt says otherwise, train
 ids have its 19 names, and label ids are translated to train ids. Coarse labels are not read.
 """

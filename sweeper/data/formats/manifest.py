@@ -5,13 +5,12 @@ Masks are those of image and mask folders (`sweeper.data.formats.folder`).
 
 from __future__ import annotations
 
-import csv
 from functools import partial
 from pathlib import Path
 
 from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, find_image, unique_stems
 from sweeper.data.formats.patterns import mask_file
-from sweeper.data.text_tables import Side, side_of, table_rows
+from sweeper.data.text_tables import Side, header_of, side_of, table_rows
 
 
 def find(place: Place) -> Layout | None:
@@ -24,17 +23,8 @@ def _file(place: Place) -> Path | None:
     if place.entry is not None:
         return place.entry if place.entry.suffix.lower() == ".csv" else None
     tables = [path for path in place.files if path.parent == place.root and path.suffix.lower() == ".csv"]
-    found = [path for path in tables if {"image", "mask"} <= set(_header(path))]
+    found = [path for path in tables if {"image", "mask"} <= set(header_of(path))]
     return next((path for path in found if path.name == "manifest.csv"), found[0] if found else None)
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            line = file.readline(1 << 12).decode("utf-8-sig")
-        return [name.strip() for name in next(csv.reader([line]), [])]
-    except (OSError, ValueError, csv.Error):
-        return []
 
 
 def _read(place: Place, path: Path) -> Reading:

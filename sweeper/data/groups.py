@@ -1,0 +1,141 @@
+"""Which images belong together, so that no split parts them: those in one folder, or of one id in their names.
+
+A group is the outermost folder, else the shortest id at the beginning of the names, of which there are three at least
+(to train, validate and test). An id holds a digit, is no year, and ends before a separator: `P01` of `P01_s3`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from sweeper.core.records import Dataset
+from sweeper.core.text import count
+from sweeper.data.formats.base import SPLITS, Place, Sample
+from sweeper.data.formats.guesses import IMAGE_WORDS, MORE_IMAGE_WORDS
+from sweeper.data.label_values import some
+from sweeper.data.text_tables import Side, shown
+
+AUTO, NONE, FOLDER = "auto", "none", "folder"
+FEWEST = 3
+_WORDS = {*SPLITS, *IMAGE_WORDS, *MORE_IMAGE_WORDS, "imagestr", "imagests", "set", "split", "data"}
+_YEAR = re.compile(r"(?:19|20)\d\d")
+
+
+def group_sides(
+    place: Place, samples: Sequence[Sample], sides: Mapping[str, Side], given: str | None
+) -> tuple[dict[str, Side], str | None]:
+    """Return the sides with the groups that `place.groups` asks for, and what gave these.
+
+    Args:
+        place: receives problems and notes.
+        samples: the images.
+        sides: split and group of each stem, as they are given.
+        given: what gives groups, `split.csv` or the annotations; None = nothing does.
+    """
+    how = place.groups
+    paths = {one.stem: PurePosixPath(one.name.removesuffix(" (imageData)")) for one in samples}
+    if how == AUTO and given is None and {side.split for side in sides.values()} != {"train", "val", "test"}:
+        found, by = _detected(place, paths)
+    elif how == FOLDER:
+        found, by = _parted(paths, _folders, fewest=2), FOLDER
+        if not found and paths:
+            place.problems.append(
+                f"--groups {FOLDER}: the images of a group must lie in a folder of their own, found no two folders of "
+                "several images; leave it out, or give a regular expression"
+            )
+    elif how in (AUTO, NONE):
+        return dict(sides), given
+    else:
+        found, by = _matched(place, paths, how), f"--groups {how}"
+    return {stem: side._replace(group=found.get(stem)) for stem, side in sides.items()}, by
+
+
+def groups_text(dataset: Dataset) -> str | None:
+    """Return `6 groups by folder (P01, P02, …)`; None where each image is divided for itself."""
+    sides: dict[str, set[str | None]] = {}
+    for image in dataset.images:
+        if image.group is not None:
+            sides.setdefault(image.group, set()).add(image.split)
+    by = f" by {shown(dataset.grouped_by)}" if dataset.grouped_by else ""
+    parted = sum(len(given - {None}) > 1 for given in sides.values())
+    but = f", {parted} of them parted as the split is given" if parted else ""
+    return f"{count(len(sides), 'group')}{by} ({some([*map(shown, sorted(sides))], 3)}){but}" if sides else None
+
+
+def _detected(place: Place, paths: Mapping[str, PurePosixPath]) -> tuple[dict[str, str], str | None]:
+    """The groups that folders or names show, and which of both; what they may show becomes a note."""
+    ways = ((FOLDER, "lie in 2 folders", _folders), ("name", "begin with 2 ids", _ids))
+    for by, _, chain_of in ways:
+        if found := _parted(paths, chain_of):
+            return found, by
+    for _, what, chain_of in ways:
+        if pair := sorted({*_parted(paths, chain_of, fewest=2).values()}):
+            place.notes.append(
+                f"The images {what} ({some([*map(shown, pair)])}), too few groups to train, validate and test: images "
+                "of one are trained on and tested, and scores may be too high. Add images of a third, or say "
+                f"--groups {NONE} where they do not belong together."
+            )
+            return {}, None
+    if words := sorted({*_parted(paths, _words).values()}):
+        place.notes.append(
+            f"The images' names begin with {len(words)} words ({some([*map(shown, words)], 3)}). Where these are "
+            r"patients or videos, --groups '([^\W\d_]+)[^/]*$' keeps the images of each together; where they are not, "
+            f"--groups {NONE} ends this warning."
+        )
+    return {}, None
+
+
+def _parted(
+    paths: Mapping[str, PurePosixPath], chain_of: Callable[[str, PurePosixPath], Sequence[str]], fewest: int = FEWEST
+) -> dict[str, str]:
+    """The group of each stem that is of one, by the outermost level with `fewest` groups; empty where there is none.
+
+    A chain holds the groups that an image may be of, the outermost first, and last what only this image is called.
+    """
+    chains = {stem: chain_of(stem, path) for stem, path in paths.items()}
+    for level in range(max(map(len, chains.values()), default=0)):
+        found = {stem: chain[min(level, len(chain) - 1)] for stem, chain in chains.items()}
+        sizes = Counter(found.values())
+        if len(sizes) >= fewest:
+            several = sum(size > 1 for size in sizes.values()) > FEWEST - fewest
+            real = {stem for stem, group in found.items() if sizes[group] > 1 or group != chains[stem][-1]}
+            return {stem: found[stem] for stem in found if several and stem in real}
+    return {}
+
+
+def _folders(_: str, path: PurePosixPath) -> list[str]:
+    names = [part for part in path.parts[:-1] if not _says_nothing(part)]
+    return [*("/".join(names[:n]) for n in range(1, len(names) + 1)), str(path)]
+
+
+def _ids(stem: str, _: PurePosixPath) -> list[str]:
+    name = stem.rpartition("/")[2]
+    begins = [name[: found.start()] for found in re.finditer(r"[\W_]+", name)]
+    ids = [text for text in begins if re.search(r"\d", text) and not _YEAR.fullmatch(text)]
+    return [*(text for text in ids if not _says_nothing(re.split(r"[\W_]+", text)[-1])), stem]
+
+
+def _words(stem: str, path: PurePosixPath) -> list[str]:
+    found = re.match(r"([^\W\d_]+)[\W_].*\d", path.stem)
+    return [found[1], stem] if found and not _says_nothing(found[1]) else [stem]
+
+
+def _says_nothing(text: str) -> bool:
+    """Whether a name is made of words for splits and images, like `train2017` or `images`."""
+    words = {*re.split(r"[\W\d_]+", text.lower())} - {""}
+    return bool(words) and words <= (SPLITS.keys() if re.search(r"\d", text) else _WORDS)
+
+
+def _matched(place: Place, paths: Mapping[str, PurePosixPath], pattern: str) -> dict[str, str]:
+    """What a regular expression finds in the path of each image, without its extension."""
+    found = {stem: re.search(pattern, str(path.with_suffix(""))) for stem, path in paths.items()}
+    groups = {stem: next((part for part in (*one.groups(), one[0]) if part), "") for stem, one in found.items() if one}
+    if missing := [str(path) for stem, path in paths.items() if not groups.get(stem)]:
+        place.problems.append(
+            f"--groups {shown(pattern)}: must match the path of every image, found no match in {some(missing, 3)}; "
+            f"--groups '{shown(pattern)}|([^/]+)$' makes each of them a group of its own"
+        )
+    return groups

@@ -1,0 +1,163 @@
+"""Images that belong together stay together: found by folders and names, or as asked; what cannot be found is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.errors import DataError, UsageError
+from sweeper.core.records import Dataset
+from sweeper.data import divide, load_dataset
+from sweeper.data.folds import fold_split
+from sweeper.data.groups import groups_text
+from sweeper.data.split_notes import split_lines
+from sweeper.storage import differences
+from sweeper.workflow.prepare import dataset_of
+from sweeper.workflow.settings import Settings
+from tests.support import annotated, builders
+from tests.support.faking import new_plan
+from tests.support.sweeping import Recorder
+
+
+def made(root: Path, *names: str, masks: str = "masks/{}.png") -> Path:
+    """A folder with images/NAME.png and a mask for each; a name with a slash before it lies where it says."""
+    for index, name in enumerate(names):
+        image = Path(name[1:]) if name.startswith("/") else Path("images") / f"{name}.png"
+        mask = image.with_name(f"{image.stem}_mask.png") if name.startswith("/") else Path(masks.format(name))
+        for path, picture in ((image, annotated.photo(index)), (mask, annotated.palette(annotated.truth(index)))):
+            annotated.made((root / path).parent)
+            picture.save(root / path)
+    return root
+
+
+def load(root: Path, groups: str = "auto") -> Dataset:
+    return load_dataset(str(root), root.parent / "cache", groups=groups)
+
+
+def groups_of(dataset: Dataset) -> dict[str, str | None]:
+    return {image.stem: image.group for image in dataset.images}
+
+
+def numbered(begins: Iterable[str], form: str, several: int = 2) -> list[str]:
+    return [form.format(begin, number) for begin in begins for number in range(several)]
+
+
+@pytest.mark.parametrize(
+    ("names", "by", "found"),
+    [
+        (numbered(("P01", "P02", "P03"), "{}/s{}"), "folder", {"P01", "P02", "P03"}),
+        (numbered(("a", "b", "c"), "/{}/s{}.png"), "folder", {"a", "b", "c"}),
+        (numbered(("train/a", "train/b", "val/c"), "{}/s{}"), "folder", {"a", "b", "c"}),
+        (numbered(("a/left", "a/right", "b/left", "c/left"), "{}/{}"), "folder", {"a", "b", "c"}),
+        (numbered(("x/1", "x/2", "y/3"), "{}/{}"), "folder", {"x/1", "x/2", "y/3"}),
+        (numbered(("patient1", "patient2", "patient3"), "{}_slice00{}"), "name", {"patient1", "patient2", "patient3"}),
+        (numbered(("p-1", "p-2", "p-3"), "{}-visit1-{}"), "name", {"p-1", "p-2", "p-3"}),
+        (numbered(("7", "8", "9"), "{}.{}"), "name", {"7", "8", "9"}),
+        (["v1", "v1_flip", "v2", "v2_flip", "v3"], "name", {"v1", "v2"}),
+        (numbered(("left/5", "right/5", "left/6", "left/7"), "{}_{}"), "name", {"5", "6", "7"}),
+    ],
+)
+def test_folders_and_ids_in_names_are_groups(tmp_path, names, by, found):
+    dataset = load(made(tmp_path / "data", *names))
+    assert dataset.grouped_by == by and {*groups_of(dataset).values()} - {None} == found
+    assert f"{len(found)} groups by {by} (" in str(groups_text(dataset))
+    split = divide(dataset, test_seed=0, seed=0)
+    for group in found:
+        members = {i for i, image in enumerate(dataset.images) if image.group == group}
+        assert sum(not members.isdisjoint(side) for side in (split.train, split.val, split.test)) == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        numbered(("img",), "{}_00{}", 6),
+        numbered(("2007", "2008", "2011"), "{}_00{}"),
+        [f"f{n:03}" for n in range(6)],
+        [f"{n}_x{n}" for n in range(6)],
+        numbered(("COCO_train2014", "COCO_val2014"), "{}_{}", 3),
+        numbered(("v1",), "{}_00{}", 6),
+        numbered(("train2017", "val2017"), "{}/{}a", 3),
+    ],
+)
+def test_names_that_say_nothing_of_groups_make_none(tmp_path, names):
+    dataset = load(made(tmp_path / "data", *names))
+    assert {*groups_of(dataset).values()} == {None} and dataset.grouped_by is None and groups_text(dataset) is None
+    assert not [warning for warning in dataset.warnings if "--groups" in warning]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (numbered(("A", "B"), "{}/s{}", 3), "The images lie in 2 folders (A, B), too few groups"),
+        (numbered(("v1", "v2"), "{}_{}", 3), "The images begin with 2 ids (v1, v2), too few groups"),
+        (numbered(("anna", "bert", "cleo"), "{}_{}"), "names begin with 3 words (anna, bert, cleo)."),
+    ],
+)
+def test_what_may_be_groups_and_is_none_is_said_until_it_is_decided(tmp_path, names, words):
+    root = made(tmp_path / "data", *names)
+    dataset = load(root)
+    assert {*groups_of(dataset).values()} == {None}
+    (warning,) = (line for line in dataset.warnings if "--groups" in line)
+    assert words in warning
+    assert not [line for line in load(root, "none").warnings if "--groups" in line]
+    if "anna" in warning:
+        assert load(root, warning.split("--groups '")[1].split("'")[0]).images[0].group == "anna"
+
+
+def test_split_csv_and_given_splits_decide_before_folders(tmp_path):
+    root = made(tmp_path / "data", *numbered("abc", "{}/{}"))
+    stems = [*groups_of(load(root))]
+    table = root / "split.csv"
+    table.write_text("stem,split,group\n" + "".join(f"{stem},,\n" for stem in stems))
+    assert (load(root).grouped_by, {*groups_of(load(root)).values()}) == ("split.csv", {None})
+    table.write_text("stem,split,group\n" + "".join(f"{stem},,g{stem[-1]}\n" for stem in stems))
+    assert {*groups_of(load(root)).values()} == {"g0", "g1"} == {*groups_of(load(root, "none")).values()}
+    assert {*groups_of(load(root, "folder")).values()} == {"a", "b", "c"}
+    table.write_text("stem,split\n" + "".join(f"{stem},\n" for stem in stems))
+    assert load(root).grouped_by == "folder"
+    sides = ("train", "train", "val", "val", "test", "test")
+    table.write_text("stem,split\n" + "".join(f"{stem},{side}\n" for stem, side in zip(stems, sides, strict=True)))
+    assert load(root).grouped_by is None  # nothing is left to divide
+
+
+def test_the_option_takes_folders_or_a_pattern_and_refuses_what_matches_nothing(tmp_path):
+    root = made(tmp_path / "data", "a1/x-0", "a1/y-1", "b1/x-2", "b1/y-3", "b1/z")
+    assert {*groups_of(load(root, "folder")).values()} == {"a1", "b1"}
+    with pytest.raises(DataError, match=r"found 2 .*--groups none: each image is one"):
+        divide(load(root, "folder"), test_seed=0, seed=0)
+    with pytest.raises(DataError, match=r"must match the path of every image, found no match in images/b1/z.png") as no:
+        load(root, "([xy])-")
+    way_out = str(no.value).split("--groups '")[1].split("'")[0]
+    assert sorted(map(str, groups_of(load(root, way_out)).values())) == ["x", "x", "y", "y", "z"]
+    assert {*groups_of(load(root, "[ab]1")).values()} == {"a1", "b1"}
+    with pytest.raises(DataError, match="found no two folders"):
+        load(made(tmp_path / "flat", "p", "q", "r"), "folder")
+    with pytest.raises(UsageError, match="--groups is for files"):
+        load_dataset("synthetic:cracks?images=4", tmp_path / "cache", groups="folder")
+    for wrong in ("(", ""):
+        with pytest.raises(ValueError, match="none, folder or a regular expression"):
+            Settings(groups=wrong)
+
+
+def test_folds_and_the_plan_keep_groups_whole(tmp_path):
+    dataset = load(made(tmp_path / "data", *numbered("abcde", "{}/{}")))
+    for number in range(5):
+        split = fold_split(dataset, folds=5, number=number, test_seed=0, seed=0)
+        assert len({dataset.images[i].group for i in split.test}) == 1
+    assert split_lines(dataset)[0].endswith("; kept together: 5 groups by folder (a, b, c and 2 more)")
+
+
+def test_a_study_keeps_its_groups_and_one_from_before_has_those_that_were_given(tmp_path):
+    root, cache = made(tmp_path / "data", *numbered("abc", "{}/{}")), tmp_path / "cache"
+    first = dataset_of(Settings(data=str(root), groups="b|.", cache=cache), None, Recorder())
+    again = dataset_of(Settings(cache=cache), first, Recorder())
+    assert (again.digest, again.groups, groups_of(again)) == (first.digest, "b|.", groups_of(first))
+    new = dataset_of(Settings(data=str(root), cache=cache), None, Recorder())
+    assert new.groups == "auto" and new.digest != first.digest
+    plans = [new_plan(conditions=builders.conditions(one)) for one in (first, new)]
+    assert "groups: b|. → auto" in differences(*plans)
+    before = Dataset.model_validate(load(root, "none").model_dump(exclude={"groups", "grouped_by"}))
+    again = dataset_of(Settings(cache=cache), before, Recorder())
+    assert again.digest == before.digest and {*groups_of(again).values()} == {None}
