@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sweeper.core.text import count
 from sweeper.data.colours import ColourMap, translate
 from sweeper.data.store import ImagePixels, Pixels
-from sweeper.data.text_tables import UnreadableFileError
+from sweeper.data.text_tables import UnreadableFileError, open_file
 from sweeper.data.tiff import deep_tiff, read_deep_tiff
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -271,7 +271,10 @@ def _check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
 
 @contextmanager
 def _file(source: Source) -> Iterator[BinaryIO]:
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source()) as file:
+    with open_file(source) if isinstance(source, Path) else io.BytesIO(source()) as file:
+        if not file.read(1):
+            raise UnreadableFileError("must be an image, found an empty file (0 bytes); copy it again or remove it")
+        file.seek(0)
         yield file
 
 
@@ -284,8 +287,6 @@ def _undecodable(error: Exception) -> UnreadableFileError:
 def _opened(source: Source, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """Open an image after checking its header; damaged bytes of any kind become `UnreadableFileError`."""
     try:
-        if isinstance(source, Path) and source.stat().st_size == 0:
-            raise UnreadableFileError("must be an image, found an empty file (0 bytes); copy it again or remove it")
         with _file(source) as file, Image.open(file, formats=formats) as image:
             _check_size(image.height, image.width)
             # Telephones save JPEGs with a preview as a second frame (MPO): those are ordinary images.

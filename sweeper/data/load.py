@@ -146,11 +146,10 @@ def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -
     """Names and colours beside the annotations, then the annotations and images."""
     place = found.place
     log(f"reading {place.title}, {found.layout.line}")
-    path = place.root / "classes.txt"
-    if path.exists():
+    if (path := place.find(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
     for name in COLOUR_FILES:
-        if (path := place.root / name).exists():
+        if (path := place.find(place.root / name)) is not None:
             place.colours = read_colours(path, place.classes, place.problems)
             break
     dataset = read_dataset(place, found.layout.read, found.name, cache, tick)

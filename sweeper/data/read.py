@@ -119,8 +119,8 @@ def _moved(counts: Counts, table: Pixels) -> Counts:
 def _sides(place: Place, reading: Reading) -> tuple[dict[str, Side], str | None]:
     """Split and group of each image, and what gave the groups: `split.csv`, where there is one, else the format."""
     given = {sample.stem: sample.side for sample in reading.samples}
-    path = place.root / "split.csv"
-    if not path.exists():
+    path = place.find(place.root / "split.csv")
+    if path is None:
         by = "the annotations" if any(side.group for side in given.values()) else None
         return group_sides(place, reading.samples, given, by)
     sides = read_sides(path, sorted(given), place.problems)

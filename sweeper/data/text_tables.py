@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import stat
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, BinaryIO, NamedTuple, get_args
 
 from sweeper.core.records import SplitName
 from sweeper.core.text import FORMULA
@@ -46,6 +48,45 @@ def shown(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
+def file_kind(mode: int) -> str:
+    """Return what a file is by its mode: `regular file`, `folder`, `pipe`, `socket` or `device`."""
+    kinds = {stat.S_IFREG: "regular file", stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    return kinds.get(stat.S_IFMT(mode), "device")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file of a data set for reading: every one of them is opened here.
+
+    What is no regular file is refused, and no pipe is waited for. That no link leads out of the data folder is checked
+    when its files are listed (`Place.listing`), which comes first.
+
+    Raises:
+        UnreadableFileError: it is no regular file, or cannot be opened.
+    """
+
+    def open_regular(name: str, flags: int) -> int:
+        number = os.open(name, flags | os.O_NONBLOCK)
+        if (kind := file_kind(os.fstat(number).st_mode)) != "regular file":
+            os.close(number)
+            raise UnreadableFileError(f"must be a regular file, found a {kind}; put a file in its place, or remove it")
+        return number
+
+    try:
+        return open(path, "rb", opener=open_regular)
+    except OSError as error:
+        step = "check where the link leads" if path.is_symlink() else "check its permissions"
+        raise UnreadableFileError(f"cannot be read ({error.strerror}); {step}") from error
+
+
+def beginning_of(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, at most `size`; none where it cannot be read."""
+    try:
+        with open_file(path) as file:
+            return file.read(size)
+    except (OSError, UnreadableFileError):
+        return b""
+
+
 def _read_text(path: Path, limit: int) -> str:
     """The text of a file of at most `limit` bytes.
 
@@ -53,11 +94,14 @@ def _read_text(path: Path, limit: int) -> str:
         UnreadableFileError: it is not UTF-8, too large, or cannot be read.
     """
     try:
-        if (size := path.stat().st_size) > limit:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            raw = b"" if size > limit else file.read(limit + 1)
+        if (size := max(size, len(raw))) > limit:
             raise UnreadableFileError(
                 f"must be {limit >> 20} MiB at most, found {size >> 20} MiB; divide it, or name the right file"
             )
-        return path.read_bytes().decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableFileError(
             f"must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"
@@ -66,12 +110,12 @@ def _read_text(path: Path, limit: int) -> str:
         raise UnreadableFileError(f"cannot be read ({error.strerror}); check its permissions") from error
 
 
-def text_of(path: Path, problems: list[str]) -> str | None:
-    """The text of a small file; None, and a problem, where it cannot be read."""
+def text_of(path: Path, problems: list[str], where: str = "", limit: int = MAX_TABLE) -> str | None:
+    """The text of a file of at most `limit` bytes; None, and a problem of `where` or its name, where it has none."""
     try:
-        return _read_text(path, MAX_TABLE)
+        return _read_text(path, limit)
     except UnreadableFileError as error:
-        problems.append(f"{path.name}: {error}")
+        problems.append(f"{where or path.name}: {error}")
         return None
 
 
@@ -116,10 +160,9 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
 def header_of(path: Path) -> list[str]:
     """Return the names of a table's columns; none where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            line = file.readline(1 << 12).decode("utf-8-sig")
+        line = beginning_of(path, 1 << 12).partition(b"\n")[0].decode("utf-8-sig")
         return [name.strip() for name in next(csv.reader([line]), [])]
-    except (OSError, ValueError, csv.Error):
+    except (ValueError, csv.Error):
         return []
 
 
@@ -134,7 +177,7 @@ def table_rows(
         columns: that it must have.
         problems: receives the fault.
     """
-    text = text_of(path, problems)
+    text = text_of(path, problems, where)
     if text is None:
         return None
     try:

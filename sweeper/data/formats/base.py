@@ -8,6 +8,7 @@ that follows (decoding, checks, the store, the digest) is shared: `sweeper.data.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,14 +18,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeper.core.errors import DataError
 from sweeper.core.records import Patterns, SplitName
 from sweeper.core.text import count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
 from sweeper.data.label_values import some
+from sweeper.data.problem_lines import grouped
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import Side, normal, shown
+from sweeper.data.text_tables import Side, UnreadableFileError, file_kind, normal, open_file, shown
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -125,17 +128,15 @@ class Place:
     def listing(self) -> tuple[tuple[str, Path], ...]:
         """All files that may be read, in order of their paths, each with its path below the root in composed form.
 
-        A link out of the root is a problem.
+        Raises:
+            DataError: a link leads out of the root, or something is neither a file nor a folder. Readers find files
+                only here, so that nothing was opened before.
         """
-        root, found = self.root.resolve(), []
-        for path in walk(self.root):
-            if path.is_symlink() and not _leads_into(root, path):
-                self.problems.append(
-                    f"{self.name(path)}: must lie inside the data folder, found a link to {shown(path.resolve())}; "
-                    "copy what it leads to, or remove it"
-                )
-            found.append((normal(path.relative_to(self.root).as_posix()), path))
-        return tuple(found)
+        root, found = self.root.resolve(), [*walk(self.root)]
+        faults = [f"{self.name(path)}: {fault}" for path in found if (fault := _file_fault(root, path)) is not None]
+        if faults:
+            raise DataError(self.title, grouped(faults))
+        return tuple((normal(path.relative_to(self.root).as_posix()), path) for path in found)
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -147,6 +148,11 @@ class Place:
         """The same by their absolute path in composed form."""
         root = normal(os.path.abspath(self.root))  # noqa: PTH100 (links stay what they are)
         return {f"{root}/{below}": path for below, path in self.listing}
+
+    def find(self, path: Path) -> Path | None:
+        """Return the file of this path, where it is one of those that may be read; a folder as it is; else None."""
+        found = self.by_path.get(normal(os.path.abspath(path)))  # noqa: PTH100 (links stay what they are)
+        return path if found is None and path.is_dir() else found
 
     @cached_property
     def image_files(self) -> dict[str, list[Path]]:
@@ -200,7 +206,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Files in a folder and below in order of their paths; hidden ones, and what is no file, are passed over.
+    """Files (pipes and such, too) in a folder and below in order of their paths; hidden ones are passed over.
 
     Links to folders are followed, but for those to a folder `above`; those out of the first one stand for themselves.
     """
@@ -217,12 +223,21 @@ def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield folder / name
 
 
-def _leads_into(root: Path, link: Path) -> bool:
-    """Whether a link leads below the resolved `root`; one that leads nowhere is a file that cannot be read."""
+def _file_fault(root: Path, path: Path) -> str | None:
+    """Return why a file must not be opened: it lies outside the resolved `root`, or is no regular file; else None."""
     try:
-        return not link.exists() or link.resolve().is_relative_to(root)
-    except OSError:  # a link to itself
-        return True
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            target = path.resolve(strict=True)
+            if not target.is_relative_to(root):
+                return (
+                    f"must lie inside the data folder, found a link to {shown(target)}; copy what it leads to, or "
+                    "remove it"
+                )
+            mode = target.stat().st_mode
+    except (OSError, RuntimeError):  # a link to itself or to nothing: a file that cannot be read
+        return None
+    return None if stat.S_ISREG(mode) else f"must be a file or a folder, found a {file_kind(mode)}; remove it"
 
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
@@ -235,18 +250,18 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 
     with os.scandir(folder) as found:
         seen = [one for one in found if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
-        return sorted((one.name, is_folder(one)) for one in seen if one.is_symlink() or one.is_dir() or one.is_file())
+        return sorted((one.name, is_folder(one)) for one in seen)
 
 
 def has_keys(path: Path, keys: Sequence[bytes]) -> bool:
     """Whether the beginning or the end of a JSON file has two of three keys; not where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             text = file.read(_LOOKED_AT)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(len(text), length - _LOOKED_AT))
             text += b"\n" + file.read(_LOOKED_AT)
-    except OSError:
+    except (OSError, UnreadableFileError):
         return False
     return sum(b'"%b"' % key in text for key in keys) >= 2
 

@@ -137,8 +137,8 @@ def parse_shape(number: int, entry: Any) -> Shape:
 
 def _labels_file(place: Place) -> list[str] | None:
     """Names of LabelMe's own list, without `__ignore__`; None without one."""
-    path = place.root / "labels.txt"
-    if not path.is_file() or (text := text_of(path, place.problems)) is None:
+    path = place.find(place.root / "labels.txt")
+    if path is None or (text := text_of(path, place.problems)) is None:
         return None
     words = [normal(line.strip()) for line in text.splitlines() if line.strip()]
     return [word for word in words if word != IGNORED]

@@ -33,9 +33,9 @@ _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
 
 def find(place: Place) -> Layout | None:
     """The folders imagesTr/ and labelsTr/ with a dataset.json."""
-    path = place.root / "dataset.json"
-    there = path.is_file() and all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
-    if not there or place.entry not in (None, path):
+    path = place.find(place.root / "dataset.json")
+    there = all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
+    if path is None or not there or place.entry not in (None, path):
         return None
     return Layout("nnU-Net's dataset.json, imagesTr/ and labelsTr/", partial(_read, place, path))
 

@@ -63,8 +63,8 @@ def _splits(place: Place, base: Path, masks: Collection[str]) -> dict[str, Split
     """The split of each stem, from train.txt, val.txt and test.txt."""
     splits: dict[str, SplitName] = {}
     for name, split in _LISTS.items():
-        path = base / "ImageSets" / "Segmentation" / f"{name}.txt"
-        if not path.is_file() or (text := text_of(path, place.problems)) is None:
+        path = place.find(base / "ImageSets" / "Segmentation" / f"{name}.txt")
+        if path is None or (text := text_of(path, place.problems, place.name(path))) is None:
             continue
         stems = [normal(line.split()[0]) for line in text.splitlines() if line.split()]
         missing = [stem for stem in stems if stem not in masks]
@@ -88,8 +88,7 @@ def _names(place: Place, base: Path, stems: list[str]) -> tuple[str, ...] | None
     if place.names is not None:
         return place.names
     for folder in dict.fromkeys((base, place.root)):
-        path = folder / "class_names.txt"
-        if path.is_file():
+        if (path := place.find(folder / "class_names.txt")) is not None:
             return read_classes(path, place.problems)
     if stems and all(_VOC_STEM.fullmatch(stem) for stem in stems):
         return VOC_NAMES

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from sweeper.core.records import SplitName
-from sweeper.core.yaml_file import read_yaml
+from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image
 from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
 from sweeper.data.label_values import some
-from sweeper.data.text_tables import MAX_CLASSES, Side, normal, shown, text_of
+from sweeper.data.text_tables import MAX_CLASSES, Side, beginning_of, normal, shown, text_of
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -40,9 +40,8 @@ def _file(place: Place) -> Path | None:
     if place.entry is not None:
         return place.entry if place.entry.suffix.lower() in (".yaml", ".yml") else None
     for name in _NAMES:
-        path = place.root / name
-        if path.is_file():
-            head = path.read_bytes()[: 1 << 20]
+        if (path := place.find(place.root / name)) is not None:
+            head = beginning_of(path, MAX_BYTES)
             if b"names" in head and any(key.encode() + b":" in head for key in _KEYS):
                 return path
     return None
@@ -52,7 +51,10 @@ def _read(place: Place, path: Path) -> Reading:
     """Read data.yaml and the text files."""
     faults: list[str] = []
     nothing = Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
-    data, names = read_yaml(path, faults), None
+    text = text_of(path, place.problems, place.name(path), MAX_BYTES)
+    if text is None:
+        return nothing
+    data, names = parse_yaml(text, faults), None
     if isinstance(data, dict):
         names = _class_names(data.get("names"), faults)
     elif not faults:
@@ -123,16 +125,16 @@ def _target(place: Place, path: Path, data: dict[str, Any], entry: str) -> Path 
     for folder in (*folders, path.parent):
         for name in (plain, stripped):
             below = os.path.relpath(folder / name, place.root)
-            target = place.root / below
             with suppress(OSError):  # a name that is too long
-                if not below.startswith("..") and (target.is_dir() or (target.suffix == ".txt" and target.is_file())):
+                target = None if below.startswith("..") else place.find(place.root / below)
+                if target is not None and (target.suffix == ".txt" or target.is_dir()):
                     return target
     return None
 
 
 def _listed(place: Place, path: Path) -> Iterator[Path]:
     """Images that a text file lists, relative to it or to the root."""
-    text = text_of(path, place.problems)
+    text = text_of(path, place.problems, place.name(path))
     for number, line in enumerate((text or "").splitlines(), 1):
         if line.strip():
             near = (path.parent, place.root)
@@ -147,15 +149,14 @@ def _labels_of(place: Place, image: Path) -> Path | None:
     for i in range(len(parts) - 1, -1, -1):
         if parts[i] == "images":
             candidate = place.root.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-            if candidate.is_file():
-                return candidate
-    beside = image.with_suffix(".txt")
-    return beside if beside.is_file() else None
+            if (found := place.find(candidate)) is not None:
+                return found
+    return place.find(image.with_suffix(".txt"))
 
 
 def _polygons(place: Place, path: Path, names: Sequence[str]) -> list[Shape]:
     """The polygon of each line, as shares of the image's size; faults become problems."""
-    text = text_of(path, place.problems)
+    text = text_of(path, place.problems, place.name(path))
     found = []
     for number, line in enumerate((text or "").splitlines(), 1):
         words = line.split()

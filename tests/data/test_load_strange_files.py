@@ -1,0 +1,189 @@
+"""What stands in a data folder in place of a file: nothing outside is read or quoted, nothing is waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.errors import DataError
+from sweeper.data import load_dataset, text_tables
+from sweeper.data.formats import FORMATS
+from sweeper.data.text_tables import UnreadableFileError, open_file, text_of
+from tests.support import annotated
+
+SECRET = "stem,split,root:x:0:0:hunter2"
+
+FILES = (
+    *[("folder", name) for name in ("split.csv", "classes.txt", "colors.txt", "labelmap.txt", "images/p0.png")],
+    *[
+        ("folder", "masks/p3.png"),
+        ("coco", "annotations/instances_default.json"),
+        ("labelme", "p0.json"),
+        ("labelme", "labels.txt"),
+    ],
+    *[("yolo", "data.yaml"), ("yolo", "train/labels/p0.txt"), ("nnunet", "dataset.json"), ("manifest", "manifest.csv")],
+    *[("voc", "ImageSets/Segmentation/train.txt"), ("voc", "class_names.txt"), ("voc", "JPEGImages/p0.png")],
+)
+"""Format, and a file that it reads."""
+
+
+def pipe_in_a_hidden_folder(path: Path) -> None:
+    hidden = path.parent / ".hidden"
+    hidden.mkdir()
+    os.mkfifo(hidden / "pipe")
+    path.symlink_to(hidden / "pipe")
+
+
+KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a device by a link": (lambda path: path.symlink_to("/dev/zero"), "found a link to /dev/zero"),
+    "a pipe": (os.mkfifo, "must be a file or a folder, found a pipe"),
+    "a link to a pipe": (pipe_in_a_hidden_folder, "must be a file or a folder, found a pipe"),
+    "a socket": (lambda path: os.mknod(path, 0o600 | stat.S_IFSOCK), "must be a file or a folder, found a socket"),
+    "a link to nothing": (lambda path: path.symlink_to("nowhere"), "(No such file or directory); check where the link"),
+    "a link to itself": (lambda path: path.symlink_to(path), "; check where the link leads"),
+}
+
+
+@pytest.fixture(autouse=True)
+def watch() -> Iterator[None]:
+    """End a test that waits for a pipe, or reads without end."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("a file was waited for")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def problems(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(root), root.parent / "cache")
+    return "\n".join(caught.value.problems)
+
+
+def in_its_place(tmp_path: Path, name: str, file: str) -> Path:
+    """A place for something strange, in a data set without that file."""
+    annotated.FORMATS[name](tmp_path / "data")
+    path = tmp_path / "data" / file
+    path.unlink(missing_ok=True)
+    return path
+
+
+@pytest.mark.parametrize(("name", "file"), FILES)
+def test_no_file_outside_is_read_by_a_link_to_it_or_to_its_folder(tmp_path, name, file):
+    path = in_its_place(tmp_path, name, file)
+    outside = tmp_path / "outside" / path.name
+    outside.parent.mkdir()
+    outside.write_text(SECRET)
+    path.symlink_to(outside)
+    found = problems(tmp_path / "data")
+    assert f"{file}: must lie inside the data folder, found a link to {outside}" in found
+    assert "hunter2" not in found
+    path.unlink()
+    (tmp_path / "data" / "linked").symlink_to(outside.parent)
+    path.symlink_to(Path(os.path.relpath(tmp_path / "data" / "linked" / path.name, path.parent)))
+    assert "hunter2" not in problems(tmp_path / "data")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "file"), FILES)
+def test_what_is_no_file_is_a_problem_and_is_not_waited_for(tmp_path, name, file, kind):
+    make, words = KINDS[kind]
+    path = in_its_place(tmp_path, name, file)
+    make(path)
+    if kind.endswith(("nothing", "itself")) and path.name in ("data.yaml", "instances_default.json", "manifest.csv"):
+        words = "a data set is a folder with images/"  # nothing says which format it is
+    found = problems(tmp_path / "data")
+    assert words in found and (file in found or words.startswith("a data set"))
+
+
+@pytest.mark.parametrize("name", ["split.csv", "classes.txt", "colors.txt"])
+def test_a_folder_in_place_of_a_side_file_is_a_problem(tmp_path, name):
+    in_its_place(tmp_path, "folder", name).mkdir()
+    assert f"{name}: must be a regular file, found a folder" in problems(tmp_path / "data")
+
+
+def test_a_link_within_the_folder_is_followed_also_where_the_folder_is_one(tmp_path):
+    annotated.folder(tmp_path / "data")
+    (tmp_path / "data" / ".names").write_text("background\na\nb\n")
+    (tmp_path / "data" / "classes.txt").unlink()
+    (tmp_path / "data" / "classes.txt").symlink_to(".names")
+    (tmp_path / "other").symlink_to("data")
+    assert load_dataset(str(tmp_path / "other"), tmp_path / "cache").classes == ("background", "a", "b")
+
+
+def test_a_list_in_a_hidden_folder_is_not_read(tmp_path):
+    annotated.yolo(tmp_path / "data")
+    (tmp_path / "outside.txt").write_text(SECRET)
+    (tmp_path / "data" / ".cache").mkdir()
+    (tmp_path / "data" / ".cache" / "list.txt").symlink_to(tmp_path / "outside.txt")
+    path = tmp_path / "data" / "data.yaml"
+    path.write_text(path.read_text().replace("../train/images", ".cache/list.txt"))
+    found = problems(tmp_path / "data")
+    assert "train: must be a folder or list in here, found .cache/list.txt" in found and "hunter2" not in found
+
+
+OPENED: list[str] = []
+"""Paths that anything opens below `BELOW`, each time."""
+BELOW: list[str] = []
+
+
+def note_opening(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and BELOW:
+        path, mode, flags = arguments
+        inner = mode is None and isinstance(flags, int) and flags & os.O_NONBLOCK  # that of `open_file`
+        if not inner and isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(BELOW[0]):
+            OPENED.append(os.fsdecode(path))
+
+
+@pytest.fixture(scope="module")
+def noting() -> None:
+    """Note openings until the process ends; below nothing but what a test says."""
+    sys.addaudithook(note_opening)
+
+
+@pytest.mark.usefixtures("noting")
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_file_of_every_format_is_opened_by_the_one_function(tmp_path, monkeypatch, name):
+    """Python reports each opening to an audit hook, whoever opens: ours, Pillow, tifffile, json, csv or yaml."""
+    annotated.FORMATS[name](tmp_path / "data")
+    opened: list[str] = []
+
+    def noted(path: Path) -> object:
+        opened.append(str(path))
+        return open_file(path)
+
+    for module in [module for key, module in sys.modules.items() if key.startswith("sweeper.data")]:
+        if getattr(module, "open_file", None) is open_file:
+            monkeypatch.setattr(module, "open_file", noted)
+    OPENED.clear()
+    BELOW[:] = [f"{tmp_path}/data/"]
+    try:
+        load_dataset(str(tmp_path / "data"), tmp_path / "cache")
+    finally:
+        BELOW.clear()
+    assert len(OPENED) >= len(annotated.STEMS)
+    assert sorted(OPENED) == sorted(opened)
+
+
+def test_a_file_that_becomes_a_pipe_or_grows_after_it_was_listed_is_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnreadableFileError, match="must be a regular file, found a pipe"):
+        open_file(tmp_path / "pipe")
+    with (tmp_path / "large.txt").open("wb") as file:
+        file.truncate(text_tables.MAX_TABLE + 1)
+    faults: list[str] = []
+    assert text_of(tmp_path / "large.txt", faults) is None
+    assert faults == ["large.txt: must be 32 MiB at most, found 32 MiB; divide it, or name the right file"]
+    unknown = os.stat_result((0o100600, *[0] * 9))
+    monkeypatch.setattr(text_tables.os, "fstat", lambda _: unknown)  # a size of 0, as files of /proc have
+    assert text_of(tmp_path / "large.txt", faults) is None and len(faults) == 2
