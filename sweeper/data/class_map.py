@@ -22,7 +22,7 @@ from sweeper.core.records import IGNORE
 from sweeper.core.text import suggestion
 from sweeper.core.yaml_file import read_yaml
 from sweeper.core.yaml_file import shown as shown_value
-from sweeper.data.colours import IGNORED_NAMES
+from sweeper.data.class_words import is_ignored
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import normal, shown
 
@@ -86,7 +86,7 @@ def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple
         for text in dict.fromkeys(_plain(text) for text in texts):
             if text.isdecimal() and int(text) > IGNORE:
                 problems.append(f"{where}: labels must be 0 to {IGNORE}, got {shown(text)[:20]}; mend it")
-        name = "ignore" if name.lower() in IGNORED_NAMES else name
+        name = "ignore" if is_ignored(name) else name
         if name in found:
             problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")
         found[name] = tuple(dict.fromkeys(_plain(text) for text in texts))

@@ -2,7 +2,7 @@
 
 A line is `name:r,g,b::` (CVAT's `labelmap.txt`; whatever follows the third number is passed over) or `r g b name`
 (CamVid's `label_colors.txt`). Lines that begin with `#` are comments. Classes are numbered in the file's order. The
-names `ignore`, `void` and `__ignore__` mean 255.
+names `ignore` and `void` mean 255.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
+from sweeper.data.class_words import is_ignored
 from sweeper.data.text_tables import MAX_CLASSES, normal, shown, text_of
 
 COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
 """Where a map is looked for, in this order."""
-IGNORED_NAMES = ("ignore", "void", "__ignore__")
 VOC_BORDER = (224, 224, 192)
 """Pascal VOC's colour of borders; ignored where a map does not say otherwise."""
 _NAME_FIRST = re.compile(r"(?P<name>.+?):\s*(?P<rgb>\d+\s*,\s*\d+\s*,\s*\d+)\s*(?::.*)?")
@@ -64,8 +64,8 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
         key = rgb[0] << 16 | rgb[1] << 8 | rgb[2]
         if entries.setdefault(key, name) != name:
             faults.append(f"line {number}: a colour names one class, found {rgb} again for {name!r}; change one")
-    names = declared or tuple(dict.fromkeys(n for n in entries.values() if n.lower() not in IGNORED_NAMES))
-    unknown = [n for n in dict.fromkeys(entries.values()) if n not in names and n.lower() not in IGNORED_NAMES]
+    names = declared or tuple(dict.fromkeys(n for n in entries.values() if not is_ignored(n)))
+    unknown = [n for n in dict.fromkeys(entries.values()) if n not in names and not is_ignored(n)]
     if unknown:
         faults.append(f"names must be those of classes.txt, found {shown(unknown[0])!r}; mend one of the files")
     if not 2 <= len(names) <= MAX_CLASSES:

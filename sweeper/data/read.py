@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data.class_map import mapped_classes
+from sweeper.data.class_words import background_first
 from sweeper.data.decode import Kind, image_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Place, Reading, Sample
 from sweeper.data.groups import group_sides
@@ -85,6 +86,9 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
                 names, counts, table = mapped.names, _moved(counts, mapped.table), mapped.table[table]
                 place.notes.append(mapped.line)
         if used and not names_are_wrong and (mapped is not None or place.class_map is None):
+            if names is not None:
+                names, moved = background_first(names, place.notes)
+                counts, table = _moved(counts, moved), moved[table]
             names = class_names(counts, names, mask_files, problems, reading.mask_place)
         if sound < MIN_IMAGES and (samples or not problems):  # else it is known why
             problems.append(
@@ -94,7 +98,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         if problems or names is None:
             raise DataError(place.title, grouped(problems))
         store = writer.finish()
-        if relabel or mapped is not None:
+        if (table != np.arange(256)).any():
             writer.relabel(table)
         dataset = assemble(
             writer,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from sweeper.core.records import IGNORE
+from sweeper.data.class_words import background_of, is_background, is_ignored
 from sweeper.data.decode import Source
 from sweeper.data.formats.base import Place, Reading, Sample, Size, drop_repeated, note_unused, unique_stems
 from sweeper.data.label_values import some
@@ -43,7 +44,6 @@ KINDS: dict[str, tuple[int, int | None]] = {
     "mask": (2, 2),
 }
 """Kind of shape → fewest and most points."""
-_BACKGROUND = ("background", "unlabelled", "unlabeled")
 
 Points = npt.NDArray[np.float64]
 Way = Literal["in order", "large first", "areas"]
@@ -108,7 +108,7 @@ def number_words(
         where: the annotation files, for messages.
         listed_in: the file that lists the classes.
     """
-    words = [word for word in dict.fromkeys(ordered) if not is_background(word)]
+    words = [word for word in dict.fromkeys(ordered) if not is_background(word) and not is_ignored(word)]
     names = place.classes or ("background", *words)
     if not 2 <= len(names) <= MAX_CLASSES:
         place.problems.append(
@@ -119,6 +119,7 @@ def number_words(
     numbers = {name: index for index, name in enumerate(names)}
     background = _background_index(place, names, words) if place.classes else 0
     numbers |= {word: background for word in occurring if is_background(word) and word not in numbers}
+    numbers |= {word: IGNORE for word in occurring if is_ignored(word) and word not in numbers}
     if unknown := sorted(shown(word) for word in occurring if word not in numbers):
         place.problems.append(
             f"{where}: labels must be those of {listed_in} ({len(names)} classes), found {some(unknown)}; add them "
@@ -129,9 +130,9 @@ def number_words(
 
 def _background_index(place: Place, names: Sequence[str], labels: Sequence[str]) -> int:
     """Label of what no shape covers: the class called background, else the first if no shape has it, else 255."""
-    for index, name in enumerate(names):
-        if is_background(name):
-            return index
+    free = [name if is_background(name) or name not in labels else "" for name in names]
+    if (index := background_of(free)) is not None:
+        return index
     if names[0] not in labels:
         return 0
     place.notes.append(
@@ -139,11 +140,6 @@ def _background_index(place: Place, names: Sequence[str], labels: Sequence[str])
         "covers is ignored. Put background first to make it a class."
     )
     return IGNORE
-
-
-def is_background(word: str) -> bool:
-    """Whether a label by this name is the background."""
-    return word.lower().strip("_") in _BACKGROUND
 
 
 def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | None, where: str, way: Way) -> Reading:

@@ -88,11 +88,11 @@ def _class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
         raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
     names = tuple(normal(str(name).strip()) for name in raw) if isinstance(raw, list) else ()
     printable = all(name and name.isprintable() for name in names)
-    if 1 <= len(names) < MAX_CLASSES and len({*names, "background"}) > len(names) and printable:
+    if 1 <= len(names) < MAX_CLASSES and len({*names}) == len(names) and printable:
         return names
     faults.append(
-        f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, printable, different, and none called "
-        f"background, found {some([*map(shown, names)]) or 'another'}; mend it"
+        f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, printable and different, "
+        f"found {some([*map(shown, names)]) or 'another'}; mend it"
     )
     return None
 

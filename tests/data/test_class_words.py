@@ -1,0 +1,108 @@
+"""A class whose name says background is class 0, one that says ignore is 255, wherever the names come from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweeper.core.records import IGNORE, Dataset
+from sweeper.data import load_dataset, open_store
+from sweeper.data.class_words import background_first, background_of
+from tests.support import annotated
+from tests.support.folders import folder, mask
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered", "labels", "said"),
+    [
+        (("leaf", "background"), ("background", "leaf"), (1, 0), "background is class 0, not 1"),
+        (("a", "b", "_BackGround_"), ("_BackGround_", "a", "b"), (1, 2, 0), "_BackGround_ is class 0, not 2"),
+        (("a", "BG", "b"), ("BG", "a", "b"), (1, 0, 2), "BG is class 0, not 1"),
+        (("a", "un-labelled"), ("un-labelled", "a"), (1, 0), "un-labelled is class 0"),
+        (("other", "a", "background"), ("background", "other", "a"), (1, 2, 0), "background is class 0, not 2"),
+        (("a", "other", "none"), ("other", "a", "none"), (1, 0, 2), "other is class 0, not 1"),
+        (("crack", "void"), ("void", "crack"), (1, 0), "void is class 0, not 1"),
+        (("a", "Void", "b"), ("a", "b"), (0, IGNORE, 1), "Void is ignored"),
+        (("void", "b", "bg"), ("bg", "b"), (IGNORE, 1, 0), "bg is class 0, not 2 and void is ignored"),
+        (("a", "b", "ignore"), ("a", "b"), (0, 1, IGNORE), "ignore is ignored"),
+        (("background", "bg", "other"), ("background", "bg", "other"), (0, 1, 2), None),
+        (("none", "other", "x"), ("none", "other", "x"), (0, 1, 2), None),
+        (("road", "car", "another", "bgr"), ("road", "car", "another", "bgr"), (0, 1, 2, 3), None),
+    ],
+)
+def test_names_of_a_background_come_first_and_void_is_ignored(names, ordered, labels, said):
+    notes: list[str] = []
+    found, table = background_first(names, notes)
+    assert found == ordered and tuple(table[: len(names)]) == labels
+    assert (said in notes[0]) if said else not notes
+
+
+@given(st.lists(st.sampled_from(["void", "ignore", "bg", "other", "none", "a", "b", "c"]), min_size=2, unique=True))
+def test_nothing_but_the_order_of_classes_changes(names):
+    found, table = background_first(names, [])
+    assert {*found} <= {*names} and len(found) == len({*table[: len(names)]} - {IGNORE})
+    assert [found[label] for label in table[: len(names)] if label != IGNORE] == [n for n in names if n in found]
+    assert background_of(found) in (None, 0) and list(table[len(names) :]) == [*range(len(names), 256)]
+
+
+def pixels(dataset: Dataset) -> list[tuple[int, ...]]:
+    store = open_store(dataset.store)
+    return [tuple(np.unique(store.mask(i))) for i in range(len(dataset.images))]
+
+
+@pytest.mark.parametrize("source", ["classes.txt", "colors.txt", "labelmap.txt", "colours with classes.txt"])
+def test_every_list_of_names_is_ordered_alike(tmp_path, source):
+    """Three rows of leaf in each image, whatever the files number it."""
+    coloured = source != "classes.txt"
+    leaf, ground = (np.array([0, 99, 0], np.uint8), np.zeros(3, np.uint8)) if coloured else (np.uint8(0), np.uint8(1))
+    rows = [np.arange(12)[:, None] < 3 + i for i in range(4)]
+    area = [np.broadcast_to(row, (12, 16)) for row in rows]
+    drawn = [Image.fromarray(np.where(a[..., None] if coloured else a, leaf, ground).astype(np.uint8)) for a in area]
+    root = folder(tmp_path / "data", dict(zip("abcd", drawn, strict=True)))
+    if coloured:
+        name = "labelmap.txt" if source == "labelmap.txt" else "colors.txt"
+        (root / name).write_text("leaf:0,99,0::\nbackground:0,0,0::\n")
+    if "classes.txt" in source:
+        (root / "classes.txt").write_text("leaf\nbackground\n")
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    assert dataset.classes == ("background", "leaf") and dataset.task == "binary"
+    assert [image.pixels[1] for image in dataset.images] == [48, 64, 80, 96]
+    assert [line for line in dataset.warnings if "background is class 0, not 1" in line]
+    assert load_dataset(str(root), tmp_path / "cache") == dataset
+
+
+def test_a_class_map_decides_by_the_names_that_it_gives(tmp_path):
+    root = folder(tmp_path / "data", {s: mask(0, 1, 2) for s in "abcd"}, classes="water\nsoil\nother")
+
+    def classes(**names: str) -> tuple[str, ...]:
+        class_map = {name: (old,) for name, old in names.items()}
+        return load_dataset(str(root), tmp_path / "cache", class_map=class_map).classes
+
+    assert load_dataset(str(root), tmp_path / "cache").classes == ("other", "water", "soil")
+    assert classes(rest="other") == ("water", "soil", "rest")
+    assert classes(background="soil") == ("background", "water", "other")
+
+
+def test_shapes_called_void_are_ignored_and_bg_is_what_they_lie_on(tmp_path):
+    annotated.made(*(tmp_path / name for name in ("labelme", "coco", "yolo")))
+    annotated.labelme(tmp_path / "labelme")
+    for path in (tmp_path / "labelme").glob("*.json"):
+        path.write_text(path.read_text().replace('"cat"', '"void"').replace('"dog"', '"other"'))
+    found = load_dataset(str(tmp_path / "labelme"), tmp_path / "cache")
+    assert found.classes == ("background", "other") and {*pixels(found)} == {(0, 1, IGNORE)}
+    data = annotated.coco_data()
+    data["categories"][0]["name"] = "BG"
+    annotated.coco(tmp_path / "coco")
+    (tmp_path / "coco" / "annotations" / "instances_default.json").write_text(json.dumps(data))
+    found = load_dataset(str(tmp_path / "coco"), tmp_path / "cache")
+    assert found.classes == ("background", "dog") and {*pixels(found)} == {(0, 1)}
+    annotated.yolo(tmp_path / "yolo")
+    names = tmp_path / "yolo" / "data.yaml"
+    names.write_text(names.read_text().replace("'cat', 'dog'", "'dog', 'background'"))
+    found = load_dataset(str(tmp_path / "yolo"), tmp_path / "cache")
+    assert found.classes == ("background", "dog") and {*pixels(found)} == {(0, 1)}
