@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ KEYS = ("method", "seed", "image", "group", "class")
 COUNTS = ("tp", "fp", "fn")
 OF_COUNTS = {"miou": "mIoU", "dice": "mean Dice"}
 """What can be made of tp, fp and fn (`--metric`)."""
+_FOLDS = re.compile(
+    r"\W*(?:(?:cv|k|outer|inner|test|cross.?val\w*)[\W_]*)?(?:folds?|splits?|cv)(?:[\W_]*(?:id|idx|index|no|nr|number))?\W*",
+    re.IGNORECASE,
+)
 SHOWN = 3
 """Rows, images or runs that a problem names."""
 
@@ -84,6 +89,13 @@ class Rows:
                     near += "; of a column for each method, pandas.melt makes a row for each score"
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
         score = self._score(columns, asked, scores)
+        for name in (name for name in columns if _FOLDS.fullmatch(name) and name not in (score, *names.values())):
+            if len(values := list(dict.fromkeys(filter(None, map(_text, columns[name]))))) > 1:
+                self.problems.append(
+                    f"a column {name!r} must have one value, got {some(values)}: trainings of several folds differ in "
+                    "their images too, which no interval here knows of. Judge one at a time: its rows, with the column "
+                    f"or without (in pandas: table[table[{name!r}].astype(str) == {values[0]!r}])"
+                )
         if not self.problems:
             self._read(scores, names, COUNTS if self.of_counts else (score,))
 
