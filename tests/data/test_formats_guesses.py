@@ -90,7 +90,7 @@ def test_folders_give_the_split_and_tell_equal_stems_apart(tmp_path, image, labe
         ),
         (
             [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],
-            ["an image has one mask, found masks/a_gt.png, masks/a_mask.png; remove one, or say which is meant with"],
+            ["for all images (a_road.png, a_car.png), found masks/a_gt.png, masks/a_mask.png; say which is meant with"],
         ),
         (
             [*five("images/{}.jpg", "masks/{}.png"), *five("", "masks/{}0.png")],

@@ -68,7 +68,7 @@ def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
     refused(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
     (root / "m" / "x" / "a.png").unlink()
     refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add m/a.png")
-    refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; remove one, or say which")
+    refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; say which is meant")
     side = laid_out(tmp_path / "split", *five("i/{0}/train/{0}.png", "m/{0}/{0}.png"))
     assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").images] == ["train"] * 5
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders
+from sweeper.data.formats.class_masks import image_of, note_tasks
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
 from sweeper.data.formats.patterns import LOSSY, listed, paired, split_by_folder
 from sweeper.data.label_values import some
@@ -201,6 +202,14 @@ def _beside(place: Place) -> Guess | None:
     return Guess(images, masks)
 
 
+def _by_class(place: Place) -> Guess | None:
+    """A folder of images among folders of masks, one for each class."""
+    names = [path.name for path in subfolders(place.root)]
+    images = [name for name in names if name.lower() in (*IMAGE_WORDS, *MORE_IMAGE_WORDS)]
+    masks = [name for name in names if name not in images and _holds(place, f"{plain(name)}/**/*", MASK_SUFFIXES)]
+    return _folders(plain(images[0]), _one_of(masks)) if len(images) == 1 and len(masks) > 1 else None
+
+
 def find_folder(place: Place) -> Layout | None:
     """The folders images/ and masks/, or both in folders of splits."""
     found = [] if place.entry is not None else _called(place, IMAGE_WORDS, MASK_WORDS)
@@ -230,7 +239,7 @@ def find_pairs(place: Place) -> Layout | None:
     if called := _called(place, *words, anywhere=True):
         found = called[0] if _holds(place, called[0].images, IMAGE_SUFFIXES) else None
     else:
-        found = _alike(place) or _beside(place)
+        found = _alike(place) or _beside(place) or _by_class(place)
     return None if found is None else Layout(found.line, partial(_read, place, found))
 
 
@@ -249,6 +258,10 @@ def _read(place: Place, guess: Guess) -> Reading:
         [one._replace(stem=_core(one.stem, word)) for one in files]
         for files, word in zip((images, masks), words, strict=True)
     )
+    if note_tasks(place, masks):
+        return Reading([], None)
+    stems = {one.stem for one in images}
+    masks = [one if one.stem in stems else one._replace(stem=image_of(one, stems) or one.stem) for one in masks]
     images = _with_masks(place, images, masks_of(images, masks, guess.images, guess.masks))
     samples, left = paired(place, (images, guess.images), (masks, guess.masks), split_by_folder)
     at, other = guess.folders

@@ -21,6 +21,7 @@ from sweeper.data.formats.base import (
     drop_repeated,
     split_of,
 )
+from sweeper.data.formats.class_masks import classes_of, joined
 from sweeper.data.formats.file_patterns import (
     STEM,
     FilePattern,
@@ -36,7 +37,7 @@ from sweeper.data.text_tables import Side, shown
 
 NAME = "patterns"
 LOSSY = (".jpg", ".jpeg", ".webp")
-_WAY_OUT = ", or say which is meant with --images and --masks"
+_WAY_OUT = "say which is meant with --images and --masks"
 
 
 def layout(place: Place) -> Layout:
@@ -146,26 +147,33 @@ def paired(
     ]
     names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
-    samples, several = [], set()
+    several = {one.stem: found[one.path] for one in image_files if len(found.get(one.path, ())) > 1}
+    every = {one.stem: found[one.path] for one in image_files if one.path in found}
+    classes = classes_of(every, place) if several and len(every) == len(found) else {}
+    samples, faults = [], set()
     for one in image_files:
         own = found.get(one.path, [])
         if not own:
             continue
         path, name = own[0], place.name(one.path)
-        if len(own) > 1:
+        if len(own) > 1 and not classes:
             these = some([place.name(path) for path in own], 3)
-            several.add(f"{name}: an image has one mask, found {these}; remove one{_WAY_OUT}")
+            rule = "an image has one mask, or one for each class, called alike for all images (a_road.png, a_car.png)"
+            faults.add(f"{name}: {rule}, found {these}; {_WAY_OUT}, or join those of one image into one")
         elif len(owners[path]) > 1:
             these = some([place.name(owner.path) for owner in owners[path]], 3)
-            several.add(f"{place.name(path)}: a mask has one image, found {these}; rename or remove one{_WAY_OUT}")
+            faults.add(f"{place.name(path)}: a mask has one image, found {these}; rename or remove one, or {_WAY_OUT}")
         elif path.suffix.lower() not in MASK_SUFFIXES:
             rule = f"masks must be lossless ({', '.join(MASK_SUFFIXES)})"
             place.problems.append(f"{place.name(path)}: {rule}, found {shown(path.suffix) or 'none'}; save it as PNG")
         else:
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
             made = mask_file(place, path, table)
-            samples.append(Sample(stem, name, (one.path,), made, place.name(path), Side(split(one))))
-    place.problems += sorted(several)
+            if classes:
+                made = partial(joined, place, [(path, classes[path]) for path in own])
+            labels_at = " + ".join(map(place.name, own))
+            samples.append(Sample(stem, name, (one.path,), made, labels_at, Side(split(one))))
+    place.problems += sorted(faults)
     left = [one for one in labels if one.path not in taken]
     if named:
         place.problems += [

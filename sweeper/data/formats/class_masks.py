@@ -1,0 +1,113 @@
+"""One mask for each class of an image: `a_road.png` and `a_car.png`, or `road/a.png` and `car/a.png`, as one mask.
+
+Not 0 is the class; where two overlap the one with fewer pixels there counts; what neither covers is background.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from sweeper.core.records import IGNORE
+from sweeper.data.class_words import background_of, is_background, is_ignored
+from sweeper.data.decode import read_mask
+from sweeper.data.formats.base import Place, Size
+from sweeper.data.formats.file_patterns import Match
+from sweeper.data.label_values import some
+from sweeper.data.store import Pixels
+from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, shown
+
+_MASK_WORD = r"(?:masks?|labels?|gt|seg|segm|segmentation|manual)"
+_TASK = re.compile(r"task-(\d+)-annotation-\d+-by-\d+-tag-(.+)-\d+")
+_BREAK = re.compile(r"[\W_]+")
+
+
+def note_tasks(place: Place, masks: Sequence[Match]) -> bool:
+    """Return whether masks are called by Label Studio's tasks, not by images; then that is a problem."""
+    tasks = {one.path: found for one in masks if (found := _TASK.fullmatch(PurePosixPath(one.below).stem))}
+    if tasks:
+        path, first = next(iter(tasks.items()))
+        meant = [f"{place.name(path)} (class {shown(found[2])} of task {found[1]})" for path, found in tasks.items()]
+        wanted = shown(path.with_name(f"IMAGE_{first[2]}{path.suffix}").relative_to(place.root))
+        place.problems.append(
+            f"{shown(path.parent.relative_to(place.root))}/: masks must be called by their images, found Label "
+            f"Studio's task and class: {some(meant)}; rename each, with the name of its task's image for IMAGE: "
+            f"mv '{place.name(path)}' '{wanted}'"
+        )
+    return bool(tasks)
+
+
+def image_of(mask: Match, stems: Collection[str]) -> str | None:
+    """Return the image's stem that is a folder of a mask, or a part of its name; None without one."""
+    parts = PurePosixPath(mask.below).with_suffix("").parts
+    breaks = [(0, 0), *(found.span() for found in _BREAK.finditer(parts[-1])), (len(parts[-1]),) * 2]
+    within = {parts[-1][begin:end] for (_, begin), (end, _) in combinations(breaks, 2)}
+    return next((text for text in (*reversed(parts), *sorted(within, key=len, reverse=True)) if text in stems), None)
+
+
+def classes_of(found: Mapping[str, Sequence[Path]], place: Place) -> dict[Path, str]:
+    """Return the class of each mask by what its path has beside the image's name; empty where these are no classes.
+
+    Args:
+        found: the masks of each stem, in the place.
+        place: receives the classes, unless it has some.
+    """
+    rest: dict[Path, list[str]] = {}
+    for stem, masks in found.items():
+        name = re.compile(rf"(?<![^\W_]){re.escape(stem)}(?![^\W_])")
+        for path in masks:
+            parts = path.relative_to(place.root).with_suffix("").parts
+            rest[path] = [_BREAK.sub(" ", name.sub("", part)).strip().replace(" ", "_") for part in parts]
+    same = {part for part in next(iter(rest.values())) if all(part in parts for parts in rest.values())}
+    words = {path: "_".join(part for part in parts if part and part not in same) for path, parts in rest.items()}
+    kinds = {path: re.sub(rf"(?i)(^|_){_MASK_WORD}(?=_|$)", "", word).strip("_") for path, word in words.items()}
+    names = sorted({*kinds.values()})
+    unclear = "" in names or len({re.sub(r"[\d_]+", "", name.lower()) for name in names}) < len(names)
+    repeated = any(len({kinds[path] for path in masks}) < len(masks) for masks in found.values())
+    if unclear or repeated or not 2 <= len(names) < MAX_CLASSES or len(kinds) < 2 * len(names):
+        return {}
+    place.classes = place.classes or ("background", *(n for n in names if not is_background(n) and not is_ignored(n)))
+    if missing := [shown(name) for name in names if _label(name, place.classes) is None]:
+        place.problems.append(f"classes.txt: must have the classes of the masks, found no {some(missing)}; add them")
+    first, *_ = sorted(kinds, key=str)
+    place.notes.append(
+        f"Masks of one class each were joined ({place.name(first)} is {shown(kinds[first])}): classes are background, "
+        f"{', '.join(map(shown, names))}; where two overlap, the one with fewer pixels in that image counts."
+    )
+    return kinds
+
+
+def _label(name: str, classes: Sequence[str]) -> int | None:
+    if name in classes:
+        return classes.index(name)
+    return IGNORE if is_ignored(name) else background_of(classes) or 0 if is_background(name) else None
+
+
+def joined(place: Place, masks: Sequence[tuple[Path, str]], _: Size | None) -> Pixels:
+    """Return one mask of those of the classes of an image, (H, W).
+
+    Raises:
+        UnreadableFileError: one cannot be read, holds several numbers, or has another size.
+    """
+    classes, parts = place.classes or (), []
+    for path, name in masks:
+        mask = read_mask(path)
+        if len(values := np.unique(mask[mask > 0])) > 1:
+            numbers = some([*map(str, values)])
+            raise UnreadableFileError(
+                f"a mask of one class ({shown(name)}) must hold 0 and one other number, found {numbers} in "
+                f"{place.name(path)}; export one mask with a number for each class, or one for each class"
+            )
+        parts.append((mask > 0, _label(name, classes) or 0))
+    if len({part.shape for part, _ in parts}) > 1:
+        raise UnreadableFileError("masks of one image must have one size, found several; export them alike")
+    whole = np.full(parts[0][0].shape, background_of(classes) or 0, dtype=np.uint8)
+    for part, label in sorted(parts, key=lambda one: -np.count_nonzero(one[0])):
+        whole[part] = label
+    if np.sum([part for part, _ in parts], axis=0).max() > 1:
+        place.tally.add("image", "with masks of classes that overlap", place.name(masks[0][0]))
+    return whole

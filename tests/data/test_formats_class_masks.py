@@ -1,0 +1,140 @@
+"""One mask for each class of an image: joined, or refused with which file is of which class."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import IGNORE, Dataset, Patterns
+from sweeper.data import load_dataset, open_store
+from tests.support import annotated
+
+
+def drawn(rows: int, columns: int, value: int) -> Image.Image:
+    """A corner of so many rows and columns."""
+    mask = np.zeros((annotated.HEIGHT, annotated.WIDTH), np.uint8)
+    mask[:rows, :columns] = value
+    return Image.fromarray(mask)
+
+
+def made(root: Path, image: str, masks: str, classes: tuple[str, ...] = ("road", "car"), value: int = 255) -> Path:
+    """Six images; of classes the first covers 20 rows of 40 columns, each other 5 rows of 10 fewer than the last."""
+    for index in range(6):
+        stem = f"a{index}"
+        path = root / image.format(stem)
+        annotated.made(path.parent)
+        annotated.photo(index).save(path)
+        for place, name in enumerate(classes):
+            path = root / masks.format(stem, name)
+            annotated.made(path.parent)
+            drawn(5 if place else 20, 40 - 10 * place, value).save(path)
+    return root
+
+
+def load(root: Path, patterns: Patterns | None = None) -> Dataset:
+    return load_dataset(str(root), root.parent / "cache", patterns=patterns)
+
+
+@pytest.mark.parametrize(
+    ("image", "masks", "value"),
+    [
+        ("images/{}.png", "masks/{0}_{1}.png", 255),
+        ("images/{}.jpg", "masks/{1}-{0}.png", 1),
+        ("img/{}.png", "gt/{1}/{0}.png", 255),
+        ("images/{}.png", "labels/{0}/{1}.png", 7),
+        ("images/{}.png", "masks/{0}_{1}_mask.png", 255),
+        ("images/{}.png", "masks/mask_{0}_{1}.tif", 255),
+        ("images/{}.png", "masks/{0}.{1}.png", 255),
+        ("images/{}.png", "{1}/{0}.png", 255),
+        ("train/images/{}.png", "train/masks/{1}/{0}.png", 255),
+    ],
+)
+def test_masks_of_one_class_each_are_joined_and_the_smaller_counts_where_they_overlap(tmp_path, image, masks, value):
+    dataset = load(made(tmp_path / "data", image, masks, value=value))
+    assert dataset.classes == ("background", "car", "road")
+    assert {image.pixels for image in dataset.images} == {(48 * 64 - 800, 150, 650)}
+    said = " ".join(dataset.warnings)
+    assert re.search(r"joined \(\S*a0\S* is (car|road)\): classes are background, car, road; where two overlap", said)
+    assert "6 images with masks of classes that overlap" in said
+
+
+def test_names_of_several_words_backgrounds_and_classes_txt(tmp_path):
+    names = ("optic_disc", "optic_cup", "background", "void")
+    dataset = load(made(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png", names))
+    assert dataset.classes == ("background", "optic_cup", "optic_disc")
+    mask = open_store(dataset.store).mask(0)
+    assert [mask[0, column] for column in (0, 15, 25, 35, 50)] == [IGNORE, 0, 1, 2, 0]
+    root = made(tmp_path / "listed", "images/{}.png", "masks/{0}_{1}.png")
+    (root / "classes.txt").write_text("ground\nroad\ncar\n")
+    assert load(root).classes == ("ground", "road", "car") and load(root).images[0].pixels[2] == 150
+    (root / "classes.txt").write_text("ground\nroad\n")
+    with pytest.raises(DataError, match=r"classes.txt: must have the classes of the masks, found no car"):
+        load(root)
+
+
+def test_patterns_name_them_too_and_an_image_may_lack_a_class(tmp_path):
+    root = made(tmp_path / "data", "x/{}.png", "y/{1}/of_{0}.png")
+    (root / "y" / "car" / "of_a3.png").unlink()
+    dataset = load(root, Patterns(images="x/*.png", masks="y/*/of_{stem}.png"))
+    assert dataset.classes == ("background", "car", "road")
+    assert [image.pixels[1] > 0 for image in dataset.images] == [True] * 3 + [False] + [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("masks", "classes"),
+    [
+        ("masks/{0}_{1}.png", ("mask", "gt")),
+        ("masks/{0}_{1}.png", ("1", "2")),
+        ("masks/{0}_{1}.png", ("manual1", "manual2")),
+        ("masks/{0}/{0}-{1}.png", ("object_1", "object_2", "tree")),
+        ("masks/{1}/{0}.png", ("reader1", "reader2")),
+    ],
+)
+def test_two_drawings_and_numbered_objects_are_no_classes(tmp_path, masks, classes):
+    with pytest.raises(DataError) as error:
+        load(made(tmp_path / "data", "images/{}.png", masks, classes))
+    assert "an image has one mask, or one for each class" in str(error.value)
+    assert "remove" not in str(error.value)
+
+
+def test_objects_with_names_of_their_own_are_no_classes(tmp_path):
+    root = made(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
+    for number, path in enumerate(sorted((root / "masks").iterdir())):
+        path.rename(path.with_name(path.name.replace("car", f"car{chr(97 + number)}x").replace("ro", f"r{number}")))
+    with pytest.raises(DataError, match="or one for each class, called alike for all images"):
+        load(root)
+
+
+def test_a_mask_with_several_numbers_or_another_size_is_named_with_its_class(tmp_path):
+    root = made(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
+    Image.fromarray(annotated.truth(0)).save(root / "masks" / "a2_car.png")
+    Image.new("L", (8, 8)).save(root / "masks" / "a4_road.png")
+    with pytest.raises(DataError) as error:
+        load(root)
+    assert "a mask of one class (car) must hold 0 and one other number, found 1, 2 in masks/a2_car.png" in str(
+        error.value
+    )
+    assert "masks/a4_car.png + masks/a4_road.png: masks of one image must have one size" in str(error.value)
+
+
+def test_label_studios_tasks_are_named_with_their_class_and_a_step_that_works(tmp_path):
+    form = "masks/task-{0}-annotation-9-by-1-tag-{1}-0.png"
+    root = made(tmp_path / "data", "images/{}.png", form)
+    for path in sorted((root / "masks").iterdir()):
+        path.rename(path.with_name(path.name.replace("task-a", "task-")))
+    with pytest.raises(DataError) as error:
+        load(root)
+    text = str(error.value)
+    assert "masks/task-0-annotation-9-by-1-tag-car-0.png (class car of task 0)" in text and "remove" not in text
+    step = text.split("for IMAGE: ")[1]
+    for task in range(6):
+        for name in ("car", "road"):
+            own = step.replace("task-0-", f"task-{task}-").replace("car", name).replace("IMAGE", f"a{task}")
+            subprocess.run(own, shell=True, check=True, cwd=root)
+    assert load(root).classes == ("background", "car", "road")
