@@ -1,4 +1,4 @@
-"""`--class-map FILE`: classes merged, renamed or ignored, by a small YAML file.
+"""`--class-map FILE`: classes merged, renamed or ignored, by a small YAML file (or a CSV with columns label, class).
 
     road: [3, 4]           # the labels 3 and 4 become one class
     vehicle: [car, truck]  # so do classes that are called so
@@ -24,7 +24,7 @@ from sweeper.core.yaml_file import read_yaml
 from sweeper.core.yaml_file import shown as shown_value
 from sweeper.data.class_words import is_ignored
 from sweeper.data.label_values import some
-from sweeper.data.text_tables import normal, shown
+from sweeper.data.text_tables import normal, shown, table_rows
 
 ClassMap = Mapping[str, Sequence[str]]
 """Name of each class → the labels (as digits) and names that become it; `ignore` becomes 255."""
@@ -50,7 +50,12 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
         ClassMapError: with all that is wrong with the file.
     """
     problems: list[str] = []
-    content = read_yaml(path, problems, as_written=True)
+    content: Any = {}
+    if path.suffix.lower() == ".csv":
+        for _, row in table_rows(path, "(table)", ("label", "class"), problems) or ():
+            content.setdefault(row["class"], []).append(row["label"])
+    else:
+        content = read_yaml(path, problems, as_written=True)
     if not problems and (not isinstance(content, Mapping) or not content):
         problems.append(
             f"(top): must be classes with what becomes them, like `road: [3, 4]`, got {shown_value(content)}"

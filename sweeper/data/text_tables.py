@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import stat
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, get_args
 
 from sweeper.core.records import SplitName
+from sweeper.core.spreadsheet import TableError, decoded, parse_table
 from sweeper.core.text import FORMULA
 
 MAX_CLASSES = 255
@@ -101,7 +100,7 @@ def _read_text(path: Path, limit: int) -> str:
             raise UnreadableFileError(
                 f"must be {limit >> 20} MiB at most, found {size >> 20} MiB; divide it, or name the right file"
             )
-        return raw.decode("utf-8-sig")
+        return decoded(raw)
     except UnicodeDecodeError as error:
         raise UnreadableFileError(
             f"must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"
@@ -157,19 +156,20 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
     return None if faults else tuple(names)
 
 
-def header_of(path: Path) -> list[str]:
-    """Return the names of a table's columns; none where it cannot be read."""
+def header_of(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns in small letters; none where it cannot be read."""
+    lines = decoded(beginning_of(path, 1 << 12), "ignore").splitlines() or [""]
     try:
-        line = beginning_of(path, 1 << 12).partition(b"\n")[0].decode("utf-8-sig")
-        return [name.strip() for name in next(csv.reader([line]), [])]
-    except (ValueError, csv.Error):
-        return []
+        header = lines[: 2 if lines[0][:4].lower() == "sep=" else 1]
+        return tuple(name.casefold() for name in parse_table("\n".join(header)).names)
+    except TableError:
+        return ()
 
 
 def table_rows(
     path: Path, where: str, columns: Sequence[str], problems: list[str]
 ) -> list[tuple[int, dict[str, str]]] | None:
-    """Number of the line and cells by column of each row of a CSV; None, and a problem, where it is none.
+    """Number of the line and cells by column (in small letters) of each row; None, and a problem, where it is no table.
 
     Args:
         path: the file.
@@ -181,18 +181,15 @@ def table_rows(
     if text is None:
         return None
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        if not {*columns} <= {*reader.fieldnames}:
-            problems.append(
-                f"{where}: must have the columns {' and '.join(columns)}, found {shown(reader.fieldnames)[:200]}; "
-                "commas separate them"
-            )
-            return None
-        return [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        problems.append(f"{where}: must be comma-separated text ({error}); save it again as CSV")
+        table = parse_table(text)
+        names = [name.casefold() for name in table.names]
+        if not {*columns} <= {*names} or len({*names}) < len(names):
+            found = shown(", ".join(table.names))[:200] or "nothing"
+            raise TableError(f"must have the columns {' and '.join(columns)}, each once, found {found}")
+    except TableError as error:
+        problems.append(f"{where}: {error}; mend it, or save it again as CSV with commas")
         return None
+    return [(line, dict(zip(names, cells, strict=True))) for line, cells in table.rows]
 
 
 def side_of(row: Mapping[str, str], where: str, problems: list[str]) -> Side | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
+from sweeper.core.spreadsheet import TableError, decoded, parse_table, with_points
 from sweeper.judging.rows import Asked, Columns, Scores, ScoresError
 
 MLFLOW = "mlflow:"
@@ -64,25 +64,13 @@ def read_table(path: Path) -> Columns:
 
 def _csv(path: Path) -> Columns:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            start = file.read(4096)
-            file.seek(0)
-            mark = max(",;\t", key=start.split("\n")[0].count)
-            header, *rows = list(csv.reader(file, delimiter=mark)) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        table = parse_table(decoded(path.read_bytes()))
+    except (OSError, UnicodeDecodeError) as error:
         raise ScoresError(str(path), [f"a CSV file in UTF-8, or parquet, must be given, got {error}"]) from error
-    names = [name.strip() for name in header]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    rows = [row for row in rows if row]
-    uneven = [number for number, row in enumerate(rows, start=1) if len(row) != len(names)]
-    problems = [f"column {name!r} must occur once" for name in twice]
-    if uneven:
-        others = f", and {len(uneven) - 1} more" if len(uneven) > 1 else ""
-        problems.append(f"row {uneven[0]} must have {len(names)} entries like the header{others}")
-    if problems:
-        raise ScoresError(str(path), problems)
-    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-    return dict(zip(names, columns, strict=True))
+    except TableError as error:
+        raise ScoresError(str(path), [str(error)]) from error
+    columns = zip(*(cells for _, cells in table.rows), strict=True) if table.rows else ([] for _ in table.names)
+    return {name: with_points(cells, table.separator) for name, cells in zip(table.names, columns, strict=True)}
 
 
 def _parquet(path: Path) -> Columns:

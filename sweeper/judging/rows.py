@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,9 @@ class Rows:
     """The columns as arrays, and what is wrong with single rows."""
 
     def __init__(self, scores: Scores, asked: Asked) -> None:
-        columns = scores.columns
+        wanted = {*KEYS, *COUNTS, *asked.columns.values(), asked.metric or scores.metric or "score"}
+        columns = _called(scores.columns, wanted)
+        scores = replace(scores, columns=columns)
         self.problems: list[str] = []
         self.keys: dict[str, npt.NDArray[np.str_]] = {}
         """Key → (rows,) texts, of those that there are."""
@@ -134,11 +136,16 @@ class Rows:
             self.problems.append("at least one row is needed, got none")
         elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
             self.problems.append(
-                f"{in_rows(wrong)}: no finite number, got {self._first(columns, of, int(wrong[0]))}; a class that an "
-                "image does not have has no row, and a run that diverged gets the score that it is worth"
+                f"{in_rows(wrong)}: no finite number, got {self._first(columns, of, int(wrong[0]))}; "
+                + self._step(columns, of, wrong)
             )
         elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
             self.problems.append(f"{in_rows(wrong)}: tp, fp and fn must be ≥ 0")
+
+    def _step(self, columns: Columns, of: Sequence[str], wrong: npt.NDArray[np.int64]) -> str:
+        if any(re.search("[,%]", str(columns[name][row])) for name in of for row in wrong[:SHOWN]):
+            return "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
+        return "a class that an image does not have has no row, and a run that diverged gets the score that it is worth"
 
     def _first(self, columns: Columns, of: Sequence[str], row: int) -> str:
         name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))
@@ -147,6 +154,14 @@ class Rows:
     def has(self, key: str) -> bool:
         """Whether there is a column of this key."""
         return key in self.keys
+
+
+def _called(columns: Columns, wanted: Collection[str]) -> Columns:
+    """The columns by the wanted names, where one alone is called so in another case or with spaces around it."""
+    plain = [str(name).strip().casefold() for name in columns]
+    found = {name.strip().casefold(): name for name in wanted if name not in columns}
+    again = (found.get(key, name) if plain.count(key) == 1 else name for name, key in zip(columns, plain, strict=True))
+    return dict(zip(again, columns.values(), strict=True))
 
 
 def _text(value: Any) -> str:

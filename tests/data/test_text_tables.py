@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sweeper.core.records import Dataset, ImageInfo
 from sweeper.data.folds import split_for
-from sweeper.data.text_tables import read_classes, read_sides
+from sweeper.data.text_tables import header_of, read_classes, read_sides
 from sweeper.report.tables import stems_of, write_split
 from tests.support import builders
 
@@ -62,6 +62,22 @@ def sides_of(tmp_path: Path, text: str) -> tuple[dict[str, tuple[str | None, str
 def test_splits_and_groups_are_read(tmp_path: Path) -> None:
     sides, problems = sides_of(tmp_path, "note,group,stem,split\nx,g,a,train\n,,b,val\n,g,c, Train\n,h,d,\n")
     assert sides == {"a": ("train", "g"), "b": ("val", None), "c": ("train", "g"), "d": (None, "h")} and not problems
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xef\xbb\xbfStem;Split;Group;\r\na;Train;g;\r\nb;;;\r\nc;test;h;\r\nd;VAL;;\r\n;;;\r\n",
+        "STEM\tSPLIT\tGROUP\na\ttrain\tg\nb\nc\ttest\th\nd\tval\n".encode("utf-16"),
+        b'sep=;\n"stem";"group";"split"\n"a";"g";"train"\n"b";"";""\n"c";"h";"test"\n"d";"";"val"\n',
+    ],
+)
+def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path, raw: bytes) -> None:
+    path, problems = tmp_path / "split.csv", []
+    path.write_bytes(raw)
+    sides = {stem: tuple(side) for stem, side in read_sides(path, "abcd", problems).items()}
+    assert not problems and {*header_of(path)} == {"stem", "split", "group"}
+    assert sides == {"a": ("train", "g"), "b": (None, None), "c": ("test", "h"), "d": ("val", None)}
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,46 @@ def test_files_are_read_as_the_frame_is_whatever_their_columns_are_called(tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("separator", "decimal", "encoding", "case"),
+    [
+        (";", ",", "utf-8-sig", str.upper),
+        ("\t", ",", "utf-16", str.title),
+        (",", ",", "utf-8", str),
+        ("|", ".", "utf-8", str),
+    ],
+)
+def test_a_table_from_a_spreadsheet_gives_the_same_judgement(
+    tmp_path: Path, separator: str, decimal: str, encoding: str, case: Any
+) -> None:
+    frame, path = table(drawn(gap=0.03)), tmp_path / "scores.csv"
+    texts = frame.assign(score=frame["score"].map(repr).str.replace(".", decimal)).rename(
+        columns=lambda c: f" {case(c)} "
+    )
+    texts.assign(**{" ": ""}).to_csv(path, index=False, sep=separator, encoding=encoding, lineterminator="\r\n")
+    assert sweeper.judge(path).contest.comparisons == sweeper.judge(frame).contest.comparisons
+
+
+def test_names_in_any_case_are_those_of_one_column_and_a_frame_is_a_table_too() -> None:
+    frame = table(drawn(gap=0.03))
+    other = frame.rename(columns={"method": "Model ", "score": "DICE", "image": "Image"})
+    found = sweeper.judge(other, metric="dice", columns={"method": "model"})
+    assert found.contest.comparisons == sweeper.judge(frame).contest.comparisons
+    assert any(
+        "must hold the scores" in one for one in problems(frame.rename(columns={"score": "Score"}).assign(SCORE=1))
+    )
+
+
+@pytest.mark.parametrize("cells", [("0.5", "0,6"), ("59.9%", "61%"), ("1,234", "5,678")])
+def test_numbers_that_are_unclear_are_refused_with_how_to_write_them(tmp_path: Path, cells: tuple[str, str]) -> None:
+    rows = [f'{method},{seed},"{cell}"' for method in "ab" for seed, cell in enumerate(cells)]
+    (tmp_path / "scores.csv").write_text("\n".join(["method,seed,score", *rows]))
+    with pytest.raises(
+        ScoresError, match="write numbers with a decimal point, and without a sign for thousands or per"
+    ):
+        sweeper.judge(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [("", "must say the method"), ("method,score\na,1,2\n", "must have 2 entries"), ("a,a\n1,2\n", "must occur once")],
 )

@@ -1,0 +1,80 @@
+"""Tables as people and spreadsheets save them: commas, semicolons, tabs, UTF-8 or UTF-16, decimal commas."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_NUMBER = re.compile(r"[+-]?(\d+|\d*[.,]\d+)(e[+-]?\d+)?|nan|inf|", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+
+
+class TableError(ValueError):
+    """What is wrong with a table: rule, value found."""
+
+
+class Table(NamedTuple):
+    """The cells of a table as texts, without spaces at their ends."""
+
+    names: tuple[str, ...]
+    """Of the columns, as they are written; those without a name are left out."""
+    rows: list[tuple[int, tuple[str, ...]]]
+    """Number of the line, and a cell for each name; rows of empty cells are left out."""
+    separator: str
+
+
+def decoded(raw: bytes, errors: str = "strict") -> str:
+    """Return the text of a file: UTF-16 where its first bytes say so, else UTF-8.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    two = raw[:2]
+    wide = "utf-16-le" if two == b"\xff\xfe" or two[1:] == b"\0" else "utf-16-be"
+    is_wide = two in (b"\xff\xfe", b"\xfe\xff") or b"\0" in two
+    return raw.decode(wide if is_wide else "utf-8", errors).removeprefix("\ufeff")
+
+
+def parse_table(text: str) -> Table:
+    """Return the table of a text; the separator is the one of `,` `;` tab and `|` that parts the header most.
+
+    A first line `sep=;` is Excel's, and no header.
+
+    Raises:
+        TableError: a name occurs twice, a row is longer than the header, or a quote does not end.
+    """
+    before, text = (1, text.partition("\n")[2]) if text[:4].lower() == "sep=" else (0, text)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max(",;\t|", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    rows: list[tuple[int, tuple[str, ...]]] = []
+    try:
+        found = [(reader.line_num + before, cells) for row in reader if any(cells := tuple(map(str.strip, row)))]
+    except csv.Error as error:
+        raise TableError(
+            f"line {reader.line_num + before}: must be comma-separated text, or with semicolons or tabs ({error})"
+        ) from error
+    header = found[0][1] if found else ()
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise TableError(f"column {twice[0]!r} must occur once")
+    for line, cells in found[1:]:
+        if any(cells[len(header) :]):
+            raise TableError(f"line {line} must have {len(header)} entries like the header, found {len(cells)}")
+        padded = (*cells, *[""] * (len(header) - len(cells)))
+        rows.append((line, tuple(cell for cell, name in zip(padded, header, strict=False) if name)))
+    return Table(tuple(filter(None, header)), rows, separator)
+
+
+def with_points(cells: Sequence[str], separator: str) -> Sequence[str]:
+    """Return the numbers of a column with decimal points, where all that have a fraction have a comma; else the cells.
+
+    Between commas, 1,234 may be a thousand: where all look so, they stay.
+    """
+    commas = [cell for cell in cells if "," in cell]
+    unclear = separator == "," and all(_THOUSANDS.fullmatch(cell) for cell in commas)
+    if not commas or unclear or any("." in cell or not _NUMBER.fullmatch(cell) for cell in cells):
+        return cells
+    return [cell.replace(",", ".") for cell in cells]
