@@ -1,8 +1,8 @@
 """Masks drawn in colours: the map file that says which colour is which class, and the translation.
 
 A line is `name:r,g,b::` (CVAT's `labelmap.txt`; whatever follows the third number is passed over) or `r g b name`
-(CamVid's `label_colors.txt`). Lines that begin with `#` are comments. Classes are numbered in the file's order. The
-names `ignore` and `void` mean 255.
+(CamVid's `label_colors.txt`); a CSV has the columns name, r, g and b (`class_dict.csv`). Lines that begin with `#` are
+comments. Classes are numbered in the file's order. The names `ignore` and `void` mean 255.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
 from sweeper.data.class_words import is_ignored
-from sweeper.data.text_tables import MAX_CLASSES, normal, shown, text_of
+from sweeper.data.text_tables import MAX_CLASSES, header_of, normal, shown, table_rows, text_of
 
 COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
-"""Where a map is looked for, in this order."""
+"""Where a map is looked for, in this order, and then in tables."""
+_RGB = ("r", "g", "b", "red", "green", "blue")
 VOC_BORDER = (224, 224, 192)
 """Pascal VOC's colour of borders; ignored where a map does not say otherwise."""
 _NAME_FIRST = re.compile(r"(?P<name>.+?):\s*(?P<rgb>\d+\s*,\s*\d+\s*,\s*\d+)\s*(?::.*)?")
@@ -45,12 +46,12 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
         declared: names of `classes.txt`, which then number the classes; every name of the map must be among them.
         problems: receives the faults.
     """
-    text = text_of(path, problems)
-    if text is None:
+    lines = _lines(path, problems)
+    if lines is None:
         return None
     faults: list[str] = []
     entries: dict[int, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in lines:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         found = _NAME_FIRST.fullmatch(line.strip()) or _COLOUR_FIRST.fullmatch(line.strip())
@@ -77,6 +78,31 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     labels = {border: IGNORE} | {key: names.index(n) if n in names else IGNORE for key, n in entries.items()}
     keys = np.array(sorted(labels), dtype=np.uint32)
     return ColourMap(names, keys, np.array([labels[int(k)] for k in keys], dtype=np.uint8))
+
+
+def is_colour_table(path: Path) -> bool:
+    """Return whether a CSV has a name and a colour in each row, as `class_dict.csv` has: name,r,g,b."""
+    names = [name[0] for name in header_of(path) if name in _RGB] if path.suffix.lower() == ".csv" else []
+    return sorted(names) == ["b", "g", "r"]
+
+
+def _lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
+    """The lines of a map with their numbers, those of a table as `name:r,g,b`; None, and a problem, without any."""
+    if not is_colour_table(path):
+        text = text_of(path, problems)
+        return None if text is None else [*enumerate(text.splitlines(), 1)]
+    rows = table_rows(path, path.name, (), problems)
+    if rows is None:
+        return None
+    others = [name for name in header_of(path) if name not in _RGB]
+    name = next((one for one in others if re.search("name|class|label", one)), others[0] if others else "r")
+    return [
+        (
+            number,
+            f"{row[name]}:{','.join(row[key] for first in 'rgb' for key in row if key in _RGB and key[0] == first)}",
+        )
+        for number, row in rows
+    ]
 
 
 def translate(

@@ -24,7 +24,7 @@ from sweeper.core.paths import expanded
 from sweeper.core.records import Dataset, Patterns
 from sweeper.data.cache import kept
 from sweeper.data.class_map import ClassMap
-from sweeper.data.colours import COLOUR_FILES, read_colours
+from sweeper.data.colours import COLOUR_FILES, is_colour_table, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
@@ -38,7 +38,7 @@ from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
 
-READER = "formats/7"
+READER = "formats/8"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""
@@ -148,10 +148,10 @@ def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -
     log(f"reading {place.title}, {found.layout.line}")
     if (path := place.find(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
-    for name in COLOUR_FILES:
-        if (path := place.find(place.root / name)) is not None:
-            place.colours = read_colours(path, place.classes, place.problems)
-            break
+    maps = [path for name in COLOUR_FILES if (path := place.find(place.root / name)) is not None]
+    maps += [path for path in place.files if path.parent == place.root and is_colour_table(path)]
+    if maps:
+        place.colours = read_colours(maps[0], place.classes, place.problems)
     dataset = read_dataset(place, found.layout.read, found.name, cache, tick)
     return dataset.model_copy(update={"source": source, "read_as": found.layout.line})
 
