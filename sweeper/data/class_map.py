@@ -1,6 +1,8 @@
 """`--class-map FILE`: classes merged, renamed or ignored, by a small YAML file (or a CSV with columns label, class).
 
     road: [3, 4]           # the labels 3 and 4 become one class
+    shrub: 10-20           # so do those of a range, up to 65535
+    object: any            # so do all from 1 on that no other line takes (objects that are numbered)
     vehicle: [car, truck]  # so do classes that are called so
     ignore: [255, 7]       # these train nothing
 
@@ -30,6 +32,9 @@ ClassMap = Mapping[str, Sequence[str]]
 """Name of each class → the labels (as digits) and names that become it; `ignore` becomes 255."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_RANGE = re.compile(r"([0-9]{1,5}) *[-–] *([0-9]{1,5})")
+_ANY = "any"
+_MOST = 65535
 _BACKGROUND = "background"
 
 
@@ -89,8 +94,9 @@ def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple
                 "it like [3, car]"
             )
         for text in dict.fromkeys(_plain(text) for text in texts):
-            if text.isdecimal() and int(text) > IGNORE:
-                problems.append(f"{where}: labels must be 0 to {IGNORE}, got {shown(text)[:20]}; mend it")
+            first, last = _span(text) or (0, 0)
+            if not first <= min(last, IGNORE) or (last > IGNORE and first == last) or last > _MOST:
+                problems.append(f"{where}: labels must be 0 to {IGNORE}, got {shown(text)[:20]}; correct it")
         name = "ignore" if is_ignored(name) else name
         if name in found:
             problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")
@@ -101,6 +107,29 @@ def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple
 def _plain(text: str) -> str:
     """A label without leading zeros; a name as it is."""
     return str(int(text)) if _NUMBER.fullmatch(text) else text
+
+
+def _span(text: str) -> tuple[int, int] | None:
+    """First and last label of a label or a range; None for a name."""
+    found = _RANGE.fullmatch(text)
+    return (int(found[1]), int(found[2])) if found else (int(text), int(text)) if text.isdecimal() else None
+
+
+def spans(class_map: ClassMap | None) -> list[tuple[int, int]]:
+    """Return first and last of the labels and ranges in a class map; `any` is not among them."""
+    return [span for texts in (class_map or {}).values() for text in texts if (span := _span(text)) is not None]
+
+
+def covered_labels(class_map: ClassMap | None) -> npt.NDArray[np.bool_]:
+    """Return of which labels, (256,), the ranges of a class map say what they become."""
+    ranges = [span for span in spans(class_map) if span[0] < span[1]]
+    return np.array([any(first <= label <= last for first, last in ranges) for label in range(256)])
+
+
+def large_label(class_map: ClassMap | None) -> tuple[int, int] | None:
+    """Return the label that numbers from 255 on become, and the last of them; None where a map takes none."""
+    some_any = [(1, _MOST)] if any(_ANY in texts for texts in (class_map or {}).values()) else []
+    return next(((first, last) for first, last in [*spans(class_map), *some_any] if last > IGNORE), None)
 
 
 def mapped_classes(
@@ -127,6 +156,10 @@ def mapped_classes(
     used = [int(label) for label in np.flatnonzero(counts.any(axis=0)) if label != IGNORE]
     names = declared or ((_BACKGROUND, "foreground") if max(used, default=0) <= 1 else None)
     groups = {name: [*dict.fromkeys(_labels(name, texts, names, problems))] for name, texts in class_map.items()}
+    for name, texts in class_map.items():
+        if _ANY in texts and _ANY not in (names or ()):
+            others = {label for other, labels in groups.items() if other != name for label in labels}
+            groups[name] += [label for label in range(1, IGNORE) if label not in others and label not in groups[name]]
     owner = _owners(groups, names, problems)
     known = {*range(len(declared or ())), *used}
     occurs = {*known, *([IGNORE] if counts[:, IGNORE].any() else [])}
@@ -154,18 +187,19 @@ def mapped_classes(
             )
     if len(problems) > before:
         return None
-    return _mapped(groups, owner, kept)
+    return _mapped(groups, owner, kept, class_map)
 
 
 def _labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:
     """The labels that a list of labels and names means."""
     found = []
     for text in texts:
-        if text.isdecimal():
-            found.append(int(text))
-        elif names is not None and text in names:
+        span = _span(text)
+        if names is not None and text in names and not text.isdecimal():
             found.append(names.index(text))
-        else:
+        elif span is not None:
+            found += range(span[0], min(span[1], IGNORE) + 1)
+        elif text != _ANY:
             where, hint = "there is no classes.txt, so that labels are numbers", ""
             if names is not None:
                 where, hint = f"classes are {some([*map(shown, names)], 12)}", suggestion(text, names)
@@ -187,7 +221,9 @@ def _owners(groups: Mapping[str, Sequence[int]], names: Sequence[str] | None, pr
     return owner
 
 
-def _mapped(groups: Mapping[str, Sequence[int]], owner: Mapping[int, str], kept: Mapping[int, str]) -> Mapped:
+def _mapped(
+    groups: Mapping[str, Sequence[int]], owner: Mapping[int, str], kept: Mapping[int, str], written: ClassMap
+) -> Mapped:
     lowest = {name: min(labels) for name, labels in groups.items() if name != "ignore"}
     order = sorted([*((label, name) for name, label in lowest.items()), *kept.items()])
     names = tuple(name for _, name in order)
@@ -195,6 +231,9 @@ def _mapped(groups: Mapping[str, Sequence[int]], owner: Mapping[int, str], kept:
     for label, name in (*owner.items(), *kept.items()):
         if name != "ignore" or label in kept:
             table[label] = names.index(name)
-    parts = [f"{shown(name)} = {' + '.join(str(label) for label in labels)}" for name, labels in groups.items()]
+    parts = [
+        f"{shown(name)} = {' + '.join(written[name] if len(labels) > 9 else map(str, labels))}"
+        for name, labels in groups.items()
+    ]
     stay = f"; as they were: {some([shown(name) for name in kept.values()], 8)}" if kept else ""
     return Mapped(names, table, f"Classes were mapped as asked (--class-map): {some(parts, 8)}{stay}.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +20,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sweeper.core.text import count
 from sweeper.data.colours import ColourMap, translate
+from sweeper.data.label_values import Note, labels_of, silent
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.text_tables import UnreadableFileError, open_file
-from sweeper.data.tiff import deep_tiff, read_deep_tiff
+from sweeper.data.tiff import Tiff, read_header, read_pixels, turned
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", *LOSSY_SUFFIXES)
 MAX_PIXELS = 100_000_000
 """A larger image is refused before it is decoded."""
 MAX_BYTES = 4 * MAX_PIXELS
@@ -32,9 +35,14 @@ MAX_BYTES = 4 * MAX_PIXELS
 
 # Only these decoders are tried, whatever the bytes say: Pillow would hand others to outside programs.
 _IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-_MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
+_MASK_FORMATS = (*_IMAGE_FORMATS, "GIF")
 _GREY = ("1", "L", "LA", "La")
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_RAW = re.compile(r"\W*[1L](?:;([0-9])?(I?))?")
+"""Pillow's word for grey pixels in a file: bits, and whether 0 is white."""
+_LEAST_COLOUR = 32
+"""Bands of a mask that went through JPEG differ by less where it is grey."""
+_ORIENTATION = 274
 _STRIP = 1 << 24
 
 Source = Path | Callable[[], bytes]
@@ -51,6 +59,8 @@ class Kind(NamedTuple):
     """1 grey, 3 colour, another number where the file has as many channels; opacity does not count."""
     bits: int
     """8 or 16."""
+    orientation: int = 1
+    """EXIF's, 1 to 8."""
 
 
 @contextmanager
@@ -81,10 +91,11 @@ def image_kind(source: Source) -> Kind:
         UnreadableFileError: not an image, animated, or larger than `MAX_PIXELS`.
     """
     if (tiff := _deep(source)) is not None:
-        return Kind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize)
+        return Kind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize, tiff.orientation)
     with _opened(source, _IMAGE_FORMATS) as image:
         bits = 16 if image.mode in _DEEP_GREY or _png_is_deep(image) else 8
-        return Kind(image.height, image.width, 1 if image.mode in _GREY + _DEEP_GREY else 3, bits)
+        channels = 1 if image.mode in _GREY + _DEEP_GREY else 3
+        return Kind(image.height, image.width, channels, bits, _orientation(image))
 
 
 def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8) -> ImagePixels:
@@ -101,7 +112,8 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
     Raises:
         UnreadableFileError: truncated or damaged, or of a kind that has no reading as whole numbers.
     """
-    pixels = _read_deep(source) if _deep(source) is not None else _read_pillow(source)
+    deep = _deep(source)
+    pixels = _read_pillow(source) if deep is None else _read_deep(source, deep)
     if pixels.dtype != dtype:
         pixels = (pixels >> 8).astype(np.uint8) if dtype is np.uint8 else pixels.astype(np.uint16) * np.uint16(257)
     if pixels.shape[2] == 1 and channels > 1:
@@ -113,16 +125,11 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
 
 def _read_pillow(source: Source) -> ImagePixels:
     with _opened(source, _IMAGE_FORMATS) as image:
-        deep = _png_is_deep(image)
+        deep, inverted = _png_is_deep(image), _is_white_zero(image)
         upright = ImageOps.exif_transpose(image, in_place=True) or image
         if upright.mode in _DEEP_GREY:
-            values = np.asarray(upright)
-            if values.min() < 0 or values.max() > 65535:
-                raise UnreadableFileError(
-                    f"grey values must be within 0 and 65535, found {values.min()} to {values.max()}; "
-                    "save it with 8 or 16 bits"
-                )
-            return values.astype(np.uint16)[:, :, None]
+            values = _unsigned(np.asarray(upright), _tiff(source))
+            return (65535 - values if inverted else values)[:, :, None]  # Pillow turns 8 bits alone
         if upright.mode == "F":
             raise UnreadableFileError("images must have 8 or 16 bits, found floating-point pixels; save it with 8")
         if upright.mode in _GREY:
@@ -162,70 +169,148 @@ def _low_bytes(source: Source) -> Pixels:
         return _bytes(ImageOps.exif_transpose(image, in_place=True) or image)
 
 
-def _deep(source: Source) -> Any:
-    """The header of a TIFF that Pillow cannot give whole, else None; a damaged one is left to Pillow's message."""
-    if isinstance(source, Path) and source.suffix.lower() not in (".tif", ".tiff"):
-        return None
+def _is_white_zero(image: Image.Image) -> bool:
+    """Whether this is a TIFF whose tag says that 0 is white."""
+    return getattr(image, "tag_v2", {}).get(262) == 0
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 where there is none, or another number."""
+    found = image.getexif().get(_ORIENTATION, 1)
+    return int(found) if found in range(1, 9) else 1
+
+
+def _tiff(source: Source) -> Tiff | None:
+    """The header of a TIFF; None of other files, and of a damaged one, which is left to Pillow's message."""
     try:
         with _file(source) as file:
             if file.read(4)[:2] not in (b"II", b"MM"):
                 return None
             file.seek(0)
-            found = deep_tiff(file)
+            return read_header(file)
     except UnreadableFileError:
         raise
     except Exception:
         return None
-    if found is not None:
-        _check_size(found.height, found.width, found.channels * found.dtype.itemsize)
+
+
+def _deep(source: Source) -> Tiff | None:
+    """The header of a TIFF that Pillow cannot give whole, else None."""
+    found = _tiff(source)
+    if found is None or not found.is_deep:
+        return None
+    if found.dtype.kind not in "ui" or found.dtype.itemsize > 2:
+        raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {found.dtype}; save it with 16")
+    _check_size(found.height, found.width, found.channels * found.dtype.itemsize)
     return found
 
 
-def _read_deep(source: Source) -> ImagePixels:
+def _read_deep(source: Source, header: Tiff) -> ImagePixels:
+    return np.ascontiguousarray(_unsigned(turned(_read_stored(source), header.orientation), header))
+
+
+def _read_stored(source: Source) -> npt.NDArray[Any]:
     try:
         with _file(source) as file:
-            pixels = read_deep_tiff(file)
+            return read_pixels(file)
     except UnreadableFileError:
         raise
     except Exception as error:
         raise _undecodable(error) from error
-    if pixels.dtype.kind == "i" and pixels.min() < 0:
+
+
+def _unsigned(pixels: npt.NDArray[Any], tiff: Tiff | None) -> ImagePixels:
+    """Whole numbers as uint8 or uint16; 0 where there are no data: the number of the file's tag, or one negative one.
+
+    Raises:
+        UnreadableFileError: they hold other numbers than these types.
+    """
+    empty = pixels == (-1 if tiff is None or tiff.no_data is None else tiff.no_data)
+    if pixels.dtype.kind != "u" and empty.any():
+        pixels = np.where(empty, 0, pixels)
+    if pixels.dtype.kind != "u" and (pixels.min() < 0 or pixels.max() > 65535):
         raise UnreadableFileError(
-            f"values must not be negative, found {pixels.min()}; add an offset and save as unsigned numbers"
+            f"values must be within 0 and 65535, found {pixels.min()} to {pixels.max()}; add an offset and save it as "
+            "unsigned numbers of 8 or 16 bits, or set its no-data tag: gdal_edit.py -a_nodata NUMBER FILE"
         )
-    dtype: type[np.uint8 | np.uint16] = np.uint8 if pixels.dtype.itemsize == 1 else np.uint16
-    return np.ascontiguousarray(pixels.astype(dtype, copy=False))
+    return pixels.astype(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16, copy=False)
 
 
-def read_mask(path: Path, colours: ColourMap | None = None) -> Pixels:
-    """Decode a mask's labels, (H, W) uint8: index, palette index, 1-bit as 0/1, or equal RGB channels as grey.
+def read_mask(
+    path: Path,
+    colours: ColourMap | None = None,
+    size: tuple[int, int] | None = None,
+    note: Note = silent,
+    large: tuple[int, int] | None = None,
+) -> Pixels:
+    """Decode a mask's labels: the numbers that the file stores, whatever colours its palette or tags give them.
 
-    Of a GIF the grey counts, not the index.
+    Of a GIF the grey counts, not the index: its writer orders the palette.
 
     Args:
         path: the file.
         colours: which colour is which label, for RGB masks, and for palette masks all of whose colours it holds.
+        size: (height, width) of the upright image, by which an EXIF orientation of the mask is judged.
+        note: receives what a reader should know, in words that follow `3 masks`.
+        large: the label that numbers from 255 on become, and the last of them; None = there may be none.
+
+    Returns:
+        (H, W) uint8: 0–254, and 255 where there is no label.
 
     Raises:
-        UnreadableFileError: truncated or damaged, coloured without a map, or with labels that cannot be classes.
+        UnreadableFileError: truncated or damaged, coloured without a map, or with numbers that cannot be classes.
     """
-    with _opened(path, _MASK_FORMATS) as image:
-        mode = image.mode
-        if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _all_mapped(image, colours))):
-            return _coloured(_bytes(image), colours)
-        if image.format == "GIF":  # its writer ordered the palette as it liked, so that the index says nothing
-            mode = "RGBA"
-        labels: npt.NDArray[Any] = np.asarray(image.convert(mode) if image.format == "GIF" else image)
+    tiff = _tiff(path)
+    if tiff is not None and tiff.is_stored:
+        _check_size(tiff.height, tiff.width, tiff.channels * tiff.dtype.itemsize)
+        values, turn, inverted = _one_band(_read_stored(path)), tiff.orientation, tiff.photometric == 0
+    else:
+        with _opened(path, _MASK_FORMATS) as image:
+            values = _labels(path, image, colours)  # first: with the pixels Pillow turns a TIFF, and forgets how
+            turn, inverted = _orientation(image), _is_white_zero(image) or _is_palette_inverted(image)
+    if inverted:
+        note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
+    labels = labels_of(values, tiff and tiff.no_data, note, large)
+    upright = turned(labels, turn)
+    if turn == 1 or (size is not None and upright.shape != size == labels.shape):
+        return labels
+    note("with an EXIF orientation of their own, turned by it")
+    return upright
+
+
+def _labels(path: Path, image: Image.Image, colours: ColourMap | None) -> npt.NDArray[Any]:
+    """The numbers that a mask stores, (H, W), or the labels of its colours."""
+    mode = image.mode
+    if image.format in ("JPEG", "WEBP"):
+        if colours is not None or (np.ptp(_bytes(image), axis=2) >= _LEAST_COLOUR).any():
+            rule = "masks must be lossless where they are coloured"
+            raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
+        return np.asarray(image.convert("L"))
+    if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _all_mapped(image, colours))):
+        return _coloured(_bytes(image), colours)
+    if _png_is_deep(image):
+        return _one_band(_bytes(image).astype(np.uint16) << 8 | _low_bytes(path))
+    raw = _RAW.match(str(_tiles(image)[0].args)) if _tiles(image) else None
+    if image.format == "GIF":  # its writer ordered the palette as it liked, so that the index says nothing
+        mode = "RGBA"
+    values: npt.NDArray[Any] = np.asarray(image.convert(mode) if image.format == "GIF" else image)
     if mode in ("RGB", "RGBA", "LA"):
-        labels = _grey_labels(labels, mode)
-    elif mode not in ("1", "L", "P", *_DEEP_GREY):
+        return _one_band(values, alpha=mode != "RGB")
+    if mode not in ("1", "L", "P", "F", *_DEEP_GREY):
         raise UnreadableFileError(
             f"masks must hold one whole number per pixel, found Pillow mode {mode}; save it as an 8-bit index PNG"
         )
-    if labels.min() < 0 or labels.max() > 255:
-        wrong = int(labels.min() if labels.min() < 0 else labels.max())
-        raise UnreadableFileError(f"labels must be below 255 (255 = ignore), found {wrong}; number the classes from 0")
-    return labels.astype(np.uint8)
+    if raw is not None and mode in ("1", "L"):  # Pillow spreads few bits over 0 to 255, and turns where 0 is white
+        most = 1 if mode == "1" else 2 ** int(raw[1] or 8) - 1
+        values = values.astype(np.uint8) // (1 if mode == "1" else 255 // most)
+        return most - values if raw[2] else values
+    return values
+
+
+def _is_palette_inverted(image: Image.Image) -> bool:
+    """Whether a palette makes the number 0 white and 1 black."""
+    palette = image.getpalette("RGB") if image.mode == "P" and image.format != "GIF" else None
+    return palette is not None and palette[:6] == [255] * 3 + [0] * 3
 
 
 def _all_mapped(image: Image.Image, colours: ColourMap) -> bool:
@@ -246,17 +331,17 @@ def _coloured(pixels: Pixels, colours: ColourMap) -> Pixels:
     return labels
 
 
-def _grey_labels(pixels: Pixels, mode: str) -> Pixels:
-    """(H, W, bands) with equal colour bands and an opaque alpha → (H, W)."""
-    colours, alpha = (pixels, None) if mode == "RGB" else (pixels[:, :, :-1], pixels[:, :, -1])
-    if (colours != colours[:, :, :1]).any():
+def _one_band(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArray[Any]:
+    """(H, W, bands) with equal bands of colour, and an opaque alpha as the last, → (H, W)."""
+    colours = pixels[:, :, :-1] if alpha else pixels
+    if colours.shape[2] > 1 and (colours != colours[:, :, :1]).any():
         y, x = np.argwhere((colours != colours[:, :, :1]).any(axis=2))[0]
         raise UnreadableFileError(
             "masks must hold one number per pixel, found a colour image "
             f"({tuple(int(v) for v in colours[y, x])} at x={x}, y={y}); save class indices as an 8-bit PNG, or write "
             "colors.txt with one `name:r,g,b::` a line"
         )
-    if alpha is not None and (alpha != 255).any():
+    if alpha and (pixels[:, :, -1] != 255).any():
         raise UnreadableFileError("masks must not be transparent, found an alpha channel below 255; save it without")
     return colours[:, :, 0]
 
@@ -289,10 +374,19 @@ def _opened(source: Source, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     try:
         with _file(source) as file, Image.open(file, formats=formats) as image:
             _check_size(image.height, image.width)
+            tiff = _tiff(source) if image.format == "TIFF" else None
+            if tiff is not None and tiff.pages == 1 < tiff.page + 1:
+                image.seek(tiff.page)
             # Telephones save JPEGs with a preview as a second frame (MPO): those are ordinary images.
-            frames = getattr(image, "n_frames", 1)
+            frames = getattr(image, "n_frames", 1) if tiff is None else tiff.pages
             if frames > 1 and image.format != "MPO":
                 raise UnreadableFileError(f"must be a single image, found {frames} frames; save one of them alone")
+            if image.format == "BMP" and image.mode in ("1", "L"):
+                file.seek(28)
+                if (bits := file.read(1)[0]) != (1 if image.mode == "1" else 8):
+                    raise UnreadableFileError(
+                        f"a grey BMP must have 1 or 8 bits for its colours, found {bits}; save it as PNG"
+                    )
             yield image
     except UnreadableFileError:
         raise

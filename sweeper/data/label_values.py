@@ -1,17 +1,31 @@
-"""What the numbers in the masks mean: the rule of 255, the list of classes, labels out of range."""
+"""What the numbers in the masks mean: no data, the rule of 255, half range, the list of classes, labels out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
-from sweeper.data.text_tables import MAX_CLASSES
+from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
+
+Note = Callable[[str], None]
 
 MAX_UNNAMED = 64
 """More classes than this must be listed in `classes.txt`: a larger highest label is more often a mistake."""
+
+NO_DATA = "with pixels without data (by tag, NaN or a negative number), which are ignored"
+_BETWEEN = slice(32, 224)
+"""Numbers that belong to neither level of a mask of 0 and 255 that was compressed or resized smoothly."""
+_BIN = 16
+"""Numbers that are counted together to find levels."""
+
+
+def silent(what: str) -> None:
+    """A note that nobody reads."""
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
@@ -20,24 +34,104 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def foreground_is_255(counts: npt.NDArray[np.int64], files: Sequence[str], problems: list[str], place: str) -> bool:
-    """Whether 255 means foreground (True) or ignore (False) in this set.
+def labels_of(
+    values: npt.NDArray[Any], no_data: float | None, note: Note, large: tuple[int, int] | None
+) -> npt.NDArray[np.uint8]:
+    """Return the labels (H, W) uint8 of stored numbers (H, W): whole numbers up to 254, else 255.
 
     Args:
-        counts: pixels of each value in each mask, (n, 256).
-        files: names of the masks, for messages.
-        problems: receives one where masks of both kinds occur and none shows which is meant.
-        place: where the masks lie, for that.
+        values: of any type; NaN, and one negative number, mean that there are no data.
+        no_data: so does this one; but for 0, which is class 0.
+        note: receives that there is such a number.
+        large: the label that numbers from 255 on become, and the last of them; None = there may be none.
 
-    Where the whole set's values are within {0, 255}, 255 is foreground. Where another non-zero label occurs, it
-    is ignore. Masks with 0 and 255 alone beside masks with other labels are 0/255 masks in an index set, and
+    Raises:
+        UnreadableFileError: other numbers.
+    """
+    kind = values.dtype.kind
+    if values.dtype.itemsize == 1 and kind != "i" and no_data is None:
+        return values.astype(np.uint8, copy=False)
+    if no_data == 0:
+        note("whose tag says that 0 is no data: 0 is class 0 all the same (a class map with `ignore: 0` ignores it)")
+    absent = (values == no_data) if no_data else np.zeros(values.shape, dtype=bool)
+    if kind == "f":
+        absent |= np.isnan(values)
+    if kind in "if" and len(np.unique(values[~absent & (values < 0)])) == 1:
+        absent |= values < 0
+    if absent.any():
+        note(NO_DATA)
+        values = np.where(absent, IGNORE, values)
+    if kind == "f" and (values != np.rint(values)).any():
+        y, x = np.argwhere(values != np.rint(values))[0]
+        raise UnreadableFileError(
+            f"masks must hold whole numbers, found {values[y, x]:.6g} at x={x}, y={y}; save labels (of probabilities "
+            "`(p > 0.5).astype('uint8')`)"
+        )
+    if values.dtype in (np.uint16, np.uint32):  # all bits: white, or no data
+        values = np.where(values == np.iinfo(values.dtype).max, IGNORE, values)
+    if large is not None and values.dtype.itemsize > 1:
+        values = np.where((values >= IGNORE) & (values <= large[1]) & ~absent, large[0], values)
+    low, high = values.min(), values.max()
+    if low < 0 or high > IGNORE:
+        found = low if low < 0 else high
+        raise UnreadableFileError(
+            f"labels must be below 255 (255 = ignore), found {found:.0f}; number the classes from 0"
+        )
+    return values.astype(np.uint8)
+
+
+def number_table(
+    counts: npt.NDArray[np.int64],
+    files: Sequence[str],
+    problems: list[str],
+    place: str,
+    *,
+    lossy: Sequence[str],
+    is_known: bool,
+    may_be_binary: bool,
+) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
+    """Return the table (256,) from the numbers of a set's masks to labels, None where they are labels; and a warning.
+
+    Args:
+        counts: pixels of each number in each mask, (n, 256).
+        files: names of the masks, for messages.
+        problems: receives what has no meaning.
+        place: where the masks lie, for that.
+        lossy: those of the files that lose numbers (JPEG).
+        is_known: whether it is known what 255 means.
+        may_be_binary: whether no more than two classes are declared.
+
+    Where numbers gather near 0 and near 255, as compression and smooth resizing leave them, those from 128 on are
+    foreground. Where the whole set's values are within {0, 255}, 255 is foreground. Where another non-zero label
+    occurs, it is ignore. Masks with 0 and 255 alone beside masks with other labels are 0/255 masks in an index set, and
     refused, unless at least as many masks hold 255 together with another label: then 255 is seen to be ignore. (One
     stray pixel must not turn the foreground of a whole set into ignore.)
     """
+    total, between = counts.sum(axis=0), counts[:, _BETWEEN].sum(axis=1)
+    used = np.flatnonzero(total)
+    is_open = may_be_binary and not is_known
+    found = levels(total) if lossy or (is_open and (used >= 128).sum() > 2) else []
+    smeared = is_open and (len(lossy) > 0 or len(used) >= 3 * len(found) > 3)
+    few = between.sum() < 0.1 * total.sum() and bool((between < 0.3 * counts.sum(axis=1)).all())
+    if smeared and few and [level // _BETWEEN.start for level in found] == [0, 7]:
+        return (np.arange(256) >= 128).astype(np.uint8), (
+            "Masks hold numbers between 0 and 255, as JPEG or smooth resizing leaves them, and are read by half range "
+            f"(128 and above is foreground): {between.sum():,} of {total.sum():,} pixels "
+            f"({100 * between.sum() / total.sum():.2g} %) lie between {_BETWEEN.start} and {_BETWEEN.stop - 1}."
+        )
+    if used.any() and (lossy or (smeared and len(used) > MAX_UNNAMED)):
+        problems.append(
+            f"{place}: masks of more than two classes must be lossless, found numbers that gather near "
+            f"{some([str(level) for level in found], 8)} in {some(lossy or files)}; save class indices as PNG"
+            + _map_of(found)
+        )
+        return None, None
     has_255 = counts[:, IGNORE] > 0
     has_other = counts[:, 1:IGNORE].any(axis=1)
+    if is_known or not has_255.any():
+        return None, None
     if not has_other.any():
-        return bool(has_255.any())
+        return np.where(np.arange(256) == IGNORE, 1, np.arange(256)).astype(np.uint8), None
     if (has_255 & ~has_other).sum() > (has_255 & has_other).sum():
         bare = [files[int(i)] for i in np.flatnonzero(has_255 & ~has_other)]
         indexed = [files[int(i)] for i in np.flatnonzero(has_other)]
@@ -45,7 +139,29 @@ def foreground_is_255(counts: npt.NDArray[np.int64], files: Sequence[str], probl
             f"{place}: 255 must mean the same in all masks, found 0 and 255 alone in {len(bare)} ({some(bare)}) "
             f"and other labels in {len(indexed)} ({some(indexed)}); save all as class indices (0, 1, …)"
         )
-    return False
+    return None, None
+
+
+def levels(total: npt.NDArray[np.int64]) -> list[int]:
+    """Return the numbers, ascending, near which the pixels of each number, (256,), gather."""
+    from scipy.signal import find_peaks
+
+    bins = total.reshape(-1, _BIN).sum(axis=1)
+    height = np.log1p(max(20.0, 1e-4 * total.sum()))
+    places, _ = find_peaks(np.log1p(np.pad(bins, 1)), height=height, prominence=np.log(3))
+    return [int(p - 1) * _BIN + int(total[(p - 1) * _BIN : p * _BIN].argmax()) for p in places]
+
+
+def _map_of(found: Sequence[int], last: int = IGNORE) -> str:
+    """The step that makes each of a few levels a class of its own."""
+    if not 2 <= len(found) <= 8:
+        return ""
+    ends = [*((a + b) // 2 for a, b in pairwise(found)), last]
+    lines = [
+        f"{'class_' + str(i) if i else 'background'}: {first}-{end}\\n"
+        for i, (first, end) in enumerate(zip([0, *(end + 1 for end in ends)], ends, strict=False))
+    ]
+    return f", or part the numbers: printf '{''.join(lines)}' > classes.yaml, then --class-map classes.yaml"
 
 
 def class_names(
@@ -78,14 +194,18 @@ def class_names(
         size = max(used, default=0) + 1
         names = ("background", "foreground") if size == 2 else tuple(f"class_{i}" for i in range(size))
         if size > 2 and (size > MAX_UNNAMED or size - len(used) > len(used)):
+            last = IGNORE + 1 if size == IGNORE else IGNORE  # 255 after 254 is no ignored label, but a range's end
             holders = [file for row, file in zip(counts, files, strict=True) if row[size - 1]]
             problems.append(
                 f"{place}: without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, "
                 f"found {some([str(label) for label in used], 8)} ({size - 1} in {some(holders)}); number the "
                 f"classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
+                + _map_of(levels(counts.sum(axis=0) * (np.arange(256) < last)), last - 1)
             )
             return names
     if len(used) < 2:
         found = f"label {used[0]} alone" if used else "no labelled pixel"
+        if counts[:, IGNORE].any():
+            found += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"
         problems.append(f"{place}: at least two classes must occur, found {found}; add images that show another")
     return names

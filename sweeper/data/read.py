@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
-from sweeper.data.class_map import mapped_classes
+from sweeper.data.class_map import covered_labels, mapped_classes, spans
 from sweeper.data.class_words import background_first
-from sweeper.data.decode import Kind, image_kind, quiet_pillow, read_image
+from sweeper.data.decode import LOSSY_SUFFIXES, Kind, image_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Place, Reading, Sample
 from sweeper.data.groups import group_sides
-from sweeper.data.label_values import class_names, foreground_is_255
+from sweeper.data.label_values import NO_DATA, class_names, number_table
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import grouped
@@ -72,14 +72,25 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
     with StoreWriter(cache, channels, dtype) as writer:
         used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
-        meant = reading.indices or any("255" in labels for labels in (place.class_map or {}).values())
-        relabel = not meant and foreground_is_255(counts, mask_files, problems, reading.mask_place)
-        table = np.arange(256, dtype=np.uint8)
-        if relabel:
-            table[IGNORE] = 1
-            counts = _moved(counts, table)
-        names = reading.classes
+        names, before = reading.classes, len(problems)
+        covered = covered_labels(place.class_map)
+        found, warning = number_table(
+            counts,
+            mask_files,
+            [] if covered.any() else problems,
+            reading.mask_place,
+            lossy=[name for name in mask_files if name.lower().endswith(LOSSY_SUFFIXES)],
+            is_known=reading.indices or (IGNORE, IGNORE) in spans(place.class_map) or place.tally.has("mask", NO_DATA),
+            may_be_binary=len(names or ()) <= 2,
+        )
+        if found is not None:
+            found = np.where(covered, np.arange(256), found).astype(np.uint8)
+        place.notes += filter(None, [warning])
+        table = np.arange(256, dtype=np.uint8) if found is None else found
+        counts = _moved(counts, table)
         mapped = None
+        if len(problems) > before or (names is None and len(used) < len(samples)):
+            used = []  # else a second fault would follow from the first
         if used and not names_are_wrong and place.class_map is not None:
             mapped = mapped_classes(place.class_map, names, counts, mask_files, problems=problems)
             if mapped is not None:

@@ -1,4 +1,5 @@
-"""TIFFs that Pillow cannot give us whole: many channels, 16 bits in colour, signed numbers. Read with tifffile."""
+"""TIFFs that Pillow cannot give us whole: many channels, 16 bits in colour, signed numbers; and what all TIFFs say of
+their pages. Read with tifffile."""
 
 from __future__ import annotations
 
@@ -17,42 +18,58 @@ _PILLOW_PHOTOMETRIC = (3, 4, 5, 6, 8, 9)
 """Palette, transparency mask, CMYK, YCbCr, Lab: colour spaces that Pillow turns into RGB."""
 _NONE, _LZW, _DEFLATE = 1, 5, (8, 32946)
 """Values of the tag Compression."""
+_RGB = 2
+_NO_DATA = 42113
+"""GDAL's tag."""
+_NO_IMAGE = 1 | 4
+"""Bits of NewSubfileType: a reduced copy, a validity mask."""
 _CHANNEL_AXES = ("SYX", "CYX", "QYX", "YXS", "YXC")
 
 
-class DeepTiff(NamedTuple):
-    """What the header of such a file says."""
+class Tiff(NamedTuple):
+    """What the header says of the image in the file: the first page that is no reduced copy and no validity mask."""
 
     height: int
     width: int
     channels: int
     """Without opacity."""
     dtype: np.dtype[Any]
+    page: int
+    """Its place among the file's pages."""
+    pages: int
+    """Number of full pages."""
+    photometric: int
+    orientation: int
+    no_data: float | None
+    """The number that means no data, by GDAL's tag."""
+    is_deep: bool
+    """Whether Pillow cannot give the image whole."""
+    is_stored: bool
+    """Whether tifffile gives the numbers as they are stored, one for each pixel."""
 
 
-def deep_tiff(file: BinaryIO) -> DeepTiff | None:
-    """What the header says of a TIFF that only tifffile reads whole; None for those that are left to Pillow.
+def read_header(file: BinaryIO) -> Tiff:
+    """Return what the header says of a TIFF's image.
 
     Raises:
-        UnreadableFileError: several pages that are no channels, or pixels of a kind that has no meaning here.
+        UnreadableFileError: channels in an order that has no meaning here.
     """
     with tifffile.TiffFile(file) as tiff:
         return _header(tiff)[0]
 
 
-def read_deep_tiff(file: BinaryIO) -> npt.NDArray[Any]:
-    """Pixels (H, W, C) of the file's own type, upright, without opacity.
+def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
+    """Return pixels (H, W, C) of the file's own type, as they are stored: not turned, without opacity.
 
     Raises:
         UnreadableFileError: truncated, or compressed in a way that needs another package.
     """
     with tifffile.TiffFile(file) as tiff:
-        _, axes, alphas = _header(tiff)
-        series = tiff.series[0]
-        for page in series.pages if len(series.pages) > 1 else [tiff.pages[0]]:
+        header, source, axis, alphas = _header(tiff)
+        for page in source.pages if header.is_deep and source is tiff.series[0] else [tiff.pages[header.page]]:
             _check_segments(tiff, page)
         try:
-            pixels: npt.NDArray[Any] = series.asarray(maxworkers=1)
+            pixels: npt.NDArray[Any] = source.asarray(maxworkers=1)
         except (ImportError, ValueError) as error:
             if "imagecodecs" in str(error):
                 raise UnreadableFileError(
@@ -60,10 +77,7 @@ def read_deep_tiff(file: BinaryIO) -> npt.NDArray[Any]:
                     "uncompressed or with deflate"
                 ) from error
             raise
-        orientation = tiff.pages[0].tags.get("Orientation")  # type: ignore[union-attr]
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    pixels = _turned(np.moveaxis(pixels, axes, -1), int(orientation.value) if orientation else 1)
+    pixels = np.moveaxis(pixels if pixels.ndim == 3 else pixels[:, :, None], axis, -1)
     return pixels[:, :, [i for i in range(pixels.shape[2]) if i not in alphas]] if alphas else pixels
 
 
@@ -90,43 +104,69 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
                 raise UnreadableFileError(f"a part of it must hold {limit} bytes, found more; save it again")
 
 
-def _header(tiff: tifffile.TiffFile) -> tuple[DeepTiff | None, int, tuple[int, ...]]:
-    """The header (None: left to Pillow), the axis of the channels, and which channels are opacity."""
-    page: Any = tiff.pages[0]
+def _full_pages(tiff: tifffile.TiffFile) -> list[tuple[int, Any]]:
+    """The pages that are images of their own, with their places; all where each is marked as a copy or a mask."""
+    pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
+    return [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
+
+
+def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
+    """The header, what holds the pixels, the axis of the channels, and which channels are opacity."""
+    full = _full_pages(tiff)
+    place, page = full[0]
     series = tiff.series[0]
+    source: Any = series if len(full) == len(tiff.pages) else page  # else the overviews would count
     samples, dtype = int(page.samplesperpixel), page.dtype
     extra = tuple(int(v) for v in page.extrasamples)
     first = samples - len(extra)
     alphas = tuple(first + i for i, kind in enumerate(extra) if kind in _ALPHA)
-    if dtype is None or int(page.photometric) in _PILLOW_PHOTOMETRIC:
-        return None, 0, ()
-    if len(tiff.pages) == 1:
+    photometric, bits = int(page.photometric), int(page.bitspersample)
+    if dtype is None or photometric in _PILLOW_PHOTOMETRIC or dtype.kind == "b" or bits < 8:
+        deep = False
+    elif len(full) == 1:
         grey = samples - len(alphas) == 1
         plain = samples - len(alphas) in (1, 3) and dtype == np.uint8
-        if plain or (grey and dtype.kind != "i") or dtype.kind == "b" or page.bitspersample < 8:
-            return None, 0, ()
-    elif series.kind not in ("shaped", "imagej", "ome") or len(tiff.series) > 1:
-        return None, 0, ()  # pages without a word on what they are: Pillow's frames, refused there
-    axes = "YXS" if series.axes == "YX" else series.axes
+        deep = not plain and not (grey and (dtype.kind == "u" or dtype in (np.int16, np.int32)))
+    else:  # pages without a word on what they are: frames, refused where they are opened
+        deep = series.kind in ("shaped", "imagej", "ome") and len(tiff.series) == 1
+    no_data, turn = page.tags.get(_NO_DATA), page.tags.get("Orientation")
+    try:
+        empty = None if no_data is None else float(str(no_data.value).strip("\0 "))
+    except ValueError:
+        empty = None
+    header = Tiff(
+        *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), dtype, place),
+        pages=len(full),
+        photometric=photometric,
+        orientation=int(turn.value) if turn else 1,
+        no_data=empty,
+        is_deep=deep,
+        is_stored=len(full) == 1
+        and dtype is not None
+        and (photometric in (0, 1) or (photometric == _RGB and dtype != np.uint8))
+        and (int(page.compression) in (_NONE, *_DEFLATE) or dtype in (np.float16, np.float64, np.int64, np.uint64))
+        and bits in (1, 8, 16, 32, 64),
+    )
+    if not deep:
+        return header, page, 2, alphas
+    axes = "YXS" if source.axes == "YX" else source.axes
     if axes not in _CHANNEL_AXES:
         raise UnreadableFileError(
-            f"must be a single image, found axes {axes} of shape {series.shape}; save one plane alone"
+            f"must be a single image, found axes {axes} of shape {source.shape}; save one plane alone"
         )
-    if dtype.kind not in "ui" or dtype.itemsize > 2:
-        raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {dtype}; save it with 16")
-    shape = series.shape if len(series.shape) == 3 else (*series.shape, 1)
+    shape = source.shape if len(source.shape) == 3 else (*source.shape, 1)
     axis = axes.index("S") if "S" in axes else axes.index("C") if "C" in axes else int(np.argmin(shape))
     if axis == 1:  # written by tifffile without a word on its axes, and the middle one is the smallest
         axis = 0 if shape[0] < shape[2] else 2
-    height, width = (length for i, length in enumerate(shape) if i != axis)
-    channels = int(shape[axis])
-    return DeepTiff(int(height), int(width), channels - len(alphas), dtype), axis, alphas
+    height, width = (int(length) for i, length in enumerate(shape) if i != axis)
+    header = header._replace(height=height, width=width, channels=int(shape[axis]) - len(alphas))
+    return header, source, axis, alphas
 
 
-def _turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """(H, W, C) brought upright from EXIF's orientation 1–8."""
+def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Return pixels (H, W, …) brought upright from EXIF's orientation 1–8; another number changes nothing."""
     if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
+        pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):

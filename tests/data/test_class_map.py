@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sweeper.core.errors import ClassMapError, DataError
 from sweeper.core.records import Dataset
@@ -69,6 +70,38 @@ def test_the_foreground_of_a_set_of_0_and_255_can_be_named(tmp_path, text):
     assert dataset.classes == ("background", "crack") and labels(dataset) == [0, 1]
 
 
+def test_ranges_and_any_put_labels_together(tmp_path):
+    root = many(tmp_path / "data", 0, 1, 2, 7, 9, 255)
+    dataset = mapped(root, "low: 1-6\nhigh: [7 - 9]")
+    assert dataset.classes == ("background", "low", "high") and labels(dataset) == [0, 1, 2, 255]
+    assert any("low = 1 + 2 + 3 + 4 + 5 + 6, high = 7 + 8 + 9" in warning for warning in dataset.warnings)
+    rest = mapped(root, "wide: 1-2\nthing: any\n")
+    assert rest.classes == ("background", "wide", "thing") and labels(rest) == [0, 1, 2, 255]
+    assert any("thing = any" in warning for warning in rest.warnings)
+    everything = mapped(root, "ignore: 9\nthing: any")
+    assert [(p.pixels, p.ignored) for p in everything.images] == [((192 - 80, 48), 32)] * 4
+    with_255 = mapped(root, "thing: 1-65535")
+    assert with_255.classes == ("background", "thing") and labels(with_255) == [0, 1]
+    refused(root, "a: 1-7\nb: 7-9", "b: 7 can become one class, found in a too")
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "found"),
+    [("thing: any", ("background", "thing"), [0, 1]), ("a: 1-2\nb: 3-999", ("background", "a", "b"), [0, 1, 2])],
+)
+def test_numbers_beyond_255_are_taken_by_ranges(tmp_path, text, classes, found):
+    root = many(tmp_path / "data", 0, 1)
+    for i, path in enumerate(sorted((root / "masks").iterdir())):
+        deep = np.zeros((12, 16), np.uint16)
+        deep[1], deep[3], deep[5], deep[7] = 2, 255, 300 + i, 900
+        Image.fromarray(deep).save(path)
+    dataset = mapped(root, text)
+    assert dataset.classes == classes and labels(dataset) == found
+    assert all(p.ignored == 0 for p in dataset.images)
+    with pytest.raises(DataError, match=r"labels must be below 255 \(255 = ignore\), found 900"):
+        mapped(root, "a: 1-899")
+
+
 def test_the_order_of_lines_changes_nothing(tmp_path):
     root = many(tmp_path / "data", 0, 1, 2, 3)
     first, second = mapped(root, "b: [3]\na: [1, 9]\n"), mapped(root, "a: [9, 1]\nb: 3\n")
@@ -106,6 +139,7 @@ def test_what_does_not_fit_the_data_is_refused(tmp_path):
         ("ignore: 1\nvoid: 2", ["must stand once"]),
         ("a: &x [1]", ["anchors"]),
         ("a: [", ["must be valid YAML"]),
+        ("a: 9-3\nb: 300-400\nc: 1-70000", ["a: labels must be", "b: labels must be", "c: labels must be"]),
         (
             "a: []\nb: [x: 1]\nc: [300]\nd: [true, ~]\n'': 1",
             ["a: must list", "b: must list", "c: labels must be 0 to 255, got 300", "d: must list", "printable"],

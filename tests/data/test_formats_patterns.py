@@ -104,5 +104,5 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     with pytest.raises(SweeperError, match=r"--images must name what lies on this machine; s3://b/\*.jpg is an"):
         asked_patterns(None, "s3://b/*.jpg", good[1])
     for i, stem in enumerate("abcde"):
-        image(i).save(root / "lab" / f"{stem}.jpg")
-    refused(root, good[0], "lab/{stem}.jpg", "5 files, e.g. lab/a.jpg, lab/b.jpg: masks must be lossless")
+        image(i).save(root / "lab" / f"{stem}.ppm")
+    refused(root, good[0], "lab/{stem}.ppm", "5 files, e.g. lab/a.ppm, lab/b.ppm: masks must be one of .png, .bmp")

@@ -191,9 +191,14 @@ def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
     (new / "empty.png").write_bytes(b"")
     (new / "text.jpg").write_text("no image")
     tifffile.imwrite(new / "five.tif", np.zeros((20, 30, 5), dtype=np.uint8), photometric="minisblack")
+    with tifffile.TiffWriter(new / "gis.tif") as file:  # with an overview and a validity mask
+        file.write(np.zeros((20, 30, 3), dtype=np.uint8), photometric="rgb", metadata=None)
+        file.write(np.zeros((10, 15, 3), dtype=np.uint8), photometric="rgb", subfiletype=1, metadata=None)
+        file.write(np.ones((20, 30), dtype=bool), photometric="mask", subfiletype=4, metadata=None)
+    tifffile.imwrite(new / "no_data.tif", np.full((20, 30), -1, dtype=np.int16))
     (new / ".hidden.png").write_bytes(b"")
     status, out, err = sweeper("predict", "--weights", path, new, "--out", new / "answers")
-    assert status == 1 and "3 images in" in out
+    assert status == 1 and "5 images in" in out
     assert (
         err.count("\n  - ") == 3
         and "five.tif: must have 3 channels" in err
@@ -201,11 +206,11 @@ def test_all_images_that_cannot_be_read_are_named_and_the_others_are_predicted(
         and "text.jpg" in err
     )
     masks = sorted(file.name for file in (new / "answers" / "masks").iterdir())
-    assert masks == sorted([*good, "grey.png"])
+    assert masks == sorted([*good, "gis.png", "grey.png", "no_data.png"])
     # Nothing is written over, and the answers of before are no images of now.
     assert sweeper("predict", "--weights", path, new, "--out", new / "answers")[0] == 2
     status, out, _ = sweeper("predict", "--weights", path, new, "--out", new / "answers", "--overwrite")
-    assert status == 1 and "3 images in" in out
+    assert status == 1 and "5 images in" in out
     status, _, err = sweeper("predict", "--weights", path, new / "empty.png", "--out", "none")
     assert status == 2 and not (tmp_path / "none").exists()
 

@@ -241,13 +241,13 @@ CASES: dict[str, Case] = {
     ),
     "negative image": Case(
         "folder",
-        as_tiff("images", -np.ones((HEIGHT, WIDTH), np.int16)),
-        ("images/p0.tif: values must not be negative",),
+        as_tiff("images", -7 * np.ones((HEIGHT, WIDTH), np.int16)),
+        ("images/p0.tif: values must be within 0 and 65535, found -7 to -7",),
     ),
     "floating-point mask": Case(
         "folder",
-        as_tiff("masks", np.ones((HEIGHT, WIDTH), np.float32)),
-        ("masks/p0.tif: masks must hold one whole number per pixel",),
+        as_tiff("masks", np.full((HEIGHT, WIDTH), 0.5, np.float32)),
+        ("masks/p0.tif: masks must hold whole numbers, found 0.5",),
     ),
     "image turned by exif, mask not": Case(
         "folder",

@@ -91,6 +91,10 @@ class Tally:
             if names:
                 self._names[noun, what].update(names)
 
+    def has(self, noun: str, what: str) -> bool:
+        """Return whether it was said of any name."""
+        return (noun, what) in self._names
+
     def sentences(self) -> list[str]:
         """One for each kind, with the first few names."""
         return [

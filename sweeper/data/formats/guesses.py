@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
+from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders
 from sweeper.data.formats.class_masks import image_of, note_tasks
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
-from sweeper.data.formats.patterns import LOSSY, listed, paired, split_by_folder
+from sweeper.data.formats.patterns import listed, paired, split_by_folder
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import shown
 
@@ -43,7 +43,7 @@ MORE_MASK_WORDS = (
     *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target", "1st_manual"),
     *("manual", "labelmaps", "lbl"),
 )
-_MASKS = (*MASK_SUFFIXES, *LOSSY)
+_DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
 
 def _at_an_end(before: str, after: str) -> re.Pattern[str]:
@@ -194,10 +194,10 @@ def _beside(place: Place) -> Guess | None:
     known = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
     if masks_among(known, IMAGE_FILE, MASK_FILE):
         return Guess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
-    lossy, drawn = (set().union(*(names[suffix] for suffix in suffixes)) for suffixes in (LOSSY, MASK_SUFFIXES))
+    lossy, drawn = (set().union(*(names[suffix] for suffix in suffixes)) for suffixes in (LOSSY_SUFFIXES, _DRAWN))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
         return None
-    kinds = (",".join(suffix[1:] for suffix in suffixes) for suffixes in (LOSSY, MASK_SUFFIXES))
+    kinds = (",".join(suffix[1:] for suffix in suffixes) for suffixes in (LOSSY_SUFFIXES, _DRAWN))
     images, masks = (f"**/{STEM}.{{{kind}}}" for kind in kinds)
     return Guess(images, masks)
 
@@ -206,7 +206,7 @@ def _by_class(place: Place) -> Guess | None:
     """A folder of images among folders of masks, one for each class."""
     names = [path.name for path in subfolders(place.root)]
     images = [name for name in names if name.lower() in (*IMAGE_WORDS, *MORE_IMAGE_WORDS)]
-    masks = [name for name in names if name not in images and _holds(place, f"{plain(name)}/**/*", MASK_SUFFIXES)]
+    masks = [name for name in names if name not in images and _holds(place, f"{plain(name)}/**/*", _DRAWN)]
     return _folders(plain(images[0]), _one_of(masks)) if len(images) == 1 and len(masks) > 1 else None
 
 
@@ -246,7 +246,10 @@ def find_pairs(place: Place) -> Layout | None:
 def _read(place: Place, guess: Guess) -> Reading:
     """The images and masks of a guess, by the names that these files have."""
     others: list[str] = []
-    images, masks = listed(place, guess.images, IMAGE_SUFFIXES, others), listed(place, guess.masks, _MASKS, others)
+    images, masks = (
+        listed(place, guess.images, IMAGE_SUFFIXES, others),
+        listed(place, guess.masks, MASK_SUFFIXES, others),
+    )
     if guess.words:
         known = masks_among({one.name for one in (*images, *masks)}, IMAGE_FILE, MASK_FILE)
         images = [one for one in images if one.name not in known]

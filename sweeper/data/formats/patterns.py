@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.core.records import SplitName
+from sweeper.data.class_map import large_label
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
 from sweeper.data.formats.base import (
     Layout,
@@ -36,7 +37,6 @@ from sweeper.data.store import Pixels
 from sweeper.data.text_tables import Side, shown
 
 NAME = "patterns"
-LOSSY = (".jpg", ".jpeg", ".webp")
 _WAY_OUT = "say which is meant with --images and --masks"
 
 
@@ -164,7 +164,7 @@ def paired(
             these = some([place.name(owner.path) for owner in owners[path]], 3)
             faults.add(f"{place.name(path)}: a mask has one image, found {these}; rename or remove one, or {_WAY_OUT}")
         elif path.suffix.lower() not in MASK_SUFFIXES:
-            rule = f"masks must be lossless ({', '.join(MASK_SUFFIXES)})"
+            rule = f"masks must be one of {', '.join(MASK_SUFFIXES)}"
             place.problems.append(f"{place.name(path)}: {rule}, found {shown(path.suffix) or 'none'}; save it as PNG")
         else:
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
@@ -197,5 +197,8 @@ def mask_file(place: Place, path: Path, table: Pixels | None = None) -> partial[
 
 
 def _mask(path: Path, place: Place, table: Pixels | None, size: Size | None) -> Pixels:
-    labels = read_mask(path, place.colours)
+    def note(what: str) -> None:
+        place.tally.add("mask", what, place.name(path))
+
+    labels = read_mask(path, place.colours, size, note, large_label(place.class_map))
     return labels if table is None else table[labels]
