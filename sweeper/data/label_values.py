@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
+from sweeper.data.object_numbers import STEP, are_connected
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
 Note = Callable[[str], None]
@@ -73,10 +74,11 @@ def labels_of(
         values = np.where((values >= IGNORE) & (values <= large[1]) & ~absent, large[0], values)
     low, high = values.min(), values.max()
     if low < 0 or high > IGNORE:
+        step = "number the classes from 0"
+        if high > IGNORE and are_connected(values):
+            step = f"its numbers are connected objects, as of instances: {STEP}"
         found = low if low < 0 else high
-        raise UnreadableFileError(
-            f"labels must be below 255 (255 = ignore), found {found:.0f}; number the classes from 0"
-        )
+        raise UnreadableFileError(f"labels must be below 255 (255 = ignore), found {found:.0f}; {step}")
     return values.astype(np.uint8)
 
 

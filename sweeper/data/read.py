@@ -23,6 +23,7 @@ from sweeper.data.formats.base import Place, Reading, Sample
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, class_names, number_table
 from sweeper.data.make_dataset import About, assemble
+from sweeper.data.object_numbers import FEWEST, number_objects, object_words
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import grouped
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
@@ -88,6 +89,15 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         place.notes += filter(None, [warning])
         table = np.arange(256, dtype=np.uint8) if found is None else found
         counts = _moved(counts, table)
+        if (
+            used
+            and place.class_map is None
+            and not problems
+            and (names is None or counts[:, len(names) : IGNORE].any())
+        ):
+            numbered = number_objects(counts, writer.finish())
+            line = f"{reading.mask_place}: {object_words(numbered)}"
+            (problems if numbered >= FEWEST else place.notes).extend([line] if numbered else [])
         mapped = None
         if len(problems) > before or (names is None and len(used) < len(samples)):
             used = []  # else a second fault would follow from the first

@@ -1,0 +1,103 @@
+"""Numbers of objects where classes were meant: masks of instances, recognised by what they are.
+
+Such numbers begin in each image at 1 again, or occur in one image only; each is one connected object; and what an
+object looks like, how large it is and where it lies does not follow from its number, as it does from a class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core.label_parts import components
+from sweeper.core.records import IGNORE
+from sweeper.data.store import PixelStore
+
+STEP = "echo 'object: any' > objects.yaml, then --class-map objects.yaml makes them one class"
+"""What to do with them."""
+LOOKED_AT = 48
+"""Images."""
+FEWEST = 5
+"""With fewer numbers they may as well be classes of one part each."""
+_MOST = 0.9
+"""Share of the numbers that are one connected object, and of the images in which they are numbered so."""
+_EXPLAINED = 0.4
+"""Share of the variance between objects that classes explain at least."""
+
+
+def object_words(highest: int) -> str:
+    """Return what is said of masks that number their objects, up to `highest`."""
+    return (
+        f"numbers must be classes, found 1 to {highest}, which look like objects that are numbered in each image (each "
+        f"is connected, and look, size and place do not follow from it); {STEP}; where they are classes, name them in "
+        "classes.txt, one a line"
+    )
+
+
+def are_connected(values: npt.NDArray[Any]) -> bool:
+    """Return whether nearly each of the numbers from 1 on in a mask (H, W), three of them at least, is one object."""
+    numbers, places, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    chosen = np.flatnonzero(numbers > 0)
+    chosen = chosen[:: max(1, len(chosen) // 32)]
+    ids = places.reshape(values.shape)
+    whole = [np.bincount(components(ids == i)[0].ravel())[1:].max() > _MOST * sizes[i] for i in chosen]
+    return len(whole) >= 3 and float(np.mean(whole)) >= _MOST
+
+
+def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
+    """Return the highest number where masks number their objects; 0 where their numbers may be classes.
+
+    Args:
+        counts: pixels of each number in each mask, (n, 256).
+        store: images and masks; some of them are read.
+    """
+    from scipy.ndimage import find_objects  # not at the top: workers should begin soon
+
+    present = counts[:, 1:IGNORE] > 0
+    number, highest = present.sum(axis=1), (present * np.arange(1, IGNORE)).max(axis=1, initial=0)
+    some = np.flatnonzero(number)
+    if not some.size or highest.max() < 3:
+        return 0
+    again = float(np.mean(number[some] >= 0.8 * highest[some]))
+    once = float(np.mean(present.sum(axis=0)[present.any(axis=0)] == 1))
+    if max(again, once * (np.median(number[some]) > 1)) < _MOST:
+        return 0
+    labels: list[int] = []
+    looks, whole = [], []
+    for index in some[:: max(1, len(some) // LOOKED_AT)]:
+        image, mask = store.view(int(index)), store.mask(int(index))
+        rows = []
+        boxes = find_objects(mask, max_label=IGNORE - 1)
+        for label in np.flatnonzero(present[index]) + 1:
+            box = boxes[label - 1]
+            inside = mask[box] == label
+            size = int(inside.sum())
+            whole.append(np.bincount(components(inside)[0].ravel())[1:].max() > _MOST * size)
+            place = [(box[axis].start + box[axis].stop) / mask.shape[axis] for axis in (0, 1)]
+            rows.append((*image[box][inside].mean(axis=0), np.log(size), *place))
+        labels += [*np.flatnonzero(present[index])]
+        looks.append(np.array(rows) - np.mean(rows, axis=0))  # against the image's other objects
+        if len(whole) > 20 and np.mean(whole) < _MOST / 2:
+            return 0
+    if np.mean(whole) < _MOST:
+        return 0
+    *looks_and_size, down, right = (_follows(np.array(labels), values) for values in np.concatenate(looks).T)
+    # Numbers often follow the rows, or the columns: only both together are what a class has.
+    return 0 if any(looks_and_size) or (down and right) else int(highest.max())
+
+
+def _follows(labels: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> bool:
+    """Whether labels explain a good share of the variance of values (ε²), more than they would by chance."""
+    often = np.bincount(labels)[labels] > 1
+    _, groups, sizes = np.unique(labels[often], return_inverse=True, return_counts=True)
+    values, free = values[often], int(often.sum()) - len(sizes)
+    if len(sizes) < 2:
+        return False
+    within = float(((values - (np.bincount(groups, values) / sizes)[groups]) ** 2).sum())
+    every = float(((values - values.mean()) ** 2).sum())
+    if every <= 1e-9 * len(values):
+        return True
+    chance = np.sqrt(2 * (len(sizes) - 1)) / (len(values) - 1)
+    return bool(1 - (within / free) / (every / (len(values) - 1)) >= max(_EXPLAINED, 4 * chance))

@@ -1,0 +1,142 @@
+"""Masks that number their objects are recognised and refused with a step that works; classes are left in peace."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset
+from sweeper.data import load_dataset, open_store
+from sweeper.data.class_map import read_class_map
+
+Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
+
+
+def cells(
+    number: Callable[[np.random.Generator], int],
+    *,
+    order: str = "",
+    first: int = 1,
+    step: int = 0,
+    coloured: bool = False,
+    side: int = 128,
+    radius: int = 6,
+    dtype: type[np.integer] = np.uint8,
+) -> Draw:
+    """Discs that do not touch, numbered from `first` + image × `step` on, in the order of rows or columns or none."""
+
+    def draw(rng: np.random.Generator, index: int) -> tuple[np.ndarray, np.ndarray]:
+        grid = [
+            (y, x)
+            for y in range(radius + 2, side - radius, 2 * radius + 4)
+            for x in range(radius + 2, side - radius, 2 * radius + 4)
+        ]
+        chosen = [grid[i] for i in rng.permutation(len(grid))[: number(rng)]]
+        chosen.sort(key={"": lambda _: 0, "rows": lambda c: c, "columns": lambda c: c[::-1]}[order])
+        mask = np.zeros((side, side), dtype)
+        image = rng.normal(80, 10, (side, side, 3))
+        rows, columns = np.indices(mask.shape)
+        for i, (y, x) in enumerate(chosen):
+            inside = (rows - y) ** 2 + (columns - x) ** 2 < rng.integers(radius - 2, radius + 1) ** 2
+            mask[inside] = first + index * step + i
+            colour = np.random.default_rng(i).integers(100, 250, 3) if coloured else [150, 100, 90]
+            image[inside] = rng.normal(colour, 12, (int(inside.sum()), 3))
+        return image.clip(0, 255).astype(np.uint8), mask
+
+    return draw
+
+
+def placed(rng: np.random.Generator, _: int) -> tuple[np.ndarray, np.ndarray]:
+    """Six parts that look alike, each about where it always is: classes."""
+    mask = np.zeros((96, 128), np.uint8)
+    for i in range(6):
+        top, left = 10 + 40 * (i // 3) + rng.integers(-4, 5), 8 + 40 * (i % 3) + rng.integers(-4, 5)
+        mask[top : top + 20, left : left + 20] = i + 1
+    return (rng.normal(90, 20, (96, 128, 3)) + 40 * (mask > 0)[..., None]).clip(0, 255).astype(np.uint8), mask
+
+
+def written(root: Path, draw: Draw, images: int = 10, suffix: str = ".png", classes: str = "") -> Path:
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for index in range(images):
+        image, mask = draw(np.random.default_rng(index), index)
+        Image.fromarray(image).save(root / "images" / f"a{index}.png")
+        if suffix == ".tif":
+            tifffile.imwrite(root / "masks" / f"a{index}.tif", mask)
+        else:
+            Image.fromarray(mask).save(root / "masks" / f"a{index}.png")
+    if classes:
+        (root / "classes.txt").write_text(classes)
+    return root
+
+
+def after_the_printed_step(root: Path) -> Dataset:
+    """What the set is after what its refusal says."""
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(root), root.parent / "cache")
+    (command,) = set(re.findall(r"echo '[^']+' > \S+\.yaml", str(caught.value)))
+    assert "--class-map objects.yaml" in str(caught.value) and "without classes.txt" not in str(caught.value)
+    subprocess.run(command, shell=True, cwd=root.parent, check=True)
+    return load_dataset(str(root), root.parent / "cache", class_map=read_class_map(root.parent / "objects.yaml"))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(
+    ("draw", "images", "classes"),
+    [
+        (cells(lambda rng: int(rng.integers(5, 15))), 10, ""),
+        (cells(lambda rng: 6), 10, ""),
+        (cells(lambda rng: int(rng.integers(5, 15)), order="rows"), 10, ""),
+        (cells(lambda rng: int(rng.integers(5, 15)), order="columns"), 10, ""),
+        (cells(lambda rng: int(rng.integers(5, 15))), 10, "background\ncell\n"),
+        (cells(lambda rng: 8, step=8), 10, ""),  # numbers that run through all images
+        (cells(lambda rng: 80, side=160), 5, ""),
+        (cells(lambda rng: 300, side=180, radius=3, dtype=np.uint16), 4, ""),
+        (cells(lambda rng: 20, first=1000, step=20, dtype=np.uint16), 4, ""),
+    ],
+)
+def test_numbered_objects_are_refused_and_become_one_class_by_the_printed_step(tmp_path, draw, images, classes, suffix):
+    root = written(tmp_path / "data", draw, images, suffix, classes)
+    dataset = after_the_printed_step(root)
+    assert dataset.classes == ("background", "object")
+    for index in range(images):
+        truth = draw(np.random.default_rng(index), index)[1] > 0
+        assert np.array_equal(open_store(dataset.store).mask(index), truth)
+
+
+@pytest.mark.parametrize(
+    "draw", [placed, cells(lambda rng: 8, coloured=True), cells(lambda rng: 8, coloured=True, order="rows")]
+)
+def test_classes_of_one_part_each_are_no_objects(tmp_path, draw):
+    dataset = load_dataset(str(written(tmp_path / "data", draw)), tmp_path / "cache")
+    assert len(dataset.classes) > 6 and not any("objects" in warning for warning in dataset.warnings)
+
+
+def test_names_for_all_numbers_make_them_classes(tmp_path):
+    names = "".join(f"organ {i}\n" for i in range(7))
+    root = written(tmp_path / "data", cells(lambda rng: 6), classes=names)
+    assert len(load_dataset(str(root), tmp_path / "cache").classes) == 7
+
+
+def test_a_few_numbers_are_a_warning(tmp_path):
+    root = written(tmp_path / "data", cells(lambda rng: int(rng.integers(1, 5))))
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    assert any("1 to 4, which look like objects" in warning for warning in dataset.warnings)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["camvid", "facade_coco", "fruits_both"])
+def test_real_classes_without_names_are_no_objects(tmp_path, real_data, name):
+    for folder in ("images", "masks"):
+        shutil.copytree(real_data / name / folder, tmp_path / "data" / folder)
+    dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache")
+    assert not any("objects" in warning for warning in dataset.warnings)
