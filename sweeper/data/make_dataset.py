@@ -39,6 +39,7 @@ def assemble(
     counts: npt.NDArray[np.int64],
     sides: Sequence[Side],
     warnings: Sequence[str] = (),
+    turns: Sequence[int] | None = None,
 ) -> Dataset:
     """Digest and publish the store that `writer` finished, and describe it.
 
@@ -50,6 +51,7 @@ def assemble(
         counts: pixels of each label in each mask, (n, 256).
         sides: given split and group of each image.
         warnings: what the reader found; more is added here.
+        turns: EXIF orientations by which labels may still have to be turned (1 = none); None = no image has any.
     """
     classes = about.classes
     hashes = [(pixel_hash(store.image(i)), pixel_hash(store.mask(i))) for i in range(len(store))]
@@ -64,8 +66,11 @@ def assemble(
             ignored=int(row[IGNORE]),
             split=side.split,
             group=side.group,
+            open_turn=turn,
         )
-        for stem, (height, width), row, side in zip(stems, store.sizes, counts, sides, strict=True)
+        for stem, (height, width), row, side, turn in zip(
+            stems, store.sizes, counts, sides, turns or [1] * len(stems), strict=True
+        )
     )
     return Dataset(
         name=about.name,

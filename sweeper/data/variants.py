@@ -114,6 +114,7 @@ def _assembled(
         counts=counts,
         sides=[Side(image.split, image.group) for image in images],
         warnings=warnings,
+        turns=[image.open_turn for image in images],
     )
 
 

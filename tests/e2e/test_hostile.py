@@ -254,7 +254,8 @@ CASES: dict[str, Case] = {
         lambda root: photo(0).save(
             root / "images" / "p0.png", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
         ),
-        ("masks/p0.png: must have its image's size 48×64 (upright)",),
+        ("1 label drawn before its image's EXIF orientation", "masks/p0.png"),
+        "warning",
     ),
     "all ignored": Case("folder", masks_of(lambda i: np.full_like(truth(i), 255)), ("at least two classes",)),
     "0 and 255 among labels": Case(

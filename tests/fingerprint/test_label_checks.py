@@ -14,6 +14,7 @@ from PIL import Image
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import load_dataset, open_store, write_scenes
 from sweeper.data.synthetic import draw, parse_scene
+from sweeper.data.tiff import turned
 from sweeper.fingerprint.label_checks import Finding, Severity, examine
 from sweeper.fingerprint.label_checks.edges import Fit, edge_fit
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, measure_all, thumbnail
@@ -236,6 +237,28 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
     features = measure_all(dataset, 1, lambda done, total: steps.append((done, total)))
     assert steps == [(i, 8) for i in range(1, 9)]
     assert [s.fit for s in measure_all(dataset, 3)] == [s.fit for s in features]
+
+
+@pytest.mark.parametrize("tag", [2, 3, 4, 6, 8])
+def test_of_two_readings_of_an_exif_orientation_edges_say_which_fits(cells, tag):
+    """Both images are turned in their files; the mask of the first is drawn on these pixels, the other upright."""
+    back = {6: 8, 8: 6}.get(tag, tag)
+    for stem in ("00003", "00005"):
+        path = cells / "images" / f"{stem}.png"
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        with Image.open(path) as image:
+            pixels = np.ascontiguousarray(turned(np.array(image), back))
+        Image.fromarray(pixels).save(path, exif=exif)
+    paint(cells / "masks" / "00003.png", lambda mask: np.ascontiguousarray(turned(mask, back)))
+    dataset = load_dataset(str(cells), cells.parent / "cache")
+    findings = examine(dataset)
+    before, after = found(findings, "turned")
+    assert (before.severity, before.images) == (Severity.ERROR, ("00003",)) and "exiftool" in before.text
+    assert (after.severity, after.images) == (Severity.NOTE, ("00005",)) and f"tag {tag}" in after.text
+    assert not found(findings, "displaced") and not found(findings, "misfit")
+    (text,) = [warning for warning in dataset.warnings if "EXIF" in warning]
+    assert text.startswith("2 images with an EXIF orientation that sizes cannot check")
 
 
 # --- Real images --------------------------------------------------------------------------------------------

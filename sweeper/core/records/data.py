@@ -33,6 +33,8 @@ class ImageInfo(Record):
     """Where `split.csv` puts it; None = to be assigned."""
     group: str | None = None
     """Images of one group never lie on two sides of a split; None = a group of its own."""
+    open_turn: int = Field(1, ge=1, le=8)
+    """The image's EXIF orientation, where sizes cannot say whether its label was drawn before or after it; else 1."""
 
 
 class Patterns(Record):

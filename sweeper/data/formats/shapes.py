@@ -183,7 +183,9 @@ def _mask(place: Place, drawing: Drawing, words: Words, way: Way, size: Size | N
     """The labels of one image, (H, W)."""
     if size is None:
         return None
-    if drawing.size is not None and drawing.size != size:
+    if drawing.size == size[::-1]:  # drawn before the image was turned upright, if it was: the caller knows
+        size = drawing.size
+    elif drawing.size is not None and drawing.size != size:
         (height, width), (written_height, written_width) = size, drawing.size
         raise UnreadableFileError(
             f"width and height must be its image's {width}×{height} (upright), found "

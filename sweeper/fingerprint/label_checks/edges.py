@@ -75,8 +75,13 @@ def edge_fit(image: Bytes, mask: Bytes) -> Fit | None:
     region = scores[_around(scores, reach)]
     y, x = (int(i) - reach for i in np.unravel_index(int(region.argmax()), region.shape))
     best = (float(region.max()) - mean) / deviation
-    displaced = max(abs(y), abs(x)) > NEAR and best > max(6.0, agreement + 3.0)
+    displaced = max(abs(y), abs(x)) > NEAR and fits_better(best, agreement)
     return Fit(agreement, (y, x) if displaced else None)
+
+
+def fits_better(other: float, agreement: float) -> bool:
+    """Return whether another place or turn of a mask fits far better than the one that has this agreement."""
+    return other > max(6.0, agreement + 3.0)
 
 
 def edge_strength(image: Bytes) -> Floats:

@@ -12,6 +12,7 @@ from sweeper.core.records import Dataset
 from sweeper.data.parallel import in_order
 from sweeper.data.shrink import coverage
 from sweeper.data.store import open_store, pixel_hash
+from sweeper.data.tiff import turned
 from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
 
 THUMBNAIL = 32
@@ -30,6 +31,8 @@ class ImageFeatures(NamedTuple):
     thumbnail: Thumbnail
     flat: bool
     """Whether all its pixels have one colour."""
+    before: Fit | None = None
+    """Of the mask as if it were drawn before the turn of the image's EXIF orientation, where that is open."""
 
 
 def measure_all(
@@ -51,10 +54,12 @@ def measure_all(
 
     def measured(index: int) -> ImageFeatures:
         image, mask = store.view(index), store.mask(index)
+        turn = dataset.images[index].open_turn
         return ImageFeatures(
             image_digest=pixel_hash(image),
             mask_digest=pixel_hash(mask),
             fit=edge_fit(image, mask),
+            before=edge_fit(image, turned(mask, turn)) if turn > 1 else None,
             thumbnail=thumbnail(image),
             flat=bool((image == image[:1, :1]).all()),
         )

@@ -10,6 +10,7 @@ import numpy as np
 from sweeper.core.records import Dataset
 from sweeper.core.text import count, minus
 from sweeper.data.label_values import some
+from sweeper.fingerprint.label_checks.edges import fits_better
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures
 from sweeper.fingerprint.label_checks.near_duplicates import look_alike_findings, repeated_images
@@ -36,9 +37,11 @@ def judge(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding,
         features: the measurements of its images, in their order.
     """
     foreign = list(_identical_masks(dataset, features))
-    explained = {stem for finding in foreign for stem in finding.images}
+    turned = list(_turned(dataset, features))
+    explained = {stem for finding in (*foreign, *turned) for stem in finding.images}
     found = [
         *foreign,
+        *turned,
         *_misfits(dataset, features, explained),
         *repeated_images(dataset, features),
         *look_alike_findings(dataset, features),
@@ -92,6 +95,35 @@ def _identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Ite
             ),
             images=tuple(unknown),
         )
+
+
+def _turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+    """Which of two readings fits, where an image has an EXIF orientation that sizes cannot check."""
+    kinds = {
+        "before": (Severity.ERROR, "take the tag from these images: exiftool -overwrite_original -Orientation= FILES"),
+        "before or after": (Severity.WARNING, "edges fit both; look at them"),
+        "after": (Severity.NOTE, "nothing is to be done"),
+    }
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for image, one in zip(dataset.images, features, strict=True):
+        if one.fit is not None and one.before is not None:
+            after, before = one.fit.agreement, one.before.agreement
+            kind = "after" if fits_better(after, before) else "before or after"
+            found["before" if fits_better(before, after) else kind].append(
+                (image.stem, f"{image.stem} (tag {image.open_turn}: {_shown(before)} before, {_shown(after)} after)")
+            )
+    for kind, (severity, step) in kinds.items():
+        if kind in found:
+            number = count(len(found[kind]), "mask is", "masks are")
+            yield Finding(
+                kind="turned",
+                severity=severity,
+                text=(
+                    f"{number} drawn {kind} the turn that EXIF asks of the image, by edges: "
+                    f"{some([words for _, words in found[kind]], 3)}. All are read as drawn after it; {step}."
+                ),
+                images=tuple(stem for stem, _ in found[kind]),
+            )
 
 
 def _misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set[str]) -> Iterator[Finding]:

@@ -1,0 +1,135 @@
+"""EXIF orientations of images and masks: each label lies on its pixels, or the tag is stated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset
+from sweeper.data import load_dataset, open_store
+from sweeper.data.tiff import turned
+from tests.support.folders import folder
+
+BACK = {6: 8, 8: 6}
+"""Orientation → the one that takes it back, where that is another."""
+TRUTH = np.zeros((12, 16), np.uint8)
+TRUTH[1:4, 2:13] = 1
+TRUTH[4:9, 2:4] = 1
+"""Of the upright image; no turn makes it itself."""
+
+
+def exif(orientation: int) -> Image.Exif:
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found
+
+
+def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as they lie in a file with this orientation."""
+    return np.ascontiguousarray(turned(upright, BACK.get(orientation, orientation)))
+
+
+def photos(root: Path, orientation: int, suffix: str = ".png", truth: np.ndarray = TRUTH) -> Path:
+    """Four images with an orientation, and no masks yet."""
+    folder(root, dict.fromkeys("abcd"))
+    for seed, path in enumerate(sorted((root / "images").iterdir())):
+        path.unlink()
+        pixels = np.random.default_rng(seed).integers(0, 256, (*truth.shape, 3), dtype=np.uint8)
+        Image.fromarray(stored(pixels, orientation)).save(path.with_suffix(suffix), exif=exif(orientation))
+    return root
+
+
+def masks(root: Path, label: np.ndarray, suffix: str = ".png", own: int = 1) -> Dataset:
+    for stem in "abcd":
+        Image.fromarray(label).save(root / "masks" / f"{stem}{suffix}", **({"exif": exif(own)} if own > 1 else {}))
+    return load_dataset(str(root), root.parent / "cache")
+
+
+def label_of(dataset: Dataset) -> np.ndarray:
+    return open_store(dataset.store).mask(0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_lies_on_its_pixels_whether_it_was_drawn_before_or_after_the_turn(tmp_path, orientation, suffix):
+    upright = masks(photos(tmp_path / "after", orientation, suffix), TRUTH)
+    assert np.array_equal(label_of(upright), TRUTH)
+    assert any("EXIF orientation that sizes cannot check" in text for text in upright.warnings) == (
+        orientation in (2, 3, 4)
+    )
+    assert [image.open_turn for image in upright.images] == [orientation if orientation in (2, 3, 4) else 1] * 4
+    if orientation > 4:
+        before = masks(photos(tmp_path / "before", orientation, suffix), stored(TRUTH, orientation))
+        assert np.array_equal(label_of(before), TRUTH)
+        assert any("4 labels drawn before its image's EXIF orientation" in text for text in before.warnings)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_mask_that_fits_neither_way_is_refused_with_the_tag(tmp_path, orientation):
+    root = photos(tmp_path / "data", orientation)
+    with pytest.raises(DataError, match=f"16×12 \\(upright by its EXIF orientation {orientation}\\), found 10×12"):
+        masks(root, TRUTH[:, :10])
+
+
+def test_square_images_leave_the_question_open(tmp_path):
+    square = np.pad(TRUTH, ((0, 4), (0, 0)))
+    dataset = masks(photos(tmp_path / "data", 6, ".jpg", square), square)
+    assert np.array_equal(label_of(dataset), square) and dataset.images[0].open_turn == 6
+    assert any("sizes cannot check" in text and "`sweeper profile`" in text for text in dataset.warnings)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_mask_with_an_orientation_of_its_own_is_turned_where_it_fits(tmp_path, orientation, suffix):
+    root = photos(tmp_path / "data", 1)
+    dataset = masks(root, stored(TRUTH, orientation), suffix, orientation)
+    assert np.array_equal(label_of(dataset), TRUTH)
+    assert any("4 masks with an EXIF orientation of their own" in text for text in dataset.warnings)
+    if orientation > 4:  # a tag that was left in a mask that is upright already
+        stale = masks(photos(tmp_path / "stale", 1), TRUTH, suffix, orientation)
+        assert np.array_equal(label_of(stale), TRUTH)
+
+
+@pytest.mark.parametrize("kind", ["labelme", "coco"])
+@pytest.mark.parametrize("written", ["upright", "stored", "none"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_shapes_are_drawn_where_the_size_of_their_file_says(tmp_path, orientation, written, kind):
+    root = photos(tmp_path / "data", orientation, ".jpg")
+    (root / "masks").rmdir()
+    before = written == "stored" and orientation > 4
+    label = stored(TRUTH, orientation) if before else TRUTH
+    rows, columns = np.nonzero(label)
+    box = [int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
+    height, width = stored(TRUTH, orientation).shape if written == "stored" else TRUTH.shape
+    size = {} if written == "none" else {"height": height, "width": width}
+    if kind == "coco":
+        left, top, right, bottom = box
+        ring = [left, top, right, top, right, bottom, left, bottom]
+        images = [{"id": i, "file_name": f"{stem}.jpg", **size} for i, stem in enumerate("abcd")]
+        objects = [{"id": i, "image_id": i, "category_id": 1, "segmentation": [ring]} for i in range(4)]
+        content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+        (root / "annotations.json").write_text(json.dumps(content))
+    else:
+        corners = [[box[0], box[1]], [box[2] - 1, box[3] - 1]]
+        shapes = [{"label": "cat", "shape_type": "rectangle", "points": corners}]
+        sizes = {f"image{key.title()}": value for key, value in size.items()}
+        for stem in "abcd":
+            content = {"shapes": shapes, "imagePath": f"{stem}.jpg", "imageData": None, **sizes}
+            (root / "images" / f"{stem}.json").write_text(json.dumps(content))
+    filled = np.zeros_like(TRUTH)
+    filled[1:9, 2:13] = 1
+    assert np.array_equal(label_of(load_dataset(str(root), tmp_path / "cache")), filled)
+
+
+def test_a_json_of_the_turned_size_without_any_tag_is_refused(tmp_path):
+    root = photos(tmp_path / "data", 1)
+    for stem in "abcd":
+        content = {"shapes": [], "imagePath": f"{stem}.png", "imageData": None, "imageHeight": 16, "imageWidth": 12}
+        (root / "images" / f"{stem}.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"must have its image's size 16×12 \(upright\), found 12×16"):
+        load_dataset(str(root), tmp_path / "cache", format="labelme")
