@@ -205,7 +205,7 @@ def class_names(
                 + _map_of(levels(counts.sum(axis=0) * (np.arange(256) < last)), last - 1)
             )
             return names
-    if len(used) < 2:
+    if len(used) < 2 and not problems:  # else these may be why
         found = f"label {used[0]} alone" if used else "no labelled pixel"
         if counts[:, IGNORE].any():
             found += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"

@@ -386,7 +386,7 @@ LABELME = {
 @given(st.fixed_dictionaries({}, optional=COCO))
 def test_any_coco_annotation_is_taken_or_refused(entry):
     try:
-        _, found, _ = parse_object(entry)
+        _, found = parse_object(entry)
     except ValueError as error:
         assert str(error)
         return

@@ -7,7 +7,9 @@ categories by their id, those of one name as one; or `classes.txt` gives the ord
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.records import SplitName
+from sweeper.core.text import listed
 from sweeper.data.formats.base import (
     Format,
     Layout,
@@ -28,11 +31,12 @@ from sweeper.data.formats.base import (
     number_list,
     split_of,
 )
-from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
+from sweeper.data.formats.shapes import Drawing, Shape, note_boxes, number_words, shapes_reading
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import ALL_IMAGES, Side, UnreadableFileError, load_json, normal, shown
 
 _KEYS = (b"images", b"annotations", b"categories")
+_WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]{0,17}))(?:\.0*)?\s*")
 _SOME = 50
 """Files that detection opens."""
 _LARGE = 1e18
@@ -51,8 +55,8 @@ class CocoFile:
     supers: set[str] = field(default_factory=set)
     objects: dict[Any, list[tuple[int, Shape]]] = field(default_factory=lambda: defaultdict(list))
     """By their image: category and shape, whose word is not known yet."""
-    boxes: int = 0
-    """Objects that have a box alone."""
+    respelled: dict[str, Any] = field(default_factory=dict)
+    """Field → an id that is no whole number as it stands there, and is read as one."""
 
 
 def find(place: Place) -> Layout | None:
@@ -116,34 +120,54 @@ def _parse(place: Place, path: Path) -> CocoFile:
     split = split_of([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
     split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
     file = CocoFile(path, split)
+    faulty = set()
     for key, number, entry in _entries(place, path):
         try:
             _take(key, entry, file)
         except ValueError as error:
+            faulty.add(key)
             place.problems.append(f"{name}: {key}[{number}] {error}; export it again")
     shapes = [(key, *pair) for key, found in file.objects.items() for pair in found]
-    lost = [shape.where.removeprefix("annotation ") for key, _, shape in shapes if key not in file.images]
-    if lost:
+    lost = [key for key, _, _ in shapes if key not in file.images]
+    if lost and "images" not in faulty:  # else these are why
+        known = f"`images` has {some([_typed(key) for key in file.images], 2) or 'none'}"
         place.problems.append(
-            f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id (id "
-            f"{some(lost)}); export them together"
+            f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id "
+            f"({some([_typed(key) for key in dict.fromkeys(lost)], 2)}; {known}); export them together"
         )
     unknown = Counter(category for _, category, _ in shapes if category not in file.categories)
-    if unknown:
+    if unknown and "categories" not in faulty:
         place.problems.append(
             f"{name}: annotations must be of one of the {len(file.categories)} categories, found category_id "
             f"{some([f'{c} ({n} times)' for c, n in unknown.most_common()])}; add it to `categories`"
         )
-    if file.boxes and file.boxes == len(shapes):
-        place.problems.append(
-            f"{name}: objects must have a `segmentation`, found boxes alone in all {file.boxes}; these are annotations "
-            "for detection"
-        )
-    elif file.boxes:
-        place.notes.append(
-            f"{name}: {file.boxes} of {len(shapes)} objects have a box and no segmentation; what they cover is ignored."
-        )
+    note_boxes(place, name, [shape for _, _, shape in shapes])
+    if file.respelled and not faulty and not lost and not unknown:
+        examples = listed([f"{key} {_typed(value)}" for key, value in sorted(file.respelled.items())])
+        place.notes.append(f"{name}: some ids are not written as whole numbers ({examples}); they are read as such.")
     return file
+
+
+def _typed(value: Any) -> str:
+    """Return an id as JSON has it, with its type for people."""
+    kind = "text" if isinstance(value, str) else "number" if type(value) in (int, float) else "neither number nor text"
+    return f"{shown(json.dumps(value))[:60]} ({kind})"
+
+
+def _read_id(entry: dict[str, Any], key: str, *, text: bool = False) -> int | str:
+    """Return an id: a whole number, however it is written (3, 3.0, "3"), else, where `text` is allowed, its text.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    value = entry.get(key)
+    if type(value) is int:
+        return value
+    if isinstance(value, float | str) and (found := _WHOLE.fullmatch(str(value))):
+        return int(found[1])
+    if text and isinstance(value, str):
+        return value
+    raise ValueError(f"must have a whole number as {key}, found {_typed(value)}")
 
 
 def _entries(place: Place, path: Path) -> Iterator[tuple[str, int, Any]]:
@@ -169,49 +193,45 @@ def _take(key: str, entry: Any, file: CocoFile) -> None:
     """
     if not isinstance(entry, dict):
         raise ValueError(f"must be an object, found {type(entry).__name__}")
-    number = entry.get("image_id" if key == "annotations" else "id")
-    if not isinstance(number, int | str):
-        raise ValueError(
-            f"must have a number as {'image_id' if key == 'annotations' else 'id'}, found {shown(number)[:60]}"
-        )
+    where = "image_id" if key == "annotations" else "id"
+    number = _read_id(entry, where, text=key != "categories")
+    if number is not entry[where]:
+        file.respelled.setdefault(f"{where} in {key}", entry[where])
     if key == "annotations":
-        category, shape, is_box = parse_object(entry)
+        category, shape = parse_object(entry)
         file.objects[number].append((category, shape))
-        file.boxes += is_box
+        if category is not entry["category_id"]:
+            file.respelled.setdefault(f"category_id in {key}", entry["category_id"])
         return
     name = entry.get("file_name" if key == "images" else "name")
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"must have a {'file_name' if key == 'images' else 'name'}, found {shown(name)[:60]!r}")
     if number in (file.images if key == "images" else file.categories):
-        raise ValueError(f"must have an id of its own, found {shown(number)[:60]} again")
+        raise ValueError(f"must have an id of its own, whatever its type, found {_typed(entry['id'])} again")
     if key == "images":
         height, width = entry.get("height"), entry.get("width")
         both = isinstance(height, int) and isinstance(width, int)
         file.images[number] = name, (height, width) if both else None  # type: ignore[assignment]
         return
-    if not name.isprintable() or not isinstance(number, int):
-        raise ValueError(
-            f"must have a printable name and a number as id, found {shown(name)[:60]!r} and {shown(number)[:60]}"
-        )
-    file.categories[number] = normal(name.strip())
+    if not name.isprintable():
+        raise ValueError(f"must have a printable name, found {shown(name)[:60]!r}")
+    file.categories[int(number)] = normal(name.strip())
     if isinstance(over := entry.get("supercategory"), str):
         file.supers.add(normal(over.strip()))
 
 
-def parse_object(entry: dict[str, Any]) -> tuple[int, Shape, bool]:
-    """An annotation: its category, its shape, and whether that is a box alone.
+def parse_object(entry: dict[str, Any]) -> tuple[int, Shape]:
+    """An annotation: its category and its shape.
 
     Raises:
         ValueError: its fault.
     """
-    where, category = f"annotation {shown(str(entry.get('id'))[:40])}", entry.get("category_id")
-    if not isinstance(category, int):
-        raise ValueError(f"must have a number as category_id, found {shown(category)[:60]}")
+    where, category = f"annotation {shown(str(entry.get('id'))[:40])}", int(_read_id(entry, "category_id"))
     size = entry.get("area")
     written = float(size) if isinstance(size, int | float) and 0 < size < _LARGE else None
     crowd, what = bool(entry.get("iscrowd")), entry.get("segmentation")
     if isinstance(what, dict):
-        return category, Shape(where, None, mask=what, behind=crowd, area=written), False
+        return category, Shape(where, None, mask=what, behind=crowd, area=written)
     if what:
         rings = [number_list(ring) for ring in what] if isinstance(what, list) else [None]
         if any(ring is None or len(ring) % 2 for ring in rings):
@@ -223,14 +243,14 @@ def parse_object(entry: dict[str, Any]) -> tuple[int, Shape, bool]:
             raise ValueError("coordinates must be finite, found a number without end") from error
         if not finite:
             raise ValueError("coordinates must be finite, found NaN or infinity")
-        return category, Shape(where, None, packed, behind=crowd, area=written), False
+        return category, Shape(where, None, packed, behind=crowd, area=written)
     box = number_list(entry.get("bbox"))
     if box is None or len(box) != 4 or not all(abs(value) < _LARGE for value in box):
         raise ValueError("must have a segmentation (or a bbox of four numbers), found neither")
     left, top, width, height = box
     right, bottom = left + width, top + height
     corners = array("d", [left, top, right, top, right, bottom, left, bottom])
-    return category, Shape(where, None, (corners.tobytes(),), behind=True, area=written), True
+    return category, Shape(where, None, (corners.tobytes(),), "box", behind=True, area=written)
 
 
 FORMAT = Format("a COCO JSON (images, annotations, categories) and its images", find)

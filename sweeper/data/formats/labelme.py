@@ -7,6 +7,7 @@ Classes are those of `classes.txt`, else of LabelMe's `labels.txt`, else the lab
 from __future__ import annotations
 
 import base64
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from sweeper.data.formats.base import (
     split_of,
 )
 from sweeper.data.formats.shapes import KINDS, Drawing, Shape, number_words, shapes_reading
+from sweeper.data.label_values import some
 from sweeper.data.text_tables import Side, UnreadableFileError, load_json, normal, shown, text_of
 
 IGNORED = "__ignore__"
@@ -48,19 +50,29 @@ def _read(place: Place, files: Sequence[Path]) -> Reading:
     """Read every JSON that holds shapes."""
     drawings = []
     occurring: set[str] = set()
+    strange: dict[str, list[str]] = defaultdict(list)
     for path in files:
-        if (found := _parse(place, path)) is not None:
+        if (found := _parse(place, path, strange)) is not None:
             drawing, usable = found
             occurring |= {shape.word for shape in drawing.shapes if shape.word is not None}
             drawings += [drawing] if usable else []
+    place.problems.extend(
+        f"*.json: shapes must be one of {', '.join(KINDS)}, found {kind!r} {len(names)} times "
+        f"({some(sorted({*names}), 2)}); convert them to polygons in the tool that drew them, all at once, or remove "
+        "them"
+        for kind, names in strange.items()
+    )
     listed = _labels_file(place) if place.classes is None else None
     listed_in = "classes.txt" if place.classes else "labels.txt"
     words = number_words(place, listed or sorted(occurring), occurring, "*.json", listed_in)
     return shapes_reading(place, drawings, words, "*.json", "in order")
 
 
-def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
-    """What a file says, and whether its image is there; None where it is none of LabelMe's, or faulty."""
+def _parse(place: Place, path: Path, strange: dict[str, list[str]]) -> tuple[Drawing, bool] | None:
+    """What a file says, and whether its image is there; None where it is none of LabelMe's, or faulty.
+
+    Kinds of shapes that cannot be drawn are added to `strange`, with the file's name for each shape.
+    """
     name = place.name(path)
     try:
         data = load_json(path)
@@ -80,6 +92,8 @@ def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
     for number, entry in enumerate(entries, 1):
         try:
             shapes.append(parse_shape(number, entry))
+        except UnknownKindError as error:
+            strange[str(error)].append(name)
         except ValueError as error:
             faults.append(f"{error}; draw it again")
     written = data.get("imagePath")
@@ -101,10 +115,15 @@ def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
     return Drawing(name, path, shapes, size, side, partial(_embedded, path)), embedded
 
 
+class UnknownKindError(ValueError):
+    """The kind of a shape that cannot be drawn."""
+
+
 def parse_shape(number: int, entry: Any) -> Shape:
     """A shape of the file, the `number`-th.
 
     Raises:
+        UnknownKindError: it is of a kind that cannot be drawn.
         ValueError: its fault, as rule and value found.
     """
     if not isinstance(entry, dict):
@@ -114,7 +133,7 @@ def parse_shape(number: int, entry: Any) -> Shape:
         raise ValueError(f"shape {number} must have a printable label, found {shown(label)[:80]!r}")
     where = f"shape {number} ({shown(label)[:40]})"
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"{where} must be one of {', '.join(KINDS)}, found {shown(kind)[:40]!r}")
+        raise UnknownKindError(shown(kind)[:40])
     pairs = [number_list(pair) for pair in raw] if isinstance(raw, list) else [None]
     numbers = [pair for pair in pairs if pair is not None and len(pair) == 2]
     if len(numbers) != len(pairs):

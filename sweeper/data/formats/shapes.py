@@ -35,6 +35,8 @@ FAR = 10
 KINDS: dict[str, tuple[int, int | None]] = {
     "polygon": (3, None),
     "oriented_rectangle": (4, 4),
+    "rotation": (4, 4),
+    "quadrilateral": (4, 4),
     "rectangle": (2, 4),
     "circle": (2, 2),
     "line": (2, 2),
@@ -111,10 +113,11 @@ def number_words(
     words = [word for word in dict.fromkeys(ordered) if not is_background(word) and not is_ignored(word)]
     names = place.classes or ("background", *words)
     if not 2 <= len(names) <= MAX_CLASSES:
-        place.problems.append(
-            f"{where}: there must be 1 to {MAX_CLASSES - 1} labels besides the background, found {len(names) - 1}; "
-            "write classes.txt"
-        )
+        if not place.problems or len(names) > MAX_CLASSES:  # else these may be why
+            place.problems.append(
+                f"{where}: there must be 1 to {MAX_CLASSES - 1} labels besides the background, found {len(names) - 1}; "
+                "write classes.txt"
+            )
         return None
     numbers = {name: index for index, name in enumerate(names)}
     background = _background_index(place, names, words) if place.classes else 0
@@ -140,6 +143,20 @@ def _background_index(place: Place, names: Sequence[str], labels: Sequence[str])
         "covers is ignored. Put background first to make it a class."
     )
     return IGNORE
+
+
+def note_boxes(place: Place, where: str, shapes: Sequence[Shape]) -> None:
+    """Note how many shapes are boxes, whose cover is ignored; a problem where all are."""
+    boxes = sum(shape.kind == "box" for shape in shapes)
+    if boxes and boxes == len(shapes):
+        place.problems.append(
+            f"{where}: objects must have outlines, found only boxes ({boxes} of {boxes}): these are annotations for "
+            "detection; draw polygons or masks, or make masks of the boxes with a tool"
+        )
+    elif boxes:
+        place.notes.append(
+            f"{where}: {boxes} of {len(shapes)} objects have a box and no segmentation; what they cover is ignored."
+        )
 
 
 def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | None, where: str, way: Way) -> Reading:
@@ -214,7 +231,7 @@ def _mask(place: Place, drawing: Drawing, words: Words, way: Way, size: Size | N
 def _rings(place: Place, drawing: Drawing, shape: Shape, size: Size) -> list[Points]:
     """The points of a shape, (n, 2) for each ring, in pixels; rings of too few points are left out."""
     rings = [np.frombuffer(ring, dtype=np.float64).reshape(-1, 2) for ring in shape.rings]
-    fewest = KINDS[shape.kind][0]
+    fewest, _ = KINDS.get(shape.kind, (4, 4))  # the others are boxes
     usable = [ring for ring in rings if len(ring) >= fewest]
     name = place.name(drawing.path)
     if len(usable) < len(rings):
@@ -282,9 +299,13 @@ def outlines(ready: Iterable[Ready], size: Size, background: int, *, large_first
     height, width = size
     canvas = Image.new("L", (width, height), background)
     pen = ImageDraw.Draw(canvas)
-    for label, shape, (points, *_) in sorted(ready, key=lambda one: -_area(one.rings[0])) if large_first else ready:
+    order = sorted(ready, key=lambda one: -_area(one.rings[0])) if large_first else ready
+    for label, shape, (points, *_) in sorted(order, key=lambda one: not one.shape.behind):
         flat: list[tuple[float, float]] = [(float(x), float(y)) for x, y in points]
-        if shape.kind == "mask":
+        if shape.kind == "box":
+            left, top, right, bottom = (round(v) for v in (*points.min(axis=0), *points.max(axis=0)))
+            canvas.paste(label, (left, top, right, bottom))
+        elif shape.kind == "mask":
             _paste(canvas, label, points, shape.mask)
         elif shape.kind == "rectangle":
             (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)

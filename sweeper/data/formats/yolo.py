@@ -20,7 +20,7 @@ from sweeper.core.records import SplitName
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
 from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image
-from sweeper.data.formats.shapes import Drawing, Shape, number_words, shapes_reading
+from sweeper.data.formats.shapes import Drawing, Shape, note_boxes, number_words, shapes_reading
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import MAX_CLASSES, Side, beginning_of, normal, shown, text_of
 
@@ -78,6 +78,7 @@ def _read(place: Place, path: Path) -> Reading:
             place.tally.add("image", "without a text file of labels, taken as background", place.name(image))
         shapes = [] if labels is None else _polygons(place, labels, names)
         drawings.append(Drawing(place.name(labels or image), image, shapes, None, Side(side), shares=True))
+    note_boxes(place, place.name(path), [shape for drawing in drawings for shape in drawing.shapes])
     return shapes_reading(place, drawings, words, place.name(path), "large first")
 
 
@@ -168,13 +169,16 @@ def _polygons(place: Place, path: Path, names: Sequence[str]) -> list[Shape]:
             values = np.array([np.nan])
         points = values[1:]
         sound = values[0] in range(len(names)) and len(points) % 2 == 0 and (np.abs(points) <= _BEYOND).all()
-        if sound and len(points) != 4:
+        if sound and len(points) == 4:
+            (x, y), (right, bottom) = points[:2] - points[2:] / 2, points[:2] + points[2:] / 2
+            corners = np.array([x, y, right, y, right, bottom, x, bottom])
+            found.append(Shape(f"line {number}", None, (corners.tobytes(),), "box", behind=True))
+            continue
+        if sound:
             found.append(Shape(f"line {number}", names[int(values[0])], (points.tobytes(),)))
             continue
         rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
         fault = f"{rule}, found {shown(line)[:60]!r}; export it again, or add the class to `names`"
-        if len(points) == 4:
-            fault = "must be a polygon, found a box of 4 numbers: a label for detection"
         place.problems.append(f"{place.name(path)}: line {number}: {fault}")
     return found
 
