@@ -17,6 +17,7 @@ from sweeper.cli.signals import ended_as_by_ctrl_c
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
+from sweeper.system.names import check_names, take_names_as_utf8
 from sweeper.system.streams import check_output, steady_streams
 from sweeper.system.system_errors import cause, limit_reached
 from sweeper.version import __version__
@@ -110,8 +111,10 @@ def _as_json(kind: str, message: str, status: int, problems: Sequence[str] = ())
 
 def main() -> None:
     """Run the command line and exit with the contract's status."""
+    take_names_as_utf8()
     steady_streams()
     try:
+        check_names()
         with ended_as_by_ctrl_c():
             status = cli.main(standalone_mode=False)
         check_output()

@@ -41,6 +41,11 @@ def option_text(name: str, value: str, default: str) -> str:
     return f" {name} {shlex.quote(value)}"
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8; a file's name may hold other bytes."""
+    return text.isascii() or text == text.encode("utf-8", "replace").decode()
+
+
 def listed(items: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`; empty of nothing."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from glob import glob
@@ -12,14 +13,14 @@ import numpy as np
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expanded
-from sweeper.core.text import count
+from sweeper.core.text import count, is_unicode
 from sweeper.data.decode import IMAGE_SUFFIXES, image_kind, read_image
 from sweeper.data.formats.base import walk
-from sweeper.data.formats.file_patterns import fixed_folder, has_wildcards
+from sweeper.data.formats.file_patterns import file_pattern, fixed_folder, has_wildcards
 from sweeper.data.problem_lines import check_no_address
 from sweeper.data.shrink import shrink_image, shrunk_size
 from sweeper.data.store import ImagePixels
-from sweeper.data.text_tables import UnreadableFileError, shown
+from sweeper.data.text_tables import UnreadableFileError, normal, shown
 
 
 class ImageFile(NamedTuple):
@@ -45,10 +46,10 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
     """
     problems: list[str] = []
     found: dict[Path, tuple[Path, PurePosixPath]] = {}
-    aside = None if without is None else without.resolve()
+    aside = None if without is None else _real(without)
     for argument in arguments:
         for path, place in _meant(argument, problems):
-            real = path.resolve()
+            real = _real(path)
             if aside is None or not real.is_relative_to(aside):
                 found.setdefault(real, (path, place))
     if not found and not problems:
@@ -72,6 +73,11 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
     return files
 
 
+def _real(path: Path) -> Path:
+    """Return where links lead; one that leads to itself stands for itself, and cannot be read later."""
+    return Path(os.path.realpath(path))
+
+
 def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosixPath]]:
     """Path of each image that an argument means, and its place below what was named."""
     if not Path(argument).exists():
@@ -86,12 +92,18 @@ def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosix
         for image in images:
             yield image, PurePosixPath(image.relative_to(path).as_posix())
     elif has_wildcards(argument):
-        matched = [Path(one) for one in sorted(glob(str(path), recursive=True))]  # noqa: PTH207 (absolute, too)
-        images = [one for one in matched if one.suffix.lower() in IMAGE_SUFFIXES]
+        base = Path(fixed_folder(str(path)))
+        if "**" in path.parts:  # glob would enter a link to a folder above again and again
+            wanted = file_pattern("IMAGES", os.path.relpath(path, base)).regex
+            below = walk(base) if base.is_dir() else ()
+            matched = [one for one in below if wanted.fullmatch(normal(one.relative_to(base).as_posix()))]
+        else:
+            matched = [Path(one) for one in sorted(glob(str(path)))]  # noqa: PTH207 (absolute, too)
+        images = [one for one in matched if one.suffix.lower() in IMAGE_SUFFIXES and not one.is_dir()]
         if not images:
             problems.append(f"no image matches the pattern {shown(argument)}; known are {', '.join(IMAGE_SUFFIXES)}")
         for image in images:
-            yield image, PurePosixPath(image.relative_to(fixed_folder(str(path))).as_posix())
+            yield image, PurePosixPath(image.relative_to(base).as_posix())
     else:
         problems.append(f"{shown(argument)} must be an image, a folder of images or a pattern; there is none, check it")
 
@@ -121,6 +133,8 @@ def read_for(path: Path, wanted: Wanted) -> tuple[ImagePixels, tuple[int, int]]:
     Raises:
         UnreadableFileError: with what is wrong with it.
     """
+    if not is_unicode(str(path)):
+        raise UnreadableFileError("file names must be Unicode (UTF-8), found other bytes; rename it")
     channels = image_kind(path).channels
     if channels != wanted.channels and (channels, wanted.channels) != (1, 3):
         raise UnreadableFileError(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.text import is_unicode
 from sweeper.data.class_map import covered_labels, mapped_classes, spans
 from sweeper.data.class_words import background_first
 from sweeper.data.decode import LOSSY_SUFFIXES, Kind, image_kind, quiet_pillow, read_image
@@ -68,7 +69,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
     problems.extend(
         f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
         for sample in samples
-        if not sample.stem.isascii() and sample.stem != sample.stem.encode("utf-8", "replace").decode()
+        if not all(map(is_unicode, (sample.stem, *map(str, sample.sources))))
     )
     sides, grouped_by = _sides(place, reading)
     kinds = _kinds(samples)

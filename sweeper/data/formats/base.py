@@ -175,7 +175,7 @@ class Place:
     @property
     def name_of_set(self) -> str:
         """What the set is called: as its folder or archive."""
-        return self.called or self.root.resolve().name or "data"
+        return shown(self.called or self.root.resolve().name or "data")
 
     @property
     def title(self) -> str:

@@ -1,0 +1,33 @@
+"""Names of files as Unicode, as JSON, databases and reports need them: how they are taken, and what is refused."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from contextlib import suppress
+
+from sweeper.core.errors import UsageError
+from sweeper.core.text import is_unicode
+
+
+def take_names_as_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode, where it takes names for ASCII (LC_ALL=C and PYTHONUTF8=0)."""
+    if codecs.lookup(sys.getfilesystemencoding()).name == "ascii" and sys.executable:
+        os.environ["PYTHONUTF8"] = "1"  # for its workers
+        with suppress(OSError):
+            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def check_names() -> None:
+    """Refuse a command whose arguments, variables or working folder are no Unicode.
+
+    Raises:
+        UsageError: with the first of them.
+    """
+    given = {f"argument {number}": text for number, text in enumerate(sys.argv[1:], 1)}
+    given |= {name: text for name, text in os.environ.items() if name.startswith("SWEEPER_")}
+    for where, text in (given | {"the working folder": os.getcwd()}).items():  # noqa: PTH109 (a text)
+        if not is_unicode(text):
+            found = "an address" if "://" in text else text.encode("utf-8", "backslashreplace").decode()
+            raise UsageError(f"{where} must be Unicode (UTF-8), found other bytes in {found}; rename what it names")

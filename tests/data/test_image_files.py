@@ -1,0 +1,65 @@
+"""Images that a user names for a prediction: links that lead to themselves or to nothing end no prediction."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper.core.errors import UsageError
+from sweeper.data.image_files import Wanted, find_images, read_for
+from sweeper.data.text_tables import UnreadableFileError
+from tests.support.folders import image
+
+
+def folder(root: Path) -> Path:
+    """Two images, and what may stand among them."""
+    (root / "day 1").mkdir(parents=True)
+    image(0).save(root / "a.png")
+    image(1).save(root / "day 1" / "b.png")
+    (root / "self.png").symlink_to("self.png")
+    (root / "one.png").symlink_to("two.png")
+    (root / "two.png").symlink_to("one.png")
+    (root / "gone.png").symlink_to("nowhere.png")
+    (root / "folder.png").mkdir()
+    os.mkfifo(root / "pipe.png")
+    for name in ("up", "again"):  # links to the folder that holds them
+        (root / "day 1" / name).symlink_to(root)
+    return root
+
+
+def readable(arguments: list[str], without: Path | None = None) -> tuple[list[str], list[str]]:
+    """Names of the images that can be read, and of those that cannot."""
+    good, bad = [], []
+    for file in find_images(arguments, without):
+        try:
+            read_for(file.path, Wanted(3, int(np.iinfo(np.uint8).max)))
+            good.append(str(file.name))
+        except UnreadableFileError:
+            bad.append(str(file.name))
+    return sorted(good), sorted(bad)
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.png", "/**/*"])
+def test_links_that_lead_nowhere_or_back_and_pipes_are_named_and_the_others_read(tmp_path, pattern):
+    good, bad = readable([f"{folder(tmp_path / 'new')}{pattern}"])
+    assert good == ["a", "day 1/b"]
+    assert bad == ["gone", "one", "pipe", "self", "two"]
+
+
+def test_a_pattern_passes_over_folders_and_follows_a_linked_one(tmp_path):
+    root = folder(tmp_path / "new")
+    (tmp_path / "new" / "day 2").symlink_to(folder(tmp_path / "else") / "day 1")
+    assert readable([f"{root}/*/b.png"]) == (["day 1/b", "day 2/b"], [])
+    assert readable([f"{root}/[af]*.png"]) == (["a"], [])
+
+
+def test_a_link_to_itself_that_is_named_and_a_folder_of_answers_that_is_one(tmp_path):
+    root = folder(tmp_path / "new")
+    with pytest.raises(UsageError, match="must be an image, a folder of images or a pattern; there is none"):
+        find_images([str(root / "self.png")])
+    with pytest.raises(UsageError, match="no image matches the pattern"):
+        find_images([str(tmp_path / "none" / "**" / "*.png")])
+    assert readable([str(root)], without=root / "self.png")[0] == ["a", "day 1/b"]

@@ -1,0 +1,113 @@
+"""Names that are no UTF-8, and processes that take names for ASCII, tried with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.core.errors import DataError, UsageError
+from sweeper.data import load_dataset
+from sweeper.data.image_files import Wanted, find_images, read_for
+from sweeper.data.text_tables import UnreadableFileError
+from sweeper.system.names import check_names
+from tests.support import annotated
+from tests.support.folders import folder, image, mask
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+LATIN = os.fsdecode(b"caf\xe9")
+"""A name that is no UTF-8."""
+
+
+def call(here: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
+    """Status, standard output and standard error of `sweeper`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sweeper", *arguments],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def plain(root: Path) -> Path:
+    return folder(root, {name: mask(0, 1) for name in "abcd"})
+
+
+@pytest.mark.parametrize("variables", [{}, ASCII], ids=["UTF-8", "ASCII"])
+def test_other_bytes_in_an_argument_are_refused_early_in_words(tmp_path: Path, variables: dict[str, str]) -> None:
+    status, out, err = call(tmp_path, "profile", str(plain(tmp_path / LATIN)), "--json", **variables)
+    assert status == 2
+    assert err.startswith("sweeper: argument 2 must be Unicode (UTF-8), found other bytes in ") and "udce9" in err
+    assert json.loads(out)["error"]["kind"] == "UsageError"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--data", "x", "--study", LATIN], "argument 5"),
+        (["report", "s", "--out", LATIN], "argument 4"),
+        (["predict", "s", f"--out={LATIN}"], "argument 3"),
+        (["run", f"--storage=postgresql://me:s{LATIN}@host/db"], "argument 2 must be Unicode .* in an address"),
+    ],
+)
+def test_every_argument_variable_and_the_working_folder_are_looked_at(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setattr(sys, "argv", ["sweeper", *arguments])
+    with pytest.raises(UsageError, match=words) as caught:
+        check_names()
+    assert "me:s" not in str(caught.value)
+    monkeypatch.setattr(sys, "argv", ["sweeper", "profile", "données"])
+    check_names()
+    monkeypatch.setenv("SWEEPER_OUT", LATIN)
+    with pytest.raises(UsageError, match="SWEEPER_OUT must be Unicode"):
+        check_names()
+    monkeypatch.delenv("SWEEPER_OUT")
+    (tmp_path / LATIN).mkdir()
+    monkeypatch.chdir(tmp_path / LATIN)
+    with pytest.raises(UsageError, match="the working folder must be Unicode"):
+        check_names()
+
+
+def test_a_process_that_takes_names_for_ascii_reads_names_of_any_language(tmp_path: Path) -> None:
+    root = tmp_path / "données 数据"
+    annotated.coco(root)
+    path = root / "annotations" / "instances_default.json"
+    path.write_text(path.read_text().replace("p0.png", "pé.png"), "utf-8")
+    (root / "images" / "p0.png").rename(root / "images" / "pé.png")
+    status, out, err = call(tmp_path, "profile", str(root), "--json", **ASCII)
+    assert status == 0, err
+    assert json.loads(out)["dataset"]["name"] == root.name
+
+
+@pytest.mark.parametrize("place", ["images/{}.png", "images/{}/a.png"])
+def test_other_bytes_in_the_name_of_an_image_or_its_folder_are_a_problem(tmp_path: Path, place: str) -> None:
+    root = plain(tmp_path / "data")
+    for kind in ("images", "masks"):
+        path = root / place.format(LATIN).replace("images", kind)
+        path.parent.mkdir(exist_ok=True)
+        (root / kind / "a.png").rename(path)
+    with pytest.raises(DataError, match=r"caf.udce9.*: file names must be Unicode \(UTF-8\), found other bytes"):
+        load_dataset(str(root), tmp_path / "cache")
+
+
+def test_a_link_to_a_folder_of_other_bytes_is_read_and_a_strange_file_in_it_does_no_harm(tmp_path: Path) -> None:
+    (plain(tmp_path / LATIN) / f"{LATIN}.txt").write_text("x")
+    (tmp_path / "link").symlink_to(LATIN)
+    dataset = load_dataset(str(tmp_path / "link"), tmp_path / "cache")
+    assert dataset.name == "caf\\udce9" and dataset.model_dump_json()
+
+
+def test_an_image_of_other_bytes_is_no_image_to_predict_and_the_others_are(tmp_path: Path) -> None:
+    image(0).save(tmp_path / f"{LATIN}.png")
+    image(1).save(tmp_path / "é.png")
+    wanted = Wanted(3, 255)
+    files = {file.path.name: file.path for file in find_images([str(tmp_path)])}
+    assert read_for(files["é.png"], wanted)[1] == (12, 16)
+    with pytest.raises(UnreadableFileError, match="file names must be Unicode"):
+        read_for(files[f"{LATIN}.png"], wanted)
