@@ -19,7 +19,7 @@ from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import is_unicode
 from sweeper.data.class_map import covered_labels, mapped_classes, spans
 from sweeper.data.class_words import background_first
-from sweeper.data.decode import LOSSY_SUFFIXES, Kind, image_kind, quiet_pillow, read_image
+from sweeper.data.decode import Kind, image_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Place, Reading, Sample
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, class_names, number_table
@@ -86,7 +86,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
             mask_files,
             [] if covered.any() else problems,
             reading.mask_place,
-            lossy=[name for name in mask_files if name.lower().endswith(LOSSY_SUFFIXES)],
+            lossy=sorted(place.lossy),
             is_known=reading.indices or (IGNORE, IGNORE) in spans(place.class_map) or place.tally.has("mask", NO_DATA),
             may_be_binary=len(names or ()) <= 2,
         )
@@ -95,12 +95,8 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         place.notes += filter(None, [warning])
         table = np.arange(256, dtype=np.uint8) if found is None else found
         counts = _moved(counts, table)
-        if (
-            used
-            and place.class_map is None
-            and not problems
-            and (names is None or counts[:, len(names) : IGNORE].any())
-        ):
+        unnamed = names is None or counts[:, len(names) : IGNORE].any()
+        if used and unnamed and place.class_map is None and not problems:
             numbered = number_objects(counts, writer.finish())
             line = f"{reading.mask_place}: {object_words(numbered)}"
             (problems if numbered >= FEWEST else place.notes).extend([line] if numbered else [])

@@ -4,6 +4,7 @@ their pages. Read with tifffile."""
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -104,18 +105,13 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
                 raise UnreadableFileError(f"a part of it must hold {limit} bytes, found more; save it again")
 
 
-def _full_pages(tiff: tifffile.TiffFile) -> list[tuple[int, Any]]:
-    """The pages that are images of their own, with their places; all where each is marked as a copy or a mask."""
-    pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
-    return [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
-
-
 def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
     """The header, what holds the pixels, the axis of the channels, and which channels are opacity."""
-    full = _full_pages(tiff)
+    pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
+    full = [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
     place, page = full[0]
     series = tiff.series[0]
-    source: Any = series if len(full) == len(tiff.pages) else page  # else the overviews would count
+    source: Any = series if len(full) == len(pages) else page  # else the overviews would count
     samples, dtype = int(page.samplesperpixel), page.dtype
     extra = tuple(int(v) for v in page.extrasamples)
     first = samples - len(extra)
@@ -129,17 +125,13 @@ def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
         deep = not plain and not (grey and (dtype.kind == "u" or dtype in (np.int16, np.int32)))
     else:  # pages without a word on what they are: frames, refused where they are opened
         deep = series.kind in ("shaped", "imagej", "ome") and len(tiff.series) == 1
-    no_data, turn = page.tags.get(_NO_DATA), page.tags.get("Orientation")
-    try:
-        empty = None if no_data is None else float(str(no_data.value).strip("\0 "))
-    except ValueError:
-        empty = None
+    empty, turn = page.tags.get(_NO_DATA), page.tags.get("Orientation")
     header = Tiff(
         *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), dtype, place),
         pages=len(full),
         photometric=photometric,
         orientation=int(turn.value) if turn else 1,
-        no_data=empty,
+        no_data=_number(str(empty.value)) if empty else None,
         is_deep=deep,
         is_stored=len(full) == 1
         and dtype is not None
@@ -161,6 +153,12 @@ def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
     height, width = (int(length) for i, length in enumerate(shape) if i != axis)
     header = header._replace(height=height, width=width, channels=int(shape[axis]) - len(alphas))
     return header, source, axis, alphas
+
+
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        return float(text.strip("\0 "))
+    return None
 
 
 def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

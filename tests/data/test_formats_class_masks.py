@@ -138,3 +138,17 @@ def test_label_studios_tasks_are_named_with_their_class_and_a_step_that_works(tm
             own = step.replace("task-0-", f"task-{task}-").replace("car", name).replace("IMAGE", f"a{task}")
             subprocess.run(own, shell=True, check=True, cwd=root)
     assert load(root).classes == ("background", "car", "road")
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_masks_of_one_class_that_went_through_jpeg_are_read_by_half_range(tmp_path, quality):
+    exact = load(made(tmp_path / "exact", "images/{}.png", "masks/{}_{}.png"))
+    root = made(tmp_path / "data", "images/{}.png", "masks/{}_{}.png")
+    for path in (root / "masks").iterdir():
+        with Image.open(path) as mask:
+            mask.convert("L").save(path.with_suffix(".jpg"), quality=quality)
+        path.unlink()
+    found = load(root)
+    assert found.classes == exact.classes
+    stores = open_store(exact.store), open_store(found.store)
+    assert all(np.mean(stores[0].mask(i) != stores[1].mask(i)) < 0.01 for i in range(len(stores[0])))

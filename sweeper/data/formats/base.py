@@ -127,6 +127,8 @@ class Place:
     notes: list[str] = field(default_factory=list)
     """Warnings, in sentences."""
     tally: Tally = field(default_factory=Tally)
+    lossy: set[str] = field(default_factory=set)
+    """Names of mask files that lose numbers."""
 
     @cached_property
     def listing(self) -> tuple[tuple[str, Path], ...]:

@@ -14,10 +14,10 @@ import numpy as np
 
 from sweeper.core.records import IGNORE
 from sweeper.data.class_words import background_of, is_background, is_ignored
-from sweeper.data.decode import read_mask
+from sweeper.data.decode import LOSSY_SUFFIXES, read_mask
 from sweeper.data.formats.base import Place, Size
 from sweeper.data.formats.file_patterns import Match
-from sweeper.data.label_values import some
+from sweeper.data.label_values import number_table, some
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, shown
 
@@ -96,6 +96,10 @@ def joined(place: Place, masks: Sequence[tuple[Path, str]], _: Size | None) -> P
     classes, parts = place.classes or (), []
     for path, name in masks:
         mask = read_mask(path)
+        lossy = [shown(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
+        counts = np.bincount(mask.ravel(), minlength=256)[None]
+        found = number_table(counts, [shown(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True)
+        mask = mask if found[0] is None else found[0][mask]
         if len(values := np.unique(mask[mask > 0])) > 1:
             numbers = some([*map(str, values)])
             raise UnreadableFileError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sweeper.core.records import SplitName
 from sweeper.data.class_map import large_label
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
+from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES, read_mask
 from sweeper.data.formats.base import (
     Layout,
     Place,
@@ -200,5 +200,7 @@ def _mask(path: Path, place: Place, table: Pixels | None, size: Size | None) -> 
     def note(what: str) -> None:
         place.tally.add("mask", what, place.name(path))
 
+    if path.suffix.lower() in LOSSY_SUFFIXES:
+        place.lossy.add(place.name(path))
     labels = read_mask(path, place.colours, size, note, large_label(place.class_map))
     return labels if table is None else table[labels]
