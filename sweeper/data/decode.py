@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sweeper.core.text import count
 from sweeper.data.colours import ColourMap, translate
-from sweeper.data.label_values import Note, labels_of, silent
+from sweeper.data.label_values import Note, labels_of
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.text_tables import UnreadableFileError, open_file
 from sweeper.data.tiff import Tiff, read_header, read_pixels, turned
@@ -42,7 +42,6 @@ _RAW = re.compile(r"\W*[1L](?:;([0-9])?(I?))?")
 """Pillow's word for grey pixels in a file: bits, and whether 0 is white."""
 _LEAST_COLOUR = 32
 """Bands of a mask that went through JPEG differ by less where it is grey."""
-_ORIENTATION = 274
 _STRIP = 1 << 24
 
 Source = Path | Callable[[], bytes]
@@ -112,8 +111,10 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
     Raises:
         UnreadableFileError: truncated or damaged, or of a kind that has no reading as whole numbers.
     """
-    deep = _deep(source)
-    pixels = _read_pillow(source) if deep is None else _read_deep(source, deep)
+    if (deep := _deep(source)) is None:
+        pixels = _read_pillow(source)
+    else:
+        pixels = np.ascontiguousarray(_unsigned(turned(_read_stored(source), deep.orientation), deep))
     if pixels.dtype != dtype:
         pixels = (pixels >> 8).astype(np.uint8) if dtype is np.uint8 else pixels.astype(np.uint16) * np.uint16(257)
     if pixels.shape[2] == 1 and channels > 1:
@@ -176,7 +177,7 @@ def _is_white_zero(image: Image.Image) -> bool:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 where there is none, or another number."""
-    found = image.getexif().get(_ORIENTATION, 1)
+    found = image.getexif().get(274, 1)
     return int(found) if found in range(1, 9) else 1
 
 
@@ -203,10 +204,6 @@ def _deep(source: Source) -> Tiff | None:
         raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {found.dtype}; save it with 16")
     _check_size(found.height, found.width, found.channels * found.dtype.itemsize)
     return found
-
-
-def _read_deep(source: Source, header: Tiff) -> ImagePixels:
-    return np.ascontiguousarray(_unsigned(turned(_read_stored(source), header.orientation), header))
 
 
 def _read_stored(source: Source) -> npt.NDArray[Any]:
@@ -240,7 +237,7 @@ def read_mask(
     path: Path,
     colours: ColourMap | None = None,
     size: tuple[int, int] | None = None,
-    note: Note = silent,
+    note: Note = lambda what: None,
     large: tuple[int, int] | None = None,
 ) -> Pixels:
     """Decode a mask's labels: the numbers that the file stores, whatever colours its palette or tags give them.

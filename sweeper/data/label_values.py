@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
-from sweeper.data.object_numbers import STEP, are_connected
+from sweeper.data.object_numbers import STEP
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
 Note = Callable[[str], None]
@@ -21,12 +21,6 @@ MAX_UNNAMED = 64
 NO_DATA = "with pixels without data (by tag, NaN or a negative number), which are ignored"
 _BETWEEN = slice(32, 224)
 """Numbers that belong to neither level of a mask of 0 and 255 that was compressed or resized smoothly."""
-_BIN = 16
-"""Numbers that are counted together to find levels."""
-
-
-def silent(what: str) -> None:
-    """A note that nobody reads."""
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
@@ -74,10 +68,8 @@ def labels_of(
         values = np.where((values >= IGNORE) & (values <= large[1]) & ~absent, large[0], values)
     low, high = values.min(), values.max()
     if low < 0 or high > IGNORE:
-        step = "number the classes from 0"
-        if high > IGNORE and are_connected(values):
-            step = f"its numbers are connected objects, as of instances: {STEP}"
         found = low if low < 0 else high
+        step = f"number the classes from 0 (where objects are numbered, {STEP})"
         raise UnreadableFileError(f"labels must be below 255 (255 = ignore), found {found:.0f}; {step}")
     return values.astype(np.uint8)
 
@@ -148,10 +140,10 @@ def levels(total: npt.NDArray[np.int64]) -> list[int]:
     """Return the numbers, ascending, near which the pixels of each number, (256,), gather."""
     from scipy.signal import find_peaks
 
-    bins = total.reshape(-1, _BIN).sum(axis=1)
+    bins = total.reshape(16, 16).sum(axis=1)
     height = np.log1p(max(20.0, 1e-4 * total.sum()))
     places, _ = find_peaks(np.log1p(np.pad(bins, 1)), height=height, prominence=np.log(3))
-    return [int(p - 1) * _BIN + int(total[(p - 1) * _BIN : p * _BIN].argmax()) for p in places]
+    return [int(16 * (p - 1) + total[16 * (p - 1) : 16 * p].argmax()) for p in places]
 
 
 def _map_of(found: Sequence[int], last: int = IGNORE) -> str:

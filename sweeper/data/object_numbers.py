@@ -6,8 +6,6 @@ object looks like, how large it is and where it lies does not follow from its nu
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -23,8 +21,8 @@ FEWEST = 5
 """With fewer numbers they may as well be classes of one part each."""
 _MOST = 0.9
 """Share of the numbers that are one connected object, and of the images in which they are numbered so."""
-_EXPLAINED = 0.4
-"""Share of the variance between objects that classes explain at least."""
+_EXPLAINED, _CHANCE = 0.4, 1e-4
+"""Share of the variance between objects that classes explain at least, and how likely that is by chance."""
 
 
 def object_words(highest: int) -> str:
@@ -34,16 +32,6 @@ def object_words(highest: int) -> str:
         f"is connected, and look, size and place do not follow from it); {STEP}; where they are classes, name them in "
         "classes.txt, one a line"
     )
-
-
-def are_connected(values: npt.NDArray[Any]) -> bool:
-    """Return whether nearly each of the numbers from 1 on in a mask (H, W), three of them at least, is one object."""
-    numbers, places, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    chosen = np.flatnonzero(numbers > 0)
-    chosen = chosen[:: max(1, len(chosen) // 32)]
-    ids = places.reshape(values.shape)
-    whole = [np.bincount(components(ids == i)[0].ravel())[1:].max() > _MOST * sizes[i] for i in chosen]
-    return len(whole) >= 3 and float(np.mean(whole)) >= _MOST
 
 
 def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
@@ -89,15 +77,11 @@ def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
 
 
 def _follows(labels: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> bool:
-    """Whether labels explain a good share of the variance of values (ε²), more than they would by chance."""
-    often = np.bincount(labels)[labels] > 1
-    _, groups, sizes = np.unique(labels[often], return_inverse=True, return_counts=True)
-    values, free = values[often], int(often.sum()) - len(sizes)
-    if len(sizes) < 2:
-        return False
-    within = float(((values - (np.bincount(groups, values) / sizes)[groups]) ** 2).sum())
-    every = float(((values - values.mean()) ** 2).sum())
-    if every <= 1e-9 * len(values):
-        return True
-    chance = np.sqrt(2 * (len(sizes) - 1)) / (len(values) - 1)
-    return bool(1 - (within / free) / (every / (len(values) - 1)) >= max(_EXPLAINED, 4 * chance))
+    """Whether a good share of the variance of values' ranks follows from their labels (Kruskal-Wallis, η²)."""
+    from scipy.stats import kruskal
+
+    groups = [own for label in np.unique(labels) if len(own := values[labels == label]) > 1]
+    if len(groups) < 2 or np.ptp(values) < 1e-6:
+        return len(groups) > 1
+    found, free = kruskal(*groups), sum(map(len, groups)) - len(groups)
+    return bool(found.pvalue < _CHANCE and (found.statistic - len(groups) + 1) / free >= _EXPLAINED)

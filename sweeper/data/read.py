@@ -33,10 +33,6 @@ from sweeper.data.tiff import turned
 from sweeper.system.disk_space import check_room
 
 MIN_IMAGES = 3
-OPEN_TURN = (
-    "with an EXIF orientation that sizes cannot check; labels are read as drawn on the upright image, and `sweeper "
-    "profile` compares that with edges"
-)
 _CHUNK = 1 << 22
 
 Counts = npt.NDArray[np.int64]
@@ -270,7 +266,8 @@ def _one(
             f"{found[1]}×{found[0]}; export the mask again at that size, without resizing smoothly"
         )
     elif turn > 1 and (turn < 5 or height == width):
-        place.tally.add("image", OPEN_TURN, sample.name)
+        how = "labels are read as drawn on the upright image, and `sweeper profile` compares that with edges"
+        place.tally.add("image", f"with an EXIF orientation that sizes cannot check; {how}", sample.name)
         return image, mask, faults, turn
     return image, mask, faults, 1
 
