@@ -14,10 +14,10 @@ from sweeper.core.records import SweepRecord
 from sweeper.core.text import count
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.preferences import recommended_index
-from sweeper.literature import compare_with_literature, explain
 from sweeper.report import confirmation, sections
 from sweeper.report.card import card_markdown, card_of
 from sweeper.report.caveats import caveats
+from sweeper.report.explanation import explain
 from sweeper.report.facts import Facts, best_trial, search_split
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.formatting import (
@@ -103,7 +103,6 @@ def _figures(section: str, drawn: Mapping[str, Drawn | str]) -> str:
 def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
     recommended, evidence = recommendation.recommended, recommendation.evidence
-    literature = compare_with_literature(sweep.profile, evidence)
     pairwise = [reason for reason in recommendation.reasons if _PAIR.search(reason)]
     others = [reason for reason in recommendation.reasons if reason not in pairwise]
     reasons, more_reasons = _within([*others, *pairwise], OPEN_REASONS)
@@ -144,8 +143,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "profile": sections.profile_table(facts.sweep.profile),
         "profile_text": sections.profile_text(facts),
         "explanation": rendered(explain(sweep.profile, evidence, recommended_index(recommendation), sweep.imbalance)),
-        "literature": rendered(literature),
-        "literature_count": count(len(literature), "note"),
         "search_short": _search_short(facts),
         "search_head": _search_head(facts),
         "any_trial": bool(sweep.trials),

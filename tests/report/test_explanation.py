@@ -8,10 +8,18 @@ import pytest
 
 from sweeper.core.records import Evidence, Scale
 from sweeper.core.records import ImbalanceProfile as Profile
-from sweeper.literature.explain import explain
-from tests.literature.test_compare import profiled
+from sweeper.report.explanation import explain
 from tests.support import builders
 from tests.support.builders import evidence
+
+
+def profiled(share: float = 0.02, thinness: float = 0.3, classes: tuple[str, ...] = builders.BINARY) -> Profile:
+    """A profile whose last class has this share and thinness."""
+    found = builders.profile(builders.dataset(classes))
+    rest = (1 - share) / (len(classes) - 1)
+    changed = [c.model_copy(update={"pixel_share": rest}) for c in found.classes[:-1]]
+    changed.append(found.classes[-1].model_copy(update={"pixel_share": share, "thinness": thinness}))
+    return found.model_copy(update={"classes": tuple(changed), "imbalance": rest / share})
 
 
 def explained(

@@ -9,10 +9,9 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from sweeper.core.records import Evidence, FinalistEvidence, ImbalanceProfile
+from sweeper.core.records import ClassProfile, Evidence, FinalistEvidence, ImbalanceProfile
 from sweeper.core.text import minus, with_sign
 from sweeper.evidence.other_metrics import THIN
-from sweeper.literature.compare import rarest
 
 VISIBLE = 0.005
 """Differences in precision, recall and IoU below this are not spoken of."""
@@ -55,7 +54,7 @@ def _pair(evidence: Evidence, chosen: int) -> tuple[int, int] | None:
 
 
 def _profile_in_words(profile: ImbalanceProfile) -> str:
-    rare = rarest(profile)
+    rare = _rarest(profile)
     thin = ""
     if rare.thinness is not None:
         kind = "a thin structure" if rare.thinness > THIN else "not thin"
@@ -71,6 +70,12 @@ def _profile_in_words(profile: ImbalanceProfile) -> str:
         f"{common.name}, {_percent(common.pixel_share)} (1 to {common.pixel_share / rare.pixel_share:.3g}); "
         f"{rare.name} occurs in {_percent(rare.image_share)} of the images{thin}."
     )
+
+
+def _rarest(profile: ImbalanceProfile) -> ClassProfile:
+    """The rarest class that occurs; of a binary task the foreground. At least two classes occur in a profile."""
+    among = profile.classes[1:] if len(profile.classes) == 2 else profile.classes
+    return min((c for c in among if c.pixel_share > 0), key=lambda c: c.pixel_share)
 
 
 def _moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str | None:
