@@ -32,7 +32,7 @@ class BackupDocument(Document):
 def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
     """Copy the database that holds STUDY to FILE, whole and at one instant, and check the study's records in it.
 
-    A copy of sweeper.db alone may lack what was written last: SQLite keeps that in sweeper.db-wal. To restore: stop the
+    A plain copy of sweeper.db may be torn while a sweep writes. To restore: stop the
     sweep, move sweeper.db, sweeper.db-wal and sweeper.db-shm away, and copy FILE to sweeper.db; or name FILE itself:
     --storage sqlite:///FILE.
     """

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
+import shlex
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sweeper.core.errors import SweeperError
+from sweeper.core.paths import STORAGE
 from sweeper.core.redact import shown_address
 from sweeper.core.text import resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import running_seconds
 from sweeper.system.system_errors import cause
+from sweeper.system.whole_files import WatchedFile
 
 PATIENCE_SECONDS = 180.0
 """A database that does not answer for so long ends the sweep, which can be resumed."""
@@ -30,7 +34,6 @@ PAUSE_SECONDS = (0.1, 5.0)
 WARN_SECONDS = 2.0
 """A wait that lasts longer is told: shorter ones are locks."""
 REPEATED = (
-    "set_study_user_attr",
     "set_study_system_attr",
     "get_study_id_from_name",
     "get_study_name_from_id",
@@ -106,37 +109,71 @@ class RetryingStorage(RDBStorage):
             file: the database's, for SQLite.
         """
         self._warn = warn
-        self._file: Path | None = None
+        self._files: list[WatchedFile] = []
+        self._log_size = 0
         self.study = "NAME"
         """The study that this process goes on with, once it is opened: for commands that are proposed."""
         self.address = url
         """As `--storage` names it, once `open_storage` has opened it."""
+        self.tracking: Path | None = None
+        """MLflow's file, where it has one, for the same commands."""
         super().__init__(url, engine_kwargs=engine_kwargs)
         if file is not None:
-            self._file, self._file_as_opened = file.resolve(), file.stat()
+            self._files = [WatchedFile(Path(f"{file.resolve()}{end}")) for end in ("", "-wal", "-shm")]
+        weakref.finalize(self, self.engine.dispose)  # the last one that closes a SQLite file puts its log into it
+
+    def checkpoint(self, mode: str = "PASSIVE") -> None:
+        """Put what SQLite's log holds into the file itself, as far as nobody reads what was before."""
+        if self._files:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})")
 
     def check_file(self) -> None:
-        """Nothing while a SQLite database is still the file at its path: what is written to a deleted one is lost.
+        """Return while the files of a SQLite database are those that were opened: what is written to others is lost.
 
         Raises:
-            SweeperError: if that file was deleted or replaced.
+            SweeperError: if one was deleted or replaced, or the log truncated while it held what the file does not.
         """
-        if self._file is None:
-            return
-        fault = "was replaced by another file"
-        try:
-            if os.path.samestat(self._file.stat(), self._file_as_opened):
+        for watched in self._files:
+            if (fault := watched.fault()) is not None:
+                break
+        else:
+            if (fault := self._log_fault()) is None:
                 return
-        except (FileNotFoundError, NotADirectoryError):
-            fault = "was deleted, or its folder was renamed"
-        except OSError:  # a disk or a network that does not answer is no deletion
-            return
+            watched = self._files[1]
+        file = self._files[0]
+        with suppress(DBAPIError):  # what was deleted is still open here; a log that stays would spoil another file
+            self.checkpoint("TRUNCATE")
+        if watched is not file:
+            then = f"What {file.path} holds is kept. To go on: {resume_command(self.study, self.address)}"
+        elif (new := file.new_place()) is not None:
+            then = f"Everything finished lies in {new}. To go on there: {self._command_in(new)}"
+        else:
+            then = f"Restore a backup. Then: {resume_command(self.study, f'sqlite:///{file.path}')}"
         raise SweeperError(
-            f"{self._file} {fault} while the study was stored in it: what is written from now on would be lost, "
-            "so that this process ends here. If its folder has a new name, everything finished lies there: go on in "
-            "that folder. Else restore a backup. Then: "
-            f"{resume_command(self.study, f'sqlite:///{self._file}')}"
+            f"{watched.path} {fault} while the study was stored in it: what is written from now on would be lost, "
+            f"so that this process ends here. {then}"
         )
+
+    def _log_fault(self) -> str | None:
+        """Say so where the log became shorter, and lacks what it should hold; nobody of ours shortens it."""
+        if self._files:
+            with suppress(OSError):
+                size = self._files[1].path.stat().st_size
+                if size < self._log_size:
+                    try:
+                        self.checkpoint()
+                    except DBAPIError:
+                        return "was truncated"
+                self._log_size = size
+        return None
+
+    def _command_in(self, new: Path) -> str:
+        """Return the command that resumes the study where its file lies since a folder was renamed."""
+        storage = STORAGE if new == Path.cwd() / "sweeper.db" else f"sqlite:///{new}"
+        moved = self.tracking is not None and not self.tracking.exists()
+        other = " --tracking-uri sqlite:///mlflow-2.db" if moved else ""  # MLflow keeps absolute addresses
+        return f"cd {shlex.quote(str(Path.cwd()))} && {resume_command(self.study, storage)}{other}"
 
     def patiently(self, call: Callable[[], Any]) -> Any:
         """The call's result, repeated while the database is away.
@@ -151,6 +188,7 @@ class RetryingStorage(RDBStorage):
             try:
                 found = call()
             except (StorageInternalError, DBAPIError, PoolTimeoutError, JSONDecodeError, UnicodeDecodeError) as error:
+                self.check_file()
                 if (fault := damaged(self.address, error)) is not None:
                     raise fault from error
                 if not is_away(error):
@@ -189,7 +227,16 @@ class RetryingStorage(RDBStorage):
                 changed = False
             return changed or (tries > 1 and super(RetryingStorage, self).get_trial(trial_id).state == state)
 
-        return bool(self.patiently(change))
+        done = bool(self.patiently(change))
+        if state.is_finished():
+            self.checkpoint()
+        return done
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """See `RDBStorage`. Plan, phases and confirmations are such attributes: they are put into the file itself."""
+        original = super().set_study_user_attr
+        self.patiently(lambda: original(study_id, key, value))
+        self.checkpoint()
 
 
 def _repeated(name: str) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ a machine that goes down, leave it: what starts in that folder later removes it.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import uuid
@@ -50,3 +51,32 @@ def remove_left(folder: Path, pattern: str = PARTS, seconds: float = DAY) -> Non
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
+
+
+class WatchedFile:
+    """A file that a process keeps open by its name: what is written to one that was deleted is lost."""
+
+    def __init__(self, path: Path) -> None:
+        """Remember which file lies at `path` now."""
+        self.path, self._first = path.resolve(), path.stat()
+
+    def fault(self) -> str | None:
+        """Return what happened to the file since, as a predicate; None where it is at its place."""
+        try:
+            now = self.path.stat()
+            if os.path.samestat(now, self._first):
+                return None if now.st_size or self.path.name.endswith("-wal") else "was emptied"
+        except (FileNotFoundError, NotADirectoryError):
+            return "was deleted, or its folder was renamed"
+        except OSError:  # a disk or a network that does not answer is no deletion
+            return None
+        return "was replaced by another file"
+
+    def new_place(self) -> Path | None:
+        """Return where a file that is still open lies after its folder was renamed, as far as the system says."""
+        for opened in Path("/proc/self/fd").glob("*"):
+            with suppress(OSError):
+                place = opened.resolve()
+                if os.path.samestat(place.stat(), self._first):
+                    return place
+        return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sweeper import storage as studies
 from sweeper.executors.protocol import Backend
 from sweeper.system.disk_space import full_disk_explained
+from sweeper.system.locks import sqlite_path
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import Session, lead
@@ -74,6 +75,8 @@ def run_sweep(
         prepared = prepare(settings, storage, backend, display, now)
         with prepared.held:
             storage = storage or _opened(settings, display)
+            mlflow_file = sqlite_path(settings.tracking_uri)
+            storage.tracking = mlflow_file and mlflow_file.absolute()
             tracker = tracker or _tracker(settings, display, stop)
             stop.defer()
             study = _study(storage, prepared, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,7 +13,10 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import TrialResult
+from tests.cli.test_run import start, wait_for
+from tests.e2e.test_interrupted import FIRST
 from tests.support.faking import new_plan
+from tests.support.pasting import paste
 from tests.support.sweeping import Recorder, sweep_in
 
 
@@ -64,4 +68,27 @@ def test_a_file_that_is_no_more_the_one_at_its_place_is_told_as_such_and_nothing
         told = str(caught.value)
         assert word in told and "another process" not in told
         assert "sweeper run --study 'my study' --resume" in told
+        if how is rename:
+            assert str(folder) not in told.split("so that this process ends here")[1]
+            assert f"cd {tmp_path}/new/old && sweeper run --study 'my study' --resume" in told
     assert folder.exists() == (how is replace)
+
+
+RESUMES = re.compile(r"To go on there: (cd .+)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "more"), [("old", []), ("old/b c", ["--storage", "sqlite:///../my.db"])])
+def test_the_command_that_is_printed_for_a_renamed_folder_works_when_it_is_pasted(
+    tmp_path: Path, place: str, more: list[str]
+) -> None:
+    (folder := tmp_path / place).mkdir(parents=True)
+    process = start(folder, *FIRST, "--workers", "1", *more)
+    wait_for(folder, "[3/8]", process)
+    (tmp_path / "old").rename(tmp_path / "new name")
+    assert process.wait(60) == 1
+    said = (tmp_path / Path(place.replace("old", "new name")) / "err.txt").read_text()
+    command = RESUMES.findall(said)[-1]
+    again = paste(command, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "resume" in command and "so that this process ends here" not in again.stderr

@@ -98,25 +98,22 @@ def test_a_torn_file_is_told_with_what_to_do_by_every_command(folder: Path) -> N
     assert "BROKEN" in shown.stdout and "restore a backup" in shown.stdout and ".recover" in shown.stdout
 
 
-def confirmations_in(path: Path) -> int:
+def trials_in(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
-        try:
-            found = connection.execute("SELECT count(*) FROM study_user_attributes WHERE key LIKE 'confirm/%'")
-        except sqlite3.OperationalError:  # not even the tables
-            return 0
-        return int(found.fetchone()[0])
+        return int(connection.execute("SELECT count(*) FROM trials").fetchone()[0])
 
 
 def test_a_backup_made_amid_writing_holds_what_a_copy_of_the_file_does_not(tmp_path: Path) -> None:
-    storage = studies.open_storage(url_of(tmp_path))  # stays open: what is written lies in the log beside the file
+    storage = studies.open_storage(url_of(tmp_path))  # stays open: what is in work lies in the log beside the file
     study = studies.create_study(storage, NAME, new_plan())
     result = fake_result(builders.spec("dice", purpose="confirm", steps=4))
     studies.store_extra(study, result)
+    study.ask()
     (tmp_path / "plain.db").write_bytes((tmp_path / "sweeper.db").read_bytes())
     back_up(url_of(tmp_path), NAME, tmp_path / "copy.db")
     assert [p.name for p in tmp_path.glob("copy.db*")] == ["copy.db"]
-    assert confirmations_in(tmp_path / "plain.db") == 0
-    assert confirmations_in(tmp_path / "copy.db") == 1
+    assert trials_in(tmp_path / "plain.db") == 0
+    assert trials_in(tmp_path / "copy.db") == 1
     # Restored elsewhere, under the old name, it is the study.
     there = tmp_path / "restored"
     there.mkdir()

@@ -1,0 +1,17 @@
+"""A command that a message prints, as a person pastes it into a shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def paste(command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `command` in a shell in `folder`, in which the programs of this environment are found."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, **variables}
+    return subprocess.run(
+        command, shell=True, cwd=folder, capture_output=True, text=True, timeout=240, env=environment, check=False
+    )
