@@ -10,12 +10,13 @@ import platform
 import re
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from packaging.requirements import Requirement
+from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
@@ -25,6 +26,7 @@ from sweeper.core.text import count
 from sweeper.system.cores import GIB, available_cores, available_memory, shown_memory
 from sweeper.system.disk_space import NETWORK, existing, file_system
 from sweeper.system.locks import sqlite_path, sqlite_uri
+from sweeper.system.store_versions import deleted_studies, restore_command, store_fault
 from sweeper.system.system_errors import cause
 from sweeper.version import __version__
 
@@ -195,8 +197,25 @@ def _weights() -> Check:
 
 def check_stores(storage: str, tracking_uri: str) -> list[Check]:
     """The checks of both stores, without the secrets of their addresses."""
-    found = [_storage(storage), _tracking(tracking_uri)]
+    found = [
+        _fitting(_storage(storage), "--storage", storage),
+        _fitting(_tracking(tracking_uri), "--tracking-uri", tracking_uri),
+    ]
+    with suppress(sqlite3.Error, SQLAlchemyError):  # a storage that cannot be read is named above
+        for name, number in list(deleted_studies(storage, tracking_uri).items())[:1]:
+            text = f"{shown_address(tracking_uri)}: the experiment of study {name!r} was deleted: it cannot be resumed"
+            advice = f"restore it: {restore_command(tracking_uri, number)}"
+            found[1] = Check(name="MLflow", status="broken", found=text, advice=advice)
     return [one.model_copy(update={"found": redact(one.found), "advice": redact(one.advice)}) for one in found]
+
+
+def _fitting(check: Check, option: str, url: str) -> Check:
+    """A check of a store, and whether the installed library can use it."""
+    try:
+        fault = None if check.status == "broken" else store_fault(option, url)
+    except (sqlite3.Error, SQLAlchemyError) as error:
+        fault = cause(error), f"start the server, or mend {option}"
+    return check if fault is None else Check(name=check.name, status="broken", found=fault[0], advice=fault[1])
 
 
 def sqlite_check(name: str, path: Path) -> Check:

@@ -86,7 +86,9 @@ class StopRequest:
 
     def _end_at_once(self) -> None:
         if self.status is not None:
-            raise InterruptedSweepError(f"stopped before anything was {self._doing}", self.status)
+            raise InterruptedSweepError(
+                f"stopped before anything was {self._doing}; to begin again, repeat the command", self.status
+            )
 
     def _watch(self, heard: socket.socket) -> None:
         """Take the numbers of signals until the other end is closed."""

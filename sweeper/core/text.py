@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from math import ceil, inf
 
-from sweeper.core.paths import STORAGE
+from sweeper.core.paths import STORAGE, TRACKING
 from sweeper.core.redact import shown_address
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -23,9 +23,10 @@ def resume_command(study: str, storage: str = STORAGE) -> str:
     return f"sweeper run --study {shlex.quote(study)} --resume{option_text('--storage', storage, STORAGE)}"
 
 
-def mlflow_command(study: str, storage: str = STORAGE) -> str:
-    """The command that writes to MLflow what it lacks of a study, with its `--storage` likewise."""
-    return f"sweeper mlflow {shlex.quote(study)}{option_text('--storage', storage, STORAGE)}"
+def mlflow_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:
+    """The command that writes to MLflow what it lacks of a study, with its addresses likewise."""
+    places = option_text("--storage", storage, STORAGE) + option_text("--tracking-uri", tracking, TRACKING)
+    return f"sweeper mlflow {shlex.quote(study)}{places}"
 
 
 def option_text(name: str, value: str, default: str) -> str:
@@ -33,12 +34,17 @@ def option_text(name: str, value: str, default: str) -> str:
 
     An address that holds a password or token stands in the variable that is for it.
     """
-    if value == default:
-        return ""
+    return "" if value == default else f" {name} {address_word(name, value)}"
+
+
+def address_word(name: str, value: str, *, driver: bool = False) -> str:
+    """Return an address as a word of a command, `name` being its option; with `driver`, PostgreSQL's names psycopg."""
+    scheme, mark, rest = value.partition("://")
+    postgres = driver and mark and scheme.partition("+")[0] in {"postgres", "postgresql"}
     if shown_address(value) != value:
         variable = "SWEEPER_" + name.strip("-").upper().replace("-", "_")
-        return f' {name} "${variable}"'
-    return f" {name} {shlex.quote(value)}"
+        return f'"postgresql+psycopg://${{{variable}#*://}}"' if postgres else f'"${variable}"'
+    return shlex.quote(f"postgresql+psycopg://{rest}" if postgres else value)
 
 
 def is_unicode(text: str) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import optuna
 from filelock import Timeout
+from optuna.storages import RDBStorage
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -20,6 +21,7 @@ from sweeper.storage.resilient_storage import RetryingStorage, damaged, damaged_
 from sweeper.system.leases import TakenError, leased
 from sweeper.system.locks import created_once, lock_beside, sqlite_file, sqlite_path, sqlite_uri
 from sweeper.system.postgres import engine_options, is_postgres, sqlalchemy_url, when_it_takes_connections
+from sweeper.system.store_versions import store_fault
 from sweeper.system.system_errors import cause
 from sweeper.system.whole_files import remove_left, written_whole
 
@@ -49,6 +51,9 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
         if (damage := damaged(url, error)) is not None:
             raise damage from error
+        with suppress(sqlite3.Error, SQLAlchemyError):
+            if (fault := store_fault("--storage", url)) is not None:
+                raise StudyError(f"--storage: {fault[0]}. Before you repeat the command, {fault[1]}") from error
         raise StudyError(
             f"--storage {shown_address(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that can be "
             f"written: {cause(error)}"
@@ -60,7 +65,8 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> Retryin
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with created_once(path):  # a cold start of several at once would break the one that comes second
+    # A cold start of several at once would break the one that comes second.
+    with created_once(path, _make_tables if create else None):
         if not create:
             _check_holds_studies(url, url)
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
@@ -68,6 +74,10 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> Retryin
         connection.close()
         options = {"connect_args": {"timeout": TIMEOUT_SECONDS}}
         return RetryingStorage(url, warn=warn, engine_kwargs=options, file=path)
+
+
+def _make_tables(path: Path) -> None:
+    RDBStorage("sqlite:///" + str(path).replace("{", "{{").replace("}", "}}")).engine.dispose()
 
 
 def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
@@ -142,7 +152,7 @@ def _taken(name: str, who: str = "") -> StudyError:
 def back_up(url: str, name: str, copy: Path) -> int:
     """Copy the database of a study to a file, whole and at one instant, and let SQLite check the copy.
 
-    Copying the file by other means is not enough: what was written last lies in `FILE-wal` beside it.
+    Copying the file by other means may tear it while a sweep writes, and lacks what `FILE-wal` holds of work that runs.
 
     Args:
         url: `--storage`, of a SQLite file.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,8 +26,15 @@ def lock_beside(database: Path, purpose: str) -> FileLock:
 
 
 @contextmanager
-def created_once(database: Path) -> Iterator[None]:
+def created_once(database: Path, make: Callable[[Path], object] | None = None) -> Iterator[None]:
     """While a database file is made or migrated: two that do so at once would break each other.
+
+    A file that is not there, or has no tables, is made under another name and put in its place whole, so that a kill
+    leaves nothing half made.
+
+    Args:
+        database: the file.
+        make: makes it at the path that it is given, and closes it; None = nothing is made.
 
     Raises:
         UsageError: if another process is at it for `CREATION_SECONDS`: it may have been stopped.
@@ -39,9 +48,49 @@ def created_once(database: Path) -> Iterator[None]:
             f"migrates {database}; if it was stopped (state T in `ps`), continue or end it, and repeat the command"
         ) from error
     try:
+        if make is not None:
+            _make_whole(database.resolve() if database.is_symlink() else database, make)
         yield
     finally:
         lock.release()
+
+
+def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
+    part = database.with_name(f".sweeper-{database.name}.part")
+    _remove(part)  # what a process left that was killed here
+    if not has_no_tables(database):
+        return
+    _remove(database)
+    try:
+        make(part)
+        with closing(sqlite3.connect(part)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        try:
+            os.link(part, database)
+        except FileExistsError:  # another program made one meanwhile, which is left as it is
+            pass
+        except OSError:  # a disk that knows no links
+            part.rename(database)
+    finally:
+        _remove(part)
+
+
+def has_no_tables(database: Path) -> bool:
+    """Return whether a SQLite file is missing, empty, or without a table.
+
+    Raises:
+        sqlite3.Error: if it is no such file.
+    """
+    if not database.exists() or not database.stat().st_size:
+        return True
+    with closing(sqlite3.connect(sqlite_uri(database, "rw"), uri=True, timeout=60)) as connection:
+        return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+
+
+def _remove(database: Path) -> None:
+    """Remove a SQLite file, and what lies beside one: a log that stays would be applied to the next of its name."""
+    for end in ("", "-wal", "-shm", "-journal"):
+        Path(f"{database}{end}").unlink(missing_ok=True)
 
 
 def sqlite_path(url: str) -> Path | None:

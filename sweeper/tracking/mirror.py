@@ -8,6 +8,9 @@ written last: one that has its end and its values is whole.
 from __future__ import annotations
 
 import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import shown_address
-from sweeper.system.locks import sqlite_path
+from sweeper.system.locks import sqlite_path, sqlite_uri
+from sweeper.system.store_versions import restore_command
 from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
 from sweeper.tracking.values import MARKER, PAUSED, DesiredRun, Point
 
@@ -70,6 +74,16 @@ class Mirror:
         self._actual: dict[str, ActualRun] | None = None
         """None = what of the last request arrived is not known."""
 
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep a SQLite store open, so that not each write puts the log into the file, but the end of the block."""
+        if self._path is None:
+            yield
+            return
+        with closing(sqlite3.connect(sqlite_uri(self._path, "rw"), uri=True)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master")
+            yield
+
     def begin(self, study: str, sweep: DesiredRun, mark: str) -> None:
         """Find or make the experiment and the sweep's run, and write that.
 
@@ -84,8 +98,8 @@ class Mirror:
         elif experiment.lifecycle_stage != "active":
             raise SweeperError(
                 f"MLflow at {shown_address(self._uri)}: the experiment {study!r} was deleted there, and its name is "
-                f"still taken; restore it (mlflow experiments restore --experiment-id {experiment.experiment_id}), or "
-                "delete it for good (mlflow gc), and repeat the command"
+                f"still taken. Restore it, or name another --tracking-uri, and repeat the command. To restore it: "
+                f"{restore_command(self._uri, experiment.experiment_id)}"
             )
         else:
             self.experiment_id, location = experiment.experiment_id, str(experiment.artifact_location)

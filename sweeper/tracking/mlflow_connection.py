@@ -10,9 +10,12 @@ from __future__ import annotations
 import http.client
 import io
 import logging
+import os
+import shlex
 import socket
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -21,16 +24,18 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils import request_utils
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SQLAlchemyError
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import folder_name
 from sweeper.core.redact import check_address, shown_address
 from sweeper.system.leases import leased
 from sweeper.system.locks import created_once, sqlite_path
 from sweeper.system.postgres import is_postgres, named_url
-from sweeper.system.system_errors import cause
+from sweeper.system.store_versions import store_fault
+from sweeper.system.system_errors import cause, causes
 from sweeper.tracking.prepared_views import TAG
 
 SLOWEST_LINE = 16 * 1024
@@ -124,8 +129,12 @@ def connect(uri: str) -> MlflowClient:
     """
     try:
         return _connected(uri)
+    except SweeperError:
+        raise
     except Exception as error:
-        raise no_store(uri, error) from error
+        # What a signal raised may have been caught by MLflow, and put into other words.
+        stopped = next((one for one in causes(error) if isinstance(one, SweeperError)), None)
+        raise stopped or no_store(uri, error) from error
 
 
 def _connected(uri: str) -> MlflowClient:
@@ -139,12 +148,18 @@ def _connected(uri: str) -> MlflowClient:
     if path is None:
         return _client(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with created_once(path):
+    # Without a pool each write ends in the file itself, and no connection stays with one that was moved or deleted.
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
+    with created_once(path, _of_file):
         with sqlite3.connect(path, timeout=60) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
-        # MLflow keeps its connections by address: a relative one would name the first working folder's file for ever.
-        return _client(f"sqlite:///{path.absolute()}")
+        return _of_file(path)
+
+
+def _of_file(path: Path) -> MlflowClient:
+    # MLflow keeps its connections by address: a relative one would name the first working folder's file for ever.
+    return _client(f"sqlite:///{path.absolute()}")
 
 
 def _client(address: str) -> MlflowClient:
@@ -157,10 +172,16 @@ def no_store(uri: str, error: Exception) -> UsageError:
     """What to tell people of an address at which nothing answers."""
     if isinstance(error, UsageError):
         return error
+    with suppress(sqlite3.Error, SQLAlchemyError):
+        if (fault := store_fault("--tracking-uri", uri)) is not None:
+            return UsageError(f"--tracking-uri: {fault[0]}. Before you repeat the command, {fault[1]}")
+    path = sqlite_path(uri)
+    advice = "Start the server, or leave the option out for a file in the working folder"
+    if path is not None:
+        file = shlex.quote(str(path.absolute()))
+        advice = f"Move it away, and repeat the command, for a new one: mv {file} {file}.old"
     return UsageError(
-        f"--tracking-uri {shown_address(uri)} must be an MLflow store that answers, got: {cause(error)}. Start "
-        "the server, or "
-        "leave the option out for a file in the working folder"
+        f"--tracking-uri {shown_address(uri)} must be an MLflow store that answers, got: {cause(error)}. {advice}"
     )
 
 

@@ -1,0 +1,90 @@
+"""Whether the installed MLflow or Optuna fits a database, without opening it by them, which would change it."""
+
+from __future__ import annotations
+
+import shlex
+import sqlite3
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.pool import NullPool
+
+from sweeper.core.redact import shown_address
+from sweeper.core.text import address_word
+from sweeper.system.locks import sqlite_path, sqlite_uri
+from sweeper.system.postgres import engine_options, is_postgres, sqlalchemy_url
+
+LIBRARIES = {
+    "--storage": ("Optuna", "storages/_rdb/alembic", "studies", "optuna storage upgrade --storage"),
+    "--tracking-uri": ("MLflow", "store/db_migrations", "experiments", "mlflow db upgrade"),
+}
+"""Of an option: the library, its folder of migrations, a table that is empty where nothing is held, what migrates."""
+
+
+def store_fault(option: str, url: str) -> tuple[str, str] | None:
+    """Return why an option's library cannot use a database, and what to do; None where it can, or none is there.
+
+    Raises:
+        sqlite3.Error, sqlalchemy.exc.SQLAlchemyError: if it cannot be read.
+    """
+    name, folder, table, upgrade = LIBRARIES[option]
+    package, path = find_spec(name.lower()), sqlite_path(url)
+    assert package is not None and package.origin is not None
+    scripts = ScriptDirectory(str(Path(package.origin).parent / folder))
+    newest, *older = [script.revision for script in scripts.walk_revisions()]
+    found, holds = _rows(url, "alembic_version", "version_num"), _rows(url, table, "1")
+    if not (found or holds is not None) or (found and found[0][0] == newest):
+        return None
+    where, installed = path or shown_address(url), f"the installed {name} {version(name.lower())}"
+    if found and found[0][0] not in older:
+        advice = f"install that {name}, or add to the command: {option} sqlite:///{name.lower()}-2.db"
+        return f"{where} has the tables of a newer {name} than {installed}", advice
+    if holds:
+        command = f"{upgrade} {address_word(option, absolute(url), driver=True)}"
+        return f"{where} has the tables of an older {name} than {installed}", f"back it up, then: {command}"
+    if path is None:  # PostgreSQL takes back what is half made
+        return None
+    advice = f"delete it: rm {shlex.quote(str(path.absolute()))}"
+    return f"{where} was left half made by a process that was killed, and holds nothing", advice
+
+
+def deleted_studies(storage: str, uri: str) -> dict[str, str]:
+    """Return the ids of an MLflow database's deleted experiments, by their names, where a storage has that study."""
+    names = {name for (name,) in _rows(storage, "studies", "study_name") or ()}
+    found = _rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
+    return {name: str(number) for name, number, stage in found if stage == "deleted" and name in names}
+
+
+def restore_command(uri: str, experiment: str) -> str:
+    """Return the command that restores a deleted experiment of an MLflow store."""
+    address = address_word("--tracking-uri", absolute(uri), driver=True)
+    return f"MLFLOW_TRACKING_URI={address} mlflow experiments restore --experiment-id {experiment}"
+
+
+def absolute(url: str) -> str:
+    """Return an address that names the same SQLite file from any folder; any other as it is."""
+    path = sqlite_path(url)
+    return url if path is None else f"sqlite:///{path.absolute()}"
+
+
+def _rows(url: str, table: str, columns: str) -> Sequence[Any] | None:
+    """Return columns of a table, without a change to the database; None where it is not there."""
+    path = sqlite_path(url)
+    if path is None and not is_postgres(url):
+        return None
+    if path is None:
+        options: dict[str, Any] = {"connect_args": engine_options()["connect_args"]}
+    else:
+        if not path.exists():
+            return None
+        options = {"creator": lambda: sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=10)}
+    engine = create_engine("sqlite://" if path is not None else sqlalchemy_url(url), poolclass=NullPool, **options)
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(table):
+            return None
+        return connection.execute(text(f"SELECT {columns} FROM {table}")).all()

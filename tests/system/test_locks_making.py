@@ -1,0 +1,166 @@
+"""A database is made whole or not at all, wherever its maker is killed, and however many make it."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sweeper import storage as studies
+from sweeper.system.locks import created_once
+from sweeper.tracking.mlflow_connection import connect
+from tests.cli.test_run import QUICK
+from tests.support.faking import new_plan
+
+KILLED = """
+import os, signal, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sweeper import storage as studies
+
+for last in range(1, 200, 6):
+    done = 0
+    folder = f"killed-{last}"
+    os.mkdir(folder)
+    child = os.fork()
+    if child == 0:
+        def execute(*_):
+            global done
+            done += 1
+            if done == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+        event.listen(Engine, "before_cursor_execute", execute)
+        studies.open_storage(f"sqlite:///{folder}/sweeper.db")
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        break
+print(last)
+"""
+
+
+def test_a_storage_whose_maker_is_killed_before_any_statement_is_whole_or_not_there(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True, check=True)
+    last = int(done.stdout)
+    assert last > 20
+    made = 0
+    for number in range(1, last, 6):
+        path = tmp_path / f"killed-{number}" / "sweeper.db"
+        if path.exists():  # the kill came when it was opened
+            made += 1
+            with closing(sqlite3.connect(path)) as connection:
+                assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+        else:
+            assert list(path.parent.glob(".sweeper-sweeper.db.part*"))
+        storage = studies.open_storage(f"sqlite:///{path}")
+        studies.create_study(storage, "s", new_plan())
+        storage.engine.dispose()
+        assert sorted(p.name for p in path.parent.iterdir()) == [".sweeper", "sweeper.db"]
+    assert 0 < made < last // 6
+
+
+def has_table(path: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)) as connection:
+            return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'datasets'").fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
+def wait_until_half_made(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Until MLflow's tables are partly there, under whichever name."""
+    while not any(map(has_table, (folder / "mlflow.db", folder / ".sweeper-mlflow.db.part"))):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_first_start_that_is_ended_while_mlflow_makes_its_tables_leaves_nothing_half_made(
+    tmp_path: Path, sent: signal.Signals, status: int
+) -> None:
+    command = [sys.executable, "-m", "sweeper", "run", *QUICK, "--workers", "1", "--precision", "float32", "-q"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until_half_made(tmp_path, process)
+    process.send_signal(sent)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == status, said
+    assert not (tmp_path / "mlflow.db").exists()
+    if sent != signal.SIGKILL:
+        assert "stopped before anything was trained" in said and "must be an MLflow store" not in said
+        assert not list(tmp_path.glob(".sweeper-*"))
+    client = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [e.name for e in client.search_experiments()] == ["Default"]
+    assert not list(tmp_path.glob(".sweeper-*")) and not list(tmp_path.glob("mlflow.db-*"))
+
+
+@pytest.mark.slow
+def test_of_several_first_starts_the_others_make_what_a_killed_one_began(tmp_path: Path) -> None:
+    code = "from sweeper.tracking.mlflow_connection import connect; connect('sqlite:///mlflow.db')"
+    starts = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    wait_until_half_made(tmp_path, starts[0])
+    part = tmp_path / ".sweeper-mlflow.db.part"
+    maker = next(s for s in starts if any(p.resolve() == part for p in Path(f"/proc/{s.pid}/fd").iterdir()))
+    maker.kill()
+    ended = [(start.communicate(timeout=200)[1], start.returncode) for start in starts]
+    assert sorted(status for _, status in ended) == [-signal.SIGKILL, 0, 0], ended
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".sweeper", "mlflow.db"]
+
+
+def make(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE made (x INTEGER)")
+
+
+def tables_of(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+
+
+def test_a_file_without_tables_is_made_and_one_with_tables_is_left_as_it_is(tmp_path: Path) -> None:
+    new, empty, bare, other, link = (tmp_path / name for name in ("new", "empty", "b?re #1", "other", "link"))
+    empty.touch()
+    with closing(sqlite3.connect(bare)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE mine (x INTEGER)")
+    link.symlink_to(tmp_path / "target")
+    assert bare.stat().st_size > 0
+    for path in (new, empty, bare, other, link):
+        with created_once(path, make):
+            assert tables_of(path) == (["mine"] if path is other else ["made"])
+    assert link.is_symlink() and (tmp_path / "target").exists()
+    assert not list(tmp_path.glob("*.part*")) and not list(tmp_path.glob("*-wal"))
+
+
+def test_the_log_of_a_file_that_is_gone_is_not_applied_to_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "sweeper.db"
+    old = sqlite3.connect(path)
+    old.execute("PRAGMA journal_mode=WAL")
+    old.execute("CREATE TABLE old (x INTEGER)")
+    log = path.with_name("sweeper.db-wal").read_bytes()
+    old.close()
+    path.unlink()
+    path.with_name("sweeper.db-wal").write_bytes(log)
+    with created_once(path, make):
+        assert tables_of(path) == ["made"]
+
+
+def test_what_another_program_made_meanwhile_is_left_as_it_is(tmp_path: Path) -> None:
+    def make_late(part: Path) -> None:
+        make(part)
+        with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+            connection.execute("CREATE TABLE mine (x INTEGER)")
+
+    with created_once(tmp_path / "mlflow.db", make_late):
+        assert tables_of(tmp_path / "mlflow.db") == ["mine"]

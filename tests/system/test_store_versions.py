@@ -1,0 +1,199 @@
+"""Stores of another version, half made, or with a deleted experiment: the command that is printed cures them."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from mlflow.store.db import utils
+from sqlalchemy import create_engine, event, text
+
+from sweeper import storage as studies
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.doctor import Check, check_stores
+from sweeper.system.postgres import sqlalchemy_url
+from sweeper.system.store_versions import store_fault
+from sweeper.tracking import Tracker
+from sweeper.tracking.mlflow_connection import connect
+from tests.support import mlflow_template
+from tests.support.faking import new_plan
+from tests.support.pasting import paste
+from tests.support.postgres_server import Server
+from tests.support.tracked import begun
+
+PRINTED = re.compile(r"(?:then|delete it|To restore it|restore it): (.+)")
+
+
+def laid(folder: Path) -> Path:
+    """MLflow's file in a new folder."""
+    folder.mkdir(parents=True)
+    mlflow_template.lay(folder)
+    return folder / "mlflow.db"
+
+
+def studied(url: str) -> str:
+    """A storage with a study."""
+    storage = studies.open_storage(url)
+    studies.create_study(storage, "my study", new_plan())
+    storage.engine.dispose()
+    return url
+
+
+def revise(path: Path, revision: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
+
+
+def checks(storage: str, tracking: str) -> list[Check]:
+    before = [Path(p.removeprefix("sqlite:///")).read_bytes() for p in (storage, tracking) if p.startswith("sqlite")]
+    found = check_stores(storage, tracking)
+    after = [Path(p.removeprefix("sqlite:///")).read_bytes() for p in (storage, tracking) if p.startswith("sqlite")]
+    assert before == after
+    return found
+
+
+def test_stores_of_the_installed_versions_have_no_fault(tmp_path: Path) -> None:
+    tracking, storage = f"sqlite:///{laid(tmp_path / 'a b?')}", studied(f"sqlite:///{tmp_path}/sweeper.db")
+    assert store_fault("--tracking-uri", tracking) is None and store_fault("--storage", storage) is None
+    assert [check.status for check in checks(storage, tracking)] == ["ok", "ok"]
+    for nothing in ("http://127.0.0.1:9", f"sqlite:///{tmp_path}/none.db", "sqlite://", "mysql://h/d"):
+        assert store_fault("--tracking-uri", nothing) is None and store_fault("--storage", nothing) is None
+
+
+@pytest.mark.parametrize("revision", ["v9.0.0.a", "ffffffffffff", "x"])
+def test_a_newer_store_is_named_and_another_is_proposed(tmp_path: Path, revision: str) -> None:
+    path, storage = laid(tmp_path / "m"), studied(f"sqlite:///{tmp_path}/sweeper.db")
+    revise(path, revision)
+    revise(tmp_path / "sweeper.db", revision)
+    with pytest.raises(
+        UsageError, match=r"mlflow.db has the tables of a newer MLflow.*--tracking-uri sqlite:///mlflow-2"
+    ):
+        connect(f"sqlite:///{path}")
+    for create in (True, False):
+        with pytest.raises(UsageError, match=r"a newer Optuna than the installed.*--storage sqlite:///optuna-2.db"):
+            studies.open_storage(storage, create=create)
+    found = checks(storage, f"sqlite:///{path}")
+    assert [check.status for check in found] == ["broken", "broken"] and all("newer" in check.found for check in found)
+
+
+@pytest.mark.parametrize("place", ["sweeper.db", "el se/s'1.db"])
+def test_an_older_study_is_opened_after_the_printed_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = studied(f"sqlite:///{place}")
+    revise(tmp_path / place, "v3.0.0.d")
+    with pytest.raises(UsageError, match="older Optuna") as caught:
+        studies.open_storage(storage, create=False)
+    printed = PRINTED.findall(str(caught.value))[-1]
+    assert PRINTED.findall(check_stores(storage, "sqlite:///none.db")[0].advice) == [printed]
+    (tmp_path / "any").mkdir()
+    done = paste(printed, tmp_path / "any")
+    assert done.returncode == 0, done.stderr
+    assert studies.study_names(studies.open_storage(storage, create=False)) == ["my study"]
+
+
+@pytest.mark.slow
+def test_an_older_study_on_a_server_is_opened_after_the_printed_command_which_takes_the_password_from_its_variable(
+    postgres: Server, tmp_path: Path
+) -> None:
+    plain = studied(postgres.fresh())
+    with create_engine(sqlalchemy_url(plain)).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'v3.0.0.d'"))
+    for url in (plain, plain.replace("postgres@", "postgres:Pässw%40rd@")):
+        with pytest.raises(UsageError, match="older Optuna") as caught:
+            studies.open_storage(url, create=False)
+        printed = PRINTED.findall(str(caught.value))[-1]
+        assert "ssw" not in printed
+        assert PRINTED.findall(check_stores(url, "sqlite:///none.db")[0].advice) == [printed]
+    done = paste(printed, tmp_path, SWEEPER_STORAGE=url)
+    assert done.returncode == 0, done.stderr
+    assert studies.study_names(studies.open_storage(plain, create=False)) == ["my study"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["m", "m d"])
+def test_an_older_mlflow_store_is_named_by_the_doctor_and_migrated_by_the_printed_command(
+    tmp_path: Path, place: str
+) -> None:
+    path, storage = laid(tmp_path / place), studied(f"sqlite:///{tmp_path}/sweeper.db")
+    engine = create_engine(f"sqlite:///{path}")
+    command.downgrade(utils._get_alembic_config(str(engine.url)), "-1")
+    engine.dispose()
+    check = checks(storage, f"sqlite:///{path}")[1]
+    assert check.status == "broken" and "older MLflow than the installed MLflow" in check.found
+    done = paste(PRINTED.findall(check.advice)[-1], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert checks(storage, f"sqlite:///{path}")[1].status == "ok"
+    assert connect(f"sqlite:///{path}").search_experiments()
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE datasets", "CREATE TABLE input_tags", "CREATE TABLE trace_info"])
+def test_a_store_that_an_older_sweeper_left_half_made_is_deleted_by_the_printed_command(
+    tmp_path: Path, statement: str
+) -> None:
+    path, storage = tmp_path / "a b" / "mlflow.db", studied(f"sqlite:///{tmp_path}/sweeper.db")
+    path.parent.mkdir()
+
+    def executed(_1: object, _2: object, done: str, *_: object) -> None:
+        if done.strip().startswith(statement):
+            raise KilledError
+
+    engine = create_engine(f"sqlite:///{path}")
+    event.listen(engine, "after_cursor_execute", executed)
+    with pytest.raises(KilledError):
+        utils._initialize_tables(engine)
+    engine.dispose()
+    with pytest.raises(
+        UsageError, match=r"was left half made by a process that was killed, and holds nothing"
+    ) as caught:
+        connect(f"sqlite:///{path}")
+    printed = PRINTED.findall(str(caught.value))[-1]
+    check = checks(storage, f"sqlite:///{path}")[1]
+    assert check.status == "broken" and PRINTED.findall(check.advice) == [printed]
+    assert paste(printed, tmp_path).returncode == 0 and not path.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["mlflow.db", "el se/m.db", "postgresql"])
+def test_a_deleted_experiment_is_restored_by_the_printed_command_and_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    storage = studied(f"sqlite:///{tmp_path}/sweeper.db")
+    uri = request.getfixturevalue("postgres").fresh() if place == "postgresql" else f"sqlite:///{place}"
+    tracker = begun(uri, "my study")
+    assert tracker.catch_up() is None
+    tracker.close()
+    assert check_stores(storage, uri)[1].status in {"ok", "note"}
+    tracker.mirror.client.delete_experiment(tracker.mirror.experiment_id)
+    with pytest.raises(SweeperError, match="was deleted there, and its name is still taken") as caught:
+        begun(uri, "my study")
+    printed = PRINTED.findall(str(caught.value))[-1]
+    check = check_stores(storage, uri)[1]
+    assert check.status == "broken" and PRINTED.findall(check.advice) == [printed]
+    (tmp_path / "any").mkdir()
+    done = paste(printed, tmp_path / "any")
+    assert done.returncode == 0, done.stderr
+    again = begun(uri, "my study")
+    assert again.mirror.parent_run_id == tracker.mirror.parent_run_id
+    again.close()
+
+
+@pytest.mark.parametrize("content", [b"nothing but text", b"SQLite format 3\0" + bytes(4080)])
+def test_a_file_that_is_no_store_is_moved_away_by_the_printed_command(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "it's.db"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="must be an MLflow store that answers, got: file is not a database") as caught:
+        Tracker(f"sqlite:///{path}", warn=pytest.fail)
+    done = paste(str(caught.value).split("for a new one: ")[1], tmp_path)
+    assert done.returncode == 0 and not path.exists() and path.with_name("it's.db.old").read_bytes() == content
