@@ -25,7 +25,9 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records import Conditions
 from sweeper.core.redact import shown_address
 from sweeper.core.text import count, mlflow_command, resume_command
+from sweeper.system.locks import sqlite_path
 from sweeper.system.system_errors import cause
+from sweeper.system.whole_files import WatchedFile
 from sweeper.tracking.mirror import SWEEP, Mirror
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.tracking.prepared_views import prepared_views
@@ -94,7 +96,11 @@ class Tracker:
             UsageError: if the store cannot be reached.
         """
         self._warn, self._log, self._stopped = warn, log, stopped
-        self._place, self.mirror = shown_address(uri), Mirror(connect(uri), uri)
+        self._uri, self._place, self.mirror = uri, shown_address(uri), Mirror(connect(uri), uri)
+        path = sqlite_path(uri)
+        self._file = None if path is None else WatchedFile(path)
+        self._gone: str | None = None
+        """What happened to the store's file while it was written, as a sentence."""
         self._lock = threading.Lock()
         self._lacking: dict[tuple[str, str], Callable[[], None]] = {}
         """What is to be written, by what it is (run, tag, file) and its name."""
@@ -102,7 +108,7 @@ class Tracker:
         self._warnings = deque[str]()
         self.failure: Exception | None = None
         """Why the last pass was cut off; None = it was not."""
-        self._closed = False
+        self._closed = self._passing = False
         self._woken, self._awaited = threading.Event(), threading.Event()
 
     # --- The study --------------------------------------------------------------------------------------------
@@ -132,7 +138,7 @@ class Tracker:
         created = datetime.fromisoformat(plan.created).timestamp()
         trainings = trainings_of(study, created)
         self._study, self._plan, self._values = study, plan, Values(plan.conditions)
-        self._command = mlflow_command(study.study_name, storage)
+        self._command = mlflow_command(study.study_name, storage, self._uri)
         asked = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
         self._sweep = DesiredRun(
             name=SWEEP,
@@ -260,7 +266,7 @@ class Tracker:
         began = progress = time.monotonic()
         written, warned = self._written, False
         self._awaited.set()
-        while self.left:
+        while (self.left or self._passing) and self._gone is None:
             self._woken.set()
             time.sleep(0.05)
             beat()
@@ -278,6 +284,8 @@ class Tracker:
 
     def _lacks(self) -> str | None:
         """What the store lacks, and the command that writes it; None = nothing."""
+        if self._is_gone():
+            return f"{self._gone}: MLflow lacks what was in it. The study is whole, and this writes it: {self._command}"
         if not (left := self.left):
             return None
         why = "" if self.failure is None else f" ({cause(self.failure)})"
@@ -290,8 +298,12 @@ class Tracker:
 
     def _run(self) -> None:
         while not self._closed:
-            self._woken.wait()
+            self._woken.wait(PASS_EVERY)
             self._woken.clear()
+            if self._is_gone():
+                self._warnings.append(f"{self._gone}. The sweep continues; at its end, write MLflow: {self._command}")
+                return
+            self._passing = True
             before, self.failure = self.failure, self._pass()
             if self.failure is not None and before is None:
                 self._warnings.append(
@@ -300,6 +312,7 @@ class Tracker:
                 )
             elif self.failure is None and before is not None:
                 self._warnings.append(f"MLflow at {self._place} answers again, and has everything")
+            self._passing = False
             if self.failure is None:
                 self._awaited.wait(PASS_EVERY)
             else:
@@ -307,24 +320,42 @@ class Tracker:
                 time.sleep(PASS_EVERY)
                 self._woken.set()
 
+    def _is_gone(self) -> bool:
+        """Whether the store's file is no more the one that was opened: SQLite would make an empty one."""
+        if self._gone is None and self._file is not None and (fault := self._file.fault()) is not None:
+            self._gone = f"{self._file.path} {fault} while the sweep wrote to it"
+        return self._gone is not None
+
     def _pass(self) -> Exception | None:
         """Write everything that is lacking: runs and tags, then files, which a server may not take; what failed."""
-        while True:
-            with self._lock:
-                keys = sorted(self._lacking, key=lambda key: key[0] == "file")
-                if self._closed or not keys:
-                    return None
-                key, write = keys[0], self._lacking[keys[0]]
-            try:
-                write()
-            except Exception as error:
-                with self._lock:  # the others have their turn first
-                    self._lacking[key] = self._lacking.pop(key)
-                return error
-            self._written += 1
-            with self._lock:
-                if self._lacking[key] is write:
-                    del self._lacking[key]
+        with self._lock:
+            if self._closed or not self._lacking:
+                return None
+        try:
+            with self.mirror.kept_open():
+                while self._write_one():
+                    self._written += 1
+        except Exception as error:
+            return error
+        return None
+
+    def _write_one(self) -> bool:
+        """Write the first thing that is lacking; whether there was one."""
+        with self._lock:
+            keys = sorted(self._lacking, key=lambda key: key[0] == "file")
+            if self._closed or not keys:
+                return False
+            key, write = keys[0], self._lacking[keys[0]]
+        try:
+            write()
+        except Exception:
+            with self._lock:  # the others have their turn first
+                self._lacking[key] = self._lacking.pop(key)
+            raise
+        with self._lock:
+            if self._lacking[key] is write:
+                del self._lacking[key]
+        return True
 
 
 def _cut(note: str) -> str:

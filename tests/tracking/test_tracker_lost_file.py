@@ -1,0 +1,101 @@
+"""MLflow's file deleted, replaced or emptied while a sweep writes to it: said at once and at the end, with the command
+that writes the store again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeper.tracking.tracker import Tracker
+from tests.support import builders, mlflow_template
+from tests.support.tracked import begun, keep, study_named, train
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def rename(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("new"))
+
+
+def replace(path: Path) -> None:
+    shutil.copy(path, path.with_name("other"))
+    path.with_name("other").replace(path)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("busy", [True, False])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (delete, "was deleted, or its folder was renamed"),
+        (rename, "was deleted, or its folder was renamed"),
+        (replace, "was replaced by another file"),
+        (empty, "was emptied"),
+    ],
+)
+def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_place(
+    tmp_path: Path, how: Callable[[Path], None], words: str, busy: bool
+) -> None:
+    path, warnings, study = tmp_path / "m d" / "mlflow.db", list[str](), study_named("my study")
+    path.parent.mkdir()
+    mlflow_template.lay(path.parent)
+    tracker = begun(f"sqlite:///{path}", study, warn=warnings.append)
+    keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
+    assert tracker.catch_up() is None and warnings == []
+    how(path)
+    size = path.stat().st_size if path.exists() else None
+    if busy:
+        keep(study, train(tracker, builders.trial("dice", 0.5, 1)))
+    wait_for_warning(tracker, warnings)
+    command = f"sweeper mlflow 'my study' --tracking-uri 'sqlite:///{path}'"
+    assert f"mlflow.db {words} while the sweep wrote to it" in warnings[0] and command in warnings[0]
+    before = time.monotonic()
+    tracker.end_sweep("FINISHED")
+    assert len(warnings) == 2 and words in warnings[1] and warnings[1].endswith(f"this writes it: {command}")
+    assert time.monotonic() - before < 10  # nothing is waited for
+    assert (path.stat().st_size if path.exists() else None) == size
+
+
+def wait_for_warning(tracker: Tracker, warnings: list[str]) -> None:
+    until = time.monotonic() + 20
+    while not warnings and time.monotonic() < until:
+        time.sleep(0.05)
+        tracker._log_warnings()
+
+
+def test_a_file_that_is_lost_before_the_end_is_said_though_nothing_was_left_to_write(tmp_path: Path) -> None:
+    warnings = list[str]()
+    mlflow_template.lay(tmp_path)
+    tracker = begun(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
+    assert tracker.catch_up() is None
+    (tmp_path / "mlflow.db").unlink()
+    lacks = tracker.catch_up()
+    assert lacks is not None and "was deleted" in lacks and "sweeper mlflow s" in lacks
+    tracker.close()
+    again = begun(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
+    assert again.catch_up() is None
+    again.close()
+
+
+def test_what_was_written_is_in_the_file_itself_whenever_nothing_is_left(tmp_path: Path) -> None:
+    mlflow_template.lay(tmp_path)
+    study = study_named("s")
+    tracker = begun(f"sqlite:///{tmp_path}/mlflow.db", study)
+    for number in range(3):
+        keep(study, train(tracker, builders.trial("dice", 0.5, number)))
+        assert tracker.catch_up() is None
+        assert [path.name for path in tmp_path.glob("mlflow.db*")] == ["mlflow.db"]
+        (copy := tmp_path / f"copy{number}").mkdir()
+        shutil.copy(tmp_path / "mlflow.db", copy)
+        other = type(tracker.mirror.client)(tracking_uri=f"sqlite:///{copy}/mlflow.db")
+        assert len(other.search_runs([tracker.mirror.experiment_id])) == number + 2
+    tracker.close()
