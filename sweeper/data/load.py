@@ -6,10 +6,11 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,17 +30,20 @@ from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats import Found, choose
 from sweeper.data.formats.base import Place
 from sweeper.data.groups import AUTO, NONE
+from sweeper.data.label_values import some
 from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, grouped
 from sweeper.data.read import read_dataset
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
-from sweeper.data.text_tables import read_classes, shown
+from sweeper.data.text_tables import MAX_CLASSES, header_of, normal, read_classes, shown, table_rows
 from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
 
-READER = "formats/9"
+READER = "formats/10"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
+NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
+"""Roboflow's table beside its masks, and the columns that it has."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
 """Of annotation files that can be named in place of their folder."""
 _READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, ".txt")
@@ -148,12 +152,35 @@ def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -
     log(f"reading {place.title}, {found.layout.line}")
     if (path := place.find(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
+    elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*header_of(path)}]:
+        place.classes = _numbered_names(place, tables)
     maps = [path for name in COLOUR_FILES if (path := place.find(place.root / name)) is not None]
     maps += [path for path in place.files if path.parent == place.root and is_colour_table(path)]
     if maps:
         place.colours = read_colours(maps[0], place.classes, place.problems)
     dataset = read_dataset(place, found.layout.read, found.name, cache, tick)
     return dataset.model_copy(update={"source": source, "read_as": found.layout.line})
+
+
+def _numbered_names(place: Place, tables: Sequence[Path]) -> tuple[str, ...] | None:
+    """Return the names of the classes by their numbers in the masks; None, and a problem, where they are none."""
+    pairs = {
+        (row[_NUMBERED[0]].strip(), normal(row[_NUMBERED[1]].strip()))
+        for path in tables
+        for _, row in table_rows(path, place.name(path), _NUMBERED, place.problems) or ()
+    }
+    names = {int(number): name for number, name in pairs if re.fullmatch(r"[0-9]{1,3}", number) and name.isprintable()}
+    if (
+        len({*names.values()}) == len(pairs)
+        and sorted(names) == [*range(len(pairs))]
+        and 2 <= len(names) <= MAX_CLASSES
+    ):
+        return tuple(names[number] for number in sorted(names))
+    place.problems.append(
+        f"{NUMBERED}: classes must be numbered from 0 without gaps, each with a name of its own, alike in all "
+        f"{len(tables)} files, found {some([shown(' '.join(pair)) for pair in sorted(pairs)])}; mend it"
+    )
+    return None
 
 
 def _fingerprint(found: Found) -> str:

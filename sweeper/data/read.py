@@ -21,6 +21,7 @@ from sweeper.data.class_map import covered_labels, mapped_classes, spans
 from sweeper.data.class_words import background_first
 from sweeper.data.decode import Kind, image_kind, quiet_pillow, read_image
 from sweeper.data.formats.base import Place, Reading, Sample
+from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, class_names, number_table
 from sweeper.data.make_dataset import About, assemble
@@ -62,6 +63,8 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
     names_are_wrong = bool(problems)  # of classes.txt or the map of colours: labels cannot be judged
     reading = read()
     samples = reading.samples
+    if not samples and not reading.indices and (export := recognise_export(place)) is not None:
+        raise DataError(place.title, [export])
     problems.extend(
         f"{sample.name}: file names must be Unicode (UTF-8), found other bytes; rename it and its label"
         for sample in samples

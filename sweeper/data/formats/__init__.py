@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import Format, Layout, Place
+from sweeper.data.formats.other_tools import describe_missing, recognise_export
 from sweeper.data.label_values import some
 from sweeper.data.text_tables import shown
 
@@ -115,9 +116,11 @@ def _check_place(place: Place) -> None:
 
 def _nothing(place: Place) -> str:
     """The problem of a folder in which no format finds anything."""
+    if (export := recognise_export(place)) is not None:
+        return export
     root = place.root
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
-    return f"{guesses.missing(root)} in {place.title}, which holds {_contents(root)}; {guesses.LAYOUT}; or {others}"
+    return f"{describe_missing(root)} in {place.title}, which holds {_contents(root)}; {guesses.LAYOUT}; or {others}"
 
 
 def _contents(root: Path) -> str:

@@ -289,20 +289,5 @@ def _with_masks(place: Place, images: Sequence[Match], found: Collection[Path]) 
     return [one for one in images if one.path.parent in folders]
 
 
-def missing(root: Path) -> str:
-    """What is missing for image and mask folders, where nothing finds any; begins with the name of a folder."""
-    there = [path for at in (root, *subfolders(root)) for path in subfolders(at)]
-    images = next((path for path in there if path.name.lower() in IMAGE_WORDS), None)
-    masks = next((path for path in there if path.name.lower() in MASK_WORDS), None)
-    if images and masks:
-        at, other = (shown(path.relative_to(root).as_posix()) for path in (images, masks))
-        return f"{other}/: holds no masks (png, bmp, tif, gif) of the images in {at}/"
-    if images or masks:
-        path = (images or masks or root).relative_to(root)
-        lacking = path.with_name("masks" if images else "images")
-        return f"{shown(lacking.as_posix())}/: is missing beside {shown(path.as_posix())}/"
-    return "images/ and masks/: are missing"
-
-
 FOLDER = Format("images/ and masks/ with equal stems", find_folder)
 PAIRS = Format("image and mask files that are called alike (photos/ and targets/; a.jpg beside a_mask.png)", find_pairs)

@@ -1,0 +1,87 @@
+"""What a folder is that nothing here reads: the export of another tool, links to nothing, or one folder of two.
+
+Tools are known by words in their files, which are searched and not parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeper.data.formats.base import Place, subfolders
+from sweeper.data.formats.guesses import IMAGE_WORDS, MASK_WORDS
+from sweeper.data.text_tables import beginning_of, shown
+
+_LOOKED_AT = 1 << 18
+_SOME = 50
+"""Files that are opened."""
+_COCO = "export it again as COCO"
+
+
+class Tool(NamedTuple):
+    """A tool's annotations, and the step to some that are read."""
+
+    name: str
+    suffixes: str
+    """Of its files, divided by spaces."""
+    words: tuple[bytes, ...]
+    """Expressions, all of which the beginning of a file holds."""
+    step: str
+
+
+TOOLS = (
+    Tool("VIA's export", ".json .csv", (rb"shape_attributes",), 'in VIA, choose "Export Annotations (COCO format)"'),
+    Tool("Supervisely's export", ".json", (rb'"classTitle"',), 'run its app "Export to COCO" or "Export as masks"'),
+    Tool("CVAT's export", ".xml", (rb"<annotations", rb"<(image|track)\s"), f'{_COCO} 1.0 or "Segmentation mask 1.1"'),
+    Tool("Label Studio's export", ".json", (rb'"original_width"',), f'{_COCO}, or brushes as "Brush labels to PNG"'),
+    Tool("Labelbox's export", ".json .ndjson", (rb'"data_row"|"Labeled Data"',), "save its masks as PNG"),
+    Tool("Datumaro's export", ".json", (rb'"items"', rb'"label_id"'), "run `datum convert -f coco` on it"),
+    Tool(
+        "Darwin's (V7) export", ".json", (rb'"annotations"', rb'"bounding_box"|darwin'), f'{_COCO} or "Semantic mask"'
+    ),
+    Tool("SuperAnnotate's export", ".json", (rb'"instances"', rb'"className"|"classId"'), _COCO),
+    Tool("Hasty's export", ".json", (rb'"label_classes"|"export_format_version"',), _COCO),
+    Tool("BDD100K's (Scalabel) export", ".json", (rb'"poly2d"',), "use the masks that its data set has as PNG"),
+    Tool("Pascal VOC's boxes for detection", ".xml", (rb"<annotation", rb"<bndbox"), "draw polygons or masks"),
+    Tool("an export of LabelMe's web site", ".xml", (rb"<annotation", rb"<polygon"), "save its masks as PNG"),
+    Tool(
+        "a table of run-length masks",
+        ".csv",
+        (rb"(?i)encoded_?pixels|\brle\b|_rle\b|[,;\t\"]\d+ \d+ \d+ \d+( \d+ \d+)*[\",;\t\r\n]",),
+        "write one PNG for each image into masks/ (docs/formats.md#run-length-tables has the lines that do)",
+    ),
+    Tool("an array", ".npy .npz .mat", (), "save each mask as PNG: Image.fromarray(mask.astype('uint8'))"),
+    Tool("a volume", ".nii .gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
+)
+_BY_SUFFIX = [suffix for tool in TOOLS if not tool.words for suffix in tool.suffixes.split()]
+
+
+def recognise_export(place: Place) -> str | None:
+    """Return the problem of a folder that holds another tool's annotations, or links to nothing; else None."""
+    for path in place.files:
+        if path.is_symlink() and not path.exists():
+            return f"{place.name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
+    known = {suffix for tool in TOOLS for suffix in tool.suffixes.split()}
+    files = [path for path in (place.files if place.entry is None else [place.entry]) if path.suffix.lower() in known]
+    for path in sorted(files, key=lambda path: path.suffix.lower() in _BY_SUFFIX)[:_SOME]:
+        start = beginning_of(path, _LOOKED_AT)
+        for tool in TOOLS:
+            if path.suffix.lower() in tool.suffixes.split() and all(re.search(word, start) for word in tool.words):
+                return f"{place.name(path)}: must be annotations that are read, found {tool.name}; {tool.step}"
+    return None
+
+
+def describe_missing(root: Path) -> str:
+    """Return what is missing for image and mask folders, where nothing finds any; begins with the name of a folder."""
+    there = [path for at in (root, *subfolders(root)) for path in subfolders(at)]
+    images = next((path for path in there if path.name.lower() in IMAGE_WORDS), None)
+    masks = next((path for path in there if path.name.lower() in MASK_WORDS), None)
+    if images and masks:
+        at, other = (shown(path.relative_to(root).as_posix()) for path in (images, masks))
+        return f"{other}/: holds no masks (png, bmp, tif, gif) of the images in {at}/"
+    if images or masks:
+        path = (images or masks or root).relative_to(root)
+        lacking = path.with_name("masks" if images else "images")
+        return f"{shown(lacking.as_posix())}/: is missing beside {shown(path.as_posix())}/"
+    return "images/ and masks/: are missing"

@@ -1,0 +1,157 @@
+"""Exports of other tools: what they are is said with the one step to what is read, and none is parsed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import Patterns
+from sweeper.data import load_dataset, open_store
+from tests.support.annotated import CLASSES, SIDES, STEMS, photo, truth, written
+
+DOCS = Path(__file__).parents[2] / "docs" / "formats.md"
+VIA = {"a.jpg1": {"filename": "a.jpg", "regions": [{"shape_attributes": {"name": "polygon"}, "region_attributes": {}}]}}
+EXPORTS: dict[str, tuple[str, Any, str, str]] = {
+    "VIA 2": ("via_region_data.json", VIA, "VIA's export", "Export Annotations (COCO format)"),
+    "VIA's project": ("x/p.json", {"_via_settings": {}, "_via_img_metadata": VIA}, "VIA's export", "COCO format"),
+    "VIA's table": ("via.csv", "filename,region_shape_attributes,region_attributes\na,b,c\n", "VIA's export", "COCO"),
+    "Supervisely": ("ds/ann/a.png.json", {"objects": [{"classTitle": "b"}]}, "Supervisely's export", "Export to COCO"),
+    "CVAT": ("annotations.xml", '<?xml version="1.0"?>\n<annotations>\n<image id="0"/>', "CVAT's export", "COCO 1.0"),
+    "CVAT's video": ("v.xml", '<annotations><track id="0"></track></annotations>', "CVAT's export", "COCO 1.0"),
+    "Label Studio": ("p.json", [{"result": [{"original_width": 6}]}], "Label Studio's export", "Brush labels to PNG"),
+    "Labelbox": ("export.ndjson", '{"data_row": {"id": 1}, "projects": {}}\n', "Labelbox's export", "PNG"),
+    "SuperAnnotate": ("a.json", {"instances": [{"className": "b"}]}, "SuperAnnotate's export", "COCO"),
+    "boxes": (
+        "Annotations/a.xml",
+        "<annotation><object><bndbox/></object></annotation>",
+        "boxes for detection",
+        "draw",
+    ),
+    "Kaggle": (
+        "train.csv",
+        "ImageId,EncodedPixels\na.jpg,1 3 10 5\nb.jpg,\n",
+        "run-length masks",
+        "#run-length-tables",
+    ),
+    "HuBMAP": ("t.csv", "id;rle\na;1 3 10 5\n", "run-length masks", "#run-length-tables"),
+    "another table": ("t.csv", "file,class,pixels\na,b,3 4 9 9 20 1\n", "run-length masks", "#run-length-tables"),
+    "arrays": ("labels/a.npy", "", "an array", "save each mask as PNG"),
+    "volumes": ("case.nii.gz", "", "a volume", "export its slices"),
+}
+
+
+def problems(root: Path, **options: Any) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(root), root.parent / "cache", **options)
+    return caught.value.problems
+
+
+def export(root: Path, name: str, images: str = "images/{stem}.jpg") -> Path:
+    """A folder of images and an export, at its place."""
+    written(root, images)
+    file, content, _, _ = EXPORTS[name]
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    (root / file).write_text(content if isinstance(content, str) else json.dumps(content))
+    return root / file
+
+
+@pytest.mark.parametrize("images", ["images/{stem}.jpg", "{stem}.png"])
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_export_is_recognised_with_the_step_to_what_is_read(tmp_path, name, images):
+    file, _, tool, step = EXPORTS[name]
+    path = export(tmp_path / "data", name, images)
+    (found,) = problems(tmp_path / "data")
+    assert found.startswith(f"{file}: must be annotations that are read, found ")
+    assert tool in found and step in found and len(found) < 300
+    if path.suffix in (".json", ".csv"):
+        assert problems(path)[0].endswith(found.split("; ", 1)[1])
+
+
+def test_masks_as_arrays_are_recognised_where_the_folders_are_those_of_masks(tmp_path):
+    written(tmp_path / "data", "images/{stem}.png")
+    (tmp_path / "data" / "masks").mkdir()
+    for index, stem in enumerate(STEMS):
+        np.save(tmp_path / "data" / "masks" / f"{stem}.npy", truth(index))
+    (found,) = problems(tmp_path / "data")
+    assert found.startswith("masks/p0.npy: ") and "save each mask as PNG" in found
+
+
+def test_an_xml_that_would_grow_without_end_is_not_parsed(tmp_path):
+    path = export(tmp_path / "data", "CVAT")
+    entities = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 30))
+    path.write_text(f'<!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><annotations><image name="&a29;"/></annotations>')
+    (found,) = problems(tmp_path / "data")
+    assert "CVAT's export" in found
+
+
+@pytest.mark.parametrize("file", ["annotations/instances.json", "data.yaml", "manifest.csv"])
+def test_annotations_that_are_a_link_to_nothing_are_said_to_be_so(tmp_path, file):
+    written(tmp_path / "data", "images/{stem}.png")
+    (tmp_path / "data" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "data" / file).symlink_to("gone")
+    (found,) = problems(tmp_path / "data")
+    assert found.startswith(f"{file}: must be a file, found a link that leads nowhere")
+
+
+# --- Roboflow ----------------------------------------------------------------------------------------------------
+
+
+def roboflow(root: Path, table: str = "Pixel Value, Class\n0, background\n1, cat\n2, dog\n") -> Path:
+    written(root, "{side}/{stem}_jpg.rf.0a.jpg", "{side}/{stem}_jpg.rf.0a_mask.png")
+    for side in set(SIDES):
+        (root / side / "_classes.csv").write_text(table)
+    return root
+
+
+def test_roboflows_table_names_the_classes_and_classes_txt_comes_before_it(tmp_path):
+    root = roboflow(tmp_path / "data")
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    assert dataset.classes == CLASSES and dataset.format == "pairs"
+    assert np.array_equal(open_store(dataset.store).mask(0), truth(0))
+    (root / "classes.txt").write_text("a\nb\nc\n")
+    assert load_dataset(str(root), tmp_path / "cache").classes == ("a", "b", "c")
+
+
+def test_names_that_a_table_of_roboflow_cannot_give_are_a_problem(tmp_path):
+    root = roboflow(tmp_path / "a", "Pixel Value, Class\n0, background\n2, dog\n")
+    assert any("_classes.csv: classes must be numbered from 0 without gaps" in line for line in problems(root))
+    root = roboflow(tmp_path / "b")
+    (root / "val" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, dog\n2, cat\n")
+    assert any("alike in all 3 files" in line for line in problems(root))
+    root = roboflow(tmp_path / "c", "filename, cat, dog\na.jpg, 1, 0\n")  # of another kind of export
+    assert load_dataset(str(root), tmp_path / "cache").classes == ("class_0", "class_1", "class_2")
+
+
+# --- Kaggle ------------------------------------------------------------------------------------------------------
+
+
+def test_the_lines_for_run_length_tables_write_masks_that_are_read(tmp_path):
+    root = tmp_path / "data"
+    written(root, "train_images/{stem}.jpg")
+    with (root / "train.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["ImageId", "EncodedPixels"])
+        for index, stem in enumerate(STEMS):
+            edges = np.flatnonzero(np.diff(np.r_[0, (truth(index) > 0).T.ravel(), 0])).reshape(-1, 2)
+            table.writerow([f"{stem}.jpg", " ".join(f"{a + 1} {b - a}" for a, b in edges)])
+        table.writerow([f"{STEMS[0]}.jpg", ""])
+    text = DOCS.read_text("utf-8")
+    code = re.search(r"### Run-length tables.*?```python\n(.*?)```", text, re.DOTALL)
+    assert code is not None
+    subprocess.run([sys.executable, "-c", code[1]], cwd=root, check=True, env=dict(os.environ))
+    patterns = Patterns(images="train_images/*", masks="masks/{stem}.png")
+    dataset = load_dataset(str(root), tmp_path / "cache", patterns=patterns)
+    assert np.array_equal(open_store(dataset.store).mask(3), truth(3) > 0)
+    with Image.open(root / "masks" / "p0.png") as mask:
+        assert mask.size == photo(0).size
