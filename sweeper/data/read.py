@@ -268,10 +268,11 @@ def _one(
             f"{sample.mask_name}: must have its image's size {width}×{height} (upright{cause}), found "
             f"{found[1]}×{found[0]}; export the mask again at that size, without resizing smoothly"
         )
-    elif turn > 1 and (turn < 5 or height == width):
-        how = "labels are read as drawn on the upright image, and `sweeper profile` compares that with edges"
+    elif turn > 1 and (turn < 5 or height == width or not sample.is_sized):
+        square = turn < 5 or height == width
+        how = "labels are read as drawn on the upright image" + ", which `sweeper profile` compares with edges" * square
         place.tally.add("image", f"with an EXIF orientation that sizes cannot check; {how}", sample.name)
-        return image, mask, faults, turn
+        return image, mask, faults, turn if square else 1
     return image, mask, faults, 1
 
 

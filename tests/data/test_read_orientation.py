@@ -80,7 +80,9 @@ def test_square_images_leave_the_question_open(tmp_path):
     square = np.pad(TRUTH, ((0, 4), (0, 0)))
     dataset = masks(photos(tmp_path / "data", 6, ".jpg", square), square)
     assert np.array_equal(label_of(dataset), square) and dataset.images[0].open_turn == 6
-    assert any("sizes cannot check" in text and "`sweeper profile`" in text for text in dataset.warnings)
+    assert any(
+        "sizes cannot check" in text and "`sweeper profile` compares with edges" in text for text in dataset.warnings
+    )
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -123,7 +125,11 @@ def test_shapes_are_drawn_where_the_size_of_their_file_says(tmp_path, orientatio
             (root / "images" / f"{stem}.json").write_text(json.dumps(content))
     filled = np.zeros_like(TRUTH)
     filled[1:9, 2:13] = 1
-    assert np.array_equal(label_of(load_dataset(str(root), tmp_path / "cache")), filled)
+    dataset = load_dataset(str(root), tmp_path / "cache")
+    assert np.array_equal(label_of(dataset), filled)
+    is_open = orientation in (2, 3, 4) or (orientation > 4 and written == "none")
+    assert any("that sizes cannot check" in text for text in dataset.warnings) == is_open
+    assert {image.open_turn for image in dataset.images} == {orientation if orientation in (2, 3, 4) else 1}
 
 
 def test_a_json_of_the_turned_size_without_any_tag_is_refused(tmp_path):

@@ -61,6 +61,8 @@ class Sample(NamedTuple):
     mask_name: str
     """The label's file as people know it."""
     side: Side = Side()
+    is_sized: bool = True
+    """Whether the label says what size of image it was drawn on."""
 
 
 @dataclass

@@ -179,6 +179,7 @@ def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | Non
             partial(_mask, place, drawing, numbers, way),
             drawing.source,
             drawing.side,
+            drawing.size is not None,
         )
         for drawing, stem in zip(drawings, stems, strict=True)
     ]
