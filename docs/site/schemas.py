@@ -29,6 +29,7 @@ from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
 from sweeper.losses.certification import CertificationDocument
+from sweeper.scripts.contract import TrialDocument
 from sweeper.workflow.dry_run import PreviewDocument
 from sweeper.workflow.mlflow_sync import MlflowDocument
 from sweeper.workflow.status import StatusDocument
@@ -38,6 +39,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RecommendationDocument,
     PreviewDocument,
     JudgementDocument,
+    TrialDocument,
     ProfileDocument,
     AdviceDocument,
     StudiesDocument,

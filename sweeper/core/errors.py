@@ -60,6 +60,12 @@ class SpaceError(ProblemListError):
     heading = "{problems} in the search space {where}; nothing was trained:"
 
 
+class ScriptError(ProblemListError):
+    """A training script cannot be compared as it is. `problems` names every fault that was found."""
+
+    heading = "{problems} in the training script, {where}:"
+
+
 class LossError(UsageError, ValueError):
     """A loss was asked for with a family, task or coordinate it cannot take."""
 

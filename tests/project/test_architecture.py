@@ -121,7 +121,7 @@ def test_nothing_imports_upwards() -> None:
 
 def test_the_house_stays_small() -> None:
     assert len(rows()) <= 22
-    assert len(arrows()) <= 100
+    assert len(arrows()) <= 110  # a package more: trainings by scripts of users
 
 
 NAMES = {"PIL": "pillow", "markdown_it": "markdown-it-py"}

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from sweeper.core.paths import search_spaces_dir
+from sweeper.scripts.contract import HELPER
 from sweeper.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_an_editable_install_finds_the_shipped_spaces_in_the_folder_at_the_top() -> None:
     assert search_spaces_dir() == ROOT / "search_spaces"
     assert {"binary.yaml", "multiclass.yaml"} <= {p.name for p in search_spaces_dir().iterdir()}
+
+
+def test_an_editable_install_finds_what_scripts_import_at_the_top() -> None:
+    code = "import sweeper_trial; print(sweeper_trial.__file__)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "docs", capture_output=True, text=True, check=True)
+    assert Path(run.stdout.strip()) == ROOT / "sweeper_trial.py" == HELPER
 
 
 def test_the_citation_names_this_version() -> None:
@@ -49,7 +56,7 @@ def test_a_wheel_carries_the_spaces_and_sweeps_in_an_environment_without_the_che
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"sweeper/_search_spaces/binary.yaml", "sweeper/_search_spaces/multiclass.yaml", "sweeper/py.typed"} <= names
-    assert "sweeper/report/templates/report.md.j2" in names
+    assert {"sweeper/report/templates/report.md.j2", "sweeper_trial.py"} <= names
     info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
     assert f"{info}/licenses/LICENSE" in names
     assert "License-Expression: MIT" in zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
@@ -63,9 +70,13 @@ def test_a_wheel_carries_the_spaces_and_sweeps_in_an_environment_without_the_che
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    where = [str(python), "-c", "import sweeper; print(sweeper.__file__)"]
+    for module in ("sweeper", "sweeper_trial"):
+        where = [str(python), "-c", f"import {module}; print({module}.__file__)"]
+        run = subprocess.run(where, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True)
+        assert Path(run.stdout.strip()).is_relative_to(libraries)
+    where = [str(python), "-c", "from sweeper.scripts.contract import HELPER; print(HELPER.is_file())"]
     run = subprocess.run(where, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True)
-    assert Path(run.stdout.strip()).is_relative_to(libraries)
+    assert run.stdout == "True\n"
 
     data = ["--data", "synthetic:blobs?images=12&size=64", "--size", "32", "--precision", "float32"]
     few = ["--trials", "1", "--steps", "4", "--confirm-steps", "4", "--confirm-seeds", "1", "--workers", "1"]

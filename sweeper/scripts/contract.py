@@ -1,0 +1,260 @@
+"""The folder of one training by a script: what sweeper puts there, and what the script writes, read without trust."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+
+from sweeper.core.base import Record
+from sweeper.core.document import Document, json_text
+from sweeper.core.errors import ScriptError, UsageError
+from sweeper.core.operating_points import BINS, TAUS
+from sweeper.core.records import Task
+from sweeper.scripts.loss_file import loss_text
+
+HELPER = Path(__file__).parents[2] / "sweeper_trial.py"
+"""What the script imports: at the top of a checkout, and of an installation's libraries."""
+HELPER_VERSION = 1
+MODULES = "python"
+"""Folder on the script's path, with nothing but the helper: a module of the user's may be called `loss`."""
+TRIAL, LOSS, RESULTS, LOG = "trial.json", "loss.py", "results.jsonl", "log.txt"
+MOST_BYTES = {RESULTS: 2**26, "npz": 2**31}
+"""Of results.jsonl, and of the unpacked scores of one split on one rank."""
+Split = Literal["val", "test"]
+What = Literal["logits", "counts", "score", "number"]
+"""Kinds of scores. They decide what can be claimed: of logits everything, of counts the script's own rule."""
+Count = Annotated[int, Field(ge=0)]
+
+
+class TrialDocument(Document):
+    """What a training is to use: `trial.json` in the folder that the variable SWEEPER_TRIAL names."""
+
+    SCHEMA: ClassVar[str] = "sweeper.trial/1"
+
+    kind: Literal["probe", "search", "confirm"]
+    family: str
+    """Name of the loss, which is in `loss.py`."""
+    params: dict[str, float]
+    """Its hyper-parameters."""
+    lr_factor: float = 1.0
+    """The script's own learning rate is multiplied by this."""
+    seed: int
+    share: float = 1.0
+    """The script's own length is multiplied by this."""
+    splits: tuple[Split, ...] = ("val", "test")
+    """Splits whose scores are wanted."""
+    fold: int | None = None
+    """Number of the fold to leave out for the test; null = the script's own split."""
+    resumed: bool = False
+    """Whether an earlier process of this training was stopped."""
+    calls: int = 4
+    """First calls of the loss that are looked at."""
+    ends: bool = False
+    """Whether the script ends after these calls."""
+    class_pixels: tuple[int, ...] | None = None
+    """Pixels of each class in the training images, for τ; null = those of the batches so far."""
+
+
+class Line(Record):
+    """What all lines of results.jsonl have."""
+
+    seconds: FiniteFloat
+    """Since `trial()` was called."""
+
+
+class Began(Line):
+    """`trial()` was called."""
+
+    event: Literal["start"]
+    version: int
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=254)]
+    ignore_index: int
+    world: int
+    """Processes of this training."""
+
+
+class Call(Line):
+    """What a call of the loss was given."""
+
+    event: Literal["loss"]
+    call: int
+    target: str
+    """Checksum of the labels."""
+    logits: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None
+    """Mean, standard deviation and maximum; null where one is not finite."""
+
+
+class Progress(Line):
+    """What was trained so far."""
+
+    calls: Count
+    """Of the loss."""
+    pixels: tuple[Count, ...] | None
+    """Of each class in them, and last those that do not count; null = not counted."""
+    length: FiniteFloat | None
+    """The script's own; null = t.length was not called."""
+
+
+class Epoch(Progress):
+    """So many epochs (or steps) are done."""
+
+    event: Literal["epoch"]
+    done: FiniteFloat
+
+
+class Scored(Progress):
+    """Scores of a split were written, for the n-th time."""
+
+    event: Literal["scores"]
+    split: Split
+    what: What
+    images: int
+    number: int
+    finite: bool
+    """Whether all logits were."""
+
+
+class Problem(Line):
+    """The script gave what cannot be used."""
+
+    event: Literal["problem"]
+    text: str
+
+
+Event = Began | Call | Epoch | Scored | Problem
+_LINE: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+class Scores(NamedTuple):
+    """Scores of one split, by the names of the images."""
+
+    what: What
+    names: tuple[str, ...]
+    data: npt.NDArray[Any]
+    """logits: (n, 2, 512) of two classes, else (n, 9, C, 3), as in `ImageCounts`; counts: (n, C, 3); else (n,)."""
+    sums: npt.NDArray[np.float64]
+    """Of the absolute logits of each image; else 0."""
+
+    def is_equal(self, other: Scores) -> bool:
+        """Return whether scores of the same images are the same, in any order."""
+        order = [other.names.index(name) for name in self.names]
+        return np.array_equal(self.data, other.data[order]) and np.array_equal(self.sums, other.sums[order])
+
+
+def write_folder(
+    folder: Path, trial: TrialDocument, task: Task | None = None, class_frequencies: Sequence[float] | None = None
+) -> None:
+    """Make a training's folder.
+
+    Args:
+        folder: must be new.
+        trial: what the training is to use.
+        task: of the loss; None = either.
+        class_frequencies: as for `build_loss`.
+
+    Raises:
+        LossError: if the loss cannot be made.
+    """
+    text = loss_text(trial.family, trial.params, task, class_frequencies)
+    (folder / MODULES).mkdir(parents=True)
+    (folder / MODULES / HELPER.name).write_bytes(HELPER.read_bytes())
+    (folder / LOSS).write_text(text, "utf-8")
+    (folder / TRIAL).write_text(json_text(trial.document), "utf-8")
+
+
+def write_helper(words: Sequence[str]) -> Path:
+    """Write the helper into the folder of the script that a command starts, else here; return its path.
+
+    Raises:
+        UsageError: if another file of that name is there.
+    """
+    script = next((Path(word) for word in words if word.endswith(".py") and Path(word).is_file()), Path("x"))
+    path, text = script.parent / HELPER.name, HELPER.read_bytes()
+    if path.exists() and path.read_bytes()[:60] != text[:60]:
+        raise UsageError(f"{path} is there and is not sweeper's; rename it, or copy {HELPER} yourself")
+    path.write_bytes(text)
+    return path
+
+
+def read_events(folder: Path) -> tuple[Event, ...]:
+    """Return the lines of results.jsonl; one that is not yet whole is left out.
+
+    Raises:
+        ScriptError: if a line is none of the contract, or the file is too large.
+    """
+    return tuple(_events(folder / RESULTS))
+
+
+def _events(path: Path) -> Iterator[Event]:
+    if not path.is_file():
+        return
+    if (size := path.stat().st_size) > (most := MOST_BYTES[RESULTS]):
+        raise ScriptError(str(path), [f"must have at most {most:,} bytes, got {size:,}; write scores once an epoch"])
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            yield _LINE.validate_json(line)
+        except ValidationError as error:
+            what = error.errors()[0]
+            where = ".".join(map(str, what["loc"])) or "the line"
+            rule = f"line {number} must be one of the contract, and {where} is not: {what['msg'][:200]}"
+            raise ScriptError(str(path), [f"{rule}; let only sweeper_trial write this file"]) from error
+
+
+def read_scores(folder: Path, split: Split, what: What, classes: int) -> Scores:
+    """Return the scores that the ranks wrote of a split.
+
+    Images of one name are parts of one image, and are added up. One that is there twice, with the same labels and
+    logits, counts once: ranks that share images get some of them twice.
+
+    Raises:
+        ScriptError: if a file is none of the contract.
+    """
+    image = {"logits": (2, BINS) if classes == 2 else (len(TAUS), classes, 3), "counts": (classes, 3)}.get(what, ())
+    found: dict[str, list[tuple[npt.NDArray[Any], float]]] = {}
+    for path in [folder / f"{split}.npz", *sorted(folder.glob(f"{split}.[0-9]*.npz"))]:
+        for name, row, total in zip(*_arrays(path, image), strict=True):
+            parts = found.setdefault(name, [])
+            if not any(_is_same(row, total, *other) for other in parts):
+                parts.append((row, total))
+    if not image and (twice := [name for name, parts in found.items() if len(parts) > 1]):
+        raise ScriptError(f"{split} in {folder}", [f"an image must have one score, got two of {twice[0]!r}"])
+    data = np.stack([sum(row for row, _ in parts) for parts in found.values()])
+    return Scores(what, tuple(found), data, np.array([sum(total for _, total in parts) for parts in found.values()]))
+
+
+def _is_same(row: npt.NDArray[Any], total: float, other: npt.NDArray[Any], total_other: float) -> bool:
+    """Return whether two rows are of the same image; rounding may move a few of its pixels to another bin."""
+    if not total and not total_other:
+        return np.array_equal(row, other)
+    labelled = [r.sum(-1) if r.shape[-1] == BINS else r[0, :, 0] + r[0, :, 2] for r in (row, other)]
+    return np.array_equal(*labelled) and abs(total - total_other) <= 1e-5 * max(total, total_other)
+
+
+def _arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDArray[Any], list[float]]:
+    """Return names, data and sums of a file of scores, whose shapes and numbers are right."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            if sum(info.file_size for info in packed.infolist()) > MOST_BYTES["npz"]:
+                raise ValueError(f"it has more than {MOST_BYTES['npz']:,} bytes")
+        with np.load(path, allow_pickle=False) as file:
+            names, data = file["names"], file["data"]
+            sums = file["sums"] if "sums" in file else np.zeros(len(names))
+        if names.dtype.kind != "U" or data.shape != (*names.shape, *image) or sums.shape != names.shape:
+            raise ValueError(
+                f"names {names.shape}, data {data.shape} and sums {sums.shape} do not fit {image} an image"
+            )
+        if data.dtype.kind not in "iuf" or not np.isfinite(data).all() or not np.isfinite(sums).all():
+            raise ValueError("its numbers must be finite")
+        if image and (data.dtype.kind == "f" or data.min(initial=0) < 0):
+            raise ValueError("counts must be whole numbers from 0 on")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ScriptError(str(path), [f"must be scores as sweeper_trial writes them, and is not: {error}"]) from error
+    return names.tolist(), data, sums.tolist()

@@ -1,0 +1,190 @@
+"""A script as a process of its own: the command's words, environment, log and time limit; nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from sweeper.core.errors import ScriptError, UsageError
+from sweeper.core.text import suggestion
+from sweeper.scripts.contract import LOG, MODULES, TrialDocument
+
+PLACES = ("seed", "lr_factor", "share", "folder", "family", "fold")
+"""What stands in braces in a command."""
+SHELL = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"}
+KEPT_BYTES, LOG_TAIL = 2**20, 2**16
+"""Bytes of its output that are kept."""
+TERM_SECONDS = 10.0
+"""Between SIGTERM and SIGKILL."""
+UPLOAD_SECONDS = 30.0
+"""For what a script left behind it, such as an upload, while that has its output open."""
+LAST_LINES, LINE_LENGTH = 12, 300
+
+
+class Ended(NamedTuple):
+    """How a script ended."""
+
+    status: int
+    """Exit status; negative: that signal ended it."""
+    seconds: float
+    is_late: bool
+    """Whether the time limit ended it."""
+    printed: int
+    """Bytes of output."""
+    last: tuple[str, ...]
+    """Last lines of its output."""
+
+
+def split_command(command: str) -> list[str]:
+    """Return the words of a command, which is run without a shell.
+
+    Raises:
+        UsageError: if it has no words, needs a shell, or names a place that is none.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"--command must be words as a shell takes them, got {command!r}: {error}") from error
+    if not words or SHELL & {*words}:
+        raise UsageError(
+            f"--command must be one program with its arguments, got {command!r}; for more, give a file to run, as "
+            "--command 'bash train.sh'"
+        )
+    for place in re.findall(r"(?<!\{)\{([A-Za-z_]+)\}(?!\})", command):
+        if place not in PLACES:
+            known = ", ".join(f"{{{name}}}" for name in PLACES)
+            raise UsageError(
+                f"--command takes {known}, got {{{place}}}{suggestion(place, PLACES)}; double braces that stay"
+            )
+    return words
+
+
+def fill_places(words: Sequence[str], trial: TrialDocument, folder: Path) -> list[str]:
+    """Return the words with the trial's values in place of {seed} and the others; {{x}} becomes {x}."""
+    values = {**{name: getattr(trial, name) for name in PLACES if name != "folder"}, "folder": folder}
+    values["fold"] = "" if trial.fold is None else trial.fold
+    kept = re.compile(r"\{\{([A-Za-z_]+)\}\}|\{([A-Za-z_]+)\}")
+    return [kept.sub(lambda m: f"{{{m[1]}}}" if m[1] else str(values.get(m[2], m[0])), word) for word in words]
+
+
+def run_script(
+    words: Sequence[str],
+    folder: Path,
+    *,
+    seconds: float,
+    is_done: Callable[[], bool] = lambda: False,
+    grace: float = 20.0,
+) -> Ended:
+    """Run a command to its end in the present folder, with its output in log.txt of the training's folder.
+
+    Whatever it started is ended with it, also where this raises.
+
+    Args:
+        words: of the command.
+        folder: of the training.
+        seconds: after so many it is ended.
+        is_done: whether nothing more is wanted of it; it is ended `grace` seconds after that.
+        grace: for its own end.
+
+    Raises:
+        ScriptError: if the command cannot be started.
+    """
+    path = os.pathsep.join([str(folder / MODULES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    begun = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            words,
+            # Unbuffered: what a script printed before it hung is in its log.
+            env={"PYTHONUNBUFFERED": "1", **os.environ, "SWEEPER_TRIAL": str(folder), "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        text = f"{words[0]} must be a program that can be started, and cannot: {error.strerror}; give its whole path"
+        raise ScriptError(shlex.join(words), [text]) from error
+    assert process.stdout is not None
+    log = _Log(process.stdout, folder / LOG)
+    is_late, done_at = False, None
+    try:
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+                break
+            now = time.monotonic()
+            done_at = now if done_at is None and is_done() else done_at
+            if is_late := now - begun > seconds:
+                break
+            if done_at is not None and now - done_at > grace:
+                break
+        took = time.monotonic() - begun
+    finally:
+        status = _end(process, folder, log)
+    return Ended(status, took, is_late, log.size, log.last_lines())
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path, log: _Log) -> int:
+    """End a process with all that it started; return its status."""
+    if process.poll() is not None:
+        log.thread.join(UPLOAD_SECONDS)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        until = time.monotonic() + TERM_SECONDS
+        if process.poll() is None or _members(process.pid, folder):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+            for one in _members(process.pid, folder):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(one, number)
+        while (process.poll() is None or _members(process.pid, folder)) and time.monotonic() < until:
+            time.sleep(0.02)
+    log.thread.join(5.0)
+    return process.wait()
+
+
+def _members(group: int, folder: Path) -> list[int]:
+    """Return what runs of a process group, and what left it with its variable: launchers begin groups of their own."""
+    found, mark = [], f"SWEEPER_TRIAL={folder}".encode()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, _, own = (path / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+            if state not in "ZX" and (int(own) == group or mark in (path / "environ").read_bytes().split(b"\0")):
+                found.append(int(path.name))
+    return found
+
+
+class _Log:
+    """Takes a script's output: the first megabyte and the last lines are kept, however much it prints."""
+
+    def __init__(self, pipe: IO[bytes], path: Path) -> None:
+        self.size, self._tail, self._pipe, self._path = 0, b"", pipe, path
+        self.thread = threading.Thread(target=self._read, daemon=True, name="log")
+        self.thread.start()
+
+    def _read(self) -> None:
+        with self._pipe, self._path.open("wb", buffering=0) as file:
+            while got := os.read(self._pipe.fileno(), 2**16):
+                with suppress(OSError):  # a full disk must not stop the script at its next line
+                    if self.size < KEPT_BYTES:
+                        file.write(got)
+                self._tail = (self._tail + got)[-LOG_TAIL:]
+                self.size += len(got)
+            with suppress(OSError):
+                if self.size > KEPT_BYTES:
+                    file.write(f"\n… {self.size:,} bytes in all; the last:\n".encode() + self._tail)
+
+    def last_lines(self) -> tuple[str, ...]:
+        """The last lines, without what moves a cursor."""
+        text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", self._tail.decode("utf-8", "replace"))
+        lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
+        kept = ["".join(c if c.isprintable() else " " for c in line)[:LINE_LENGTH] for line in lines if line.strip()]
+        return tuple(kept[-LAST_LINES:])

@@ -1,0 +1,105 @@
+"""One file with a loss of the registry that needs torch and nothing else: `loss.py` in the folder of a training."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from sweeper.core.errors import LossError
+from sweeper.core.records import IGNORE, Task
+from sweeper.losses.coordinates import checked, kernel_settings
+from sweeper.losses.families import FAMILIES
+
+LOSSES = Path(__file__).parents[1] / "losses"
+MODULES = ("coordinates", "per_pixel", "kernel", "batch")
+"""Where the kernel is, in the order in which its parts need each other."""
+HEAD = '''"""{title}, as a file that needs torch and nothing else; sweeper has made it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+'''
+WEIGHTS = """
+@cache
+def weights_on(device, dtype):
+    return torch.tensor({weights}, dtype=dtype, device=device)
+
+"""
+CRITERION = '''
+
+def criterion(logits, target):
+    """Loss of logits (N, 1 or C, H, W) and labels (N, H, W), {ignore} = ignored; a scalar."""
+    if logits.shape[1] == 1:
+        return {binary}
+    return {multiclass}
+'''
+
+
+def loss_text(
+    family: str, params: Mapping[str, float | None], task: Task | None, class_frequencies: Sequence[float] | None = None
+) -> str:
+    """Return Python text whose `criterion(logits, target)` equals `build_loss` of the same arguments.
+
+    Args:
+        family: a name in `FAMILIES`.
+        params: its coordinates.
+        task: None = either, for a loss that is the same for both.
+        class_frequencies: training pixels of each class.
+
+    Raises:
+        LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.
+    """
+    calls, roots, weights = dict.fromkeys(get_args(Task), "None"), set[str](), "\n"
+    for one in (task,) if task else get_args(Task):
+        values = checked(family, one, params, class_frequencies)
+        entry = FAMILIES[family]
+        if entry.needs_map is not None:
+            raise LossError(
+                f"a loss for your own training must need logits and labels only, got {family}; leave it out"
+            )
+        used = {name: value for name, value in values.items() if value is not None}
+        if entry.relative:
+            shares = None if class_frequencies is None else tuple(class_frequencies)
+            given = "".join(f", {name}={value!r}" for name, value in used.items())
+            calls[one] = f"{family}(Batch(logits, target, {one!r}, {IGNORE}, {shares!r}){given})"
+            roots |= {family, "Batch"}
+            continue
+        settings = kernel_settings(entry, one, values, class_frequencies)
+        name, last = "sigmoid_loss", repr(settings.class_weights or (1.0, 1.0))
+        if one == "multiclass":
+            name, last = "softmax_loss", "None"
+            if settings.class_weights is not None:
+                weights = WEIGHTS.format(weights=settings.class_weights)
+                last = "weights_on(logits.device, torch.promote_types(logits.dtype, torch.float32))"
+        calls[one] = f"{name}(logits, target, {settings!r}, {IGNORE}, {last})"
+        roots |= {name, "KernelSettings"}
+    module = FAMILIES[family].module
+    body = _parts([*MODULES, *([module] if module and module not in MODULES else [])], roots)
+    return HEAD.format(title=FAMILIES[family].title) + body + weights + CRITERION.format(ignore=IGNORE, **calls)
+
+
+def _parts(modules: Sequence[str], roots: set[str]) -> str:
+    """Return the source of these definitions and of all that they use, in the order of the modules."""
+    found: dict[str, ast.stmt] = {}
+    for module in modules:
+        for node in ast.parse((LOSSES / f"{module}.py").read_text("utf-8")).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            name = target.id if isinstance(target, ast.Name) else getattr(node, "name", None)
+            if name is not None:
+                found[name] = node
+    wanted, left = set[str](), set(roots)
+    while left:
+        name = left.pop()
+        wanted.add(name)
+        left |= {inner.id for inner in ast.walk(found[name]) if isinstance(inner, ast.Name)} & found.keys() - wanted
+    return "\n\n".join(ast.unparse(node) for name, node in found.items() if name in wanted)

@@ -1,0 +1,392 @@
+"""sweeper compares losses in your own training: `from sweeper_trial import trial`. Needs torch and nothing else.
+
+Without the variable SWEEPER_TRIAL the script trains as it always did: cross-entropy, its own rate, seed and length; its
+scores are printed. With it, `sweeper` gives seed, loss, rate and length in a folder, and reads scores from there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+VERSION = 1
+BINS, LOGIT_RANGE = 512, 12.0
+TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
+IGNORE, MOST_CLASSES = 255, 254
+BY_ITSELF = {"kind": "none", "lr_factor": 1.0, "share": 1.0, "splits": ["val", "test"], "calls": 4, "ends": False}
+
+
+class TrialError(ValueError):
+    """The script gives what cannot be used; the text says what would do."""
+
+
+class Enough(SystemExit):
+    """Ends the script of a probe after the last call of the loss that is looked at. No `except Exception` takes it."""
+
+
+def trial(classes: Sequence[str], ignore_index: int = 255, seed: int = 0) -> Trial:
+    """Return what this training is to use.
+
+    Args:
+        classes: names in the order of the labels, the background first.
+        ignore_index: label of pixels that do not count.
+        seed: the script's own, for a training outside sweeper.
+    """
+    folder = os.environ.get("SWEEPER_TRIAL")
+    if folder is None or folder not in _MADE:
+        _MADE[folder] = Trial(classes, ignore_index, seed)
+    return _MADE[folder]
+
+
+_MADE: dict[str | None, Trial] = {}
+"""The trial of each folder: a process has one, however often it asks."""
+
+
+class Trial:
+    """One training: its seed, rate, length and loss, and where its scores go."""
+
+    def __init__(self, classes: Sequence[str], ignore_index: int = 255, seed: int = 0) -> None:
+        folder = os.environ.get("SWEEPER_TRIAL")
+        self._folder = Path(folder) if folder else None
+        self._given: dict[str, Any] = {**BY_ITSELF, "seed": seed, "family": "cross_entropy", "params": {}, "fold": None}
+        self._criterion: Callable[[Tensor, Tensor], Tensor] = _cross_entropy
+        if self._folder:
+            self._given = json.loads((self._folder / "trial.json").read_text("utf-8"))
+            loss: dict[str, Any] = {"__name__": "loss"}
+            exec(compile((self._folder / "loss.py").read_text("utf-8"), "loss.py", "exec"), loss)
+            self._criterion = loss["criterion"]
+        self._begun, self._calls = time.monotonic(), 0
+        self._pixels: Tensor | None = None
+        self._length: float | None = None
+        self._numbers: dict[str, int] = {}
+        self.classes, self.ignore_index = [str(name) for name in classes], ignore_index
+        self.start = 0
+        """First epoch of this process."""
+        if not 2 <= len(self.classes) <= MOST_CLASSES or isinstance(classes, str):
+            self._refuse(f"classes must be 2 to {MOST_CLASSES} names, the background first, got {classes!r}")
+        self._write("start", version=VERSION, classes=self.classes, ignore_index=int(ignore_index), world=_world())
+
+    @property
+    def seed(self) -> int:
+        """Seed for `torch.manual_seed`, the split and the order of the data."""
+        return int(self._given["seed"])
+
+    @property
+    def family(self) -> str:
+        """Name of the loss."""
+        return str(self._given["family"])
+
+    @property
+    def fold(self) -> int | None:
+        """Number of the fold to leave out for the test, or None."""
+        return None if self._given["fold"] is None else int(self._given["fold"])
+
+    def lr(self, rate: float) -> float:
+        """Return the script's own learning rate times this trial's factor."""
+        return rate * float(self._given["lr_factor"])
+
+    def length(self, own: int) -> int:
+        """Return how many epochs (or steps) to train, of the script's own number; at least 1."""
+        self._length = own
+        share: int = max(1, round(own * self._given["share"]))
+        return min(share, int(self._given["calls"])) if self._given["kind"] == "probe" else share
+
+    def wants(self, split: str) -> bool:
+        """Return whether scores of this split are wanted."""
+        return split in self._given["splits"]
+
+    def stop_after(self, done: float) -> bool:
+        """Note that so many epochs (or steps) are done, and return whether to stop; the same on every rank."""
+        self._write("epoch", done=done, **self._totals())
+        if self._given["kind"] == "probe":
+            return self._calls >= int(self._given["calls"])
+        return self._folder is not None and _of_first_rank((self._folder / "stop").exists())
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            logits: (N, C, H, W), or (N, 1, H, W) or (N, 2, H, W) of two classes, before any sigmoid or softmax.
+            target: (N, H, W) or (N, 1, H, W), labels as integers, booleans or floats.
+        """
+        trains = torch.is_grad_enabled()  # else it is the loss of a validation
+        self._calls += trains
+        z, labels = self._shaped(logits, target, trains and self._calls <= self._given["calls"])
+        if trains and self._given["kind"] == "probe":
+            self._look_at(z, labels)
+            if self._given["ends"] and self._calls >= self._given["calls"]:
+                raise Enough(0)
+        return self._criterion(z, labels)
+
+    def scoring(self, split: str) -> Scoring:
+        """Return the scores of a split, to be filled in a `with` block: `s.add(logits, target, names)`."""
+        return Scoring(self, split)
+
+    def counts(self, split: str, table: Mapping[str, Any]) -> None:
+        """Give a split's confusion counts, where the script decides by a rule of its own.
+
+        Args:
+            split: "val" or "test".
+            table: name of the image → rows [tp, fp, fn] of pixels, one for each class.
+        """
+        rows = [[[int(n) for n in row] for row in table[name]] for name in table]
+        if any(len(image) != len(self.classes) or any(len(r) != 3 or min(r) < 0 for r in image) for image in rows):
+            self._refuse(
+                f"counts of an image must be {len(self.classes)} rows [tp, fp, fn] of pixels, one for each class"
+            )
+        self._keep(
+            split, "counts", list(table), data=torch.tensor(rows, dtype=torch.int64).view(-1, len(self.classes), 3)
+        )
+
+    def score(self, split: str, names: Sequence[Any] | None, values: Any) -> None:
+        """Give one number for each image, the higher the better; or one number for all, with None for names."""
+        values = [float(v) for v in ([values] if names is None else values)]
+        if bad := [v for v in values if not math.isfinite(v)]:
+            self._refuse(f"a score must be a finite number, got {bad[0]}; leave out images where it is not defined")
+        if names is not None and len(names) != len(values):
+            self._refuse(f"each image needs one score, got {len(names)} names and {len(values)} scores")
+        what = "number" if names is None else "score"
+        self._keep(split, what, [""] if names is None else list(names), data=torch.tensor(values, dtype=torch.float64))
+
+    # --- What the loss looks at ---
+
+    def _shaped(self, logits: Tensor, target: Tensor, check: bool) -> tuple[Tensor, Tensor]:
+        """Logits (N, 1 or C, H, W) in at least float32, labels (N, H, W) with 255 for what does not count."""
+        if not all(map(torch.is_tensor, (logits, target))):
+            kinds = f"{type(logits).__name__} and {type(target).__name__}"
+            self._refuse(f"logits and target must be tensors, got {kinds}; give each output of the network by itself")
+        k, shapes = len(self.classes), f"got logits {tuple(logits.shape)} and target {tuple(target.shape)}"
+        if logits.dim() == target.dim() >= 4 and target.shape[1] == 1:
+            target = target[:, 0]
+        elif k == 2 and logits.shape == target.shape and logits.dim() == 3:
+            logits = logits.unsqueeze(1)
+        if logits.dim() not in (4, 5) or logits.shape[:1] + logits.shape[2:] != target.shape:
+            self._refuse(f"logits must be (N, C, H, W) and target (N, H, W) or (N, 1, H, W) of class labels, {shapes}")
+        if logits.shape[1] not in ((1, 2) if k == 2 else (k,)):
+            self._refuse(f"logits must have one channel for each of {k} classes{' (or one)' * (k == 2)}, {shapes}")
+        z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        if k == 2 and z.shape[1] == 2:  # softmax over two channels is the sigmoid of their difference
+            z = z[:, 1:] - z[:, :1]
+        labels = target.long()
+        if self.ignore_index != IGNORE:
+            labels = torch.where(labels == self.ignore_index, IGNORE, labels)
+        if check:
+            target = target if target.is_floating_point() else target.long()
+            known = target != self.ignore_index
+            wrong = known & ((target != labels) | (labels < 0) | (labels >= k))
+            if bool(wrong.any()):
+                value = target[wrong][0].item()
+                self._refuse(
+                    f"targets must be class labels 0 to {k - 1}, or {self.ignore_index} for pixels that do not count; "
+                    f"got {value}. Give class indices, such as (mask > 0).long() for a mask of 0 and 255"
+                )
+        return z.flatten(2, -2), labels.flatten(1, -2)  # a volume's slices below each other
+
+    def _look_at(self, z: Tensor, labels: Tensor) -> None:
+        """Count the classes' pixels, and note what the first batches were like."""
+        own = torch.bincount(labels.flatten().cpu(), minlength=IGNORE + 1)
+        own = torch.cat([own[: len(self.classes)], own[IGNORE:]])
+        self._pixels = own if self._pixels is None else self._pixels + own
+        if self._calls > self._given["calls"]:
+            return
+        values = z.detach().cpu().double()
+        numbers = [float(n) for n in (values.mean(), values.std(correction=0), values.max())]
+        self._write(
+            "loss",
+            call=self._calls,
+            target=hashlib.sha256(_bytes(labels.to(torch.int16))).hexdigest()[:16],
+            logits=numbers if all(map(math.isfinite, numbers)) else None,
+        )
+
+    # --- Files ---
+
+    def _totals(self) -> dict[str, Any]:
+        pixels = None if self._pixels is None else self._pixels.tolist()
+        return {"calls": self._calls, "pixels": pixels, "length": self._length}
+
+    def _write(self, event: str, **more: Any) -> None:
+        """Append a line to results.jsonl; only the first rank does."""
+        if self._folder and _rank() == 0:
+            seconds = round(time.monotonic() - self._begun, 6)
+            with (self._folder / "results.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": event, "seconds": seconds, **more}, allow_nan=False) + "\n")
+
+    def _refuse(self, text: str) -> NoReturn:
+        self._write("problem", text=text[:1000])
+        raise TrialError(text)
+
+    def _log_prior(self, device: torch.device) -> Tensor:
+        """Logarithm of the classes' shares of the training pixels, (C,); 0 where they are not known."""
+        known = self._given.get("class_pixels") or (None if self._pixels is None else self._pixels[:-1])
+        if known is None:
+            return torch.zeros(len(self.classes), device=device)
+        pixels = torch.as_tensor(known, dtype=torch.float64).clamp(min=1)
+        return (pixels / pixels.sum()).log().float().to(device)
+
+    def _keep(
+        self, split: str, what: str, names: list[Any], *, data: Any, sums: Any = None, finite: bool = True
+    ) -> None:
+        """Write a split's scores, each rank its own; outside sweeper print them."""
+        if split not in ("val", "test"):
+            self._refuse(f'a split must be "val" or "test", got {split!r}')
+        if not names:
+            self._refuse(f"scores of {split} must be of one image or more, got none; call s.add in the block")
+        number = self._numbers[split] = self._numbers.get(split, 0) + 1
+        if self._folder is None:
+            if _rank() == 0:
+                print(f"{split}: {_shown(what, data, self.classes)} ({len(names)} images)", file=sys.stderr)
+            return
+        names = [str(name) for name in names]
+        arrays = {"names": names, "data": data, "sums": sums, "number": torch.tensor(number)}
+        path = self._folder / (f"{split}.{_rank()}.npz" if _rank() else f"{split}.npz")
+        part = path.with_suffix(".part")
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            for name, value in arrays.items():
+                if value is not None:
+                    file.writestr(f"{name}.npy", _npy(value))
+        part.replace(path)
+        more = {"split": split, "what": what, "images": len(names), "number": number, "finite": finite}
+        self._write("scores", **more, **self._totals())
+
+
+class Scoring:
+    """Counts of one split, image by image, as sweeper's own evaluation makes them."""
+
+    def __init__(self, trial: Trial, split: str) -> None:
+        self._trial, self._split, self._finite = trial, split, True
+        self._names: list[str] = []
+        self._data: list[Tensor] = []
+        self._sums: list[Tensor] = []
+
+    def __enter__(self) -> Scoring:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            data, sums = (torch.cat(parts).cpu() if parts else None for parts in (self._data, self._sums))
+            self._trial._keep(self._split, "logits", self._names, data=data, sums=sums, finite=self._finite)
+
+    @torch.no_grad()
+    def add(self, logits: Tensor, target: Tensor, names: Any) -> None:
+        """Count a batch; logits and target as for the loss, of whole images.
+
+        Args:
+            logits: (N, C, H, W).
+            target: (N, H, W) or (N, 1, H, W).
+            names: of the N images; the same for the same image in every training. Parts of one image have one name.
+        """
+        names = [names] if isinstance(names, (str, os.PathLike)) else list(names)
+        if len(names) != len(logits):
+            self._trial._refuse(f"each image needs a name, got {len(names)} names for {len(logits)} images")
+        z, labels = self._trial._shaped(logits, target, True)
+        k = len(self._trial.classes)
+        self._finite &= bool(z.isfinite().all())
+        z = torch.nan_to_num(z.float())
+        self._names += [str(name.item() if torch.is_tensor(name) else name) for name in names]
+        self._sums.append(torch.where((labels != IGNORE).unsqueeze(1), z.abs(), 0.0).sum((1, 2, 3)).double().cpu())
+        self._data.append(_histograms(z, labels) if k == 2 else _points(z, labels, self._trial._log_prior(z.device)))
+
+
+def _histograms(z: Tensor, labels: Tensor) -> Tensor:
+    """Pixels of each image, true class and bin of the logit, (N, 2, BINS)."""
+    bins = ((z[:, 0] + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor().clamp(0, BINS - 1).long()
+    return _tally(labels * BINS + bins, labels != IGNORE, 2 * BINS).view(-1, 2, BINS)
+
+
+def _points(z: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
+    """True positives, false positives and false negatives of each image, τ and class, (N, T, C, 3)."""
+    k, known, rows = z.shape[1], labels != IGNORE, []
+    labelled, z = _tally(labels, known, k), z.movedim(1, -1).contiguous()  # on a processor twice as fast
+    for tau in TAUS:
+        answer = (z - tau * log_prior).argmax(-1)
+        hit = _tally(answer, known & (answer == labels), k)
+        rows.append(torch.stack([hit, _tally(answer, known, k) - hit, labelled - hit], -1))
+    return torch.stack(rows, 1)
+
+
+def _tally(cells: Tensor, kept: Tensor, size: int) -> Tensor:
+    """How often each of `size` cells occurs in each image, (N, size)."""
+    flat = torch.where(kept, cells, size).flatten(1)
+    return torch.zeros(len(flat), size + 1, dtype=torch.int64, device=flat.device).scatter_add_(
+        1, flat, torch.ones_like(flat)
+    )[:, :size]
+
+
+def _cross_entropy(z: Tensor, labels: Tensor) -> Tensor:
+    """Plain cross-entropy over the pixels that count."""
+    known = labels != IGNORE
+    if z.shape[1] == 1:
+        loss = F.binary_cross_entropy_with_logits(z[:, 0], (labels == 1).to(z.dtype), reduction="none")
+        return torch.where(known, loss, 0.0).sum() / known.sum().clamp(min=1)
+    return F.cross_entropy(z, labels, ignore_index=IGNORE, reduction="sum") / known.sum().clamp(min=1)
+
+
+def _shown(what: str, data: Tensor, classes: list[str]) -> str:
+    """Scores in words."""
+    if what in ("score", "number"):
+        return f"{float(data.mean()):.4f}"
+    total = data.sum(0)
+    if what == "logits" and len(classes) == 2:
+        (tn, fp), (fn, tp) = ((row[: BINS // 2].sum(), row[BINS // 2 :].sum()) for row in total)
+        total = torch.tensor([[tn, fn, fp], [tp, fp, fn]])
+    elif what == "logits":
+        total = total[TAUS.index(0.0)]
+    iou = {n: float(r[0] / r.sum()) for n, r in zip(classes, total, strict=True) if r[0] + r[2] > 0}
+    each = ", ".join(f"{name} {value:.4f}" for name, value in iou.items())
+    return f"mIoU {sum(iou.values()) / max(1, len(iou)):.4f}: {each}"
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if _distributed() else int(os.environ.get("RANK") or 0)
+
+
+def _world() -> int:
+    return torch.distributed.get_world_size() if _distributed() else int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def _of_first_rank(value: bool) -> bool:
+    """The first rank's value, on every rank."""
+    box = [value]
+    if _distributed():
+        torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    tensor = tensor.detach().cpu().contiguous()
+    return ctypes.string_at(tensor.data_ptr(), tensor.numel() * tensor.element_size())
+
+
+def _npy(value: Any) -> bytes:
+    """Names, or a tensor of int64 or float64, as a file of NumPy's."""
+    if isinstance(value, list):
+        width = max(1, *map(len, value))
+        kind, shape = f"<U{width}", (len(value),)
+        raw = b"".join(name.encode("utf-32-le", "replace").ljust(4 * width, b"\0") for name in value)
+    else:
+        kind = "<f8" if value.dtype == torch.float64 else "<i8"
+        shape, raw = tuple(value.shape), _bytes(value)
+    head = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
+    head += " " * (-(len(head) + 11) % 64) + "\n"
+    out = io.BytesIO()
+    out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode("latin-1") + raw)
+    return out.getvalue()

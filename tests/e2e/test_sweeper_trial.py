@@ -1,0 +1,303 @@
+"""What a script imports: `sweeper_trial`, in this process; its counts are those of sweeper's own evaluation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+import sweeper_trial
+from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS
+from sweeper.losses import build_loss
+from sweeper.scripts.contract import HELPER, HELPER_VERSION, TrialDocument, read_events, read_scores, write_folder
+from sweeper.training.counters import BinaryCounter, MulticlassCounter
+from sweeper.training.evaluation import log_prior_of
+
+TWO, FOUR = ["background", "thing"], ["sky", "road", "tree", "car"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A training's folder, which SWEEPER_TRIAL names."""
+    monkeypatch.setenv("SWEEPER_TRIAL", str(tmp_path / "one"))
+    return tmp_path / "one"
+
+
+def begin(folder: Path, **given: Any) -> None:
+    values = {"kind": "confirm", "family": "cross_entropy", "params": {}, "seed": 3, **given}
+    write_folder(folder, TrialDocument(**values))
+
+
+def batch(classes: int, *sides: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    target = torch.randint(0, classes, (3, *sides))
+    target[0, :2] = 255
+    return 6 * torch.randn(3, classes if classes > 2 else 1, *sides), target
+
+
+def test_numbers_of_the_helper_are_sweepers_own() -> None:
+    assert (sweeper_trial.BINS, sweeper_trial.LOGIT_RANGE) == (BINS, LOGIT_RANGE) and sweeper_trial.TAUS == TAUS
+    assert sweeper_trial.VERSION == HELPER_VERSION and Path(sweeper_trial.__file__) == HELPER
+
+
+def test_alone_the_script_has_its_own_seed_rate_length_and_cross_entropy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SWEEPER_TRIAL", raising=False)
+    t = sweeper_trial.trial(TWO, seed=11)
+    assert (t.seed, t.lr(0.3), t.start, t.length(7), t.fold, t.family) == (11, 0.3, 0, 7, None, "cross_entropy")
+    z, y = batch(2, 4, 5)
+    known = y != 255
+    assert t.loss(z, y).item() == pytest.approx(F.binary_cross_entropy_with_logits(z[:, 0][known], y[known].float()))
+    four = sweeper_trial.trial(FOUR)
+    z, y = batch(4, 4, 5)
+    assert four.loss(z, y).item() == pytest.approx(F.cross_entropy(z, y, ignore_index=255).item())
+    assert not t.stop_after(1) and t.wants("test")
+    with t.scoring("val") as s:
+        s.add(torch.tensor([[[[9.0, -9.0]]]]), torch.tensor([[[1, 1]]]), ["a"])
+    t.score("test", ["a", "b"], [0.25, 0.75])
+    words = capsys.readouterr().err
+    assert "val: mIoU 0.5000: thing 0.5000 (1 images)" in words and "test: 0.5000 (2 images)" in words
+
+
+def test_a_fully_ignored_batch_alone_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SWEEPER_TRIAL", raising=False)
+    for classes in (TWO, FOUR):
+        z, y = batch(len(classes), 4, 4)
+        assert sweeper_trial.trial(classes).loss(z, torch.full_like(y, 255)).item() == 0
+
+
+def test_in_a_sweep_it_is_the_trials(folder: Path) -> None:
+    begin(folder, lr_factor=3.0, share=0.25, family="dice", splits=("val",))
+    t = sweeper_trial.trial(TWO)
+    assert (t.seed, t.lr(0.1), t.length(100), t.length(1), t.family) == (3, pytest.approx(0.3), 25, 1, "dice")
+    assert t.wants("val") and not t.wants("test") and not t.stop_after(1)
+    (folder / "stop").touch()
+    assert t.stop_after(2)
+    assert [event.event for event in read_events(folder)] == ["start", "epoch", "epoch"]
+
+
+SHAPES = {
+    "one channel": lambda z, y: (z, y),
+    "two channels of a softmax": lambda z, y: (torch.cat([z * 0 - 1, z - 1], 1), y),
+    "a target with a channel": lambda z, y: (z, y.unsqueeze(1)),
+    "no channel": lambda z, y: (z[:, 0], y),
+    "a float target": lambda z, y: (z, y.float().unsqueeze(1)),
+    "a target of bytes": lambda z, y: (z, y.to(torch.uint8)),
+    "a volume": lambda z, y: (z.unflatten(2, (2, 2)), y.unflatten(1, (2, 2))),
+}
+
+
+@pytest.mark.parametrize("family", ["cross_entropy", "dice"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_loss_of_every_usual_shape_is_sweepers_own(folder: Path, family: str, shape: str) -> None:
+    begin(folder, family=family)
+    z, y = batch(2, 4, 6)
+    expected = build_loss(family, task="binary")(z, y)
+    assert sweeper_trial.trial(TWO).loss(*SHAPES[shape](z, y)).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("ignored", [-100, 254, 255])
+def test_another_label_of_no_class_is_taken(folder: Path, ignored: int) -> None:
+    begin(folder)
+    z, y = batch(4, 4, 6)
+    given = torch.where(y == 255, ignored, y)
+    expected = build_loss("cross_entropy", task="multiclass")(z, y)
+    assert sweeper_trial.trial(FOUR, ignore_index=ignored).loss(z, given).item() == pytest.approx(expected.item())
+
+
+def test_boolean_targets_and_half_precision(folder: Path) -> None:
+    begin(folder)
+    z, y = batch(2, 4, 6)
+    t = sweeper_trial.trial(TWO)
+    assert t.loss(z.half(), y == 1).dtype == torch.float32
+    z.requires_grad_()
+    t.loss(torch.cat([-z, z], 1), y == 1).backward()
+    assert z.grad is not None and z.grad.abs().sum() > 0
+
+
+WRONG = {
+    "a class too many": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), 2), "class labels 0 to 1, or 255"),
+    "shares": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), 0.5), "got 0.5"),
+    "NaN": (torch.zeros(1, 1, 2, 2), torch.full((1, 2, 2), float("nan")), "got nan"),
+    "one-hot": (torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), "(N, H, W) or (N, 1, H, W)"),
+    "another size": (torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 2), "got logits (1, 1, 4, 4) and target (1, 2, 2)"),
+    "a list of outputs": ([torch.zeros(1, 1, 2, 2)], torch.zeros(1, 2, 2), "must be tensors, got list and Tensor"),
+    "three channels": (torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2), "one channel for each of 2 classes (or one)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_segmentation_is_refused_and_noted(folder: Path, name: str) -> None:
+    begin(folder)
+    z, y, words = WRONG[name]
+    t = sweeper_trial.trial(TWO)
+    with pytest.raises(sweeper_trial.TrialError) as caught:
+        t.loss(z, y)
+    assert words in str(caught.value)
+    assert [event.text for event in read_events(folder) if event.event == "problem"] == [str(caught.value)]
+
+
+@pytest.mark.parametrize("classes", [TWO, FOUR], ids=["two classes", "four classes"])
+def test_counts_are_to_the_last_pixel_those_of_sweepers_evaluation(folder: Path, classes: list[str]) -> None:
+    pixels = tuple(10**k for k in range(len(classes)))
+    begin(folder, class_pixels=pixels)
+    k = len(classes)
+    z, y = batch(k, 9, 11)
+    z[0, 0, 5, 5] = float("nan")
+    t = sweeper_trial.trial(classes)
+    with t.scoring("val") as s:
+        s.add(z[:2], y[:2], ["a", "b"])
+        s.add(z[2:], y[2:], "c")
+    prior = torch.tensor(log_prior_of(np.array(pixels)), dtype=torch.float32)
+    counter = (BinaryCounter if k == 2 else MulticlassCounter)(3, k, torch.device("cpu"), prior)
+    counter.add(torch.arange(3), torch.nan_to_num(z), y)
+    scores = read_scores(folder, "val", "logits", k)
+    assert scores.names == ("a", "b", "c")
+    assert np.array_equal(scores.data, counter.arrange(counter.total.numpy()))
+    line = read_events(folder)[-1]
+    assert line.event == "scores" and not line.finite and line.images == 3
+
+
+def test_two_channels_are_counted_as_their_difference(folder: Path) -> None:
+    begin(folder)
+    z, y = batch(2, 9, 11)
+    t = sweeper_trial.trial(TWO)
+    for split, logits in (("val", z), ("test", torch.cat([z * 0, z], 1))):
+        with t.scoring(split) as s:
+            s.add(logits, y.unsqueeze(1), ("a", "b", "c"))
+    val, test = (read_scores(folder, split, "logits", 2) for split in ("val", "test"))
+    assert val.is_equal(test)
+
+
+def test_slices_of_one_name_are_added_up_and_an_image_twice_counts_once(folder: Path) -> None:
+    begin(folder)
+    z, y = batch(2, 9, 11)
+    t = sweeper_trial.trial(TWO)
+    with t.scoring("val") as s:
+        s.add(z, y, ["patient", "patient", "other"])
+        s.add(z[2:] + 1e-7, y[2:], ["other"])
+    scores = read_scores(folder, "val", "logits", 2)
+    assert scores.names == ("patient", "other")
+    assert scores.data.sum((1, 2)).tolist() == [int((y[:2] != 255).sum()), int((y[2] != 255).sum())]
+
+
+def test_every_rank_has_its_own_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(folder)
+    z, y = batch(2, 9, 11)
+    for rank, places in (("0", [0, 1]), ("1", [2, 0])):  # a sampler fills up with the first image
+        monkeypatch.setenv("RANK", rank)
+        with sweeper_trial.trial(TWO).scoring("val") as s:
+            s.add(z[places], y[places], [f"image{n}" for n in places])
+    scores = read_scores(folder, "val", "logits", 2)
+    assert scores.names == ("image0", "image1", "image2") and scores.data.sum() == int((y != 255).sum())
+    assert [event.event for event in read_events(folder)] == ["start", "scores"]
+
+
+def test_own_counts_and_scores(folder: Path) -> None:
+    begin(folder)
+    t = sweeper_trial.trial(TWO)
+    t.counts("val", {"a": [[5, 1, 0], [2, 0, 1]], "é/b": torch.tensor([[1, 0, 0], [0, 0, 0]])})
+    t.score("test", ["a", 7], torch.tensor([0.5, 1.0]))
+    counts, scores = read_scores(folder, "val", "counts", 2), read_scores(folder, "test", "score", 2)
+    assert counts.names == ("a", "é/b") and counts.data.tolist()[0] == [[5, 1, 0], [2, 0, 1]]
+    assert scores.names == ("a", "7") and scores.data.tolist() == [0.5, 1.0]
+    t.score("test", None, 0.75)
+    assert read_scores(folder, "test", "number", 2).data.tolist() == [0.75]
+
+
+def test_scores_that_cannot_be_used_are_refused(folder: Path) -> None:
+    begin(folder)
+    t = sweeper_trial.trial(TWO)
+    z, y = batch(2, 4, 4)
+    for words, call in (
+        ("finite number, got nan", lambda: t.score("val", ["a"], [float("nan")])),
+        ("one score, got 1 names and 2", lambda: t.score("val", ["a"], [1, 2])),
+        ("2 rows [tp, fp, fn]", lambda: t.counts("val", {"a": [[1, 2, 3]]})),
+        ("2 rows [tp, fp, fn]", lambda: t.counts("val", {"a": [[1, 2, 3], [1, -2, 3]]})),
+        ('"val" or "test", got \'train\'', lambda: t.score("train", ["a"], [1])),
+        ("3 images", lambda: t.scoring("val").add(z, y, ["a", "b"])),
+        ("got 2", lambda: t.scoring("val").add(z, y * 0 + 2, ["a", "b", "c"])),
+    ):
+        with pytest.raises(sweeper_trial.TrialError, match=words.replace("[", r"\[")):
+            call()
+    with pytest.raises(sweeper_trial.TrialError, match="got none"), t.scoring("val"):
+        pass
+
+
+def test_classes_must_be_names(folder: Path) -> None:
+    begin(folder)
+    for classes in ("crack", ["crack"], [str(n) for n in range(300)]):
+        with pytest.raises(sweeper_trial.TrialError, match="2 to 254 names"):
+            sweeper_trial.trial(classes)
+
+
+def test_a_probes_start_ends_with_its_last_call_and_no_except_takes_it(folder: Path) -> None:
+    begin(folder, kind="probe", calls=2, ends=True)
+    t = sweeper_trial.trial(TWO)
+    z, y = batch(2, 4, 6)
+    assert t.length(100) == 2 and t.length(1) == 1
+    t.loss(z, y)
+    with pytest.raises(SystemExit) as caught:
+        try:
+            t.loss(z, y)
+        except Exception:
+            pytest.fail("taken")
+    assert caught.value.code == 0
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "loss", "loss"]
+    z = z.double()
+    assert lines[1]["logits"] == pytest.approx([z.mean().item(), z.std(correction=0).item(), z.max().item()])
+    assert lines[1]["target"] == lines[2]["target"]
+
+
+def test_a_probe_that_goes_through_counts_pixels_and_stops(folder: Path) -> None:
+    begin(folder, kind="probe", calls=2)
+    t = sweeper_trial.trial(TWO)
+    z, y = batch(2, 4, 6)
+    for stops in (False, True, True):
+        t.loss(z, y)
+        assert t.stop_after(1) is stops
+    (*_, last) = read_events(folder)
+    ignored, things = int((y == 255).sum()), int((y == 1).sum())
+    assert last.event == "epoch" and last.pixels == (3 * (y.numel() - ignored - things), 3 * things, 3 * ignored)
+
+
+def test_the_loss_of_a_validation_is_no_call_of_the_training(folder: Path) -> None:
+    begin(folder, kind="probe", calls=1, ends=True)
+    t = sweeper_trial.trial(TWO)
+    z, y = batch(2, 4, 6)
+    with torch.no_grad():
+        t.loss(z, y)
+    assert [event.event for event in read_events(folder)] == ["start"]
+    with pytest.raises(sweeper_trial.Enough):
+        t.loss(z, y)
+
+
+def test_a_process_has_one_trial_however_often_it_asks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(folder)
+    assert sweeper_trial.trial(TWO) is sweeper_trial.trial(TWO)
+    assert [event.event for event in read_events(folder)] == ["start"]
+    monkeypatch.delenv("SWEEPER_TRIAL")
+    assert sweeper_trial.trial(TWO, seed=1).seed == 1 and sweeper_trial.trial(TWO, seed=2).seed == 2
+
+
+def test_it_needs_neither_numpy_nor_sweeper(folder: Path) -> None:
+    begin(folder)
+    code = (
+        "import sys; sys.modules['sweeper'] = sys.modules['numpy'] = None\n"
+        "import torch; from sweeper_trial import trial\n"
+        "t = trial(['a', 'b', 'c']); z = torch.randn(2, 3, 8, 8); y = torch.randint(0, 3, (2, 8, 8))\n"
+        "t.loss(z.requires_grad_(), y).backward()\n"
+        "with t.scoring('val') as s: s.add(z, y, ['p', 'q'])"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=HELPER.parent)
+    assert read_scores(folder, "val", "logits", 3).names == ("p", "q")

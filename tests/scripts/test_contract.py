@@ -1,0 +1,167 @@
+"""The folder of a training: what is put there, and that what a script writes is checked line by line."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.core.errors import LossError, ScriptError, UsageError
+from sweeper.scripts import contract
+from sweeper.scripts.contract import (
+    HELPER,
+    TrialDocument,
+    read_events,
+    read_scores,
+    write_folder,
+    write_helper,
+)
+from tests.support.schemas import problems
+
+BEGAN = {"event": "start", "seconds": 0.1, "version": 1, "classes": ["a", "b"], "ignore_index": 255, "world": 1}
+CALL = {"event": "loss", "seconds": 0.2, "call": 1, "target": "ab", "logits": [0.1, 1.0, 2.0]}
+
+
+def written(folder: Path, *lines: Any) -> Path:
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    (folder / "results.jsonl").write_text(text)
+    return folder
+
+
+def test_a_folder_holds_the_trial_the_loss_and_the_helper(tmp_path: Path) -> None:
+    trial = TrialDocument(kind="search", family="tversky", params={"fn_weight": 0.7}, seed=4)
+    write_folder(tmp_path / "one", trial, "binary")
+    document = json.loads((tmp_path / "one" / "trial.json").read_text())
+    assert document["schema"] == "sweeper.trial/1" and document["params"] == {"fn_weight": 0.7}
+    assert not problems(document)
+    assert "fn_weight=0.7" in (tmp_path / "one" / "loss.py").read_text()
+    assert [path.name for path in (tmp_path / "one" / "python").iterdir()] == [HELPER.name]
+
+
+def test_a_loss_that_cannot_be_made_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(LossError):
+        write_folder(tmp_path / "one", TrialDocument(kind="search", family="boundary", params={}, seed=4), "binary")
+    assert not (tmp_path / "one").exists()
+
+
+def test_lines_are_read_and_one_that_is_not_whole_yet_is_left_out(tmp_path: Path) -> None:
+    assert read_events(tmp_path) == ()
+    written(tmp_path, BEGAN, CALL)
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"event": "lo')
+    assert [event.event for event in read_events(tmp_path)] == ["start", "loss"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no JSON",
+        "",
+        "[]",
+        json.dumps({**CALL, "event": "rumour"}),
+        json.dumps({**CALL, "more": 1}),
+        json.dumps({**CALL, "logits": [1.0, 2.0]}),
+        json.dumps({**CALL, "logits": [0.0, 1.0, float("nan")]}),
+        json.dumps({**CALL, "seconds": float("inf")}),
+        json.dumps({**BEGAN, "classes": ["one"]}),
+        json.dumps({"event": "epoch", "seconds": 1, "done": 1, "calls": -1, "pixels": None, "length": None}),
+    ],
+)
+def test_a_line_that_is_none_of_the_contract_is_named_by_its_number(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ScriptError, match="line 2 must be one of the contract"):
+        read_events(written(tmp_path, BEGAN, line))
+
+
+def test_a_file_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(contract.MOST_BYTES, "results.jsonl", 200)
+    with pytest.raises(ScriptError, match="at most 200 bytes"):
+        read_events(written(tmp_path, BEGAN, CALL, CALL))
+
+
+def counts(n: int, *shape: int) -> dict[str, Any]:
+    return {"names": np.array([f"image{k}" for k in range(n)]), "data": np.ones((n, *shape), dtype=np.int64)}
+
+
+def test_parts_on_several_ranks_are_one_table(tmp_path: Path) -> None:
+    one, two = counts(2, 2, 512), counts(2, 2, 512)
+    two["names"], two["data"][1] = np.array(["image1", "image2"]), 5
+    np.savez(tmp_path / "val.npz", sums=np.array([3.0, 4.0]), **one)
+    np.savez(tmp_path / "val.1.npz", sums=np.array([4.0000001, 6.0]), **two)
+    scores = read_scores(tmp_path, "val", "logits", 2)
+    assert scores.names == ("image0", "image1", "image2")
+    assert scores.data[:, 0, 0].tolist() == [1, 1, 5] and scores.sums.tolist() == [3.0, 4.0, 6.0]
+
+
+def test_other_logits_under_one_name_are_another_part_of_the_image(tmp_path: Path) -> None:
+    np.savez(tmp_path / "val.npz", sums=np.array([3.0]), **counts(1, 9, 3, 3))
+    np.savez(tmp_path / "val.1.npz", sums=np.array([3.5]), **counts(1, 9, 3, 3))
+    assert (read_scores(tmp_path, "val", "logits", 3).data == 2).all()
+
+
+def test_equality_of_scores_is_by_name(tmp_path: Path) -> None:
+    for folder, order in (("one", [0, 1, 2]), ("two", [2, 0, 1])):
+        (tmp_path / folder).mkdir()
+        names, data = np.array(["a", "b", "c"])[order], np.array([0.1, 0.2, 0.3])[order]
+        np.savez(tmp_path / folder / "test.npz", names=names, data=data)
+    one, two = (read_scores(tmp_path / folder, "test", "score", 2) for folder in ("one", "two"))
+    assert one.is_equal(two) and not one.is_equal(two._replace(data=two.data[::-1]))
+
+
+HOSTILE = {
+    "another shape": {**counts(2, 2, 511), "sums": np.ones(2)},
+    "another number of names": {**counts(2, 2, 512), "names": np.array(["a"]), "sums": np.ones(2)},
+    "no names": {"data": np.ones((2, 2, 512))},
+    "numbers for names": {**counts(2, 2, 512), "names": np.arange(2)},
+    "shares": {**counts(2, 2, 512), "data": np.full((2, 2, 512), 0.5)},
+    "less than nothing": {**counts(2, 2, 512), "data": np.full((2, 2, 512), -1)},
+    "objects": {**counts(2, 2, 512), "data": np.array([print, print], dtype=object)},
+    "sums that are NaN": {**counts(2, 2, 512), "sums": np.full(2, np.nan)},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_scores_that_are_none_of_the_contract_are_refused(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "val.npz", **HOSTILE[name])
+    with pytest.raises(ScriptError, match="must be scores as sweeper_trial writes them"):
+        read_scores(tmp_path, "val", "logits", 2)
+
+
+def test_neither_a_missing_file_nor_one_of_other_bytes_nor_one_that_fills_the_memory_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ScriptError, match="No such file"):
+        read_scores(tmp_path, "val", "score", 2)
+    (tmp_path / "val.npz").write_bytes(b"\x80\x04 no zip")
+    with pytest.raises(ScriptError, match="zip"):
+        read_scores(tmp_path, "val", "score", 2)
+    monkeypatch.setitem(contract.MOST_BYTES, "npz", 10_000)
+    with zipfile.ZipFile(tmp_path / "val.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("data.npy", b"\0" * 20_000)
+    with pytest.raises(ScriptError, match="more than 10,000 bytes"):
+        read_scores(tmp_path, "val", "score", 2)
+
+
+def test_an_image_with_two_scores_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "val.npz", names=np.array(["a", "a"]), data=np.array([0.5, 0.25]))
+    with pytest.raises(ScriptError, match="one score, got two of 'a'"):
+        read_scores(tmp_path, "val", "score", 2)
+
+
+def test_the_helper_is_written_beside_the_script_and_never_over_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "train.py").touch()
+    words = ["torchrun", "sub/train.py", "--lr", "1"]
+    for _ in range(2):
+        assert write_helper(words).read_bytes() == HELPER.read_bytes()
+    assert (tmp_path / "sub" / HELPER.name).is_file()
+    assert write_helper(["my-training"]) == Path(HELPER.name)
+    (tmp_path / HELPER.name).write_text("mine")
+    with pytest.raises(UsageError, match="is not sweeper's"):
+        write_helper(["my-training"])

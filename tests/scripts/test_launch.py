@@ -1,0 +1,137 @@
+"""A script as a process: its words, its environment, its end with all that it started, and a log that stays small."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sweeper.core.errors import ScriptError, UsageError
+from sweeper.scripts import launch
+from sweeper.scripts.contract import TrialDocument
+from sweeper.scripts.launch import KEPT_BYTES, fill_places, run_script, split_command
+
+TRIAL = TrialDocument(kind="confirm", family="dice_ce", params={}, seed=12, lr_factor=0.5, share=0.25)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def left_of(folder: Path) -> list[int]:
+    return [process.pid for process in psutil.process_iter() if _names(process, folder)]
+
+
+def _names(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get("SWEEPER_TRIAL") == str(folder)
+    except psutil.Error:  # it has ended, or belongs to another user
+        return False
+
+
+def test_places_of_a_command_become_the_trials_values(tmp_path: Path) -> None:
+    words = split_command(
+        "python 'my train.py' --seed={seed} lr*={lr_factor} -o {folder}/x {family} {share} {fold}. {{a}}"
+    )
+    assert fill_places(words, TRIAL, tmp_path) == [
+        "python", "my train.py", "--seed=12", "lr*=0.5", "-o", f"{tmp_path}/x", "dice_ce", "0.25", ".", "{a}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", ['{"a": 1}', "{a.b}", "{}", "{1,2}"])
+def test_other_braces_stay(tmp_path: Path, kept: str) -> None:
+    assert fill_places(split_command(f"run '{kept}'"), TRIAL, tmp_path) == ["run", kept]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("", "one program"),
+        ("cd x && python train.py", "--command 'bash train.sh'"),
+        ("python train.py > log", "one program"),
+        ("python train.py | tee log", "one program"),
+        ("python 'train.py", "as a shell takes them"),
+        ("python train.py {sed}", "got {sed}, did you mean `seed`?"),
+        ("python train.py {rate}", "takes {seed}, {lr_factor}"),
+    ],
+)
+def test_what_is_no_command_is_refused(command: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        split_command(command)
+    assert words in str(caught.value)
+
+
+def test_a_script_finds_its_folder_and_the_helper_and_nothing_else_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    code = "import os, json; print(json.dumps([os.environ['SWEEPER_TRIAL'], os.environ['PYTHONPATH'], os.getcwd()]))"
+    ended = run_script(python(code), tmp_path, seconds=60)
+    assert (ended.status, ended.is_late) == (0, False)
+    found = json.loads((tmp_path / "log.txt").read_text())
+    assert found == [str(tmp_path), f"{tmp_path}/python{os.pathsep}/mine", str(Path.cwd())]
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ScriptError, match="no-such-program must be a program that can be started"):
+        run_script(["no-such-program"], tmp_path, seconds=60)
+
+
+def test_the_status_and_the_last_lines_without_what_moves_a_cursor(tmp_path: Path) -> None:
+    code = (
+        r"print('old'); print('\x1b[31mred\x1b[0m'); print('10 %\r20 %\x07'); print(b'\xff'); import sys; sys.exit(3)"
+    )
+    ended = run_script(python(code), tmp_path, seconds=60)
+    assert ended.status == 3 and ended.last[-3:] == ("red", "20 % ", r"b'\xff'")
+
+
+def test_of_a_flood_of_output_little_is_kept(tmp_path: Path) -> None:
+    code = "import sys\nfor n in range(300): sys.stdout.write('x' * 99_999 + '\\n')\nprint('the end')"
+    ended = run_script(python(code), tmp_path, seconds=120)
+    assert ended.printed > 30_000_000 and ended.last[-1] == "the end"
+    size = (tmp_path / "log.txt").stat().st_size
+    assert KEPT_BYTES <= size < 1.2 * KEPT_BYTES
+    assert (tmp_path / "log.txt").read_text().endswith("the end\n")
+
+
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)
+print('ready', flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit(0)"], ids=["that hangs", "that ends"])
+def test_of_a_script_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Neither of one that ignores SIGTERM, nor what it started in a group of its own."""
+    monkeypatch.setattr(launch, "TERM_SECONDS", 0.5)
+    monkeypatch.setattr(launch, "UPLOAD_SECONDS", 0.5)
+    ended = run_script(python(STUBBORN.format(end=end)), tmp_path, seconds=3)
+    assert ended.is_late == ("sleep" in end) and ended.last == ("ready",)
+    assert left_of(tmp_path) == []
+
+
+def test_nothing_is_left_where_the_caller_is_stopped(tmp_path: Path) -> None:
+    begun = time.monotonic()
+
+    def stopped() -> bool:
+        if (tmp_path / "here").exists():
+            raise KeyboardInterrupt
+        return False
+
+    code = f"import pathlib, time; pathlib.Path({str(tmp_path / 'here')!r}).touch(); time.sleep(600)"
+    with pytest.raises(KeyboardInterrupt):
+        run_script(python(code), tmp_path, seconds=300, is_done=stopped)
+    assert left_of(tmp_path) == [] and time.monotonic() - begun < 200
+
+
+def test_a_script_of_which_nothing_more_is_wanted_is_ended_after_its_grace(tmp_path: Path) -> None:
+    ended = run_script(python("import time; time.sleep(600)"), tmp_path, seconds=300, is_done=lambda: True, grace=0.1)
+    assert not ended.is_late and ended.status < 0

@@ -1,0 +1,68 @@
+"""The file with one loss: to the last digit the registry's, and torch is all that it needs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from sweeper.core.errors import LossError
+from sweeper.losses import build_loss
+from sweeper.losses.families import FAMILIES
+from sweeper.scripts.loss_file import loss_text
+
+CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks if family.needs_map is None]
+
+
+def given(name: str, task: Any) -> dict[str, float]:
+    """The family's defaults; of what has none, another value than 1."""
+    free = FAMILIES[name].coordinates[task]
+    return {
+        key: 1.5 if one.default is None else one.default
+        for key, one in free.items()
+        if key not in ("alpha", "fp_weight")
+    }
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_a_files_loss_equals_the_registrys(name: str, task: Any) -> None:
+    frequencies = None if task == "binary" else (90.0, 8.0, 2.0)
+    params = given(name, task)
+    text = loss_text(name, params, task, frequencies)
+    assert {line.split()[1] for line in text.splitlines() if re.match(r"\s*(import|from) ", line)} <= {
+        "__future__", "math", "collections.abc", "functools", "typing", "torch", "torch.nn",
+    }  # fmt: skip
+    made: dict[str, Any] = {"__name__": "loss"}
+    exec(compile(text, "loss.py", "exec"), made)
+    torch.manual_seed(1)
+    target = torch.randint(0, 3 if frequencies else 2, (2, 16, 16))
+    target[0, :3] = 255
+    own = torch.randn(2, 3 if frequencies else 1, 16, 16).requires_grad_()
+    twin = own.detach().clone().requires_grad_()
+    one = made["criterion"](own, target)
+    two = build_loss(name, task=task, class_frequencies=frequencies, **params)(twin, target)
+    one.backward()
+    two.backward()
+    assert one.item() == two.item() and own.grad is not None and twin.grad is not None
+    assert torch.equal(own.grad, twin.grad)
+
+
+def test_one_file_serves_both_tasks_where_the_loss_is_the_same() -> None:
+    made: dict[str, Any] = {"__name__": "loss"}
+    exec(compile(loss_text("dice", {}, None), "loss.py", "exec"), made)
+    for channels, task in ((1, "binary"), (4, "multiclass")):
+        logits, target = torch.randn(2, channels, 8, 8), torch.randint(0, max(2, channels), (2, 8, 8))
+        assert made["criterion"](logits, target) == build_loss("dice", task=task)(logits, target)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.needs_map])
+def test_a_loss_that_needs_maps_of_the_labels_is_refused(name: str) -> None:
+    with pytest.raises(LossError, match=f"needs? logits and labels only, got {name}"):
+        loss_text(name, {}, "binary")
+
+
+def test_what_cannot_be_built_is_refused() -> None:
+    with pytest.raises(LossError, match="needs `class_frequencies`"):
+        loss_text("weighted_ce", {"class_weight_power": 0.5}, "multiclass")
