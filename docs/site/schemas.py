@@ -30,6 +30,7 @@ from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
 from sweeper.losses.certification import CertificationDocument
 from sweeper.scripts.contract import TrialDocument
+from sweeper.scripts.probe import ProbeDocument
 from sweeper.workflow.dry_run import PreviewDocument
 from sweeper.workflow.mlflow_sync import MlflowDocument
 from sweeper.workflow.status import StatusDocument
@@ -39,6 +40,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RecommendationDocument,
     PreviewDocument,
     JudgementDocument,
+    ProbeDocument,
     TrialDocument,
     ProfileDocument,
     AdviceDocument,

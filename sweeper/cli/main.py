@@ -28,6 +28,7 @@ COMMANDS = {
     "advise": "Which losses to try first on a data set, before anything is trained.",
     "studies": "List the studies with state, verdict and best loss, or delete one.",
     "judge": "The verdict on runs that were trained elsewhere, from a table of their scores.",
+    "probe": "Whether losses can be compared in a training script of your own.",
     "report": "Write a study's report again.",
     "export": "Write the recommended loss, and weights trained with it, as files.",
     "train": "Train the recommended configuration to the end.",

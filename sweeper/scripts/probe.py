@@ -1,0 +1,359 @@
+"""Five short starts of a script, and what they prove: that seed, loss and rate arrive, and that scores come back."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple, TypeVar
+
+from sweeper.core.document import Document
+from sweeper.core.errors import ScriptError
+from sweeper.core.paths import CACHE
+from sweeper.core.text import count, listed, time_text
+from sweeper.scripts.contract import (
+    HELPER_VERSION,
+    RESULTS,
+    Began,
+    Call,
+    Epoch,
+    Event,
+    Problem,
+    Scored,
+    Scores,
+    Split,
+    TrialDocument,
+    What,
+    read_events,
+    read_scores,
+    write_folder,
+)
+from sweeper.scripts.launch import KEPT_BYTES, Ended, fill_places, run_script, split_command
+from sweeper.system.whole_files import remove_left
+
+HIGH_RATE = 30.0
+FOLDER = "probe-"
+"""So begin the names of the folders of probes, which are kept for a day where a script was refused."""
+NEAR = 1e-4
+"""Logits are alike within this part of their spread: kernels of a GPU differ in their last digits."""
+PAGE = "docs/how-to/your-training.md"
+E = TypeVar("E", bound=Event)
+
+
+class ProbeDocument(Document):
+    """What `sweeper probe` prints: the script can be compared, and how."""
+
+    SCHEMA: ClassVar[str] = "sweeper.probe/1"
+
+    command: str
+    pairing: Literal["exact", "start", "none"]
+    """What two starts with one seed share: all, the first batch and network only, or nothing."""
+    scores: dict[Split, What]
+    """What came back of each split. It decides what can be claimed."""
+    images: dict[Split, int]
+    class_pixels: dict[str, int]
+    """In the batches of one start."""
+    ignored_pixels: int
+    length: float | None
+    """The script's own, in epochs or steps; null = not known."""
+    seconds_per_step: float
+    seconds_per_training: float | None
+    notes: tuple[str, ...]
+    """What else there is to know, for people."""
+
+    @property
+    def text(self) -> str:
+        """The answer for people."""
+        total = sum(self.class_pixels.values()) or 1
+        shares = ", ".join(f"{name} {pixels / total:.3%}" for name, pixels in self.class_pixels.items())
+        scores = "; ".join(f"{s}: {what} of {count(self.images[s], 'image')}" for s, what in self.scores.items())
+        cost = f"{time_text(self.seconds_per_step)} a step"
+        if self.seconds_per_training is not None:
+            cost += f"; about {time_text(self.seconds_per_training)} a training of length {self.length:g}"
+        lines = (
+            f"Losses can be compared in this script: {self.command}",
+            f"  pairing  {self.pairing}",
+            f"  scores   {scores}",
+            f"  classes  {shares} of {total:,} pixels",
+            f"  cost     {cost}",
+            *(f"  note     {note}." for note in self.notes),
+        )
+        return "\n".join(lines)
+
+
+class Start(NamedTuple):
+    """One start, and what it wrote."""
+
+    folder: Path
+    trial: TrialDocument
+    ended: Ended
+    events: tuple[Event, ...]
+
+    def all(self, kind: type[E]) -> list[E]:
+        """Return its events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def calls(self) -> list[Call]:
+        """Its calls of the loss, as far as they are looked at."""
+        return self.all(Call)
+
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        """Pixels of each class in its batches, and last those that do not count."""
+        (began,), progress = self.all(Began)[:1], self.all(Scored)
+        return (progress and progress[-1].pixels) or (0,) * (len(began.classes) + 1)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the loss was called as often as is looked at."""
+        return len(self.calls) >= self.trial.calls
+
+    @property
+    def name(self) -> str:
+        """The start in words."""
+        factor = f", {self.trial.lr_factor:g} times the rate" if self.trial.lr_factor != 1 else ""
+        return f"{self.trial.family}, seed {self.trial.seed}{factor}"
+
+
+def probe_script(
+    command: str,
+    *,
+    calls: int = 4,
+    splits: Sequence[Split] = ("val", "test"),
+    seconds: float = 600.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> ProbeDocument:
+    """Start a script five times, and return what it is like as a training to compare losses in.
+
+    Three starts end with call number `calls` of the loss, two train that long and score.
+
+    Args:
+        command: words of the script's start, without a shell.
+        calls: of the loss, in which the network must have been changed.
+        splits: whose scores are wanted.
+        seconds: that one start may take.
+        say: is given a line for each start.
+
+    Raises:
+        UsageError: if the command cannot be given so.
+        ScriptError: if losses cannot be compared in this script; its folders are kept.
+    """
+    words = split_command(command)
+    CACHE.parent.mkdir(parents=True, exist_ok=True)
+    remove_left(CACHE.parent, f"{FOLDER}*")
+    base = Path(tempfile.mkdtemp(prefix=FOLDER, dir=CACHE.parent)).resolve()
+    whole = TrialDocument(kind="probe", family="cross_entropy", params={}, seed=1, splits=tuple(splits), calls=calls)
+    changes: tuple[dict[str, object], ...] = (
+        {"ends": True},
+        {"ends": True, "seed": 2},
+        {"ends": True, "lr_factor": HIGH_RATE},
+        {},
+        {"family": "dice"},
+    )
+    done: list[Start] = []
+    for number, change in enumerate(changes, 1):
+        start = _begin(words, whole.model_copy(update=change), base / f"start-{number}", seconds)
+        done.append(start)
+        say(f"start {number} of {len(changes)}: {start.name}: {time_text(start.ended.seconds)}")
+        if problems := [*_start_problems(start, seconds)] or [*_comparison_problems(done)]:
+            raise ScriptError(f"{start.name}, in {start.folder}", problems)
+    document = _document(command, done)
+    shutil.rmtree(base, ignore_errors=True)
+    return document
+
+
+def _begin(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+    write_folder(folder, trial)
+    results, last = folder / RESULTS, f'"call": {trial.calls},'.encode()
+
+    def is_done() -> bool:
+        return trial.ends and results.is_file() and last in results.read_bytes()[-1000:]
+
+    ended = run_script(fill_places(words, trial, folder), folder, seconds=seconds, is_done=is_done)
+    return Start(folder, trial, ended, read_events(folder))
+
+
+# --- What one start shows ---
+
+
+def _start_problems(start: Start, seconds: float) -> Iterator[str]:
+    trial, ended, begun = start.trial, start.ended, start.all(Began)
+    bad = next((call for call in start.calls if call.logits is None), None)
+    is_high = trial.lr_factor != 1  # where a training may diverge, and the script may stop it
+    where = _place(start)
+    if problem := next(iter(start.all(Problem)), None):
+        yield problem.text
+    elif begun and begun[0].version != HELPER_VERSION:
+        yield (
+            f"sweeper_trial.py must be of version {HELPER_VERSION}, got {begun[0].version}; write it again with "
+            "`sweeper probe --write-helper --command …`"
+        )
+    elif bad is not None and not is_high:
+        yield (
+            f"logits must be finite numbers, and are not in call {bad.call} of the loss; look for NaN in the images, "
+            "or lower the script's learning rate"
+        )
+    elif ended.is_late and not (trial.ends and start.is_whole):
+        text = f"must end within {time_text(seconds)}, and did not, {where}; look where it waits, or raise --time-limit"
+        yield text + _last_lines(start)
+    elif ended.status != 0 and not (trial.ends and start.is_whole) and not (is_high and start.calls):
+        how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
+        yield f"must end with status 0, and ended with {how} {where}; log.txt has it all" + _last_lines(start)
+    elif not begun:
+        lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
+        yield f"must call trial(), and did not; write {lines} into it, see {PAGE}" + _last_lines(start)
+    elif not start.calls:
+        yield f"must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
+    elif not start.is_whole and not is_high:
+        yield (
+            f"must call the loss {trial.calls} times or more, got {len(start.calls)}; let its loop run to t.length(…), "
+            f"or give --calls {max(2, len(start.calls))}"
+        )
+    elif not trial.ends:
+        yield from _score_problems(start)
+
+
+def _score_problems(start: Start) -> Iterator[str]:
+    scored = {line.split: line for line in start.all(Scored)}
+    for split in start.trial.splits:
+        if split not in scored:
+            yield (
+                f"scores of {split} are wanted, and none came; give them in `with t.scoring({split!r}) as s:` at its "
+                f"end, or leave {split} out of --splits"
+            )
+        elif not scored[split].finite:
+            yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
+    names = [{*scores.names} - {""} for scores in _scores(start).values()]
+    if both := set.intersection(*names) if len(names) > 1 else set():
+        yield (
+            f"validation and test must share no image, and {count(len(both), 'image is', 'images are')} in both, such "
+            f"as {min(both)!r}; take {'it' if len(both) == 1 else 'them'} out of one, or name each by its path"
+        )
+    classes, pixels = start.all(Began)[0].classes, start.pixels
+    if len(classes) == 2 and not pixels[1] and pixels[2]:
+        yield (
+            f"targets must have pixels of {classes[1]!r}, and have none but {count(pixels[2], 'pixel')} that do not "
+            "count; for masks of 0 and 255 give (mask > 0).long()"
+        )
+
+
+def _place(start: Start) -> str:
+    """Return where a start was at its end, in words."""
+    if scored := start.all(Scored):
+        return f"after its scores of {listed(sorted({line.split for line in scored}))}"
+    if start.calls:
+        return f"after call {start.calls[-1].call} of the loss or a later one, before its scores"
+    return "before the first call of the loss" if start.all(Began) else "before it called trial()"
+
+
+def _last_lines(start: Start) -> str:
+    lines = "".join(f"\n      {line}" for line in start.ended.last)
+    return f". Its last lines:{lines}" if lines else ". It printed nothing"
+
+
+# --- What several show together ---
+
+
+def _gap(one: Start, two: Start, call: int) -> float:
+    """Return how far the logits of two starts are apart, in their spread; infinite for other labels."""
+    if max(call, 1) > min(len(one.calls), len(two.calls)):
+        return inf
+    a, b = one.calls[call - 1], two.calls[call - 1]
+    if a.target != b.target or a.logits is None or b.logits is None:
+        return inf
+    apart = max(abs(x - y) for x, y in zip(a.logits, b.logits, strict=True))
+    return apart / max(a.logits[1], b.logits[1], 1e-12)
+
+
+def _comparison_problems(done: Sequence[Start]) -> Iterator[str]:
+    """Find what the newest start and those before prove to be wrong."""
+    last, here = done[0].trial.calls, done[-1]
+    more = f"; where the optimiser steps at every n-th call only, give --calls {last} times n"
+    if len(done) == 2 and _gap(done[0], here, 1) <= NEAR:
+        yield (
+            "must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "
+            "torch.manual_seed and to what draws the order of the images"
+        )
+    if len(done) == 3 and _gap(done[0], here, last) == 0:
+        yield (
+            f"must follow the rate, and call {last} of the loss is the same at {HIGH_RATE:g} times the rate; give "
+            f"t.lr(RATE) to the optimiser{more}"
+        )
+    if len(done) == 5 and _gap(done[3], here, last) == 0:
+        yield (
+            f"must train with the loss, and its call {last} is the same under cross-entropy and Dice; call backward() "
+            f"on what t.loss returns, and step the optimiser{more}"
+        )
+    elif len(done) == 5:
+        yield from _equal_scores(done[3], here)
+
+
+def _scores(start: Start) -> dict[Split, Scores]:
+    """Return the wanted scores that came, as they were at the end."""
+    classes = len(start.all(Began)[0].classes)
+    last = {line.split: line.what for line in start.all(Scored) if line.split in start.trial.splits}
+    return {split: read_scores(start.folder, split, what, classes) for split, what in last.items()}
+
+
+def _equal_scores(one: Start, two: Start) -> Iterator[str]:
+    second = _scores(two)
+    for split, scores in _scores(one).items():
+        if apart := {*scores.names} ^ {*second[split].names}:
+            yield (
+                f"images of {split} must be the same in each training of a seed, and {min(apart)!r} is in one of two; "
+                "draw the split with t.seed, or keep it in a file"
+            )
+        elif scores.is_equal(second[split]):
+            yield (
+                f"scores of {split} must be of the network that was trained, and are the same under cross-entropy and "
+                "Dice; score that network (where it still predicts one class only, raise --calls)"
+            )
+
+
+# --- What is said of a script that can be compared ---
+
+
+def _document(command: str, done: Sequence[Start]) -> ProbeDocument:
+    whole, last = done[3], done[0].trial.calls
+    pairing: Literal["exact", "start", "none"] = "none"
+    if _gap(done[0], whole, 1) <= NEAR:
+        pairing = "start" if _gap(done[0], whole, last) else "exact"
+    begun, final, epoch = whole.all(Began)[0], whole.all(Scored)[-1], next(reversed(whole.all(Epoch)), None)
+    pixels, scores, first = whole.pixels, _scores(whole), whole.calls[0].seconds
+    training = None
+    if epoch is not None and epoch.done > 0 and final.length is not None:
+        training = whole.ended.seconds + (final.length - epoch.done) * (epoch.seconds - first) / epoch.done
+    notes = {
+        "none": [
+            "two starts with one seed differ from the first call on: trainings are compared unpaired, which takes more "
+            "of them, and whether loss and rate arrive is not proven; seed network, order and loader with t.seed"
+        ],
+        "start": ["two starts with one seed begin alike and come apart, as the arithmetic does not repeat"],
+        "exact": [],
+    }[pairing]
+    for what, other in (("rate", done[2]), ("loss", done[4])):
+        if pairing == "start" and _gap(done[0], other, last) <= 3 * _gap(done[0], whole, last):
+            notes.append(f"whether the {what} arrives is not proven: it changes no more than that does; raise --calls")
+    if final.length is None:
+        notes.append("t.length is never called, so that no training can be made shorter")
+    if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:
+        notes.append(f"no pixel of {listed(empty)} was in {count(final.calls, 'batch', 'batches')}")
+    if lone := [split for split, found in scores.items() if found.what == "number"]:
+        notes.append(f"one number for all images came of {listed(lone)}, which serves a verdict over trainings only")
+    if (most := max(start.ended.printed for start in done)) > KEPT_BYTES:
+        notes.append(f"one start printed {most / 1e6:,.0f} MB, of which log.txt keeps the first and the last part")
+    return ProbeDocument(
+        command=command,
+        pairing=pairing,
+        scores={split: found.what for split, found in scores.items()},
+        images={split: len(found.names) for split, found in scores.items()},
+        class_pixels=dict(zip(begun.classes, pixels, strict=False)),
+        ignored_pixels=pixels[-1],
+        length=final.length,
+        seconds_per_step=(whole.calls[-1].seconds - first) / (last - 1),
+        seconds_per_training=training,
+        notes=tuple(notes),
+    )

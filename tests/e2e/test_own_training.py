@@ -1,0 +1,118 @@
+"""`sweeper probe` on real scripts: the example whole, two processes, and scripts with a fault each."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.project.test_architecture import loaded_by
+
+ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = ROOT / "tests" / "support"
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+def python(*words: object) -> str:
+    return shlex.join([sys.executable, *map(str, words)])
+
+
+@pytest.fixture(autouse=True)
+def found_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helper is found without sweeper's help, as it is where sweeper is installed."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+FAULTS = {
+    "crashes_at_once": "ended with status 1 before it called trial(); log.txt has it all. Its last lines:",
+    "never_imports": "must call trial(), and did not; write `from sweeper_trial import trial`",
+    "never_calls_the_loss": "must train with t.loss(logits, target), and never called it",
+    "labels_of_3": "targets must be class labels 0 to 1, or 255 for pixels that do not count; got 3",
+    "is_nan": "logits must be finite numbers, and are not in call 1 of the loss",
+    "ignores_the_seed": "must follow the seed, and the first batch and logits are the same for seeds 1 and 2",
+    "ignores_the_rate": "must follow the rate, and call 4 of the loss is the same at 30 times the rate",
+    "ignores_the_loss": "must train with the loss, and its call 4 is the same under cross-entropy and Dice",
+    "crashes_in_the_middle": "ended with status 1 after call 4 of the loss or a later one, before its scores",
+    "crashes_after_its_scores": "ended with status 1 after its scores of test and val",
+    "scores_nan": "a score must be a finite number, got nan",
+    "never_scores": "scores of val are wanted, and none came",
+    "shares_images": "validation and test must share no image, and 1 image is in both, such as 'image16'",
+    "masks_of_255": "targets must have pixels of 'thing', and have none but 984 pixels that do not count",
+    "scores_another_network": "scores of val must be of the network that was trained, and are the same",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_script_with_a_fault_ends_in_the_right_sentence(sweeper: Sweeper, fault: str) -> None:
+    command = python(SUPPORT / "own_training.py", fault)
+    status, out, error = sweeper("probe", "--command", command, "--json")
+    document = json.loads(out)
+    assert status == 2 and document["error"]["kind"] == "ScriptError"
+    assert FAULTS[fault] in document["error"]["problems"][0] and FAULTS[fault] in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "pairing", "words"),
+    [
+        ("nothing", "exact", ""),
+        ("shuffles_unseeded", "none", "trainings are compared unpaired"),
+        ("prints_100_mb", "exact", "one start printed 100 MB"),
+    ],
+)
+def test_what_is_no_obstacle_is_said(sweeper: Sweeper, fault: str, pairing: str, words: str) -> None:
+    status, out, _ = sweeper("probe", "--command", python(SUPPORT / "own_training.py", fault), "--json")
+    document = json.loads(out)
+    assert status == 0 and document["pairing"] == pairing
+    assert document["images"] == {"val": 4, "test": 4} and document["length"] == 8
+    assert words in str(document["notes"]) and bool(words) == bool(document["notes"])
+
+
+def test_a_script_that_hangs_is_ended_after_its_time(sweeper: Sweeper) -> None:
+    status, _, error = sweeper("probe", "--time-limit", "2", "--command", python(SUPPORT / "own_training.py", "hangs"))
+    assert status == 2 and "must end within 2 s, and did not, before it called trial()" in error
+    assert error.rstrip().endswith("waiting for the data")
+
+
+@pytest.mark.slow
+def test_the_example_trains_by_itself_and_under_the_probe(sweeper: Sweeper, tmp_path: Path) -> None:
+    assert sweeper("synth", "cracks?images=20&size=64&foreground=0.08", tmp_path / "data")[0] == 0
+    words = [sys.executable, str(ROOT / "examples" / "train_plain.py"), "data"]
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    *_, val, test = run.stderr.strip().splitlines()
+    assert val.startswith("val: mIoU 0.") and test.startswith("test: mIoU 0.") and test.endswith("(4 images)")
+    status, out, _ = sweeper("probe", "--command", shlex.join(words))
+    assert status == 0 and "pairing  exact" in out and "val: logits of 4 images; test: logits of 4 images" in out
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_training(sweeper: Sweeper) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    status, out, error = sweeper("probe", "--command", python(*launcher, SUPPORT / "ddp_training.py"), "--json")
+    assert status == 0, error
+    document = json.loads(out)
+    assert document["images"] == {"val": 5, "test": 5} and document["scores"] == {"val": "logits", "test": "logits"}
+    assert document["pairing"] in {"exact", "start"} and document["length"] == 4
+
+
+def test_the_helper_is_written_and_nothing_is_started(sweeper: Sweeper, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("raise SystemExit(9)")
+    status, out, _ = sweeper("probe", "--command", "python train.py", "--write-helper")
+    assert status == 0 and out == "sweeper_trial.py is written\n"
+    assert (tmp_path / "sweeper_trial.py").read_bytes() == (ROOT / "sweeper_trial.py").read_bytes()
+
+
+@pytest.mark.parametrize("words", [("--splits", "train"), ("--splits", ""), ("--calls", "1"), ("--time-limit", "0")])
+def test_options_that_cannot_be_are_refused(sweeper: Sweeper, words: tuple[str, str]) -> None:
+    assert sweeper("probe", "--command", "python train.py", *words)[0] == 2
+
+
+def test_sweeper_itself_loads_no_torch_for_a_probe() -> None:
+    assert not loaded_by("import sweeper.cli.probe, sweeper.scripts.probe") & {"torch", "optuna", "mlflow", "pandas"}

@@ -1,0 +1,248 @@
+"""What is concluded from five starts. The starts are literals here; tests/e2e/test_own_training.py makes real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.core.errors import ScriptError
+from sweeper.scripts import probe
+from sweeper.scripts.contract import Began, Call, Epoch, Event, Problem, Scored, Scores, Split, TrialDocument
+from sweeper.scripts.launch import Ended
+from sweeper.scripts.probe import ProbeDocument, Start, probe_script
+from tests.support.schemas import problems
+
+PIXELS = (900, 100, 24)
+
+
+class Script:
+    """A script that behaves, but for what a test gives it."""
+
+    length: float | None = 10.0
+    pixels: tuple[int, ...] | None = PIXELS
+    names: dict[str, tuple[str, ...]] = {"val": ("a", "b"), "test": ("c", "d")}  # noqa: RUF012
+    what = "logits"
+    ended = Ended(0, 2.0, False, 100, ("done",))
+    begins = True
+    calls = 4
+    version = 1
+    problem: str | None = None
+    finite = True
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def target(self, trial: TrialDocument, call: int) -> str:
+        return f"{trial.seed}-{call}"
+
+    def logits(self, trial: TrialDocument, call: int) -> tuple[float, float, float] | None:
+        trained = 0.0 if call == 1 else 0.01 * call * trial.lr_factor * (2 if trial.family == "dice" else 1)
+        return trial.seed + trained, 1.0, 3.0
+
+    drawn: dict[Path, str] = {}  # noqa: RUF012
+    """Image of the test that each start has drawn."""
+
+    def score(self, trial: TrialDocument, split: str) -> float:
+        return 0.5 if trial.family == "dice" else 0.25
+
+    def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+        self.starts += 1
+        events: list[Event] = []
+        sofar = {"calls": self.calls, "pixels": self.pixels, "length": self.length}
+        if self.begins:
+            began = {"version": self.version, "classes": ("sky", "bird"), "ignore_index": 255, "world": 1}
+            events.append(Began(event="start", seconds=0.0, **began))
+        for n in range(1, self.calls + 1):
+            call = Call(
+                event="loss", seconds=0.1 * n, call=n, target=self.target(trial, n), logits=self.logits(trial, n)
+            )
+            events.append(call)
+        if self.problem is not None:
+            events.append(Problem(event="problem", seconds=1.0, text=self.problem))
+        if not trial.ends and self.calls >= 4:
+            events += [
+                Scored(
+                    event="scores", seconds=0.9, split=split, what=self.what, images=2, number=1, finite=self.finite,
+                    **sofar,
+                )
+                for split in self.names
+            ]  # fmt: skip
+            events.append(Epoch(event="epoch", seconds=1.1, done=1, **sofar))
+        return Start(folder, trial, self.ended, tuple(events))
+
+
+Probe = Callable[..., ProbeDocument]
+
+
+@pytest.fixture
+def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
+    """Probes a `Script` without starting anything."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: Script, **given: Any) -> ProbeDocument:
+        trials: dict[Path, TrialDocument] = {}
+
+        def begin(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+            trials[folder] = trial
+            return script.run(words, trial, folder, seconds)
+
+        def scores(folder: Path, split: Split, what: Any, classes: int) -> Scores:
+            drawn = script.drawn.get(folder)
+            names = (drawn,) if drawn and split == "test" else script.names[split]
+            return Scores(what, names, np.full(len(names), script.score(trials[folder], split)), np.zeros(len(names)))
+
+        monkeypatch.setattr(probe, "_begin", begin)
+        monkeypatch.setattr(probe, "read_scores", scores)
+        return probe_script("python train.py", **given)
+
+    return run
+
+
+def made(**own: Any) -> Script:
+    """A script with other attributes or methods."""
+    return type("Made", (Script,), own)()
+
+
+def test_a_script_that_behaves_is_described(examine: Probe, tmp_path: Path) -> None:
+    script, said = Script(), []
+    found = examine(script, say=said.append)
+    assert script.starts == 5 and len(said) == 5 and "30 times the rate" in said[2]
+    assert (found.pairing, found.notes) == ("exact", ())
+    assert found.scores == {"val": "logits", "test": "logits"} and found.images == {"val": 2, "test": 2}
+    assert (found.class_pixels, found.ignored_pixels) == ({"sky": 900, "bird": 100}, 24)
+    assert found.seconds_per_step == pytest.approx(0.1)
+    assert found.seconds_per_training == pytest.approx(2.0 + 9 * (1.1 - 0.1))
+    assert not problems(found.document)
+    assert (
+        "sky 90.000%, bird 10.000% of 1,000 pixels" in found.text and "about 11 s a training of length 10" in found.text
+    )
+    assert not [*(tmp_path / ".sweeper").iterdir()]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
+    "never begins": ({"begins": False, "calls": 0}, 1, "must call trial()"),
+    "never calls": ({"calls": 0}, 1, "must train with t.loss"),
+    "calls twice": ({"calls": 2}, 1, "got 2; let its loop run to t.length(…), or give --calls 2"),
+    "an old helper": ({"version": 0}, 1, "of version 1, got 0; write it again"),
+    "a problem": ({"problem": "targets must be class labels"}, 1, "targets must be class labels"),
+    "NaN": ({"logits": lambda *_: None}, 1, "not in call 1 of the loss"),
+    "late": ({"ended": Ended(-15, 600, True, 0, ()), "calls": 3}, 1, "after call 3 of the loss or a later one, before"),
+    "late, silent": ({"ended": Ended(-15, 600, True, 0, ()), "calls": 0}, 1, "raise --time-limit. It printed nothing"),
+    "crashes": ({"ended": Ended(1, 1, False, 9, ("oh",)), "calls": 3}, 1, "status 1 after call 3"),
+    "is killed": ({"ended": Ended(-9, 1, False, 9, ("oh",)), "calls": 0, "begins": False}, 1, "signal 9 before it"),
+    "crashes late": ({"ended": Ended(1, 1, False, 9, ("oh",))}, 4, "after its scores of test and val; log.txt"),
+    "one seed": ({"logits": lambda *_: (0.0, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed"),
+    "nearly one seed": (
+        {"logits": lambda s, t, n: (t.seed * 1e-6, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed",
+    ),
+    "one rate": ({"logits": lambda s, t, n: (t.seed + n, 1.0, 3.0)}, 3, "must follow the rate, and call 4 of the loss"),
+    "one loss": ({"logits": lambda s, t, n: (t.seed + t.lr_factor, 1.0, 3.0)}, 5, "must train with the loss, and"),
+    "no scores": ({"names": {}}, 4, "scores of val are wanted, and none came"),
+    "no test": ({"names": {"val": ("a",)}}, 4, "scores of test are wanted"),
+    "NaN in scores": ({"finite": False}, 4, "logits of val must be finite"),
+    "leaks": ({"names": {"val": ("a", "b"), "test": ("b", "c")}}, 4, "1 image is in both, such as 'b'; take it out"),
+    "leaks all": ({"names": {"val": ("a", "b"), "test": ("b", "a")}}, 4, "2 images are in both, such as 'a'"),
+    "0 and 255": ({"pixels": (900, 0, 100)}, 4, "none but 100 pixels that do not count; for masks of 0 and 255"),
+    "equal scores": ({"score": lambda *_: 0.5}, 5, "scores of val must be of the network that was trained"),
+    "equal test": ({"score": lambda s, t, split: 0.5 + (split == "val") * (t.family == "dice")}, 5, "scores of test"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_script_in_which_losses_cannot_be_compared_is_refused(examine: Probe, tmp_path: Path, name: str) -> None:
+    own, starts, words = REFUSED[name]
+    script = made(**own)
+    with pytest.raises(ScriptError) as caught:
+        examine(script)
+    assert words in str(caught.value) and caught.value.exit_status == 2 and script.starts == starts
+    assert len(list((tmp_path / ".sweeper").iterdir())) == 1  # its logs are kept
+
+
+def test_the_last_lines_of_the_log_are_said(examine: Probe) -> None:
+    with pytest.raises(ScriptError, match=r"Its last lines:\n      one\n      two$"):
+        examine(made(ended=Ended(1, 1, False, 9, ("one", "two")), calls=3))
+
+
+def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Probe) -> None:
+    class Drawn(Script):
+        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+            self.drawn[folder] = f"c{self.starts}"
+            return super().run(words, trial, folder, seconds)
+
+    script = Drawn()
+    script.drawn = {}
+    with pytest.raises(ScriptError, match="images of test must be the same in each training of a seed, and 'c3' is"):
+        examine(script)
+
+
+def test_a_training_that_diverges_at_the_high_rate_only_follows_the_rate(examine: Probe) -> None:
+    class Diverges(Script):
+        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+            start = super().run(words, trial, folder, seconds)
+            if trial.lr_factor == 1:
+                return start
+            return start._replace(ended=Ended(1, 1, False, 9, ("loss is NaN",)), events=start.events[:3])
+
+    assert examine(Diverges()).pairing == "exact"
+
+
+def test_an_end_with_another_status_after_the_last_call_is_no_crash(examine: Probe) -> None:
+    class Catches(Script):
+        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+            start = super().run(words, trial, folder, seconds)
+            return start._replace(ended=Ended(1, 1, False, 9, ())) if trial.ends else start
+
+    assert examine(Catches()).pairing == "exact"
+
+
+def noisy(noise: float, *, effect: float = 1.0, first: bool = False) -> Script:
+    """A script whose arithmetic does not repeat; `first`: nor does its first batch."""
+
+    class Noisy(Script):
+        def logits(self, trial: TrialDocument, call: int) -> tuple[float, float, float]:
+            mean = trial.seed + (0.0 if call == 1 else effect * (trial.lr_factor + 7 * (trial.family == "dice")))
+            return mean + (noise * self.starts if first or call > 1 else 0.0), 1.0, 3.0
+
+    return Noisy()
+
+
+def test_trainings_that_begin_alike_and_come_apart_are_paired_by_their_start(examine: Probe) -> None:
+    found = examine(noisy(1e-5))
+    assert found.pairing == "start" and len(found.notes) == 1 and "does not repeat" in found.notes[0]
+
+
+def test_an_effect_within_the_noise_is_not_proven(examine: Probe) -> None:
+    found = examine(noisy(1e-2, effect=1e-4))
+    assert found.pairing == "start"
+    assert [note.split(" is not")[0] for note in found.notes[1:]] == [
+        "whether the rate arrives",
+        "whether the loss arrives",
+    ]
+
+
+def test_trainings_whose_first_batch_differs_for_one_seed_are_unpaired(examine: Probe) -> None:
+    found = examine(noisy(0.3, first=True))
+    assert found.pairing == "none" and "compared unpaired" in found.notes[0]
+
+
+def test_what_else_there_is_to_know_is_said(examine: Probe) -> None:
+    flood = made(length=None, pixels=(900, 0, 0), ended=Ended(0, 2.0, False, 10**8, ("x",)))
+    notes = examine(flood).notes
+    for words in ("t.length is never called", "no pixel of 'bird' was in 4 batches", "printed 100 MB"):
+        assert any(words in note for note in notes), notes
+
+
+def test_one_number_serves_a_verdict_over_trainings_only(examine: Probe) -> None:
+    found = examine(made(what="number", names={"val": ("",), "test": ("",)}))
+    assert found.scores == {
+        "val": "number",
+        "test": "number",
+    } and "one number for all images came of val and test" in str(found.notes)
+
+
+def test_only_the_wanted_splits_must_come(examine: Probe) -> None:
+    assert examine(made(names={"val": ("a",)}), splits=("val",)).images == {"val": 1}

@@ -1,0 +1,78 @@
+"""A training of a few tiny images for `sweeper probe`; the words of its command line are its faults."""
+
+import sys
+import time
+
+FAULTS = {*sys.argv[1:]}
+
+
+def main() -> None:  # noqa: PLR0912 (a fault for each branch)
+    if "crashes_at_once" in FAULTS:
+        raise RuntimeError("the disk is gone")
+    if "hangs" in FAULTS:
+        print("waiting for the data")
+        time.sleep(600)
+    if "never_imports" in FAULTS:
+        print("trained without it")
+        return
+    import torch
+    from torch import nn
+
+    from sweeper_trial import trial
+
+    torch.set_num_threads(1)
+    t = trial(classes=["background", "thing"], seed=3)
+    seed = 5 if "ignores_the_seed" in FAULTS else t.seed
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
+    rate = 0.05 if "ignores_the_rate" in FAULTS else t.lr(0.05)
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate)
+    fixed = torch.Generator().manual_seed(7)
+    images = torch.randn(20, 1, 16, 16, generator=fixed)
+    if "is_nan" in FAULTS:
+        images[:] = float("nan")
+    labels = (images[:, 0] > 0.5).long()
+    if "masks_of_255" in FAULTS:
+        labels *= 255
+    if "labels_of_3" in FAULTS:
+        labels *= 3
+    if "prints_100_mb" in FAULTS:
+        for _ in range(100):
+            sys.stdout.write("x" * 999_999 + "\n")
+    order = torch.Generator()
+    order.seed() if "shuffles_unseeded" in FAULTS else order.manual_seed(seed)
+    own_loss = nn.BCEWithLogitsLoss()
+
+    def score(split: str, places: range) -> None:
+        trained = nn.Conv2d(1, 1, 1) if "scores_another_network" in FAULTS else net
+        if "scores_another_network" in FAULTS:
+            nn.init.constant_(trained.weight, 0.3)
+            nn.init.zeros_(trained.bias)
+        with torch.no_grad(), t.scoring(split) as s:
+            for n in places:
+                s.add(trained(images[n : n + 1]), labels[n : n + 1], [f"image{n}"])
+
+    for epoch in range(t.start, t.length(8)):
+        for batch in torch.randperm(12, generator=order).view(-1, 2):
+            z = net(images[batch])
+            loss = own_loss(z[:, 0], labels[batch].float())
+            if "never_calls_the_loss" not in FAULTS:
+                asked = t.loss(z, labels[batch])
+                loss = loss if "ignores_the_loss" in FAULTS else asked
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if "crashes_in_the_middle" in FAULTS:
+            raise RuntimeError("out of luck")
+        if t.stop_after(epoch + 1):
+            break
+    if "never_scores" not in FAULTS:
+        if "scores_nan" in FAULTS:
+            t.score("val", ["image12"], [float("nan")])
+        score("val", range(12, 17) if "shares_images" in FAULTS else range(12, 16))
+        score("test", range(16, 20))
+    if "crashes_after_its_scores" in FAULTS:
+        raise RuntimeError("no room for the weights")
+
+
+main()
