@@ -21,6 +21,7 @@ from sweeper.data.text_tables import Side, shown
 AUTO, NONE, FOLDER = "auto", "none", "folder"
 FEWEST = 3
 _WORDS = {*SPLITS, *IMAGE_WORDS, *MORE_IMAGE_WORDS, "imagestr", "imagests", "set", "split", "data"}
+_Paths = Mapping[str, PurePosixPath]
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
@@ -29,27 +30,22 @@ def group_sides(
 ) -> tuple[dict[str, Side], str | None]:
     """Return the sides with the groups that `place.groups` asks for, and what gave these.
 
-    Args:
-        place: receives problems and notes.
-        samples: the images.
-        sides: split and group of each stem, as they are given.
-        given: what gives groups, `split.csv` or the annotations; None = nothing does.
+    `given` is what gives those of `sides`, `split.csv` or the annotations; None = there are none.
     """
-    how = place.groups
     paths = {one.stem: PurePosixPath(one.name.removesuffix(" (imageData)")) for one in samples}
-    if how == AUTO and given is None and {side.split for side in sides.values()} != {"train", "val", "test"}:
-        found, by = _detected(place, paths)
-    elif how == FOLDER:
-        found, by = _parted(paths, _folders, fewest=2), FOLDER
+    by: str | None = place.groups
+    if by == FOLDER:
+        found = _parted(paths, _folders, 2)
         if not found and paths:
             place.problems.append(
-                f"--groups {FOLDER}: the images of a group must lie in a folder of their own, found no two folders of "
-                "several images; leave it out, or give a regular expression"
+                f"--groups {FOLDER}: two folders must hold several images each, found fewer; leave it out"
             )
-    elif how in (AUTO, NONE):
+    elif by not in (AUTO, NONE):
+        found, by = _matched(place, paths, place.groups), f"--groups {by}"
+    elif by == NONE or given is not None or {side.split for side in sides.values()} == {"train", "val", "test"}:
         return dict(sides), given
     else:
-        found, by = _matched(place, paths, how), f"--groups {how}"
+        found, by = _detected(place, paths)
     return {stem: side._replace(group=found.get(stem)) for stem, side in sides.items()}, by
 
 
@@ -65,32 +61,24 @@ def groups_text(dataset: Dataset) -> str | None:
     return f"{count(len(sides), 'group')}{by} ({some([*map(shown, sorted(sides))], 3)}){but}" if sides else None
 
 
-def _detected(place: Place, paths: Mapping[str, PurePosixPath]) -> tuple[dict[str, str], str | None]:
+def _detected(place: Place, paths: _Paths) -> tuple[dict[str, str], str | None]:
     """The groups that folders or names show, and which of both; what they may show becomes a note."""
-    ways = ((FOLDER, "lie in 2 folders", _folders), ("name", "begin with 2 ids", _ids))
-    for by, _, chain_of in ways:
+    for by, chain_of in ((FOLDER, _folders), ("name", _ids)):
         if found := _parted(paths, chain_of):
             return found, by
-    for _, what, chain_of in ways:
-        if pair := sorted({*_parted(paths, chain_of, fewest=2).values()}):
-            place.notes.append(
-                f"The images {what} ({some([*map(shown, pair)])}), too few groups to train, validate and test: images "
-                "of one are trained on and tested, and scores may be too high. Add images of a third, or say "
-                f"--groups {NONE} where they do not belong together."
-            )
-            return {}, None
-    if words := sorted({*_parted(paths, _words).values()}):
+    two = {*_parted(paths, _folders, 2).values()} or {*_parted(paths, _ids, 2).values()}
+    names = two or {*_parted(paths, _words).values()}
+    if names:
+        why = "they are too few to train, validate and test; add a third"
+        why = why if two else r"they may be kinds of images; --groups '([^\W\d_]+)[^/]*$' keeps those of each together"
         place.notes.append(
-            f"The images' names begin with {len(words)} words ({some([*map(shown, words)], 3)}). Where these are "
-            r"patients or videos, --groups '([^\W\d_]+)[^/]*$' keeps the images of each together; where they are not, "
-            f"--groups {NONE} ends this warning."
+            f"Images may belong together by their folders or names ({some([*map(shown, sorted(names))], 3)}), and are "
+            f"trained on and tested one by one: {why}. --groups {NONE} ends this warning."
         )
     return {}, None
 
 
-def _parted(
-    paths: Mapping[str, PurePosixPath], chain_of: Callable[[str, PurePosixPath], Sequence[str]], fewest: int = FEWEST
-) -> dict[str, str]:
+def _parted(paths: _Paths, chain_of: Callable[[str, PurePosixPath], list[str]], fewest: int = FEWEST) -> dict[str, str]:
     """The group of each stem that is of one, by the outermost level with `fewest` groups; empty where there is none.
 
     A chain holds the groups that an image may be of, the outermost first, and last what only this image is called.
@@ -101,8 +89,8 @@ def _parted(
         sizes = Counter(found.values())
         if len(sizes) >= fewest:
             several = sum(size > 1 for size in sizes.values()) > FEWEST - fewest
-            real = {stem for stem, group in found.items() if sizes[group] > 1 or group != chains[stem][-1]}
-            return {stem: found[stem] for stem in found if several and stem in real}
+            own = {stem for stem, group in found.items() if sizes[group] == 1 and group == chains[stem][-1]}
+            return {stem: found[stem] for stem in found if several and stem not in own}
     return {}
 
 
@@ -118,9 +106,8 @@ def _ids(stem: str, _: PurePosixPath) -> list[str]:
     return [*(text for text in ids if not _says_nothing(re.split(r"[\W_]+", text)[-1])), stem]
 
 
-def _words(stem: str, path: PurePosixPath) -> list[str]:
-    found = re.match(r"([^\W\d_]+)[\W_].*\d", path.stem)
-    return [found[1], stem] if found and not _says_nothing(found[1]) else [stem]
+def _words(stem: str, _: PurePosixPath) -> list[str]:
+    return [*re.findall(r"(?:^|/)([^\W\d_]+)[\W_][^/]*\d[^/]*$", stem), stem]
 
 
 def _says_nothing(text: str) -> bool:
@@ -129,10 +116,10 @@ def _says_nothing(text: str) -> bool:
     return bool(words) and words <= (SPLITS.keys() if re.search(r"\d", text) else _WORDS)
 
 
-def _matched(place: Place, paths: Mapping[str, PurePosixPath], pattern: str) -> dict[str, str]:
+def _matched(place: Place, paths: _Paths, pattern: str) -> dict[str, str]:
     """What a regular expression finds in the path of each image, without its extension."""
     found = {stem: re.search(pattern, str(path.with_suffix(""))) for stem, path in paths.items()}
-    groups = {stem: next((part for part in (*one.groups(), one[0]) if part), "") for stem, one in found.items() if one}
+    groups = {stem: next(filter(None, (*one.groups(), one[0])), "") for stem, one in found.items() if one}
     if missing := [str(path) for stem, path in paths.items() if not groups.get(stem)]:
         place.problems.append(
             f"--groups {shown(pattern)}: must match the path of every image, found no match in {some(missing, 3)}; "

@@ -83,16 +83,11 @@ def duration(text: str | float) -> float:
 
 def _checked_groups(how: str) -> str:
     try:
-        if how:
-            re.compile(how)
-            return how
-        fault = "it is empty"
+        re.compile(how or "(")
     except re.error as error:
-        fault = str(error)
-    raise ValueError(
-        "must be auto, none, folder or a regular expression for the path of an image, whose first (…) is the group, "
-        f"got {how!r} ({fault}); for example '(P[0-9]+)_'"
-    )
+        rule = "must be auto, none, folder or a regular expression whose first (…) is the group"
+        raise ValueError(f"{rule}, got {how!r} ({error}); for example '(P[0-9]+)_'") from error
+    return how
 
 
 def _checked_range(value: object) -> object:

@@ -90,9 +90,15 @@ def test_names_that_say_nothing_of_groups_make_none(tmp_path, names):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (numbered(("A", "B"), "{}/s{}", 3), "The images lie in 2 folders (A, B), too few groups"),
-        (numbered(("v1", "v2"), "{}_{}", 3), "The images begin with 2 ids (v1, v2), too few groups"),
-        (numbered(("anna", "bert", "cleo"), "{}_{}"), "names begin with 3 words (anna, bert, cleo)."),
+        (
+            numbered(("A", "B"), "{}/s{}", 3),
+            "by their folders or names (A, B), and are trained on and tested one by one: they are too few",
+        ),
+        (numbered(("v1", "v2"), "{}_{}", 3), "(v1, v2), and are trained on and tested one by one: they are too few"),
+        (
+            numbered(("anna", "bert", "cleo"), "{}_{}"),
+            "(anna, bert, cleo), and are trained on and tested one by one: they may be kinds of images",
+        ),
     ],
 )
 def test_what_may_be_groups_and_is_none_is_said_until_it_is_decided(tmp_path, names, words):
@@ -132,7 +138,7 @@ def test_the_option_takes_folders_or_a_pattern_and_refuses_what_matches_nothing(
     way_out = str(no.value).split("--groups '")[1].split("'")[0]
     assert sorted(map(str, groups_of(load(root, way_out)).values())) == ["x", "x", "y", "y", "z"]
     assert {*groups_of(load(root, "[ab]1")).values()} == {"a1", "b1"}
-    with pytest.raises(DataError, match="found no two folders"):
+    with pytest.raises(DataError, match="two folders must hold several images each"):
         load(made(tmp_path / "flat", "p", "q", "r"), "folder")
     with pytest.raises(UsageError, match="--groups is for files"):
         load_dataset("synthetic:cracks?images=4", tmp_path / "cache", groups="folder")
