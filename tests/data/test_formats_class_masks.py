@@ -53,6 +53,8 @@ def load(root: Path, patterns: Patterns | None = None) -> Dataset:
         ("images/{}.png", "masks/{0}.{1}.png", 255),
         ("images/{}.png", "{1}/{0}.png", 255),
         ("train/images/{}.png", "train/masks/{1}/{0}.png", 255),
+        ("{}.jpg", "{0}_{1}.png", 255),
+        ("P{0}/images/{0}.png", "P{0}/masks/{1}/{0}.png", 255),
     ],
 )
 def test_masks_of_one_class_each_are_joined_and_the_smaller_counts_where_they_overlap(tmp_path, image, masks, value):
@@ -75,6 +77,14 @@ def test_names_of_several_words_backgrounds_and_classes_txt(tmp_path):
     assert load(root).classes == ("ground", "road", "car") and load(root).images[0].pixels[2] == 150
     (root / "classes.txt").write_text("ground\nroad\n")
     with pytest.raises(DataError, match=r"classes.txt: must have the classes of the masks, found no car"):
+        load(root)
+
+
+def test_masks_of_one_class_for_each_image_are_not_taken_for_one_foreground(tmp_path):
+    root = made(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
+    for index in range(6):
+        (root / "masks" / f"a{index}_{'road' if index % 2 else 'car'}.png").unlink()
+    with pytest.raises(DataError, match="has no image of its name"):
         load(root)
 
 

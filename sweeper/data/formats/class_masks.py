@@ -6,7 +6,8 @@ Not 0 is the class; where two overlap the one with fewer pixels there counts; wh
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
@@ -49,25 +50,33 @@ def image_of(mask: Match, stems: Collection[str]) -> str | None:
     return next((text for text in (*reversed(parts), *sorted(within, key=len, reverse=True)) if text in stems), None)
 
 
-def classes_of(found: Mapping[str, Sequence[Path]], place: Place) -> dict[Path, str]:
-    """Return the class of each mask by what its path has beside the image's name; empty where these are no classes.
+def masks_beside(names: Collection[str]) -> dict[str, str]:
+    """Return the names that begin with another one, each with that one, where they may be masks of classes."""
+    begins = {name: [name[: found.start()] for found in _BREAK.finditer(name)] for name in names}
+    of = {name: found[-1] for name, all_of in begins.items() if (found := [text for text in all_of if text in names])}
+    several = all(number > 1 for number in Counter(of.values()).values())
+    return of if several and 2 * len({name[len(image) :] for name, image in of.items()}) <= len(of) else {}
+
+
+def classes_of(found: Sequence[tuple[Match, Sequence[Path]]], place: Place) -> dict[Path, str]:
+    """Return the class of each mask by what its path has beside the image's; empty where these are no classes.
 
     Args:
-        found: the masks of each stem, in the place.
+        found: images and their masks.
         place: receives the classes, unless it has some.
     """
     rest: dict[Path, list[str]] = {}
-    for stem, masks in found.items():
-        name = re.compile(rf"(?<![^\W_]){re.escape(stem)}(?![^\W_])")
+    for one, masks in found:
+        name, own = re.compile(rf"(?<![^\W_]){re.escape(one.stem)}(?![^\W_])"), one.below.split("/")[:-1]
         for path in masks:
-            parts = path.relative_to(place.root).with_suffix("").parts
+            parts = [part for part in path.relative_to(place.root).with_suffix("").parts if part not in own]
             rest[path] = [_BREAK.sub(" ", name.sub("", part)).strip().replace(" ", "_") for part in parts]
     same = {part for part in next(iter(rest.values())) if all(part in parts for parts in rest.values())}
     words = {path: "_".join(part for part in parts if part and part not in same) for path, parts in rest.items()}
     kinds = {path: re.sub(rf"(?i)(^|_){_MASK_WORD}(?=_|$)", "", word).strip("_") for path, word in words.items()}
     names = sorted({*kinds.values()})
     unclear = "" in names or len({re.sub(r"[\d_]+", "", name.lower()) for name in names}) < len(names)
-    repeated = any(len({kinds[path] for path in masks}) < len(masks) for masks in found.values())
+    repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in found)
     if unclear or repeated or not 2 <= len(names) < MAX_CLASSES or len(kinds) < 2 * len(names):
         return {}
     place.classes = place.classes or ("background", *(n for n in names if not is_background(n) and not is_ignored(n)))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders
-from sweeper.data.formats.class_masks import image_of, note_tasks
+from sweeper.data.formats.class_masks import image_of, masks_beside, note_tasks
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
 from sweeper.data.formats.patterns import listed, paired, split_by_folder
 from sweeper.data.label_values import some
@@ -192,7 +192,7 @@ def _beside(place: Place) -> Guess | None:
     for below, path in place.listing:
         names[path.suffix.lower()].add(below.removesuffix(path.suffix))
     known = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
-    if masks_among(known, IMAGE_FILE, MASK_FILE):
+    if masks_among(known, IMAGE_FILE, MASK_FILE) or masks_beside(known):
         return Guess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
     lossy, drawn = (set().union(*(names[suffix] for suffix in suffixes)) for suffixes in (LOSSY_SUFFIXES, _DRAWN))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
@@ -251,7 +251,8 @@ def _read(place: Place, guess: Guess) -> Reading:
         listed(place, guess.masks, MASK_SUFFIXES, others),
     )
     if guess.words:
-        known = masks_among({one.name for one in (*images, *masks)}, IMAGE_FILE, MASK_FILE)
+        names = {one.name for one in (*images, *masks)}
+        known = masks_among(names, IMAGE_FILE, MASK_FILE) or masks_beside(names)
         images = [one for one in images if one.name not in known]
         masks = [one for one in masks if one.name in known]
     else:
@@ -264,7 +265,9 @@ def _read(place: Place, guess: Guess) -> Reading:
     if note_tasks(place, masks):
         return Reading([], None)
     stems = {one.stem for one in images}
-    masks = [one if one.stem in stems else one._replace(stem=image_of(one, stems) or one.stem) for one in masks]
+    of = {one: found for one in masks if one.stem not in stems and (found := image_of(one, stems))}
+    if len({*of.values()}) < len(of) or len({one.stem.replace(found, "") for one, found in of.items()}) == 1:
+        masks = [one._replace(stem=of.get(one, one.stem)) for one in masks]  # else one class each: which is not known
     images = _with_masks(place, images, masks_of(images, masks, guess.images, guess.masks))
     samples, left = paired(place, (images, guess.images), (masks, guess.masks), split_by_folder)
     at, other = guess.folders

@@ -147,9 +147,8 @@ def paired(
     ]
     names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
-    several = {one.stem: found[one.path] for one in image_files if len(found.get(one.path, ())) > 1}
-    every = {one.stem: found[one.path] for one in image_files if one.path in found}
-    classes = classes_of(every, place) if several and len(every) == len(found) else {}
+    every = [(one, found[one.path]) for one in image_files if one.path in found]
+    classes = classes_of(every, place) if any(len(own) > 1 for _, own in every) else {}
     samples, faults = [], set()
     for one in image_files:
         own = found.get(one.path, [])
