@@ -34,7 +34,7 @@ def decoded(raw: bytes, errors: str = "strict") -> str:
     """
     two = raw[:2]
     wide = "utf-16-le" if two == b"\xff\xfe" or two[1:] == b"\0" else "utf-16-be"
-    is_wide = two in (b"\xff\xfe", b"\xfe\xff") or b"\0" in two
+    is_wide = len(raw) > 2 and (two in (b"\xff\xfe", b"\xfe\xff") or b"\0" in two)
     return raw.decode(wide if is_wide else "utf-8", errors).removeprefix("\ufeff")
 
 

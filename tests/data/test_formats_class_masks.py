@@ -54,6 +54,7 @@ def load(root: Path, patterns: Patterns | None = None) -> Dataset:
         ("images/{}.png", "{1}/{0}.png", 255),
         ("train/images/{}.png", "train/masks/{1}/{0}.png", 255),
         ("{}.jpg", "{0}_{1}.png", 255),
+        ("images/{}.png", "masks/{0}_{1}.jpg", 255),
         ("P{0}/images/{0}.png", "P{0}/masks/{1}/{0}.png", 255),
     ],
 )

@@ -96,7 +96,7 @@ def _label(name: str, classes: Sequence[str]) -> int | None:
     return IGNORE if is_ignored(name) else background_of(classes) or 0 if is_background(name) else None
 
 
-def joined(place: Place, masks: Sequence[tuple[Path, str]], _: Size | None) -> Pixels:
+def joined(place: Place, masks: Sequence[tuple[Path, str]], size: Size | None) -> Pixels:
     """Return one mask of those of the classes of an image, (H, W).
 
     Raises:
@@ -104,7 +104,7 @@ def joined(place: Place, masks: Sequence[tuple[Path, str]], _: Size | None) -> P
     """
     classes, parts = place.classes or (), []
     for path, name in masks:
-        mask = read_mask(path)
+        mask = read_mask(path, size=size)
         lossy = [shown(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
         counts = np.bincount(mask.ravel(), minlength=256)[None]
         found = number_table(counts, [shown(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True)
