@@ -38,6 +38,11 @@ class Sweep:
     """Files of the report."""
 
     @property
+    def rerun(self) -> str:
+        """The command that repeats its numbers, with the precision, device, seed and the like that it came to."""
+        return self.record.rerun
+
+    @property
     def trials(self) -> pd.DataFrame:
         """All trainings, one row each."""
         from sweeper.report.tables import trials_frame
@@ -59,7 +64,7 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     Ctrl-C (in a notebook: interrupt the kernel) stops it; `run(study=NAME, resume=True)` goes on.
 
     Args:
-        data: folder of images and labels, or a synthetic scene; None = synthetic cracks.
+        data: folder of images and labels, or a synthetic scene; None = `synthetic:street`.
         progress: whether each result is a line on standard error. Warnings are, in any case.
         options: those of `sweeper run`, with underscores: `trials=50, study="mine", confirm_seeds="3..8"`.
 

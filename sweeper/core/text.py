@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from math import ceil, inf
 
@@ -21,6 +21,20 @@ def resume_command(study: str, storage: str = STORAGE) -> str:
     An address that holds a password or token is not shown: the command takes it from the variable that is for such.
     """
     return f"sweeper run --study {shlex.quote(study)} --resume{option_text('--storage', storage, STORAGE)}"
+
+
+def with_options(command: str, options: Mapping[str, object], *, drop: Sequence[str] = ()) -> str:
+    """A command line with these options in place of their earlier values, and without those that are dropped."""
+    words = shlex.split(command)
+    gone, kept, at = {*options, *drop}, [], 0
+    while at < len(words):
+        name = words[at].split("=", 1)[0]
+        if name in gone:
+            at += 1 if "=" in words[at] else 2
+            continue
+        kept.append(words[at])
+        at += 1
+    return shlex.join([*kept, *(str(word) for pair in options.items() for word in pair)])
 
 
 def mlflow_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import FinalistEvidence, Interval, Recommended, Verdict
-from sweeper.core.text import count, listed, resume_command
+from sweeper.core.text import count, listed, resume_command, with_options
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.intervals import LEVEL
@@ -320,18 +319,3 @@ def _nothing(facts: Facts) -> Card:
     resume = resume_command(facts.sweep.study, facts.sweep.storage)
     rows = (Row("Found", found), holds)
     return Card("No recommendation: no loss was confirmed.", rows, resume, "bash")
-
-
-def with_options(command: str, options: dict[str, str], *, drop: Sequence[str] = ()) -> str:
-    """A command line with these options in place of their earlier values, and without those that are dropped."""
-    words = shlex.split(command)
-    gone, kept, at = {*options, *drop}, [], 0
-    while at < len(words):
-        name = words[at].split("=", 1)[0]
-        if name in gone:
-            at += 1 if "=" in words[at] else 2
-            continue
-        kept.append(words[at])
-        at += 1
-    added = [word for pair in options.items() for word in pair]
-    return re.sub(r"\s+", " ", shlex.join([*kept, *added]))

@@ -40,6 +40,7 @@ from sweeper.report.tables import trainings
 
 OPEN_REASONS, OPEN_STEPS, OPEN_CAVEATS = 110, 80, 130
 """Words of reasons, of what would settle it, and of caveats that stand in the open; the others are folded."""
+_MEASURED = ", as measured on this processor; the command above fixes it, as the other precision gives other numbers"
 _PAIR = re.compile(r"interval [+−-]\d")
 """A reason that is a comparison of two finalists."""
 
@@ -153,7 +154,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "failures": sections.failures(facts),
         "caveats": limits,
         "more_caveats": more_caveats,
-        "command": fence(one_line(sweep.command), "bash"),
+        "command": fence(one_line(sweep.rerun), "bash"),
         "reproduce": _reproduce(facts),
         "recipe": _recipe(facts),
     }
@@ -231,6 +232,7 @@ def _reproduce(facts: Facts) -> str:
         ["margin of equivalence", f"{number(sweep.rope)} {facts.metric}"],
         ["time", duration(sweep.seconds)],
         ["device", _device(sweep)],
+        ["precision", sweep.conditions.recipe.precision + _MEASURED * sweep.is_precision_measured],
         ["versions", ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in sweep.versions.items()) or MISSING],
     ]
     return table(["what", "value"], rows, left=2)

@@ -20,6 +20,7 @@ from sweeper.storage.record_format import (
     CONCLUDED,
     CUT,
     EXPERIMENT,
+    MACHINE,
     PARENT,
     PROBED,
     RATES,
@@ -259,6 +260,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         command=str(attributes.get("command", "")),
         conclusions=max(1, len(unpack_value(attributes, CONCLUDED, []))),
         workers=attributes.get("workers"),
+        machine=unpack_value(attributes, MACHINE, {}),
         versions=plan.versions,
     )
 

@@ -65,6 +65,8 @@ class PreviewDocument(Document):
     rarest (more)."""
     space: SearchSpace
     recipe: Recipe
+    is_precision_measured: bool
+    """Whether a stopwatch chose the recipe's precision, which another time may choose another."""
     seed: int
     folds: int | None
     held_out: bool
@@ -128,6 +130,7 @@ def preview(
         imbalance=plan.imbalance,
         space=plan.space,
         recipe=conditions.recipe,
+        is_precision_measured=prepared.is_precision_measured,
         seed=conditions.seed,
         folds=conditions.folds,
         held_out=conditions.folds is None,
@@ -164,7 +167,8 @@ def preview_text(found: PreviewDocument) -> str:
         + ", as balanced crops show them" * (found.recipe.crops == "balanced"),
         f"space: {found.space.name}, {len(found.space.families)} losses: "
         + ", ".join(family.family for family in found.space.families),
-        f"recipe: {describe(found.recipe)}",
+        f"recipe: {describe(found.recipe)}"
+        + f" (measured; --precision {found.recipe.precision} repeats it)" * found.is_precision_measured,
         f"interim analyses: after {seeds} seeds of each finalist, while it is open",
     ]
     if folds is not None:

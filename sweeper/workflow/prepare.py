@@ -70,6 +70,8 @@ class Prepared(NamedTuple):
     """Ready to train; closed with its backend."""
     machine: dict[str, Any]
     """How the machine is used, with what `auto` came to: what a resume takes."""
+    is_precision_measured: bool
+    """Whether the precision was measured now."""
     held: ExitStack
     """Keeps the decoded images from being cleared while the sweep lives."""
 
@@ -124,7 +126,8 @@ def prepare(
         losses=own,
         crop_pixels=_crop_pixels(dataset, recipe, old),
     )
-    if old is None and settings.precision is None:
+    is_measured = old is None and settings.precision is None and hardware.device == "cpu"
+    if is_measured:
         conditions = with_precision(conditions, backend, step_times_file(settings.cache), messages.log)
     if old is None:
         messages.log(f"{hardware.name}: {describe(conditions.recipe)}")
@@ -148,7 +151,7 @@ def prepare(
         messages.log("compiling the network before the first training: a minute or more, less where it was done before")
     machine = _machine(settings, hardware.device, backend.layout)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
-    return Prepared(name, plan, old, executor, machine, hold(Path(dataset.store)))
+    return Prepared(name, plan, old, executor, machine, is_measured, hold(Path(dataset.store)))
 
 
 def _crop_pixels(dataset: Dataset, recipe: Recipe, old: studies.Plan | None) -> tuple[tuple[int, ...], ...] | None:

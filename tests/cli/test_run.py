@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -113,12 +114,15 @@ def test_a_dry_run_says_what_would_be_done_refuses_what_the_run_would_and_leaves
     tmp_path: Path, sweeper: Any
 ) -> None:
     dry = ("run", *QUICK, "--executor", "inline", "--dry-run")
-    status, out, err = sweeper(*dry, "--trials", "9")
+    status, out, err = sweeper(*dry, "--trials", "9", "--precision", "auto")
     assert status == 0, err
     assert "plan: 9 trials of at most 4 steps" in out and "nothing was written" in out and "time: " in out
     assert "4 to 8 trainings of 8 steps to confirm them" in out
-    status, out, _ = sweeper(*dry, "--steps", "8", "--confirm-seeds", "2..5", "--json")
+    assert re.search(r"recipe: .*(float32|bfloat16) \(measured; --precision \1 repeats it\)", out)
+    given = ("--steps", "8", "--confirm-seeds", "2..5", "--precision", "float32", "--json")
+    status, out, _ = sweeper(*dry, *given)
     document = json.loads(out)
+    assert not document["is_precision_measured"]
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
     assert [analysis["seeds"] for analysis in document["analyses"]] == [2, 3, 4, 5]
     assert set(document["trainings"]) == {"search", "recheck", "confirm"}

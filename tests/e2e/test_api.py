@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-import sweeper
+import sweeper as api
 from sweeper.core.errors import RequestError, StudyError
+from sweeper.workflow import machine_choice
 from sweeper.workflow.settings import Settings
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "docs/how-to/notebook.ipynb"
@@ -27,7 +29,7 @@ print(found.study, len(found.trials), found.recommendation.verdict.value, sep=" 
 
 def test_what_is_wrong_with_the_options_is_said_at_once() -> None:
     with pytest.raises(RequestError) as error:
-        sweeper.run("cracks", trails=5, steps=1, size="large", dry_run=True, exclude=["a"], workers="auto")  # type: ignore[arg-type]
+        api.run("cracks", trails=5, steps=1, size="large", dry_run=True, exclude=["a"], workers="auto")  # type: ignore[arg-type]
     text = str(error.value)
     assert "the sweep cannot be begun, 5 problems" in text and "exclude" in text
     assert "trails is no option of `sweeper run` that can be given here, did you mean `trials`?" in text
@@ -37,7 +39,7 @@ def test_what_is_wrong_with_the_options_is_said_at_once() -> None:
 def test_an_error_before_the_first_training_leaves_nothing_behind(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StudyError, match=r"no study 'none'|holds no studies|there is no file"):
-        sweeper.run(study="none", resume=True, executor="inline", progress=False)
+        api.run(study="none", resume=True, executor="inline", progress=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -54,7 +56,7 @@ def test_a_thread_may_sweep(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", found)
     given = {"executor": "inline", "out": str(tmp_path), "workers": "auto", "threshold": 0.5}
     with ThreadPoolExecutor(1) as pool, pytest.raises(RequestError):
-        pool.submit(sweeper.run, tmp_path, **given).result()
+        pool.submit(api.run, tmp_path, **given).result()
     assert (seen[0].out, seen[0].data, seen[0].threshold) == (tmp_path, str(tmp_path), "0.5")
 
 
@@ -67,6 +69,35 @@ def test_a_script_without_a_guard_sweeps_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("s | ") and done.stdout.count("\n") == 1
     assert "bootstrapping" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_of_a_sweep_repeats_its_numbers_whatever_is_measured_then(
+    tmp_path: Path, monkeypatch: Any, sweeper: Any
+) -> None:
+    monkeypatch.setattr(machine_choice, "chosen_precision", lambda _: "bfloat16")
+    given = {
+        "steps": 8,
+        "size": 32,
+        "batch_size": 2,
+        "trials": 3,
+        "confirm_seeds": 2,
+        "workers": 1,
+        "precision": "auto",
+    }
+    first = api.run("synthetic:blobs?images=24&size=64", executor="inline", progress=False, seed=3, **given)
+    assert "--precision bfloat16" in first.rerun and f"\n{first.rerun}\n" in first.paths.markdown.read_text("utf-8")
+    monkeypatch.setattr(machine_choice, "chosen_precision", lambda _: "float32")
+    again = [*shlex.split(first.rerun)[1:], "--executor", "inline", "--json", "--study", "again"]
+    status, out, err = sweeper(*again, "--storage", "sqlite:///other.db", "--cache", tmp_path / "elsewhere/cache")
+    assert status == 0, err
+    before, after = json.loads(first.paths.recommendation.read_text("utf-8")), json.loads(out)
+    times = {"study", "seconds", "next_steps", "reasons"}  # two of them name the study
+    for document in (before, after):
+        for finalist in document["finalists"]:
+            del finalist["mlflow_run_ids"]
+    assert {k: v for k, v in before.items() if k not in times} == {k: v for k, v in after.items() if k not in times}
+    assert json.dumps(before["reasons"]).replace(first.study, "again") == json.dumps(after["reasons"])
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset
-from sweeper.training.step_times import apart, step_seconds
+from sweeper.training.step_times import by_pairs, step_seconds
 
 
 @pytest.fixture
@@ -22,7 +24,25 @@ def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset
     assert step_seconds(gone, ("float32",), 1) == {}
 
 
-def test_steps_that_are_far_apart_are_timed_no_further() -> None:
-    assert apart([[0.05, 0.06, 0.05], [0.11, 0.1, 0.3]]) and apart([[0.11, 0.1, 0.3], [0.05, 0.06, 0.05]])
-    assert not apart([[0.05, 0.09, 0.05], [0.11, 0.1, 0.3]])  # one step of the quicker was slow
-    assert not apart([[0.05, 0.05, 0.05], [0.06, 0.06, 0.06]])
+@pytest.mark.parametrize(
+    "load",
+    [
+        [1, 1, 1, 1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 5, 5, 5, 5, 5],  # another program begins
+        [3, 3, 1, 1, 2, 2, 1, 4, 4],  # others come and go
+        [1, 2, 3, 4, 5, 6, 7, 8, 9],
+    ],
+)
+@pytest.mark.parametrize("share", [0.5, 1.0, 1.45])
+def test_what_slows_both_steps_of_a_pair_changes_no_comparison(load: Sequence[float], share: float) -> None:
+    steps = [0.1 * n for n in load]
+    quicker = [share * one for one in steps]
+    quicker[2] *= 6  # one step that was cut into
+    found = by_pairs({"float32": steps, "bfloat16": quicker})
+    assert found["bfloat16"] == pytest.approx(share * found["float32"])
+
+
+def test_a_load_that_begins_between_two_steps_decides_nothing() -> None:
+    """The medians of both would say that bfloat16 takes five times as long."""
+    found = by_pairs({"float32": [1, 1, 1, 1, 1, 5, 5, 5, 5], "bfloat16": [1, 1, 1, 1, 5, 5, 5, 5, 5]})
+    assert found == {"float32": 1, "bfloat16": 1}

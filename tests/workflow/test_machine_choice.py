@@ -66,7 +66,9 @@ def settled(
         (INTEL, "float32"),
         (AMD, "bfloat16"),
         ({"float32": 0.100, "bfloat16": 0.095}, "float32"),
-        ({"float32": 0.100, "bfloat16": 0.089}, "bfloat16"),
+        ({"float32": 0.100, "bfloat16": 0.089}, "float32"),
+        ({"float32": 0.100, "bfloat16": 0.100}, "float32"),
+        ({"float32": 0.100, "bfloat16": 0.079}, "bfloat16"),
     ],
 )
 def test_the_quicker_precision_is_taken_by_a_margin(
@@ -76,6 +78,7 @@ def test_the_quicker_precision_is_taken_by_a_margin(
     precision, (line,), _ = settled(conditions, Machine(times), tmp_path)
     assert precision == wanted
     assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trained in {wanted}" in line
+    assert f"as measured; --precision {wanted} gives the same numbers" in line
 
 
 def test_a_measurement_is_kept_for_the_machine_its_torch_and_its_recipe(

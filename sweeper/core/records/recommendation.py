@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
 from sweeper.core.records.evidence import Evidence, InterimAnalysis
 from sweeper.core.records.training import Conditions, ImageCounts, RateFit, SameLoss, TrialResult
+from sweeper.core.text import with_options
 
 
 class MissLimit(Record):
@@ -202,9 +203,32 @@ class SweepRecord(Record):
     seconds: float
     """Wall-clock time of the sweep over all its sessions."""
     command: str
-    """The command that repeats it."""
+    """The command that it was made by, as it was given."""
+    machine: dict[str, Any] = Field(default_factory=dict)
+    """How the machine was used in its last session: `device`, `workers`, `threads` and the like."""
     versions: dict[str, str]
     """Of the session that made the study; each training has its own (`TrialResult.versions`)."""
+
+    @property
+    def is_precision_measured(self) -> bool:
+        """Whether a stopwatch chose the precision of the trainings, and may choose another the next time."""
+        return self.machine.get("device") == "cpu" and "--precision" not in self.command
+
+    @property
+    def rerun(self) -> str:
+        """Return the command that repeats its numbers, with all that was measured or found on this machine.
+
+        To the last digit where one training ran at a time, none was cut by a time limit, and versions and processor
+        are the same.
+        """
+        conditions, machine = self.conditions, self.machine
+        found: dict[str, object] = {"seed": conditions.seed, "precision": conditions.recipe.precision}
+        if conditions.recipe.model is None:
+            found["encoder-weights"] = conditions.recipe.encoder_weights
+        names = ("device", "workers", *["threads"] * (machine.get("device") == "cpu"))
+        found |= {name: machine.get(name) for name in names}
+        given = {f"--{name}": value for name, value in found.items() if value is not None}
+        return with_options(self.command or "sweeper run", given)
 
 
 class TrainerRow(Record):

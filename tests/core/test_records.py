@@ -1,0 +1,53 @@
+"""The record of a study: what it says of itself beside what it holds."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+import pytest
+
+from sweeper.cli.run import command
+from tests.support import builders
+
+CPU = {"device": "cpu", "executor": "processes", "ray_address": None, "workers": 1, "threads": 2}
+
+
+def parsed(line: str) -> dict[str, Any]:
+    """What `sweeper run` takes from a command line, but for its defaults."""
+    words = shlex.split(line)
+    assert words[:2] == ["sweeper", "run"]
+    context = command.make_context("run", words[2:])
+    default = click.core.ParameterSource.DEFAULT
+    return {name: value for name, value in context.params.items() if context.get_parameter_source(name) != default}
+
+
+@pytest.mark.parametrize(
+    ("given", "machine", "wanted"),
+    [
+        ("--data x", CPU, {"data": "x", "device": "cpu", "workers": 1, "threads": 2}),
+        ("--data 'my  masks' --precision bfloat16 --workers 3", CPU, {"data": "my  masks", "workers": 1}),
+        ("--data x --seed=7 --deterministic", {**CPU, "device": "cuda"}, {"deterministic": True, "device": "cuda"}),
+        ("--images 'a b/*.png' --masks '{stem}.png' --folds 5", {}, {"images": "a b/*.png", "folds": 5}),
+    ],
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_command_that_repeats_a_study_fixes_what_was_found_on_this_machine(
+    given: str, machine: dict[str, Any], wanted: dict[str, Any], precision: str
+) -> None:
+    conditions = builders.conditions(precision=precision, encoder_weights="none")
+    found = parsed(builders.sweep(command=f"sweeper run {given}", machine=machine, conditions=conditions).rerun)
+    assert found["precision"] == precision and found["seed"] == conditions.seed and found["encoder_weights"] == "none"
+    assert found.items() >= wanted.items()
+    assert ("threads" in found) == (machine.get("device") == "cpu")
+
+
+def test_a_precision_counts_as_measured_where_nobody_gave_it_on_a_processor() -> None:
+    for given, machine, is_measured in (
+        ("", CPU, True),
+        (" --precision float32", CPU, False),
+        ("", {**CPU, "device": "cuda"}, False),
+    ):
+        sweep = builders.sweep(command=f"sweeper run --data x{given}", machine=machine)
+        assert sweep.is_precision_measured is is_measured
