@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
-from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import count
 
@@ -123,7 +123,7 @@ class PhaseProgress:
         family = self.families[result.spec.family]
         family.stopped += result.state == "pruned"
         family.failed += result.state == "failed"
-        family.collapsed += result.collapse != Collapse.NONE
+        family.collapsed += result.has_collapsed
         if result.state == "complete" and result.value is not None:
             family.values.append(result.value)
 
@@ -171,8 +171,10 @@ def outcome_text(result: TrialResult) -> str:
         words = f"{value_text(result.evaluations[-1])}, stopped at step {result.evaluations[-1].step}"
     else:
         words = f"{result.value:.3f}"
-    if result.collapse != Collapse.NONE:
-        words += f", {result.collapse.text}"
+    if result.has_collapsed:
+        words += f", collapsed: {result.collapse.text}"
+    elif result.lacks:
+        words += f", does not predict {', '.join(result.lacks)}"
     return words
 
 

@@ -258,9 +258,12 @@ class RecommendationDocument(Document):
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration."""
     collapses: dict[str, int]
-    """Collapsed trainings by family."""
+    """By family the trainings of search and confirmation that collapsed: trained to the end, and no better than a
+    constant answer there, or diverged."""
     collapse_kinds: dict[str, dict[str, int]]
     """The same by how they collapsed."""
+    never_predicted: dict[str, dict[str, int]]
+    """By family and class how many of them, trained to the end, do not predict the class anywhere."""
     versions: dict[str, str]
     trained_by: tuple[TrainerRow, ...]
     seconds: float

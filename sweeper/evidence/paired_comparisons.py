@@ -145,7 +145,7 @@ def _finalist(
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
-    sound = [r for r, own in zip(rows, seeds.values(), strict=True) if all(run.collapse.learned for run in own.runs)]
+    sound = [r for r, own in zip(rows, seeds.values(), strict=True) if not any(run.has_collapsed for run in own.runs)]
     iou, precision, recall = bench.class_means(rows)
     gains = [last_quarter_gain(run) for run in runs if run.evaluations]
     return FinalistEvidence(
@@ -167,7 +167,7 @@ def _finalist(
         iou=iou,
         precision=precision,
         recall=recall,
-        collapses=sum(not run.collapse.learned for run in runs),
+        collapses=sum(run.has_collapsed for run in runs),
         miou_when_trained=float(bench.miou.scores[sound].mean()) if sound else None,
         still_rising=float(np.mean(gains)) if gains else 0.0,
     )

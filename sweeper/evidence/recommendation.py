@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 from sweeper.core.records import (
-    Collapse,
     Evidence,
     FinalistEvidence,
     Interval,
@@ -17,6 +16,7 @@ from sweeper.core.records import (
     Scale,
     SweepRecord,
     Task,
+    TrialResult,
     trained_by,
 )
 from sweeper.evidence.decision_rule import difference
@@ -108,6 +108,7 @@ def recommendation_json(
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
     states = Counter(trial.state for trial in sweep.trials)
+    collapses = _counted(sweep, lambda trial: (trial.collapse.value,) * trial.has_collapsed)
     document = RecommendationDocument(
         study=sweep.study,
         verdict=recommendation.verdict,
@@ -152,8 +153,9 @@ def recommendation_json(
             per_family=dict(Counter(trial.spec.family for trial in sweep.trials)),
         ),
         winners_curse=recommendation.winners_curse,
-        collapses={family: sum(kinds.values()) for family, kinds in _collapses(sweep).items()},
-        collapse_kinds={family: dict(kinds) for family, kinds in _collapses(sweep).items()},
+        collapses={family: sum(kinds.values()) for family, kinds in collapses.items()},
+        collapse_kinds=collapses,
+        never_predicted=_counted(sweep, lambda trial: trial.lacks),
         versions=sweep.versions,
         trained_by=tuple(trained_by(sweep)),
         seconds=sweep.seconds,
@@ -287,10 +289,10 @@ def _decisions(evidence: Evidence) -> tuple[DecisionRow, ...]:
     return tuple(rows)
 
 
-def _collapses(sweep: SweepRecord) -> dict[str, Counter[str]]:
-    """How often each family collapsed in which way, over search and confirmation trainings."""
+def _counted(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:
+    """Return how often each family's trainings, of search and confirmation, have each word."""
     found: dict[str, Counter[str]] = {}
     for trial in (*sweep.trials, *sweep.confirmations):
-        if trial.collapse is not Collapse.NONE:
-            found.setdefault(trial.spec.family, Counter())[trial.collapse.value] += 1
-    return found
+        if own := words(trial):
+            found.setdefault(trial.spec.family, Counter()).update(own)
+    return {family: dict(counts) for family, counts in found.items()}

@@ -125,20 +125,19 @@ def untried(facts: Facts) -> str:
 
 
 def collapses(facts: Facts) -> str:
-    """How often each family failed to learn in the search, and how; empty when none did."""
-    frame = facts.search
+    """How often each family's complete trials collapsed, how, and which classes they lack; empty where nothing is."""
     rows = []
     for family in facts.families:
-        mine = frame[frame["family"] == family]
-        kinds = Counter(k for k in mine["collapse"] if k != "none")
-        at_default = int((mine["collapse_at_default"] != "none").sum())
-        if not kinds and not at_default:
+        mine = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete"]
+        kinds = Counter(t.collapse.text for t in mine if t.has_collapsed)
+        at_default = sum(t.ended_as(t.collapse_at_default) is not Collapse.NONE for t in mine)
+        names = Counter(name for t in mine for name in t.lacks)
+        if not (kinds or at_default or names):
             continue
-        how = "; ".join(f"{n} × {Collapse(k).text}" for k, n in kinds.most_common()) or MISSING
-        names = Counter(n for t in facts.sweep.trials if t.spec.family == family for n in t.never_predicted)
-        never = ", ".join(escape_md(n) for n, _ in names.most_common(3)) or MISSING
-        rows.append([code(family), how, never, f"{sum(kinds.values())} of {len(mine)}", f"{at_default} of {len(mine)}"])
-    header = ["loss", "how", "classes never predicted", "collapsed", facts.default_name]
+        how = "; ".join(f"{n} × {kind}" for kind, n in kinds.most_common()) or MISSING
+        never = ", ".join(f"{escape_md(name)} in {n}" for name, n in names.most_common(3)) or MISSING
+        rows.append([code(family), how, never, *(f"{n} of {len(mine)}" for n in (kinds.total(), at_default))])
+    header = ["loss", "how", "classes not predicted", "collapsed", facts.default_name]
     return table(header, rows, left=3) if rows else ""
 
 

@@ -52,8 +52,9 @@ def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation trainings only
     - `seed`; `fold`: which fold `test_miou` is of (from 0), with folds only; `lr`; `params.NAME`: every coordinate of
       the losses, in the order of the search space
-    - `collapse`, `collapse_at_default`: none, all_background, no_better_than_constant,
-      class_never_predicted or diverged; `never_predicted`: class names joined by `; `
+    - `collapse`, `collapse_at_default` (at 0.5 or τ = 0): how a complete training collapsed, all_background,
+      no_better_than_constant or diverged, else none; `never_predicted`: the classes that a complete training does not
+      predict, joined by `; `
     - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
     """
     named = [name for family in sweep.space.families for name in family.coordinates]
@@ -156,9 +157,9 @@ def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "fold": spec.fold,
         "lr": spec.lr,
         **{f"params.{name}": spec.params.get(name) for name in names},
-        "collapse": trial.collapse.value,
-        "collapse_at_default": trial.collapse_at_default.value,
-        "never_predicted": "; ".join(trial.never_predicted) or None,
+        "collapse": trial.ended_as(trial.collapse).value,
+        "collapse_at_default": trial.ended_as(trial.collapse_at_default).value,
+        "never_predicted": "; ".join(trial.lacks) or None,
         "steps_done": last.step if last else 0,
         "steps": spec.steps,
         "seconds": trial.seconds,

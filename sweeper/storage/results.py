@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import Collapse, Probed, RateFit, SameLosses, SweepRecord, TrialResult
+from sweeper.core.records import Probed, RateFit, SameLosses, SweepRecord, TrialResult
 from sweeper.storage.interim_analyses import analyses_planned, analyses_taken
 from sweeper.storage.optuna_internals import id_of_number, storage_of
 from sweeper.storage.plan import load_study, read_plan
@@ -125,7 +125,7 @@ def end(study: optuna.Study, result: TrialResult) -> None:
     """Store the result of a running trial, then tell Optuna; repeating it after a crash in between changes nothing."""
     storage, own = storage_of(study), id_of_number(study, result.spec.number)
     storage.set_trial_user_attr(own, RESULT, pack(result))
-    if result.collapse != Collapse.NONE:
+    if result.has_collapsed:
         storage.set_trial_user_attr(own, "collapse", result.collapse.value)
     if result.state == "complete":
         study.tell(result.spec.number, result.value)

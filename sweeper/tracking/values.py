@@ -140,10 +140,10 @@ class Values:
         if result.earlier:
             stints = [f"up to step {e.step}: {e.device}; {version_text(e.versions)}" for e in result.earlier]
             tags["sweeper.earlier"] = " | ".join(stints)[:TAG_LIMIT]
-        if result.collapse != Collapse.NONE:
+        if result.has_collapsed:
             tags["sweeper.collapse"] = result.collapse.value
-        if result.never_predicted:
-            tags["sweeper.never_predicted"] = ", ".join(result.never_predicted)[:TAG_LIMIT]
+        if result.lacks:
+            tags["sweeper.never_predicted"] = ", ".join(result.lacks)[:TAG_LIMIT]
         if result.reason:
             tags["sweeper.reason"] = result.reason[:TAG_LIMIT]
         values = {"seconds": result.seconds}

@@ -71,7 +71,7 @@ def weighed(
 def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
     """What is known of a finalist from before its confirmation."""
     return {
-        "collapses_in_search": sum(not training.collapse.learned for training in finalist.trained),
+        "collapses_in_search": sum(training.has_collapsed for training in finalist.trained),
         "trainings_in_search": len(finalist.trained),
         "other_names": finalist.other_names,
         "trials_tried": finalist.tried,

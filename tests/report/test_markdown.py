@@ -98,7 +98,7 @@ def test_families_without_a_trial_are_named() -> None:
 
 def test_collapses_are_counted_at_the_chosen_and_the_plain_operating_point() -> None:
     collapsed = builders.trial("dice", 0.0, 0, collapse="all_background", collapse_at_default="all_background")
-    shifted = builders.trial("weighted_ce", 0.74, 1, collapse_at_default="no_better_than_constant", state="pruned")
+    shifted = builders.trial("weighted_ce", 0.74, 1, collapse_at_default="no_better_than_constant")
     text = text_of(builders.sweep([collapsed, shifted], []), recommended(None))
     assert re.search(r"`dice` \| 1 × predicted nothing but the commonest class \| – \| 1 of 1 \| 1 of 1", text)
     assert "| `weighted_ce` | – | – | 0 of 1 | 1 of 1 |" in text

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
+from sweeper.cli.progress import PhaseProgress, outcome_text
+from sweeper.core.records import Collapse
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report import sections
 from sweeper.report.facts import collect
+from sweeper.report.tables import trials_frame
+from sweeper.tracking.values import Values
 from tests.report.test_confirmation import UI, rows
 from tests.report.test_markdown import recommended
 from tests.support import builders
@@ -15,3 +23,58 @@ def test_the_time_of_a_step_is_the_median_over_the_familys_trainings() -> None:
     found = rows(sections.leaderboard(collect(builders.sweep(trials, []), recommended(None)), UI))
     place = found[0].index("ms per step")
     assert {row[0]: row[place] for row in found[2:]} == {"`dice`": "110", "`cross_entropy`": "100", "`focal`": "–"}
+
+
+ENDS = [
+    ("complete", Collapse.NONE, (), False),
+    ("complete", Collapse.ALL_BACKGROUND, ("crack",), True),
+    ("complete", Collapse.NO_BETTER_THAN_CONSTANT, (), True),
+    ("complete", Collapse.DIVERGED, (), True),
+    ("complete", Collapse.CLASS_NEVER_PREDICTED, ("crack",), False),
+    ("pruned", Collapse.NONE, (), False),
+    ("pruned", Collapse.ALL_BACKGROUND, ("crack",), False),  # who knows what it would have learned
+    ("pruned", Collapse.CLASS_NEVER_PREDICTED, ("crack",), False),
+    ("failed", Collapse.NONE, (), False),
+]
+"""State, answer at its last step, classes that it does not predict there, and whether it collapsed."""
+
+
+@pytest.mark.parametrize(("state", "answer", "absent", "is_collapse"), ENDS)
+def test_every_place_calls_the_same_trainings_collapsed(
+    state: str, answer: Collapse, absent: tuple[str, ...], is_collapse: bool
+) -> None:
+    told = {"state": state, "collapse": answer, "collapse_at_default": answer, "never_predicted": absent}
+    trial = builders.trial("dice", 0.5, 0, **told)
+    confirmed = builders.confirmation("dice", **{**told, "state": "complete"})
+    sweep, lacks = builders.sweep([trial], []), absent if state == "complete" else ()
+    row = trials_frame(sweep).iloc[0]
+    kind = answer.value if is_collapse else "none"
+    assert (row["collapse"], row["collapse_at_default"], row["never_predicted"]) == (
+        kind,
+        kind,
+        "; ".join(lacks) or None,
+    )
+    document = recommendation_json(sweep, recommended(None))
+    assert document["collapses"] == ({"dice": 1} if is_collapse else {})
+    assert document["collapse_kinds"] == ({"dice": {kind: 1}} if is_collapse else {})
+    assert document["never_predicted"] == ({"dice": dict.fromkeys(lacks, 1)} if lacks else {})
+    facts = collect(sweep, recommended(None))
+    board = rows(sections.leaderboard(facts, UI))
+    assert board[2][board[0].index("collapsed")] == str(int(is_collapse))
+    found = rows(sections.collapses(facts))
+    assert [line[3] for line in found[2:]] == ([f"{int(is_collapse)} of 1"] if is_collapse or lacks else [])
+    assert [line[2] for line in found[2:] if lacks] == [f"{name} in 1" for name in lacks]
+    tags = Values(sweep.conditions).of_result(trial)[1]
+    assert (tags.get("sweeper.collapse"), tags.get("sweeper.never_predicted")) == (
+        kind if is_collapse else None,
+        ", ".join(lacks) or None,
+    )
+    progress = PhaseProgress("search")
+    progress.add(trial)
+    assert progress.families["dice"].collapsed == is_collapse
+    assert ("collapsed" in outcome_text(trial), "does not predict" in outcome_text(trial)) == (
+        is_collapse,
+        bool(lacks) and not is_collapse,
+    )
+    weighed = weigh([confirmed], {"dice": builders.trial("dice")}, classes=builders.BINARY)
+    assert weighed.finalists[0].collapses == int(not answer.learned)

@@ -145,7 +145,7 @@ class Scores(Record):
 
 
 class Collapse(StrEnum):
-    """How a training failed to learn; a result, not an error."""
+    """What an answer lacks at some step; at the end of a training a result, not an error (`TrialResult.ended_as`)."""
 
     NONE = "none"
     ALL_BACKGROUND = "all_background"
@@ -282,7 +282,7 @@ class TrialResult(Record):
     collapse_at_default: Collapse
     """The same judged at 0.5 (τ = 0)."""
     never_predicted: tuple[str, ...] = ()
-    """Classes present in validation and predicted nowhere, at the chosen operating point."""
+    """Classes present in validation and predicted nowhere, at the chosen operating point, at its last step."""
     reason: str | None = None
     val: ImageCounts | None = None
     """Counts of the last evaluation on all validation images: of each for a confirmation, else their sum."""
@@ -301,6 +301,23 @@ class TrialResult(Record):
     """What trained its first steps, where that was another device or other versions."""
     run_id: str | None = None
     """The MLflow run that shows it."""
+
+    def ended_as(self, answer: Collapse) -> Collapse:
+        """Return how it collapsed by this answer: the one meaning that the word has, in every count and table.
+
+        A training collapses if it was trained to its end and gives a constant answer there, or diverged; else NONE.
+        """
+        return answer if self.state == "complete" and not answer.learned else Collapse.NONE
+
+    @property
+    def has_collapsed(self) -> bool:
+        """Whether it collapsed, at its chosen operating point."""
+        return self.ended_as(self.collapse) is not Collapse.NONE
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """Classes that it does not predict anywhere at the end of its training; none where it was stopped before."""
+        return self.never_predicted if self.state == "complete" else ()
 
 
 class SameLoss(Record):
