@@ -6,7 +6,7 @@ import difflib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from math import ceil, inf
+from math import ceil, inf, isfinite
 
 from sweeper.core.paths import STORAGE, TRACKING
 from sweeper.core.redact import shown_address
@@ -139,9 +139,21 @@ def _two_digits(number: float) -> str:
     return f"{number:.0f}" if number >= 9.95 else f"{number:.1f}".removesuffix(".0")
 
 
+def significant(value: float | None, digits: int = 3) -> str:
+    """Significant digits instead of fixed decimals, for coordinates and learning rates; whole from 1,000."""
+    if value is None or not isfinite(value):
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace("-", "−")
+    text = f"{value:.{digits}g}"
+    if abs(float(text)) >= 10**digits:  # no power of ten in a number that people read
+        text = f"{float(text):,.0f}"
+    return f"−{text[1:]}" if value < 0 else text  # the minus of an exponent stays: 1e-05 can be pasted
+
+
 def to_one(ratio: float) -> str:
     """A ratio for people: 61.5:1, 3,580:1; three digits below a thousand, all before the point above."""
-    return f"{ratio:,.0f}:1" if ratio >= 999.5 else f"{ratio:.3g}:1"
+    return f"{significant(ratio)}:1"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

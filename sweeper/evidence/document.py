@@ -150,7 +150,8 @@ class ComparisonRow(Record):
     se_seed: float
     """Standard error from retraining with other seeds."""
     se_image: float
-    """Standard error from having these test images and not others."""
+    """Standard error from having these test images and not others; 0 where its square was estimated below 0, and cut
+    off there."""
 
 
 class PreferenceRow(Record):

@@ -183,11 +183,13 @@ def doubt(evidence: Contest, best: int, rival: int) -> str:
 
 
 def _sources(evidence: Contest, gap: Interval) -> str:
-    """What the seeds and the images add to a standard error. An estimated variance that came out as 0 is no 0."""
+    """Return what the seeds and the images add to a standard error; what was cut off at 0 is said to be."""
     seeds, images = (f"{error:.{evidence.scale.digits}f}" for error in (gap.se_seed, gap.se_image))
     printed = 0.5 * 10.0**-evidence.scale.digits
     if evidence.scope != "both":
         return f"{seeds} from seeds" if evidence.scope == "trainings" else f"{images} from images"
+    if gap.se_image == 0:
+        return f"{seeds} from seeds; the part of the images was estimated below 0 and cut off there, so it is not known"
     if gap.se_image < printed:
         return f"{seeds} from seeds, hardly anything from images"
     if gap.se_seed < printed:

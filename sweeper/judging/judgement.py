@@ -37,7 +37,7 @@ class DifferenceRow(Record):
     se_seed: float | None
     """Standard error from other trainings; null = not known."""
     se_image: float | None
-    """Standard error from other images; null = not known."""
+    """Standard error from other images; 0 where its square was estimated below 0, and cut off; null = not known."""
     shown: bool
     """Whether the first beats the second: the interval lies above 0, and the difference is at least the margin."""
 

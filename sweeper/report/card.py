@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import FinalistEvidence, Interval, Recommended, Verdict
-from sweeper.core.text import count, listed, resume_command, with_options
+from sweeper.core.text import count, listed, resume_command, significant, with_options
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.intervals import LEVEL
@@ -26,7 +26,6 @@ from sweeper.report.formatting import (
     prose,
     signed,
     signed_interval,
-    significant,
     table,
 )
 

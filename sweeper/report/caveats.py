@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweeper.core.records import trained_by
-from sweeper.core.text import listed
+from sweeper.core.text import listed, significant
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.miss_control import sentences
 from sweeper.evidence.reasons import caveats as evidence_caveats
 from sweeper.report.card import recipe_text
 from sweeper.report.facts import Facts, search_split
-from sweeper.report.formatting import code, escape_md, number, prose, significant
+from sweeper.report.formatting import code, escape_md, number, prose
 from sweeper.space import edge_of
 
 FEW_TRIALS = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeper.core.records import DecisionRule, DecisionRules, FinalistEvidence, Preference
-from sweeper.core.text import listed
+from sweeper.core.text import listed, significant
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.preferences import CARES, choices
 from sweeper.report.card import VERDICTS
@@ -21,7 +21,6 @@ from sweeper.report.formatting import (
     run_link,
     signed,
     signed_interval,
-    significant,
     table,
 )
 

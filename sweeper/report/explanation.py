@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from sweeper.core.records import ClassProfile, Evidence, FinalistEvidence, ImbalanceProfile
-from sweeper.core.text import minus, with_sign
+from sweeper.core.text import minus, significant, with_sign
 from sweeper.evidence.other_metrics import THIN
 
 VISIBLE = 0.005
@@ -61,13 +61,13 @@ def _profile_in_words(profile: ImbalanceProfile) -> str:
         thin = f", {kind} ({_percent(rare.thinness)} of its pixels within 2 pixels of its boundary)"
     if len(profile.classes) == 2:
         return (
-            f"{rare.name} takes {_percent(rare.pixel_share)} of the labelled pixels (1 to {profile.imbalance:.3g}) and "
-            f"occurs in {_percent(rare.image_share)} of the images{thin}."
+            f"{rare.name} takes {_percent(rare.pixel_share)} of the labelled pixels (1 to "
+            f"{significant(profile.imbalance)}) and occurs in {_percent(rare.image_share)} of the images{thin}."
         )
     common = max(profile.classes, key=lambda c: c.pixel_share)
     return (
         f"The rarest class, {rare.name}, takes {_percent(rare.pixel_share)} of the labelled pixels, the commonest, "
-        f"{common.name}, {_percent(common.pixel_share)} (1 to {common.pixel_share / rare.pixel_share:.3g}); "
+        f"{common.name}, {_percent(common.pixel_share)} (1 to {significant(common.pixel_share / rare.pixel_share)}); "
         f"{rare.name} occurs in {_percent(rare.image_share)} of the images{thin}."
     )
 
@@ -105,8 +105,9 @@ def _weight_in_words(finalist: FinalistEvidence, imbalance: float) -> str | None
         return None
     power = math.log(weight) / math.log(imbalance)
     return (
-        f"{finalist.family} weighs the foreground {weight:.3g}-fold, the imbalance ({imbalance:.3g}) to the power "
-        f"{minus(f'{power:.2f}')}: 1 would balance the classes, 0 leave them as they are."
+        f"{finalist.family} weighs the foreground {significant(weight)}-fold, the imbalance "
+        f"({significant(imbalance)}) to the power {minus(f'{power:.2f}')}: 1 would balance the classes, 0 leave "
+        "them as they are."
     )
 
 
@@ -117,9 +118,15 @@ def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool
     if abs(tuned - default) < VISIBLE:
         return []
     at = "0.5" if binary else "τ = 0"
+    if default * tuned < 0:
+        meaning = "which of them is ahead depends on the operating point"
+    elif abs(tuned) > abs(default):
+        meaning = f"tuning widens the gap by {abs(tuned) - abs(default):.3f}; the operating point does not explain it"
+    else:
+        meaning = f"{with_sign(default - tuned)} is the operating point, not the loss"
     return [
         f"At {at} {one.family} and {other.family} would differ by {with_sign(default)} {metric}, at each one's own "
-        f"operating point by {with_sign(tuned)}: {with_sign(default - tuned)} is the operating point, not the loss."
+        f"operating point by {with_sign(tuned)}: {meaning}."
     ]
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from sweeper.core.paths import runs_place
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Interval
+from sweeper.core.text import significant
 
 MISSING = "–"
 """Stands for a number that does not exist."""
@@ -46,18 +47,6 @@ def signed(value: float | None, digits: int = 3) -> str:
     """Like `number`, with a plus sign for gains."""
     text = number(value, digits)
     return text if text == MISSING or text.startswith("−") or float(text) == 0 else f"+{text}"
-
-
-def significant(value: float | None, digits: int = 3) -> str:
-    """Significant digits instead of fixed decimals, for coordinates and learning rates; whole from 1,000."""
-    if value is None or not math.isfinite(value):
-        return MISSING
-    if abs(value) >= 1000:
-        return f"{value:,.0f}".replace("-", "−")
-    text = f"{value:.{digits}g}"
-    if abs(float(text)) >= 10**digits:  # no power of ten in a number that people read
-        text = f"{float(text):,.0f}"
-    return f"−{text[1:]}" if value < 0 else text  # the minus of an exponent stays: 1e-05 can be pasted
 
 
 def interval(value: Interval | None) -> str:

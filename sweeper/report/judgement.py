@@ -77,8 +77,11 @@ def _pairs(judgement: Judgement) -> str:
                     code(contest.finalists[j].family),
                     interval_text(gap, digits),
                     *(
-                        f"{error:.{digits}f}" if math.isfinite(error) else MISSING
-                        for error in (gap.se_seed, gap.se_image)
+                        "0 (cut off)" if is_cut else f"{error:.{digits}f}" if math.isfinite(error) else MISSING
+                        for error, is_cut in (
+                            (gap.se_seed, False),
+                            (gap.se_image, contest.scope == "both" and gap.se_image == 0),
+                        )
                     ),
                 ]
             )

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sweeper.core.document import json_text
 from sweeper.core.records import Dataset, ImbalanceProfile
-from sweeper.core.text import count
+from sweeper.core.text import count, significant
 from sweeper.data.split import stratified_subset
 from sweeper.data.store import open_store
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
@@ -29,7 +29,7 @@ from sweeper.report.figures.style import (
     rgb,
     save_all,
 )
-from sweeper.report.formatting import code, escape_md, percent, prose, significant
+from sweeper.report.formatting import code, escape_md, percent, prose
 from sweeper.report.html import write_page
 from sweeper.report.prediction_files import for_people, overlay, thinned
 from sweeper.report.sections import profile_table

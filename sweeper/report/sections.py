@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 
 from sweeper.core.records import Collapse, ImbalanceProfile
-from sweeper.core.text import count, listed
+from sweeper.core.text import count, listed, significant
 from sweeper.evidence.search_analysis import search_sentences
 from sweeper.report.facts import Facts, best_trial, search_split
 from sweeper.report.formatting import (
@@ -20,7 +20,6 @@ from sweeper.report.formatting import (
     percent,
     prose,
     run_link,
-    significant,
     table,
 )
 from sweeper.report.tables import trainings

@@ -24,6 +24,7 @@ from optuna.trial import TrialState
 from sweeper.core.events import Advanced, Dropped, Evaluated, Job, Observer, Paused, Resumed, Started, Stored
 from sweeper.core.paths import checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.text import significant
 from sweeper.space import FLOOR, Choice, first_trials, floor_of, suggest
 from sweeper.storage.optuna_internals import AskedAgain, begin_trial, id_of
 from sweeper.storage.record_format import FAMILY, PARAMETERS, WAITS
@@ -398,7 +399,7 @@ class Search:
 
 def _readable(choice: Choice) -> str:
     """`pos_weight 7.81, lr 0.003`: Optuna's own parameters are exponents of the imbalance, and named by family."""
-    return ", ".join(f"{name} {value:.3g}" for name, value in {**choice.params, "lr": choice.lr}.items())
+    return ", ".join(f"{name} {significant(value)}" for name, value in {**choice.params, "lr": choice.lr}.items())
 
 
 def _left(result: TrialResult) -> int:

@@ -12,7 +12,7 @@ from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyE
 from sweeper.core.events import Observer
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, SameLoss, TrialResult
-from sweeper.core.text import count, resume_command
+from sweeper.core.text import count, resume_command, significant
 from sweeper.executors.protocol import Executor
 from sweeper.study.confirmation_rounds import confirmations, plan_analyses, rounds
 from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates, what_is_needed
@@ -250,7 +250,7 @@ def _under_their_names(stage: Stage, trials: list[TrialResult]) -> tuple[list[Tr
             return trials, ()
         study.set_user_attr(studies.SAME, studies.pack(known))
     for same in known.found:
-        params = ", ".join(f"{name} {value:.3g}" for name, value in same.params.items())
+        params = ", ".join(f"{name} {significant(value)}" for name, value in same.params.items())
         stage.display.log(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
     return as_they_are(trials, known.found), known.found
 

@@ -14,7 +14,17 @@ from tests.support.builders import BINARY, evidence
 @pytest.mark.parametrize(
     ("se_seed", "se_image", "words"),
     [
-        (0.003, 0.0, "0.003 from seeds, hardly anything from images"),
+        (
+            0.003,
+            0.0,
+            "0.003 from seeds; the part of the images was estimated below 0 and cut off there, so it is not known",
+        ),
+        (
+            0.0,
+            0.0,
+            "0.000 from seeds; the part of the images was estimated below 0 and cut off there, so it is not known",
+        ),
+        (0.003, 0.0002, "0.003 from seeds, hardly anything from images"),
         (0.0, 0.004, "0.004 from images, hardly anything from seeds"),
         (0.003, 0.004, "0.003 from seeds, 0.004 from images"),
     ],

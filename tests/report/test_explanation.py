@@ -55,6 +55,34 @@ def test_a_moved_threshold_is_told_with_what_it_is_worth() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("tuned", "plain", "words"),
+    [
+        ((0.638, 0.454), (0.615, 0.441), "by +0.174 mIoU, at each one's own operating point by +0.184: tuning widens"),
+        ((0.600, 0.580), (0.590, 0.590), "tuning widens the gap by 0.020; the operating point does not explain it"),
+        ((0.450, 0.500), (0.480, 0.500), "tuning widens the gap by 0.030"),  # the recommended one behind
+        ((0.700, 0.690), (0.690, 0.650), "+0.030 is the operating point, not the loss"),
+        ((0.690, 0.700), (0.650, 0.690), "−0.030 is the operating point, not the loss"),
+        ((0.690, 0.690), (0.690, 0.650), "+0.040 is the operating point, not the loss"),
+        ((0.700, 0.690), (0.650, 0.690), "which of them is ahead depends on the operating point"),
+    ],
+)
+def test_what_the_operating_point_explains_of_a_gap_is_no_more_than_it_closes(
+    tuned: tuple[float, float], plain: tuple[float, float], words: str
+) -> None:
+    changes = {name: {"miou_at_default": p} for name, p in zip(("dice", "cross_entropy"), plain, strict=True)}
+    levels = dict(zip(("dice", "cross_entropy"), tuned, strict=True))
+    chosen = 0 if tuned[0] >= tuned[1] else 1  # finalists stand by falling score
+    text = explained(evidence(levels, finalists=changes), chosen=chosen)
+    assert words in text
+    assert ("is the operating point, not the loss" in text) == ("is the operating point, not the loss" in words)
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.00068, "1 to 1,470"), (1e-6, "1 to 999,999"), (0.02, "1 to 49")])
+def test_a_ratio_has_no_power_of_ten(share: float, words: str) -> None:
+    assert f"({words})" in explained(None, profiled(share))
+
+
 def test_precision_and_recall_say_who_misses_and_who_cries_wolf() -> None:
     changes = {
         "dice": {"recall": (0.99, 0.7), "precision": (0.99, 0.6)},

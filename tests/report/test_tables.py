@@ -61,7 +61,7 @@ def test_csv_reads_back_every_number_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_no_text_is_a_formula_for_a_spreadsheet(tmp_path: Path, name: str) -> None:
-    trial = builders.failed_trial(reason=name).model_copy(update={"never_predicted": (name,)})
+    trial = builders.trial(reason=name, never_predicted=(name,))
     read = written(builders.sweep([trial], []), tmp_path)
     for column in ("reason", "never_predicted"):
         assert read[column][0].startswith("'")

@@ -19,9 +19,9 @@ from sweeper.core.records import (
     TrialResult,
     TrialSpec,
 )
+from sweeper.core.text import significant
 from sweeper.report.confirmation import true_name
 from sweeper.report.facts import collect
-from sweeper.report.formatting import significant
 from sweeper.space import load_space
 from sweeper.study.finalist import choose_finalists, entrants
 from sweeper.study.learning_rates import drawn_rate

@@ -19,7 +19,7 @@ class Interval(Record):
     se_seed: float
     """Standard error from retraining with other seeds."""
     se_image: float
-    """Standard error from having these test images and not others."""
+    """Standard error from having these test images and not others; 0 where its square was estimated below 0."""
     se_both: float = 0.0
     """The part of `se_seed` that comes from what single trainings do to single images: it falls with more seeds and
     with more images."""

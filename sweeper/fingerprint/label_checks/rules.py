@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from sweeper.core.records import Dataset
-from sweeper.core.text import count, minus
+from sweeper.core.text import count, minus, significant
 from sweeper.data.label_values import some
 from sweeper.fingerprint.label_checks.edges import fits_better
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
@@ -194,8 +194,8 @@ def _inverted(dataset: Dataset) -> Iterator[Finding]:
             severity=Severity.WARNING,
             text=(
                 f"{count(len(found), 'image has', 'images have')} hardly any {dataset.classes[common]}, which is "
-                f"{100 * middle[common]:.2g} % of an image by the median: {named}. The two labels may be swapped "
-                "there; look at them."
+                f"{significant(100 * middle[common], 2)} % of an image by the median: {named}. The two labels may be "
+                "swapped there; look at them."
             ),
             images=tuple(stem for stem, _ in found),
         )
