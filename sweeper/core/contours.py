@@ -76,22 +76,23 @@ def skeleton(inside: Marks) -> Marks:
     # x1 … x8, anticlockwise from the east
     around = np.array([1, 1 - width, -width, -width - 1, -1, width - 1, width, width + 1])
     tables = _deletable()
-    candidates = np.flatnonzero(alive)
-    while candidates.size:
-        gone = []
-        for table in tables:
+    changed = [alive > 0, alive > 0]
+    """Whether a pixel's neighbourhood has changed since it was looked at in the first and the second subiteration."""
+    goes_on = True
+    while goes_on:
+        goes_on = False
+        for table, marks in zip(tables, changed, strict=True):
+            candidates = np.flatnonzero(marks & (alive > 0))
+            marks[:] = False
             code = np.zeros(candidates.size, dtype=np.uint8)
             for bit, step in enumerate(around):
                 code |= alive[candidates + step] << np.uint8(bit)
-            delete = table[code]
-            gone.append(candidates[delete])
-            alive[candidates[delete]] = 0
-            candidates = candidates[~delete]
-        deleted = np.concatenate(gone)
-        beside = np.zeros(alive.size, dtype=bool)
-        for step in around:
-            beside[deleted + step] = True
-        candidates = np.flatnonzero(beside & (alive > 0)) if deleted.size else deleted
+            deleted = candidates[table[code]]
+            alive[deleted] = 0
+            goes_on |= deleted.size > 0
+            for step in around:
+                for each in changed:
+                    each[deleted + step] = True
     return alive.reshape(padded.shape)[1:-1, 1:-1].astype(bool)
 
 

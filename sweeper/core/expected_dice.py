@@ -30,8 +30,6 @@ Floats = npt.NDArray[np.float64]
 _STEP = 0.5
 _CELLS = 4_000_000
 """Most numbers held at a time (32 MB)."""
-_GROUP = 8
-"""Of so many edges one is tried first."""
 
 
 def expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
@@ -46,11 +44,7 @@ def expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats
 
 
 def best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """(n,) the inner edge, 0 to B − 2, from which on an answer has the highest expectation; B − 1 where that is none.
-
-    Every eighth edge is tried, then those around the best of them: as a function of the edge the expectation is smooth.
-    B is a multiple of eight.
-    """
+    """Return (n,) the inner edge, 0 to B − 2, from which on an answer is expected to score highest; B − 1 = none."""
     counts = np.asarray(pixels, dtype=np.float64)
     return _in_parts(counts, lambda part, rule: rule.best(part), probabilities)
 
@@ -86,22 +80,9 @@ class _Rule:
 
     def best(self, counts: Floats) -> npt.NDArray[np.intp]:
         """(n,) the best edge."""
-        n, bins = counts.shape
-        columns = np.column_stack([self.table, np.ones(bins)])  # (B, Q + 1)
-        groups = counts.reshape(n, -1, _GROUP).transpose(1, 0, 2) @ columns.reshape(-1, _GROUP, columns.shape[1])
-        sums = _above(groups.transpose(1, 0, 2))[:, 1:]
-        whole = counts @ self.log
-        coarse = self._value(sums, whole).argmax(axis=1)
-        near = (coarse[:, None] * _GROUP) + np.arange(1, 2 * _GROUP)  # the bins of both groups at that edge
-        rows = np.arange(n)
-        upper = sums[rows, coarse] - (
-            counts[rows[:, None], near[:, _GROUP - 1 :]][..., None] * columns[near[:, _GROUP - 1 :]]
-        ).sum(axis=1)
-        fine = _above(counts[rows[:, None], near][..., None] * columns[near]) + upper[:, None]
-        values = self._value(fine, whole)
-        empty = np.exp(counts @ np.log1p(-self.p))
-        edges: npt.NDArray[np.intp] = near[:, 0] - 1 + values.argmax(axis=1)
-        edges[empty > values.max(axis=1)] = bins - 1  # none of them is worth as much as to take nothing
+        values, empty = self.at_all(counts), np.exp(counts @ np.log1p(-self.p))
+        edges: npt.NDArray[np.intp] = values.argmax(axis=1)
+        edges[empty > values.max(axis=1)] = counts.shape[1] - 1  # no edge is worth as much as to take nothing
         return edges
 
     def _value(self, sums: Floats, whole: Floats) -> Floats:

@@ -132,3 +132,17 @@ def test_an_image_of_much_doubt_is_answered_and_one_without_pixels_is_not() -> N
     edges = best_edges(pixels, Calibration().of_bins)
     assert pixels[0, edges[0] + 1 :].sum() > 0 and edges[1] == BINS - 1
     assert LOGITS[0] == pytest.approx(-LOGIT_RANGE + WIDTH / 2)
+
+
+@pytest.mark.parametrize("most", [3, 50, 3000])
+def test_no_edge_is_passed_over(most: int) -> None:
+    """Pixels in few bins: as a function of the edge the expectation has several peaks."""
+    rng = np.random.default_rng(most)
+    p = 1 / (1 + np.exp(-(np.arange(BINS) + 0.5) * WIDTH + LOGIT_RANGE))
+    counts = np.zeros((200, BINS))
+    for image in counts:
+        bins = rng.integers(0, BINS, rng.integers(1, 60))
+        image[bins] += rng.integers(1, most, len(bins))
+    values = np.column_stack([expected_dice(counts, p), np.exp(counts @ np.log1p(-p))])
+    found = values[np.arange(len(counts)), best_edges(counts, p)]
+    assert found == pytest.approx(values.max(axis=1), abs=1e-12)
