@@ -15,12 +15,12 @@ CPU = {"device": "cpu", "executor": "processes", "ray_address": None, "workers":
 
 
 def parsed(line: str) -> dict[str, Any]:
-    """What `sweeper run` takes from a command line, but for its defaults."""
+    """What `sweeper run` takes from this command line."""
     words = shlex.split(line)
     assert words[:2] == ["sweeper", "run"]
     context = command.make_context("run", words[2:])
-    default = click.core.ParameterSource.DEFAULT
-    return {name: value for name, value in context.params.items() if context.get_parameter_source(name) != default}
+    given = click.core.ParameterSource.COMMANDLINE
+    return {name: value for name, value in context.params.items() if context.get_parameter_source(name) == given}
 
 
 @pytest.mark.parametrize(
