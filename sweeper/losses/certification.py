@@ -6,8 +6,8 @@
 
 Tried is what a machine and its torch can get wrong: what families equal (torch's cross-entropy, the kernel,
 themselves with the classes renamed), that the slope is that of the value, ignored pixels, extreme inputs, precision.
-That each family is its paper's formula is tested (tests/losses/test_families_formulas.py), and that broken losses are
-found here (tests/losses/test_certification.py). `certified_loss.py` has the batches.
+It proves no formula: that each family is its paper's is tested (tests/losses/test_families_formulas.py), and that each
+rule finds a loss that breaks it (tests/losses/test_certification.py). `certified_loss.py` has the batches.
 """
 
 from __future__ import annotations
@@ -235,6 +235,19 @@ def _ignored_pixels_change_nothing(subject: Subject) -> Finding:
     return worst(findings)
 
 
+def _ignored_pixels_are_as_good_as_absent(subject: Subject) -> Finding:
+    """A batch whose last columns are ignored costs what it costs without these columns."""
+    logits, target = subject.logits(), subject.target()
+    left = target.shape[-1] * 5 // 8
+    hidden = target.clone()
+    hidden[..., left:] = IGNORE
+    findings = {}
+    for point, coordinates in subject.points().items():
+        value = subject.cost(logits, hidden, **coordinates)
+        findings[point] = equal(value, subject.cost(logits[..., :left], target[..., :left], **coordinates), EXACT)
+    return worst(findings)
+
+
 def _nothing_labelled_costs_nothing(subject: Subject) -> Finding:
     """A fully ignored batch has value 0 and gradient 0, whatever the logits."""
     findings = {}
@@ -331,6 +344,7 @@ RULES = (
     ),
     Rule("its slope agrees with finite differences", _slope_agrees_with_finite_differences),
     Rule("ignored pixels change nothing", _ignored_pixels_change_nothing, PLAIN),
+    Rule("ignored pixels are as good as absent", _ignored_pixels_are_as_good_as_absent),
     Rule("a batch without labels costs nothing", _nothing_labelled_costs_nothing, PLAIN),
     Rule("extreme inputs stay finite", _extreme_inputs_stay_finite, PLAIN),
     Rule("half precision is computed in float32", _half_precision_is_computed_in_float32, ("bfloat16", "float16")),

@@ -47,7 +47,7 @@ MAP_FAMILIES = (
         ),
         helps="Thin, connected structures, such as vessels, roads and cracks, where a gap is worse than a wrong width.",
         caveat="Skeletons mean little for blobs; several times the work of Dice.",
-        source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, the authors' default)",
+        source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, as MONAI)",
         formula=f"(1 − s) · {DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
         relative=True,
         module="map_losses",

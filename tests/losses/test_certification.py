@@ -84,6 +84,13 @@ class IgnoreLeak(Wrapped):
         return self.true(logits, torch.where(self.labelled(target), target, 0))
 
 
+class MeanOverAllPixels(Wrapped):
+    """Divided by the number of all pixels, the ignored ones among them."""
+
+    def forward(self, logits, target):
+        return self.true(logits, target) * self.labelled(target).double().mean().to(logits.dtype)
+
+
 class MaskedByProduct(Wrapped):
     """Ignored pixels are multiplied by 0, which keeps NaN and infinity."""
 
@@ -130,6 +137,10 @@ MUTATIONS = [
     (WrongGradientSign, "dice_ce", "binary", "its slope agrees with finite differences"),
     (IgnoreLeak, "cross_entropy", "multiclass", "a batch without labels costs nothing"),
     (MaskedByProduct, "focal", "binary", "ignored pixels change nothing"),
+    (MeanOverAllPixels, "focal", "binary", "ignored pixels are as good as absent"),
+    (MeanOverAllPixels, "dice_ce", "multiclass", "ignored pixels are as good as absent"),
+    (MeanOverAllPixels, "boundary", "binary", "ignored pixels are as good as absent"),
+    (IgnoreLeak, "soft_cldice", "binary", "ignored pixels are as good as absent"),
     (NanAtExtremes, "dice", "binary", "extreme inputs stay finite"),
     (Sigmoids, "focal", "multiclass", "γ = 0 without α is cross-entropy"),
     (LowPrecision, "boundary", "binary", "half precision is computed in float32"),
