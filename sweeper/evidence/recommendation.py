@@ -44,8 +44,6 @@ from sweeper.evidence.verdict import decide
 
 Snippet = Callable[[str, dict[str, float], float, float], str]
 """(family, params, operating point, learning rate) → Python text that builds loss and optimiser, ready to paste."""
-Equivalent = Callable[[str, dict[str, float]], str | None]
-"""(family, params) → Python text of the same loss with other libraries, or None where none of them agrees."""
 
 
 def recommend(
@@ -54,7 +52,6 @@ def recommend(
     task: Task,
     order: Sequence[str],
     snippet: Snippet,
-    equivalent: Equivalent | None = None,
     resume: str = "--resume",
 ) -> Recommendation:
     """The answer that this evidence allows.
@@ -64,7 +61,6 @@ def recommend(
         task: decides whether the operating point is a threshold (binary) or τ (multi-class).
         order: family names, simplest first (`list(sweeper.losses.FAMILIES)`).
         snippet: writes the text to paste.
-        equivalent: writes the same with other libraries; None = not said.
         resume: the command that goes on with the study.
     """
     decision = decide(evidence, order, resume)
@@ -72,7 +68,7 @@ def recommend(
     return Recommendation(
         verdict=decision.verdict,
         strength=decision.strength,
-        recommended=None if chosen is None else _recommended(chosen, task, snippet, equivalent),
+        recommended=None if chosen is None else _recommended(chosen, task, snippet),
         evidence=evidence,
         provisional=decision.provisional,
         reasons=decision.reasons,
@@ -81,7 +77,7 @@ def recommend(
     )
 
 
-def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equivalent: Equivalent | None) -> Recommended:
+def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Recommended:
     point = float(median(chosen.points))  # over the seeds: one run's validation split does not decide it
     return Recommended(
         family=chosen.family,
@@ -90,7 +86,6 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet, equival
         threshold=point if task == "binary" else None,
         tau=point if task == "multiclass" else None,
         snippet=snippet(chosen.family, dict(chosen.params), point, chosen.lr),
-        equivalent=None if equivalent is None else equivalent(chosen.family, dict(chosen.params)),
     )
 
 

@@ -12,7 +12,7 @@ batch.py              a batch as the losses beside the kernel see it: pixel_loss
 build.py              `build_loss` and the modules; loss_module.py: how they are called, what they refuse
 own_losses.py         losses of the user: families once a study names them (no torch at first); own_loss_module.py: the
                       module around one, and what is tried of it
-snippet.py            Python text that builds a loss; other_libraries.py: the same with other libraries (no torch)
+snippet.py            Python text that builds a loss (no torch)
 gradient_distance.py  whether two losses are the same function on a data set's labels
 certification.py      what `sweeper losses --certify` tries; certified_loss.py
 
@@ -24,13 +24,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sweeper.losses.families import FAMILIES, Family, LossCoordinate
-from sweeper.losses.other_libraries import equivalent
 from sweeper.losses.snippet import snippet
 
 if TYPE_CHECKING:
     from sweeper.losses.build import build_loss
 
-__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "equivalent", "snippet"]
+__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "snippet"]
 
 
 def __getattr__(name: str) -> Any:

@@ -103,7 +103,7 @@ def _figures(section: str, drawn: Mapping[str, Drawn | str]) -> str:
 
 def _context(facts: Facts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
-    recommended, evidence = recommendation.recommended, recommendation.evidence
+    evidence = recommendation.evidence
     pairwise = [reason for reason in recommendation.reasons if _PAIR.search(reason)]
     others = [reason for reason in recommendation.reasons if reason not in pairwise]
     reasons, more_reasons = _within([*others, *pairwise], OPEN_REASONS)
@@ -121,7 +121,6 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "parent_link": _parent(facts, ui_url),
         "ui_url": code(ui_url),
         "levels": _levels(facts),
-        "equivalent": fence(recommended.equivalent, "python") if recommended and recommended.equivalent else "",
         "reasons": rendered(reasons),
         "more_reasons": rendered(more_reasons),
         "next_steps": rendered(steps),

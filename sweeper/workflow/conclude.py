@@ -26,7 +26,7 @@ from sweeper.data.store import is_complete
 from sweeper.evidence.decision_rules import decision_rules, shown_gain
 from sweeper.evidence.preferences import preferences
 from sweeper.evidence.recommendation import recommend
-from sweeper.losses import FAMILIES, equivalent, snippet
+from sweeper.losses import FAMILIES, snippet
 from sweeper.losses.snippet import Optimizer
 from sweeper.study.confirmation_rounds import confirmed
 from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates
@@ -79,19 +79,11 @@ def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequ
 
 def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendation:
     """The answer, with the code to paste."""
-    dataset = sweep.conditions.dataset
-    split = split_of(sweep.conditions, sweep.conditions.seed)
-    frequencies = [float(n) for n in sweep.conditions.pixels_seen(split.train)]
-
-    def elsewhere(family: str, params: dict[str, float]) -> str | None:
-        return equivalent(family, params, dataset.task, frequencies)
-
     return recommend(
         evidence,
-        task=dataset.task,
+        task=sweep.conditions.dataset.task,
         order=list(FAMILIES),
         snippet=partial(_paste, sweep, evidence=evidence),
-        equivalent=elsewhere,
         resume=resume_command(sweep.study, sweep.storage),
     )
 

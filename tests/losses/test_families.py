@@ -61,6 +61,6 @@ def test_the_example_of_the_page_runs():
 def test_every_trap_of_a_library_is_shown():
     traps = PAGE.split("## Traps of the libraries")[1]
     named = set(re.findall(r"`([A-Z]\w+Loss)", traps))
-    tested = (ROOT / "tests" / "losses" / "test_other_libraries_traps.py").read_text("utf-8")
+    tested = (ROOT / "tests" / "losses" / "test_build_library_traps.py").read_text("utf-8")
     assert named
     assert [name for name in named if name not in tested] == []

@@ -115,15 +115,6 @@ def test_the_imbalance_explains_the_result() -> None:
     assert "steps and trials sufficed" not in alone
 
 
-def test_the_same_loss_of_another_library_is_shown_where_it_is_known() -> None:
-    answer = recommended(builders.evidence(CLEAR))
-    assert "other libraries" not in text_of(builders.sweep(), answer)
-    assert answer.recommended is not None
-    known = answer.recommended.model_copy(update={"equivalent": "smp.losses.DiceLoss()"})
-    text = text_of(builders.sweep(), answer.model_copy(update={"recommended": known}))
-    assert "</summary>\n\n```python\nsmp.losses.DiceLoss()\n```" in text
-
-
 # --- Whatever the study -------------------------------------------------------------------------------------
 
 

@@ -124,8 +124,6 @@ class Recommended(Record):
     threshold: float | None
     tau: float | None
     snippet: str
-    equivalent: str | None = None
-    """The same loss with other libraries, as a Python function; None where none of them agrees."""
 
 
 class Recommendation(Record):

@@ -1,7 +1,7 @@
-"""Python text that computes a point of the kernel with the common libraries, where they agree with ours. No torch.
+"""Write a point of the kernel with the losses of common libraries, where they agree with ours.
 
-Each pairing is tried in tests/losses/test_other_libraries.py; where there is none, test_other_libraries_traps.py there
-mostly says why. Agreement is of value and gradient on batches in which every class occurs and no pixel is ignored.
+tests/losses/test_build_other_libraries.py compares each pairing; test_build_library_traps.py says why some have none.
+Agreement is of value and gradient on batches in which every class occurs and no pixel is ignored.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Where another library's loss is right, ours equals it: the text that `equivalent` writes, and beyond it. Where it is
-not: test_other_libraries_traps.py."""
+not: test_build_library_traps.py."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import sigmoid_focal_loss
 
-from sweeper.losses import FAMILIES, build_loss, equivalent
+from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.families import TASKS
 from sweeper.losses.snippet import rounded
 from tests.support.loss_cases import CASES, IGNORE, needed
+from tests.support.other_libraries import equivalent
 
 smp = pytest.importorskip("segmentation_models_pytorch.losses")
 monai = pytest.importorskip("monai.losses", reason="needs the extra `oracles`")
@@ -27,7 +28,7 @@ ELSEWHERE = {
     *itertools.product(("dice_ce", "dice_focal"), TASKS),
     ("focal_tversky", "binary"),
 }
-"""Where a library agrees. The others are nowhere, or see test_other_libraries_traps.py."""
+"""Where a library agrees. The others are nowhere, or see test_build_library_traps.py."""
 
 
 def run(text: str):
