@@ -187,7 +187,7 @@ def table_rows(
             found = shown(", ".join(table.names))[:200] or "nothing"
             raise TableError(f"must have the columns {' and '.join(columns)}, each once, found {found}")
     except TableError as error:
-        problems.append(f"{where}: {error}; mend it, or save it again as CSV with commas")
+        problems.append(f"{where}: {error}; correct it, or save it again as CSV with commas")
         return None
     return [(line, dict(zip(names, cells, strict=True))) for line, cells in table.rows]
 

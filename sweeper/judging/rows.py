@@ -157,7 +157,7 @@ class Rows:
 
 
 def _called(columns: Columns, wanted: Collection[str]) -> Columns:
-    """The columns by the wanted names, where one alone is called so in another case or with spaces around it."""
+    """The columns by the wanted names, where only one is called so in another case or with spaces around it."""
     plain = [str(name).strip().casefold() for name in columns]
     found = {name.strip().casefold(): name for name in wanted if name not in columns}
     again = (found.get(key, name) if plain.count(key) == 1 else name for name, key in zip(columns, plain, strict=True))

@@ -50,7 +50,7 @@ def image_of(mask: Match, stems: Collection[str]) -> str | None:
     return next((text for text in (*reversed(parts), *sorted(within, key=len, reverse=True)) if text in stems), None)
 
 
-def masks_beside(names: Collection[str]) -> dict[str, str]:
+def masks_by_beginning(names: Collection[str]) -> dict[str, str]:
     """Return the names that begin with another one, each with that one, where they may be masks of classes."""
     begins = {name: [name[: found.start()] for found in _BREAK.finditer(name)] for name in names}
     of = {name: found[-1] for name, all_of in begins.items() if (found := [text for text in all_of if text in names])}
@@ -59,7 +59,7 @@ def masks_beside(names: Collection[str]) -> dict[str, str]:
 
 
 def classes_of(found: Sequence[tuple[Match, Sequence[Path]]], place: Place) -> dict[Path, str]:
-    """Return the class of each mask by what its path has beside the image's; empty where these are no classes.
+    """Return the class of each mask by what only its path has, not the image's; empty where these are no classes.
 
     Args:
         found: images and their masks.

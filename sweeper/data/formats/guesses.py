@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders
-from sweeper.data.formats.class_masks import image_of, masks_beside, note_tasks
+from sweeper.data.formats.class_masks import image_of, masks_by_beginning, note_tasks
 from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
 from sweeper.data.formats.patterns import listed, paired, split_by_folder
 from sweeper.data.label_values import some
@@ -192,7 +192,7 @@ def _beside(place: Place) -> Guess | None:
     for below, path in place.listing:
         names[path.suffix.lower()].add(below.removesuffix(path.suffix))
     known = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
-    if masks_among(known, IMAGE_FILE, MASK_FILE) or masks_beside(known):
+    if masks_among(known, IMAGE_FILE, MASK_FILE) or masks_by_beginning(known):
         return Guess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
     lossy, drawn = (set().union(*(names[suffix] for suffix in suffixes)) for suffixes in (LOSSY_SUFFIXES, _DRAWN))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
@@ -252,7 +252,7 @@ def _read(place: Place, guess: Guess) -> Reading:
     )
     if guess.words:
         names = {one.name for one in (*images, *masks)}
-        known = masks_among(names, IMAGE_FILE, MASK_FILE) or masks_beside(names)
+        known = masks_among(names, IMAGE_FILE, MASK_FILE) or masks_by_beginning(names)
         images = [one for one in images if one.name not in known]
         masks = [one for one in masks if one.name in known]
     else:
