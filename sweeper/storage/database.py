@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sweeper.core.errors import MissingStudyError, StudyError, UsageError
+from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError
 from sweeper.core.redact import check_address, shown_address
 from sweeper.storage.plan import read_plan
 from sweeper.storage.resilient_storage import RetryingStorage, damaged, damaged_file
@@ -123,12 +123,18 @@ def sole_use(url: str, name: str, *, warn: Callable[[str], None] = lambda _: Non
 
     Raises:
         StudyError: if another process is running it.
+        LostStudyError: in place of an error of the block's, if another process runs it by then.
     """
     path = sqlite_path(url)
     if path is None:
         try:
             with leased(url, f"study.{name}", wait=False, warn=warn) as lease:
-                yield lambda: lease.lost
+                try:
+                    yield lease.is_lost
+                except Exception as error:  # the other process changed what this one was at
+                    if isinstance(error, SweeperError) or not lease.is_lost():
+                        raise
+                    raise LostStudyError(name, url) from error
         except TakenError as other:
             raise _taken(name, f" ({other})") from None
         return

@@ -30,6 +30,10 @@ INSERT INTO sweeper_leases AS held VALUES (%s, %s, %s, clock_timestamp() + make_
 ON CONFLICT (purpose) DO UPDATE SET token = excluded.token, who = excluded.who, ends = excluded.ends
 WHERE held.token = excluded.token OR held.ends < clock_timestamp()
 """
+_RENEW = """
+UPDATE sweeper_leases SET ends = clock_timestamp() + make_interval(secs => %s) WHERE purpose = %s AND token = %s
+"""
+"""Changes nothing where another process took it, though it gave it back since."""
 _HOLDER = "SELECT who, ends FROM sweeper_leases WHERE purpose = %s"
 _FREE = "DELETE FROM sweeper_leases WHERE purpose = %s AND token = %s"
 
@@ -48,8 +52,8 @@ class Lease:
         self._connection: psycopg.Connection | None = None
         self._end = threading.Event()
         self._renewing = threading.Thread(target=self._renew, name="sweeper-lease", daemon=True)
-        self.lost = False
-        """Whether another process has it by now."""
+        self.lost, self._renewed = False, time.monotonic()
+        """Whether another process took it, as of the last renewal; and when that was."""
 
     def acquire(self, *, wait: bool, warn: Callable[[str], None] = lambda _: None) -> None:
         """Take the lease and keep it.
@@ -94,8 +98,19 @@ class Lease:
                 self._connection.execute(_FREE, [self._purpose, self._token])
                 self._connection.close()
 
+    def is_lost(self) -> bool:
+        """Return whether another process took it: as the server says, where it was not renewed in time."""
+        if not self.lost and time.monotonic() - self._renewed > 2 * RENEW_SECONDS:
+            self._renewed = time.monotonic()  # a server that is away is not asked at once again
+            with suppress(Exception), connect(self._url, f"{NAME} lease") as connection:
+                self.lost = not self._keep(connection)
+        return self.lost
+
     def _take(self, connection: psycopg.Connection) -> bool:
         return connection.execute(_TAKE, [self._purpose, self._token, self._who, LEASE_SECONDS]).rowcount == 1
+
+    def _keep(self, connection: psycopg.Connection) -> bool:
+        return connection.execute(_RENEW, [LEASE_SECONDS, self._purpose, self._token]).rowcount == 1
 
     def _renew(self) -> None:
         import psycopg
@@ -104,7 +119,7 @@ class Lease:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = connect(self._url, f"{NAME} lease")
-                self.lost = not self._take(self._connection)
+                self.lost, self._renewed = not self._keep(self._connection), time.monotonic()
             except psycopg.Error:  # the server is away: it is asked again
                 if self._connection is not None:
                     self._connection.close()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from sweeper import storage as studies
 from sweeper.core.errors import (
     InterruptedSweepError,
-    LostStudyError,
     NothingCompletedError,
     NothingConfirmedError,
     SweeperError,
@@ -264,11 +263,11 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
             studies.reconcile(stage.study)
         tracker.end_sweep("KILLED")
         raise
-    except LostStudyError:
-        tracker.close()  # another process runs the study by now, and writes its runs
-        raise
     except BaseException:
-        tracker.end_sweep("FAILED")
+        if stage.lost():
+            tracker.close()  # another process runs the study by now, and writes its runs
+        else:
+            tracker.end_sweep("FAILED")
         raise
 
 
