@@ -159,7 +159,7 @@ def probe_script(
         done.append(start)
         say(f"start {number} of {len(changes)}: {start.name}: {time_text(start.ended.seconds)}")
         if problems := [*_start_problems(start, seconds)] or [*_comparison_problems(done)]:
-            raise ScriptError(f"{start.name}, in {start.folder}", problems)
+            raise ScriptError(f"{start.name}; see {start.folder}", problems)
     document = _document(command, done)
     shutil.rmtree(base, ignore_errors=True)
     return document
@@ -183,7 +183,7 @@ def _start_problems(start: Start, seconds: float) -> Iterator[str]:
     trial, ended, begun = start.trial, start.ended, start.all(Began)
     bad = next((call for call in start.calls if call.logits is None), None)
     is_high = trial.lr_factor != 1  # where a training may diverge, and the script may stop it
-    where = _place(start)
+    is_done, where = trial.ends and start.is_whole, _place(start)
     if problem := next(iter(start.all(Problem)), None):
         yield problem.text
     elif begun and begun[0].version != HELPER_VERSION:
@@ -196,21 +196,23 @@ def _start_problems(start: Start, seconds: float) -> Iterator[str]:
             f"logits must be finite numbers, and are not in call {bad.call} of the loss; look for NaN in the images, "
             "or lower the script's learning rate"
         )
-    elif ended.is_late and not (trial.ends and start.is_whole):
-        text = f"must end within {time_text(seconds)}, and did not, {where}; look where it waits, or raise --time-limit"
+    elif ended.is_late and not is_done:
+        text = (
+            f"it must end within {time_text(seconds)}, and did not, {where}; look where it waits, or raise --time-limit"
+        )
         yield text + _last_lines(start)
-    elif ended.status != 0 and not (trial.ends and start.is_whole) and not (is_high and start.calls):
+    elif ended.status != 0 and not is_done and not (is_high and start.calls):
         how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
-        yield f"must end with status 0, and ended with {how} {where}; log.txt has it all" + _last_lines(start)
+        yield f"it must end with status 0, and ended with {how} {where}; log.txt has it all" + _last_lines(start)
     elif not begun:
         lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
-        yield f"must call trial(), and did not; write {lines} into it, see {PAGE}" + _last_lines(start)
+        yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _last_lines(start)
     elif not start.calls:
-        yield f"must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
+        yield f"it must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
     elif not start.is_whole and not is_high:
         yield (
-            f"must call the loss {trial.calls} times or more, got {len(start.calls)}; let its loop run to t.length(…), "
-            f"or give --calls {max(2, len(start.calls))}"
+            f"it must call the loss {trial.calls} times or more, got {len(start.calls)}; let its loop run to "
+            f"t.length(…), or give --calls {max(2, len(start.calls))}"
         )
     elif not trial.ends:
         yield from _score_problems(start)
@@ -271,21 +273,21 @@ def _gap(one: Start, two: Start, call: int) -> float:
 def _comparison_problems(done: Sequence[Start]) -> Iterator[str]:
     """Find what the newest start and those before prove to be wrong."""
     last, here = done[0].trial.calls, done[-1]
-    more = f"; where the optimiser steps at every n-th call only, give --calls {last} times n"
+    more = "; where the optimiser steps at every n-th call only, give --calls n + 1 or more"
     if len(done) == 2 and _gap(done[0], here, 1) <= NEAR:
         yield (
-            "must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "
+            "it must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "
             "torch.manual_seed and to what draws the order of the images"
         )
     if len(done) == 3 and _gap(done[0], here, last) == 0:
         yield (
-            f"must follow the rate, and call {last} of the loss is the same at {HIGH_RATE:g} times the rate; give "
+            f"it must follow the rate, and call {last} of the loss is the same at {HIGH_RATE:g} times the rate; give "
             f"t.lr(RATE) to the optimiser{more}"
         )
     if len(done) == 5 and _gap(done[3], here, last) == 0:
         yield (
-            f"must train with the loss, and its call {last} is the same under cross-entropy and Dice; call backward() "
-            f"on what t.loss returns, and step the optimiser{more}"
+            f"it must train with the loss, and its call {last} is the same under cross-entropy and Dice; call "
+            f"backward() on what t.loss returns, and step the optimiser{more}"
         )
     elif len(done) == 5:
         yield from _equal_scores(done[3], here)
