@@ -70,8 +70,9 @@ def open_file(path: Path) -> BinaryIO:
             raise UnreadableFileError(f"must be a regular file, found a {kind}; put a file in its place, or remove it")
         return number
 
+    named = path.parts[:3] == ("/", "dev", "fd")  # what a shell's <(…) gives is read; nothing leads there from a folder
     try:
-        return open(path, "rb", opener=open_regular)
+        return open(path, "rb", opener=None if named else open_regular)
     except OSError as error:
         step = "check where the link leads" if path.is_symlink() else "check its permissions"
         raise UnreadableFileError(f"cannot be read ({error.strerror}); {step}") from error

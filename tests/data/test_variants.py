@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -57,11 +58,16 @@ def test_a_list_is_read_line_by_line_and_all_its_faults_are_named(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("\ufeff a b \n\nc\nc\r\n", encoding="utf-8")
     assert read_exclusions(path) == ("a b", "c")
-    path.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff\xff")
     with pytest.raises(UsageError, match="text file"):
         read_exclusions(path)
     with pytest.raises(UsageError, match="text file"):
         read_exclusions(tmp_path / "missing.txt")
+    reader, writer = os.pipe()  # as a shell's <(…) gives it
+    os.write(writer, b"a b\nc\n")
+    os.close(writer)
+    assert read_exclusions(Path(f"/dev/fd/{reader}")) == ("a b", "c")
+    os.close(reader)
 
 
 def whole_parts(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
