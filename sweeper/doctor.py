@@ -116,7 +116,8 @@ SPARE_BYTES = 2 * GIB
 def check_machine(cache: Path, device: str) -> list[Check]:
     """The checks of this machine."""
     cores = available_cores()
-    return [_device(device), _processors(cores), memory_check(available_memory(), cores), _disk(cache), _weights()]
+    found = [_device(device), _processors(cores), memory_check(available_memory(), cores), _disk(cache), _weights()]
+    return found if found[0].status == "broken" else [found[0], check_losses(device), *found[1:]]
 
 
 def _device(asked: str) -> Check:
@@ -139,6 +140,19 @@ def _device(asked: str) -> Check:
             advice="training on a processor takes small networks (ResNet-18, 64² crops by default); a GPU takes larger",
         )
     return Check(name="device", status="ok", found=shown)
+
+
+def check_losses(device: str) -> Check:
+    """Compare three losses in float32 on the device with float64 on the processor."""
+    from sweeper.losses.float64_check import ALLOWED, float64_differences
+    from sweeper.training.hardware import probe
+
+    differences = float64_differences(probe(device).device)
+    wrong = [f"{family} by {gap:.1e}" for family, gap in differences.items() if not gap <= ALLOWED]
+    if wrong:
+        found = f"float32 differs from float64: {', '.join(wrong)}; at most {ALLOWED:g} is allowed"
+        return Check(name="losses", status="broken", found=found, advice="install torch again, to fit this machine")
+    return Check(name="losses", status="ok", found=f"{', '.join(differences)}: float32 agrees with float64")
 
 
 def _processors(cores: int) -> Check:

@@ -28,7 +28,6 @@ from sweeper.deployment.train import TrainingDocument
 from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
-from sweeper.losses.certification import CertificationDocument
 from sweeper.scripts.contract import TrialDocument
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.workflow.dry_run import PreviewDocument
@@ -50,7 +49,6 @@ DOCUMENTS: tuple[type[Document], ...] = (
     TrainingDocument,
     PredictionsDocument,
     LossesDocument,
-    CertificationDocument,
     CacheDocument,
     MlflowDocument,
     StatusDocument,

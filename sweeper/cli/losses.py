@@ -1,32 +1,23 @@
-"""`sweeper losses`: the loss families, what each searches, when it helps; and the proof that they are what they say."""
+"""`sweeper losses`: the loss families, what each searches, and when it helps."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import textwrap
-import time
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import click
-from rich.console import Console
 
-from sweeper.cli.options import SweeperCommand
+from sweeper.cli.options import SweeperCommand, json_option
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
 from sweeper.core.text import suggestion
 from sweeper.losses.families import FAMILIES, MEANINGS, Family
 
-if TYPE_CHECKING:
-    from sweeper.losses.certification import Check
-
 COLUMN = 18
 """Characters of a label; no family has a longer name."""
-SHOWN_FAULTS = 20
-"""Failed checks that are listed; --json has all."""
 TASK_WORDS = {"binary": "binary", "multiclass": "multi-class"}
 
 
@@ -40,25 +31,10 @@ class LossesDocument(Document):
 
 @click.command(cls=SweeperCommand)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option(
-    "--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="One JSON document: registry, or all checks."
-)
-@click.option(
-    "--certify",
-    "certifying",
-    envvar="SWEEPER_CERTIFY",
-    is_flag=True,
-    help="Try slopes, ignored pixels, extreme inputs and precision of the losses on this machine; exit status 1 if one "
-    "fails. Their formulas are tested, not tried here.",
-)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to certify.  [default: cpu]")
-def command(names: tuple[str, ...], as_json: bool, certifying: bool, device: str | None) -> int:
+@json_option()
+def command(names: tuple[str, ...], as_json: bool) -> int:
     """List the loss families that can be searched, simplest first; of NAME what it searches, its caveat and source."""
     families = _named(names)
-    if certifying:
-        return _certify(families, device or "cpu", as_json)
-    if device is not None:
-        raise UsageError(f"--device must go with --certify, got --device {device} alone; add --certify or leave it out")
     if as_json:
         click.echo(json.dumps(LossesDocument(families=tuple(families)).document, indent=2))
         return 0
@@ -128,41 +104,3 @@ def _range(search: Coordinate) -> str:
     if search.kind == "power_of_imbalance":
         return f"imbalance^({ends})"
     return f"{ends} log" if search.kind == "log" else ends
-
-
-# --- Certification --------------------------------------------------------------------------------------------------
-
-
-def _certify(families: Sequence[Family], device: str, as_json: bool) -> int:
-    """Run all checks, print them, and say whether all passed: 0 or 1."""
-    began = time.monotonic()
-    checks = list(_checks(families, device))
-    passed = all(check.passed for check in checks)
-    if as_json:
-        from sweeper.losses.certification import CertificationDocument
-
-        document = CertificationDocument(device=device, torch=version("torch"), passed=passed, checks=tuple(checks))
-        click.echo(json.dumps(document.document))
-    else:
-        failed = [check for check in checks if not check.passed]
-        for check in failed[:SHOWN_FAULTS]:
-            click.echo(f"{check.family}, {check.task}: {check.name} ({check.precision}): {check.detail}")
-        click.echo(_summary(checks, device, time.monotonic() - began))
-    return int(not passed)
-
-
-def _checks(families: Sequence[Family], device: str) -> Iterator[Check]:
-    """All checks, family by family; a terminal shows where it is."""
-    from sweeper.losses.certification import certify
-
-    with Console(stderr=True).status("certifying") as status:
-        for family in families:
-            status.update(f"certifying {family.name}")
-            yield from certify(family.name, device)
-
-
-def _summary(checks: list[Check], device: str, seconds: float) -> str:
-    failed = sum(not check.passed for check in checks)
-    precisions = ", ".join(dict.fromkeys(check.precision for check in checks))
-    outcome = f"{failed} of {len(checks)} checks FAILED" if failed else f"all {len(checks)} checks passed"
-    return f"{outcome} on {device} in {seconds:.0f} s ({precisions}; torch {version('torch')})"

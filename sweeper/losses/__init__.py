@@ -14,7 +14,7 @@ own_losses.py         losses of the user: families once a study names them (no t
                       module around one, and what is tried of it
 snippet.py            Python text that builds a loss (no torch)
 gradient_distance.py  whether two losses are the same function on a data set's labels
-certification.py      what `sweeper losses --certify` tries; certified_loss.py
+float64_check.py      whether this machine computes losses right, for `sweeper doctor`
 
 Importing this package does not import torch; `build_loss` brings it in when first asked for.
 """

@@ -2,8 +2,8 @@
 
 Most families are points of one kernel (`sweeper.losses.kernel`): a family fixes some of the kernel's coordinates and
 leaves others free; each free one has a search range and a default from the literature. The others, relatives, name the
-module that has a function of their name, and keep the kernel's conventions. Search space, `sweeper losses`, the
-certificate, documentation and tests come from this declaration: adding a family means adding an entry.
+module that has a function of their name, and keep the kernel's conventions. Search space, `sweeper losses`,
+documentation and tests come from this declaration: adding a family means adding an entry.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def register(losses: Iterable[OwnLoss]) -> None:
             fixed={},
             coordinates=dict.fromkeys(TASKS, free),
             helps="A loss of your own.",
-            caveat="It was tried, not certified.",
+            caveat="sweeper tried it; its tests do not cover it.",
             source=f"{own.code.name}, SHA-256 of the source {own.code.digest}",
             formula=own.code.name,
             relative=True,

@@ -9,10 +9,13 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from sweeper.doctor import check_stores, memory_check, sqlite_check, unmet
+from sweeper.doctor import check_losses, check_stores, memory_check, sqlite_check, unmet
+from sweeper.losses import float64_check
 from sweeper.storage import open_storage
 from sweeper.system.cores import GIB
 
@@ -26,10 +29,27 @@ def test_a_sound_folder_passes_and_nothing_is_made(sweeper: Sweeper, tmp_path: P
     assert list(tmp_path.iterdir()) == []
     document = json.loads(sweeper("doctor", "--json", "--device", "cpu")[1])
     names = [check["name"] for check in document["checks"]]
-    assert " ".join(names) == "versions packages device processors memory disk weights storage MLflow"
+    assert " ".join(names) == "versions packages device losses processors memory disk weights storage MLflow"
     broken = {check["name"] for check in document["checks"] if check["status"] == "broken"}
     assert broken <= {"disk", "memory"}  # of the machine that tests
     assert status == int(bool(broken)) and document["ok"] == (not broken)
+
+
+@pytest.mark.parametrize("fault", [1.01, float("nan")])
+def test_a_machine_that_computes_losses_wrongly_is_broken(monkeypatch: pytest.MonkeyPatch, fault: float) -> None:
+    assert check_losses("cpu").status == "ok"
+    right = float64_check.build_loss
+
+    def build(family: str, **arguments: Any) -> Callable[..., torch.Tensor]:
+        def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            wrong = family == "focal" and logits.dtype == torch.float32
+            return right(family, **arguments)(logits, target) * (fault if wrong else 1.0)
+
+        return loss
+
+    monkeypatch.setattr(float64_check, "build_loss", build)
+    check = check_losses("cpu")
+    assert check.status == "broken" and "focal" in check.found and "dice_ce" not in check.found and check.advice
 
 
 def test_a_damaged_database_is_named_and_the_status_is_1(sweeper: Sweeper, tmp_path: Path) -> None:

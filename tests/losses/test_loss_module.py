@@ -1,5 +1,5 @@
 """What holds of every loss beside its formula (test_families_formulas.py) and what the certificate tries
-(test_certification.py): any batch at all, absent classes, identities; and what else a module is asked for."""
+(test_build_certification.py): any batch at all, absent classes, identities; and what else a module is asked for."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Certification: every family of losses, on this machine, against what it claims to be.
+"""Certify every family of losses against what it claims to be.
 
-    from sweeper.losses.certification import certify
+    from tests.support.certification import certify
     checks = certify("dice")
     assert all(check.passed for check in checks)
 
 Tried is what a machine and its torch can get wrong: what families equal (torch's cross-entropy, the kernel,
 themselves with the classes renamed), that the slope is that of the value, ignored pixels, extreme inputs, precision.
 It proves no formula: that each family is its paper's is tested (tests/losses/test_families_formulas.py), and that each
-rule finds a loss that breaks it (tests/losses/test_certification.py). `certified_loss.py` has the batches.
+rule finds a loss that breaks it (tests/losses/test_build_certification.py). `certified_loss.py` has the batches.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.base import Record
-from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.certified_loss import COUNTS, SHARES, Precision, Subject
 from sweeper.losses.families import FAMILIES
+from tests.support.certified_loss import COUNTS, SHARES, Precision, Subject
 
 EXACT = 1e-9
 """Allowed relative difference in float64."""
@@ -51,18 +50,6 @@ class Check(Record):
     passed: bool
     detail: str
     """The measured figure, or what went wrong."""
-
-
-class CertificationDocument(Document):
-    """What `sweeper losses --certify` prints."""
-
-    SCHEMA: ClassVar[str] = "sweeper.certification/1"
-
-    device: str
-    torch: str
-    """Its version."""
-    passed: bool
-    checks: tuple[Check, ...]
 
 
 class Finding(NamedTuple):

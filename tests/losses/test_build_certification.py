@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from sweeper.losses import FAMILIES, certification, certified_loss
+from sweeper.losses import FAMILIES
 from sweeper.losses.build import build_loss
-from sweeper.losses.certification import IDENTITIES, RULES, Check, certify
-from sweeper.losses.certified_loss import Subject
 from sweeper.losses.coordinates import uses_frequencies
+from tests.support import certification, certified_loss
+from tests.support.certification import IDENTITIES, RULES, Check, certify
+from tests.support.certified_loss import Subject
 from tests.support.loss_cases import CASES, IGNORE
 
 

@@ -1,0 +1,42 @@
+"""Check that this machine computes losses right: float32 against float64, for `sweeper doctor`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sweeper.core.records import IGNORE
+from sweeper.losses.build import build_loss
+
+FAMILIES_CHECKED = ("cross_entropy", "focal", "dice_ce")
+ALLOWED = 1e-3
+"""Largest relative difference of a sound machine, with room: a processor has some 1e-6, a GPU with TF32 some 1e-4."""
+
+
+def float64_differences(device: str) -> dict[str, float]:
+    """Return how far value and gradient in float32 on `device` are from float64 on the processor.
+
+    Args:
+        device: a name for torch, such as `cpu` or `cuda`.
+
+    Returns:
+        Family → the larger relative difference of both; NaN where anything is not finite.
+    """
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(2, 1, 32, 32, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, 2, (2, 32, 32), generator=generator)
+    target[:, :4] = IGNORE
+    found = {}
+    for family in FAMILIES_CHECKED:
+        exact = _value_and_gradient(family, logits, target)
+        single = _value_and_gradient(family, logits.to(device, torch.float32), target.to(device))
+        pairs = zip(single, exact, strict=True)
+        gaps = torch.stack([(one.cpu().double() - other).norm() / other.norm() for one, other in pairs])
+        found[family] = float(gaps.max())
+    return found
+
+
+def _value_and_gradient(family: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = logits.clone().requires_grad_()
+    value = build_loss(family, task="binary")(leaf, target)
+    return value.detach(), torch.autograd.grad(value, leaf)[0]
