@@ -117,7 +117,8 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     if units(evidence) < 2:
         return f"with {units(evidence)} test image, no number of seeds can settle it"
     if evidence.analysis_index >= len(evidence.analyses) - 1:
-        return "these were all that were planned, and the verdict is still open"
+        still = ", and the verdict is still open" if decision.verdict is Verdict.UNDECIDED else ""
+        return f"these were all that were planned{still}"
     return None
 
 

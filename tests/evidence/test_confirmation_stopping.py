@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.records import Evidence, InterimAnalysis, Interval
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, Verdict
 from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, chance_of_a_winner, next_step, planned_analyses
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.regret import with_regrets
@@ -179,3 +179,17 @@ def test_a_comparison_that_has_all_its_seeds_is_what_it_is(se_seed: float, there
     gap = measured(0.02, 0.006, 0.002)
     found = chance_of_a_winner([(gap, 3), (measured(0.02, se_seed, 0.002), 8)], 24, 0.01, ANALYSES[1:])
     assert (found > 0.2) == there
+
+
+@pytest.mark.parametrize(
+    "levels, half, is_open",
+    [(SAFE, 0.0095, False), ({"dice": 0.701, "focal": 0.7}, 0.0099, False), (NEAR, 0.1, True), (AHEAD, 0.1, True)],
+)
+def test_only_an_undecided_verdict_is_called_open_at_the_last_analysis(
+    levels: dict[str, float], half: float, is_open: bool
+) -> None:
+    last = {"analyses": ANALYSES[: PLACE[3] + 1], "analysis_index": PLACE[3]}
+    found = three_seeds(levels, 0.003, 0.002, half=half, **last)
+    reason = step(found).reason
+    assert (decide(found, ORDER).verdict is Verdict.UNDECIDED) == is_open
+    assert ("open" in reason) == is_open and not step(found).go_on
