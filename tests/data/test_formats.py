@@ -112,8 +112,9 @@ def test_folders_win_over_json_and_format_insists(tmp_path):
     lines: list[str] = []
     assert load(root, log=lines.append).format == "folder"
     assert "found too: coco" in lines[0]
-    insisted = load(root, format="coco")
+    insisted = load(root, log=lines.append, format="coco")
     assert insisted.format == "coco"
+    assert "format coco: " in lines[-1] and "ask" not in lines[-1]  # a resume names it, too, and nobody requested it
     assert not masks(insisted)["p3"].any()
 
 

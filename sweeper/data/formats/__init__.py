@@ -78,7 +78,7 @@ def choose(place: Place, asked: str | None) -> Found:
             rule = f"must hold {FORMATS[asked].text} for --format {asked}"
             found_there = f"found {_contents(place.root)}; see docs/formats.md"
             raise DataError(place.title, [f"{place.title}: {rule}, {found_there}"])
-        return Found(asked, found[asked]._replace(line=f"{where}{found[asked].line}, as --format {asked} asks"), at)
+        return Found(asked, found[asked]._replace(line=f"{where}format {asked}: {found[asked].line}"), at)
     if not found:
         raise DataError(place.title, [_nothing(place)])
     name, layout = next(iter(found.items()))
