@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 
 import click
@@ -18,6 +17,7 @@ from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Resumed,
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
 from sweeper.core.text import count
+from sweeper.workflow.phase_progress import Held, PhaseProgress
 
 BAR_WIDTH = 30
 EVERY = 10.0
@@ -78,71 +78,6 @@ class Bar:
         self._progress.update(self._task, completed=done)
 
 
-@dataclass
-class FamilyProgress:
-    """What the trainings of a family reached in a phase."""
-
-    values: list[float] = field(default_factory=list)
-    """Of its finished trainings."""
-    trainings: int = 0
-    stopped: int = 0
-    collapsed: int = 0
-    failed: int = 0
-
-
-@dataclass
-class PhaseProgress:
-    """What has happened in the phase at hand, family by family."""
-
-    name: str = ""
-    preparing: str = "preparing"
-    done: int = 0
-    total: int = 0
-    families: dict[str, FamilyProgress] = field(default_factory=dict)
-    running: dict[tuple[str, int], str] = field(default_factory=dict)
-    waiting: set[int] = field(default_factory=set)
-    """Trials that wait at a rung: counted as done when they first came there."""
-
-    def begin(self, name: str, done: int, total: int) -> None:
-        """A phase, or the next interim analysis, with so many trainings done already."""
-        if name != self.name:  # a confirmation begins anew with each interim analysis; its means are over all seeds
-            self.families = {}
-        self.name, self.done, self.total = name, done, total
-        self.running, self.waiting = {}, set()
-
-    def wait(self, spec: TrialSpec) -> None:
-        """Count a trial that waits, or that came to its rung in an earlier session, once."""
-        if spec.number not in self.waiting:
-            self.waiting.add(spec.number)
-            self._count(spec.family)
-
-    def add(self, result: TrialResult) -> None:
-        """Count a training that ended."""
-        if not self.waited(result.spec):
-            self._count(result.spec.family)
-        family = self.families[result.spec.family]
-        family.stopped += result.state == "pruned"
-        family.failed += result.state == "failed"
-        family.collapsed += result.has_collapsed
-        if result.state == "complete" and result.value is not None:
-            family.values.append(result.value)
-
-    def waited(self, spec: TrialSpec) -> bool:
-        """Whether this training was counted when it came to its rung."""
-        return spec.purpose == "search" and spec.number in self.waiting
-
-    def reached(self) -> dict[str, float]:
-        """Families with what they reached on validation, the best first: their best, in a confirmation the mean."""
-        known = {name: family.values for name, family in self.families.items() if family.values}
-        found = {name: sum(v) / len(v) if self.name == "confirm" else max(v) for name, v in known.items()}
-        return dict(sorted(found.items(), key=lambda one: -one[1]))
-
-    def _count(self, family: str) -> None:
-        self.done += 1
-        self.total = max(self.total, self.done)  # an idle worker begins what the next interim analysis may ask for
-        self.families.setdefault(family, FamilyProgress()).trainings += 1
-
-
 def spec_text(spec: TrialSpec) -> str:
     """Which training: the trial's number as in the report, or what tells it from the others of its purpose."""
     return {
@@ -200,10 +135,10 @@ class PlainDisplay:
         """A line every 10 s, unless quiet."""
         self._paced.update(what, done, total)
 
-    def phase(self, name: str, done: int, total: int) -> None:
+    def phase(self, name: str, total: int, held: Held = Held()) -> None:  # noqa: B008 (it is a constant)
         """Begin a phase."""
-        self._state.begin(name, done, total)
-        self.log(f"{name}: {count(total, 'training')}" + (f", {done} done" if done else ""))
+        self._state.begin(name, total, held)
+        self.log(f"{name}: {count(total, 'training')}" + (f", {held.done} done" if held.done else ""))
 
     def expect(self, left: Left) -> None:
         """Show from now on when the answers come."""
@@ -217,17 +152,17 @@ class PlainDisplay:
                 self.log(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
             case Paused(spec, result):
                 first = spec.number not in state.waiting
-                state.wait(spec)
+                state.notify(event)
                 if first:
                     last = result.evaluations[-1]
                     self._count_line(f"{spec_text(spec)}: {value_text(last)} at step {last.step}, waits")
             case Resumed(spec):
-                state.wait(spec)
+                state.notify(event)
                 if verbose:
                     self.log(f"  {spec_text(spec)} goes on")
             case Stored(result):
                 waited = state.waited(result.spec)
-                state.add(result)
+                state.notify(event)
                 if not waited or result.state != "pruned" or verbose:  # that it stopped there was told when it came
                     self._count_line(f"{spec_text(result.spec)}: {outcome_text(result)}")
             case Dropped(spec, reason) if reason != NOT_NEEDED:
@@ -248,6 +183,7 @@ class LiveDisplay(PlainDisplay):
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(0, clock)
+        self._preparing, self._running = "preparing", dict[tuple[str, int], str]()
         self._console = console
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self._live.start()
@@ -262,41 +198,36 @@ class LiveDisplay(PlainDisplay):
 
     def progress(self, what: str, done: int, total: int) -> None:
         """In the place of the table that is to come."""
-        self._state.preparing = f"{what} {done:,} of {total:,} images" if done < total else "preparing"
+        self._preparing = f"{what} {done:,} of {total:,} images" if done < total else "preparing"
 
-    def phase(self, name: str, done: int, total: int) -> None:
+    def phase(self, name: str, total: int, held: Held = Held()) -> None:  # noqa: B008 (it is a constant)
         """Leave a line of the phase before, begin the next."""
         state, reached = self._state, self._state.reached()
         if reached and name != state.name:
             top = next(iter(reached))
             self.log(f"{state.name}: {count(state.done, 'training')}, best {top} {reached[top]:.3f}")
-        state.begin(name, done, total)
+        state.begin(name, total, held)
+        self._running = {}
 
     def notify(self, event: SweepEvent) -> None:
         """Count it, and show what runs; failures and what was cut off leave a warning."""
         state = self._state
         spec = event.result.spec if isinstance(event, Stored) else event.spec
         running = None
+        state.notify(event)
         match event:
-            case Started():
-                running = spec_text(spec)
-            case Resumed():
-                state.wait(spec)
+            case Started() | Resumed():
                 running = spec_text(spec)
             case Evaluated(_, evaluation):
                 running = f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {value_text(evaluation)}"
-            case Paused():
-                state.wait(spec)
-            case Stored(result):
-                state.add(result)
-                if result.state == "failed":
-                    self.warn(f"{spec_text(spec)} {outcome_text(result)}")
+            case Stored(result) if result.state == "failed":
+                self.warn(f"{spec_text(spec)} {outcome_text(result)}")
             case Dropped(_, reason) if reason != NOT_NEEDED:
                 self.warn(f"{spec_text(spec)} was cut off: {reason}")
         if running is None:
-            state.running.pop((spec.purpose, spec.number), None)
+            self._running.pop((spec.purpose, spec.number), None)
         else:
-            state.running[spec.purpose, spec.number] = running
+            self._running[spec.purpose, spec.number] = running
 
     def close(self) -> None:
         """Take the live part off the screen."""
@@ -305,7 +236,7 @@ class LiveDisplay(PlainDisplay):
     def _render(self) -> RenderableType:
         state = self._state
         if not state.total:
-            return Text(f"{state.preparing} ...", style="dim")
+            return Text(f"{self._preparing} ...", style="dim")
         left = self._left()
         gone = Text(
             f"sweep    {clock_text(self._clock() - self._began)} gone{f', {left}' if left else ''}", style="dim"
@@ -317,7 +248,7 @@ class LiveDisplay(PlainDisplay):
             ("-" * (BAR_WIDTH - full), "dim"),
             f" {state.done}/{state.total}",
         )
-        running = Text("  ".join(state.running.values()), style="dim")
+        running = Text("  ".join(self._running.values()), style="dim")
         return Group(bar, gone, *([_table(state)] if state.families else []), running)
 
 

@@ -40,15 +40,15 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         click.echo(json.dumps(StatusDocument(ok=not bad, studies=found).document, indent=2))
         return int(bad)
     for one in found:
-        where = f"{one.phase} {one.done}/{one.total}" if one.total else one.phase or "no training yet"
+        where = f", {one.phase} {one.done}/{one.total}" if one.total else f", {one.phase or 'preparing'}"
         mark = "PROBLEM" if one.problems else "silent " if one.quiet else "ok     "
         quiet = f", no sign of life for {one.silent_seconds:.0f} s" if one.quiet else ""
         click.echo(
-            f"{mark}  {one.study}: {one.state}, {where}, last progress "
+            f"{mark}  {one.study}: {one.state}{'' if one.state == 'finished' else where}, last progress "
             f"{one.stalled_seconds:.0f} s ago{quiet} (process {one.pid} on {one.host})"
         )
-        if one.answer and one.state != "finished":
-            click.echo(f"         so far: {one.answer}")
+        if one.answer:
+            click.echo(f"         {'answer' if one.state == 'finished' else 'so far'}: {one.answer}")
         for problem in one.problems:
             click.echo(f"         → {problem}")
     return int(bad)

@@ -65,11 +65,12 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
 
         click.echo(json.dumps(StudiesDocument(studies=tuple(rows)).document, indent=2))
         return
-    lines = [("study", "state", "trials", "verdict", "best")]
+    lines = [("study", "state", "trials", "confirmations", "verdict", "best")]
     for row in rows:
         verdict = (row.verdict or "–").replace("_", " ")
         best = "–" if row.best is None else f"{row.family} {row.best:.3f} ({row.on})"
-        lines.append((shown(row.study), row.state, f"{row.trials}/{row.asked}", verdict, shown(row.problem or best)))
+        counts = (f"{row.trials}/{row.asked}", str(row.confirmations) if row.confirmations else "–")
+        lines.append((shown(row.study), row.state, *counts, verdict, shown(row.problem or best)))
     click.echo(columns(lines))
     click.echo(f"{count(len(rows), 'study')} in {shown_address(storage)}")
 

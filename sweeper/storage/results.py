@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Probed, RateFit, SameLosses, SweepRecord, TrialResult
-from sweeper.storage.interim_analyses import analyses_planned, analyses_taken
+from sweeper.storage.interim_analyses import analyses_planned, analyses_taken, is_concluded
 from sweeper.storage.optuna_internals import id_of_number, storage_of
 from sweeper.storage.plan import load_study, read_plan
 from sweeper.storage.record_format import (
@@ -258,6 +258,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         parent_run_id=attributes.get("parent_run_id"),
         seconds=float(attributes.get("seconds", 0.0)),
         command=str(attributes.get("command", "")),
+        concluded=is_concluded(attributes),
         conclusions=max(1, len(unpack_value(attributes, CONCLUDED, []))),
         workers=attributes.get("workers"),
         machine=unpack_value(attributes, MACHINE, {}),

@@ -19,7 +19,7 @@ from sweeper.core.records import (
     SweepRecord,
     TrialResult,
 )
-from sweeper.core.text import capitalised, resume_command
+from sweeper.core.text import capitalised, count, resume_command
 from sweeper.data import open_store
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete
@@ -52,14 +52,15 @@ def conclude(sweep: SweepRecord) -> Recommendation:
     trials = as_they_are(sweep.trials, sweep.same_losses)
     fit = sweep.rate_fit or fitted_rates(trials, sweep.space)
     finalists = choose_finalists(trials, sweep.rechecks, fit, sweep.space, conditions, same=sweep.same_losses)
-    usable = confirmed(sweep.confirmations, finalists, conditions, _seeds_seen(sweep))
+    tested = sweep.confirmations if sweep.tested else ()
+    usable = confirmed(tested, finalists, conditions, _seeds_seen(sweep))
     evidence = _evidence(sweep, usable, finalists)
     found = _recommended(sweep, evidence)
     if evidence is None:
         found = _without_evidence(found, sweep)
     else:
         found = _with_never_confirmed(found, evidence, finalists, sweep)
-    return _with_cut(found, sweep)
+    return _with_unfinished(_with_cut(found, sweep), sweep)
 
 
 def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]) -> Evidence | None:
@@ -159,6 +160,21 @@ def _with_cut(found: Recommendation, sweep: SweepRecord) -> Recommendation:
     return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
 
 
+def _with_unfinished(found: Recommendation, sweep: SweepRecord) -> Recommendation:
+    """Return it with how far the study is, where it is not at its end."""
+    if sweep.concluded:
+        return found
+    tested = "no interim analysis was made, so that nothing is tested yet"
+    if sweep.tested:
+        tested = f"the answer is that of the interim analysis after {count(sweep.analyses_taken[-1].seeds, 'seed')}"
+    far = f"{count(len(sweep.trials), 'trial')} of at most {sweep.trials_asked}"
+    trained = count(sum(run.state == "complete" for run in sweep.confirmations), "confirmation training")
+    reason = f"This study is not finished: it has {far} and {trained}; {tested}."
+    known = found if found.evidence is not None else found.model_copy(update={"reasons": (), "next_steps": ()})
+    steps = (f"Finish it: `{resume_command(sweep.study, sweep.storage)}`.", *known.next_steps)
+    return known.model_copy(update={"reasons": (reason, *known.reasons), "next_steps": steps})
+
+
 def _without_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendation:
     """Why nothing was confirmed, where that is because nothing was learned."""
     if sweep.learned:
@@ -204,15 +220,12 @@ def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
     return evidence.model_copy(update={"finalists": rows})
 
 
-def card_so_far(storage: RDBStorage, name: str) -> tuple[str, str]:
-    """Headline and card, in markdown, of what a study holds by now."""
-    from sweeper.report.card import card_lines, card_of
+def card_so_far(sweep: SweepRecord) -> str:
+    """Return the card of an open study, in markdown."""
     from sweeper.report.facts import collect
     from sweeper.report.markdown import summary
 
-    sweep = studies.load_sweep(storage, name)
-    facts = collect(sweep, conclude(sweep))
-    return card_lines(card_of(facts))[0][1], summary(facts)
+    return summary(collect(sweep, conclude(sweep)))
 
 
 def report_study(

@@ -22,14 +22,12 @@ from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
 from sweeper.data.groups import groups_text
 from sweeper.executors.protocol import Backend
 from sweeper.workflow.forecast import (
-    NOTHING,
     SecondsLeft,
     Trainings,
     answers_text,
     measured_pace,
     plan_text,
     seconds_left,
-    there_of,
     trainings_left,
 )
 from sweeper.workflow.options import asked_of, given_options, resumed
@@ -37,6 +35,7 @@ from sweeper.workflow.prepare import Messages, prepare
 from sweeper.workflow.recipe_choice import describe
 from sweeper.workflow.request_checks import check_places, check_request, is_new_file
 from sweeper.workflow.settings import Settings
+from sweeper.workflow.study_state import state_of
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -109,14 +108,12 @@ def preview(
         prepared = prepare(own, storage, place, messages, clock())
         with prepared.held:
             plan = prepared.plan
-            there = NOTHING
+            study, options, held = None, given_options(settings), 0
             if prepared.old is not None and storage is not None:
-                options = studies.read_options(storage, prepared.name)
                 study = studies.load_study(storage, prepared.name)
-                asked = asked_of({**options, **given_options(settings)}, studies.held(study))
-                there = there_of(study, plan, asked)
-            else:
-                asked = asked_of(given_options(settings))
+                options, held = {**studies.read_options(storage, prepared.name), **options}, studies.held(study)
+            asked = asked_of(options, held)
+            there = state_of(study, plan, asked)
             trainings = trainings_left(plan, asked, there)
             workers = prepared.executor.workers
             pace = measured_pace(prepared.executor, plan, messages.warn) if trainings else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +17,22 @@ from sweeper.core.errors import (
 )
 from sweeper.core.events import Observers, Stored, SweepEvent
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
-from sweeper.core.records import TrialResult
+from sweeper.core.records import SweepRecord
 from sweeper.core.redact import shown_address, shown_command
 from sweeper.core.text import count, resume_command
-from sweeper.study.learning_rates import NOISE
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.disk_space import unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, written_whole
 from sweeper.workflow.conclude import Outcome, card_so_far, report_study
-from sweeper.workflow.forecast import Forecast, plan_text, there_of, trainings_left
+from sweeper.workflow.forecast import Forecast, plan_text, trainings_left
 from sweeper.workflow.mlflow_sync import summary_for_mlflow
 from sweeper.workflow.options import Asked, asked_of, given_options
 from sweeper.workflow.phases import Display, Stage, Stop, train_all
 from sweeper.workflow.prepare import Prepared
 from sweeper.workflow.settings import TRIALS, Settings
 from sweeper.workflow.status import REPORT, Heartbeat, status_file
+from sweeper.workflow.study_state import answer_of, state_of
 
 if TYPE_CHECKING:
     import optuna
@@ -45,51 +44,46 @@ if TYPE_CHECKING:
 IMPRESSION = 4
 """Complete trials after which there is a first impression."""
 
-Publish = Callable[[str, str], None]
-"""(sentence without a full stop, the card in markdown or ""): what is told of an answer so far."""
-Card = Callable[[], tuple[str, str]]
-"""Headline and whole card of what is stored by now."""
-
 
 class AnswerSoFar:
-    """An observer that tells it: a few trials in, after the search, and at each interim analysis."""
+    """An observer that knows it: the status has it with each trial, everybody else where it says something else."""
 
-    def __init__(self, publish: Publish, card: Card, before: Sequence[TrialResult] = ()) -> None:
+    def __init__(
+        self,
+        read: Callable[[], SweepRecord],
+        publish: Callable[[SweepRecord, str], None],
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Make one for a session.
 
         Args:
-            publish: is given each answer.
-            card: makes the card at an interim analysis.
-            before: results that the search has already.
+            read: reads the study.
+            publish: is given it with an answer, in a sentence without a full stop: as the session begins, a few trials
+                in, after the search and at each interim analysis.
+            note: is given each answer.
         """
-        self._publish, self._card = publish, card
-        self._searched = [result for result in before if result.state == "complete"]
+        self._read, self._publish, self._note = read, publish, note
+        self._sweep: SweepRecord | None = None
+        self._published = ""
 
     def notify(self, event: SweepEvent) -> None:
         """Take a result that is stored."""
-        if isinstance(event, Stored) and (event.result.state, event.result.spec.purpose) == ("complete", "search"):
-            self._searched.append(event.result)
-            if len(self._searched) == IMPRESSION:
-                self.searched()
+        sweep = self._sweep
+        if not isinstance(event, Stored) or event.result.spec.purpose != "search" or sweep is None or sweep.tested:
+            return
+        self._sweep = sweep = sweep.model_copy(update={"trials": (*sweep.trials, event.result)})
+        self._note(answer_of(sweep).answer)
+        if sum(trial.state == "complete" for trial in sweep.trials) == IMPRESSION:
+            self.publish()
 
-    def searched(self) -> None:
-        """The search is over, or has a first answer."""
-        if self._searched:
-            self._publish(best_so_far(self._searched), "")
-
-    def analysed(self, seeds: int) -> None:
-        """An interim analysis was made after so many seeds."""
-        headline, card = self._card()
-        self._publish(f"{headline[:1].lower()}{headline[1:].rstrip('.')} (after {count(seeds, 'seed')})", card)
-
-
-def best_so_far(results: Sequence[TrialResult]) -> str:
-    """The best of a search."""
-    best = max(results, key=lambda result: result.value or 0.0)
-    return (
-        f"{best.spec.family} is best of {count(len(results), 'trial')} (validation {best.value or 0.0:.3f}; one "
-        f"training, ± {NOISE:g} by luck, and the highest of many reads high); nothing is tested yet"
-    )
+    def publish(self) -> None:
+        """Publish what the study says, where that is another answer than before."""
+        self._sweep = self._read()
+        answer = answer_of(self._sweep).answer
+        self._note(answer)
+        if answer and answer != self._published:
+            self._published = answer
+            self._publish(self._sweep, answer)
 
 
 @dataclass(frozen=True)
@@ -127,17 +121,18 @@ def lead(session: Session) -> Outcome:
         _begin_tracking(session)
         forecast = _forecast(session, asked)
         so_far = _answer_so_far(session, heartbeat)
+        so_far.publish()
         stage = _stage(session, asked, lost, heartbeat, forecast, so_far=so_far)
         try:
             _train(stage, session.tracker, forecast)
         finally:
             with suppress(SweeperError):  # a database that is away is told by what asks it next
                 study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + session.gone())
-        heartbeat.phase(REPORT, 0, 0)
+        heartbeat.phase(REPORT, 0)
         session.tracker.catch_up(beat=heartbeat.beat)
         executor.close()  # the report needs no workers, and they need memory
         _drop_checkpoints(session.checkpoints)
-        return _conclude(session, heartbeat.beat)
+        return _conclude(session, heartbeat)
 
 
 @contextmanager
@@ -189,7 +184,7 @@ def _begin_tracking(session: Session) -> None:
 def _forecast(session: Session, asked: Asked) -> Forecast:
     """Say what is to come, and what tells from now on how long that takes."""
     study, plan, display = session.study, session.prepared.plan, session.display
-    to_come = trainings_left(plan, asked, there_of(study, plan, asked))
+    to_come = trainings_left(plan, asked, state_of(study, plan, asked))
     if to_come:
         display.log(f"plan: {plan_text(to_come)}")
     left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
@@ -203,19 +198,17 @@ def _answer_so_far(session: Session, heartbeat: Heartbeat) -> AnswerSoFar:
     name, storage = session.prepared.name, session.settings.storage
     paths = ReportPaths(session.settings.out, name)
 
-    def report(sentence: str, card: str) -> None:
+    def publish(sweep: SweepRecord, sentence: str) -> None:
         session.display.log(f"so far: {sentence}")
-        heartbeat.answer(sentence)
-        text = f"**Not finished.** So far: {sentence}.\n\n{card}"
+        text = f"**Not finished.** So far: {sentence}.\n\n{card_so_far(sweep) if sweep.tested else ''}"
         session.tracker.describe(text)
         if not paths.recommendation.exists():  # an earlier report stays until the next one is whole
             with suppress(OSError):
                 paths.folder.mkdir(parents=True, exist_ok=True)
                 with written_whole(paths.markdown) as part:
-                    part.write_text(f"# {name}\n\n{text}\nTo go on: `{resume_command(name, storage)}`\n", "utf-8")
+                    part.write_text(f"# {name}\n\n{text}\nTo continue: `{resume_command(name, storage)}`\n", "utf-8")
 
-    before = studies.search_results(session.study)
-    return AnswerSoFar(report, partial(card_so_far, session.storage, name), before)
+    return AnswerSoFar(lambda: studies.load_sweep(session.storage, name), publish, heartbeat.answer)
 
 
 def _stage(
@@ -253,7 +246,7 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
     """Everything that is trained; MLflow is told how that ended, unless it ended well."""
 
     def decided(plan: studies.Plan) -> None:
-        forecast.trainings = trainings_left(plan, stage.asked, there_of(stage.study, plan, stage.asked))
+        forecast.trainings = trainings_left(plan, stage.asked, state_of(stage.study, plan, stage.asked))
         tracker.decide(plan.conditions)
 
     try:
@@ -271,17 +264,17 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
         raise
 
 
-def _conclude(session: Session, beat: Callable[[], None]) -> Outcome:
+def _conclude(session: Session, heartbeat: Heartbeat) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
     settings, storage, tracker = session.settings, session.storage, session.tracker
-    name = session.prepared.name
+    name, beat = session.prepared.name, heartbeat.beat
     studies.note_conclusion(session.study)
     try:
         outcome = report_study(storage, name, out=settings.out, beat=beat)
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
-    beat()
+    heartbeat.answer(answer_of(outcome.sweep, outcome.recommendation).answer)
     tracker.end_sweep("FINISHED", summary_for_mlflow(outcome), beat=beat)
     storage.check_file()
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):

@@ -26,8 +26,10 @@ from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, T
 from sweeper.study.training_list import Batch
 from sweeper.workflow.confirmation_evidence import judge
 from sweeper.workflow.options import Asked
+from sweeper.workflow.phase_progress import Held
 from sweeper.workflow.prepare import Messages
 from sweeper.workflow.status import Heartbeat
+from sweeper.workflow.study_state import held_of
 
 if TYPE_CHECKING:
     import optuna
@@ -38,10 +40,10 @@ if TYPE_CHECKING:
 class Display(Messages, Observer, Protocol):
     """What shows the sweep to the person who waits for it."""
 
-    def phase(self, name: str, done: int, total: int) -> None:
-        """A phase (probe, search, recheck, confirm) of `total` trainings begins, `done` of which are there already.
+    def phase(self, name: str, total: int, held: Held) -> None:
+        """Begin a phase (probe, search, recheck, confirm) of `total` trainings, some of which the study holds already.
 
-        A confirmation begins anew with each interim analysis: how many follow is not known before.
+        A confirmation begins again with each interim analysis: how many follow is not known before.
         """
 
     def expect(self, left: Callable[[], str]) -> None:
@@ -111,11 +113,18 @@ class Stage:
             )
         return done
 
-    def show(self, name: str, done: int, total: int) -> None:
-        """Show a phase to people and monitors."""
-        self.display.phase(name, done, total)
+    def show(self, name: str, *, total: int | None = None, missing: int = 0) -> None:
+        """Show a phase to people and monitors; without a `total`, so many trainings are `missing`."""
+        held = held_of(self.study, self.plan, name)
+        total = held.done + missing if total is None else total
+        self.display.phase(name, total, held)
         if self.heartbeat is not None:
-            self.heartbeat.phase(name, done, total)
+            self.heartbeat.phase(name, total, held)
+
+    def publish(self) -> None:
+        """Publish the answer so far, where it is another one."""
+        if self.so_far is not None:
+            self.so_far.publish()
 
     def cut(self, sentence: str) -> None:
         """Note, and tell, what the time limit cut short."""
@@ -148,8 +157,7 @@ def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
         if not stage.study.user_attrs[studies.CUT]:
             stage.cut("all of the time was gone before the confirmation")
     elif _learned_something(stage):
-        if stage.so_far is not None:
-            stage.so_far.searched()
+        stage.publish()
         confirm(stage, finalists(stage))
 
 
@@ -159,8 +167,7 @@ def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
 def search(stage: Stage) -> bool:
     """Up to its total, or as far as its share of the time goes; False when the whole time is up."""
     plan, total = stage.plan, stage.asked.trials
-    done = len(studies.search_results(stage.study))
-    stage.show("search", done, total)
+    stage.show("search", total=total)
     work = Search(
         stage.study,
         plan.space,
@@ -218,7 +225,7 @@ def finalists(stage: Stage) -> list[Finalist]:
     if need is not None:
         batch = Batch(study, need.specs, recorder=stage.recorder, admit=stage.time.admits(RECHECK_SHARE))
         stage.display.log(need.why)
-        stage.show("recheck", 0, len(batch))
+        stage.show("recheck", missing=len(batch))
         stage.go(batch)
         if not batch.complete:
             stage.cut(f"there was no time for all of these trainings: {need.why}")
@@ -273,14 +280,14 @@ def confirm(stage: Stage, finalists: Sequence[Finalist]) -> None:
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
             seeds = count(analyses[found.number].seeds, "seed")
             log(f"{_place(found.number)}: {seeds} of {names}{rotation}")
-            stage.show("confirm", len(found.specs) - missing, len(found.specs))
+            stage.show("confirm", missing=missing)
+            stage.publish()
 
     def report_analysis(number: int, found: AnalysisTaken, goes_on: bool) -> None:
         log(f"{_place(number)}, {count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. {found.reason}")
         if number < len(analyses) and found.seeds < analyses[number].seeds:
             stage.cut(f"the confirmation ended before the interim analysis at {analyses[number].seeds} seeds")
-        elif goes_on and stage.so_far is not None:
-            stage.so_far.analysed(found.seeds)
+        stage.publish()
 
     def _place(number: int) -> str:
         return f"interim analysis {number + 1} of at most {len(analyses)}"
@@ -342,7 +349,7 @@ def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
         batch = Batch(
             study, specs[: stage.executor.workers], recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE)
         )
-        stage.show("probe", 0, len(batch))
+        stage.show("probe", missing=len(batch))
         stage.go(batch)
         if not batch.complete:
             stage.cut(f"whether a loss learns in {steps} steps was not found out")

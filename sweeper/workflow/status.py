@@ -19,12 +19,13 @@ from pydantic import ValidationError
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError
-from sweeper.core.events import Dropped, Evaluated, Stored, SweepEvent
+from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.paths import STATUS, STORAGE, folder_name
 from sweeper.core.records import TrialResult
 from sweeper.core.text import resume_command
 from sweeper.system.locks import sqlite_path
 from sweeper.system.whole_files import remove_left, written_whole
+from sweeper.workflow.phase_progress import Held, PhaseProgress
 
 BEAT_SECONDS = 10.0
 """A sweep that lives writes at least this often while it trains, and while it tells MLflow and draws its report."""
@@ -84,6 +85,7 @@ class Heartbeat:
         now = clock()
         own = {"pid": os.getpid(), "host": socket.gethostname()}
         remove_left(path.parent)
+        self._progress = PhaseProgress()
         self._life = Life(study=study, state="running", written=now, progress=now, **own)
         self._write()
 
@@ -92,9 +94,10 @@ class Heartbeat:
         if not 0 <= self._clock() - self._life.written < BEAT_SECONDS:
             self._write()
 
-    def phase(self, name: str, done: int, total: int) -> None:
-        """A phase begins."""
-        self._change(phase=name, done=done, total=total)
+    def phase(self, name: str, total: int, held: Held = Held()) -> None:  # noqa: B008 (it is a constant)
+        """Begin a phase."""
+        self._progress.begin(name, total, held)
+        self._change(phase=name)
 
     def answer(self, sentence: str) -> None:
         """There is another answer so far."""
@@ -118,25 +121,22 @@ class Heartbeat:
 
         What the time limit or a stop cut off is no fault.
         """
+        self._progress.notify(event)
         match event:
             case Evaluated():
                 self._change(progress=self._clock())
-            case Stored(result):
-                self._count(result)
+            case Stored(TrialResult(state="failed", reason=reason)):
+                self._change(failures=self._life.failures + 1, last_reason=reason)
+            case Stored():
+                self._change(failures=0, progress=self._clock())
+            case Paused() | Resumed():
+                self._change()
             case Dropped(_, reason, died=True):
                 self._change(failures=self._life.failures + 1, last_reason=reason)
 
-    def _count(self, result: TrialResult) -> None:
-        life = self._life
-        done = life.done + 1
-        counted = {"done": done, "total": max(life.total, done)}  # an idle worker trains ahead of the next analysis
-        if result.state == "failed":
-            self._change(**counted, failures=life.failures + 1, last_reason=result.reason)
-        else:
-            self._change(**counted, failures=0, progress=self._clock())
-
     def _change(self, **values: object) -> None:
-        self._life = self._life.model_copy(update=values)
+        counted = {"done": self._progress.done, "total": self._progress.total}
+        self._life = self._life.model_copy(update={**counted, **values})
         self._write()
 
     def _write(self) -> None:
@@ -156,6 +156,8 @@ class StatusRow(Life):
     """Since its last sign of life."""
     stalled_seconds: float
     """Since its last progress."""
+    gone: bool
+    """Whether its process ended without a word, or hangs."""
 
     @property
     def quiet(self) -> bool:
@@ -179,11 +181,13 @@ def diagnose(life: Life, now: float, storage: str = STORAGE) -> StatusRow:
     """
     problems = []
     silent = max(0.0, now - life.written)
+    gone = False
     if life.state == "running":
         if life.host == socket.gethostname() and not _lives(life.pid):
             problems.append(f"its process {life.pid} on {life.host} is gone: {resume_command(life.study, storage)}")
         elif silent > SILENT_SECONDS:
             problems.append(f"nothing was heard of process {life.pid} on {life.host} for {silent:.0f} s: it hangs")
+        gone = bool(problems)
         if life.failures >= FAILURES:
             problems.append(f"{life.failures} trainings in a row failed; the last: {life.last_reason}")
     elif life.state == "failed":
@@ -192,6 +196,7 @@ def diagnose(life: Life, now: float, storage: str = STORAGE) -> StatusRow:
         **dict(life),
         ok=not problems,
         problems=tuple(problems),
+        gone=gone,
         silent_seconds=silent,
         stalled_seconds=max(0.0, now - life.progress),
     )

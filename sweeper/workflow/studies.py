@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from sweeper import storage as studies
-from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
-from sweeper.core.records import SweepRecord
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
-from sweeper.workflow.conclude import conclude
+from sweeper.workflow.options import asked_of
 from sweeper.workflow.status import diagnose, read_life, status_file
+from sweeper.workflow.study_state import Answer, answer_of, state_of
 
 StudyState = Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
 """`gone`: its process ended without a word. `unknown`: no status file is here, as for a study of another machine."""
 
 
-class StudyRow(Record):
+class StudyRow(Answer):
     """How one study stands."""
 
     study: str
@@ -31,16 +30,11 @@ class StudyRow(Record):
     """UTC, ISO 8601."""
     data: str | None = None
     trials: int = 0
+    """That ended, or wait at a rung."""
     asked: int = 0
     """Trials that it is to have."""
-    verdict: str | None = None
-    """None while nothing is confirmed."""
-    family: str | None = None
-    """The loss that is recommended, else the best of the search."""
-    best: float | None = None
-    """Test score of the recommended loss, else the best objective on validation."""
-    on: Literal["test", "validation"] | None = None
-    """Where `best` is from."""
+    confirmations: int = 0
+    """Trainings of the confirmation that ended."""
     problem: str | None = None
 
 
@@ -59,45 +53,29 @@ def overview(storage: RetryingStorage, url: str) -> list[StudyRow]:
 
 def _row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     try:
-        sweep = studies.load_sweep(storage, name)
-        answer = _answer(sweep)
+        sweep, study = studies.load_sweep(storage, name), studies.load_study(storage, name)
+        asked = asked_of(studies.read_options(storage, name))
+        asked = asked._replace(trials=sweep.trials_asked or asked.trials, settles=sweep.settles)
+        state, answer = state_of(study, studies.read_plan(storage, name), asked), answer_of(sweep)
     except (SweeperError, ValueError) as error:  # one study that cannot be weighed hides no other
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
-    common = StudyRow(
+    return StudyRow(
+        **dict(answer),
         study=name,
         state=_state(url, name),
         created=sweep.created,
         data=sweep.conditions.dataset.name,
-        trials=len(sweep.trials),
-        asked=sweep.trials_asked,
+        trials=state.search.done,
+        asked=state.total,
+        confirmations=state.confirm.done,
     )
-    return common.model_copy(update=answer)
-
-
-def _answer(sweep: SweepRecord) -> dict[str, object]:
-    """Verdict and best loss, as far as they are known."""
-    verdict = None
-    if sweep.confirmations:
-        found = conclude(sweep)
-        verdict = found.verdict.value
-        named, evidence = found.recommended, found.evidence
-        if named is not None and evidence is not None:
-            best = next((f.score.estimate for f in evidence.finalists if f.family == named.family), None)
-            return {"verdict": verdict, "family": named.family, "best": best, "on": "test"}
-    ended = [trial for trial in sweep.trials if trial.state == "complete" and trial.value is not None]
-    if not ended:
-        return {"verdict": verdict}
-    top = max(ended, key=lambda trial: trial.value or 0.0)
-    return {"verdict": verdict, "family": top.spec.family, "best": top.value, "on": "validation"}
 
 
 def _state(url: str, name: str) -> StudyState:
     life = read_life(status_file(url, name))
     if life is None or life.study != name:
         return "unknown"
-    if life.state == "running" and diagnose(life, time.time(), url).problems:
-        return "gone"
-    return life.state
+    return "gone" if diagnose(life, time.time(), url).gone else life.state
 
 
 class Deletion(NamedTuple):

@@ -12,6 +12,7 @@ from rich.console import Console
 from sweeper.cli.progress import Bar, LiveDisplay, PlainDisplay
 from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Started, Stored
 from sweeper.core.records import TrialResult
+from sweeper.workflow.phase_progress import Held
 from tests.support import builders
 
 
@@ -46,7 +47,7 @@ def keep(display: PlainDisplay, *results: TrialResult) -> None:
 
 
 def test_a_search_shows_each_familys_best_its_counts_and_the_time(live: LiveDisplay, clock: list[float]) -> None:
-    live.phase("search", 0, 5)
+    live.phase("search", 5)
     live.expect(lambda: "at most 25 min left in all")
     clock[0] = 60.0
     keep(live, builders.trial("dice", 0.61, 0), builders.trial("dice", 0.65, 1))
@@ -66,11 +67,11 @@ def test_a_search_shows_each_familys_best_its_counts_and_the_time(live: LiveDisp
 
 
 def test_a_confirmation_shows_means_over_seeds_and_counts_on_at_each_interim_analysis(live: LiveDisplay) -> None:
-    live.phase("confirm", 0, 2)
-    for seed, value in ((1, 0.6), (2, 0.7)):
-        keep(live, builders.confirmation("dice", seed).model_copy(update={"value": value}))
+    live.phase("confirm", 2)
+    first = [builders.confirmation("dice", s).model_copy(update={"value": v}) for s, v in ((1, 0.6), (2, 0.7))]
+    keep(live, *first)
     assert "mean on validation" in "\n".join(shown(live)) and ["dice", "0.650", "2"] in rows(live)
-    live.phase("confirm", 2, 4)
+    live.phase("confirm", 4, Held(tuple(first)))
     keep(live, builders.confirmation("dice", 3).model_copy(update={"value": 0.8}))
     assert "3/4" in "\n".join(shown(live)) and ["dice", "0.700", "3"] in rows(live)
     for seed in (4, 5):  # one more than was asked for: an idle worker trains ahead
@@ -84,7 +85,7 @@ def test_values_from_a_part_of_the_images_say_so_and_lines_how_long_all_of_it_ta
     done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
     stopped = builders.trial("focal", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
     display = PlainDisplay(1, clock=lambda: 0.0)
-    display.phase("search", 0, 2)
+    display.phase("search", 2)
     for evaluation in done.evaluations:
         display.notify(Evaluated(done.spec, evaluation))
     display.notify(Paused(stopped.spec, stopped))

@@ -81,7 +81,7 @@ def test_one_study_that_cannot_be_weighed_hides_no_other(here: None, sweeper, mo
     def fails(sweep: object) -> None:
         raise ValueError("nothing to weigh")
 
-    monkeypatch.setattr("sweeper.workflow.studies.conclude", fails)
+    monkeypatch.setattr("sweeper.workflow.study_state.conclude", fails)
     status, out, _ = sweeper("studies", "--json")
     rows = {row["study"]: row for row in json.loads(out)["studies"]}
     assert status == 0 and rows["begun"]["state"] == "unknown"

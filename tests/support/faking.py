@@ -29,6 +29,7 @@ from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
+from sweeper.workflow.lead import AnswerSoFar
 from sweeper.workflow.phases import Asked, Stage, train_all
 from sweeper.workflow.settings import Budget
 from sweeper.workflow.status import Heartbeat
@@ -191,6 +192,7 @@ def train(
     settles: bool = False,
     until: Until = "settled",
     lost: Callable[[], bool] = lambda: False,
+    so_far: AnswerSoFar | None = None,
 ) -> Stage:
     """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
     display, plan = display or Recorder(), plan or new_plan()
@@ -200,9 +202,9 @@ def train(
     enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, before=studies.all_results(study))
     asked = Asked(trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles)
-    told = Observers((time, display) if heartbeat is None else (time, display, heartbeat))
+    told = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
-    stage.measure, stage.lost = measure, lost
+    stage.measure, stage.lost, stage.so_far = measure, lost, so_far
     train_all(stage, decided=lambda _: None)
     return stage
 

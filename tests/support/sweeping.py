@@ -17,6 +17,7 @@ from sweeper.report.facts import Facts
 from sweeper.report.figures import FIGURES, Drawn, draw_all
 from sweeper.tracking.mlflow_connection import connect
 from sweeper.workflow.conclude import Outcome
+from sweeper.workflow.phase_progress import Held
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings
 from tests.conftest import TINY
@@ -54,8 +55,8 @@ class Recorder:
     def progress(self, what: str, done: int, total: int) -> None:
         self.steps.append((what, done, total))
 
-    def phase(self, name: str, done: int, total: int) -> None:
-        self.phases.append((name, done, total))
+    def phase(self, name: str, total: int, held: Held) -> None:
+        self.phases.append((name, held.done, total))
 
     def expect(self, left: Callable[[], str]) -> None:
         pass

@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.events import Stored
+from sweeper.core.records import TrialResult
 from sweeper.workflow.lead import AnswerSoFar, _remember
 from sweeper.workflow.status import read_life, status_file
 from tests.support import builders
@@ -27,27 +28,29 @@ def trained(family: str, value: float, purpose: str = "search", seed: int = 0) -
     return Stored(result.model_copy(update={"spec": builders.spec(family=family, purpose=purpose, seed=seed)}))
 
 
-def test_each_answer_is_told_once() -> None:
-    told: list[tuple[str, str]] = []
-    so_far = AnswerSoFar(lambda *answer: told.append(answer), lambda: ("Train with dice.", "the card"))
-    so_far.searched()
+def test_each_answer_is_published_once() -> None:
+    """After four trials, after the search and at an analysis; what was trained before is in what is read."""
+    told: list[str] = []
+    held: list[TrialResult] = []
+    noted: list[str] = []
+    so_far = AnswerSoFar(
+        lambda: builders.sweep(held, [], concluded=False),
+        lambda sweep, answer: told.append(answer.split(" (")[0]),
+        lambda answer: noted.append(answer.split(" (")[0]),
+    )
+    so_far.publish()
     assert not told  # nothing completed
     for number in range(6):
-        so_far.notify(trained("dice", 0.1 * number))
-    assert [answer.split(" (")[0] for answer, _ in told] == ["dice is best of 4 trials"]
-    so_far.searched()
+        held.append(trained("dice", 0.1 * number).result)
+        so_far.notify(Stored(held[-1]))
+    assert told == ["dice is best of 4 complete trials"]
+    for _ in range(2):
+        so_far.publish()
     so_far.notify(trained("dice", 0.5, "confirm", 1000))
-    so_far.analysed(2)
-    assert [answer.split(" (")[0] for answer, _ in told[1:-1]] == ["dice is best of 6 trials"]
-    assert told[-1] == ("train with dice (after 2 seeds)", "the card")
-
-
-def test_what_an_earlier_session_searched_counts() -> None:
-    told: list[str] = []
-    before = [trained("focal", 0.9).result] * 3
-    so_far = AnswerSoFar(lambda answer, _: told.append(answer), lambda: ("", ""), before)
-    so_far.notify(trained("dice", 0.5))
-    assert told[0].startswith("focal is best of 4 trials")
+    assert told[1:] == ["dice is best of 6 complete trials"]
+    assert [note for note in dict.fromkeys(noted) if note] == [
+        f"dice is best of {n} complete trial{'s' * (n > 1)}" for n in range(1, 7)
+    ]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from sweeper.cli.main import cli
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
 from sweeper.core.events import Dropped, Evaluated, Stored
 from sweeper.workflow import status as life
+from sweeper.workflow.phase_progress import Held
 from sweeper.workflow.status import (
     BEAT_SECONDS,
     REPORT,
@@ -48,7 +49,7 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "status" / "s.json"
     with Heartbeat(path, "s", clock) as heartbeat:
         assert (life_at(path).state, life_at(path).pid) == ("running", os.getpid())
-        heartbeat.phase("search", 1, 9)
+        heartbeat.phase("search", 9, Held((builders.trial("dice", 0.5, 8),)))
         clock.now += 5
         heartbeat.beat()
         assert life_at(path).written == 1_000_000.0, "a beat is written now and then alone"
@@ -95,7 +96,7 @@ def test_how_a_sweep_ended_is_there(tmp_path: Path, error: BaseException, state:
 def test_a_folder_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("a file where the folder would be")
     with Heartbeat(tmp_path / "status" / "s.json", "s") as heartbeat:
-        heartbeat.phase("search", 0, 3)
+        heartbeat.phase("search", 3)
     assert read_life(tmp_path / "status" / "s.json") is None
 
 
@@ -162,10 +163,10 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UsageError, match="nothing is known of study 'a'"):
         asked("a")
     with Heartbeat(status_file(storage, "a"), "a") as heartbeat:
-        heartbeat.phase("confirm", 2, 6)
+        heartbeat.phase("confirm", 6, Held(tuple(builders.confirmation("dice", seed) for seed in (1, 2))))
         status, text = asked("a")
         assert status == 0 and text.startswith("ok") and "confirm 2/6" in text
-        heartbeat.phase(REPORT, 0, 0)
+        heartbeat.phase(REPORT, 0)
         assert "running, report, last progress" in asked("a")[1]
         with monkeypatch.context() as patched:
             patched.setattr(life, "QUIET_SECONDS", 0.0)

@@ -194,6 +194,8 @@ class SweepRecord(Record):
     """What the time limit cut short, in sentences."""
     experiment_id: str | None
     parent_run_id: str | None
+    concluded: bool = True
+    """Whether the last session came to its end."""
     conclusions: int = 1
     """How many times it was concluded, each with other confirmations, interim analyses or ROPE than the time before."""
     workers: int | None = None
@@ -227,6 +229,11 @@ class SweepRecord(Record):
         found |= {name: machine.get(name) for name in names}
         given = {f"--{name}": value for name, value in found.items() if value is not None}
         return with_options(self.command or "sweeper run", given)
+
+    @property
+    def tested(self) -> bool:
+        """Return whether confirmations count: at the end, and before from the first interim analysis on."""
+        return bool(self.confirmations) and (self.concluded or bool(self.analyses_taken))
 
 
 class TrainerRow(Record):

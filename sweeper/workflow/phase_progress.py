@@ -1,0 +1,99 @@
+"""What has happened in the phase at hand, counted once, for the terminal and the status file alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sweeper.core.events import Paused, Resumed, Stored, SweepEvent
+from sweeper.core.records import TrialResult, TrialSpec
+
+
+class Held(NamedTuple):
+    """What a study holds of the trainings of a phase."""
+
+    ended: tuple[TrialResult, ...] = ()
+    waiting: tuple[TrialSpec, ...] = ()
+    """Trials that wait at a rung."""
+
+    @property
+    def done(self) -> int:
+        """Return how many there are; those that wait have come to their rung."""
+        return len(self.ended) + len(self.waiting)
+
+    def counted(self, state: str) -> int:
+        """Return how many ended so: `complete`, `pruned` or `failed`."""
+        return sum(result.state == state for result in self.ended)
+
+
+@dataclass
+class FamilyProgress:
+    """What the trainings of a family reached in a phase."""
+
+    values: list[float] = field(default_factory=list)
+    """Of its finished trainings."""
+    trainings: int = 0
+    stopped: int = 0
+    collapsed: int = 0
+    failed: int = 0
+
+
+@dataclass
+class PhaseProgress:
+    """What has happened in the phase at hand, family by family, in earlier sessions too."""
+
+    name: str = ""
+    done: int = 0
+    total: int = 0
+    families: dict[str, FamilyProgress] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    """Trials that wait at a rung: counted as done when they first came there."""
+
+    def begin(self, name: str, total: int, held: Held) -> None:
+        """Begin a phase, or the next interim analysis of one, with what the study holds of it already."""
+        self.name, self.done, self.total = name, 0, total
+        self.families, self.waiting = {}, set()
+        for result in held.ended:
+            self.add(result)
+        for spec in held.waiting:
+            self.wait(spec)
+
+    def notify(self, event: SweepEvent) -> None:
+        """Count a training that ended, or that waits."""
+        match event:
+            case Paused(spec, _) | Resumed(spec, _):
+                self.wait(spec)
+            case Stored(result):
+                self.add(result)
+
+    def wait(self, spec: TrialSpec) -> None:
+        """Count a trial that waits, or that came to its rung in an earlier session, once."""
+        if spec.number not in self.waiting:
+            self.waiting.add(spec.number)
+            self._count(spec.family)
+
+    def add(self, result: TrialResult) -> None:
+        """Count a training that ended."""
+        if not self.waited(result.spec):
+            self._count(result.spec.family)
+        family = self.families[result.spec.family]
+        family.stopped += result.state == "pruned"
+        family.failed += result.state == "failed"
+        family.collapsed += result.has_collapsed
+        if result.state == "complete" and result.value is not None:
+            family.values.append(result.value)
+
+    def waited(self, spec: TrialSpec) -> bool:
+        """Whether this training was counted when it came to its rung."""
+        return spec.purpose == "search" and spec.number in self.waiting
+
+    def reached(self) -> dict[str, float]:
+        """Families with what they reached on validation, the best first: their best, in a confirmation the mean."""
+        known = {name: family.values for name, family in self.families.items() if family.values}
+        found = {name: sum(v) / len(v) if self.name == "confirm" else max(v) for name, v in known.items()}
+        return dict(sorted(found.items(), key=lambda one: -one[1]))
+
+    def _count(self, family: str) -> None:
+        self.done += 1
+        self.total = max(self.total, self.done)  # an idle worker begins what the next interim analysis may ask for
+        self.families.setdefault(family, FamilyProgress()).trainings += 1

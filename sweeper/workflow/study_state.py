@@ -1,0 +1,137 @@
+"""How far a study is and what it knows so far, computed from the study in one place.
+
+Status, studies, dry run, forecast, terminal and interim report take their counts and their answer from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from sweeper import storage as studies
+from sweeper.core.base import Record
+from sweeper.core.records import Recommendation, SweepRecord
+from sweeper.core.text import count
+from sweeper.space import floor_of
+from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
+from sweeper.study.learning_check import nothing_learned
+from sweeper.study.learning_rates import NOISE
+from sweeper.study.search_end import settled
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.options import Asked
+from sweeper.workflow.phase_progress import Held
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def held_of(study: optuna.Study, plan: studies.Plan, phase: str) -> Held:
+    """Return what a study holds of a phase: `probe`, `search`, `recheck`, or `confirm` with the plan's steps."""
+    if phase != "search":
+        steps = plan.conditions.recipe.confirm_steps
+        return Held(
+            tuple(r for r in studies.extra_results(study, phase) if phase != "confirm" or r.spec.steps == steps)
+        )
+    ended = tuple(studies.search_results(study))
+    known = {result.spec.number for result in ended}
+    waiting = (result.spec for result in studies.waiting_results(study))
+    return Held(ended, tuple(spec for spec in waiting if spec.number not in known))
+
+
+class StudyState(NamedTuple):
+    """How far a study is with what is asked of it."""
+
+    search: Held
+    confirm: Held
+    trials: int
+    """That a run keeps: what failed is trained again."""
+    total: int
+    """Trials that it is to have: of a search that ended by itself those that it has."""
+    learned: bool
+    """False where the search learned nothing so far, so that nothing is to be confirmed."""
+    searched: bool
+    """Whether the search is over: all trials are there, or more would bring nothing."""
+    finished: bool
+    """Whether a run would train nothing."""
+
+
+def state_of(study: optuna.Study | None, plan: studies.Plan, asked: Asked) -> StudyState:
+    """Return how far a study is with what is asked of it; None = it is not begun."""
+    if study is None:
+        return StudyState(Held(), Held(), 0, asked.trials, True, False, False)
+    search, recheck, confirm = (held_of(study, plan, phase) for phase in ("search", "recheck", "confirm"))
+    again, interim = len(studies.failed_trials(study)), analyses_taken(study.user_attrs)
+    values = {r.spec.number: r.value for r in search.ended if r.state == "complete"}
+    floors = len(plan.space.families) * floor_of(plan.space, asked.trials)
+    strict = asked.budget != "given"
+    learned = not nothing_learned(search.ended, studies.extra_results(study, "probe"), strict=strict)
+    ended = (strict and not learned) or (
+        asked.settles and settled([r.spec.number for r in search.ended], values, floors, asked.rope)
+    )
+    trials, steps = len(search.ended) - again, plan.conditions.recipe.confirm_steps
+    failed = again + sum(held.done - held.counted("complete") for held in (recheck, confirm))
+    searched = trials >= asked.trials or ended
+    return StudyState(
+        search=search,
+        confirm=confirm,
+        trials=trials,
+        total=search.done if ended else asked.trials,
+        learned=learned,
+        searched=searched,
+        finished=searched and not failed and (not learned or _confirmed(interim, asked, steps)),
+    )
+
+
+def _confirmed(interim: AnalysesTaken, asked: Asked, steps: int) -> bool:
+    """Whether the confirmation came to its end, by the plan that is asked for."""
+    if interim.cut is not None or not interim.stored:
+        return False
+    if (interim.planned, interim.until, interim.steps) != (asked.analyses, asked.until, steps):
+        return False
+    last = interim.stored[-1]
+    return not (last.go_on and last.families) or last.found.seeds >= asked.analyses[-1].seeds
+
+
+class Answer(Record):
+    """What a study says so far: of the last interim analysis, before the first one of the search."""
+
+    verdict: str | None = None
+    """None while nothing is tested."""
+    family: str | None = None
+    """The loss that is recommended, else the best of the search."""
+    best: float | None = None
+    """Its test score, else its objective on validation."""
+    on: Literal["test", "validation"] | None = None
+    """Where `best` is from."""
+    answer: str = ""
+    """The same for people, without a full stop; "" where nothing is known."""
+
+
+def answer_of(sweep: SweepRecord, found: Recommendation | None = None) -> Answer:
+    """Return what a study says so far; `found`: its conclusion, where that is known already."""
+    if not sweep.tested:
+        return _of_search(sweep)
+    found = found or conclude(sweep)
+    named, evidence = found.recommended, found.evidence
+    seeds = max((len(f.seeds) for f in evidence.finalists), default=0) if evidence is not None else 0
+    after = f"after {count(seeds, 'seed')}" if seeds else "as none was confirmed"
+    verdict = found.verdict.value
+    if named is None or evidence is None:
+        return _of_search(sweep).model_copy(update={"verdict": verdict, "answer": f"no loss is recommended {after}"})
+    best = next((f.score.estimate for f in evidence.finalists if f.family == named.family), None)
+    score = "" if best is None else f", test {evidence.scale.score} {best:.3f}"
+    words = f"{verdict.replace('_', ' ')}: train with {named.family}{score} ({after})"
+    return Answer(verdict=verdict, family=named.family, best=best, on="test", answer=words)
+
+
+def _of_search(sweep: SweepRecord) -> Answer:
+    """Return the best of the search."""
+    ended = [trial for trial in sweep.trials if trial.state == "complete" and trial.value is not None]
+    if not ended:
+        return Answer()
+    top = max(ended, key=lambda trial: trial.value or 0.0)
+    words = (
+        f"{top.spec.family} is best of {count(len(ended), 'complete trial')} (validation {top.value or 0.0:.3f}; one "
+        f"training, ± {NOISE:g} by luck, and the highest of many scores too high); nothing is tested"
+        f"{'' if sweep.concluded else ' yet'}"
+    )
+    return Answer(family=top.spec.family, best=top.value, on="validation", answer=words)

@@ -1,0 +1,183 @@
+"""One state of a study: whatever shows it says the same, at every moment of a study."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from itertools import count as counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweeper import storage as studies
+from sweeper.cli.progress import LiveDisplay
+from sweeper.core.events import SweepEvent
+from sweeper.core.records import SweepRecord, TrialSpec
+from sweeper.workflow.conclude import conclude
+from sweeper.workflow.forecast import trainings_left
+from sweeper.workflow.lead import AnswerSoFar
+from sweeper.workflow.options import asked_of
+from sweeper.workflow.phase_progress import Held
+from sweeper.workflow.status import REPORT, Heartbeat, read_life, status_file
+from sweeper.workflow.studies import overview
+from sweeper.workflow.study_state import state_of
+from tests.support import builders
+from tests.support.faking import ANALYSES, CrashError, FakeExecutor, fake_result, new_plan, train
+from tests.support.sweeping import Recorder
+
+URL = "sqlite:///sweeper.db"
+NAME = "s"
+
+
+class Everybody(Recorder):
+    """A display, a status file and the answer so far of one session, compared whenever a training begins."""
+
+    def __init__(self, plan: studies.Plan, trials: int, **asked: Any) -> None:
+        super().__init__()
+        self.storage, self.plan, self.trials, self.asked = studies.open_storage(URL), plan, trials, asked
+        self.live = LiveDisplay(Console(file=io.StringIO(), width=120), clock=lambda: 0.0)
+        self.heartbeat = Heartbeat(status_file(URL, NAME), NAME)
+        self.published: list[str] = []
+        self.so_far = AnswerSoFar(self.sweep, lambda _, answer: self.published.append(answer), self.heartbeat.answer)
+        self.moments: list[tuple[str, bool]] = []
+        self.calls = 0
+
+    def sweep(self) -> SweepRecord:
+        return studies.load_sweep(self.storage, NAME)
+
+    def phase(self, name: str, total: int, held: Held) -> None:
+        super().phase(name, total, held)
+        self.live.phase(name, total, held)
+
+    def notify(self, event: SweepEvent) -> None:
+        super().notify(event)
+        self.live.notify(event)
+
+    def train(self, executor: Callable[..., FakeExecutor] = FakeExecutor, **more: Any) -> None:
+        study = studies.load_study(self.storage, NAME)
+        study.set_user_attr("trials", studies.pack_value(self.trials))
+        studies.note_session(study)
+        self.so_far.publish()
+        train(
+            study,
+            executor(began=lambda _: self.compare()),
+            self,
+            trials=self.trials,
+            plan=self.plan,
+            heartbeat=self.heartbeat,
+            so_far=self.so_far,
+            **self.asked,
+            **more,
+        )
+        self.heartbeat.phase(REPORT, 0)
+        studies.note_conclusion(study)
+        self.heartbeat.end("finished")
+
+    def compare(self) -> None:
+        """Compare all that can be read of the study just now; every third time, and where a phase is new."""
+        self.calls += 1
+        if self.calls % 3 and self.phases[-1][0] in {phase for phase, _ in self.moments}:
+            return
+        [row] = overview(self.storage, URL)
+        life, study = read_life(status_file(URL, NAME)), studies.load_study(self.storage, NAME)
+        assert life is not None and row.problem is None
+        asked = asked_of({"trials": self.trials})._replace(analyses=tuple(ANALYSES), **self.asked)
+        state = state_of(study, self.plan, asked)
+        self.live._live.stop()
+        shown = io.StringIO()
+        Console(file=shown, width=120).print(self.live._render())
+        bar, *table = re.findall(r"(?m)^(\w+) +[=-]+ (\d+)/(\d+)|^\w+ +(?:[\d.]{5}|\.\.\.) +(\d+)", shown.getvalue())
+        assert bar[:3] == (life.phase, str(life.done), str(life.total)), "terminal and status"
+        assert sum(int(line[3]) for line in table) == life.done, "bar and table"
+        held = {"search": state.search.done, "confirm": state.confirm.done}.get(life.phase, life.done)
+        assert held == life.done, "status and study"
+        assert (row.trials, row.confirmations) == (state.search.done, state.confirm.done), "studies and study"
+        if life.phase == "search":
+            assert (row.trials, row.asked) == (life.done, life.total), "status and studies"
+        left = trainings_left(self.plan, asked, state)
+        if life.phase == "search" and not state.searched:
+            to_train = life.total - state.trials  # a resume trains again what failed
+            assert left["search"].most == to_train, "forecast and status"
+        tested = row.on == "test"
+        assert row.answer == life.answer or not life.answer, "answer of status and studies"
+        assert ("nothing is tested" in row.answer) == (not tested and row.best is not None)
+        assert tested == bool(self.sweep().analyses_taken), "only an analysis is an answer"
+        if (life.phase, tested) not in self.moments:
+            found = conclude(self.sweep())
+            assert (found.evidence is not None) == tested, "report and studies"
+            assert found.reasons[0].startswith("This study is not finished")
+            assert f"{len(state.search.ended)} trial" in found.reasons[0]
+            assert ("nothing is tested yet" in found.reasons[0]) == (not tested)
+        self.moments.append((life.phase, tested))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def begun(trials: int = 7, plan: studies.Plan | None = None, **asked: Any) -> Everybody:
+    plan = plan or new_plan()
+    studies.create_study(studies.open_storage(URL), NAME, plan)
+    return Everybody(plan, trials, **asked)
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_all_say_the_same_whenever_a_training_begins(here: None, workers: int) -> None:
+    everybody = begun()
+    everybody.train(lambda **more: FakeExecutor(workers=workers, **more))
+    assert {("search", False), ("confirm", False), ("confirm", True)} <= set(everybody.moments)
+    [row] = overview(everybody.storage, URL)
+    assert (row.state, row.on) == ("finished", "test") and row.answer == everybody.published[-1]
+    assert "not finished" not in " ".join(conclude(everybody.sweep()).reasons)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [2, 6, 11, 15])
+def test_a_resume_counts_what_is_there_and_says_the_last_answer_first(here: None, after: int) -> None:
+    first = begun()
+    with pytest.raises(CrashError):
+        first.train(lambda **more: FakeExecutor(crash_after=after, **more))
+    [before] = overview(first.storage, URL)
+    second = Everybody(first.plan, first.trials)
+    second.train()
+    assert second.published[0] == before.answer
+    assert second.phases[0][:2] == ("search", before.trials)
+    assert not any("nothing is tested" in answer for answer in second.published) or before.on != "test"
+
+
+@pytest.mark.slow
+def test_failed_trainings_are_counted_alike(here: None) -> None:
+    numbers = counter()
+
+    def fails(spec: TrialSpec) -> Any:
+        return (
+            builders.failed_trial(spec.family, spec.number, spec=spec) if next(numbers) % 4 == 1 else fake_result(spec)
+        )
+
+    everybody = begun()
+    everybody.train(lambda **more: FakeExecutor(fails, **more))
+    again = Everybody(everybody.plan, everybody.trials + 2)
+    again.train()
+    assert ("search", True) in again.moments, "the answer of the first confirmation stays while more is searched"
+
+
+@pytest.mark.slow
+def test_a_search_that_ends_by_itself_has_all_its_trials(here: None) -> None:
+    everybody = begun(trials=50, settles=True)
+    studies.load_study(everybody.storage, NAME).set_user_attr(studies.SETTLES, True)
+    everybody.train()
+    [row] = overview(everybody.storage, URL)
+    assert row.trials == row.asked < 50
+
+
+def test_what_the_time_cut_is_over_without_a_test(here: None) -> None:
+    now = counter()
+    everybody = begun()
+    everybody.train(timeout=12.0, clock=lambda: 0.05 * next(now))
+    [row] = overview(everybody.storage, URL)
+    assert row.on != "test" or everybody.sweep().analyses_taken
+    assert "yet" not in row.answer and row.state == "finished"
