@@ -203,7 +203,9 @@ def _start_problems(start: Start, seconds: float) -> Iterator[str]:
         yield text + _last_lines(start)
     elif ended.status != 0 and not is_done and not (is_high and start.calls):
         how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
-        yield f"it must end with status 0, and ended with {how} {where}; log.txt has it all" + _last_lines(start)
+        lacks = any("No module named 'sweeper_trial'" in line for line in ended.last)
+        step = "copy it there by `sweeper probe --write-helper --command …`" if lacks else "log.txt has it all"
+        yield f"it must end with status 0, and ended with {how} {where}; {step}" + _last_lines(start)
     elif not begun:
         lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
         yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _last_lines(start)

@@ -167,6 +167,14 @@ def test_the_last_lines_of_the_log_are_said(examine: Probe) -> None:
         examine(made(ended=Ended(1, 1, False, 9, ("one", "two")), calls=3))
 
 
+def test_an_import_that_fails_is_answered_by_the_way_to_copy_the_helper(examine: Probe) -> None:
+    ended = Ended(1, 1, False, 9, ("ModuleNotFoundError: No module named 'sweeper_trial'",))
+    with pytest.raises(
+        ScriptError, match=r"status 1 before it called trial.*copy it there by `sweeper probe --write-helper"
+    ):
+        examine(made(ended=ended, begins=False, calls=0))
+
+
 def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Probe) -> None:
     class Drawn(Script):
         def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
