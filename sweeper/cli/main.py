@@ -114,6 +114,7 @@ def main() -> None:
     """Run the command line and exit with the contract's status."""
     take_names_as_utf8()
     steady_streams()
+    os.environ.pop("MPLBACKEND", None)  # figures are files; matplotlib refuses to be loaded where it is no backend
     try:
         check_names()
         with ended_as_by_ctrl_c():

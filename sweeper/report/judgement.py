@@ -12,11 +12,12 @@ from sweeper.core.text import at_most
 from sweeper.evidence.decision_rule import beats, difference
 from sweeper.judging.judgement import Judgement, interval_text
 from sweeper.judging.weighing import own_interval
-from sweeper.report.figures.style import BLUE, INK, VERMILLION, Drawn, Gap, forest, plain, save_all
+from sweeper.report.figures.style import BLUE, INK, VERMILLION, Drawn, Gap, forest, plain, save_all, steady_style
 from sweeper.report.formatting import MISSING, code, escape_md, level, table
 from sweeper.report.html import write_page
 
 
+@steady_style
 def write_judgement(judgement: Judgement, out: Path) -> Path:
     """Write `OUT/{report.md, report.html, judgement.json, figures/differences.svg}`, and say where the report lies.
 

@@ -28,6 +28,7 @@ from sweeper.report.figures.style import (
     plain,
     rgb,
     save_all,
+    steady_style,
 )
 from sweeper.report.formatting import code, escape_md, percent, prose
 from sweeper.report.html import write_page
@@ -35,6 +36,7 @@ from sweeper.report.prediction_files import for_people, overlay, thinned
 from sweeper.report.sections import profile_table
 
 
+@steady_style
 def write_profile_page(
     dataset: Dataset,
     profile: ImbalanceProfile,

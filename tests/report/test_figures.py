@@ -94,6 +94,23 @@ def test_the_same_study_gives_the_same_bytes(written: Written, tmp_path: Path) -
     assert (tmp_path / "curves.svg").read_bytes() == (written.folder / "curves.svg").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"text.usetex": True},
+        {"font.size": 40, "font.family": "monospace", "axes.titlesize": "xx-large"},
+        {"figure.dpi": 20, "savefig.dpi": 20, "savefig.bbox": "tight", "lines.linewidth": 9},
+        {"axes.facecolor": "black", "axes.prop_cycle": matplotlib.cycler(color="r"), "svg.fonttype": "none"},
+    ],
+    ids=lambda own: next(iter(own)),
+)
+def test_a_users_matplotlibrc_changes_no_figure(written: Written, tmp_path: Path, own: dict[str, object]) -> None:
+    with matplotlib.rc_context(own):  # type: ignore[arg-type]
+        draw_all(written.facts, tmp_path)
+    for path in written.folder.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
 # --- What they show -----------------------------------------------------------------------------------------
 
 

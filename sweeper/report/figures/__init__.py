@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from sweeper.report.facts import Facts
 from sweeper.report.figures.finalists import curves, gain, threshold
 from sweeper.report.figures.images import predictions
-from sweeper.report.figures.style import Drawn, save_all
+from sweeper.report.figures.style import Drawn, save_all, steady_style
 
 Section = Literal["answer", "finalists", "detail"]
 """Where a figure stands in the report: under the answer card, in the open, or folded. The template shows all figures of
@@ -35,6 +35,7 @@ FIGURES: dict[str, Figure] = {
 """Name of the file → the figure."""
 
 
+@steady_style
 def draw_all(facts: Facts, folder: Path, beat: Callable[[], None] = lambda: None) -> dict[str, Drawn | str]:
     """Draw every figure into `folder` as NAME.svg, over those of an earlier report.
 

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -35,6 +36,8 @@ from sweeper.report.formatting import escape_md, one_line, signed
 # Its list of fonts may be that of an environment which was deleted; what it falls back to is the font that is meant.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
+steady_style = style.context(["default", {"svg.hashsalt": "sweeper", "svg.fonttype": "path"}])
+"""Decorates whatever draws: a user's matplotlibrc changes no figure."""
 WIDTH = 4.8
 """Inches; with DPI, 720 pixels. Narrow for its letters: on a telephone it is shown at half its size."""
 DPI = 150
@@ -77,6 +80,7 @@ def new_figure(height: float) -> Figure:
     return figure
 
 
+@steady_style
 def save(drawn: Drawn, path: Path) -> None:
     """Write the figure without a ground of its own. The same figure gives the same bytes.
 
@@ -88,8 +92,7 @@ def save(drawn: Drawn, path: Path) -> None:
         OSError: if the file cannot be written.
     """
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": "sweeper", "svg.fonttype": "path"}):
-        drawn.figure.savefig(written := io.StringIO(), format="svg", transparent=True, metadata=nothing)
+    drawn.figure.savefig(written := io.StringIO(), format="svg", transparent=True, metadata=nothing)
     width, height = (round(DPI * inches) for inches in drawn.figure.get_size_inches())
     text = re.sub(
         r'width="[\d.]+pt" height="[\d.]+pt"', f'width="{width}" height="{height}"', written.getvalue(), count=1
