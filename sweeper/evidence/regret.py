@@ -170,5 +170,6 @@ def _normal(dimensions: int) -> Floats:
 
 def _quantile(values: Floats, weights: Floats, share: float) -> float:
     """The weighted quantile of values ≥ 0, rounded up to a whole `_UNIT`: sorting would take most of the time."""
-    counted = np.bincount(np.ceil(values / _UNIT).astype(np.intp), weights=weights)
-    return float(min(int(np.searchsorted(np.cumsum(counted), share)), len(counted) - 1) * _UNIT)
+    unit = max(_UNIT, float(values.max()) / 1e6)  # where scores are large beside the margin, memory has an end
+    counted = np.bincount(np.ceil(values / unit).astype(np.intp), weights=weights)
+    return float(min(int(np.searchsorted(np.cumsum(counted), share)), len(counted) - 1) * unit)

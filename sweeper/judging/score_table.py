@@ -28,6 +28,13 @@ from sweeper.judging.rows import SHOWN, Asked, Rows, Scores, ScoresError, in_row
 
 Ints = npt.NDArray[np.intp]
 
+LARGEST = 1e30
+"""Of a score, in size: the squares of its variance still are numbers."""
+MOST_METHODS = 300
+"""Each is compared with each: half a minute."""
+MOST_CELLS = 50_000_000
+"""Runs × images × classes: 1.2 GB."""
+
 
 @dataclass(frozen=True)
 class ScoreTable:
@@ -64,6 +71,11 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
     """
     source = scores.source
     rows = Rows(scores, asked)
+    size = np.abs(rows.numbers, where=np.isfinite(rows.numbers), out=np.zeros_like(rows.numbers))
+    if len(large := np.flatnonzero((size > LARGEST).any(axis=0))):
+        rows.problems.append(
+            f"{in_rows(large)}: numbers must lie within ± {LARGEST:g}, got one beyond; is it a fill value?"
+        )
     if not 0.5 <= asked.level < 1:
         rows.problems.append(f"the level must be at least 0.5 and below 1, got {asked.level:g}")
     if rows.problems:
@@ -102,6 +114,12 @@ class _Cells:
         self.rows, self.problems = rows, list[str]()
         size = rows.numbers.shape[1]
         self.methods, method = _codes(rows.keys["method"])
+        if (own := len(self.methods)) > MOST_METHODS:
+            self.problems.append(
+                f"at most {MOST_METHODS} methods can be judged, as each is compared with each, got {own:,} "
+                f"({math.comb(own, 2):,} pairs); leave those out of the table that cannot be the best"
+            )
+            return
         if len(self.methods) < 2:
             self.problems.append(f"at least 2 methods must be compared, got {listed(self.methods)}")
         if asked.baseline is not None and asked.baseline not in self.methods:
@@ -114,24 +132,35 @@ class _Cells:
         self.classes: list[str]
         self.image_names, image = _codes(rows.keys["image"]) if rows.has("image") else ([""], np.zeros(size, np.intp))
         self.classes, kind = _codes(rows.keys["class"]) if rows.has("class") else ([""], np.zeros(size, np.intp))
-        shape = (len(self.runs), len(self.image_names), len(self.classes))
-        place = np.ravel_multi_index((run, image, kind), shape)
-        times = np.bincount(place, minlength=math.prod(shape)).reshape(shape)
         self.groups: int | None = None
         self.few_groups: int | None = None
         self.left_out = 0
-        self._repeated(times, place, shape)
+        pairs, pair = np.unique(image * len(self.classes) + kind, return_inverse=True)
+        cells, cell, times = np.unique(run * len(pairs) + pair, return_inverse=True, return_counts=True)
+        self._repeated(times[cell])
+        self.kept: Ints = np.arange(len(self.image_names))
+        self._missing(cells, pairs, leave_out=asked.common)
+        shape = (len(self.runs), len(self.kept), len(self.classes))
+        if not self.problems and math.prod(shape) > MOST_CELLS:
+            self.problems.append(
+                f"runs × images × classes must be at most {MOST_CELLS:,}, got {' × '.join(f'{n:,}' for n in shape)}; "
+                "score fewer of them, or give each image's mean over its classes"
+            )
+        if self.problems:
+            return
+        self.image_names = [self.image_names[i] for i in self.kept]
+        there = np.isin(image, self.kept)
+        place = np.ravel_multi_index((run[there], np.searchsorted(self.kept, image[there]), kind[there]), shape)
+        numbers = rows.numbers[:, there]
         self.data = np.zeros((*shape, 3 if rows.of_counts else 2))
         flat = self.data.reshape(-1, self.data.shape[-1])
         if rows.of_counts:
-            flat[place] = rows.numbers.T
-        else:
-            known = np.isfinite(rows.numbers[0])
-            score = np.where(known, rows.numbers[0], 0.0) * (-1.0 if asked.lower_is_better else 1.0)
-            flat[place] = np.stack([score, known], axis=-1)
-        self._missing(times > 0, leave_out=asked.common)
-        if rows.of_counts and not self.problems:
+            flat[place] = numbers.T
             self._labels()
+        else:
+            known = np.isfinite(numbers[0])
+            score = np.where(known, numbers[0], 0.0) * (-1.0 if asked.lower_is_better else 1.0)
+            flat[place] = np.stack([score, known], axis=-1)
         if rows.has("group") and not self.problems:
             self._group(rows.keys["group"], image)
 
@@ -170,8 +199,8 @@ class _Cells:
                 "alike, or leave the option out"
             )
 
-    def _repeated(self, times: npt.NDArray[np.int64], place: Ints, shape: tuple[int, ...]) -> None:
-        again = np.flatnonzero(times[np.unravel_index(place, shape)] > 1)
+    def _repeated(self, times: npt.NDArray[np.int64]) -> None:
+        again = np.flatnonzero(times > 1)
         if len(again):
             keys = [key for key in ("method", "seed", "image", "class") if self.rows.has(key)]
             hint = (
@@ -179,24 +208,22 @@ class _Cells:
             )
             self.problems.append(f"{in_rows(again)}: several rows for the same {listed(keys)}{hint}")
 
-    def _missing(self, there: npt.NDArray[np.bool_], *, leave_out: bool) -> None:
-        """Every run must have what any run has."""
-        lacking: npt.NDArray[np.bool_] = np.logical_and(there.any(axis=0), ~there)  # (R, n, C)
-        bad = lacking.any(axis=(0, 2))
-        if not bad.any():
+    def _missing(self, cells: Ints, pairs: Ints, *, leave_out: bool) -> None:
+        """Every run must have what any run has: `cells` are run × `pairs`, and these image × class."""
+        runs, classes = len(self.runs), len(self.classes)
+        bad = np.unique(pairs[np.bincount(cells % len(pairs), minlength=len(pairs)) < runs] // classes)
+        if not len(bad):
             return
-        if leave_out and not bad.all():
-            self.left_out = int(bad.sum())
-            self.data = self.data[:, ~bad]
-            self.kept: Ints = np.flatnonzero(~bad)
-            self.image_names = [self.image_names[i] for i in self.kept]
+        if leave_out and len(bad) < len(self.kept):
+            self.left_out, self.kept = len(bad), np.setdiff1d(self.kept, bad)
             return
-        first = int(np.flatnonzero(lacking.any(axis=(1, 2)))[0])
-        cells = np.argwhere(lacking[first])
-        shown = some([self._cell(i, c) for i, c in cells[: SHOWN + 1].tolist()], len(cells))
+        first = int(np.argmax(np.bincount(cells // len(pairs), minlength=runs) < len(pairs)))
+        lacking = np.setdiff1d(pairs, pairs[cells[cells // len(pairs) == first] % len(pairs)])
+        names = [self._cell(*divmod(int(one), classes)) for one in lacking[: SHOWN + 1]]
         self.problems.append(
-            f"{count(int(lacking.sum()), 'score is', 'scores are')} missing that other runs have, first of "
-            f"{self._run(*self.runs[first])} ({shown}); score what is missing, or leave such images out with --common"
+            f"{count(runs * len(pairs) - len(cells), 'score is', 'scores are')} missing that other runs have, first of "
+            f"{self._run(*self.runs[first])} ({some(names, len(lacking))}); score what is missing, or leave such "
+            "images out with --common"
         )
 
     def _labels(self) -> None:
@@ -218,8 +245,7 @@ class _Cells:
         if len(changing):
             self.problems.append(f"{in_rows(changing)}: an image must be in one group, got another than before")
             return
-        kept = getattr(self, "kept", np.arange(len(first)))
-        groups = [str(names[first[i]]) or None for i in kept]
+        groups = [str(names[first[i]]) or None for i in self.kept]
         if any(groups):
             unit = [group or f"\0{place}" for place, group in enumerate(groups)]
             of_units, units = _codes(np.array(unit))
@@ -260,8 +286,8 @@ def _margin(rows: Rows, asked: Asked) -> tuple[float, str | None]:
     found = np.zeros(1) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
     share = not len(found) or (found.min() >= 0 and found.max() <= 1)
     if asked.margin is not None:
-        if not 0 < asked.margin < math.inf:
-            return 0.01, f"--margin must be above 0, got {asked.margin:g}"
+        if not 1 / LARGEST <= asked.margin <= LARGEST:
+            return 0.01, f"--margin must be above 0, got {asked.margin:g}; use one from {1 / LARGEST:g} to {LARGEST:g}"
         if share and asked.margin >= 1:
             return 0.01, (
                 f"--margin must be below 1 where scores lie within 0 to 1, got {asked.margin:g}; it is in the score's "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -205,6 +206,12 @@ def test_all_problems_come_in_one_list() -> None:
         (lambda f: f[f["method"] == "a"], {}, "at least 2 methods must be compared, got a"),
         (lambda f: f.assign(score=100 * f["score"]), {}, "so that the usual margin of 0.01 may not be one"),
         (lambda f: f, {"margin": 0}, "--margin must be above 0, got 0"),
+        (lambda f: f, {"margin": 1e308}, "--margin must be above 0, got 1e+308; use one from 1e-30 to 1e+30"),
+        (lambda f: f, {"margin": 1e-300}, "--margin must be above 0, got 1e-300; use one"),
+        (lambda f: f.assign(score=[1e308, *f["score"][1:]]), {"margin": 1}, "row 1: numbers must lie within ± 1e+30"),
+        (lambda f: f.assign(score=[.5, -1e200, *f["score"][2:]]), {}, "row 2: numbers must lie within ± 1e+30"),
+        (lambda f: f.drop(columns="score").assign(tp=9, fp=1e155, fn=1), {}, "rows 1, 2, 3 and 21 more: numbers must"),
+        (lambda f: many(2000, f), {}, "at most 300 methods can be judged, as each is compared with each, got 2,000"),
         (lambda f: f, {"margin": 2}, "--margin must be below 1 where scores lie within 0 to 1, got 2; it is in"),
         (lambda f: f.assign(seed=f["seed"] + 3 * (f["method"] == "b")), {"paired_seeds": True}, "no seed in common"),
         (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
@@ -244,6 +251,42 @@ def test_a_column_that_is_only_called_like_folds_is_passed_over() -> None:
     assert (
         sweeper.judge(as_seed, columns={"seed": "fold"}).contest.comparisons == sweeper.judge(frame).contest.comparisons
     )
+
+
+def many(methods: int, like: pd.DataFrame) -> pd.DataFrame:
+    """Two runs of each."""
+    names = np.repeat([f"m{number}" for number in range(methods)], 2)
+    return pd.DataFrame({"method": names, "score": np.resize(like["score"], len(names))})
+
+
+@pytest.mark.parametrize(
+    ("columns", "common"),
+    [
+        (("seed", "image"), False),
+        (("seed", "image"), True),
+        (("image", "class"), False),
+        (("seed", "image", "class"), False),
+    ],
+)
+def test_a_table_whose_rows_share_little_takes_little_memory(columns: tuple[str, ...], common: bool) -> None:
+    size = 20_000
+    frame = pd.DataFrame({"method": np.tile(["a", "b"], size // 2), "score": np.linspace(0, 1, size)})
+    apart = {name: np.arange(size) // (2 if "seed" not in columns else 1) for name in columns}
+    tracemalloc.start()
+    (problem,) = problems(frame.assign(**apart), common=common)
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
+    assert "missing that other runs have" in problem or "runs × images × classes must be at most 50,000,000" in problem
+
+
+@pytest.mark.parametrize("far", [1e4, 1e6, 1e12, 1e29])
+def test_scores_that_are_large_beside_the_margin_are_judged(far: float) -> None:
+    scores = [far, 1.1 * far, 0.9 * far, 0.0, 1.0, 2.0]
+    tracemalloc.start()
+    found = sweeper.judge(pd.DataFrame({"method": list("aaabbb"), "score": scores}), margin=0.01)
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
+    assert found.verdict == "clear_winner" and found.named == "a"
 
 
 def test_images_that_some_run_lacks_are_left_out_on_request_and_said() -> None:
