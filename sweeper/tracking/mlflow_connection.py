@@ -40,6 +40,8 @@ from sweeper.tracking.prepared_views import TAG
 
 SLOWEST_LINE = 16 * 1024
 """Bytes per second."""
+LONGEST = 256 * 2**20
+"""Bytes of one answer, unpacked."""
 
 
 class _Answer(io.RawIOBase):
@@ -110,6 +112,23 @@ class BoundedAdapter(request_utils.TCPKeepAliveHTTPAdapter):
         """As MLflow's."""
         super().init_poolmanager(*given, **more)  # type: ignore[no-untyped-call]
         self.poolmanager.pool_classes_by_scheme = self._POOLS
+
+    def send(self, request: Any, *given: Any, **more: Any) -> Any:
+        """As MLflow's; an answer that is kept in memory has an end.
+
+        Raises:
+            ConnectionError: if it is longer than `LONGEST`.
+        """
+        answer = super().send(request, *given, **more)
+        if not more.get("stream"):
+            body = bytearray()
+            for part in answer.iter_content(2**16):
+                body += part
+                if len(body) > LONGEST:
+                    answer.close()
+                    raise ConnectionError(f"an answer must be at most {LONGEST:,} bytes long, got more")
+            answer._content = bytes(body)
+        return answer
 
     def proxy_manager_for(self, *given: Any, **more: Any) -> Any:
         """As MLflow's."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -90,3 +92,47 @@ def test_the_doctor_names_a_server_that_drips(proxy: Proxy, tmp_path: Path) -> N
     proxy.drips = 0.1
     check = check_stores(f"sqlite:///{tmp_path}/none.db", f"http://127.0.0.1:{proxy.port}")[1]
     assert check.status == "broken" and "timed out" in check.found
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Answers for as long as it is read, in the way that the first part of the path says."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        way = self.path.split("/")[1]
+        self.send_response(200)
+        for name, value in {
+            "chunked": {"Transfer-Encoding": "chunked"},
+            "long": {"Content-Length": str(10**15)},
+            "closed": {"Connection": "close"},
+            "packed": {"Content-Encoding": "gzip", "Connection": "close"},
+        }[way].items():
+            self.send_header(name, value)
+        self.end_headers()
+        packer = zlib.compressobj(wbits=31)
+        piece = b"x" * 65536
+        with suppress(OSError):
+            for _ in range(4096):
+                part = packer.compress(piece) if way == "packed" else piece
+                self.wfile.write(b"10000\r\n" + part + b"\r\n" if way == "chunked" else part)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("way", ["chunked", "long", "closed", "packed"])
+def test_an_answer_without_end_is_cut_off(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_connection, "LONGEST", 2_000_000)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        uri = f"http://127.0.0.1:{server.server_port}/{way}"
+        with pytest.raises(UsageError, match=r"answer must be at most 2,000,000 bytes long, got more"):
+            prepared_studies(uri)
+        check = check_stores(f"sqlite:///{tmp_path}/none.db", uri)[1]
+        assert check.status == "broken" and "at most 2,000,000 bytes" in check.found
+        server.shutdown()
