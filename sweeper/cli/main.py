@@ -17,6 +17,7 @@ from sweeper.cli.signals import ended_as_by_ctrl_c
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggestion
+from sweeper.system.clocks import check_time_zone
 from sweeper.system.names import check_names, take_names_as_utf8
 from sweeper.system.streams import check_output, steady_streams
 from sweeper.system.system_errors import cause, limit_reached
@@ -117,6 +118,7 @@ def main() -> None:
     os.environ.pop("MPLBACKEND", None)  # figures are files; matplotlib refuses to be loaded where it is no backend
     try:
         check_names()
+        check_time_zone()
         with ended_as_by_ctrl_c():
             status = cli.main(standalone_mode=False)
         check_output()
