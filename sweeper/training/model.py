@@ -200,15 +200,24 @@ def _drop_unused(model: nn.Module, called: set[str]) -> None:
             setattr(encoder, name, nn.Identity())
 
 
-def _load_encoder(model: nn.Module, path: str) -> None:
-    """Load an encoder's state dict from safetensors or torch's own format; never unpickles code."""
+def read_state(path: str) -> dict[str, Tensor]:
+    """An encoder's state dict from safetensors or torch's own format; never unpickles code.
+
+    Raises:
+        UsageError: if it cannot be read as one.
+    """
     try:
+        if not Path(path).is_file():
+            raise FileNotFoundError("there is no such file")
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
 
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}")
+        return state
     except pickle.UnpicklingError as error:  # its own text recommends to switch the check off
         raise UsageError(
             f"--encoder-weights {path} must hold tensors alone, and holds something else, or is damaged: what could "
@@ -216,7 +225,10 @@ def _load_encoder(model: nn.Module, path: str) -> None:
         ) from error
     except Exception as error:
         raise UsageError(f"--encoder-weights {path} must be a readable state dict: {error}; check the file") from error
-    encoder = model.encoder
+
+
+def _load_encoder(model: nn.Module, path: str) -> None:
+    state, encoder = read_state(path), model.encoder
     assert isinstance(encoder, nn.Module)
     try:
         encoder.load_state_dict(state)

@@ -41,6 +41,10 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     if settings.model is not None:
         find_code(settings.model, "--model")
     metric_code(settings.metric)
+    if settings.encoder_weights not in {None, "auto", "imagenet", "none"}:
+        from sweeper.training.model import read_state  # torch takes seconds
+
+        read_state(str(settings.encoder_weights))
     if same_database(settings.storage, settings.tracking_uri):
         raise UsageError(
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "

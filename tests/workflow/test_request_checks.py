@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import sqlite3
 import sys
@@ -10,12 +11,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from sweeper.cli.main import main
-from sweeper.core.errors import MissingStudyError, RequestError, SweeperError
+from sweeper.core.errors import MissingStudyError, RequestError, SweeperError, UsageError
 from sweeper.core.records import Collapse
 from sweeper.storage import open_storage
-from sweeper.workflow.request_checks import check_places
+from sweeper.workflow.request_checks import check_places, check_request
 from sweeper.workflow.settings import Settings
 
 QUICK = [
@@ -132,3 +134,31 @@ def test_a_database_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o444)
     with pytest.raises(RequestError, match=r"must be a file that can be written.*Permission denied"):
         check_places(Settings(out=tmp_path, cache=tmp_path / "c", storage=f"sqlite:///{path}"))
+
+
+@pytest.mark.parametrize("what", ["pickle", "text", "list", "folder", "nothing", "cut short", "safetensors", "device"])
+def test_encoder_weights_that_cannot_be_loaded_are_refused_before_data_are_read(what: str, tmp_path: Path) -> None:
+    path = tmp_path / ("w.safetensors" if what == "safetensors" else "w.pt")
+    match what:
+        case "pickle":
+            path.write_bytes(pickle.dumps(Path("x")))
+        case "list":
+            torch.save([torch.zeros(2)], path)
+        case "folder":
+            path.mkdir()
+        case "cut short":
+            torch.save({"a": torch.zeros(99)}, path)
+            path.write_bytes(path.read_bytes()[:-40])
+        case "device":
+            os.mkfifo(path)
+        case "text" | "safetensors":
+            path.write_text("conv1.weight: 3")
+    for settings in (Settings(encoder_weights=str(path), data="nowhere"), Settings(encoder_weights=str(path))):
+        with pytest.raises(UsageError, match=r"--encoder-weights .*w\.\w+ must "):
+            check_request(None, settings)
+
+
+def test_encoder_weights_that_can_be_loaded_are_accepted(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(2)}, tmp_path / "w.pt")
+    for weights in ("imagenet", "none", "auto", None, str(tmp_path / "w.pt")):
+        check_request(None, Settings(encoder_weights=weights))
