@@ -66,6 +66,7 @@ class PixelStore:
     def image(self, index: int) -> ImagePixels:
         """Image `index` as a read-only view, (H, W, channels) of the store's dtype."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
+        self._check_whole(self._images)
         flat = self._images[start * self.channels : stop * self.channels]
         return flat.reshape(*self.sizes[index], self.channels)
 
@@ -88,7 +89,17 @@ class PixelStore:
     def mask(self, index: int) -> Pixels:
         """Mask `index` as a read-only view, (H, W) uint8: class indices, 255 = ignore."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
+        self._check_whole(self._masks)
         return self._masks[start:stop].reshape(self.sizes[index])
+
+    def _check_whole(self, pixels: ImagePixels) -> None:
+        """Refuse a file that was cut short: to read behind its end would end the process (SIGBUS).
+
+        Raises:
+            SweeperError: if it was.
+        """
+        if pixels.base._mmap.size() < pixels.nbytes:  # type: ignore[union-attr]
+            raise SweeperError(f"the decoded images in {self.folder} were cut short; load the data set again")
 
     def forget(self) -> None:
         """Give back the memory of pages read so far; views stay valid, and are read again when they are used.

@@ -45,6 +45,20 @@ def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
     assert [path.name for path in cache.iterdir()] == ["abc"]
 
 
+@pytest.mark.parametrize("name", ["images.bin", "masks.bin"])
+@pytest.mark.parametrize("size", [0, 100, 2 * 64 * 64 - 1])
+def test_a_file_that_is_cut_short_is_refused_where_reading_it_would_end_the_process(tmp_path, name, size):
+    writer = StoreWriter(tmp_path, 1)
+    for _ in range(2):
+        writer.append(np.ones((64, 64, 1), np.uint8), np.ones((64, 64), np.uint8))
+    store = writer.finish()
+    os.truncate(store.folder / name, size)
+    read = store.image if name == "images.bin" else store.mask
+    for index in (0, 1):
+        with pytest.raises(SweeperError, match="were cut short; load the data set again"):
+            read(index)
+
+
 def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     root = folder(tmp_path / "data")
     first = load_dataset(str(root), tmp_path / "cache")
