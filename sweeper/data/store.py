@@ -224,6 +224,11 @@ def is_intact(folder: Path) -> bool:
         return False
 
 
+def is_changed(folder: Path) -> bool:
+    """Whether a store that is there is not as it was written; one that is gone was not changed while it was read."""
+    return folder.exists() and not is_intact(folder)
+
+
 def _sum_of(path: Path) -> int:
     """CRC-32 of a whole file."""
     found = 0

@@ -3,6 +3,7 @@
 database → plan → results and interim analyses → record. Imported as `studies`.
 """
 
+from sweeper.storage.checked_images import drop_unchecked, note_checked
 from sweeper.storage.database import open_storage, sole_use
 from sweeper.storage.interim_analyses import is_concluded, note_conclusion, note_session
 from sweeper.storage.plan import (
@@ -20,6 +21,7 @@ from sweeper.storage.plan import (
 )
 from sweeper.storage.record_format import (
     CUT,
+    DROPPED,
     MACHINE,
     OPTIONS,
     PROBED,
@@ -33,6 +35,7 @@ from sweeper.storage.record_format import (
 )
 from sweeper.storage.results import (
     all_results,
+    check_rows,
     extra_results,
     failed_trials,
     found_budget,

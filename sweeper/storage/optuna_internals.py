@@ -7,7 +7,7 @@ release that renames one is found there. Nothing else in sweeper uses a private 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -15,9 +15,12 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
+from optuna.storages._rdb.models import StudyUserAttributeModel, TrialModel
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from sweeper.storage.record_format import WAITS
+from sweeper.storage.record_format import RESULT, WAITS
 
 CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
 """Methods of `RDBStorage` through which Optuna's cache asks the database, beside the public ones."""
@@ -75,6 +78,27 @@ def begin_trial(study: optuna.Study, fixed: dict[str, Any]) -> optuna.Trial:
     attributes = {"fixed_params": fixed} if fixed else {}
     template = create_trial(state=TrialState.RUNNING, system_attrs=attributes)
     return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
+
+
+def as_never_begun(
+    study: optuna.Study, *, queued: Collection[int], deleted: Collection[int], attributes: Collection[str]
+) -> None:
+    """Put trials of these numbers back into the queue without results; delete others, and the study's `attributes`."""
+    cache: Any = study._storage
+    storage = cache._backend
+    with Session(storage.engine) as session, session.begin():
+        for trial in session.scalars(select(TrialModel).where(TrialModel.study_id == study._study_id)):
+            if trial.number in deleted:
+                session.delete(trial)
+            elif trial.number in queued:
+                trial.state, trial.datetime_start, trial.datetime_complete = TrialState.WAITING, None, None
+                trial.values, trial.intermediate_values = [], []
+                kept = [own for own in trial.user_attributes if own.key not in {RESULT, WAITS, "collapse"}]
+                trial.user_attributes = kept
+        for own in session.scalars(select(StudyUserAttributeModel).filter_by(study_id=study._study_id)):
+            if own.key in attributes:
+                session.delete(own)
+    study._storage = type(cache)(storage)  # an empty one
 
 
 class AskedAgain(optuna.Trial):

@@ -9,14 +9,17 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from sweeper.core.errors import DamagedError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Probed, RateFit, SameLosses, SweepRecord, TrialResult
+from sweeper.core.text import count
 from sweeper.storage.interim_analyses import analyses_planned, analyses_taken, is_concluded
 from sweeper.storage.optuna_internals import id_of_number, storage_of
 from sweeper.storage.plan import load_study, read_plan
 from sweeper.storage.record_format import (
     ABANDONED,
     ATTEMPT_OF,
+    CHECKED,
     CONCLUDED,
     CUT,
     EXPERIMENT,
@@ -66,12 +69,12 @@ def result_of(trial: FrozenTrial) -> TrialResult:
     Raises:
         DamagedError: if it is not what was stored.
     """
-    return unpack(TrialResult, trial.user_attrs[RESULT], f"the result of trial {trial.number}")
+    return unpack(TrialResult, trial.user_attrs.get(RESULT), f"the result of trial {trial.number}")
 
 
 def search_results(study: optuna.Study) -> list[TrialResult]:
     """Results of all counted trials, by number."""
-    return [result_of(t) for t in present_trials(study) if counted(t) and RESULT in t.user_attrs]
+    return [result_of(t) for t in present_trials(study) if counted(t)]
 
 
 def extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
@@ -218,6 +221,30 @@ def linked(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> tup
     return tuple(map(link, results))
 
 
+def trained(study: optuna.Study) -> dict[str, int]:
+    """How far each training is, by `search/00012` and the like: its evaluations, and 1 more once it has a result."""
+    trials = {
+        f"search/{trial.number:05d}": len(trial.intermediate_values) + (RESULT in trial.user_attrs)
+        for trial in study.get_trials(deepcopy=False)
+    }
+    others = (name for name in study.user_attrs if name.startswith(("probe/", "recheck/", "confirm/")))
+    return {**trials, **dict.fromkeys(others, 1)}
+
+
+def check_rows(study: optuna.Study) -> None:
+    """Refuse a study that lacks a training, or a part of one, which it had when that was last noted.
+
+    Raises:
+        DamagedError: with the first of them.
+    """
+    there = trained(study)
+    numbers = range(max((trial.number for trial in study.get_trials(deepcopy=False)), default=-1))
+    wanted = {f"search/{n:05d}": 0 for n in numbers} | unpack_value(study.user_attrs, CHECKED, {})
+    if gone := sorted(name for name, seen in wanted.items() if there.get(name, -1) < seen):
+        missing = count(len(gone), "training is missing, or a part of it", "trainings are missing, or parts of them")
+        raise DamagedError(f"study {study.study_name!r}", f"{missing}: {', '.join(gone[:3])}")
+
+
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     """Everything the report needs, from the storage alone.
 
@@ -226,6 +253,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     """
     plan = read_plan(storage, name)
     study = load_study(storage, name)
+    check_rows(study)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
     found, same = found_budget(attributes), same_losses(attributes)

@@ -136,6 +136,12 @@ class Mirror:
         place = Path("report", path.parent.relative_to(folder)).as_posix()
         self.client.log_artifact(self.parent_run_id, str(path), place)
 
+    def drop(self, names: set[str]) -> None:
+        """Delete the runs of trainings of these names, where they are there."""
+        for name, run in self._find().items() if names else ():
+            if name in names:
+                self.client.delete_run(run.run_id)
+
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the experiment."""
         self.client.set_experiment_tag(self.experiment_id, key, value)

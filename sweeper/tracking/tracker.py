@@ -151,6 +151,8 @@ class Tracker:
         )
         try:
             self.mirror.begin(study.study_name, self._sweep, plan.created)
+            dropped = set(studies.unpack_value(study.user_attrs, studies.DROPPED, []))
+            self.mirror.drop(dropped.difference(name_of(training.result.spec) for training in trainings))
         except SweeperError:
             raise
         except Exception as error:

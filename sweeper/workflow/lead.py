@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper import storage as studies
 from sweeper.core.errors import (
+    ExecutorError,
     InterruptedSweepError,
     NothingCompletedError,
     NothingConfirmedError,
@@ -20,6 +21,7 @@ from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
 from sweeper.core.records import SweepRecord
 from sweeper.core.redact import shown_address, shown_command
 from sweeper.core.text import count, resume_command
+from sweeper.data.store import is_changed
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.disk_space import unsafe_for_sqlite
@@ -105,6 +107,11 @@ class Session:
         """Folder of the paused trainings."""
         return checkpoints_dir(self.settings.cache, self.prepared.name)
 
+    @property
+    def store(self) -> Path:
+        """Folder of the decoded images."""
+        return Path(self.prepared.plan.conditions.dataset.store)
+
 
 def lead(session: Session) -> Outcome:
     """Run the study as the one process that does, from its queue to its report."""
@@ -125,6 +132,14 @@ def lead(session: Session) -> Outcome:
         stage = _stage(session, asked, lost, heartbeat, forecast, so_far=so_far)
         try:
             _train(stage, session.tracker, forecast)
+            if (dropped := _check_images(session, are_changed=is_changed(session.store))) is not None:
+                session.tracker.end_sweep("FAILED")
+                raise SweeperError(dropped)
+        except (ExecutorError, InterruptedSweepError, KeyboardInterrupt):
+            with suppress(SweeperError):  # a database that is away is told by what asks it next
+                if (dropped := _check_images(session, are_changed=is_changed(session.store))) is not None:
+                    display.warn(dropped)
+            raise
         finally:
             with suppress(SweeperError):  # a database that is away is told by what asks it next
                 study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + session.gone())
@@ -152,6 +167,24 @@ def _drop_checkpoints(folder: Path) -> None:
         remove_left(folder, f"{purpose}-*.pt", seconds=0)
 
 
+def _check_images(session: Session, *, are_changed: bool) -> str | None:
+    """What to say where the decoded images changed: what was trained since they were last checked is dropped."""
+    study, dropped = session.study, list[str]()
+    studies.check_rows(study)
+    if are_changed:
+        dropped = studies.drop_unchecked(study)
+        _drop_checkpoints(session.checkpoints)
+    studies.note_checked(study)
+    if not dropped:
+        return None
+    return (
+        f"the decoded images in {session.store} must stay as they were decoded while a study is trained on them, and "
+        f"something changed them: dropped {count(len(dropped), 'training')} since they were last checked. Find what "
+        f"changed them (a disk, another program); this trains again what is missing: "
+        f"{resume_command(session.prepared.name, session.settings.storage)}"
+    )
+
+
 def _queue(session: Session) -> Asked:
     """Make the study ready: its plan, what is asked of it, and the trials that wait."""
     study, display = session.study, session.display
@@ -161,6 +194,8 @@ def _queue(session: Session) -> Asked:
     source = prepared.plan.conditions.dataset.source
     asked = _remember(study, settings, prepared.executor.workers, source)
     study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
+    if (dropped := _check_images(session, are_changed=prepared.is_changed)) is not None:
+        display.warn(dropped)
     if left := studies.reconcile(study):
         display.log(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
     if failed := studies.retry_failed(study):

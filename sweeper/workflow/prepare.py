@@ -24,7 +24,7 @@ from sweeper.data.formats.file_patterns import asked_patterns
 from sweeper.data.formats.patterns import NAME as PATTERNS
 from sweeper.data.groups import AUTO, groups_text
 from sweeper.data.split_notes import fold_notes, split_notes
-from sweeper.data.store import open_store
+from sweeper.data.store import is_changed, open_store
 from sweeper.data.variants import read_exclusions, resized, without
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
@@ -74,6 +74,8 @@ class Prepared(NamedTuple):
     """Whether the precision was measured now."""
     held: ExitStack
     """Keeps the decoded images from being cleared while the sweep lives."""
+    is_changed: bool
+    """Whether something changed the decoded images of a resumed study since they were last checked."""
 
 
 def prepare(
@@ -88,6 +90,7 @@ def prepare(
     if storage is not None and settings.resume and settings.study:
         old = studies.read_plan(storage, settings.study)
         options = studies.read_options(storage, settings.study)
+    damaged = old is not None and is_changed(settings.cache / old.conditions.dataset.digest.removeprefix("sha256:"))
     dataset = dataset_of(settings, old.conditions.dataset if old else None, messages)
     for warning in dataset.warnings:
         messages.warn(warning)
@@ -151,7 +154,7 @@ def prepare(
         messages.log("compiling the network before the first training: a minute or more, less where it was done before")
     machine = _machine(settings, hardware.device, backend.layout)
     executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
-    return Prepared(name, plan, old, executor, machine, is_measured, hold(Path(dataset.store)))
+    return Prepared(name, plan, old, executor, machine, is_measured, hold(Path(dataset.store)), damaged)
 
 
 def _crop_pixels(dataset: Dataset, recipe: Recipe, old: studies.Plan | None) -> tuple[tuple[int, ...], ...] | None:

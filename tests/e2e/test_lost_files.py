@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
-from sweeper.core.errors import SweeperError
+from sweeper.core.errors import InterruptedSweepError, SweeperError
 from sweeper.core.records import TrialResult
+from sweeper.workflow.conclude import Outcome
 from tests.cli.test_run import start, wait_for
 from tests.e2e.test_interrupted import FIRST
 from tests.support.faking import new_plan
@@ -34,6 +38,82 @@ def test_a_database_that_is_lost_amid_a_sweep_ends_it_with_what_to_do(tmp_path: 
         sweep_in(tmp_path, display)
     assert caught.value.exit_status == 1 and "sweeper run --study study --resume" in str(caught.value)
     assert len(display.results) == 3
+
+
+def change(store: Path) -> None:
+    """One bit of one pixel."""
+    pixels = bytearray((store / "images.bin").read_bytes())
+    pixels[100] ^= 128
+    with (store / "images.bin").open("r+b") as file:
+        file.write(pixels)
+
+
+def cut_short(store: Path) -> None:
+    """As a full disk or a synchronising service may."""
+    os.truncate(store / "images.bin", 100)
+
+
+class Changing(Recorder):
+    """Changes the decoded images after two results."""
+
+    def __init__(self, cache: Path, how: Callable[[Path], None], stop_after: int | None = None) -> None:
+        super().__init__(stop_after)
+        self._cache, self._how = cache, how
+
+    def keep(self, result: TrialResult) -> None:
+        super().keep(result)
+        if len(self.results) == 2:
+            (index,) = self._cache.glob("*/index.json")
+            self._how(index.parent)
+
+
+def numbers(outcome: Outcome) -> list[str]:
+    """Of all trainings, as far as they repeat."""
+    results = (*outcome.sweep.trials, *outcome.sweep.rechecks, *outcome.sweep.confirmations)
+    times: dict[str, Any] = {"seconds": True, "seconds_per_step": True, "evaluations": {"__all__": {"seconds"}}}
+    return [result.model_dump_json(exclude={"run_id": True, "earlier": True, **times}) for result in results]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return numbers(sweep_in(tmp_path_factory.mktemp("undisturbed"), Recorder(), trials=4))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("executor", "how", "stop_after"),
+    [("inline", change, None), ("inline", change, 3), ("processes", change, None), ("inline", cut_short, None)],
+)
+def test_what_was_trained_on_changed_images_is_dropped_and_a_resume_trains_it_again(
+    tmp_path: Path, undisturbed: list[str], executor: str, how: Callable[[Path], None], stop_after: int | None
+) -> None:
+    how_many: dict[str, Any] = {"trials": 4, "executor": executor}
+    display = Changing(tmp_path / "cache", how, stop_after)
+    with pytest.raises(SweeperError, match="stopped" if stop_after else "changed") as caught:
+        sweep_in(tmp_path, display, **how_many)
+    told = "\n".join([str(caught.value), *display.warnings])
+    assert re.search(r"decoded images .* changed them: dropped \d+ trainings since they were last checked", told)
+    assert "sweeper run --study study --resume" in told
+    study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
+    assert studies.all_results(study) == []
+    again = sweep_in(tmp_path, Recorder(), resume=True, **how_many)
+    assert numbers(again) == undisturbed
+    runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs([str(again.sweep.experiment_id)])
+    assert len(runs) == 1 + len(numbers(again))
+
+
+@pytest.mark.slow
+def test_a_resume_drops_what_a_killed_session_trained_on_changed_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeper.workflow.lead.is_changed", lambda store: 1 / 0)  # as SIGKILL, which checks nothing
+    with pytest.raises(ZeroDivisionError):
+        sweep_in(tmp_path, Changing(tmp_path / "cache", change, 3), trials=4)
+    monkeypatch.undo()
+    with pytest.raises(InterruptedSweepError):
+        sweep_in(tmp_path, display := Recorder(stop_after=1), resume=True, trials=4)
+    assert any("dropped 3 trainings since they were last checked" in warning for warning in display.warnings)
 
 
 def rename(folder: Path) -> None:

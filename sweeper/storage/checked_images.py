@@ -1,0 +1,47 @@
+"""What was trained since the decoded images were last found as they were decoded is dropped where they changed."""
+
+from __future__ import annotations
+
+import optuna
+
+from sweeper.storage.optuna_internals import as_never_begun
+from sweeper.storage.record_format import (
+    CHECKED,
+    DROPPED,
+    PROBED,
+    RATES,
+    SAME,
+    TAKEN,
+    pack,
+    pack_value,
+    unpack_value,
+)
+from sweeper.storage.results import found_budget, trained
+
+
+def note_checked(study: optuna.Study) -> None:
+    """Note that all that is trained so far saw the images as they were decoded."""
+    study.set_user_attr(CHECKED, pack_value(trained(study)))
+
+
+def drop_unchecked(study: optuna.Study) -> list[str]:
+    """Take back what was trained since `note_checked`, with all that follows from it: `search/00012` and the like.
+
+    A trial that was there goes back to the queue as itself, and a later one is deleted, so that the study goes on as if
+    the session had not been.
+    """
+    known, there = unpack_value(study.user_attrs, CHECKED, {}), trained(study)
+    gone = [name for name, seen in there.items() if known.get(name) != seen]
+    numbers = {name: int(name.partition("/")[2]) for name in gone if name.startswith("search/")}
+    follows = [SAME, TAKEN] if any(name.startswith("confirm/") for name in known) else [SAME, TAKEN, RATES]
+    as_never_begun(
+        study,
+        queued={number for name, number in numbers.items() if name in known},
+        deleted={number for name, number in numbers.items() if name not in known},
+        attributes=[*(name for name in gone if name not in numbers), *follows],
+    )
+    if (found := found_budget(study.user_attrs)) is not None:
+        study.set_user_attr(PROBED, pack(found.model_copy(update={"steps": None, "sentence": "", "learned": True})))
+    dropped = [name for name in gone if there[name]]
+    study.set_user_attr(DROPPED, pack_value(dropped))
+    return dropped
