@@ -22,6 +22,8 @@ AUTO, NONE, FOLDER = "auto", "none", "folder"
 FEWEST = 3
 _WORDS = {*SPLITS, *IMAGE_WORDS, *MORE_IMAGE_WORDS, "imagestr", "imagests", "set", "split", "data"}
 _Paths = Mapping[str, PurePosixPath]
+_JOINED = re.compile(r"^([^\W\d_]+[\W_]?\d+)[^\W\d_]+\d*$")
+"""An id that letters end: `P01` of `P01s3`, `Image_01` of `Image_01L`."""
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
@@ -102,6 +104,7 @@ def _folders(_: str, path: PurePosixPath) -> list[str]:
 def _ids(stem: str, _: PurePosixPath) -> list[str]:
     name = stem.rpartition("/")[2]
     begins = [name[: found.start()] for found in re.finditer(r"[\W_]+", name)]
+    begins += _JOINED.findall(name)
     ids = [text for text in begins if re.search(r"\d", text) and not _YEAR.fullmatch(text)]
     return [*(text for text in ids if not _says_nothing(re.split(r"[\W_]+", text)[-1])), stem]
 

@@ -56,6 +56,9 @@ def numbered(begins: Iterable[str], form: str, several: int = 2) -> list[str]:
         (numbered(("p-1", "p-2", "p-3"), "{}-visit1-{}"), "name", {"p-1", "p-2", "p-3"}),
         (numbered(("7", "8", "9"), "{}.{}"), "name", {"7", "8", "9"}),
         (["v1", "v1_flip", "v2", "v2_flip", "v3"], "name", {"v1", "v2"}),
+        (numbered(("Patient1", "Patient2", "Patient3"), "{}Slice00{}"), "name", {"Patient1", "Patient2", "Patient3"}),
+        (numbered(("subj-1", "subj-2", "subj-3"), "{}z{}"), "name", {"subj-1", "subj-2", "subj-3"}),
+        ([f"Image_0{n}{eye}" for n in range(3) for eye in "LR"], "name", {"Image_00", "Image_01", "Image_02"}),
         (numbered(("left/5", "right/5", "left/6", "left/7"), "{}_{}"), "name", {"5", "6", "7"}),
     ],
 )
@@ -78,6 +81,9 @@ def test_folders_and_ids_in_names_are_groups(tmp_path, names, by, found):
         [f"{n}_x{n}" for n in range(6)],
         numbered(("COCO_train2014", "COCO_val2014"), "{}_{}", 3),
         numbered(("v1",), "{}_00{}", 6),
+        numbered(("img_512x512",), "{}_00{}", 6),
+        [f"cju{n}qkwl35piu099{m}l0dewei" for n in range(3) for m in range(2)],
+        [f"img{n}of6" for n in range(6)],
         numbered(("train2017", "val2017"), "{}/{}a", 3),
     ],
 )
