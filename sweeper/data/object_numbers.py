@@ -53,7 +53,7 @@ def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
     if max(again, once * (np.median(number[some]) > 1)) < _MOST:
         return 0
     labels: list[int] = []
-    looks, whole = [], []
+    looks, whole, ranked = [], [], []
     for index in some[:: max(1, len(some) // LOOKED_AT)]:
         image, mask = store.view(int(index)), store.mask(int(index))
         rows = []
@@ -66,14 +66,17 @@ def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
             place = [(box[axis].start + box[axis].stop) / mask.shape[axis] for axis in (0, 1)]
             rows.append((*image[box][inside].mean(axis=0), np.log(size), *place))
         labels += [*np.flatnonzero(present[index])]
+        steps = np.diff([row[-3] for row in rows])
+        ranked.append((steps <= 0).all() or (steps >= 0).all())
         looks.append(np.array(rows) - np.mean(rows, axis=0))  # against the image's other objects
         if len(whole) > 20 and np.mean(whole) < _MOST / 2:
             return 0
     if np.mean(whole) < _MOST:
         return 0
-    *looks_and_size, down, right = (_follows(np.array(labels), values) for values in np.concatenate(looks).T)
-    # Numbers often follow the rows, or the columns: only both together are what a class has.
-    return 0 if any(looks_and_size) or (down and right) else int(highest.max())
+    *look, large, down, right = (_follows(np.array(labels), values) for values in np.concatenate(looks).T)
+    # Numbers often follow the rows, or the columns: only both together are what a class has. Or they rank by size.
+    large &= bool(np.mean(ranked) < _MOST or highest.max() < FEWEST or np.ptp(number[some]) == 0)
+    return 0 if any(look) or large or (down and right) else int(highest.max())
 
 
 def _follows(labels: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> bool:

@@ -19,6 +19,8 @@ from sweeper.data import load_dataset, open_store
 from sweeper.data.class_map import read_class_map
 
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
+SIZES = {"largest": -1, "smallest": 1}
+"""Which object is number 1, where objects are numbered by their sizes."""
 
 
 def cells(
@@ -32,7 +34,7 @@ def cells(
     radius: int = 6,
     dtype: type[np.integer] = np.uint8,
 ) -> Draw:
-    """Discs that do not touch, numbered from `first` + image × `step` on, in the order of rows or columns or none."""
+    """Discs that do not touch, numbered from `first` + image × `step` on, ordered by row, column, size or not."""
 
     def draw(rng: np.random.Generator, index: int) -> tuple[np.ndarray, np.ndarray]:
         grid = [
@@ -41,12 +43,14 @@ def cells(
             for x in range(radius + 2, side - radius, 2 * radius + 4)
         ]
         chosen = [grid[i] for i in rng.permutation(len(grid))[: number(rng)]]
-        chosen.sort(key={"": lambda _: 0, "rows": lambda c: c, "columns": lambda c: c[::-1]}[order])
+        chosen.sort(key={"rows": lambda c: c, "columns": lambda c: c[::-1]}.get(order, lambda _: 0))
         mask = np.zeros((side, side), dtype)
         image = rng.normal(80, 10, (side, side, 3))
         rows, columns = np.indices(mask.shape)
+        radii = rng.integers(radius - 4 if order in SIZES else radius - 2, radius + 1, len(chosen))
+        radii = np.sort(radii)[:: SIZES[order]] if order in SIZES else radii
         for i, (y, x) in enumerate(chosen):
-            inside = (rows - y) ** 2 + (columns - x) ** 2 < rng.integers(radius - 2, radius + 1) ** 2
+            inside = (rows - y) ** 2 + (columns - x) ** 2 < radii[i] ** 2
             mask[inside] = first + index * step + i
             colour = np.random.default_rng(i).integers(100, 250, 3) if coloured else [150, 100, 90]
             image[inside] = rng.normal(colour, 12, (int(inside.sum()), 3))
@@ -97,6 +101,9 @@ def after_the_printed_step(root: Path) -> Dataset:
         (cells(lambda rng: 6), 10, ""),
         (cells(lambda rng: int(rng.integers(5, 15)), order="rows"), 10, ""),
         (cells(lambda rng: int(rng.integers(5, 15)), order="columns"), 10, ""),
+        (cells(lambda rng: int(rng.integers(5, 15)), order="largest"), 10, ""),  # as Segment Anything writes them
+        (cells(lambda rng: int(rng.integers(3, 15)), order="smallest"), 10, ""),
+        (cells(lambda rng: int(rng.integers(5, 15)), order="largest", step=15), 10, ""),
         (cells(lambda rng: int(rng.integers(5, 15))), 10, "background\ncell\n"),
         (cells(lambda rng: 8, step=8), 10, ""),  # numbers that run through all images
         (cells(lambda rng: 80, side=160), 5, ""),
@@ -114,7 +121,13 @@ def test_numbered_objects_are_refused_and_become_one_class_by_the_printed_step(t
 
 
 @pytest.mark.parametrize(
-    "draw", [placed, cells(lambda rng: 8, coloured=True), cells(lambda rng: 8, coloured=True, order="rows")]
+    "draw",
+    [
+        placed,
+        cells(lambda rng: 8, coloured=True),
+        cells(lambda rng: 8, coloured=True, order="rows"),
+        cells(lambda rng: 8, order="largest"),
+    ],
 )
 def test_classes_of_one_part_each_are_no_objects(tmp_path, draw):
     dataset = load_dataset(str(written(tmp_path / "data", draw)), tmp_path / "cache")
