@@ -46,6 +46,17 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
     ),
     "HuBMAP": ("t.csv", "id;rle\na;1 3 10 5\n", "run-length masks", "#run-length-tables"),
     "another table": ("t.csv", "file,class,pixels\na,b,3 4 9 9 20 1\n", "run-length masks", "#run-length-tables"),
+    "Label Studio's table": (
+        "p.csv",
+        'image,label\na.jpg,"[{""original_width"":6}]"\n',
+        "Label Studio's export",
+        "COCO",
+    ),
+    "YOLO's labels": ("labels/p0.txt", "0 0.1 0.1 0.9 0.1 0.9 1.0\n", "YOLO's labels without", "> data.yaml"),
+    "QuPath": ("a.geojson", {"type": "FeatureCollection", "features": []}, "GeoJSON (QuPath", "as masks"),
+    "ImageScope": ("a.xml", '<Annotations><Annotation Id="1"><Regions><Region/>', "ImageScope's export", "as masks"),
+    "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a table of files", "columns image and mask"),
+    "regions": ("p0.roi", "", "ImageJ's regions", "Create Mask"),
     "arrays": ("labels/a.npy", "", "an array", "save each mask as PNG"),
     "volumes": ("case.nii.gz", "", "a volume", "export its slices"),
 }
@@ -76,6 +87,12 @@ def test_an_export_is_recognised_with_the_step_to_what_is_read(tmp_path, name, i
     assert tool in found and step in found and len(found) < 300
     if path.suffix in (".json", ".csv"):
         assert problems(path)[0].endswith(found.split("; ", 1)[1])
+
+
+def test_the_step_for_yolos_labels_reads_them(tmp_path):
+    root = export(tmp_path / "data", "YOLO's labels").parents[1]
+    subprocess.run(problems(root)[0].split("images/: ")[1], shell=True, cwd=root, check=True)
+    assert load_dataset(str(root), tmp_path / "cache").classes == ("background", "object")
 
 
 def test_masks_as_arrays_are_recognised_where_the_folders_are_those_of_masks(tmp_path):

@@ -17,6 +17,8 @@ _LOOKED_AT = 1 << 18
 _SOME = 50
 """Files that are opened."""
 _COCO = "export it again as COCO"
+_YAML = r"printf 'train: images\nnames: [object]\n' > data.yaml"
+_TWO_FILES = rb"(?i)\.(png|jpe?g|bmp|tiff?|gif|webp)\"?[,;\t|].*\.(png|jpe?g|bmp|tiff?|gif|webp)\b"
 
 
 class Tool(NamedTuple):
@@ -34,7 +36,7 @@ TOOLS = (
     Tool("VIA's export", ".json .csv", (rb"shape_attributes",), 'in VIA, choose "Export Annotations (COCO format)"'),
     Tool("Supervisely's export", ".json", (rb'"classTitle"',), 'run its app "Export to COCO" or "Export as masks"'),
     Tool("CVAT's export", ".xml", (rb"<annotations", rb"<(image|track)\s"), f'{_COCO} 1.0 or "Segmentation mask 1.1"'),
-    Tool("Label Studio's export", ".json", (rb'"original_width"',), f'{_COCO}, or brushes as "Brush labels to PNG"'),
+    Tool("Label Studio's export", ".json .csv", (rb'"original_width"',), f'{_COCO}, or "Brush labels to PNG"'),
     Tool("Labelbox's export", ".json .ndjson", (rb'"data_row"|"Labeled Data"',), "save its masks as PNG"),
     Tool("Datumaro's export", ".json", (rb'"items"', rb'"label_id"'), "run `datum convert -f coco` on it"),
     Tool(
@@ -51,6 +53,13 @@ TOOLS = (
         (rb"(?i)encoded_?pixels|\brle\b|_rle\b|[,;\t\"]\d+ \d+ \d+ \d+( \d+ \d+)*[\",;\t\r\n]",),
         "write one PNG for each image into masks/ (docs/formats.md#run-length-tables has the lines that do)",
     ),
+    Tool(
+        "YOLO's labels without data.yaml", ".txt", (rb"(?m)^\d+( [01]?\.\d+){6}",), f"run this beside images/: {_YAML}"
+    ),
+    Tool("GeoJSON (QuPath, QGIS)", ".geojson .json", (rb'"FeatureCollection"',), "export its shapes as masks"),
+    Tool("ImageScope's export", ".xml", (rb"<Annotations", rb"<Region"), "export its regions as masks"),
+    Tool("a table of files", ".csv", (_TWO_FILES,), "call its columns image and mask (and split and group)"),
+    Tool("ImageJ's regions", ".roi", (), "in ImageJ, open them on their image, Edit > Selection > Create Mask"),
     Tool("an array", ".npy .npz .mat", (), "save each mask as PNG: Image.fromarray(mask.astype('uint8'))"),
     Tool("a volume", ".nii .gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
 )
