@@ -71,6 +71,7 @@ def test_names_of_several_words_backgrounds_and_classes_txt(tmp_path):
     names = ("optic_disc", "optic_cup", "background", "void")
     dataset = load(made(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png", names))
     assert dataset.classes == ("background", "optic_cup", "optic_disc")
+    assert [line for line in dataset.warnings if "classes are background, optic_cup, optic_disc;" in line]
     mask = open_store(dataset.store).mask(0)
     assert [mask[0, column] for column in (0, 15, 25, 35, 50)] == [IGNORE, 0, 1, 2, 0]
     root = made(tmp_path / "listed", "images/{}.png", "masks/{0}_{1}.png")
@@ -79,6 +80,11 @@ def test_names_of_several_words_backgrounds_and_classes_txt(tmp_path):
     (root / "classes.txt").write_text("ground\nroad\n")
     with pytest.raises(DataError, match=r"classes.txt: must have the classes of the masks, found no car"):
         load(root)
+
+
+def test_a_class_that_folder_and_file_both_say_is_said_once(tmp_path):
+    dataset = load(made(tmp_path / "data", "images/{}.png", "masks/{1}/{0}_{1}.png", ("MA", "EX")))
+    assert dataset.classes == ("background", "EX", "MA")
 
 
 def test_masks_of_one_class_for_each_image_are_not_taken_for_one_foreground(tmp_path):
@@ -105,6 +111,8 @@ def test_patterns_name_them_too_and_an_image_may_lack_a_class(tmp_path):
         ("masks/{0}_{1}.png", ("manual1", "manual2")),
         ("masks/{0}/{0}-{1}.png", ("object_1", "object_2", "tree")),
         ("masks/{1}/{0}.png", ("reader1", "reader2")),
+        ("masks/{0}_{1}.png", ("1stHO", "2ndHO")),
+        ("masks/{1}/{0}.png", ("3rd_reader", "4th_reader")),
     ],
 )
 def test_two_drawings_and_numbered_objects_are_no_classes(tmp_path, masks, classes):

@@ -72,10 +72,10 @@ def classes_of(found: Sequence[tuple[Match, Sequence[Path]]], place: Place) -> d
             parts = [part for part in path.relative_to(place.root).with_suffix("").parts if part not in own]
             rest[path] = [_BREAK.sub(" ", name.sub("", part)).strip().replace(" ", "_") for part in parts]
     same = {part for part in next(iter(rest.values())) if all(part in parts for parts in rest.values())}
-    words = {path: "_".join(part for part in parts if part and part not in same) for path, parts in rest.items()}
+    words = {path: "_".join(dict.fromkeys(p for p in parts if p and p not in same)) for path, parts in rest.items()}
     kinds = {path: re.sub(rf"(?i)(^|_){_MASK_WORD}(?=_|$)", "", word).strip("_") for path, word in words.items()}
     names = sorted({*kinds.values()})
-    unclear = "" in names or len({re.sub(r"[\d_]+", "", name.lower()) for name in names}) < len(names)
+    unclear = "" in names or len({re.sub(r"\d+(?:st|nd|rd|th)?|_", "", name.lower()) for name in names}) < len(names)
     repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in found)
     if unclear or repeated or not 2 <= len(names) < MAX_CLASSES or len(kinds) < 2 * len(names):
         return {}
@@ -84,8 +84,8 @@ def classes_of(found: Sequence[tuple[Match, Sequence[Path]]], place: Place) -> d
         place.problems.append(f"classes.txt: must have the classes of the masks, found no {some(missing)}; add them")
     first, *_ = sorted(kinds, key=str)
     place.notes.append(
-        f"Masks of one class each were joined ({place.name(first)} is {shown(kinds[first])}): classes are background, "
-        f"{', '.join(map(shown, names))}; where two overlap, the one with fewer pixels in that image counts."
+        f"Masks of one class each were joined ({place.name(first)} is {shown(kinds[first])}): classes are "
+        f"{', '.join(map(shown, place.classes))}; where two overlap, the one with fewer pixels in that image counts."
     )
     return kinds
 
