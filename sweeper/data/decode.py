@@ -305,9 +305,9 @@ def _labels(path: Path, image: Image.Image, colours: ColourMap | None) -> npt.ND
 
 
 def _is_palette_inverted(image: Image.Image) -> bool:
-    """Whether a palette makes the number 0 white and 1 black."""
+    """Whether a palette makes the number 0 white, and 1 or 255 black."""
     palette = image.getpalette("RGB") if image.mode == "P" and image.format != "GIF" else None
-    return palette is not None and palette[:6] == [255] * 3 + [0] * 3
+    return palette is not None and palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
 
 
 def _all_mapped(image: Image.Image, colours: ColourMap) -> bool:

@@ -117,7 +117,7 @@ def number_table(
         problems.append(
             f"{place}: masks of more than two classes must be lossless, found numbers that gather near "
             f"{some([str(level) for level in found], 8)} in {some(lossy or files)}; save class indices as PNG"
-            + _map_of(found)
+            + _map_of(found, may_be_two=len(found) > 2 and found[-1] >= _BETWEEN.stop)
         )
         return None, None
     has_255 = counts[:, IGNORE] > 0
@@ -146,16 +146,18 @@ def levels(total: npt.NDArray[np.int64]) -> list[int]:
     return [int(16 * (p - 1) + total[16 * (p - 1) : 16 * p].argmax()) for p in places]
 
 
-def _map_of(found: Sequence[int], last: int = IGNORE) -> str:
-    """The step that makes each of a few levels a class of its own."""
+def _map_of(found: Sequence[int], last: int = IGNORE, may_be_two: bool = False) -> str:
+    """The step that makes each of a few levels a class of its own, and the one that makes two of what lies between."""
+    half = "; of two classes (resized smoothly, or shares) printf 'background: 0-127\\nforeground: 128-255\\n'"
+    two = f"{half} > two.yaml, then --class-map two.yaml" if may_be_two else ""
     if not 2 <= len(found) <= 8:
-        return ""
+        return two
     ends = [*((a + b) // 2 for a, b in pairwise(found)), last]
     lines = [
         f"{'class_' + str(i) if i else 'background'}: {first}-{end}\\n"
         for i, (first, end) in enumerate(zip([0, *(end + 1 for end in ends)], ends, strict=False))
     ]
-    return f", or part the numbers: printf '{''.join(lines)}' > classes.yaml, then --class-map classes.yaml"
+    return f", or part the numbers: printf '{''.join(lines)}' > classes.yaml, then --class-map classes.yaml{two}"
 
 
 def class_names(
@@ -194,7 +196,7 @@ def class_names(
                 f"{place}: without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, "
                 f"found {some([str(label) for label in used], 8)} ({size - 1} in {some(holders)}); number the "
                 f"classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
-                + _map_of(levels(counts.sum(axis=0) * (np.arange(256) < last)), last - 1)
+                + _map_of(levels(counts.sum(axis=0) * (np.arange(256) < last)), last - 1, bool(counts[:, 224:].any()))
             )
             return names
     if len(used) < 2 and not problems:  # else these may be why

@@ -112,6 +112,8 @@ def test_images_in_which_0_is_white_appear_as_they_should(tmp_path):
     [
         (palette([255] * 3 + [0] * 3, bits=1), ".png", True),
         (palette([255] * 3 + [0] * 3), ".bmp", True),
+        (palette([v for v in range(255, -1, -1) for _ in "rgb"]), ".png", True),  # ImageJ's inverting table
+        (palette([v for v in range(255, -1, -1) for _ in "rgb"]), ".tif", True),
         (palette([9, 200, 3, 255, 0, 0], transparency=0), ".png", False),
         (palette([0] * 3 + [255] * 3), ".png", False),
         (png(1, TRUTH), ".png", False),
@@ -281,6 +283,28 @@ def test_lossy_masks_of_more_levels_are_refused_with_a_map_that_reads_them(tmp_p
     dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache", **options)
     assert dataset.classes == ("background", "class_1", "class_2")
     assert np.mean(label_of(dataset) != np.kron(INDEX, np.ones((4, 4), np.uint8))) < 0.02
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 4])
+@pytest.mark.parametrize("way", [Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_two_classes_that_were_resized_smoothly_are_read_or_refused_with_a_map_that_reads_them(tmp_path, way, factor):
+    discs = np.hypot(*(np.indices((64, 64)) - 31)) < 17.5
+    size = (round(64 * factor),) * 2
+
+    def write(path: Path) -> None:
+        Image.fromarray(discs.astype(np.uint8) * 255).resize(size, way).save(path)
+        Image.new("RGB", size).save(path.parent.parent / "images" / f"{path.stem}.png")
+
+    try:
+        dataset = masks_of(tmp_path / "data", write, ".png")
+    except DataError as error:
+        text = str(error).partition("of two classes")[2].partition("printf '")[2].partition("'")[0]
+        (tmp_path / "two.yaml").write_text(text.replace("\\n", "\n"))
+        class_map = read_class_map(tmp_path / "two.yaml")
+        dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache", class_map=class_map)
+    assert dataset.classes == ("background", "foreground")
+    truth = Image.fromarray(discs).convert("L").resize(size, Image.Resampling.BOX)
+    assert np.mean(label_of(dataset) != (np.asarray(truth) >= 128)) < 0.01
 
 
 @pytest.mark.parametrize("values", [INDEX, TRUTH])
