@@ -14,7 +14,7 @@ import yaml
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset, OwnLoss
-from sweeper.losses import FAMILIES, build_loss, equivalent, snippet
+from sweeper.losses import FAMILIES, build_loss, snippet
 from sweeper.losses.families import LIMITS
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import OWN
@@ -178,7 +178,6 @@ def test_a_training_minimises_it_and_what_is_pasted_is_the_same(module: str, tin
     ours = build_loss("SoftIoU", task="binary", class_frequencies=[9.0, 1.0], **params)
     assert torch.equal(names["criterion"](logits, target), ours(logits, target))
     assert ours(logits.bfloat16(), target).dtype == torch.float32
-    assert equivalent("SoftIoU", params, "binary") is None
 
 
 def test_it_is_compared_with_the_others_and_a_resume_compares_its_source(
