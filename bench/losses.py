@@ -38,7 +38,6 @@ CROPS = {"binary": (8, 1, 96, 96), "multiclass": (8, 11, 96, 96)}
 TASKS = tuple(SHAPES)
 IGNORE = 255
 Loss = Callable[[Tensor, Tensor], Tensor]
-_MATTHEWS = smp.losses.MCCLoss()
 
 
 class Batch(NamedTuple):
@@ -127,106 +126,7 @@ def hard_examples(z: Tensor, y: Tensor) -> Tensor:
     return (hard if hard.numel() >= number else found.topk(number)[0]).mean()
 
 
-def parts(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities and one-hot labels (N, C, H, W), mask of labelled pixels (N, 1, H, W), as public codes have."""
-    mask = (y != IGNORE).unsqueeze(1)
-    labels = (y * (y != IGNORE)).unsqueeze(1)
-    if z.shape[1] == 1:
-        return z.sigmoid() * mask, (labels * mask).to(z.dtype), mask
-    return z.softmax(1) * mask, torch.zeros_like(z).scatter_(1, labels, 1.0) * mask, mask
-
-
-SPACE = (0, 2, 3)
-
-
-def recall_weighted(z: Tensor, y: Tensor) -> Tensor:
-    """RecallCE's authors: each class's cross-entropy by the share of its pixels that are missed."""
-    mask = y != IGNORE
-    if z.shape[1] == 1:
-        answer, each = (
-            (z.squeeze(1) > 0).long(),
-            F.binary_cross_entropy_with_logits(z.squeeze(1), (y * mask).to(z.dtype), reduction="none"),
-        )
-    else:
-        answer, each = z.argmax(1), F.cross_entropy(z, y, ignore_index=IGNORE, reduction="none")
-    labels, classes = y * mask, max(2, z.shape[1])
-    there = torch.bincount(labels[mask], minlength=classes).clamp(min=1)
-    missed = torch.bincount(labels[mask & (answer != y)], minlength=classes).clamp(min=1)
-    return ((missed / there)[labels] * each * mask).mean()
-
-
-def robust_dice(z: Tensor, y: Tensor) -> Tensor:
-    """PyMIC's NoiseRobustDiceLoss."""
-    p, own, _ = parts(z, y)
-    wrong = ((p - own).abs() ** 1.5).sum(SPACE)
-    return (wrong / ((p * p).sum(SPACE) + own.sum(SPACE) + 1e-5)).mean()
-
-
-def sensitivity_specificity(z: Tensor, y: Tensor) -> Tensor:
-    """NiftyNet's, in torch."""
-    p, own, mask = parts(z, y)
-    squared = (own - p) ** 2
-    other = mask.to(own.dtype) - own
-    sensitivity = (squared * own).sum(SPACE) / (own.sum(SPACE) + 1e-5)
-    specificity = (squared * other).sum(SPACE) / (other.sum(SPACE) + 1e-5)
-    return (0.05 * sensitivity + 0.95 * specificity).mean()
-
-
-def exponential_logarithmic(z: Tensor, y: Tensor) -> Tensor:
-    """Of the paper, as public torch code has it."""
-    p, own, _ = parts(z, y)
-    dice = (2 * (p * own).sum(SPACE) + 1) / ((p + own).sum(SPACE) + 1)
-    found = own_surprise(z, y)
-    return 0.8 * ((-torch.log(dice)) ** 0.3).mean() + 0.2 * (found.clamp(min=1e-6) ** 0.3).mean()
-
-
-def inversely_weighted(weights: Tensor) -> Loss:
-    """The inverse weighting's authors: cross-entropy times weights that come with the batch."""
-
-    def loss(z: Tensor, y: Tensor) -> Tensor:
-        mask = y != IGNORE
-        if z.shape[1] == 1:
-            each = F.binary_cross_entropy_with_logits(z.squeeze(1), (y * mask).to(z.dtype), reduction="none")
-        else:
-            each = F.cross_entropy(z, y, ignore_index=IGNORE, reduction="none")
-        given = weights * mask
-        return (each * given).sum() / given.sum()
-
-    return loss
-
-
-def skeleton_recall(tubes: Tensor, overlap: Loss) -> Loss:
-    """nnU-Net's trainer of the authors: Dice, cross-entropy and the recall of the tubes."""
-
-    def loss(z: Tensor, y: Tensor) -> Tensor:
-        p, own, _ = parts(z, y)
-        line = own * (tubes != 0).unsqueeze(1)
-        recall = (((p * line).sum(SPACE) + 1) / (line.sum(SPACE) + 1)).mean()
-        return overlap(z, y) + cross_entropy(z, y) - recall
-
-    return loss
-
-
-def label_map(family: str, task: str, batch: Batch) -> Tensor:
-    """The map of the labels that a family takes, as it comes with the batch in training."""
-    made: Tensor = build_loss(family, task=task).made_map(batch.target.cpu())
-    return made.to(batch.target.device)
-
-
-def of_papers(task: str, batch: Batch, overlaps: dict[str, Loss]) -> dict[str, dict[str, Loss]]:
-    """Counterparts of losses that only their authors' code has; `overlaps`: Dice by library."""
-    found: dict[str, dict[str, Loss]] = {}
-    found["recall_ce"] = {"authors": recall_weighted}
-    found["robust_dice"], found["sens_spec"] = {"PyMIC": robust_dice}, {"NiftyNet": sensitivity_specificity}
-    found["exp_log"] = {"torch": exponential_logarithmic}
-    sizes = label_map("instance_ce", task, batch).to(batch.logits.dtype).clamp(min=1)
-    found["instance_ce"] = {"authors": inversely_weighted(1 / sizes)}
-    lines = label_map("skeleton_recall", task, batch)
-    found["skeleton_recall"] = {f"{name} + authors": skeleton_recall(lines, loss) for name, loss in overlaps.items()}
-    return found
-
-
-def counterparts(task: str, batch: Batch) -> dict[str, dict[str, Loss]]:
+def counterparts(task: str) -> dict[str, dict[str, Loss]]:
     """For each family the calls that people would make, by library."""
     binary = task == "binary"
     monai, kornia = library("monai.losses"), library("kornia.losses")
@@ -282,10 +182,6 @@ def counterparts(task: str, batch: Batch) -> dict[str, dict[str, Loss]]:
     found["topk_ce"] = {"nnU-Net": hardest}
     found["logit_adjusted"] = {"torch": adjusted}
     found["ohem_ce"] = {"BiSeNet": hard_examples}
-    found["log_dice"] = {"smp": smp.losses.DiceLoss(task, log_loss=True, ignore_index=IGNORE)}
-    if binary:
-        found["mcc"] = {"smp": lambda z, y: _MATTHEWS(z.sigmoid(), y)}
-    found |= of_papers(task, batch, found["dice"])
     found["dice_topk"] = {f"{name} + nnU-Net": combined(loss, hardest) for name, loss in found["dice"].items()}
     return found
 
@@ -295,14 +191,10 @@ def ours(family: str, task: str, classes: int, batch: Batch) -> Loss:
     given = {name: 8.0 for name in ("pos_weight", "prior_odds") if name in free and free[name].default is None}
     frequencies = tuple(1.0 for _ in range(classes)) if task == "multiclass" else None
     loss = build_loss(family, task=task, class_frequencies=frequencies, **given)
-    kind = FAMILIES[family].needs_map
-    if kind == "distance":
+    if FAMILIES[family].needs_map is not None:
         # As in training: the maps come with the batch.
         distance = torch.ones_like(batch.logits, dtype=torch.float16)
         return lambda z, y: loss(z, y, distance=distance)
-    if kind is not None:
-        made = loss.made_map(batch.target.cpu()).to(batch.target.device)
-        return lambda z, y: loss(z, y, **{kind: made})
     return loss
 
 
@@ -412,7 +304,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     ratios = []
     for task, shape in (CROPS if arguments.crops else SHAPES).items():
-        rivals = counterparts(task, make_batch(task, shape, torch.float32, arguments.device))
+        rivals = counterparts(task)
         for dtype in (torch.float32, torch.bfloat16):
             batch = make_batch(task, shape, dtype, arguments.device)
             here = [name for name, known in FAMILIES.items() if task in known.tasks]

@@ -18,7 +18,7 @@ from sweeper.losses.family_records import TASKS
 
 OTHERS = """\
 Searched with `--space full`, or by a space file that names them. `sweeper losses NAME` says of each what it searches,
-what its hyper-parameters mean, what to watch, and which map of the labels it takes."""
+what its hyper-parameters mean, what to watch, and whether it takes a map of the labels."""
 BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
 
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from sweeper.core.errors import DataError, UsageError
+from sweeper.core.label_parts import components
 from sweeper.core.records import Dataset
-from sweeper.data.label_maps import instance_ids
 from sweeper.data.make_dataset import About, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
@@ -288,6 +289,19 @@ def _stems(scenes: SceneSet) -> list[str]:
     return [f"{index:05d}" for index in range(scenes.images)]
 
 
+def connected_pieces(mask: Pixels) -> npt.NDArray[np.int32]:
+    """Return the number of each pixel's connected piece of a class, 1, 2, … through all classes; 0 in class 0.
+
+    Neighbours are the pixels that touch, at a corner, too. `mask` is (H, W), and so is what is returned.
+    """
+    found, number = np.zeros(mask.shape, dtype=np.int32), 0
+    for one in np.unique(mask[mask > 0]):
+        pieces, more = components(mask == one)
+        found += np.where(pieces > 0, pieces + number, 0).astype(np.int32)
+        number += more
+    return found
+
+
 def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: float) -> Pixels:
     """A mask as a careless hand would draw it.
 
@@ -303,7 +317,7 @@ def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: 
     """
     spoiled = mask.copy()
     if missing:
-        pieces = instance_ids(mask, np.ones(mask.shape, dtype=bool))
+        pieces = connected_pieces(mask)
         number = int(pieces.max())
         wanted = missing * number
         gone = int(wanted) + int(rng.random() < wanted - int(wanted))

@@ -21,7 +21,6 @@ from sweeper.losses.per_pixel import cleaned, placed
 
 CROSS_ENTROPY = KernelSettings(1.0, 0.0, None, 0.5, 0.5, 1.0)
 DICE = CROSS_ENTROPY._replace(mix=0.0)
-DICE_CE = CROSS_ENTROPY._replace(mix=0.5)
 
 
 class Batch(NamedTuple):
@@ -36,7 +35,7 @@ class Batch(NamedTuple):
     class_frequencies: tuple[float, ...] | None = None
     """Training pixels of each class; None where the loss was built without."""
     label_map: Tensor | None = None
-    """What the family's `needs_map` names."""
+    """Signed distances to the boundary of each class, shaped as the logits; None for a family that needs none."""
 
 
 class Classes(NamedTuple):

@@ -11,16 +11,8 @@ from typing import Literal, NamedTuple, get_args
 from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
 
-MapKind = Literal["distance", "sizes", "instances", "skeleton"]
-"""What losses want of the labels beside the labels: signed distances to boundaries; size and number of the instance
-that a pixel belongs to; whether it is on its class's widened skeleton."""
-MAP_WORDS: dict[MapKind, str] = {
-    "distance": "signed distances to the class boundaries, shaped as the logits",
-    "sizes": "the pixels of the instance that each pixel belongs to",
-    "instances": "the number of that instance in its image, 0 = none",
-    "skeleton": "nonzero on the widened skeleton of the pixel's class",
-}
-"""What stands in each of these maps, for people."""
+DISTANCE_WORDS = "signed distances to the class boundaries, shaped as the logits"
+"""What stands in the map that a loss can need of the labels, for people."""
 TASKS: tuple[Task, ...] = get_args(Task)
 """What losses can be built for."""
 
@@ -77,7 +69,7 @@ class Family(Record):
     """The loss on one line, in the symbols of the kernel (`sweeper.losses.kernel`)."""
     relative: bool = False
     """Not a point of the kernel, but a loss of its own with the same conventions."""
-    needs_map: MapKind | None = None
+    needs_map: Literal["distance"] | None = None
     """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
     module: str | None = None
     """Where a relative is: the function of its name in `sweeper.losses.MODULE`. None: a point of the kernel."""
@@ -92,7 +84,7 @@ class Family(Record):
         """How a loss is called that wants a map of the labels; None for all others."""
         if self.needs_map is None:
             return None
-        return f"Takes `loss(logits, target, {self.needs_map}=…)`: {MAP_WORDS[self.needs_map]}."
+        return f"Takes `loss(logits, target, {self.needs_map}=…)`: {DISTANCE_WORDS}."
 
     def searched(self, task: Task) -> dict[str, LossCoordinate]:
         """Free coordinates that the shipped spaces search."""

@@ -152,7 +152,7 @@ def _batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -
 
 def _gradient(loss: Loss, batch: tuple[Tensor, Tensor], task: Task, pixels: Sequence[int]) -> Tensor | None:
     """Flat, of the logits; None where the loss cannot be built, or needs more than labels."""
-    if FAMILIES[loss.family].needs_map == "distance":
+    if FAMILIES[loss.family].needs_map:
         return None
     try:
         shares = [float(p) for p in pixels]

@@ -13,8 +13,8 @@ from sweeper.core.records import Task
 from sweeper.losses.batch import Batch
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.family_records import MAP_WORDS, MapKind
-from sweeper.losses.map_losses import made_map
+from sweeper.losses.family_records import DISTANCE_WORDS
+from sweeper.losses.map_losses import distance_maps
 from sweeper.losses.per_pixel import readable
 
 IMAGES = 4
@@ -55,15 +55,15 @@ class SegmentationLoss(nn.Module):
         self._batches_to_check = CHECKED_BATCHES
         self._foreground_seen = False
 
-    def forward(self, logits: Tensor, target: Tensor, **maps: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, *, distance: Tensor | None = None) -> Tensor:
         """Loss of a batch of images.
 
         Args:
             logits: (N, 1, H, W) for binary, (N, C, H, W) for multi-class; floating, unbounded.
             target: (N, H, W) of class indices; integer or bool; `ignore_index` = no label. Values are checked in the
                 first batches alone, and on a processor alone.
-            maps: of the labels, by their names in `MAP_WORDS`, for a family that declares one (`needs_map`); it makes
-                it from the target where it is not given.
+            distance: signed distances to the boundary of each class, shaped as the logits, for a family that needs
+                them (`needs_map`), which makes them from the target where they are not given.
 
         Returns:
             Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -79,17 +79,16 @@ class SegmentationLoss(nn.Module):
                 f"logits must have one channel per class of `class_frequencies` ({self.classes}), "
                 f"got {logits.shape[1]}; build the loss with the numbers of the model's classes"
             )
-        if unknown := [name for name in maps if name not in MAP_WORDS]:
+        if FAMILIES[self.family].needs_map is None:
+            distance = None
+        elif distance is None:
+            distance = distance_maps(target, self.task, logits.shape[1], self.ignore_index)
+        elif distance.shape != logits.shape:
             raise LossError(
-                f"a map of the labels must be one of {', '.join(MAP_WORDS)}, got {unknown[0]!r}; leave it out"
+                f"distance must have the shape {tuple(logits.shape)}, got {tuple(distance.shape)}; "
+                f"give {DISTANCE_WORDS}"
             )
-        kind, label_map = FAMILIES[self.family].needs_map, None
-        if kind is not None:
-            label_map = maps.get(kind)
-            if label_map is None:
-                label_map = made_map(kind, target, self.task, logits.shape[1], self.ignore_index)
-            _check_map(kind, label_map, logits, target)
-        return self.compute(Batch(logits, target, self.task, self.ignore_index, self.class_frequencies, label_map))
+        return self.compute(Batch(logits, target, self.task, self.ignore_index, self.class_frequencies, distance))
 
     def _check_labels(self, channels: int, target: Tensor) -> None:
         """Refuse labels that are no class, and say so where a mask of 0 and 255 seems to be taken for labels."""
@@ -112,13 +111,6 @@ class SegmentationLoss(nn.Module):
         """The family and its coordinates."""
         shown = [f"{name}={value:.4g}" for name, value in self.coordinates.items() if value is not None]
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
-
-
-def _check_map(kind: MapKind, found: Tensor, logits: Tensor, target: Tensor) -> None:
-    """Refuse a map of the labels whose shape does not fit."""
-    wanted = logits.shape if kind == "distance" else target.shape
-    if found.shape != wanted:
-        raise LossError(f"{kind} must have the shape {tuple(wanted)}, got {tuple(found.shape)}; give {MAP_WORDS[kind]}")
 
 
 def check_batch(logits: object, target: object, task: Task) -> None:

@@ -135,26 +135,5 @@ PIXEL_FAMILIES = (
         relative=True,
         module="pixel_losses",
     ),
-    Family(
-        name="instance_ce",
-        title="Inverse-size cross-entropy",
-        fixed={},
-        coordinates=everywhere(
-            instance_power=LossCoordinate(
-                search=uniform(0.0, 1.0),
-                start=1.0,
-                default=1.0,
-                limits=Limits(0, 2),
-                meaning="e in the pixel weights s^−e, with s the pixels of the connected component; 0 = all alike",
-            )
-        ),
-        helps="Many instances of very different sizes, of which the small ones are missed: each counts alike.",
-        caveat="Single wrong pixels are the smallest instances; class 0, the background, hardly counts at e = 1.",
-        source="Shirokikh et al. 2020, Universal loss reweighting, arXiv:2007.10033 (e = 1)",
-        formula="−Σ s^−e log p_t / Σ s^−e, s = pixels of the connected component (class 0: all of it in the image)",
-        relative=True,
-        needs_map="sizes",
-        module="pixel_losses",
-    ),
 )
 """From the simplest on."""

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sweeper.losses.batch import CROSS_ENTROPY, Batch, kernel_cost, surprise
 from sweeper.losses.coordinates import log_prior_shifts
-from sweeper.losses.kernel import NEARLY_NOTHING
 from sweeper.losses.per_pixel import at_least_float32, hardest_share
 
 
@@ -51,21 +50,3 @@ def ohem_ce(batch: Batch, *, sure_at: float, kept_at_least: float) -> Tensor:
         chosen = labelled & ~(loss < cutoff)  # not `>=`: a NaN has to stay
         number = chosen.sum().clamp(min=1)
     return torch.where(chosen, loss, 0.0).sum() / number
-
-
-def instance_ce(batch: Batch, *, instance_power: float) -> Tensor:
-    """Cross-entropy in which instances count alike, however large (Shirokikh et al. 2020, arXiv:2007.10033).
-
-    −Σ s^−e log p_t / Σ s^−e over the labelled pixels, with s the pixels of the connected component that the pixel
-    belongs to; all of class 0 in an image is one. e = 1 is the paper's: each component has the same weight as a whole.
-    e = 0 is cross-entropy. The sizes are those in the whole image: what a crop leaves of a large component weighs no
-    more for it.
-
-    The label map has sizes of any type, at least 1 (less is taken for 1); whatever under ignore. Instances need not be
-    connected components.
-    """
-    loss, labelled = surprise(batch)
-    assert batch.label_map is not None
-    sizes = batch.label_map.to(loss.dtype).clamp(min=1)
-    shares = torch.where(labelled, sizes.pow(-instance_power), 0.0)
-    return (shares * loss).sum() / shares.sum().clamp(min=NEARLY_NOTHING)

@@ -13,9 +13,11 @@ from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.own_metric import register_metric
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
 from sweeper.core.text import suggestion
+from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_losses import register
 from sweeper.storage.record_format import MACHINE, OPTIONS, PLAN, pack, pack_value, unpack, unpack_value
 from sweeper.storage.resilient_storage import RetryingStorage
+from sweeper.version import __version__
 
 NAME_LIMIT = 200
 
@@ -123,6 +125,12 @@ def read_plan(storage: RDBStorage, name: str) -> Plan:
     plan = unpack(Plan, attributes[PLAN], f"the plan of study {name!r}")
     register(plan.conditions.losses)
     register_metric(plan.conditions.recipe.own_metric)
+    if gone := [family.family for family in plan.space.families if family.family not in FAMILIES]:
+        raise StudyError(
+            f"the losses of study {name!r} must be among those of `sweeper losses`, found {', '.join(gone)}, which "
+            f"sweeper {__version__} does not have. Use the version that made it, or make a new study; what was "
+            "reported of this one stays"
+        )
     return plan
 
 

@@ -17,7 +17,6 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
-from sweeper.losses.family_records import MapKind
 from sweeper.training.transfer import to_device
 
 LIGHT = 0.2
@@ -97,18 +96,14 @@ def augment(inputs: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor
     return inputs.contiguous(memory_format=torch.channels_last), masks
 
 
-def augment_maps(maps: Tensor, draws: Draws, kind: MapKind) -> Tensor:
-    """Maps of the labels (N, C, H, W) moved like them: a distance grows with the zoom, a size with its square."""
+def augment_distances(maps: Tensor, draws: Draws) -> Tensor:
+    """Move distances to boundaries (N, C, H, W) like the labels; they grow with the zoom."""
     maps = flipped(maps, draws)
     if draws.angle is None or draws.zoom is None:
         return maps
     wide = maps.float()
-    # Distances have slopes between pixels; all else belongs to a pixel, and is found where its label is.
-    mode = "bilinear" if kind == "distance" else "nearest"
-    moved = grid_sample(wide, _grid(draws, wide), mode=mode, padding_mode="zeros", align_corners=False)
-    power = {"distance": 1, "sizes": 2}.get(kind, 0)
-    moved = moved * _wide(draws.zoom, moved) ** power
-    return moved.to(maps.dtype) if kind in ("distance", "skeleton") else moved.round().to(maps.dtype)
+    moved = grid_sample(wide, _grid(draws, wide), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return (moved * _wide(draws.zoom, moved)).to(maps.dtype)
 
 
 def flipped(values: Tensor, draws: Draws) -> Tensor:

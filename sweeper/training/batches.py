@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -102,22 +101,11 @@ def cut(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor, Tenso
 
 
 def map_batch(maps: MapStore, places: list[Crop], size: int) -> Tensor:
-    """Maps of the whole images, cut like their crops: (N, channels, size, size), 0 in the padding.
-
-    Numbers of instances are counted anew in each crop, so that they are at most its pixels.
-    """
-    cut_maps = np.zeros((len(places), maps.channels, size, size), dtype=maps.dtype)
+    """Maps of the whole images, cut like their crops: (N, channels, size, size) float16, 0 in the padding."""
+    cut_maps = np.zeros((len(places), len(maps.labels), size, size), dtype=np.float16)
     for n, (image, top, left, h, w) in enumerate(places):
-        part = maps.maps(image)[:, top : top + h, left : left + w]
-        cut_maps[n, :, :h, :w] = _numbered(part) if maps.kind == "instances" else part
+        cut_maps[n, :, :h, :w] = maps.maps(image)[:, top : top + h, left : left + w]
     return torch.from_numpy(cut_maps)
-
-
-def _numbered(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """1, 2, … in place of the numbers that there are; 0 stays 0."""
-    there = np.bincount(ids.ravel()) > 0
-    there[0] = False
-    return np.where(there, np.cumsum(there), 0).astype(np.int32)[ids]
 
 
 def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

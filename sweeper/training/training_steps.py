@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.recipe import Precision
-from sweeper.core.records import IGNORE, Conditions, Dataset, TrialSpec
+from sweeper.core.records import IGNORE, Conditions, TrialSpec
 from sweeper.data.balanced_crops import central_classes
 from sweeper.data.label_maps import MapStore
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
-from sweeper.losses.family_records import MapKind
 from sweeper.losses.loss_module import SegmentationLoss
-from sweeper.training.augment import augment, augment_maps
+from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import FORGET, Crop, crops, cut, map_batch, to_inputs
 from sweeper.training.hardware import fastest_kernels
 from sweeper.training.initial_networks import Starts
@@ -76,8 +75,9 @@ class TrainingSteps:
         if recipe.compiled:  # not by `model.compile()`, which leaves an nn.Sequential as it is
             self._network = torch.compile(self.model, dynamic=False)
         self.criterion = training_loss(spec, conditions, images).to(device)
-        self._map_kind = FAMILIES[spec.family].needs_map
-        self._maps = None if self._map_kind is None else label_maps(self._map_kind, dataset, store)
+        # Of the foreground only where there are two classes.
+        labels = (1,) if dataset.task == "binary" else tuple(range(len(dataset.classes)))
+        self._distances = MapStore(store, labels) if FAMILIES[spec.family].needs_map else None
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=spec.lr,
@@ -177,12 +177,10 @@ class TrainingSteps:
         if step % FORGET == FORGET - 1:
             self._store.forget()
         inputs, labels = augment(to_inputs(images, *self.normal), masks.long(), draws)
-        if self._maps is None or self._map_kind is None:
+        if self._distances is None:
             return inputs, labels, {}
-        maps = to_device(map_batch(self._maps, places, recipe.size), self._device)
-        maps = augment_maps(maps, draws, self._map_kind)
-        # A distance to each class, but one instance and one line for each pixel.
-        return inputs, labels, {self._map_kind: maps if self._map_kind == "distance" else maps.squeeze(1)}
+        distances = to_device(map_batch(self._distances, places, recipe.size), self._device)
+        return inputs, labels, {"distance": augment_distances(distances, draws)}
 
     def _cut(self, places: list[Crop]) -> tuple[Tensor, Tensor]:
         size = self._recipe.size
@@ -211,9 +209,3 @@ def training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[int, ..
     if isinstance(loss, SegmentationLoss):
         loss.checks_labels = False  # they were when the data were read
     return loss
-
-
-def label_maps(kind: MapKind, dataset: Dataset, store: PixelStore) -> MapStore:
-    """The maps of the labels that a loss wants, kept with the data."""
-    foreground_alone = kind == "distance" and dataset.task == "binary"
-    return MapStore(store, kind, (1,) if foreground_alone else tuple(range(len(dataset.classes))))

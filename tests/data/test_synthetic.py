@@ -12,12 +12,7 @@ from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data import load_dataset, open_store, write_scenes
-from sweeper.data.label_maps import instance_ids
-from sweeper.data.synthetic import SCENES, draw, parameters, parse_scene, spoil_labels
-
-
-def objects(labels: np.ndarray) -> np.ndarray:
-    return instance_ids(labels, np.ones(labels.shape, dtype=bool))
+from sweeper.data.synthetic import SCENES, connected_pieces, draw, parameters, parse_scene, spoil_labels
 
 
 def share(text: str) -> float:
@@ -126,7 +121,7 @@ def test_spread_is_about_the_images_not_the_set():
 def test_objects_have_the_size_and_the_thinness_that_were_asked_for(diameter, elongation):
     widths, areas = [], []
     for labels in masks_of(f"shapes?object={diameter}&elongation={elongation}&foreground=0.2&size=192", 6):
-        pieces = objects(labels)
+        pieces = connected_pieces(labels)
         depth = ndimage.distance_transform_edt(pieces > 0)
         for piece in range(1, pieces.max() + 1):
             areas.append((pieces == piece).sum())
@@ -162,12 +157,18 @@ def test_a_shift_is_as_long_as_asked(seed, shift):
     assert np.hypot(*(after - before)) == pytest.approx(shift, abs=0.75)
 
 
+def test_pieces_are_what_touches_and_is_of_one_class():
+    labels = np.array([[1, 0, 2, 2, 0], [0, 1, 2, 0, 0], [0, 0, 0, 0, 1], [0, 1, 1, 0, 1]], np.uint8)
+    assert connected_pieces(labels).tolist() == [[1, 0, 4, 4, 0], [0, 1, 4, 0, 0], [0, 0, 0, 0, 2], [0, 3, 3, 0, 2]]
+
+
 @pytest.mark.parametrize("missing", [0.1, 0.37, 1.0])
 def test_missing_objects_are_missing_whole_and_in_their_share(missing):
     gone = total = 0
     for index in range(40):
         scenes = parse_scene(f"shapes?missing={missing}&foreground=0.1&seed=5")
-        whole, left = objects(draw(parse_scene("shapes?foreground=0.1&seed=5"), index).mask), draw(scenes, index).mask
+        whole = connected_pieces(draw(parse_scene("shapes?foreground=0.1&seed=5"), index).mask)
+        left = draw(scenes, index).mask
         for piece in range(1, whole.max() + 1):
             shares = (left[whole == piece] > 0).mean()
             assert shares in (0, 1)

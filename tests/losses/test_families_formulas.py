@@ -1,14 +1,12 @@
-"""Every family for every task equals its formula, written again in float64 NumPy without a line of the package (but
-for the tubes of `skeleton_recall`)."""
+"""Every family for every task equals its formula, written again in float64 NumPy without a line of the package."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt
 
-from sweeper.data.label_maps import tubes
 from sweeper.losses import FAMILIES, build_loss
 from tests.support.loss_cases import CASES, FREQUENCIES, IGNORE, channels, needed, point
 
@@ -227,55 +225,6 @@ def boundary(task, z, y, v):
     return (1 - v["distance_mix"]) * tversky(task, z, y, {}) + v["distance_mix"] * total / number
 
 
-def instance_problems(task, z, y):
-    """Those with instances: all but the first of several classes."""
-    found = problems(task, z, y)
-    return found[1:] if task == "multiclass" else found
-
-
-def instance_ce(task, z, y, v):
-    """Each connected component, and all of class 0 in an image has s^(1 − e) of the weight."""
-    p, above, below = probabilities(task, z), 0.0, 0.0
-    for index in range(len(y)):
-        of = p[index]
-        for c in range(len(of)):
-            regions, number = label(y[index] == c, np.ones((3, 3))) if c else (y[index] == 0, 1)
-            for k in range(1, number + 1):
-                own = regions == k
-                if own.any():
-                    share = own.sum() ** -v["instance_power"]
-                    above -= share * np.log(of[c])[own].sum()
-                    below += share * own.sum()
-    return above / below
-
-
-def blob_dice(task, z, y, v):
-    each = []
-    for p, own, known in instance_problems(task, z, y):
-        costs = []
-        for image in range(len(p)):
-            regions, number = label(own[image], np.ones((3, 3)))
-            for k in range(1, number + 1):
-                blob = regions == k
-                tp, fp, fn = soft_counts(p[image], blob, known[image] & (blob | ~own[image]))
-                costs.append(1 - (tp + 1) / (tp + fp / 2 + fn / 2 + 1))
-        each.append(np.mean(costs) if costs else p[known].mean())
-    return (1 - v["blob_share"]) * tversky(task, z, y, {}) + v["blob_share"] * np.mean(each)
-
-
-def skeleton_recall(task, z, y, v):
-    """With the package's own tubes, which tests/data/test_label_maps.py looks at."""
-    each = []
-    for p, own, known in instance_problems(task, z, y):
-        if not own.any():
-            each.append(p[known].mean())
-            continue
-        tube = np.stack([tubes(one.astype(int), k) for one, k in zip(own, known, strict=True)]) > 0
-        each.append(1 - (p[tube].sum() + 1) / (tube.sum() + 1))
-    rest = (cross_entropy(task, z, y, {}) + tversky(task, z, y, {})) / 2
-    return (1 - v["skeleton_weight"]) * rest + v["skeleton_weight"] * np.mean(each)
-
-
 def logit_adjusted(task, z, y, v):
     shift = v["tau"] * np.log(FREQUENCIES).reshape(1, -1, 1, 1) if task == "multiclass" else -np.log(v["prior_odds"])
     return cross_entropy(task, z + shift, y, {})
@@ -296,7 +245,6 @@ REFERENCES = {
     "boundary_ce": boundary_ce,
     "logit_adjusted": logit_adjusted,
     "ohem_ce": ohem_ce,
-    "instance_ce": instance_ce,
     "dice": tversky,
     "jaccard": lambda task, z, y, v: tversky(task, z, y, {"fp_weight": 1, "fn_weight": 1}),
     "generalized_dice": generalized_dice,
@@ -307,9 +255,7 @@ REFERENCES = {
     "dice_focal": mixed(cross_entropy),
     "dice_topk": mixed(hard),
     "unified_focal": unified_focal,
-    "blob_dice": blob_dice,
     "soft_cldice": soft_cldice,
-    "skeleton_recall": skeleton_recall,
     "boundary": boundary,
 }
 

@@ -10,6 +10,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.errors import StudyError
+from sweeper.core.records import FamilySpace
 from sweeper.storage.record_format import PLAN
 from tests.support.faking import SPACE, new_plan
 
@@ -37,6 +38,15 @@ def test_names_that_exist_and_names_that_do_not_are_refused_with_the_remedy(tmp_
         studies.create_study(storage, "s", new_plan())
     with pytest.raises(StudyError, match="the newest are: s"):
         studies.read_plan(storage, "other")
+
+
+@pytest.mark.parametrize("lost", ["instance_ce", "blob_dice", "skeleton_recall"])
+def test_a_study_of_a_loss_that_is_no_longer_there_is_refused(tmp_path: Path, lost: str) -> None:
+    storage = studies.open_storage(f"sqlite:///{tmp_path}/a.db")
+    space = SPACE.model_copy(update={"families": (*SPACE.families, FamilySpace(family=lost, coordinates={}))})
+    studies.create_study(storage, "s", new_plan().model_copy(update={"space": space}))
+    with pytest.raises(StudyError, match=rf"study 's' must be among .*found {lost}, which .*make a new study"):
+        studies.read_plan(storage, "s")
 
 
 def test_differences_name_what_changed() -> None:

@@ -133,11 +133,8 @@ def _torch_cross_entropy(subject: Subject) -> Finding:
 
 
 def _renamed_classes_cost_the_same(subject: Subject) -> Finding:
-    """With the classes in another order, in logits, labels and counts alike, the loss is the same.
-
-    Class 0, the background, keeps its place where it has no instances and no centre lines.
-    """
-    order = [2, 0, 1] if subject.entry.needs_map in (None, "distance") else [0, 2, 1]
+    """With the classes in another order, in logits, labels and counts alike, the loss is the same."""
+    order = [2, 0, 1]
     logits, target = subject.batch()
     renamed = target.clone()
     for new, old in enumerate(order):
@@ -312,7 +309,6 @@ IDENTITIES = (
         "topk_ce",
         {"hard_fraction": 0.3},
     ),
-    _identity("e = 0 is cross-entropy", "instance_ce", {"instance_power": 0.0}, "cross_entropy", {}),
     _identity(
         "mix = 1 without suppression is focal at γ = 0",
         "unified_focal",

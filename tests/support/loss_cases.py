@@ -15,10 +15,10 @@ IMBALANCE = 20.0
 
 
 def _covered() -> set[str]:
-    """Families of which an earlier one has the same module, or whose maps tests/data/test_label_maps.py trains with."""
+    """Families of which an earlier one has the same module."""
     relatives = [family for family in FAMILIES.values() if family.relative]
     first = {family.module: family.name for family in reversed(relatives)}
-    return {f.name for f in relatives if first[f.module] != f.name or f.needs_map not in (None, "distance")}
+    return {f.name for f in relatives if first[f.module] != f.name}
 
 
 COVERED = _covered()
