@@ -280,10 +280,13 @@ CASES: dict[str, Case] = {
     "linked folder of images": Case(
         "folder", link_out("images", "pool"), ("images: must lie inside the data folder, found a link to",)
     ),
-    "link to nowhere": Case("folder", link_to_nowhere, ("images/p0.png: cannot be decoded",)),
+    "link to nowhere": Case("folder", link_to_nowhere, ("images/p0.png: cannot be read", "check where the link leads")),
     "a link to itself": Case("folder", lambda root: (root / "images" / "loop").symlink_to("loop"), (), "fine"),
-    "a pipe among the images": Case("folder", lambda root: os.mkfifo(root / "images" / "x.png"), (), "fine"),
-    "classes.txt of bytes": Case("folder", written("classes.txt", b"\xff\xfe\0\0"), ("classes.txt: must be UTF-8",)),
+    "a pipe among the images": Case(
+        "folder", lambda root: os.mkfifo(root / "images" / "x.png"), ("images/x.png: must be a file", "found a pipe")
+    ),
+    "classes.txt of bytes": Case("folder", written("classes.txt", b"\x89\xff\xd8"), ("classes.txt: must be UTF-8",)),
+    "classes.txt of zeros": Case("folder", written("classes.txt", b"\xff\xfe\0\0"), ("names must be printable",)),
     "an empty folder": Case(
         "folder", lambda root: [p.rename(root.parent / p.name) for p in root.iterdir()], ("found",)
     ),
@@ -354,7 +357,7 @@ CASES: dict[str, Case] = {
         "yolo", written("data.yaml", "names: [cat, dog]\ntrain: ../../../etc\n"), ("must be a folder or list",)
     ),
     "yolo with a strange class": Case("yolo", yolo_line("2 .1 .1 .2 .1 .2 .2"), ("a class from 0 to 1",)),
-    "yolo with a box": Case("yolo", yolo_line("1 .5 .5 .1 .1"), ("found a box",)),
+    "yolo with a box": Case("yolo", yolo_line("1 .5 .5 .1 .1"), ("1 of 17 objects have a box",), "warning"),
     "yolo in pixels": Case("yolo", yolo_line("1 5 5 20 5 20 20"), ("from 0 to 1",)),
     "yolo with NaN": Case("yolo", yolo_line("1 .1 .1 nan .1 .2 .2"), ("pairs of coordinates",)),
     "voc with an image in two lists": Case(
