@@ -40,7 +40,7 @@ from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
 
-READER = "formats/10"
+READER = "formats/11"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
 """Roboflow's table beside its masks, and the columns that it has."""

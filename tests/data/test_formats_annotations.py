@@ -178,6 +178,17 @@ def test_boxes_alone_are_refused_with_their_number_and_the_next_step(tmp_path):
     assert "draw polygons" in found
 
 
+@pytest.mark.parametrize(
+    "line", ["kpt_shape: [17, 3]", "kpt_shape: [4, 2]\nflip_idx: [1, 0, 2, 3]", "'kpt_shape': [1,2]"]
+)
+def test_key_points_of_yolo_are_no_outlines(tmp_path, line):
+    annotated.yolo(tmp_path / "data")
+    with (tmp_path / "data" / "data.yaml").open("a") as file:
+        file.write(f"{line}\n")
+    (found,) = problems(tmp_path / "data")
+    assert found.startswith("data.yaml: `kpt_shape` says") and "export it as YOLO-seg" in found
+
+
 # --- kinds of shapes -----------------------------------------------------------------------------------------------
 
 

@@ -57,10 +57,12 @@ def _read(place: Place, path: Path) -> Reading:
     data, names = parse_yaml(text, faults), None
     if isinstance(data, dict):
         names = _class_names(data.get("names"), faults)
+        if "kpt_shape" in data:
+            faults.append("`kpt_shape` says that lines hold key points, which are no outlines; export it as YOLO-seg")
     elif not faults:
         faults.append("must hold `names` and `train`, found another; see docs/formats.md")
     place.problems.extend(f"{place.name(path)}: {fault}" for fault in faults)
-    if names is None:
+    if faults or names is None:
         return nothing
     words = number_words(place, names, names, place.name(path))
     found: dict[Path, SplitName] = {}
