@@ -211,7 +211,8 @@ def test_shapes_of_four_corners_are_drawn_as_their_polygon(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["cuboid", "ellipse", "Brush"])
 def test_a_kind_that_cannot_be_drawn_is_refused_once_with_a_step_for_all(tmp_path, kind):
     (found,) = problems(kinds(tmp_path / "data", kind))
-    assert f"found '{kind}' 7 times (p0.json, p1.json and 5 more)" in found and "all at once" in found
+    assert found.startswith("7 files, e.g. p0.json, p1.json: shape 1 (cat) must be one of polygon, ")
+    assert f"found '{kind}'; convert all of its kind to polygons at once" in found and "draw it again" not in found
 
 
 def test_a_turned_rectangle_of_three_points_is_a_fault_of_its_own(tmp_path):

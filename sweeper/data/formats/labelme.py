@@ -7,7 +7,6 @@ Classes are those of `classes.txt`, else of LabelMe's `labels.txt`, else the lab
 from __future__ import annotations
 
 import base64
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,6 @@ from sweeper.data.formats.base import (
     split_of,
 )
 from sweeper.data.formats.shapes import KINDS, Drawing, Shape, number_words, shapes_reading
-from sweeper.data.label_values import some
 from sweeper.data.text_tables import Side, UnreadableFileError, load_json, normal, shown, text_of
 
 IGNORED = "__ignore__"
@@ -50,29 +48,19 @@ def _read(place: Place, files: Sequence[Path]) -> Reading:
     """Read every JSON that holds shapes."""
     drawings = []
     occurring: set[str] = set()
-    strange: dict[str, list[str]] = defaultdict(list)
     for path in files:
-        if (found := _parse(place, path, strange)) is not None:
+        if (found := _parse(place, path)) is not None:
             drawing, usable = found
             occurring |= {shape.word for shape in drawing.shapes if shape.word is not None}
             drawings += [drawing] if usable else []
-    place.problems.extend(
-        f"*.json: shapes must be one of {', '.join(KINDS)}, found {kind!r} {len(names)} times "
-        f"({some(sorted({*names}), 2)}); convert them to polygons in the tool that drew them, all at once, or remove "
-        "them"
-        for kind, names in strange.items()
-    )
     listed = _labels_file(place) if place.classes is None else None
     listed_in = "classes.txt" if place.classes else "labels.txt"
     words = number_words(place, listed or sorted(occurring), occurring, "*.json", listed_in)
     return shapes_reading(place, drawings, words, "*.json", "in order")
 
 
-def _parse(place: Place, path: Path, strange: dict[str, list[str]]) -> tuple[Drawing, bool] | None:
-    """What a file says, and whether its image is there; None where it is none of LabelMe's, or faulty.
-
-    Kinds of shapes that cannot be drawn are added to `strange`, with the file's name for each shape.
-    """
+def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
+    """What a file says, and whether its image is there; None where it is none of LabelMe's, or faulty."""
     name = place.name(path)
     try:
         data = load_json(path)
@@ -92,10 +80,8 @@ def _parse(place: Place, path: Path, strange: dict[str, list[str]]) -> tuple[Dra
     for number, entry in enumerate(entries, 1):
         try:
             shapes.append(parse_shape(number, entry))
-        except UnknownKindError as error:
-            strange[str(error)].append(name)
         except ValueError as error:
-            faults.append(f"{error}; draw it again")
+            place.problems.append(f"{name}: {error}")
     written = data.get("imagePath")
     embedded = isinstance(data.get("imageData"), str) and bool(data["imageData"])
     if not isinstance(written, str) and not embedded:
@@ -115,41 +101,39 @@ def _parse(place: Place, path: Path, strange: dict[str, list[str]]) -> tuple[Dra
     return Drawing(name, path, shapes, size, side, partial(_embedded, path)), embedded
 
 
-class UnknownKindError(ValueError):
-    """The kind of a shape that cannot be drawn."""
-
-
 def parse_shape(number: int, entry: Any) -> Shape:
     """A shape of the file, the `number`-th.
 
     Raises:
-        UnknownKindError: it is of a kind that cannot be drawn.
-        ValueError: its fault, as rule and value found.
+        ValueError: its fault, as rule, value found and next step.
     """
     if not isinstance(entry, dict):
-        raise ValueError(f"shape {number} must be an object, found {type(entry).__name__}")
+        raise ValueError(f"shape {number} must be an object, found {type(entry).__name__}; draw it again")
     label, kind, raw = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
     if not isinstance(label, str) or not label.strip() or not label.isprintable():
-        raise ValueError(f"shape {number} must have a printable label, found {shown(label)[:80]!r}")
+        raise ValueError(f"shape {number} must have a printable label, found {shown(label)[:80]!r}; draw it again")
     where = f"shape {number} ({shown(label)[:40]})"
     if not isinstance(kind, str) or kind not in KINDS:
-        raise UnknownKindError(shown(kind)[:40])
+        step = "convert all of its kind to polygons at once, in the tool that drew them"
+        raise ValueError(f"{where} must be one of {', '.join(KINDS)}, found {shown(kind)[:40]!r}; {step}")
     pairs = [number_list(pair) for pair in raw] if isinstance(raw, list) else [None]
     numbers = [pair for pair in pairs if pair is not None and len(pair) == 2]
     if len(numbers) != len(pairs):
-        raise ValueError(f"{where} must have `points` as pairs of numbers, found something else")
+        raise ValueError(f"{where} must have `points` as pairs of numbers, found something else; draw it again")
     fewest, most = KINDS[kind]
     too_few = len(numbers) < fewest and kind not in ("polygon", "linestrip")  # these cover nothing then
     if too_few or (most is not None and len(numbers) > most):
         wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
-        raise ValueError(f"{where} must have {wanted} points as a {kind}, found {len(numbers)}")
+        raise ValueError(f"{where} must have {wanted} points as a {kind}, found {len(numbers)}; draw it again")
     try:
         points = np.array(numbers, dtype=np.float64)
         mask = base64.b64decode(entry["mask"]) if kind == "mask" else None
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{where} must have finite points and, as a mask, an image ({error})") from error
+        raise ValueError(
+            f"{where} must have finite points and, as a mask, an image ({error}); draw it again"
+        ) from error
     if not np.isfinite(points).all():
-        raise ValueError(f"{where}: coordinates must be finite, found NaN or infinity")
+        raise ValueError(f"{where}: coordinates must be finite, found NaN or infinity; draw it again")
     word = normal(label.strip())
     return Shape(where, None if word == IGNORED else word, (points.tobytes(),), kind, mask)
 
