@@ -89,9 +89,11 @@ def image_kind(source: Source) -> Kind:
     Raises:
         UnreadableFileError: not an image, animated, or larger than `MAX_PIXELS`.
     """
-    if (tiff := _deep(source)) is not None:
+    tiff = _tiff(source)
+    if tiff is not None and tiff.is_deep:
+        _check_deep(tiff)
         return Kind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize, tiff.orientation)
-    with _opened(source, _IMAGE_FORMATS) as image:
+    with _opened(source, _IMAGE_FORMATS, tiff) as image:
         bits = 16 if image.mode in _DEEP_GREY or _png_is_deep(image) else 8
         channels = 1 if image.mode in _GREY + _DEEP_GREY else 3
         return Kind(image.height, image.width, channels, bits, _orientation(image))
@@ -111,10 +113,12 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
     Raises:
         UnreadableFileError: truncated or damaged, or of a kind that has no reading as whole numbers.
     """
-    if (deep := _deep(source)) is None:
-        pixels = _read_pillow(source)
+    tiff = _tiff(source)
+    if tiff is not None and tiff.is_deep:
+        _check_deep(tiff)
+        pixels = np.ascontiguousarray(_unsigned(turned(_read_stored(source), tiff.orientation), tiff))
     else:
-        pixels = np.ascontiguousarray(_unsigned(turned(_read_stored(source), deep.orientation), deep))
+        pixels = _read_pillow(source, tiff)
     if pixels.dtype != dtype:
         pixels = (pixels >> 8).astype(np.uint8) if dtype is np.uint8 else pixels.astype(np.uint16) * np.uint16(257)
     if pixels.shape[2] == 1 and channels > 1:
@@ -124,12 +128,12 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
     return pixels
 
 
-def _read_pillow(source: Source) -> ImagePixels:
-    with _opened(source, _IMAGE_FORMATS) as image:
-        deep, inverted = _png_is_deep(image), _is_white_zero(image)
+def _read_pillow(source: Source, tiff: Tiff | None) -> ImagePixels:
+    with _opened(source, _IMAGE_FORMATS, tiff) as image:
+        deep, inverted = _png_is_deep(image), tiff is not None and tiff.photometric == 0
         upright = ImageOps.exif_transpose(image, in_place=True) or image
         if upright.mode in _DEEP_GREY:
-            values = _unsigned(np.asarray(upright), _tiff(source))
+            values = _unsigned(np.asarray(upright), tiff)
             return (65535 - values if inverted else values)[:, :, None]  # Pillow turns 8 bits alone
         if upright.mode == "F":
             raise UnreadableFileError("images must have 8 or 16 bits, found floating-point pixels; save it with 8")
@@ -170,11 +174,6 @@ def _low_bytes(source: Source) -> Pixels:
         return _bytes(ImageOps.exif_transpose(image, in_place=True) or image)
 
 
-def _is_white_zero(image: Image.Image) -> bool:
-    """Whether this is a TIFF whose tag says that 0 is white."""
-    return getattr(image, "tag_v2", {}).get(262) == 0
-
-
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 where there is none, or another number."""
     found = image.getexif().get(274, 1)
@@ -195,15 +194,11 @@ def _tiff(source: Source) -> Tiff | None:
         return None
 
 
-def _deep(source: Source) -> Tiff | None:
-    """The header of a TIFF that Pillow cannot give whole, else None."""
-    found = _tiff(source)
-    if found is None or not found.is_deep:
-        return None
+def _check_deep(found: Tiff) -> None:
+    """Refuse an image that only tifffile gives whole, where it is of another type or too large."""
     if found.dtype.kind not in "ui" or found.dtype.itemsize > 2:
         raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {found.dtype}; save it with 16")
     _check_size(found.height, found.width, found.channels * found.dtype.itemsize)
-    return found
 
 
 def _read_stored(source: Source) -> npt.NDArray[Any]:
@@ -258,13 +253,14 @@ def read_mask(
         UnreadableFileError: truncated or damaged, coloured without a map, or with numbers that cannot be classes.
     """
     tiff = _tiff(path)
+    inverted = tiff is not None and tiff.photometric == 0
     if tiff is not None and tiff.is_stored:
         _check_size(tiff.height, tiff.width, tiff.channels * tiff.dtype.itemsize)
-        values, turn, inverted = _one_band(_read_stored(path)), tiff.orientation, tiff.photometric == 0
+        values, turn = _one_band(_read_stored(path)), tiff.orientation
     else:
-        with _opened(path, _MASK_FORMATS) as image:
+        with _opened(path, _MASK_FORMATS, tiff) as image:
             values = _labels(path, image, colours)  # first: with the pixels Pillow turns a TIFF, and forgets how
-            turn, inverted = _orientation(image), _is_white_zero(image) or _is_palette_inverted(image)
+            turn, inverted = _orientation(image), inverted or _is_palette_inverted(image)
     if inverted:
         note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
     labels = labels_of(values, tiff and tiff.no_data, note, large)
@@ -366,12 +362,11 @@ def _undecodable(error: Exception) -> UnreadableFileError:
 
 
 @contextmanager
-def _opened(source: Source, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+def _opened(source: Source, formats: tuple[str, ...], tiff: Tiff | None = None) -> Iterator[Image.Image]:
     """Open an image after checking its header; damaged bytes of any kind become `UnreadableFileError`."""
     try:
         with _file(source) as file, Image.open(file, formats=formats) as image:
             _check_size(image.height, image.width)
-            tiff = _tiff(source) if image.format == "TIFF" else None
             if tiff is not None and tiff.pages == 1 < tiff.page + 1:
                 image.seek(tiff.page)
             # Telephones save JPEGs with a preview as a second frame (MPO): those are ordinary images.
