@@ -6,7 +6,6 @@ import hashlib
 import json
 import lzma
 import os
-import re
 import zipfile
 import zlib
 from collections import Counter
@@ -35,7 +34,7 @@ from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, grouped
 from sweeper.data.read import read_dataset
 from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
-from sweeper.data.text_tables import MAX_CLASSES, header_of, normal, read_classes, shown, table_rows
+from sweeper.data.text_tables import check_names, header_of, read_classes, shown, table_rows
 from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
@@ -164,21 +163,14 @@ def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -
 
 def _numbered_names(place: Place, tables: Sequence[Path]) -> tuple[str, ...] | None:
     """Return the names of the classes by their numbers in the masks; None, and a problem, where they are none."""
-    pairs = {
-        (row[_NUMBERED[0]].strip(), normal(row[_NUMBERED[1]].strip()))
-        for path in tables
-        for _, row in table_rows(path, place.name(path), _NUMBERED, place.problems) or ()
-    }
-    names = {int(number): name for number, name in pairs if re.fullmatch(r"[0-9]{1,3}", number) and name.isprintable()}
-    if (
-        len({*names.values()}) == len(pairs)
-        and sorted(names) == [*range(len(pairs))]
-        and 2 <= len(names) <= MAX_CLASSES
-    ):
-        return tuple(names[number] for number in sorted(names))
+    rows = [row for path in tables for _, row in table_rows(path, place.name(path), _NUMBERED, place.problems) or ()]
+    number_at, name_at = _NUMBERED
+    pairs = sorted({(len(row[number_at]), row[number_at], row[name_at]) for row in rows})
+    if [number for _, number, _ in pairs] == [*map(str, range(len(pairs)))]:
+        return check_names(NUMBERED, [name for _, _, name in pairs], place.problems)
     place.problems.append(
-        f"{NUMBERED}: classes must be numbered from 0 without gaps, each with a name of its own, alike in all "
-        f"{len(tables)} files, found {some([shown(' '.join(pair)) for pair in sorted(pairs)])}; mend it"
+        f"{NUMBERED}: classes must be numbered from 0 without gaps, alike in all {len(tables)} files, found "
+        f"{some([shown(f'{number} {name}') for _, number, name in pairs])}; correct it"
     )
     return None
 

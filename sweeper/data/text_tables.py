@@ -140,9 +140,12 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
     None where the file has faults.
     """
     text = text_of(path, problems)
-    if text is None:
-        return None
-    names = [normal(line.strip()) for line in text.rstrip().splitlines()]
+    return None if text is None else check_names(path.name, text.rstrip().splitlines(), problems)
+
+
+def check_names(where: str, lines: Sequence[str], problems: list[str]) -> tuple[str, ...] | None:
+    """Return the names of classes in index order; None, and problems of `where`, where they are none."""
+    names = [normal(line.strip()) for line in lines]
     faults = []
     for number, name in enumerate(names, 1):
         if not name:
@@ -153,7 +156,7 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
             faults.append(f"line {number}: names must differ, found {name!r} twice; rename one")
     if not 2 <= len(names) <= MAX_CLASSES:
         faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one name per line from index 0")
-    problems.extend(f"{path.name}: {fault}" for fault in faults)
+    problems.extend(f"{where}: {fault}" for fault in faults)
     return None if faults else tuple(names)
 
 

@@ -15,7 +15,7 @@ from sweeper.data.text_tables import beginning_of, shown
 
 _LOOKED_AT = 1 << 18
 _SOME = 50
-"""Files that are opened."""
+"""Files that are opened for each tool."""
 _COCO = "export it again as COCO"
 _YAML = r"printf 'train: images\nnames: [object]\n' > data.yaml"
 _TWO_FILES = rb"(?i)\.(png|jpe?g|bmp|tiff?|gif|webp)\"?[,;\t|].*\.(png|jpe?g|bmp|tiff?|gif|webp)\b"
@@ -63,7 +63,6 @@ TOOLS = (
     Tool("an array", ".npy .npz .mat", (), "save each mask as PNG: Image.fromarray(mask.astype('uint8'))"),
     Tool("a volume", ".nii .gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
 )
-_BY_SUFFIX = [suffix for tool in TOOLS if not tool.words for suffix in tool.suffixes.split()]
 
 
 def recognise_export(place: Place) -> str | None:
@@ -71,12 +70,11 @@ def recognise_export(place: Place) -> str | None:
     for path in place.files:
         if path.is_symlink() and not path.exists():
             return f"{place.name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
-    known = {suffix for tool in TOOLS for suffix in tool.suffixes.split()}
-    files = [path for path in (place.files if place.entry is None else [place.entry]) if path.suffix.lower() in known]
-    for path in sorted(files, key=lambda path: path.suffix.lower() in _BY_SUFFIX)[:_SOME]:
-        start = beginning_of(path, _LOOKED_AT)
-        for tool in TOOLS:
-            if path.suffix.lower() in tool.suffixes.split() and all(re.search(word, start) for word in tool.words):
+    files = place.files if place.entry is None else [place.entry]
+    for tool in TOOLS:
+        for path in [path for path in files if path.suffix.lower() in tool.suffixes.split()][:_SOME]:
+            start = beginning_of(path, _LOOKED_AT) if tool.words else b""
+            if all(re.search(word, start) for word in tool.words):
                 return f"{place.name(path)}: must be annotations that are read, found {tool.name}; {tool.step}"
     return None
 
