@@ -82,8 +82,8 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
 
 def is_colour_table(path: Path) -> bool:
     """Return whether a CSV has a name and a colour in each row, as `class_dict.csv` has: name,r,g,b."""
-    names = [name[0] for name in header_of(path) if name in _RGB] if path.suffix.lower() == ".csv" else []
-    return sorted(names) == ["b", "g", "r"]
+    names = header_of(path) if path.suffix.lower() == ".csv" else ()
+    return len(names) > 3 and sorted(name[0] for name in names if name in _RGB) == ["b", "g", "r"]
 
 
 def _lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
@@ -94,15 +94,11 @@ def _lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
     rows = table_rows(path, path.name, (), problems)
     if rows is None:
         return None
-    others = [name for name in header_of(path) if name not in _RGB]
-    name = next((one for one in others if re.search("name|class|label", one)), others[0] if others else "r")
-    return [
-        (
-            number,
-            f"{row[name]}:{','.join(row[key] for first in 'rgb' for key in row if key in _RGB and key[0] == first)}",
-        )
-        for number, row in rows
-    ]
+    header = header_of(path)
+    rgb = sorted((column for column in header if column in _RGB), reverse=True)
+    others = [column for column in header if column not in _RGB]
+    name = next((column for column in others if re.search("name|class|label", column)), others[0])
+    return [(number, f"{row[name]}:{','.join(row[column] for column in rgb)}") for number, row in rows]
 
 
 def translate(
