@@ -46,10 +46,10 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
     """
     problems: list[str] = []
     found: dict[Path, tuple[Path, PurePosixPath]] = {}
-    aside = None if without is None else _real(without)
+    aside = None if without is None else Path(os.path.realpath(without))
     for argument in arguments:
         for path, place in _meant(argument, problems):
-            real = _real(path)
+            real = Path(os.path.realpath(path))  # stays a link where that leads to itself: it cannot be read later
             if aside is None or not real.is_relative_to(aside):
                 found.setdefault(real, (path, place))
     if not found and not problems:
@@ -71,11 +71,6 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
     if problems:
         raise UsageError("\n".join(["images to predict:", *(f"  - {text}" for text in problems[:20])]))
     return files
-
-
-def _real(path: Path) -> Path:
-    """Return where links lead; one that leads to itself stands for itself, and cannot be read later."""
-    return Path(os.path.realpath(path))
 
 
 def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosixPath]]:

@@ -76,7 +76,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
     pixels = sum(kind.height * kind.width for kind in kinds if kind is not None)
     check_room("the decoded images", cache, pixels * (channels * np.dtype(dtype).itemsize + 1))
     with StoreWriter(cache, channels, dtype) as writer:
-        used, counts, sound, turns = _decode(samples, kinds, writer, place, tick)
+        used, counts, sound = _decode(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
         names, before = reading.classes, len(problems)
         covered = covered_labels(place.class_map)
@@ -129,7 +129,7 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
             stems=[sample.stem for sample in used],
             counts=counts,
             sides=[sides[sample.stem] for sample in used],
-            turns=turns,
+            turns=[place.open_turns.get(sample.stem, 1) for sample in used],
             warnings=[*place.notes, *place.tally.sentences()],
         )
         return dataset.model_copy(update={"grouped_by": grouped_by})
@@ -197,9 +197,8 @@ def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place)
 
 def _decode(
     samples: Sequence[Sample], kinds: Sequence[Kind | None], writer: StoreWriter, place: Place, tick: Tick | None
-) -> tuple[list[Sample], Counts, int, list[int]]:
-    """Write the images; gives samples with a readable mask, their pixels of each value (n, 256), how many are sound,
-    and the EXIF orientations by which labels may still have to be turned.
+) -> tuple[list[Sample], Counts, int]:
+    """Write the images; gives samples with a readable mask, their pixels of each value (n, 256), how many are sound.
 
     After the first problem nothing more is written, but everything is still looked at.
     """
@@ -208,12 +207,12 @@ def _decode(
         kind = pair[1]
         return 0 if kind is None else kind.height * kind.width * (kind.channels * writer.dtype.itemsize + 1)
 
-    used, counts, sound, turns = [], [], 0, []
+    used, counts, sound = [], [], 0
     work = partial(_one, writer.channels, writer.dtype.type, place)
     results = in_order(work, list(zip(samples, kinds, strict=True)), cost=cost)
     for number, sample in enumerate(samples, 1):
         image = mask = None  # the last one may be large, and the next is made while we wait
-        image, mask, faults, turn = next(results)
+        image, mask, faults = next(results)
         if tick is not None:
             tick(number, len(samples))
         place.problems += faults
@@ -223,11 +222,10 @@ def _decode(
         # Labels are judged even where the image is at fault, so that both faults are named.
         used.append(sample)
         counts.append(_histogram(mask))
-        turns.append(turn)
         if not place.problems and image is not None:
             writer.append(image, mask)
     table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
-    return used, table, sound, turns
+    return used, table, sound
 
 
 def _histogram(mask: Pixels) -> Counts:
@@ -240,8 +238,8 @@ def _histogram(mask: Pixels) -> Counts:
 
 def _one(
     channels: int, dtype: Any, place: Place, pair: tuple[Sample, Kind | None]
-) -> tuple[ImagePixels | None, Pixels | None, list[str], int]:
-    """Image, mask and faults of one sample, and the EXIF orientation by which the mask may still have to be turned."""
+) -> tuple[ImagePixels | None, Pixels | None, list[str]]:
+    """Image, mask and faults of one sample."""
     sample, kind = pair
     image: ImagePixels | None = None
     mask = None
@@ -255,13 +253,13 @@ def _one(
         mask = sample.mask(None if image is None else (image.shape[0], image.shape[1]))
     except UnreadableFileError as error:
         faults.append(f"{sample.mask_name}: {error}")
-    turn = 1 if kind is None else kind.orientation
     if image is None or mask is None:
-        return image, mask, faults, 1
+        return image, mask, faults
+    turn = 1 if kind is None else kind.orientation
     (height, width), found = image.shape[:2], mask.shape
     if turn > 4 and found == (width, height) != (height, width):
         place.tally.add("label", "drawn before its image's EXIF orientation, and turned by it", sample.mask_name)
-        return image, np.ascontiguousarray(turned(mask, turn)), faults, 1
+        return image, np.ascontiguousarray(turned(mask, turn)), faults
     if found != (height, width):
         cause = "" if turn == 1 else f" by its EXIF orientation {turn}"
         faults.append(
@@ -269,11 +267,12 @@ def _one(
             f"{found[1]}×{found[0]}; export the mask again at that size, without resizing smoothly"
         )
     elif turn > 1 and (turn < 5 or height == width or not sample.is_sized):
-        square = turn < 5 or height == width
-        how = "labels are read as drawn on the upright image" + ", which `sweeper profile` compares with edges" * square
+        how = "labels are read as drawn on the upright image"
+        if turn < 5 or height == width:
+            place.open_turns[sample.stem] = turn
+            how += ", which `sweeper profile` compares with edges"
         place.tally.add("image", f"with an EXIF orientation that sizes cannot check; {how}", sample.name)
-        return image, mask, faults, turn if square else 1
-    return image, mask, faults, 1
+    return image, mask, faults
 
 
 def _stacked(sample: Sample, channels: int, dtype: Any) -> ImagePixels:

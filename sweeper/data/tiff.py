@@ -125,13 +125,15 @@ def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
         deep = not plain and not (grey and (dtype.kind == "u" or dtype in (np.int16, np.int32)))
     else:  # pages without a word on what they are: frames, refused where they are opened
         deep = series.kind in ("shaped", "imagej", "ome") and len(tiff.series) == 1
-    empty, turn = page.tags.get(_NO_DATA), page.tags.get("Orientation")
+    empty, turn, no_data = page.tags.get(_NO_DATA), page.tags.get("Orientation"), None
+    with suppress(AttributeError, ValueError):  # there is no tag, or no number in it
+        no_data = float(str(empty.value).strip("\0 "))
     header = Tiff(
         *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), dtype, place),
         pages=len(full),
         photometric=photometric,
         orientation=int(turn.value) if turn else 1,
-        no_data=_number(str(empty.value)) if empty else None,
+        no_data=no_data,
         is_deep=deep,
         is_stored=len(full) == 1
         and dtype is not None
@@ -153,12 +155,6 @@ def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
     height, width = (int(length) for i, length in enumerate(shape) if i != axis)
     header = header._replace(height=height, width=width, channels=int(shape[axis]) - len(alphas))
     return header, source, axis, alphas
-
-
-def _number(text: str) -> float | None:
-    with suppress(ValueError):
-        return float(text.strip("\0 "))
-    return None
 
 
 def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

@@ -135,17 +135,13 @@ class Rows:
         if not self.numbers.shape[1]:
             self.problems.append("at least one row is needed, got none")
         elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
-            self.problems.append(
-                f"{in_rows(wrong)}: no finite number, got {self._first(columns, of, int(wrong[0]))}; "
-                + self._step(columns, of, wrong)
-            )
+            step = "a class that an image lacks has no row, and a run that diverged gets the score that it is worth"
+            if any(re.search("[,%]", str(columns[name][row])) for name in of for row in wrong[:SHOWN]):
+                step = "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
+            got = self._first(columns, of, int(wrong[0]))
+            self.problems.append(f"{in_rows(wrong)}: no finite number, got {got}; {step}")
         elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
             self.problems.append(f"{in_rows(wrong)}: tp, fp and fn must be ≥ 0")
-
-    def _step(self, columns: Columns, of: Sequence[str], wrong: npt.NDArray[np.int64]) -> str:
-        if any(re.search("[,%]", str(columns[name][row])) for name in of for row in wrong[:SHOWN]):
-            return "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
-        return "a class that an image does not have has no row, and a run that diverged gets the score that it is worth"
 
     def _first(self, columns: Columns, of: Sequence[str], row: int) -> str:
         name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))

@@ -131,6 +131,8 @@ class Place:
     tally: Tally = field(default_factory=Tally)
     lossy: set[str] = field(default_factory=set)
     """Names of mask files that lose numbers."""
+    open_turns: dict[str, int] = field(default_factory=dict)
+    """Stem → EXIF orientation by which its label may still have to be turned."""
 
     @cached_property
     def listing(self) -> tuple[tuple[str, Path], ...]:
