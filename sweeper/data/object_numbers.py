@@ -29,7 +29,7 @@ def object_words(highest: int) -> str:
     """Return what is said of masks that number their objects, up to `highest`."""
     return (
         f"numbers must be classes, found 1 to {highest}, which look like objects that are numbered in each image (each "
-        f"is connected, and look, size and place do not follow from it); {STEP}; where they are classes, name them in "
+        f"is connected, and neither look nor place follows from it); {STEP}; where they are classes, name them in "
         "classes.txt, one a line"
     )
 

@@ -89,6 +89,7 @@ def after_the_printed_step(root: Path) -> Dataset:
         load_dataset(str(root), root.parent / "cache")
     (command,) = set(re.findall(r"echo '[^']+' > \S+\.yaml", str(caught.value)))
     assert "--class-map objects.yaml" in str(caught.value) and "without classes.txt" not in str(caught.value)
+    assert "neither look nor place follows from it" in str(caught.value) or "below 255" in str(caught.value)
     subprocess.run(command, shell=True, cwd=root.parent, check=True)
     return load_dataset(str(root), root.parent / "cache", class_map=read_class_map(root.parent / "objects.yaml"))
 
