@@ -25,15 +25,13 @@ def resume_command(study: str, storage: str = STORAGE) -> str:
 
 def with_options(command: str, options: Mapping[str, object], *, drop: Sequence[str] = ()) -> str:
     """A command line with these options in place of their earlier values, and without those that are dropped."""
-    words = shlex.split(command)
-    gone, kept, at = {*options, *drop}, [], 0
-    while at < len(words):
-        name = words[at].split("=", 1)[0]
-        if name in gone:
-            at += 1 if "=" in words[at] else 2
-            continue
-        kept.append(words[at])
-        at += 1
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name not in {*options, *drop}:
+            kept.append(word)
+        elif not equals:
+            next(words, None)  # its value
     return shlex.join([*kept, *(str(word) for pair in options.items() for word in pair)])
 
 
