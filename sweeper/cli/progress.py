@@ -146,25 +146,19 @@ class PlainDisplay:
 
     def notify(self, event: SweepEvent) -> None:
         """A line for what happened to a training; its result once that is stored."""
-        state, verbose = self._state, self._level > 0
+        verbose = self._level > 0
+        waited = self._state.waited(event.result.spec if isinstance(event, Stored) else event.spec)
+        self._state.notify(event)
         match event:
             case Evaluated(spec, evaluation) if verbose:
                 self.log(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
-            case Paused(spec, result):
-                first = spec.number not in state.waiting
-                state.notify(event)
-                if first:
-                    last = result.evaluations[-1]
-                    self._count_line(f"{spec_text(spec)}: {value_text(last)} at step {last.step}, waits")
-            case Resumed(spec):
-                state.notify(event)
-                if verbose:
-                    self.log(f"  {spec_text(spec)} goes on")
-            case Stored(result):
-                waited = state.waited(result.spec)
-                state.notify(event)
-                if not waited or result.state != "pruned" or verbose:  # that it stopped there was told when it came
-                    self._count_line(f"{spec_text(result.spec)}: {outcome_text(result)}")
+            case Paused(spec, result) if not waited:
+                last = result.evaluations[-1]
+                self._count_line(f"{spec_text(spec)}: {value_text(last)} at step {last.step}, waits")
+            case Resumed(spec) if verbose:
+                self.log(f"  {spec_text(spec)} goes on")
+            case Stored(result) if not waited or result.state != "pruned" or verbose:  # it was told when it came there
+                self._count_line(f"{spec_text(result.spec)}: {outcome_text(result)}")
             case Dropped(spec, reason) if reason != NOT_NEEDED:
                 self.warn(f"{spec_text(spec)} was cut off: {reason}")
             case Dropped(spec, reason) if verbose:
