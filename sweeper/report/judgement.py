@@ -13,7 +13,7 @@ from sweeper.evidence.decision_rule import beats, difference
 from sweeper.judging.judgement import Judgement, interval_text
 from sweeper.judging.weighing import own_interval
 from sweeper.report.figures.style import BLUE, INK, VERMILLION, Drawn, Gap, forest, plain, save_all, steady_style
-from sweeper.report.formatting import MISSING, code, escape_md, level, table
+from sweeper.report.formatting import MISSING, code, escape_md, level, number, table
 from sweeper.report.html import write_page
 
 
@@ -77,13 +77,8 @@ def _pairs(judgement: Judgement) -> str:
                     code(one.family),
                     code(contest.finalists[j].family),
                     interval_text(gap, digits),
-                    *(
-                        "0 (cut off)" if is_cut else f"{error:.{digits}f}" if math.isfinite(error) else MISSING
-                        for error, is_cut in (
-                            (gap.se_seed, False),
-                            (gap.se_image, contest.scope == "both" and gap.se_image == 0),
-                        )
-                    ),
+                    number(gap.se_seed, digits),
+                    "0 (cut off)" if contest.scope == "both" and gap.se_image == 0 else number(gap.se_image, digits),
                 ]
             )
     header = ["reads better", "than", f"by, {level(judgement.level)} interval", "error from seeds", "error from images"]
