@@ -19,13 +19,12 @@ from sweeper.training.hardware import settle_process
 from sweeper.training.job import worker_context
 from sweeper.training.probe_steps import probe_steps
 
-SECONDS = 1.0
-"""Steps are timed for so long in each precision: `FEWEST` of each at least, and `MOST` at most."""
-FEWEST, MOST = 9, 15
+PAIRS = 15
+"""So many steps are timed in each precision."""
 PLAIN = {"compiled": False, "encoder_weights": "none"}
 """What takes long to begin with, and changes little in the comparison."""
 LONG = 10.0
-"""After so many seconds one step of each is enough: each of them takes long."""
+"""After so many seconds fewer are enough: each of them takes long."""
 
 
 def step_seconds(
@@ -60,17 +59,16 @@ def _timed(conditions: Conditions, precisions: Sequence[Precision]) -> dict[Prec
     for precision in precisions:
         recipe = conditions.recipe.model_copy(update={"precision": precision, **PLAIN})
         own = conditions.model_copy(update={"recipe": recipe})
-        work[precision] = probe_steps(worker_context(own, store, "cpu", Path()), MOST + 2)
+        work[precision] = probe_steps(worker_context(own, store, "cpu", Path()), PAIRS + 2)
         work[precision].run(0, 1)  # the first step chooses kernels
     found: dict[Precision, list[float]] = {precision: [] for precision in precisions}
     began = perf_counter()
-    for done in range(1, MOST + 1):
+    for done in range(1, PAIRS + 1):
         for precision, steps_of_it in work.items():
             start = perf_counter()
             steps_of_it.run(done, done + 1)
             found[precision].append(perf_counter() - start)
-        gone = perf_counter() - began
-        if gone > LONG or (done >= FEWEST and gone > SECONDS * len(precisions)):
+        if perf_counter() - began > LONG:
             break
     return by_pairs(found)
 
