@@ -13,7 +13,7 @@ from sweeper.cli.settings_options import asked_dataset, data_options
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
-from sweeper.core.text import count, with_sign
+from sweeper.core.text import count, significant, with_sign
 from sweeper.core.yaml_file import read_yaml, yaml_text
 from sweeper.data.text_tables import shown
 from sweeper.fingerprint.imbalance import profile_dataset
@@ -147,7 +147,7 @@ def _print(advice: AdviceDocument) -> None:
 
 
 def _cells(loss: AdvisedLoss) -> tuple[str, ...]:
-    start = ", ".join(f"{name} {value:.3g}" for name, value in loss.params.items())
+    start = ", ".join(f"{name} {significant(value)}" for name, value in loss.params.items())
     if loss.gain is None or loss.lowest is None or loss.highest is None:
         return loss.family, f"{loss.lr:g}", "–", "–", "its defaults"
     gain, ends = with_sign(loss.gain), f"{with_sign(loss.lowest)} to {with_sign(loss.highest)}"

@@ -16,7 +16,7 @@ from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
-from sweeper.core.text import shortened, to_one
+from sweeper.core.text import shortened, significant, to_one
 from sweeper.data.split_notes import split_lines
 from sweeper.data.text_tables import shown
 from sweeper.fingerprint.imbalance import consequences, profile_dataset
@@ -170,5 +170,5 @@ def _cells(row: ClassProfile, weight: float) -> tuple[str, ...]:
         str(row.components),
         sizes,
         "–" if row.thinness is None else f"{100 * row.thinness:.1f}",
-        f"{weight:.3g}",
+        significant(weight),
     )

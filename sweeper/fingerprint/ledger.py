@@ -21,7 +21,7 @@ import numpy as np
 
 from sweeper.core.base import Record
 from sweeper.core.records import ImbalanceProfile, Task
-from sweeper.core.text import with_sign
+from sweeper.core.text import significant, with_sign
 
 NEIGHBOURS = 12
 """Nearest data sets that advice rests on."""
@@ -35,13 +35,13 @@ OWN = "own"
 FEATURES = ("log_imbalance", "log_rarest", "log_foreground", "thinness", "log_size", "log_classes", "prevalence")
 """Columns of the fingerprint."""
 _WORDS = {
-    "log_imbalance": ("imbalance", 10.0, "{:.3g} to 1"),
-    "log_rarest": ("share of the rarest class", 10.0, "{:.3g}"),
-    "log_foreground": ("share of the foreground", 10.0, "{:.3g}"),
-    "thinness": ("share of pixels near a boundary", None, "{:.2f}"),
-    "log_size": ("pixels of a component of the smallest class", 10.0, "{:.0f}"),
-    "log_classes": ("classes", 2.0, "{:.0f}"),
-    "prevalence": ("share of images with the rarest class", None, "{:.2f}"),
+    "log_imbalance": ("imbalance", 10.0),
+    "log_rarest": ("share of the rarest class", 10.0),
+    "log_foreground": ("share of the foreground", 10.0),
+    "thinness": ("share of pixels near a boundary", None),
+    "log_size": ("pixels of a component of the smallest class", 10.0),
+    "log_classes": ("classes", 2.0),
+    "prevalence": ("share of images with the rarest class", None),
 }
 
 
@@ -182,8 +182,8 @@ def nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow])
     distances = np.linalg.norm(apart, axis=1)
     order = np.argsort(distances, kind="stable")
     most = int(np.abs(apart[order[0]]).argmax())
-    words, base, form = _WORDS[FEATURES[most]]
-    here, there = (form.format(base**number if base else number) for number in (features[most], known[order[0]][most]))
+    words, base = _WORDS[FEATURES[most]]
+    here, there = (significant(base**value if base else value) for value in (features[most], known[order[0]][most]))
     return Nearness(
         points=tuple(list(points)[at] for at in order),
         distances=tuple(float(distances[at]) for at in order),

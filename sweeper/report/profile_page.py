@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sweeper.core.document import json_text
 from sweeper.core.records import Dataset, ImbalanceProfile
-from sweeper.core.text import count, significant
+from sweeper.core.text import count, to_one
 from sweeper.data.split import stratified_subset
 from sweeper.data.store import open_store
 from sweeper.fingerprint.label_checks import Finding, Severity, counts
@@ -120,7 +120,7 @@ def _head(dataset: Dataset, profile: ImbalanceProfile) -> str:
     ignored = f", {percent(profile.ignored_share)} of the pixels without a label" if profile.ignored_share else ""
     kind = "binary" if dataset.task == "binary" else f"{len(dataset.classes)} classes"
     of = "background to foreground" if profile.pos_weight is not None else "commonest to rarest class"
-    imbalance = f"Imbalance **{significant(profile.imbalance)}:1** ({of})."
+    imbalance = f"Imbalance **{to_one(profile.imbalance)}** ({of})."
     return f"{count(profile.images, 'image')}, {kind}{ignored}. {imbalance}"
 
 

@@ -65,6 +65,7 @@ MIDDLE = [4.0] * len(FEATURES)
     [
         ([90.0] * len(FEATURES), ""),
         ([20.0, *MIDDLE[1:]], "imbalance"),
+        ([9.17, *MIDDLE[1:]], "imbalance, 1,479,108,388 here and 100,000 there"),
         ([*MIDDLE[:5], 40.0, 4.0], "classes, "),
         ([4.0, -9.0, *MIDDLE[2:]], "share of the rarest class"),
         ([9.9, -2.0, 9.9, -2.0, 9.9, -2.0, 9.9], ""),  # far in no single feature alone
