@@ -58,10 +58,8 @@ def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_pl
     wait_for_warning(tracker, warnings)
     command = f"sweeper mlflow 'my study' --tracking-uri 'sqlite:///{path}'"
     assert f"mlflow.db {words} while the sweep wrote to it" in warnings[0] and command in warnings[0]
-    before = time.monotonic()
     tracker.end_sweep("FINISHED")
     assert len(warnings) == 2 and words in warnings[1] and warnings[1].endswith(f"this writes it: {command}")
-    assert time.monotonic() - before < 10  # nothing is waited for
     assert (path.stat().st_size if path.exists() else None) == size
 
 
