@@ -34,6 +34,7 @@ PAUSE_SECONDS = (0.1, 5.0)
 WARN_SECONDS = 2.0
 """A wait that lasts longer is told: shorter ones are locks."""
 REPEATED = (
+    "set_study_user_attr",
     "set_study_system_attr",
     "get_study_id_from_name",
     "get_study_name_from_id",
@@ -232,19 +233,16 @@ class RetryingStorage(RDBStorage):
             self.checkpoint()
         return done
 
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """See `RDBStorage`. Plan, phases and confirmations are such attributes: they are put into the file itself."""
-        original = super().set_study_user_attr
-        self.patiently(lambda: original(study_id, key, value))
-        self.checkpoint()
-
 
 def _repeated(name: str) -> Callable[..., Any]:
     original = getattr(RDBStorage, name)
 
     @functools.wraps(original)
     def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
-        return self.patiently(lambda: original(self, *args, **kwargs))
+        found = self.patiently(lambda: original(self, *args, **kwargs))
+        if name == "set_study_user_attr":  # plan, phases and confirmations are such
+            self.checkpoint()
+        return found
 
     return call
 

@@ -58,13 +58,13 @@ def created_once(database: Path, make: Callable[[Path], object] | None = None) -
 def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
     part = database.with_name(f".sweeper-{database.name}.part")
     _remove(part)  # what a process left that was killed here
-    if not has_no_tables(database):
-        return
+    if database.exists() and database.stat().st_size:
+        with closing(sqlite3.connect(sqlite_uri(database, "rw"), uri=True, timeout=60)) as connection:
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+                return
     _remove(database)
     try:
         make(part)
-        with closing(sqlite3.connect(part)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
         try:
             os.link(part, database)
         except FileExistsError:  # another program made one meanwhile, which is left as it is
@@ -73,18 +73,6 @@ def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
             part.rename(database)
     finally:
         _remove(part)
-
-
-def has_no_tables(database: Path) -> bool:
-    """Return whether a SQLite file is missing, empty, or without a table.
-
-    Raises:
-        sqlite3.Error: if it is no such file.
-    """
-    if not database.exists() or not database.stat().st_size:
-        return True
-    with closing(sqlite3.connect(sqlite_uri(database, "rw"), uri=True, timeout=60)) as connection:
-        return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
 
 def _remove(database: Path) -> None:

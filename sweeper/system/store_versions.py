@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sqlite3
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -75,15 +74,11 @@ def absolute(url: str) -> str:
 def _rows(url: str, table: str, columns: str) -> Sequence[Any] | None:
     """Return columns of a table, without a change to the database; None where it is not there."""
     path = sqlite_path(url)
-    if path is None and not is_postgres(url):
+    if not is_postgres(url) if path is None else not path.exists():
         return None
-    if path is None:
-        options: dict[str, Any] = {"connect_args": engine_options()["connect_args"]}
-    else:
-        if not path.exists():
-            return None
-        options = {"creator": lambda: sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=10)}
-    engine = create_engine("sqlite://" if path is not None else sqlalchemy_url(url), poolclass=NullPool, **options)
+    address = sqlalchemy_url(url) if path is None else f"sqlite:///{sqlite_uri(path, 'ro')}&uri=true"
+    options = engine_options()["connect_args"] if path is None else {"timeout": 10}
+    engine = create_engine(address, poolclass=NullPool, connect_args=options)
     with engine.connect() as connection:
         if not inspect(connection).has_table(table):
             return None

@@ -8,9 +8,6 @@ written last: one that has its end and its values is whole.
 from __future__ import annotations
 
 import math
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import shown_address
-from sweeper.system.locks import sqlite_path, sqlite_uri
+from sweeper.system.locks import sqlite_path
 from sweeper.system.store_versions import restore_command
 from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
 from sweeper.tracking.values import MARKER, PAUSED, DesiredRun, Point
@@ -73,16 +70,6 @@ class Mirror:
         """Names of the trainings' runs that were missing, and of those that lacked something."""
         self._actual: dict[str, ActualRun] | None = None
         """None = what of the last request arrived is not known."""
-
-    @contextmanager
-    def kept_open(self) -> Iterator[None]:
-        """Keep a SQLite store open, so that not each write puts the log into the file, but the end of the block."""
-        if self._path is None:
-            yield
-            return
-        with closing(sqlite3.connect(sqlite_uri(self._path, "rw"), uri=True)) as connection:
-            connection.execute("SELECT 1 FROM sqlite_master")
-            yield
 
     def begin(self, study: str, sweep: DesiredRun, mark: str) -> None:
         """Find or make the experiment and the sweep's run, and write that.

@@ -108,7 +108,7 @@ class Tracker:
         self._warnings = deque[str]()
         self.failure: Exception | None = None
         """Why the last pass was cut off; None = it was not."""
-        self._closed = self._passing = False
+        self._closed = False
         self._woken, self._awaited = threading.Event(), threading.Event()
 
     # --- The study --------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ class Tracker:
         began = progress = time.monotonic()
         written, warned = self._written, False
         self._awaited.set()
-        while (self.left or self._passing) and self._gone is None:
+        while self.left and self._gone is None:
             self._woken.set()
             time.sleep(0.05)
             beat()
@@ -305,7 +305,6 @@ class Tracker:
             if self._is_gone():
                 self._warnings.append(f"{self._gone}. The sweep continues; at its end, write MLflow: {self._command}")
                 return
-            self._passing = True
             before, self.failure = self.failure, self._pass()
             if self.failure is not None and before is None:
                 self._warnings.append(
@@ -314,7 +313,6 @@ class Tracker:
                 )
             elif self.failure is None and before is not None:
                 self._warnings.append(f"MLflow at {self._place} answers again, and has everything")
-            self._passing = False
             if self.failure is None:
                 self._awaited.wait(PASS_EVERY)
             else:
@@ -330,34 +328,22 @@ class Tracker:
 
     def _pass(self) -> Exception | None:
         """Write everything that is lacking: runs and tags, then files, which a server may not take; what failed."""
-        with self._lock:
-            if self._closed or not self._lacking:
-                return None
-        try:
-            with self.mirror.kept_open():
-                while self._write_one():
-                    self._written += 1
-        except Exception as error:
-            return error
-        return None
-
-    def _write_one(self) -> bool:
-        """Write the first thing that is lacking; whether there was one."""
-        with self._lock:
-            keys = sorted(self._lacking, key=lambda key: key[0] == "file")
-            if self._closed or not keys:
-                return False
-            key, write = keys[0], self._lacking[keys[0]]
-        try:
-            write()
-        except Exception:
-            with self._lock:  # the others have their turn first
-                self._lacking[key] = self._lacking.pop(key)
-            raise
-        with self._lock:
-            if self._lacking[key] is write:
-                del self._lacking[key]
-        return True
+        while True:
+            with self._lock:
+                keys = sorted(self._lacking, key=lambda key: key[0] == "file")
+                if self._closed or not keys:
+                    return None
+                key, write = keys[0], self._lacking[keys[0]]
+            try:
+                write()
+            except Exception as error:
+                with self._lock:  # the others have their turn first
+                    self._lacking[key] = self._lacking.pop(key)
+                return error
+            self._written += 1
+            with self._lock:
+                if self._lacking[key] is write:
+                    del self._lacking[key]
 
 
 def _cut(note: str) -> str:
