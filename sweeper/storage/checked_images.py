@@ -27,8 +27,8 @@ def note_checked(study: optuna.Study) -> None:
 def drop_unchecked(study: optuna.Study) -> list[str]:
     """Take back what was trained since `note_checked`, with all that follows from it: `search/00012` and the like.
 
-    A trial that was there goes back to the queue as itself, and a later one is deleted, so that the study goes on as if
-    the session had not been.
+    A trial that was there goes back to the queue as itself, and a later one is deleted, so that the study
+    continues as if the session had not been.
     """
     known, there = unpack_value(study.user_attrs, CHECKED, {}), trained(study)
     gone = [name for name, seen in there.items() if known.get(name) != seen]

@@ -146,9 +146,9 @@ class RetryingStorage(RDBStorage):
         with suppress(DBAPIError):  # what was deleted is still open here; a log that stays would spoil another file
             self.checkpoint("TRUNCATE")
         if watched is not file:
-            then = f"What {file.path} holds is kept. To go on: {resume_command(self.study, self.address)}"
+            then = f"What {file.path} holds is kept. To resume: {resume_command(self.study, self.address)}"
         elif (new := file.new_place()) is not None:
-            then = f"Everything finished lies in {new}. To go on there: {self._command_in(new)}"
+            then = f"Everything finished is stored in {new}. To resume there: {self._command_in(new)}"
         else:
             then = f"Restore a backup. Then: {resume_command(self.study, f'sqlite:///{file.path}')}"
         raise SweeperError(

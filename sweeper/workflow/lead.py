@@ -136,12 +136,12 @@ def lead(session: Session) -> Outcome:
                 session.tracker.end_sweep("FAILED")
                 raise SweeperError(dropped)
         except (ExecutorError, InterruptedSweepError, KeyboardInterrupt):
-            with suppress(SweeperError):  # a database that is away is told by what asks it next
+            with suppress(SweeperError):  # the next query reports a lost database
                 if (dropped := _check_images(session, are_changed=is_changed(session.store))) is not None:
                     display.warn(dropped)
             raise
         finally:
-            with suppress(SweeperError):  # a database that is away is told by what asks it next
+            with suppress(SweeperError):  # the next query reports a lost database
                 study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + session.gone())
         heartbeat.phase(REPORT, 0)
         session.tracker.catch_up(beat=heartbeat.beat)
@@ -287,7 +287,7 @@ def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
     try:
         train_all(stage, decided)
     except (InterruptedSweepError, KeyboardInterrupt):
-        with suppress(SweeperError):  # a database that is away is told by what asks it next
+        with suppress(SweeperError):  # the next query reports a lost database
             studies.reconcile(stage.study)
         tracker.end_sweep("KILLED")
         raise

@@ -154,7 +154,7 @@ def test_a_file_that_is_no_more_the_one_at_its_place_is_told_as_such_and_nothing
     assert folder.exists() == (how is replace)
 
 
-RESUMES = re.compile(r"To go on there: (cd .+)")
+RESUMES = re.compile(r"To resume there: (cd .+)")
 
 
 @pytest.mark.slow
