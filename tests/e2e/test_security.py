@@ -92,14 +92,16 @@ def test_no_shell_no_eval_no_unpickling(path: Path) -> None:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        assert called not in dangerous and not called.startswith(("subprocess.", "pickle.load"))
+        assert called not in dangerous and not called.startswith("pickle.load")
+        if called.startswith("subprocess."):  # only a user's own training script is started, and without a shell
+            assert path.name == "launch.py" and "shell" not in {k.arg for k in node.keywords}
         if called == "torch.load":
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
 
 
 def test_the_other_yaml_files_go_through_the_same_reader() -> None:
     text = Path(yolo.__file__).read_text("utf-8")
-    assert "read_yaml" in text and "import yaml" not in text
+    assert "from sweeper.core.yaml_file import" in text and "import yaml" not in text
     users = [p for p in PACKAGE.rglob("*.py") if "import yaml" in p.read_text("utf-8")]
     assert {p.name for p in users} == {"yaml_file.py", "export.py"}  # the latter writes alone
 
