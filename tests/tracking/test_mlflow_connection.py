@@ -52,8 +52,10 @@ def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp
     original.mkdir()
     tracker = begun(f"sqlite:///{original}/mlflow.db", study)
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
-    (original / "report.md").write_text("words")
-    tracker.end_sweep("FINISHED", Summary("", {}, {}, original))
+    report = original / "report"  # of its own, as a sweep's: what SQLite keeps next to mlflow.db comes and goes
+    report.mkdir()
+    (report / "report.md").write_text("words")
+    tracker.end_sweep("FINISHED", Summary("", {}, {}, report))
     again = begun(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place it is as it was
     assert again.catch_up() is None
     again.close()
