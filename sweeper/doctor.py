@@ -229,7 +229,7 @@ def _fitting(check: Check, option: str, url: str) -> Check:
         # A damaged file is named as such; what was refused on a server is cured by this.
         fault = None if check.status == "broken" and sqlite_path(url) else store_fault(option, url)
     except (sqlite3.Error, SQLAlchemyError) as error:
-        fault = None if check.status == "broken" else (cause(error), f"start the server, or mend {option}")
+        fault = None if check.status == "broken" else (cause(error), f"start the server, or correct {option}")
     return check if fault is None else Check(name=check.name, status="broken", found=fault[0], advice=fault[1])
 
 

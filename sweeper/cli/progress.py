@@ -156,7 +156,7 @@ class PlainDisplay:
                 last = result.evaluations[-1]
                 self._count_line(f"{spec_text(spec)}: {value_text(last)} at step {last.step}, waits")
             case Resumed(spec) if verbose:
-                self.log(f"  {spec_text(spec)} goes on")
+                self.log(f"  {spec_text(spec)} continues")
             case Stored(result) if not waited or result.state != "pruned" or verbose:  # its arrival was logged
                 self._count_line(f"{spec_text(result.spec)}: {outcome_text(result)}")
             case Dropped(spec, reason) if reason != NOT_NEEDED:

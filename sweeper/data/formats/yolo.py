@@ -95,7 +95,7 @@ def _class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
         return names
     faults.append(
         f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, printable and different, "
-        f"found {some([*map(shown, names)]) or 'another'}; mend it"
+        f"found {some([*map(shown, names)]) or 'another'}; correct it"
     )
     return None
 
