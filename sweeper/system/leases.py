@@ -119,7 +119,8 @@ class Lease:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = connect(self._url, f"{NAME} lease")
-                self.lost, self._renewed = not self._keep(self._connection), time.monotonic()
+                began = time.monotonic()  # the answer may be read long after the server gave it
+                self.lost, self._renewed = not self._keep(self._connection), began
             except psycopg.Error:  # the server is away: it is asked again
                 if self._connection is not None:
                     self._connection.close()
