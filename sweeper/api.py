@@ -121,6 +121,7 @@ def judge(
     paired_seeds: bool = False,
     common: bool = False,
     level: float = 0.95,
+    claim: str | None = None,
     columns: Mapping[str, str] | None = None,
     tracking_uri: str = TRACKING,
     where: Mapping[str, str] | None = None,
@@ -137,6 +138,7 @@ def judge(
         paired_seeds: whether a seed is the same for all methods; else each has its own trainings.
         common: whether to leave out the images that some run has no score of.
         level: of the intervals.
+        claim: such as `B > A by 0.005`; `Judgement.claim` has the outcome.
         columns: name of the column of `method`, `seed`, `image`, `group` or `class`, where it is another; in MLflow
             of the parameter or tag.
         tracking_uri: MLflow store.
@@ -157,6 +159,7 @@ def judge(
         paired_seeds=paired_seeds,
         common=common,
         level=level,
+        claim=claim,
         columns=columns or {},
     )
     if isinstance(scores, str | os.PathLike):

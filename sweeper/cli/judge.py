@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sweeper.cli.options import VERDICT_CODES, SweeperCommand, json_option
+from sweeper.cli.options import CLAIM_CODES, VERDICT_CODES, SweeperCommand, json_option
 from sweeper.cli.settings_options import setting
 
 
@@ -36,6 +36,11 @@ from sweeper.cli.settings_options import setting
     "--where", multiple=True, metavar="KEY=VALUE", help="Runs in MLflow with this parameter, tag or status alone."
 )
 @click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--claim",
+    metavar="'B > A by 0.005'",
+    help="Check a claim: end with 0 where it holds, 4 where it is not shown, 5 where it is contradicted.",
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with a figure here.")
 @click.option(
     "--exit-code-by-verdict",
@@ -59,6 +64,8 @@ def command(
     tp, fp, fn), and where there are some seed, image, group, class; a folder of nnU-Net results; or mlflow:EXPERIMENT,
     whose runs have the parameters or tags method and seed.
     """
+    if by_verdict and given["claim"] is not None:
+        raise click.UsageError("--claim and --exit-code-by-verdict give other exit statuses; leave one out")
     from sweeper.judging.judgement import answer_text, judge_scores
     from sweeper.judging.read import Runs, read_scores
     from sweeper.judging.rows import Asked
@@ -73,6 +80,8 @@ def command(
         written = f"\nReport: {write_judgement(judgement, out)} (report.html beside it)"
     document = json.dumps(judgement.document.document, indent=2, allow_nan=False)
     click.echo(document if as_json else answer_text(judgement) + written)
+    if judgement.claim is not None:
+        return CLAIM_CODES[judgement.claim.outcome]
     return VERDICT_CODES[judgement.verdict] if by_verdict else 0
 
 

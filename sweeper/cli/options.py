@@ -107,6 +107,8 @@ VERDICT_CODES = {
     Verdict.NONE: 13,
 }
 """Exit statuses of `--exit-code-by-verdict`. None of the others (docs/reference/commands.md) is among them."""
+CLAIM_CODES = {"holds": 0, "not_shown": 4, "contradicted": 5}
+"""Exit statuses of `--claim`."""
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -16,6 +16,7 @@ from sweeper.evidence.decision_rule import beats, difference, measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import caveats
 from sweeper.evidence.verdict import Decision, judged
+from sweeper.judging.claim import ClaimRow, check_claim
 from sweeper.judging.rows import Asked, Scores
 from sweeper.judging.score_table import ScoreTable, table_of
 from sweeper.judging.weighing import MethodContest, MethodEvidence, own_interval, weigh_table
@@ -100,6 +101,8 @@ class JudgementDocument(Document):
     """Of all pairs, the one that reads higher first."""
     networks: NetworksRow | None
     """Where some method has fewer than three runs, and images are told apart; else null."""
+    claim: ClaimRow | None
+    """Of `--claim`."""
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
     caveats: tuple[str, ...]
@@ -115,6 +118,8 @@ class Judgement:
     networks: tuple[MethodContest, Decision] | None
     """The same of these very networks, where there are too few runs for the methods."""
     level: float
+    claim: ClaimRow | None = None
+    """Whether a claim about two of the methods holds."""
 
     @property
     def verdict(self) -> Verdict:
@@ -184,6 +189,7 @@ class Judgement:
             baseline=None if contest.baseline is None else contest.finalists[contest.baseline].family,
             comparisons=_differences(contest),
             networks=None if self.networks is None else _networks(*self.networks),
+            claim=self.claim,
             reasons=self.reasons,
             next_steps=self.next_steps,
             caveats=self.caveats,
@@ -198,6 +204,7 @@ def judge_scores(scores: Scores, asked: Asked) -> Judgement:
 
     Raises:
         ScoresError: with all that is wrong with them.
+        UsageError: if the claim is none, or not about two of the methods.
     """
     table = table_of(scores, asked)
     contest = weigh_table(table, asked, "both" if table.images else "trainings")
@@ -205,7 +212,8 @@ def judge_scores(scores: Scores, asked: Asked) -> Judgement:
     if table.images > 1 and min(len(runs) for runs in table.runs) < SHOWING:
         on_images = weigh_table(table, asked, "images")
         networks = (on_images, _decide(on_images))
-    return Judgement(table, contest, _decide(contest), networks, asked.level)
+    claim = None if asked.claim is None else check_claim(asked.claim, contest, asked.level)
+    return Judgement(table, contest, _decide(contest), networks, asked.level, claim)
 
 
 def _decide(contest: MethodContest) -> Decision:
@@ -323,7 +331,8 @@ def answer_text(judgement: Judgement, width: int | None = None) -> str:
     """Verdict, methods, why, what would settle it, and what limits it; wrapped at `width` columns."""
     width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
     table = judgement.table
-    lines = [textwrap.fill(judgement.headline, width), "", f"  {_header(judgement)}"]
+    claim = [] if judgement.claim is None else [textwrap.fill(judgement.claim.sentence, width), ""]
+    lines = [*claim, textwrap.fill(judgement.headline, width), "", f"  {_header(judgement)}"]
     longest = max(len(each.family) for each in judgement.contest.finalists)
     for each in judgement.shown.finalists:
         mark = "→" if each.family == judgement.named else " "

@@ -67,6 +67,8 @@ class Asked:
     common: bool = False
     """Whether images that some run has no score of are left out, in place of a problem."""
     level: float = 0.95
+    claim: str | None = None
+    """Such as `B > A by 0.005`: what is checked besides."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Key → name of the column that has it, where that is another."""
 

@@ -38,6 +38,7 @@ def judgement_text(judgement: Judgement, figure: str) -> str:
     reasons = judgement.reasons if networks is None else networks[1].reasons
     parts = [
         f"# {escape_md(own.scale.score)} of {len(own.methods)} methods, judged",
+        *([] if judgement.claim is None else [escape_md(judgement.claim.sentence)]),
         f"**{escape_md(judgement.headline)}**",
         _methods(judgement),
         figure,

@@ -28,8 +28,25 @@ def commands(text: str) -> list[list[str]]:
         if language in {"", "sh", "bash"}
         for line in block.replace("\\\n", " ").splitlines()
     ]
-    found = [part.strip() for line in lines for part in re.split(r"&&|\||>", line)]
-    return [shlex.split(part.removeprefix("exec "))[1:] for part in found if re.match(r"(exec )?sweeper ", part)]
+    found = [part for line in lines for part in pipeline(line)]
+    return [
+        part[part.index("sweeper") + 1 :]
+        for part in found
+        if part[:1] == ["sweeper"] or part[:2] == ["exec", "sweeper"]
+    ]
+
+
+def pipeline(line: str) -> list[list[str]]:
+    """Words of each command of a line, as a shell would divide it at &&, | and >; quotes hide these."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|>")
+    lexer.whitespace_split = True
+    parts: list[list[str]] = [[]]
+    try:
+        for word in lexer:
+            parts.append([]) if set(word) <= set("&|>") else parts[-1].append(word)
+    except ValueError:  # prose, or code of another language
+        return []
+    return parts
 
 
 def test_commands_in_documents_can_be_given() -> None:

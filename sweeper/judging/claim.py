@@ -1,0 +1,110 @@
+"""A claim about two methods, "B > A by 0.005", against what their scores show: for CI and for programs."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal
+
+from sweeper.core.base import Record
+from sweeper.core.errors import UsageError
+from sweeper.core.records import Contest
+from sweeper.core.text import listed, minus, suggestion
+from sweeper.evidence.decision_rule import difference, measured, shows
+from sweeper.evidence.interim_analyses import SHOWING
+
+Outcome = Literal["holds", "not_shown", "contradicted"]
+_CLAIM = re.compile(r"(?P<better>.+?)\s+>\s+(?P<worse>.+?)(?:\s+by\s+(?P<by>[0-9.eE+-]+))?", re.DOTALL)
+_RULE = '--claim must be "B > A" or "B > A by 0.005": two methods, > for better, and a number of 0 or more'
+
+
+class ClaimRow(Record):
+    """A claim that one method is better than another by more than some amount, and whether the scores show it."""
+
+    better: str
+    worse: str
+    by: float
+    """In the score's unit; 0 = better at all."""
+    outcome: Outcome
+    """`holds`: the interval of the difference lies above `by`; `contradicted`: below it; `not_shown`: neither, or
+    there are fewer than three trainings of each."""
+    difference: float
+    """`better` less `worse`, above 0 where `better` is the better one, whichever way the score goes."""
+    ci_low: float | None
+    """Null = not known."""
+    ci_high: float | None
+    level: float
+    sentence: str
+    """The same for people."""
+
+
+def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
+    """Compare a claim with the interval of the two methods' difference.
+
+    Args:
+        text: `B > A` or `B > A by 0.005`.
+        contest: the methods' comparisons.
+        level: of the two-sided intervals, for the sentence. A claim that is wrong holds with at most half of 1 − level.
+
+    Raises:
+        UsageError: if the text is no such claim, or a method of it has no scores.
+    """
+    better, worse, by = _parse(text, [each.family for each in contest.finalists])
+    i, j = ([each.family for each in contest.finalists].index(name) for name in (better, worse))
+    gap, digits = difference(contest, i, j), contest.scale.digits
+    known = measured(contest, i, j)
+    outcome: Outcome = "not_shown"
+    if shows(contest, i, j):
+        outcome = "holds" if gap.low > by else "contradicted" if gap.high < by else "not_shown"
+    found = minus(f"{gap.estimate:+.{digits}f}")
+    if known:
+        found += minus(f" [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}] ({100 * level:g} %)")
+    words = {
+        "holds": f"holds: {better} − {worse} is {found}, and the interval lies above {by:g}.",
+        "contradicted": f"is contradicted: {better} − {worse} is {found}, and the interval lies below {by:g}.",
+        "not_shown": f"is not shown: {better} − {worse} is {found}"
+        + (
+            f", and the interval contains {by:g}."
+            if shows(contest, i, j)
+            else f"; it needs {SHOWING} trainings of each."
+        ),
+    }
+    return ClaimRow(
+        better=better,
+        worse=worse,
+        by=by,
+        outcome=outcome,
+        difference=gap.estimate,
+        ci_low=gap.low if known else None,
+        ci_high=gap.high if known else None,
+        level=level,
+        sentence=f"The claim {' '.join(text.split())!r} {words[outcome]}",
+    )
+
+
+def _parse(text: str, methods: list[str]) -> tuple[str, str, float]:
+    """Return the two names and the amount. Names may hold blanks, > and "by": what is a method decides."""
+    for better in methods:
+        rest = text.strip().removeprefix(better)
+        for worse in methods if rest != text.strip() else ():
+            found = re.fullmatch(rf"\s*>\s*{re.escape(worse)}(?:\s+by\s+(\S+))?", rest)
+            if found and worse != better:
+                return better, worse, _amount(found[1] or "0", text)
+    split = _CLAIM.fullmatch(text.strip())
+    if split is None:
+        raise UsageError(f"{_RULE}, got {text!r}")
+    unknown = [name for name in (split["better"], split["worse"]) if name not in methods]
+    if not unknown:
+        raise UsageError(f"{_RULE}; got {split['better']!r} twice")
+    near = suggestion(unknown[0], methods) or f"; the methods are {listed(methods[:10])}"
+    raise UsageError(f"--claim must compare two methods of the table, and {unknown[0]!r} is none{near}")
+
+
+def _amount(word: str, text: str) -> float:
+    try:
+        by = float(word)
+    except ValueError:
+        by = math.nan
+    if not 0 <= by < math.inf:
+        raise UsageError(f"{_RULE}, got {text!r}")
+    return by

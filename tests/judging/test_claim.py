@@ -1,0 +1,107 @@
+"""A claim about two methods holds, is not shown, or is contradicted, by the interval of their difference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import sweeper
+from sweeper.cli.options import CLAIM_CODES
+from sweeper.core.errors import UsageError
+from tests.cli.test_judge import Sweeper
+from tests.judging.test_judgement import drawn, table
+from tests.support.schemas import problems
+
+
+@pytest.mark.parametrize(
+    ("claim", "outcome"),
+    [
+        ("a > b", "holds"),
+        ("a>b by 0.02", "holds"),
+        ("  a  >  b   by 5e-2 ", "holds"),
+        ("a > b by 0.08", "not_shown"),
+        ("a > b by 0.2", "contradicted"),
+        ("b > a", "contradicted"),
+        ("b > a by 0", "contradicted"),
+    ],
+)
+def test_the_interval_decides(claim: str, outcome: str) -> None:
+    found = sweeper.judge(table(drawn(gap=0.08)), claim=claim).claim
+    assert found is not None and found.outcome == outcome
+    assert found.ci_low is not None and found.ci_high is not None
+    edges = {"holds": found.ci_low > found.by, "contradicted": found.ci_high < found.by}
+    assert edges.get(outcome, found.ci_low <= found.by <= found.ci_high)
+
+
+def test_better_follows_the_way_of_the_score() -> None:
+    distances = table(drawn(gap=0.08))
+    assert sweeper.judge(distances, claim="b > a", lower_is_better=True).document.claim.outcome == "holds"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_too_few_trainings_show_nothing_of_methods(runs: int) -> None:
+    found = sweeper.judge(table(drawn(gap=0.15, runs=runs, own=0.01) - 0.2), claim="a > b").claim
+    assert found is not None and found.outcome == "not_shown" and "needs 3 trainings of each" in found.sentence
+
+
+def test_trainings_without_images_suffice() -> None:
+    rows = [(name, level + 0.001 * run) for name, level in (("a", 0.8), ("b", 0.7)) for run in range(4)]
+    found = sweeper.judge(pd.DataFrame(rows, columns=["method", "score"]), claim="a > b by 0.05").claim
+    assert found is not None and found.outcome == "holds"
+
+
+@pytest.mark.parametrize(
+    ("names", "claim"),
+    [
+        (("dice > ce", "b"), "dice > ce > b by 0.01"),
+        (("gain by 0.1", "gain"), "gain by 0.1 > gain"),
+        (("a", "a by night"), "a > a by night by 0.01"),
+    ],
+)
+def test_names_may_hold_the_words_of_a_claim(names: tuple[str, str], claim: str) -> None:
+    found = sweeper.judge(table(drawn(gap=0.08), names), claim=claim).claim
+    assert found is not None and (found.better, found.worse, found.outcome) == (*names, "holds")
+
+
+@pytest.mark.parametrize(
+    ("claim", "problem"),
+    [
+        ("a < b", "--claim must be"),
+        ("a > b by much", "--claim must be"),
+        ("a > b by -0.1", "--claim must be"),
+        ("a > b by nan", "--claim must be"),
+        ("a > a", "twice"),
+        ("", "--claim must be"),
+        ("a > c", "'c' is none; the methods are a and b"),
+        ("aa > b", "did you mean `a`"),
+    ],
+)
+def test_what_is_no_claim_about_two_methods_is_refused(claim: str, problem: str) -> None:
+    with pytest.raises(UsageError) as error:
+        sweeper.judge(table(drawn()), claim=claim)
+    assert problem in str(error.value)
+
+
+def test_equal_methods_seldom_pass() -> None:
+    passed = [
+        sweeper.judge(table(drawn(key=key, seed=0.01)), claim="a > b", margin=0.01).claim.outcome == "holds"  # type: ignore[union-attr]
+        for key in range(150)
+    ]
+    assert sum(passed) <= 10  # 2.5 % of 150 are 3.75: 11 or more have a probability of 0.002
+
+
+def test_the_command_ends_by_the_outcome(sweeper: Sweeper, tmp_path: Path) -> None:
+    scores = tmp_path / "scores.csv"
+    table(drawn(gap=0.08)).to_csv(scores, index=False)
+    for claim, outcome in (("a > b", "holds"), ("a > b by 0.08", "not_shown"), ("b > a", "contradicted")):
+        status, text, _ = sweeper("judge", str(scores), "--claim", claim, "--json")
+        document = json.loads(text)
+        assert status == CLAIM_CODES[outcome] and document["claim"]["outcome"] == outcome and not problems(document)
+    status, text, _ = sweeper("judge", str(scores), "--claim", "b > a", "--out", str(tmp_path / "out"))
+    assert status == 5 and text.startswith("The claim 'b > a' is contradicted: b − a is −0.0")
+    assert "is contradicted" in (tmp_path / "out" / "report.md").read_text("utf-8")
+    status, _, said = sweeper("judge", str(scores), "--claim", "a > b", "--exit-code-by-verdict")
+    assert status == 2 and "leave one out" in said
