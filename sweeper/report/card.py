@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import FinalistEvidence, Interval, Recommended, Verdict
+from sweeper.core.records import FinalistEvidence, Interval, Recommended, Rung, Verdict
 from sweeper.core.text import count, listed, resume_command, significant, with_options
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.decision_rules import shown_gain
@@ -300,6 +300,9 @@ def _nothing(facts: Facts) -> Card:
     holds = Row("Tried with", _holds_for(facts))
     if facts.nothing_learned:
         found = "no training did clearly better than the same answer everywhere"
+        missing = f"{len(rung.not_learned)} of {rung.learnable} classes" if (rung := _last_rung(facts)) else "this data"
+        if rung is not None:
+            found = f"{missing} are not learned by any loss: {', '.join(rung.not_learned)}"
         if evidence is not None and evidence.finalists:
             eligible = [f for f in evidence.finalists if f.collapses < f.trainings]
             best = max(eligible or evidence.finalists, key=lambda f: f.miou.estimate)
@@ -310,7 +313,7 @@ def _nothing(facts: Facts) -> Card:
         tried = max([recipe.steps, *(trial.spec.steps for trial in trained)])
         command = with_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=LOW_BUDGET)
         rows = (Row("Found", found), holds)
-        return Card("Budget too small: no loss learned this data.", rows, command, "bash")
+        return Card(f"Budget too small: no loss learned {missing}.", rows, command, "bash")
     search = facts.search
     states = search["state"].value_counts()
     ended = [f"{int(states.get(state, 0))} {state}" for state in ("complete", "pruned", "failed")]
@@ -318,3 +321,9 @@ def _nothing(facts: Facts) -> Card:
     resume = resume_command(facts.sweep.study, facts.sweep.storage)
     rows = (Row("Found", found), holds)
     return Card("No recommendation: no loss was confirmed.", rows, resume, "bash")
+
+
+def _last_rung(facts: Facts) -> Rung | None:
+    """The last budget that was tried before a search that was not begun, where only some classes are not learned."""
+    rungs = facts.sweep.rungs
+    return rungs[-1] if rungs and rungs[-1].is_learned and not facts.sweep.trials else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 
+from sweeper.core.records import Probed
 from sweeper.storage.optuna_internals import as_never_begun
 from sweeper.storage.record_format import (
     CHECKED,
@@ -41,7 +42,7 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
         attributes=[*(name for name in gone if name not in numbers), *follows],
     )
     if (found := found_budget(study.user_attrs)) is not None:
-        study.set_user_attr(PROBED, pack(found.model_copy(update={"steps": None, "sentence": "", "learned": True})))
+        study.set_user_attr(PROBED, pack(Probed(first=found.first)))
     dropped = [name for name in gone if there[name]]
     study.set_user_attr(DROPPED, pack_value(dropped))
     return dropped

@@ -1,9 +1,7 @@
 """Does any loss learn more than a constant answer? Asked before the search, and again after its floors.
 
 A search at a budget at which every training ends no better than a constant answer tells nothing, and costs as much as
-any other. So where the user gave no steps, the losses' defaults are trained before it, in the registry's order, until
-it is clear that they learn: nearly always the first shows it. Where it is not, the most promising go on at twice the
-steps, up to eight times.
+any other. The ladder before it (`sweeper.study.budget_ladder`) ends where that is over and the classes are learned.
 
 Luck must not pass for learning. On a set of six classes, 40 trials that could not do the task read up to 0.028 mIoU
 above a constant answer (0.157), a skill of 0.033. So one training must have three times the skill that two need.
@@ -15,18 +13,15 @@ import math
 from collections.abc import Iterable, Sequence
 
 from sweeper.core.metrics import at_point, constant_miou, objective, present
-from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
-from sweeper.space import default_choice
+from sweeper.core.records import Conditions, TrialResult
 from sweeper.study.training_list import key_of
 
-FACTORS = (1, 2, 4, 8)
-"""Budgets that may be tried, in units of the first."""
-PROMISING = 2
-"""Losses that are tried at a larger budget: the best at the one before."""
 SKILL = 0.05
 """Part of the way from a constant answer to a perfect one that two trainings must have come."""
 ALONE = 3 * SKILL
 """The same for a single one."""
+HELP = "What may help"
+"""How the sentence begins that says so."""
 FRESH = 3
 """Complete trials of the search itself that must have shown nothing before it is given up."""
 
@@ -49,56 +44,6 @@ def learned(skills: Iterable[float]) -> bool:
     """Whether trainings of these skills show that the task is learned: two of `SKILL`, or one of `ALONE`."""
     enough = [own for own in skills if own >= SKILL]
     return len(enough) >= 2 or any(own >= ALONE for own in enough)
-
-
-def probes(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
-    """Each family's literature default at the middle of the learning rates, trained for `steps` steps."""
-    choices = [default_choice(family, space, imbalance) for family in space.families]
-    return [
-        TrialSpec(
-            purpose="probe",
-            number=0,
-            family=choice.family,
-            params=choice.params,
-            lr=choice.lr,
-            seed=conditions.seed,
-            steps=steps,
-        )
-        for choice in choices
-    ]
-
-
-def next_probes(
-    results: Sequence[TrialResult], space: SearchSpace, conditions: Conditions, imbalance: float, first: int
-) -> tuple[int, list[TrialSpec]]:
-    """The smallest budget that is not settled, and the trainings that it lacks.
-
-    Args:
-        results: trainings so far, at any budget.
-        space: its families' defaults are tried.
-        conditions: the study's.
-        imbalance: as `suggest` takes it.
-        first: steps of the first budget.
-
-    Returns:
-        Steps, and what is to be trained there: nothing where a loss has learned, none did at the last budget, or all
-        trainings failed, which more steps would not mend.
-    """
-    steps, before = first, list[TrialResult]()
-    for factor in FACTORS:
-        steps = factor * first
-        here = [r for r in results if r.spec.steps == steps]
-        specs = probes(space, conditions, imbalance, steps)
-        if before:
-            best = sorted(before, key=lambda r: -(r.value or 0.0))[:PROMISING]
-            specs = [spec for spec in specs if spec.family in {r.spec.family for r in best}]
-        lacking = [spec for spec in specs if spec.family not in {r.spec.family for r in here}]
-        if learned(map(skill, here)) or not (lacking or any(r.state == "complete" for r in here)):
-            return steps, []
-        if lacking:
-            return steps, lacking
-        before = here
-    return steps, []
 
 
 def nothing_learned(trials: Sequence[TrialResult], before: Sequence[TrialResult] = (), *, strict: bool) -> bool:
@@ -131,4 +76,4 @@ def what_would_help(results: Sequence[TrialResult], conditions: Conditions) -> s
     tips.append(f"larger crops (--size {2 * recipe.size})")
     if len(dataset.classes) > 2:
         tips.append("merging rare classes (--class-map)")
-    return f"What may help, the cheapest first: {'; '.join([*tips, 'more labelled images'])}"
+    return f"{HELP}, the cheapest first: {'; '.join([*tips, 'more labelled images'])}"

@@ -30,6 +30,7 @@ from sweeper.losses import FAMILIES, snippet
 from sweeper.losses.snippet import Optimizer
 from sweeper.study.confirmation_rounds import confirmed
 from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates
+from sweeper.study.learning_check import HELP
 from sweeper.study.same_loss import as_they_are
 from sweeper.workflow.confirmation_evidence import groups_of_test_images, weighed
 from sweeper.workflow.miss_limit import of_confirmation
@@ -179,8 +180,8 @@ def _without_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendati
     """Why nothing was confirmed, where that is because nothing was learned."""
     if sweep.learned:
         return found
-    reason, _, help_ = sweep.budget.partition(". ")
-    return found.model_copy(update={"reasons": (capitalised(reason) + ".",), "next_steps": (help_ + ".",)})
+    reason, _, help_ = sweep.budget.rpartition(f". {HELP}")
+    return found.model_copy(update={"reasons": (capitalised(reason) + ".",), "next_steps": (f"{HELP}{help_}.",)})
 
 
 def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord) -> list[tuple[str, int]]:

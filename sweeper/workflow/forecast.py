@@ -11,8 +11,8 @@ from sweeper.core.events import Dropped, Evaluated, Job, Lost, Paused, Resumed, 
 from sweeper.core.records import TrialResult
 from sweeper.core.text import at_a_time, count, listed, time_range, time_text
 from sweeper.space import floor_of
+from sweeper.study.budget_ladder import probes
 from sweeper.study.finalist import BASELINE, LEADERS
-from sweeper.study.learning_check import probes
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.successive_halving import PURSUED

@@ -14,9 +14,10 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, SameLoss, TrialResult
 from sweeper.core.text import count, resume_command, significant
 from sweeper.executors.protocol import Executor
+from sweeper.study.budget_ladder import chosen_rung, climb, state_text
 from sweeper.study.confirmation_rounds import confirmations, plan_analyses, rounds
 from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates, what_is_needed
-from sweeper.study.learning_check import FACTORS, learned, next_probes, nothing_learned, skill, what_would_help
+from sweeper.study.learning_check import nothing_learned, what_would_help
 from sweeper.study.loop import Failures, Work, drive
 from sweeper.study.race import Race, Round
 from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
@@ -313,15 +314,15 @@ def _seeds(analyses: Sequence[InterimAnalysis]) -> str:
 
 
 def find_budget(stage: Stage) -> bool:
-    """Find the steps of the search, unless that was done, and put them into the plan; False where no loss learned."""
+    """Find the steps of the search, unless that was done, and put them into the plan; False where too little learns."""
     study, recipe = stage.study, stage.plan.conditions.recipe
     stored = studies.found_budget(study.user_attrs)
     probed = stored or Probed(first=recipe.steps)
     if stored is None and studies.search_results(study):
         return True  # a search that has begun keeps its steps
-    if probed.steps is None:
+    if probed.steps is None or not (probed.learned or studies.search_results(study)):  # there may be more time
         study.set_user_attr(studies.PROBED, studies.pack(probed))
-        probed = _where_a_loss_learns(stage, probed.first)
+        probed = _climbed(stage, probed.first)
         study.set_user_attr(studies.PROBED, studies.pack(probed))
     if probed.sentence:
         (stage.display.log if probed.learned else stage.display.warn)(probed.sentence)
@@ -337,37 +338,33 @@ def find_budget(stage: Stage) -> bool:
     return True
 
 
-def _where_a_loss_learns(stage: Stage, first: int) -> Probed:
-    """The first budget at which a default clearly beats a constant answer: nearly always the first that is tried."""
+def _climbed(stage: Stage, first: int) -> Probed:
+    """Climb the ladder as far as is needed, or as there is time, and return what it says."""
     study, plan = stage.study, stage.plan
     while True:
         results = studies.extra_results(study, "probe")
-        steps, specs = next_probes(results, plan.space, plan.conditions, plan.imbalance, first)
-        if not specs:
-            break
-        # As many as there are workers: what one of them shows need not be shown by the others.
-        batch = Batch(
-            study, specs[: stage.executor.workers], recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE)
+        rungs, lacking = climb(
+            results, plan.space, plan.conditions, plan.imbalance, first=first, margin=stage.asked.rope
         )
+        if not lacking:
+            break
+        batch = Batch(study, lacking, recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE))
         stage.show("probe", missing=len(batch))
         stage.go(batch)
         if not batch.complete:
-            stage.cut(f"whether a loss learns in {steps} steps was not found out")
-            return Probed(first=first, steps=first)
-    here = [r for r in results if r.spec.steps == steps]
-    if not any(r.state == "complete" for r in here):
+            stage.cut(f"what the losses learn in {lacking[0].steps} steps was not found out")
+            break
+    if not rungs:
         return Probed(first=first, steps=first)  # the search tells why
-    if learned(map(skill, here)):
-        if steps == first:
-            return Probed(first=first, steps=steps)
-        sentence = (
-            f"no loss clearly beats a constant answer after {steps // 2} steps, {max(here, key=skill).spec.family} "
-            f"does after {steps}: searching at {steps} steps"
-        )
-        return Probed(first=first, steps=steps, sentence=sentence)
-    best = max((r.value or 0.0 for r in here), default=0.0)
-    sentence = (
-        f"no loss clearly beats a constant answer after {steps} steps ({FACTORS[-1]} times the default; the best reads "
-        f"{best:.3f}), so that no search was begun. {what_would_help(here, plan.conditions)}"
-    )
-    return Probed(first=first, steps=steps, sentence=sentence, learned=False)
+    chosen, last = chosen_rung(rungs), rungs[-1]
+    if chosen is not None:
+        before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
+        sentence = f"{state_text(before)}, {state_text(chosen)}: searching at {chosen.steps} steps" if before else ""
+        return Probed(first=first, steps=chosen.steps, sentence=sentence, rungs=rungs)
+    help_ = what_would_help([r for r in results if r.spec.steps == last.steps], plan.conditions)
+    if last.is_learned:
+        found = f"{state_text(last)}, and nothing can be said about losses at this budget"
+    else:
+        found = f"{state_text(last)} (the best scores {max(last.scores.values()):.3f})"
+    sentence = f"{found}, so that no search was begun. {help_}"
+    return Probed(first=first, steps=last.steps, sentence=sentence, learned=False, rungs=rungs)

@@ -198,7 +198,7 @@ class Settings(Record):
     """End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's."""
 
     steps: int | None = _setting(
-        "Training", default="100, GPU 1000; up to 8 times that where no loss learns", often=True, ge=4, le=MOST_STEPS
+        "Training", default="100, GPU 1000; up to 16 times that, as the classes need", often=True, ge=4, le=MOST_STEPS
     )
     """Optimiser steps of a trial."""
     epochs: int | None = _setting("Training", ge=1, le=MOST_STEPS)

@@ -11,8 +11,8 @@ import pytest
 from bench.report_words import wording
 from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, SweepRecord, Verdict
-from sweeper.report.card import Card, card_lines, card_of
+from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, Rung, SweepRecord, Verdict
+from sweeper.report.card import Card, card_lines, card_markdown, card_of
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.markdown import render, summary
@@ -180,6 +180,26 @@ def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> No
     assert found.snippet in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60)
     failed = builders.sweep([builders.failed_trial()], [])
     assert card(conclude(failed), failed)[0].headline == "No recommendation: no loss was confirmed."
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        (("pole",), "1 of 5 classes are not learned by any loss: pole"),
+        (("pole", "a_b"), "2 of 5 classes are not learned by any loss: pole, a_b"),
+        (("`x`", "[2]", "no. 3"), "3 of 5 classes are not learned by any loss: `x`, [2], no. 3"),
+    ],
+)
+def test_where_too_few_classes_are_learned_they_are_listed(missing: tuple[str, ...], says: str) -> None:
+    rung = Rung(steps=800, scores={"dice": 0.3}, iou={}, is_learned=True, learnable=5, not_learned=missing)
+    sentence = f"after 800 steps some ({', '.join(missing)}), so that no search was begun. What may help: a GPU"
+    sweep = builders.sweep([], [], budget=sentence, learned=False, rungs=(rung,))
+    answer = conclude(sweep)
+    found = card_of(collect(sweep, answer))
+    assert found.headline == f"Budget too small: no loss learned {len(missing)} of 5 classes."
+    assert found.rows[0].text == says and "at most" not in card_markdown(found, frozenset())
+    assert answer.reasons == ("A" + sentence.partition(". What")[0][1:] + ".",)
+    assert answer.next_steps == ("What may help: a GPU.",)
 
 
 def test_terminal_report_and_note_say_the_same() -> None:

@@ -18,8 +18,9 @@ from sweeper.core.events import Answer, Lost
 from sweeper.core.records import Collapse, Start, TrialResult, TrialSpec
 from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RESULT, RETRY_OF
 from sweeper.storage.results import counted, present_trials, result_of
+from sweeper.study.budget_ladder import probes
 from sweeper.study.finalist import entrants
-from sweeper.study.learning_check import ALONE, SKILL, learned, probes, skill, what_would_help
+from sweeper.study.learning_check import ALONE, SKILL, learned, skill, what_would_help
 from sweeper.study.loop import drive
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.search_end import PATIENCE, settled
@@ -65,11 +66,12 @@ def levels(**changed: float) -> FakeExecutor:
 
 def test_trainings_of_the_probe_are_trials_and_not_made_twice() -> None:
     study, executor = new_study(), FakeExecutor()
-    known = [fake_result(spec) for spec in probes(SPACE, builders.conditions(), 60.0, 100)[:3]]
+    known = [fake_result(spec) for spec in probes(SPACE, builders.conditions(), 60.0, 100)]
+    places = [FAMILIES.index(result.spec.family) for result in known]
     enqueue_defaults(study, SPACE, 9)
     assert drive(executor, new_search(study, 9, known=known), going_on)  # type: ignore[arg-type]
-    assert [spec.number for spec in executor.specs] == [3, 4, 5, 6, 7, 8]
-    for trial, before in zip(searched(study)[:3], known, strict=True):
+    assert [spec.number for spec in executor.specs] == [n for n in range(9) if n not in places]
+    for trial, before in zip([searched(study)[n] for n in places], known, strict=True):
         assert (trial.spec.purpose, trial.value, trial.evaluations) == ("search", before.value, before.evaluations)
         assert sorted(study.trials[trial.spec.number].intermediate_values) == [e.step for e in before.evaluations]
 

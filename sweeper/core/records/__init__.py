@@ -69,6 +69,7 @@ from sweeper.core.records.training import (
     RateFit,
     RateRange,
     Rates,
+    Rung,
     SameLoss,
     SameLosses,
     Scores,

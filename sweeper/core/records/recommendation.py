@@ -13,7 +13,7 @@ from sweeper.core.base import Record
 from sweeper.core.paths import STORAGE
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
 from sweeper.core.records.evidence import Evidence, InterimAnalysis
-from sweeper.core.records.training import Conditions, ImageCounts, RateFit, SameLoss, TrialResult
+from sweeper.core.records.training import Conditions, ImageCounts, RateFit, Rung, SameLoss, TrialResult
 from sweeper.core.text import with_options
 
 
@@ -180,7 +180,9 @@ class SweepRecord(Record):
     budget: str = ""
     """What was found of the budget before the search or after it, a sentence; "" where there was nothing to find."""
     learned: bool = True
-    """False where no loss learned at that budget, so that nothing was confirmed."""
+    """False where the losses learned too little at that budget, so that nothing was confirmed."""
+    rungs: tuple[Rung, ...] = ()
+    """The budgets that were tried before the search."""
     rate_fit: RateFit | None = None
     """The learning rate that the confirmation draws around, as it was found before it; None before, and where a single
     rate is searched."""

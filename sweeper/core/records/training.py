@@ -341,6 +341,28 @@ class SameLosses(Record):
     found: tuple[SameLoss, ...]
 
 
+class Rung(Record):
+    """A budget of the ladder before the search, and what two losses learned there."""
+
+    steps: int
+    scores: dict[str, float]
+    """Objective on validation, by loss: the plain one first."""
+    iou: dict[str, tuple[float | None, ...]]
+    """IoU of each class on validation, by loss: at its own operating point or the plain one, whichever is higher."""
+    is_learned: bool
+    """Whether they clearly beat a constant answer."""
+    learnable: int
+    """How many classes have enough pixels to be learned."""
+    not_learned: tuple[str, ...]
+    """Those of them that neither loss learned."""
+
+    @property
+    def gap(self) -> float | None:
+        """By how much the other loss is above the plain one; None of a single loss."""
+        plain, *others = self.scores.values()
+        return others[0] - plain if others else None
+
+
 class Probed(Record):
     """What the budget probe found, as it is stored with the study."""
 
@@ -350,4 +372,6 @@ class Probed(Record):
     """Steps that the search is to have; None while the probe is not over."""
     sentence: str = ""
     learned: bool = True
-    """Whether any loss beat a constant answer; else nothing is searched."""
+    """Whether the losses learned enough to be compared; else nothing is searched."""
+    rungs: tuple[Rung, ...] = ()
+    """The ladder, as far as it was climbed."""

@@ -1,0 +1,176 @@
+"""The budget at which losses can be compared: where the classes are learned, found on a ladder before the search.
+
+Losses differ in how they treat rare classes, and before any of them has learned these there is nothing to compare. So
+where the user gave no steps, the defaults of two losses that differ most there, cross-entropy and one of overlap, are
+trained at 1, 2, 4, 8 and 16 times the first steps, until each class with enough pixels is learned by one of them, or
+the gap between the two has settled while most are. The search takes the last two trainings over as its own.
+
+A class is learned where its IoU on validation is above 0.05 and above its share of the pixels: an answer that looks at
+no image gets no more. The commonest class, of which a constant answer is made, need only be predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sweeper.core.records import Conditions, Rung, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.text import listed
+from sweeper.data.folds import split_of
+from sweeper.losses.overlap_families import OVERLAP_FAMILIES
+from sweeper.space import default_choice, first_trials
+from sweeper.study.finalist import BASELINE
+from sweeper.study.learning_check import SKILL, learned, skill
+
+FACTORS = (1, 2, 4, 8, 16)
+"""Budgets that may be tried, in units of the first."""
+PIXELS, IMAGES = 0.001, 0.5
+"""Share of the labelled pixels, or of the images, of training from which on a class has enough to be learned."""
+ENOUGH = 2 / 3
+"""Share of these classes that must be learned before anything is said about losses: below it the mean over classes is
+largely one of zeros."""
+OVERLAPS = ("dice_ce", *(family.name for family in OVERLAP_FAMILIES))
+
+
+def chosen_pair(space: SearchSpace) -> tuple[str, ...]:
+    """Return the two families of a space that differ most in rare classes; of a space of one family that one.
+
+    They are cross-entropy and dice_ce. Where one is not searched, the advice's first other stands for it, of losses of
+    overlap where there are any.
+    """
+    order = list(first_trials(space))
+    plain = BASELINE if BASELINE in order else order[0]
+    others = [name for name in order if name != plain]
+    best = min(others, key=lambda name: (name != OVERLAPS[0], name not in OVERLAPS), default=None)
+    return (plain,) if best is None else (plain, best)
+
+
+def probes(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
+    """Return the pair's literature defaults at the middle of the learning rates, to be trained for `steps` steps."""
+    by_name = {family.family: family for family in space.families}
+    choices = [default_choice(by_name[name], space, imbalance) for name in chosen_pair(space)]
+    return [
+        TrialSpec(
+            purpose="probe",
+            number=0,
+            family=choice.family,
+            params=choice.params,
+            lr=choice.lr,
+            seed=conditions.seed,
+            steps=steps,
+        )
+        for choice in choices
+    ]
+
+
+def not_learned(results: Iterable[TrialResult], conditions: Conditions) -> tuple[str, ...]:
+    """Return the classes that none of these trainings learned, of those that they were scored on."""
+    seen = [_ious(result) for result in results if result.state == "complete" and result.evaluations]
+    if not seen:
+        return ()
+    pixels = conditions.dataset.class_pixels(split_of(conditions, conditions.seed).train)
+    floors = np.maximum(SKILL, pixels / max(1, pixels.sum()))
+    floors[pixels.argmax()] = SKILL
+    best = np.nanmax(np.array(seen, dtype=np.float64), axis=0, initial=-1.0)
+    scored = best >= 0
+    return tuple(conditions.dataset.classes[i] for i in np.flatnonzero(scored & (best <= floors)))
+
+
+def _ious(result: TrialResult) -> tuple[float | None, ...]:
+    """IoU of each class at the training's own operating point or the plain one, whichever is higher: a point that is
+    chosen for the mean over classes may spoil a common one."""
+    last = result.evaluations[-1]
+    pairs = zip(last.chosen.iou, last.default.iou, strict=True)
+    return tuple(None if own is None or plain is None else max(own, plain) for own, plain in pairs)
+
+
+def _learnable(conditions: Conditions) -> frozenset[str]:
+    """Classes with enough pixels to be learned."""
+    dataset = conditions.dataset
+    pixels = np.array([dataset.images[i].pixels for i in split_of(conditions, conditions.seed).train])
+    enough = (pixels.sum(axis=0) >= PIXELS * pixels.sum()) | ((pixels > 0).mean(axis=0) >= IMAGES)
+    return frozenset(name for name, ok in zip(dataset.classes, enough, strict=True) if ok)
+
+
+class Climb(NamedTuple):
+    """How far the ladder is."""
+
+    rungs: tuple[Rung, ...]
+    lacking: tuple[TrialSpec, ...]
+    """Trainings of the next one; () where the ladder ends."""
+
+
+def climb(
+    results: Sequence[TrialResult],
+    space: SearchSpace,
+    conditions: Conditions,
+    imbalance: float,
+    *,
+    first: int,
+    margin: float,
+) -> Climb:
+    """Return the rungs that are complete, and what the next one lacks.
+
+    Args:
+        results: trainings of the ladder so far.
+        space: what is searched.
+        conditions: the study's.
+        imbalance: as `suggest` takes it.
+        first: steps of the first rung.
+        margin: mIoU by which a gap that has settled may change over a doubling.
+    """
+    rungs, learnable = list[Rung](), _learnable(conditions)
+    for factor in FACTORS:
+        specs = probes(space, conditions, imbalance, factor * first)
+        by_name = {r.spec.family: r for r in results if r.spec.steps == factor * first}
+        if lacking := tuple(spec for spec in specs if spec.family not in by_name):
+            return Climb(tuple(rungs), lacking)
+        here = [result for spec in specs if (result := by_name[spec.family]).state == "complete"]
+        if not here:  # more steps would not help
+            break
+        rungs.append(
+            Rung(
+                steps=factor * first,
+                scores={r.spec.family: r.value or 0.0 for r in here},
+                iou={r.spec.family: _ious(r) for r in here if r.evaluations},
+                is_learned=learned(map(skill, here)),
+                learnable=len(learnable),
+                not_learned=tuple(name for name in not_learned(here, conditions) if name in learnable),
+            )
+        )
+        if (rungs[-1].is_learned and not rungs[-1].not_learned) or _is_settled(rungs, margin):
+            break
+    return Climb(tuple(rungs), ())
+
+
+def says_something(rung: Rung) -> bool:
+    """Whether the losses learned enough there for a comparison."""
+    return rung.is_learned and rung.learnable - len(rung.not_learned) >= ENOUGH * rung.learnable - 1e-9
+
+
+def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:
+    """Whether the gap changed by less than the margin over a doubling in which no class was learned for the first time.
+
+    With each of these it moves again, and a gap between losses that learned few classes says nothing.
+    """
+    gaps = [rung.gap for rung in rungs[-2:]]
+    if len(gaps) < 2 or gaps[0] is None or gaps[1] is None or not says_something(rungs[-1]):
+        return False
+    return abs(gaps[1] - gaps[0]) < margin and set(rungs[-2].not_learned) <= set(rungs[-1].not_learned)
+
+
+def chosen_rung(rungs: Sequence[Rung]) -> Rung | None:
+    """Return the rung to search at, the last that says something; None where none does."""
+    return next((rung for rung in reversed(rungs) if says_something(rung)), None)
+
+
+def state_text(rung: Rung) -> str:
+    """Return what is learned at a rung, for people."""
+    if not rung.is_learned:
+        return f"no loss clearly beats a constant answer after {rung.steps} steps"
+    if not rung.not_learned:
+        return f"all {rung.learnable} classes are learned after {rung.steps}"
+    missing = f"{len(rung.not_learned)} of {rung.learnable} classes"
+    return f"after {rung.steps} steps {missing} are not learned by any loss ({listed(rung.not_learned)})"

@@ -1,0 +1,258 @@
+"""The ladder before the search ends where the classes are learned, where their gap has settled, or never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+
+from sweeper import storage as studies
+from sweeper.core.records import Conditions, Probed, SearchSpace, Start, TrialResult, TrialSpec
+from sweeper.space import load_space
+from sweeper.study.budget_ladder import Climb, chosen_pair, chosen_rung, climb, not_learned, probes
+from sweeper.workflow.conclude import conclude
+from tests.support import builders
+from tests.support.faking import SPACE, CrashError, FakeExecutor, new_plan, new_study, train
+from tests.support.sweeping import Recorder
+
+CLASSES = ("road", "car", "pole", "sign")
+SPACE_OF_CLASSES = load_space("multiclass", "multiclass")
+CONDITIONS = builders.conditions(builders.dataset(CLASSES, images=60))
+"""Shares of the pixels: 0.94, 0.05, 0.005, 0.0025."""
+
+Ious = Callable[[str, int], Sequence[float | None]]
+"""IoU of each class by loss and steps."""
+
+
+def learned_from(steps: Mapping[str, int], gain: Callable[[int], float] = lambda _: 0.0) -> Ious:
+    """Each class is learned from so many steps on, by both losses; dice_ce is ahead by `gain` on the first class."""
+
+    def ious(family: str, trained: int) -> list[float]:
+        found = [0.5 if trained >= steps.get(name, 0) else 0.0 for name in CLASSES]
+        found[0] += (family != "cross_entropy") * gain(trained)
+        return found
+
+    return ious
+
+
+def result_of(
+    spec: TrialSpec, ious: Sequence[float | None], plain: Sequence[float | None] | None = None
+) -> TrialResult:
+    """A training with these IoUs at its own operating point, and at the plain one."""
+    known = [iou for iou in ious if iou is not None]
+    value = sum(known) / len(known)
+    scores = builders.scores(value, len(ious))
+    last = builders.evaluation(
+        spec.steps,
+        value,
+        chosen=scores.model_copy(update={"iou": tuple(ious)}),
+        default=scores.model_copy(update={"iou": tuple(plain or ious)}),
+    )
+    return builders.trial(spec.family, value, spec.number, len(ious), spec=spec, evaluations=(last,), run_id=None)
+
+
+def climbed(ious: Ious, space: SearchSpace = SPACE_OF_CLASSES, conditions: Conditions = CONDITIONS) -> Climb:
+    """The ladder, climbed as far as it goes."""
+    results = list[TrialResult]()
+    while True:
+        found = climb(results, space, conditions, 60.0, first=100, margin=0.01)
+        if not found.lacking:
+            return found
+        results += [result_of(spec, ious(spec.family, spec.steps)) for spec in found.lacking]
+
+
+def heights(found: Climb) -> list[int]:
+    return [rung.steps for rung in found.rungs]
+
+
+# --- the pair ---
+
+
+def with_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
+    families = tuple(f for f in SPACE_OF_CLASSES.families if f.family in names)
+    return SPACE_OF_CLASSES.model_copy(
+        update={"families": families, "starts": tuple(Start(family=name, params={}) for name in starts)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "pair"),
+    [
+        (SPACE_OF_CLASSES, ("cross_entropy", "dice_ce")),
+        (SPACE, ("cross_entropy", "dice_ce")),
+        (with_families("cross_entropy", "focal", "dice", "tversky"), ("cross_entropy", "dice")),
+        (with_families("cross_entropy", "focal", "dice", "tversky", starts=["tversky"]), ("cross_entropy", "tversky")),
+        (with_families("cross_entropy", "focal"), ("cross_entropy", "focal")),
+        (with_families("focal", "dice_ce"), ("focal", "dice_ce")),
+        (with_families("dice_ce"), ("dice_ce",)),
+    ],
+)
+def test_the_two_losses_differ_most_in_rare_classes(space: SearchSpace, pair: tuple[str, ...]) -> None:
+    assert chosen_pair(space) == pair
+    assert [spec.family for spec in probes(space, CONDITIONS, 60.0, 100)] == list(pair)
+
+
+# --- where it ends ---
+
+
+@pytest.mark.parametrize(
+    ("steps", "ends"),
+    [({}, 100), ({"sign": 200}, 200), ({"pole": 400, "sign": 200}, 400), ({"car": 101, "sign": 1600}, 1600)],
+)
+def test_it_ends_where_every_class_with_enough_pixels_is_learned(steps: dict[str, int], ends: int) -> None:
+    found = climbed(learned_from(steps, gain=lambda trained: trained / 1_000))  # the gap never settles
+    assert heights(found)[-1] == ends
+    assert found.rungs[-1].not_learned == () and all(rung.not_learned for rung in found.rungs[:-1])
+
+
+def test_what_one_of_the_two_learns_is_learned() -> None:
+    def ious(family: str, _: int) -> list[float]:
+        return [0.5, 0.4, 0.3, 0.0] if family == "cross_entropy" else [0.5, 0.0, 0.0, 0.3]
+
+    assert heights(climbed(ious)) == [100]
+
+
+def test_a_class_that_is_spoilt_by_the_operating_point_is_learned() -> None:
+    spec = probes(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
+    assert not_learned([result_of(spec, [0.5, 0.0, 0.1, 0.1], [0.5, 0.3, 0.0, 0.0])], CONDITIONS) == ()
+
+
+@pytest.mark.parametrize(
+    ("ious", "missing"),
+    [
+        ([0.04, 0.3, 0.3, 0.3], ("road",)),  # the commonest need only be predicted
+        ([0.06, 0.3, 0.3, 0.3], ()),
+        ([0.9, 0.3, 0.049, 0.0], ("pole", "sign")),
+        ([0.9, None, 0.3, 0.3], ()),  # is not labelled in the validation images
+    ],
+)
+def test_a_class_is_learned_above_a_floor(ious: list[float | None], missing: tuple[str, ...]) -> None:
+    spec = probes(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
+    assert not_learned([result_of(spec, ious)], CONDITIONS) == missing
+
+
+def test_an_answer_that_looks_at_no_image_has_learned_no_class() -> None:
+    """A class of three tenths of the pixels has an IoU of 0.3 where the whole image is taken for it."""
+    conditions = builders.conditions(builders.counted([[70, 30]] * 30))
+    spec = probes(SPACE, conditions, 2.3, 100)[0]
+    assert not_learned([result_of(spec, [0.7, 0.3])], conditions) == ("c1",)
+    assert not_learned([result_of(spec, [0.7, 0.31])], conditions) == ()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "learnable"),
+    [
+        ([[9_000, 980, 20]] * 30, 3),
+        ([[9_000, 995, 5]] * 30, 3),  # 0.05 % of the pixels, in every image
+        ([[9_000, 995, 5]] * 6 + [[9_000, 1_000, 0]] * 24, 2),
+        ([[9_000, 900, 100]] * 6 + [[9_000, 1_000, 0]] * 24, 3),  # 0.2 %, in a fifth of the images
+    ],
+)
+def test_a_class_with_too_few_pixels_is_not_waited_for(pixels: list[list[int]], learnable: int) -> None:
+    conditions = builders.conditions(builders.counted(pixels))
+    found = climbed(lambda *_: [0.5, 0.5, 0.5 * (learnable == 3)], conditions=conditions)
+    assert heights(found) == [100] and found.rungs[0].learnable == learnable
+
+
+def test_it_ends_where_the_gap_has_settled_and_most_classes_are_learned() -> None:
+    found = climbed(learned_from({"sign": 10_000}, gain=lambda trained: 0.2 if trained == 100 else 0.1))
+    assert heights(found) == [100, 200, 400] and found.rungs[-1].not_learned == ("sign",)
+    assert [round(rung.gap or 0.0, 3) for rung in found.rungs] == [0.05, 0.025, 0.025]
+
+
+def test_a_gap_that_still_moves_is_climbed_after() -> None:
+    assert heights(climbed(learned_from({"sign": 10_000}, gain=lambda trained: trained / 2_000)))[-1] == 1600
+
+
+def test_a_gap_is_not_settled_while_classes_are_learned_for_the_first_time() -> None:
+    found = climbed(learned_from({"pole": 200, "car": 800, "sign": 10_000}))
+    assert heights(found) == [100, 200, 400, 800, 1600]  # 200: pole is new; 400: two of four; 800: car is new
+
+
+def test_a_gap_between_losses_that_learned_few_classes_says_nothing() -> None:
+    found = climbed(learned_from({"pole": 10_000, "sign": 10_000}))
+    assert heights(found)[-1] == 1600 and chosen_rung(found.rungs) is None
+
+
+def test_a_single_loss_climbs_until_its_classes_are_learned() -> None:
+    alone = with_families("dice_ce")
+    assert heights(climbed(learned_from({"sign": 400}), alone)) == [100, 200, 400]
+    assert heights(climbed(learned_from({"sign": 10_000}), alone))[-1] == 1600
+
+
+def test_where_one_of_the_two_fails_the_other_is_climbed_with() -> None:
+    results = list[TrialResult]()
+    while specs := climb(results, SPACE_OF_CLASSES, CONDITIONS, 60.0, first=100, margin=0.01).lacking:
+        results += [builders.failed_trial(specs[0].family, spec=specs[0])]
+        results += [result_of(spec, learned_from({"sign": 200})(spec.family, spec.steps)) for spec in specs[1:]]
+    assert [result.spec.steps for result in results] == [100, 100, 200, 200]
+
+
+# --- in a sweep ---
+
+PLAN = new_plan(SPACE_OF_CLASSES, CONDITIONS)
+
+
+def swept(ious: Ious, **more: int) -> tuple[FakeExecutor, Recorder]:
+    return FakeExecutor(lambda spec: result_of(spec, ious(spec.family, spec.steps)), **more), Recorder()
+
+
+def stored(study: object) -> Probed:
+    found = studies.found_budget(study.user_attrs)  # type: ignore[attr-defined]
+    assert found is not None
+    return found
+
+
+RARE = learned_from({"pole": 10_000, "sign": 10_000})
+
+
+def test_where_too_few_classes_are_learned_nothing_is_searched_and_they_are_listed() -> None:
+    study, (executor, display) = new_study(), swept(RARE)
+    train(study, executor, display, trials=9, budget="learns", plan=PLAN)
+    assert {spec.purpose for spec in executor.specs} == {"probe"} and len(executor.specs) == 10
+    assert any(
+        "after 1600 steps 2 of 4 classes are not learned by any loss (pole and sign)" in w for w in display.warnings
+    )
+    found = stored(study)
+    assert not found.learned and len(found.rungs) == 5
+    sweep = builders.sweep(trials=(), confirmations=(), budget=found.sentence, learned=False, rungs=found.rungs)
+    said = conclude(sweep)
+    assert "pole and sign" in said.reasons[0] and "--steps 6400" in said.next_steps[0]
+
+
+@pytest.mark.parametrize("after", range(10))
+def test_a_ladder_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int) -> None:
+    whole, (executor, _) = new_study(), swept(RARE)
+    train(whole, executor, trials=9, budget="learns", plan=PLAN)
+    study, (crashing, _) = new_study(), swept(RARE, crash_after=after, workers=1 + after % 2)
+    with pytest.raises(CrashError):
+        train(study, crashing, trials=9, budget="learns", plan=PLAN)
+    rest, _ = swept(RARE)
+    train(study, rest, trials=9, budget="learns", plan=PLAN)
+    assert stored(study) == stored(whole) and len(rest.specs) == 10 - after
+
+
+@pytest.mark.parametrize(("steps", "searched"), [(300, None), (900, 400)])
+def test_where_the_time_ends_on_the_ladder_the_last_rung_that_says_something_counts(
+    steps: int, searched: int | None
+) -> None:
+    """Each step takes a second: up to 400 steps of both are 1,400 s, a quarter of 5,600."""
+    gone = [0.0]
+    ious = learned_from({"pole": 400, "sign": 10_000}, gain=lambda trained: trained / 1_000)
+
+    def trained(spec: TrialSpec) -> TrialResult:
+        gone[0] += spec.steps
+        return result_of(spec, ious(spec.family, spec.steps)).model_copy(update={"seconds": float(spec.steps)})
+
+    study, display = new_study(), Recorder()
+    limit = 4.0 * 2 * steps + 60
+    executor = FakeExecutor(trained)
+    train(study, executor, display, trials=9, budget="learns", plan=PLAN, timeout=limit, clock=lambda: gone[0])
+    found = stored(study)
+    assert (found.steps if found.learned else None) == searched
+    assert any("was not found out" in line for line in display.warnings)
+    if searched is None:  # with more time the ladder is climbed on, and nothing twice
+        again = FakeExecutor(trained)
+        before = len(executor.specs)
+        train(study, again, trials=1, budget="learns", plan=PLAN, timeout=1e6, clock=lambda: 0.0)
+        assert before == 4 and {spec.steps for spec in again.specs if spec.purpose == "probe"} == {400, 800, 1600}
