@@ -16,6 +16,7 @@ from sweeper.core.records import (
     Recommended,
     Regret,
     RuleName,
+    Rung,
     SameLoss,
     Strength,
     Task,
@@ -229,6 +230,10 @@ class RecommendationDocument(Document):
     """Everything about a training but its loss."""
     recommended: Recommended | None
     """The loss to train with; null only for the verdict `none`."""
+    not_learned: tuple[str, ...]
+    """Classes that no loss learned: of them nothing is known."""
+    rungs: tuple[Rung, ...]
+    """The budgets that were tried before the search, where no steps were given."""
     misses: MissControl | None
     """What decides about the operating point, with `--miss-at-most`."""
     held_out: bool

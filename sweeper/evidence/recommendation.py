@@ -122,6 +122,8 @@ def recommendation_json(
         ),
         recipe=sweep.conditions.recipe,
         recommended=recommendation.recommended,
+        not_learned=recommendation.not_learned,
+        rungs=sweep.rungs,
         misses=recommendation.misses,
         held_out=sweep.conditions.folds is None,
         folds=sweep.conditions.folds,

@@ -41,6 +41,8 @@ VERDICTS = {
 LOW_BUDGET = ("--epochs", "--confirm-steps", "--study")
 """Left out of the command for a larger budget: the confirmation then has twice the new steps, in a new study."""
 
+LISTED = 8
+"""Classes in a row of the card; recommendation.json has all."""
 _NUMBERS = re.compile(r"\\\[([−+\d., ]+)\\\]")
 """An escaped interval, which is no link and needs no escape."""
 
@@ -75,6 +77,7 @@ def card_of(facts: Facts) -> Card:
         *_gains(facts),
         *(_misses(facts) or _decision(facts)),
         Row("Confidence", _confidence(facts)),
+        *_not_learned(facts),
         Row("Holds for", _holds_for(facts)),
     ]
     return Card(_headline(facts, recommended), tuple(rows), recommended.snippet)
@@ -239,8 +242,10 @@ def _confidence(facts: Facts) -> str:
     chosen = facts.chosen
     if chosen is not None and chosen.regret is not None:
         most = facts.at_most(chosen.regret.bound)
+        learned = " on what was learned" if facts.recommendation.not_learned else ""
         parts.append(
-            f"costs at most {most} {facts.metric} against the best of {len(facts.finalists)} finalists ({level(LEVEL)})"
+            f"costs at most {most} {facts.metric}{learned} against the best of {len(facts.finalists)} finalists "
+            f"({level(LEVEL)})"
         )
     if facts.recommendation.provisional:
         rising = f" ({signed(facts.baseline.still_rising)} in its last quarter)" if facts.baseline else ""
@@ -251,6 +256,15 @@ def _confidence(facts: Facts) -> str:
     if evidence is not None and evidence.few_groups:
         parts.append(f"all test images come from {count(evidence.few_groups, 'group')} of related ones")
     return "; ".join(parts)
+
+
+def _not_learned(facts: Facts) -> list[Row]:
+    """The classes that no loss learned, of which no number here says anything."""
+    names = facts.recommendation.not_learned
+    if not names:
+        return []
+    more = f" and {len(names) - LISTED} others" if len(names) > LISTED else ""
+    return [Row("Not learned by any loss", ", ".join(names[:LISTED]) + more)]
 
 
 def _verdict(facts: Facts) -> str:
@@ -302,7 +316,7 @@ def _nothing(facts: Facts) -> Card:
         found = "no training did clearly better than the same answer everywhere"
         missing = f"{len(rung.not_learned)} of {rung.learnable} classes" if (rung := _last_rung(facts)) else "this data"
         if rung is not None:
-            found = f"{missing} are not learned by any loss: {', '.join(rung.not_learned)}"
+            found = f"{missing} are not learned by any loss"
         if evidence is not None and evidence.finalists:
             eligible = [f for f in evidence.finalists if f.collapses < f.trainings]
             best = max(eligible or evidence.finalists, key=lambda f: f.miou.estimate)
@@ -312,14 +326,14 @@ def _nothing(facts: Facts) -> Card:
         trained = (*facts.sweep.probes, *facts.sweep.trials, *facts.sweep.confirmations)
         tried = max([recipe.steps, *(trial.spec.steps for trial in trained)])
         command = with_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=LOW_BUDGET)
-        rows = (Row("Found", found), holds)
+        rows = (Row("Found", found), *_not_learned(facts), holds)
         return Card(f"Budget too small: no loss learned {missing}.", rows, command, "bash")
     search = facts.search
     states = search["state"].value_counts()
     ended = [f"{int(states.get(state, 0))} {state}" for state in ("complete", "pruned", "failed")]
     found = f"{count(len(search), 'trial')}: {', '.join(ended)}"
     resume = resume_command(facts.sweep.study, facts.sweep.storage)
-    rows = (Row("Found", found), holds)
+    rows = (Row("Found", found), *_not_learned(facts), holds)
     return Card("No recommendation: no loss was confirmed.", rows, resume, "bash")
 
 

@@ -147,6 +147,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "search_head": _search_head(facts),
         "any_trial": bool(sweep.trials),
         "leaderboard": sections.leaderboard(facts, ui_url) if sweep.trials else "",
+        "ladder": sections.ladder(facts),
         "adequacy": sections.adequacy(facts),
         "untried": sections.untried(facts),
         "collapses": sections.collapses(facts),

@@ -20,6 +20,7 @@ from sweeper.report.formatting import (
     percent,
     prose,
     run_link,
+    signed,
     table,
 )
 from sweeper.report.tables import trainings
@@ -114,6 +115,25 @@ def _step_times(facts: Facts) -> dict[str, str]:
 def adequacy(facts: Facts) -> list[str]:
     """Whether the search's steps and trials sufficed; markdown."""
     return [prose(text) for text in search_sentences(facts.sweep.trials, facts.sweep.rope, facts.objective)]
+
+
+def ladder(facts: Facts) -> str:
+    """The budgets that were tried before the search, and what two losses learned at each; empty where none were."""
+    rungs = facts.sweep.rungs
+    if not rungs:
+        return ""
+    losses = list(dict.fromkeys(name for rung in rungs for name in rung.scores))
+    rows = []
+    for rung in rungs:
+        best = {
+            name: max(((own[i] or 0.0) for own in rung.iou.values()), default=0.0)
+            for i, name in enumerate(facts.classes)
+        }
+        missing = [f"{escape_md(name)} {number(best[name], 2)}" for name in rung.not_learned]
+        scores = [number(rung.scores.get(name)) for name in losses]
+        gap = MISSING if rung.gap is None else signed(rung.gap)
+        rows.append([f"{rung.steps:,}", ", ".join(missing) or "none", *scores, gap])
+    return table(["steps", "classes not learned, with their IoU", *map(code, losses), "gap"], rows, left=2)
 
 
 def untried(facts: Facts) -> str:

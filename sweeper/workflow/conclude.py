@@ -28,6 +28,7 @@ from sweeper.evidence.preferences import preferences
 from sweeper.evidence.recommendation import recommend
 from sweeper.losses import FAMILIES, snippet
 from sweeper.losses.snippet import Optimizer
+from sweeper.study.budget_ladder import not_learned
 from sweeper.study.confirmation_rounds import confirmed
 from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates
 from sweeper.study.learning_check import HELP
@@ -61,6 +62,7 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         found = _without_evidence(found, sweep)
     else:
         found = _with_never_confirmed(found, evidence, finalists, sweep)
+    found = found.model_copy(update={"not_learned": not_learned(usable or sweep.trials or sweep.probes, conditions)})
     return _with_unfinished(_with_cut(found, sweep), sweep)
 
 

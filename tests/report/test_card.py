@@ -11,11 +11,12 @@ import pytest
 from bench.report_words import wording
 from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
-from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, Rung, SweepRecord, Verdict
+from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, Rung, SweepRecord, TrialResult, Verdict
 from sweeper.report.card import Card, card_lines, card_markdown, card_of
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.markdown import render, summary
+from sweeper.study.budget_ladder import not_learned
 from sweeper.workflow.conclude import Outcome, conclude
 from tests.report.test_markdown import CLEAR, NEAR, NO_FIGURES, head, recommended, text_of
 from tests.support import builders
@@ -185,9 +186,9 @@ def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> No
 @pytest.mark.parametrize(
     ("missing", "says"),
     [
-        (("pole",), "1 of 5 classes are not learned by any loss: pole"),
-        (("pole", "a_b"), "2 of 5 classes are not learned by any loss: pole, a_b"),
-        (("`x`", "[2]", "no. 3"), "3 of 5 classes are not learned by any loss: `x`, [2], no. 3"),
+        (("pole",), "1 of 5 classes are not learned by any loss"),
+        (("pole", "a_b"), "2 of 5 classes are not learned by any loss"),
+        (("`x`", "[2]", "no. 3"), "3 of 5 classes are not learned by any loss"),
     ],
 )
 def test_where_too_few_classes_are_learned_they_are_listed(missing: tuple[str, ...], says: str) -> None:
@@ -263,3 +264,42 @@ def test_the_card_and_the_open_part_are_short_in_every_study() -> None:
         found = wording(render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))
         assert found.card <= WORDS, f"{answer.verdict}: {found}"
         assert found.open <= OPEN_WORDS and found.long <= LONG_SENTENCES, f"{answer.verdict}: {found}"
+
+
+def multiclass(learned: dict[str, float]) -> SweepRecord:
+    """A study of these classes, whose trainings all have these IoUs on validation."""
+    data = builders.dataset(tuple(learned), images=10)
+    ious = tuple(learned.values())
+
+    def run(family: str, seed: int) -> TrialResult:
+        counts = builders.point_counts([[[iou * 900, 50, 50] for iou in ious]] * 2)
+        scores = builders.scores(0.5, len(ious)).model_copy(update={"iou": ious})
+        seen = tuple(
+            builders.evaluation(step, 0.5, 0.0, len(ious), chosen=scores, default=scores)
+            for step in (50, 100, 150, 200)
+        )
+        return builders.confirmation(family, seed, counts, evaluations=seen)
+
+    runs = [run(family, seed) for family in ("dice", "cross_entropy") for seed in builders.CONFIRM_SEEDS]
+    return builders.sweep(confirmations=runs, conditions=builders.conditions(data))
+
+
+@pytest.mark.parametrize(
+    ("learned", "row"),
+    [
+        ({"road": 0.9, "car": 0.6, "sign": 0.5}, None),
+        ({"road": 0.9, "car": 0.6, "sign": 0.04}, "sign"),
+        ({"road": 0.9, "traffic_light": 0.01, "sign": 0.0}, "traffic_light, sign"),
+        ({"c0": 0.9} | {f"c{i}": 0.0 for i in range(1, 14)}, "c1, c2, c3, c4, c5, c6, c7, c8 and 5 others"),
+    ],
+)
+def test_classes_that_no_loss_learned_are_listed(learned: dict[str, float], row: str | None) -> None:
+    sweep = multiclass(learned)
+    runs = sweep.confirmations
+    missing = not_learned(runs, sweep.conditions)
+    _, rows = card(recommended(builders.evidence(CLEAR), not_learned=missing), sweep)
+    assert rows.get("Not learned by any loss") == row
+    assert ("on what was learned against" in rows["Confidence"]) == (
+        row is not None and "at most" in rows["Confidence"]
+    )
+    assert conclude(builders.sweep([], [], sweep.conditions.dataset, probes=runs)).not_learned == missing

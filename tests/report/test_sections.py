@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeper.cli.progress import PhaseProgress, outcome_text
-from sweeper.core.records import Collapse
+from sweeper.core.records import Collapse, Rung
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report import sections
@@ -78,3 +78,18 @@ def test_every_place_calls_the_same_trainings_collapsed(
     )
     weighed = weigh([confirmed], {"dice": builders.trial("dice")}, classes=builders.BINARY)
     assert weighed.finalists[0].collapses == int(not answer.learned)
+
+
+def test_the_budgets_that_were_tried_are_a_table() -> None:
+    def rung(steps: int, plain: float, other: float | None, missing: tuple[str, ...], rare: float) -> Rung:
+        scores = {"cross_entropy": plain} | ({} if other is None else {"dice_ce": other})
+        iou = {name: (0.9, rare if name == "dice_ce" else 0.0) for name in scores}
+        return Rung(steps=steps, scores=scores, iou=iou, is_learned=True, learnable=2, not_learned=missing)
+
+    rungs = (rung(100, 0.45, 0.475, ("crack",), 0.02), rung(1600, 0.5, None, (), 0.0))
+    found = sections.ladder(collect(builders.sweep(rungs=rungs), recommended(None)))
+    cells = rows(found)
+    assert cells[0] == ["steps", "classes not learned, with their IoU", "`cross_entropy`", "`dice_ce`", "gap"]
+    assert cells[2] == ["100", "crack 0.02", "0.450", "0.475", "+0.025"]
+    assert cells[3] == ["1,600", "none", "0.500", "–", "–"]
+    assert sections.ladder(collect(builders.sweep(), recommended(None))) == ""

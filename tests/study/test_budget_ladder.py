@@ -215,8 +215,10 @@ def test_where_too_few_classes_are_learned_nothing_is_searched_and_they_are_list
     )
     found = stored(study)
     assert not found.learned and len(found.rungs) == 5
-    sweep = builders.sweep(trials=(), confirmations=(), budget=found.sentence, learned=False, rungs=found.rungs)
-    said = conclude(sweep)
+    parts = {"budget": found.sentence, "learned": False, "rungs": found.rungs, "conditions": CONDITIONS}
+    probed = tuple(studies.extra_results(study, "probe"))
+    said = conclude(builders.sweep(trials=(), confirmations=(), probes=probed, **parts))
+    assert said.not_learned == ("pole", "sign")
     assert "pole and sign" in said.reasons[0] and "--steps 6400" in said.next_steps[0]
 
 

@@ -142,6 +142,8 @@ class Recommendation(Record):
     """What would settle it, where it is not settled."""
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration."""
+    not_learned: tuple[str, ...] = ()
+    """Classes that no loss learned: of them nothing is known."""
     misses: MissControl | None = None
     """What decides about the operating point, where `--miss-at-most` was given."""
 
