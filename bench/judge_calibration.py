@@ -1,6 +1,6 @@
 """How often `sweeper judge` names a winner where there is none: tables of equal methods, judged by the product's code.
 
-    python bench/judge_calibration.py [--tables 2000] [--seed 0] [--processes 2] [--first 1]
+    python bench/judge_calibration.py [--tables 2000] [--seed 0] [--processes 2] [--first 1] [--folds]
 
 A row of the table is a kind of input, a column a kind of noise, a cell so many simulated tables of two methods of
 equal true score (the hardest case: of several, a winner must beat every other). The margin is as good as 0, so that
@@ -8,8 +8,12 @@ nothing but the intervals keeps a winner from being named. With one run each the
 do not vary in that simulation. Where one source of noise is alone, the interval is Student's, and the rate 5 % but
 for chance. Limit: the upper end of the 95 % interval (Clopper–Pearson) of a row's whole rate at most 6 %.
 
+A second table has real cross-validations: ridge regressions on two disjoint sets of equally good features, trained and
+tested on the folds of simulated images; `by fold` has one score for each fold, `by image` one for each image. A single
+rotation by image claims nothing of methods, and is not there.
+
 The same arguments print the same table, whatever the number of processes; each row is printed when it is done, and
-`--first 4` goes on with the fourth. Takes some 20 minutes of one core.
+`--first 4` continues with the fourth, `--folds` prints the second table only. Takes some 20 minutes of one core.
 """
 
 from __future__ import annotations
@@ -125,6 +129,78 @@ def drawn(kind: Kind, noise: Noise, rng: np.random.Generator) -> dict[str, list[
 
 
 @dataclass(frozen=True)
+class Folds:
+    """A design of cross-validation."""
+
+    rotations: int
+    folds: int
+    images: int
+    by_image: bool = False
+
+    @property
+    def name(self) -> str:
+        rotations = "1 rotation" if self.rotations == 1 else f"{self.rotations} rotations"
+        how = "by image" if self.by_image else "by fold"
+        return f"{rotations} of {self.folds} folds, {self.images} images, {how}"
+
+
+FOLDS = (
+    *(Folds(rotations, folds, images) for rotations, folds in ((1, 5), (1, 10), (3, 5)) for images in (60, 200)),
+    *(Folds(rotations, 5, images, by_image=True) for rotations in (3, 5) for images in (60, 200)),
+)
+
+
+def cross_validated(design: Folds, rng: np.random.Generator) -> dict[str, list[Any]]:
+    """The columns of a table of two equally good regressions, cross-validated on the same divisions."""
+    n, width = design.images, 6
+    features = rng.standard_normal((n, 2 * width))
+    target = features.sum(axis=1) + 3 * rng.standard_normal(n)
+    columns: dict[str, list[Any]] = {key: [] for key in ("method", "seed", "fold", "image", "score")}
+    for seed in range(design.rotations):
+        fold_of = rng.permutation(n) % design.folds
+        for fold in range(design.folds):
+            train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            for method, own in (("a", features[:, :width]), ("b", features[:, width:])):
+                weights = np.linalg.solve(own[train].T @ own[train] + np.eye(width), own[train].T @ target[train])
+                errors = (own[test] @ weights - target[test]) ** 2
+                rows = zip(test.tolist(), errors.tolist(), strict=True) if design.by_image else [(0, errors.mean())]
+                for image, error in rows:
+                    for key, value in zip(columns, (method, seed, fold, image, float(error)), strict=True):
+                        columns[key].append(value)
+    if not design.by_image:
+        del columns["image"]
+    return columns
+
+
+def winners_of_folds(task: tuple[Folds, int, tuple[int, ...]]) -> int:
+    """Return how many of so many tables of a design have a winner."""
+    design, tables, stream = task
+    rng, found = np.random.default_rng(stream), 0
+    for _ in range(tables):
+        judgement = judge_scores(
+            Scores(cross_validated(design, rng), "a simulation"), Asked(margin=1e-9, lower_is_better=True)
+        )
+        decision = judgement.decision if judgement.networks is None else judgement.networks[1]
+        found += decision.verdict is Verdict.CLEAR_WINNER
+    return found
+
+
+def folds_table(pool: ProcessPoolExecutor, tables: int, seed: int) -> Iterator[str]:
+    """The rows of the second table, as they are done."""
+    yield "| cross-validation | winners | upper limit |"
+    yield "| --- | --: | --: |"
+    sizes = [min(BATCH, tables - start) for start in range(0, tables, BATCH)]
+    tasks = [
+        (design, size, (seed, 1000 + number, b)) for number, design in enumerate(FOLDS) for b, size in enumerate(sizes)
+    ]
+    counts = pool.map(winners_of_folds, tasks)
+    for design in FOLDS:
+        false = sum(next(counts) for _ in sizes)
+        limit = upper_limit(false, tables)
+        yield f"| {design.name} | {100 * false / tables:.2f} % | {100 * limit:.2f} % |"
+
+
+@dataclass(frozen=True)
 class Task:
     """Tables of one kind."""
 
@@ -172,10 +248,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--first", type=int, default=1, help="row to begin with")
+    parser.add_argument("--folds", action="store_true", help="the second table only")
     asked = parser.parse_args()
     start = time.perf_counter()
     with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as pool:
-        for row in table(pool, asked.tables, asked.seed, asked.first):
+        for row in () if asked.folds else table(pool, asked.tables, asked.seed, asked.first):
+            print(row, flush=True)
+        print()
+        for row in folds_table(pool, asked.tables, asked.seed):
             print(row, flush=True)
     print(f"\n({time.perf_counter() - start:.0f} s)")
 

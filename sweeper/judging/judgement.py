@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sweeper.core.base import Record
@@ -207,6 +207,8 @@ def judge_scores(scores: Scores, asked: Asked) -> Judgement:
         UsageError: if the claim is none, or not about two of the methods.
     """
     table = table_of(scores, asked)
+    if table.folds is not None:
+        asked = replace(asked, paired_seeds=True)
     contest = weigh_table(table, asked, "both" if table.images else "trainings")
     networks = None
     if table.images > 1 and min(len(runs) for runs in table.runs) < SHOWING:
@@ -254,7 +256,7 @@ def _where(contest: Contest) -> str:
 
 def _caveats(table: ScoreTable, contest: Contest) -> list[str]:
     found = [TUNING]
-    if not table.images:
+    if not table.images and table.folds is None:
         found.append(
             "The scores are of whole runs: that other images might rank the methods differently is in no interval."
         )

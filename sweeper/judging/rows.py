@@ -15,7 +15,7 @@ from sweeper.core.errors import ProblemListError
 from sweeper.core.text import listed, suggestion
 from sweeper.evidence.intervals import Floats
 
-KEYS = ("method", "seed", "image", "group", "class")
+KEYS = ("method", "seed", "image", "group", "class", "fold")
 """Columns that say what a score is of; `method` alone must be there."""
 COUNTS = ("tp", "fp", "fn")
 OF_COUNTS = {"miou": "mIoU", "dice": "mean Dice"}
@@ -24,6 +24,8 @@ _FOLDS = re.compile(
     r"\W*(?:(?:cv|k|outer|inner|test|cross.?val\w*)[\W_]*)?(?:folds?|splits?|cv)(?:[\W_]*(?:id|idx|index|no|nr|number))?\W*",
     re.IGNORECASE,
 )
+_SIDES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+"""Values of a column `split` that are no folds."""
 SHOWN = 3
 """Rows, images or runs that a problem names."""
 
@@ -81,6 +83,9 @@ class Rows:
         columns = _called(scores.columns, wanted)
         scores = replace(scores, columns=columns)
         self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.folds: int | None = None
+        """How many folds share out the images of a rotation, whose scores are given by fold; None = no such table."""
         self.keys: dict[str, npt.NDArray[np.str_]] = {}
         """Key → (rows,) texts, of those that there are."""
         self.numbers = np.zeros((0, 0))
@@ -93,15 +98,11 @@ class Rows:
                     near += "; of a column for each method, pandas.melt makes a row for each score"
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
         score = self._score(columns, asked, scores)
-        for name in (name for name in columns if _FOLDS.fullmatch(name) and name not in (score, *names.values())):
-            if len(values := list(dict.fromkeys(filter(None, map(_text, columns[name]))))) > 1:
-                self.problems.append(
-                    f"a column {name!r} must have one value, got {some(values)}: trainings of several folds differ in "
-                    "their images too, which no interval here knows of. Judge one at a time: its rows, with the column "
-                    f"or without (in pandas: table[table[{name!r}].astype(str) == {values[0]!r}])"
-                )
+        self._find_folds(columns, names, score, chosen="fold" in asked.columns)
         if not self.problems:
             self._read(scores, names, COUNTS if self.of_counts else (score,))
+        if not self.problems and "fold" in self.keys:
+            self._use_folds()
 
     def _score(self, columns: Columns, asked: Asked, scores: Scores) -> str:
         """The column of the scores; of none where they are made of counts."""
@@ -124,6 +125,71 @@ class Rows:
         else:
             self.metric = self.title = score
         return score
+
+    def _find_folds(self, columns: Columns, names: dict[str, str], score: str, *, chosen: bool) -> None:
+        """Find the column of the folds; refuse several of them, folds as seeds, and scores of training images."""
+        if _FOLDS.fullmatch(names["seed"]):
+            self.problems.append(
+                f"--column seed={names['seed']} must name a column of separate trainings, and folds are none: "
+                f"they share training images. Give --column fold={names['seed']} in its place"
+            )
+        values = {
+            name: list(dict.fromkeys(filter(None, map(_text, columns[name]))))
+            for name in columns
+            if (_FOLDS.fullmatch(name) or name == names["fold"]) and name not in (score, names["seed"])
+        }
+        several = {name: found for name, found in values.items() if len(found) > 1}
+        for name, found in several.items():
+            if _SIDES & {value.casefold() for value in found}:
+                self.problems.append(
+                    f"a column {name!r} must have one value, got {some(found)}: only images that a method was not "
+                    f"trained on can be judged (in pandas: table[table[{name!r}].astype(str) == {found[-1]!r}])"
+                )
+        if len(several) > 1 and not chosen:
+            self.problems.append(
+                f"one column of folds is needed, got {listed(list(several))}; --column fold={next(iter(several))} uses "
+                "this one"
+            )
+        if names["fold"] not in several:
+            names["fold"] = next(iter(several), "fold")
+        if names["fold"] not in several:
+            names.pop("fold")  # one value says nothing
+
+    def _use_folds(self) -> None:
+        """Take the folds of a rotation as one run where images are told apart, else as a run each."""
+        fold = self.keys.pop("fold")
+        if len(empty := np.flatnonzero(fold == "")):
+            self.problems.append(f"{in_rows(empty)}: the fold is empty; name it, or leave the column out")
+            return
+        seed = self.keys.get("seed", np.full(len(fold), "1"))
+        runs = list(zip(self.keys["method"].tolist(), seed.tolist(), strict=True))
+        if "image" in self.keys:
+            first: dict[tuple[tuple[str, str], str], str] = {}
+            cells = zip(runs, self.keys["image"].tolist(), strict=True)
+            again = [at for at, cell in enumerate(cells) if first.setdefault(cell, fold[at]) != fold[at]]
+            if again:
+                self.problems.append(
+                    f"{in_rows(np.array(again))}: an image must be in one fold of a training, got another than before. "
+                    "Trainings of several folds share training images, so that their scores of one image are no "
+                    "separate trainings; give each image's mean over them"
+                )
+            self.notes.append(
+                "The folds together are one training over all images. That other divisions into folds may rank the "
+                "methods differently is in an interval only where each seed has its own."
+            )
+            return
+        names = set(fold.tolist())
+        of: dict[tuple[str, str], set[str]] = {}
+        for run, name in zip(runs, fold.tolist(), strict=True):
+            of.setdefault(run, set()).add(name)
+        if lacking := [f"{method}, seed {own}" for (method, own), there in of.items() if there != names]:
+            self.problems.append(f"each training must have all {len(names)} folds, got fewer of {some(lacking)}")
+        self.folds = len(names)
+        self.keys["seed"] = np.char.add(np.char.add(seed, ", fold "), fold)
+        self.notes.append(
+            f"Folds of one name are taken to be the same images for all methods. The trainings of {len(names)} folds "
+            "share training images: intervals are widened for that (Nadeau and Bengio 2003), an approximation."
+        )
 
     def _read(self, scores: Scores, names: Mapping[str, str], of: Sequence[str]) -> None:
         columns = scores.columns

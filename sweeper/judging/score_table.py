@@ -12,7 +12,7 @@ and each image (or group of images) has its influence on it (`sweeper.evidence.i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -61,6 +61,16 @@ class ScoreTable:
     left_out: int
     """Images that some run had no score of."""
     notes: tuple[str, ...] = ()
+    folds: int | None = None
+    """How many folds share out the images, where each run is one of them; None = runs are whole trainings."""
+
+    @property
+    def widening(self) -> float:
+        """Factor of an interval over runs: of J folds' scores √(1 + J/(K − 1)), as their training sets overlap
+        (Nadeau and Bengio 2003, "Inference for the Generalization Error", eq. 10: a share 1/K is tested)."""
+        if self.folds is None:
+            return 1.0
+        return math.sqrt(1 + max(map(len, self.runs)) / (self.folds - 1))
 
 
 def table_of(scores: Scores, asked: Asked) -> ScoreTable:
@@ -80,6 +90,8 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
         rows.problems.append(f"the level must be at least 0.5 and below 1, got {asked.level:g}")
     if rows.problems:
         raise ScoresError(source, rows.problems)
+    if rows.folds is not None:
+        asked = replace(asked, paired_seeds=True)  # of one fold all have the same images
     cells = _Cells(rows, asked)
     if cells.problems:
         raise ScoresError(source, cells.problems)
@@ -103,7 +115,8 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
         groups=None if alone else cells.groups,
         few_groups=None if alone else cells.few_groups,
         left_out=cells.left_out,
-        notes=(*alone, *scores.notes),
+        notes=(*alone, *rows.notes, *scores.notes),
+        folds=rows.folds,
     )
 
 

@@ -90,9 +90,18 @@ def _seeds(table: ScoreTable, asked: Asked) -> list[tuple[int, ...]]:
 def _own(table: ScoreTable, rows: tuple[int, ...], scope: Scope) -> Interval:
     own = table.scores.rows(list(rows))
     if scope != "both":
-        return interval_within(own, scope)
+        return _widened(interval_within(own, scope), table)
     low = 0.0 if math.isfinite(table.bound) else -math.inf
     return paired_interval(own, (low, table.bound)) if len(rows) > 1 else _unknown(float(own.scores[0]))
+
+
+def _widened(found: Interval, table: ScoreTable) -> Interval:
+    """Return an interval over runs as wide as it is where their training images overlap."""
+    if (by := table.widening) == 1:
+        return found
+    half = by * (found.high - found.estimate)
+    ends = {"low": found.estimate - half, "high": found.estimate + half}
+    return found.model_copy(update={**ends, "se_seed": by * found.se_seed})
 
 
 def _unknown(estimate: float) -> Interval:
@@ -120,7 +129,7 @@ def _gap(
         return nested_interval(first, second, scope, level, table.bound)
     common = [seed for seed in one if seed in other]  # `score_table` asks for some
     pairs: ImageTable = table.scores.rows([one[s] for s in common], [other[s] for s in common])
-    return interval_within(pairs, scope, level)
+    return _widened(interval_within(pairs, scope, level), table)
 
 
 def own_interval(table: ScoreTable, finalist: MethodEvidence) -> Interval:

@@ -230,27 +230,10 @@ def test_a_table_that_cannot_be_judged_says_why(change: Any, asked: dict[str, An
     assert any(words in problem for problem in found), found
 
 
-@pytest.mark.parametrize(
-    "name", ["fold", "Split", "cv", "k-fold", "CV_fold", "fold_id", "outer fold", "cross_validation_split"]
-)
-def test_folds_are_refused_with_a_step_that_works_and_one_of_them_is_judged(name: str) -> None:
-    frame = table(drawn(images=6))
-    (problem,) = problems(frame.assign(**{name: frame["seed"] + 1}))
-    assert problem.startswith(f"a column {name!r} must have one value, got 1, 2 and 3: trainings of several folds")
-    both = pd.concat([frame.assign(**{name: value}) for value in ("a", "b")])
-    step = problems(both)[-1].split("(in pandas: ")[1][:-1]
-    one = eval(step, {"table": both})
-    assert sweeper.judge(one).contest.comparisons == sweeper.judge(frame).contest.comparisons
-
-
 def test_a_column_that_is_only_called_like_folds_is_passed_over() -> None:
     frame = table(drawn(images=6))
     more = frame.assign(manifold=frame["seed"], cvd=frame["image"], split="test", splitter=frame["image"])
     assert sweeper.judge(more).contest.comparisons == sweeper.judge(frame).contest.comparisons
-    as_seed = frame.rename(columns={"seed": "fold"})
-    assert (
-        sweeper.judge(as_seed, columns={"seed": "fold"}).contest.comparisons == sweeper.judge(frame).contest.comparisons
-    )
 
 
 def many(methods: int, like: pd.DataFrame) -> pd.DataFrame:

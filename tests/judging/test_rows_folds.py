@@ -1,0 +1,128 @@
+"""Folds: with images a rotation is one training, without them intervals are widened; what is no fold is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import sweeper
+from sweeper.judging.rows import ScoresError
+from tests.judging.test_judgement import drawn, table
+
+
+def problems(frame: pd.DataFrame, **asked: Any) -> str:
+    with pytest.raises(ScoresError) as error:
+        sweeper.judge(frame, **asked)
+    return "\n".join(error.value.problems)
+
+
+def of_folds(rotations: int, folds: int, key: int = 0, gap: float = 0.05) -> pd.DataFrame:
+    """One score for each method, rotation and fold."""
+    rng = np.random.default_rng(key)
+    shared = 0.05 * rng.standard_normal((rotations, folds))
+    rows = [
+        (method, seed, fold, 0.7 + shared[seed, fold] + level + 0.02 * rng.standard_normal())
+        for method, level in (("a", gap), ("b", 0.0))
+        for seed in range(rotations)
+        for fold in range(folds)
+    ]
+    return pd.DataFrame(rows, columns=["method", "seed", "fold", "score"])
+
+
+@pytest.mark.parametrize(
+    "name", ["fold", "Split", "cv", "k-fold", "CV_fold", "fold_id", "outer fold", "cross_validation_split"]
+)
+@pytest.mark.parametrize("runs", [1, 3])
+def test_with_images_the_folds_of_a_rotation_are_one_training(name: str, runs: int) -> None:
+    frame = table(drawn(images=20, runs=runs))
+    found = sweeper.judge(frame.assign(**{name: frame["image"] % 5}))
+    whole = sweeper.judge(frame)
+    assert found.document.comparisons == whole.document.comparisons and found.document.images == 20
+    assert (found.networks is None) == (runs == 3)
+    assert any("one training over all images" in caveat for caveat in found.caveats)
+
+
+def test_another_name_is_given_by_option() -> None:
+    frame = table(drawn(images=20))
+    found = sweeper.judge(frame.assign(part=frame["image"] % 4), columns={"fold": "part"})
+    assert found.document.comparisons == sweeper.judge(frame).document.comparisons
+
+
+def test_an_image_in_several_folds_of_a_training_is_refused() -> None:
+    frame = table(drawn(images=6))
+    both = pd.concat([frame.assign(fold=fold) for fold in (1, 2)])
+    assert "an image must be in one fold of a training" in problems(both)
+
+
+@pytest.mark.parametrize(("rotations", "folds"), [(1, 5), (1, 10), (3, 4), (2, 2)])
+def test_scores_of_folds_have_the_corrected_resampled_interval(rotations: int, folds: int) -> None:
+    frame = of_folds(rotations, folds)
+    gap = sweeper.judge(frame).document.comparisons[0]
+    by = frame.pivot(index=["seed", "fold"], columns="method", values="score")
+    differences = (by["a"] - by["b"]).to_numpy()
+    # Nadeau and Bengio 2003: variance (1/J + n_test/n_train) s², J − 1 degrees of freedom.
+    n = len(differences)
+    error = math.sqrt((1 / n + 1 / (folds - 1)) * differences.var(ddof=1))
+    half = stats.t.ppf(0.975, n - 1) * error
+    assert gap.difference == pytest.approx(differences.mean())
+    assert (gap.ci_low, gap.ci_high) == pytest.approx((differences.mean() - half, differences.mean() + half))
+    assert gap.se_seed == pytest.approx(error)
+
+
+def test_a_single_rotation_needs_no_column_of_seeds_and_says_what_it_assumes() -> None:
+    frame = of_folds(1, 5).drop(columns="seed")
+    found = sweeper.judge(frame)
+    assert found.verdict == "clear_winner" and "Nadeau and Bengio" in " ".join(found.caveats)
+    naive = sweeper.judge(frame.rename(columns={"fold": "seed"}), paired_seeds=True).document.comparisons[0]
+    corrected = found.document.comparisons[0]
+    assert naive.ci_low is not None and corrected.ci_low is not None and corrected.ci_low < naive.ci_low
+
+
+@pytest.mark.parametrize(
+    ("frame", "asked", "problem"),
+    [
+        (of_folds(1, 5), {"columns": {"seed": "fold"}}, "Give --column fold=fold in its place"),
+        (of_folds(1, 5).iloc[:-1], {}, "must have all 5 folds, got fewer of b, seed 0"),
+        (of_folds(1, 5).assign(split=["train", "test"] * 5), {}, "only images that a method was not trained on"),
+        (of_folds(1, 5).assign(split=["val", "Test"] * 5).drop(columns="fold"), {}, "== 'Test'"),
+        (of_folds(1, 5).assign(cv=[1, 2] * 5), {}, "one column of folds is needed, got fold and cv"),
+        (of_folds(1, 5).assign(fold=[1, None, 3, 4, 5] * 2), {}, "the fold is empty"),
+    ],
+)  # fmt: skip
+def test_what_is_no_fold_is_refused(frame: pd.DataFrame, asked: dict[str, Any], problem: str) -> None:
+    assert problem in problems(frame, **asked)
+
+
+def test_one_of_two_columns_of_folds_is_used_where_it_is_given() -> None:
+    frame = of_folds(1, 5)
+    found = sweeper.judge(frame.assign(cv=[1, 2] * 5), columns={"fold": "fold"})
+    assert found.document.comparisons == sweeper.judge(frame).document.comparisons
+
+
+def test_equal_methods_on_the_same_images_seldom_differ() -> None:
+    """Ridge regressions on two disjoint sets of equally good features, over real divisions of simulated images."""
+    rng = np.random.default_rng(3)
+    wins = 0
+    for _ in range(120):
+        wins += sweeper.judge(cross_validated(rng), margin=1e-9).verdict == "clear_winner"
+    assert wins <= 13  # 5 % of 120 are 6: 14 or more have a probability of 0.003
+
+
+def cross_validated(rng: np.random.Generator, images: int = 60, folds: int = 5, rotations: int = 2) -> pd.DataFrame:
+    features = rng.standard_normal((images, 12))
+    target = features.sum(axis=1) + 3 * rng.standard_normal(images)
+    rows = []
+    for seed in range(rotations):
+        side = rng.permutation(images) % folds
+        for fold in range(folds):
+            train, test = side != fold, side == fold
+            for method, own in (("a", features[:, :6]), ("b", features[:, 6:])):
+                weights = np.linalg.solve(own[train].T @ own[train] + np.eye(6), own[train].T @ target[train])
+                rows.append((method, seed, fold, float(((own[test] @ weights - target[test]) ** 2).mean())))
+    frame = pd.DataFrame(rows, columns=["method", "seed", "fold", "score"])
+    return frame.assign(score=-frame["score"])
