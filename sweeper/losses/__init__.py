@@ -13,10 +13,11 @@ build.py              `build_loss` and the modules; loss_module.py: how they are
 own_losses.py         losses of the user: families once a study names them (no torch at first); own_loss_module.py: the
                       module around one, and what is tried of it
 snippet.py            Python text that builds a loss (no torch)
+operating_point.py    threshold or τ of another network, chosen from its validation logits
 gradient_distance.py  whether two losses are the same function on a data set's labels
 float64_check.py      whether this machine computes losses right, for `sweeper doctor`
 
-Importing this package does not import torch; `build_loss` brings it in when first asked for.
+Importing this package does not import torch; `build_loss` and `choose_…` bring it in when first used.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from sweeper.losses.snippet import snippet
 
 if TYPE_CHECKING:
     from sweeper.losses.build import build_loss
+    from sweeper.losses.operating_point import choose_tau, choose_threshold
 
-__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "snippet"]
+__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "choose_tau", "choose_threshold", "snippet"]
 
 
 def __getattr__(name: str) -> Any:
@@ -38,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from sweeper.losses.build import build_loss
 
         return build_loss
+    if name in ("choose_tau", "choose_threshold"):
+        from sweeper.losses import operating_point
+
+        return getattr(operating_point, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -40,7 +40,8 @@ def snippet(
     optimizer: Optimizer | None = None,
     image_frequencies: Sequence[float] | None = None,
     each: tuple[float, float] | None = None,
-    point_from: str = "was chosen on validation images",
+    point_from: str | None = None,
+    metric: str = "miou",
 ) -> str:
     """Code that runs when pasted: the loss in `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step,
     steps)`, and `predict(logits)`.
@@ -60,7 +61,8 @@ def snippet(
             which crops `criterion` is for. None = the same as `class_frequencies`.
         each: slope and bias that calibrate the logits, for `predict_each`, which maximises each image's expected Dice
             (binary tasks). None = without it.
-        point_from: what is said of the operating point.
+        point_from: what is said of the operating point; None = that it is the plain one, or was chosen.
+        metric: by which another network's point is chosen, where it is of pixels summed over images; else it is mIoU.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -78,9 +80,13 @@ def snippet(
         if len(one_line) <= 100
         else "\n".join(["criterion = build_loss(", *(f"    {argument}," for argument in arguments), ")"])
     )
-    source = "from sweeper.losses import build_loss"
-    if own is not None:
+    priors = image_frequencies or class_frequencies
+    choice = "choose_threshold" if task == "binary" else "choose_tau" if priors is not None else ""
+    imported = ["build_loss"] * (own is None) + [choice] * (point is not None and choice != "")
+    sources = [f"from sweeper.losses import {', '.join(imported)}"] * (imported != [])
+    if own is not None:  # it may need no sweeper: the choice then is a comment
         source, call = own_snippet(own, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes))
+        sources = [source, *(f"# {line}" for line in sources)]
     shape = "(N, 1, H, W)" if task == "binary" else f"(N, {len(classes)}, H, W)"
     # Names come from files: `!a` escapes line breaks, and a backquote could end a block of code in markdown.
     names = [f"{i} = {name!a}".replace("`", "'") for i, name in enumerate(classes[:SHOWN_CLASSES])]
@@ -88,7 +94,7 @@ def snippet(
     return "\n".join(
         [
             *(["import torch"] if point is not None or optimizer is not None else []),
-            source,
+            *sources,
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
             *(_meanings(params) if own is None else []),
@@ -98,7 +104,7 @@ def snippet(
             f"# {', '.join(names)}{more}, {IGNORE} = ignored",
             "# loss = criterion(logits, target)",
             *_optimizer(optimizer),
-            *_predict(task, point, image_frequencies or class_frequencies, point_from),
+            *_predict(task, point, priors, point_from, metric),
             *(_predict_each(*each) if each is not None and task == "binary" else []),
             "",
         ]
@@ -129,34 +135,36 @@ def _optimizer(found: Optimizer | None) -> list[str]:
     ]
 
 
-def _predict(task: Task, point: float | None, class_frequencies: Sequence[float] | None, point_from: str) -> list[str]:
-    """A function that turns logits into labels at the operating point."""
+def _predict(
+    task: Task, point: float | None, class_frequencies: Sequence[float] | None, point_from: str | None, metric: str
+) -> list[str]:
+    """A function that turns logits into labels at an operating point, and how to choose that."""
     if point is None:
         return []
-    if task == "binary":
-        text = f"1 where foreground, (N, H, W); the threshold {point_from}."
-        answer = f"(torch.sigmoid(logits)[:, 0] >= {point:.3g}).long()"
-        return ["", "", "def predict(logits):", f'    """{text}"""', f"    return {answer}"]
-    if point == 0 or class_frequencies is None:
+    binary, lines, prior = task == "binary", ["", ""], ""
+    chosen = "was chosen on validation images" if point != (0.5 if binary else 0) else "is the plain one"
+    if not binary and class_frequencies is None:
         return [
-            "",
-            "",
+            *lines,
             "def predict(logits):",
             '    """Class of each pixel, (N, H, W)."""',
             "    return logits.argmax(1)",
         ]
-    sign = "-" if point > 0 else "+"
-    total = sum(class_frequencies)
-    shares = ", ".join(repr(rounded(max(1.0, f) / total)) for f in class_frequencies)
+    if not binary and class_frequencies is not None:
+        total, prior = sum(class_frequencies), ", log_prior"
+        shares = ", ".join(repr(rounded(max(1.0, f) / total)) for f in class_frequencies)
+        lines = ["", "", f"log_prior = torch.tensor([{shares}]).log()", *lines]
+    name, shown = ("threshold", f"{point:.3g}" if point < 0.99 else f"{point:.9g}") if binary else ("tau", f"{point:g}")
+    title, by = {"fg_iou": ("foreground IoU", ", 'fg_iou'"), "dice": ("Dice", ", 'dice'")}.get(metric, ("mIoU", ""))
     return [
-        "",
-        "",
-        f"log_prior = torch.tensor([{shares}]).log()",
-        "",
-        "",
-        "def predict(logits):",
-        f'    """Class of each pixel, (N, H, W), logits adjusted by τ = {point:g}, which {point_from}."""',
-        f"    return (logits {sign} {abs(point):g} * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)",
+        *lines,
+        f"# Choose it on your network; {shown} was this one's: it {point_from or chosen}.",
+        f"# By {title}: {name} = choose_{name}(((model(x), y) for x, y in validation_batches){prior}{by})",
+        f"def predict(logits, {name}={shown}):",
+        f'    """{"1 where foreground" if binary else "Class of each pixel"}, (N, H, W)."""',
+        "    return (torch.sigmoid(logits.float())[:, 0] >= threshold).long()"
+        if binary
+        else "    return (logits - tau * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)",
     ]
 
 

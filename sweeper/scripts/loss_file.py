@@ -1,4 +1,7 @@
-"""One file with a loss of the registry that needs torch and nothing else: `loss.py` in the folder of a training."""
+"""One file with a loss of the registry, and with the choice of the operating point, that needs torch and nothing else.
+
+It is `loss.py` in the folder of a training.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ HEAD = '''"""{title}, as a file that needs torch and nothing else; sweeper has m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -29,6 +32,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 '''
+CHOICES: dict[Task, str] = {"binary": "choose_threshold", "multiclass": "choose_tau"}
+"""What chooses the operating point."""
 WEIGHTS = """
 @cache
 def weights_on(device, dtype):
@@ -50,6 +55,8 @@ def loss_text(
 ) -> str:
     """Return Python text whose `criterion(logits, target)` equals `build_loss` of the same arguments.
 
+    Its `choose_threshold` or `choose_tau` is that of `sweeper.losses`.
+
     Args:
         family: a name in `FAMILIES`.
         params: its coordinates.
@@ -62,6 +69,7 @@ def loss_text(
     calls, roots, weights = dict.fromkeys(get_args(Task), "None"), set[str](), "\n"
     for one in (task,) if task else get_args(Task):
         values = checked(family, one, params, class_frequencies)
+        roots.add(CHOICES[one])
         entry = FAMILIES[family]
         if entry.needs_map is not None:
             raise LossError(
@@ -84,7 +92,7 @@ def loss_text(
         calls[one] = f"{name}(logits, target, {settings!r}, {IGNORE}, {last})"
         roots |= {name, "KernelSettings"}
     module = FAMILIES[family].module
-    body = _parts([*MODULES, *([module] if module and module not in MODULES else [])], roots)
+    body = _parts([*MODULES, *([module] if module and module not in MODULES else []), "operating_point"], roots)
     return HEAD.format(title=FAMILIES[family].title) + body + weights + CRITERION.format(ignore=IGNORE, **calls)
 
 

@@ -125,6 +125,7 @@ def _paste(
         optimizer=Optimizer(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
         image_frequencies=[float(n) for n in dataset.class_pixels(train)] if recipe.crops == "balanced" else None,
         each=None if evidence is None or chosen is None else _each(evidence, chosen),
+        metric=recipe.metric,
         **more,
     )
 

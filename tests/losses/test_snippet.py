@@ -9,6 +9,7 @@ import torch
 
 from sweeper.core.calibration import Calibration
 from sweeper.core.expected_dice import best_edges
+from sweeper.core.operating_points import THRESHOLDS
 from sweeper.losses import build_loss, snippet
 from sweeper.losses.snippet import Optimizer
 from sweeper.training.training_steps import schedule
@@ -48,6 +49,21 @@ def test_the_snippet_answers_at_the_operating_point():
         assert adjusted["predict"](two).tolist() == [[[label]]]
         assert adjusted["predict"](two.flip(1)).tolist() == [[[0 if tau < 0 else 2]]]
     assert "predict" not in snippet("dice", {}, "binary", ["a", "b"])
+
+
+def test_the_snippet_answers_at_a_point_of_another_network_too_and_says_whose_its_own_is():
+    logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
+    text = snippet("dice", {}, "binary", ["a", "b"], point=0.96)
+    assert pasted(text)["predict"](logits, 0.15).tolist() == [[[0, 1, 1, 1]]]
+    assert "Choose it on your network; 0.96 was this one's: it was chosen on validation images" in text
+    assert "it is the plain one" in snippet("dice", {}, "binary", ["a", "b"], point=0.5)
+    extreme = snippet("dice", {}, "binary", ["a", "b"], point=THRESHOLDS[-1])  # 3 digits make 1 of it: never reached
+    assert pasted(extreme)["predict"](torch.full((1, 1, 1, 1), 12.0)).item() == 1
+    several = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0))
+    two = torch.tensor([0.0, -1.0, -1.5]).view(1, 3, 1, 1)
+    assert [several["predict"](two, tau).item() for tau in (-0.5, 0.0, 0.5)] == [0, 0, 2]
+    plain = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], point=0))  # no frequencies, nothing to adjust
+    assert plain["predict"](two).item() == 0
 
 
 def test_the_snippet_answers_each_image_at_its_own_threshold():

@@ -45,7 +45,7 @@ def test_the_report_decides_by_the_limit_and_says_what_it_promises(
     # Every pixel of these answers lies at logit ±2: what is missed at 0.5 is found from 0.119 down.
     assert document["recommended"]["threshold"] == misses["point"] == pytest.approx(0.119, abs=0.005)
     assert misses["before"] == 0.5 and misses["missed"] == 0 < misses["missed_before"]
-    assert f">= {misses['point']:.3g})" in document["recommended"]["snippet"]
+    assert f"def predict(logits, threshold={misses['point']:.3g}):" in document["recommended"]["snippet"]
     assert "keeps --miss-at-most 40% for sweeper's network alone" in document["recommended"]["snippet"]
     assert max(map(len, document["recommended"]["snippet"].splitlines())) <= 120
     text = (tmp_path / "reports" / "s" / "report.md").read_text("utf-8").replace("\u00a0", " ")

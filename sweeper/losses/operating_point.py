@@ -1,0 +1,96 @@
+"""The operating point of another network, chosen from its answers to validation images as sweeper's trainings choose.
+
+It needs torch only, and its text is part of the losses that are written as one file: hence no constant of the package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def choose_threshold(batches: Iterable[tuple[Tensor, Tensor]], metric: str = "miou") -> float:
+    """Return the threshold with the highest metric over all batches; of equal ones the nearest to 0.5.
+
+    It is one of the 511 inner edges of 512 bins, uniform in the logit from −12 to 12.
+
+    Args:
+        batches: (logits, target) of validation images, logits (N, 1, H, W) before the sigmoid and target (N, H, W)
+            with 0, 1 and 255 = ignored. Only counts are kept of each.
+        metric: `miou`, `fg_iou` or `dice`, of counts summed over all images.
+
+    Raises:
+        ValueError: if shapes, labels or metric are others.
+    """
+    pixels = torch.zeros(2, 512, dtype=torch.int64)
+    for logits, target in batches:
+        values, labels = _labelled(logits, target, 1)
+        bins = ((values[:, 0] + 12.0) * (512 / 24)).floor().clamp(0, 511).long()
+        pixels += torch.bincount(labels * 512 + bins, minlength=1024).view(2, 512).cpu()
+    above = pixels.flip(1).cumsum(1).flip(1)
+    marked, left = above[:, 1:], above[:, :1] - above[:, 1:]
+    background = torch.stack([left[0], left[1], marked[0]], -1)
+    foreground = torch.stack([marked[1], marked[0], left[1]], -1)
+    points = [1 / (1 + math.exp(12 - k * 24 / 512)) for k in range(1, 512)]
+    return _best_point(torch.stack([background, foreground], 1), points, metric)
+
+
+def choose_tau(batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metric: str = "miou") -> float:
+    """Return the τ in −1, −0.75, …, 1 with the highest metric over all batches; of equal ones the nearest to 0.
+
+    Args:
+        batches: (logits, target) of validation images, logits (N, C, H, W) before the softmax and target (N, H, W)
+            with classes and 255 = ignored. Only counts are kept of each.
+        log_prior: (C,) logarithm of each class's share of the training pixels; the answer is argmax of
+            logits − τ · log_prior.
+        metric: `miou`, `fg_iou` or `dice`, of counts summed over all images.
+
+    Raises:
+        ValueError: if shapes, labels or metric are others.
+    """
+    classes, taus = len(log_prior), [k / 4 for k in range(-4, 5)]
+    counts = torch.zeros(len(taus), classes, 3, dtype=torch.int64)
+    for logits, target in batches:
+        values, labels = _labelled(logits, target, classes)
+        occurs = torch.bincount(labels, minlength=classes)
+        for n, tau in enumerate(taus):
+            answer = (values - tau * log_prior.to(values)).argmax(1)
+            hit = torch.bincount(labels[answer == labels], minlength=classes)
+            counts[n] += torch.stack([hit, torch.bincount(answer, minlength=classes) - hit, occurs - hit], -1).cpu()
+    return _best_point(counts, taus, metric)
+
+
+def _labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Return logits (P, `channels`) and labels (P,) of the pixels that are not ignored."""
+    if logits.shape[1] != channels or target.shape != logits[:, 0].shape:
+        raise ValueError(
+            f"logits must be (N, {channels}, H, W) and target (N, H, W), got {tuple(logits.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+    labels = target.to(logits.device).long()
+    known = labels != 255
+    labels, values = labels[known], logits.detach().float().movedim(1, -1)[known]
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < max(2, channels):
+        raise ValueError(
+            f"target must have the labels 0 to {max(2, channels) - 1}, and 255 where a pixel does not count, got "
+            f"{int(labels.min())} to {int(labels.max())}"
+        )
+    return torch.nan_to_num(values), labels
+
+
+def _best_point(counts: Tensor, points: Sequence[float], metric: str) -> float:
+    """Return the best of T points, of which the middle one is the plain one, by counts (T, C, 3) of tp, fp and fn."""
+    weight = {"miou": 1.0, "fg_iou": 1.0, "dice": 2.0}.get(metric)
+    if weight is None:
+        raise ValueError(f"metric must be miou, fg_iou or dice, got {metric}")
+    true, false, missed = counts.double().unbind(-1)
+    counted = (true + missed)[0] > 0
+    if metric == "fg_iou":
+        counted[0] = False
+    values = torch.nan_to_num(weight * true / (weight * true + false + missed), nan=1.0)[:, counted].mean(1)
+    plain = points[len(points) // 2]
+    best = torch.nonzero(values >= values.max() - 1e-12).flatten().tolist()
+    return min((points[n] for n in best), key=lambda point: abs(point - plain), default=plain)

@@ -1,0 +1,183 @@
+"""The choice that is pasted: of any validation set the point that sweeper's own counts and rules choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sweeper.core.metrics import best_point
+from sweeper.core.operating_points import TAUS, THRESHOLDS
+from sweeper.core.records import Conditions, Dataset, ImageCounts
+from sweeper.data import open_store
+from sweeper.losses import choose_tau, choose_threshold, snippet
+from sweeper.scripts.loss_file import loss_text
+from sweeper.training.counters import BinaryCounter, MulticlassCounter
+from sweeper.training.engine import Training
+from tests.support.small_training import SMALL, finished, spec
+
+Batches = list[tuple[Tensor, Tensor]]
+SUMMED = ("miou", "fg_iou", "dice")
+
+
+def counted(batches: Batches, log_prior: Tensor) -> ImageCounts:
+    """What sweeper counts of these batches."""
+    binary, images = len(log_prior) == 2, sum(len(target) for _, target in batches)
+    counts = (BinaryCounter if binary else MulticlassCounter)(images, len(log_prior), torch.device("cpu"), log_prior)
+    start = 0
+    for logits, target in batches:
+        counts.add(torch.arange(start, start + len(target)), logits, target)
+        start += len(target)
+    return ImageCounts(
+        kind=counts.kind,
+        images=tuple(range(images)),
+        points=THRESHOLDS if binary else TAUS,
+        data=counts.arrange(counts.total.numpy()),
+    )
+
+
+def pasted(text: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "pasted"}
+    exec(compile(text, "snippet", "exec"), names)
+    return names
+
+
+def chosen(batches: Batches, log_prior: Tensor, metric: str) -> float:
+    given = iter(batches)  # any iterable, once
+    return choose_threshold(given, metric) if len(log_prior) == 2 else choose_tau(given, log_prior, metric)
+
+
+def random_batches(seed: int, classes: int) -> Batches:
+    """Two to four batches of two sizes: few or coarse logits, so that points tie, and rare or absent classes."""
+    random = np.random.default_rng(seed)
+    batches = []
+    for _ in range(random.integers(2, 5)):
+        n, height, width = (int(v) for v in random.integers(1, 7, 3))
+        target = np.minimum(random.geometric(random.uniform(0.3, 1), (n, height, width)) - 1, classes - 1)
+        channels = 1 if classes == 2 else classes
+        logits = random.normal(0, random.uniform(0.1, 9), (n, channels, height, width)) - random.uniform(-3, 3)
+        logits[:, -1] += random.uniform(0, 4) * (target == classes - 1)
+        if seed % 2:
+            logits = np.round(logits * 2) / 2
+        target[random.random(target.shape) < random.choice([0, 0.3])] = 255
+        batches.append((torch.tensor(logits, dtype=torch.float32), torch.tensor(target)))
+    return batches
+
+
+@pytest.mark.parametrize(
+    ("classes", "metric"), [*((2, name) for name in SUMMED), (3, "miou"), (3, "dice"), (6, "miou"), (6, "dice")]
+)
+def test_it_is_what_sweepers_own_code_chooses(classes: int, metric: str) -> None:
+    found = set()
+    for seed in range(40):
+        batches = random_batches(seed, classes)
+        shares = torch.bincount(torch.cat([t[t != 255] for _, t in batches]), minlength=classes).clamp(min=1).float()
+        log_prior = (shares / shares.sum()).log()
+        own = best_point(counted(batches, log_prior), metric)[0]
+        assert chosen(batches, log_prior, metric) == own, seed
+        found.add(own)
+    assert len(found) > 4  # the plain one is not all there is
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("metric", ["miou", "dice"])
+@pytest.mark.parametrize("case", ["all ignored", "no foreground", "foreground only", "constant", "beyond", "nan"])
+def test_empty_masks_ties_and_broken_logits_are_answered_alike(classes: int, metric: str, case: str) -> None:
+    torch.manual_seed(3)
+    target = torch.randint(0, classes, (2, 5, 7))
+    logits = torch.randn(2, 1 if classes == 2 else classes, 5, 7)
+    values = {"all ignored": 255, "no foreground": 0, "foreground only": 1}
+    target = torch.full_like(target, values[case]) if case in values else target
+    if case == "constant":
+        logits = torch.zeros_like(logits)
+    elif case == "beyond":
+        logits = logits.sign() * 1e30
+    elif case == "nan":
+        logits[0, 0, :2] = float("nan")
+        logits[1, 0, 0, 0] = float("inf")
+    log_prior = torch.full((classes,), 1.0 / classes).log()
+    own = best_point(counted([(torch.nan_to_num(logits), target)], log_prior), metric)[0]
+    assert chosen([(logits.requires_grad_(), target.to(torch.uint8))], log_prior, metric) == own
+    assert chosen([], log_prior, metric) == (0.5 if classes == 2 else 0)
+
+
+@pytest.mark.parametrize(("task", "classes"), [("binary", 2), ("multiclass", 3)])
+def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
+    task: Literal["binary", "multiclass"], classes: int
+) -> None:
+    shares = (90.0, 9.0, 1.0)[:classes]
+    batches = random_batches(4, classes)
+    names = ["a", "b", "c"][:classes]
+    own = pasted(snippet("dice", {}, task, names, shares, point=0.25))
+    log_prior = own.get("log_prior", torch.zeros(2))
+    point = best_point(counted(batches, log_prior))[0]
+    alone = pasted(loss_text("dice", {}, None))
+    if task == "binary":
+        assert own["choose_threshold"](batches) == alone["choose_threshold"](batches) == point != 0.25
+    else:
+        assert own["choose_tau"](batches, log_prior) == alone["choose_tau"](batches, log_prior) == point != 0.25
+    answers = torch.cat([own["predict"](logits, point).flatten() for logits, _ in batches])
+    assert answers.dtype == torch.long and len(answers.unique()) > 1
+    assert "choose_tau" not in loss_text("dice", {}, "binary") and "choose_threshold" in loss_text(
+        "focal", {}, "binary"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "line"),
+    [
+        ("miou", "# By mIoU: threshold = choose_threshold(((model(x), y) for x, y in validation_batches))"),
+        ("image_dice", "# By mIoU: threshold = choose_threshold(((model(x), y) for x, y in validation_batches))"),
+        ("dice", "# By Dice: threshold = choose_threshold(((model(x), y) for x, y in validation_batches), 'dice')"),
+        (
+            "fg_iou",
+            "# By foreground IoU: threshold = choose_threshold(((model(x), y) for x, y in validation_batches), "
+            "'fg_iou')",
+        ),
+    ],
+)
+def test_the_call_in_the_text_chooses_by_the_studys_metric_where_it_can(metric: str, line: str) -> None:
+    text = snippet("dice", {}, "binary", ["a", "b"], point=0.3, metric=metric)
+    assert line in text.splitlines()
+    names = pasted(text) | {"model": lambda x: x, "validation_batches": random_batches(4, 2)}
+    exec(line.removeprefix("# ").partition(": ")[2], names)
+    wanted = metric if metric in SUMMED else "miou"
+    assert names["threshold"] == best_point(counted(names["validation_batches"], torch.zeros(2)), wanted)[0]
+
+
+@pytest.mark.parametrize("scene", ["tiny", "tiny_street"])
+def test_it_chooses_on_a_trained_network_what_the_training_chose(scene: str, request: pytest.FixtureRequest) -> None:
+    dataset: Dataset = request.getfixturevalue(scene)
+    conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
+    training = Training(spec(lr=0.01), conditions, open_store(dataset.store), "cpu")
+    last = finished(training).evaluations[-1]
+    evaluator, model = training._evaluator, training._steps.average.model
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for _, logits, masks in evaluator._predict(model, training._split.val):
+            yield logits, masks
+
+    if dataset.task == "binary":
+        assert choose_threshold(batches()) == last.point
+    else:
+        assert choose_tau(batches(), evaluator._log_prior) == last.point
+
+
+def test_what_cannot_be_right_is_refused() -> None:
+    logits, target = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
+    for batch, words in (
+        ((logits, target + 3), "labels 0 to 1, .* got 3 to 3"),
+        ((logits, target - 1), "got -1 to -1"),
+        ((logits, target[:, None]), r"target \(N, H, W\), got \(1, 1, 4, 4\) and \(1, 1, 4, 4\)"),
+        ((logits.expand(1, 2, 4, 4), target), r"logits must be \(N, 1, H, W\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            choose_threshold([batch])
+    with pytest.raises(ValueError, match=r"labels 0 to 2, .* got 0 to 3"):
+        choose_tau([(torch.zeros(1, 3, 2, 2), torch.tensor([[[0, 1], [2, 3]]]))], torch.zeros(3))
+    with pytest.raises(ValueError, match="metric must be miou, fg_iou or dice, got image_dice"):
+        choose_threshold([(logits, target)], "image_dice")
