@@ -17,6 +17,8 @@ from sweeper.data import load_dataset
 from tests.support.postgres_server import Server, running_server
 from tests.support.schemas import check_printed
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test asks for weights of the internet
+
 TINY = "synthetic:cracks?images=15&size=64&foreground=0.05"
 
 

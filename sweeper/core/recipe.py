@@ -27,6 +27,10 @@ Augmentation = Literal["none", "light", "full"]
 Crops = Literal["uniform", "balanced"]
 Engine = Literal["eager", "graph"]
 OperatingPoint = Literal["tuned", "0.5"]
+Channels = tuple[float, float, float]
+"""A number for each of red, green and blue."""
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
 class Recipe(Record):
@@ -47,6 +51,11 @@ class Recipe(Record):
     MAnet alone: the others' decoders are as published."""
     encoder_weights: str = "none"
     """`none`, `imagenet`, or the path of a file with the encoder's state."""
+    input_mean: Channels = IMAGENET_MEAN
+    """What is subtracted from 8-bit RGB images of full scale 1 (its mean, from grey ones), as the encoder weights want.
+    Other images are normalised by their own training pixels."""
+    input_std: Channels = IMAGENET_STD
+    """What they are then divided by."""
     size: int = Field(96, ge=16)
     """Side of the square training crop, in pixels at native resolution."""
     crops: Crops = "uniform"

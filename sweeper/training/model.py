@@ -4,7 +4,6 @@ starts at the log prior of the classes, or one of the user's."""
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.recipe import Recipe
+from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels, Recipe
 from sweeper.core.records import Task
 from sweeper.data.store import PixelStore
+from sweeper.training.encoder_file import load_encoder
 from sweeper.training.own_model import build_own
+from sweeper.training.pretrained import WEIGHTS, imagenet_source, timm_name
 from sweeper.training.weights_file import WeightsRecord, check
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def outputs_of(task: Task, classes: int) -> int:
@@ -63,9 +61,10 @@ def build_model(
                 f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
                 f"{recipe.encoder_depth}, weights `{recipe.encoder_weights}`: {error}"
             ) from error
-    if recipe.encoder_weights not in {"none", "imagenet"}:
-        _load_encoder(model, recipe.encoder_weights)
     _drop_unused(model, _called(model, recipe, channels))
+    if recipe.encoder_weights not in {"none", "imagenet"}:
+        assert isinstance(model.encoder, nn.Module)
+        load_encoder(model.encoder, recipe.encoder, recipe.encoder_weights)
     _set_prior(model, class_pixels, task)
     return model
 
@@ -77,10 +76,15 @@ def _of_library(described: Recipe | WeightsRecord, channels: int, outputs: int, 
     settings: dict[str, Any] = {"encoder_depth": described.encoder_depth}
     if described.decoder_channels is not None:
         settings["decoder_channels"] = described.decoder_channels
+    weights: Any = "imagenet" if imagenet else None
+    if imagenet and timm_name(described.encoder) is not None:
+        weights, source = True, imagenet_source(described.encoder)
+        if source is not None and (file := source.cached(WEIGHTS)) is not None:  # timm would ask the hub each time
+            settings["pretrained_cfg_overlay"] = {"file": str(file), "custom_load": False}
     model: nn.Module = smp.create_model(
         described.arch,
         encoder_name=described.encoder,
-        encoder_weights="imagenet" if imagenet else None,
+        encoder_weights=weights,
         in_channels=channels,
         classes=outputs,
         **settings,
@@ -200,43 +204,6 @@ def _drop_unused(model: nn.Module, called: set[str]) -> None:
             setattr(encoder, name, nn.Identity())
 
 
-def read_state(path: str) -> dict[str, Tensor]:
-    """An encoder's state dict from safetensors or torch's own format; never unpickles code.
-
-    Raises:
-        UsageError: if it cannot be read as one.
-    """
-    try:
-        if not Path(path).is_file():
-            raise FileNotFoundError("there is no such file")
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError(f"it holds a {type(state).__name__}")
-        return state
-    except pickle.UnpicklingError as error:  # its own text recommends to switch the check off
-        raise UsageError(
-            f"--encoder-weights {path} must hold tensors alone, and holds something else, or is damaged: what could "
-            "run code when it is loaded is not read; save the encoder's state_dict(), or use safetensors"
-        ) from error
-    except Exception as error:
-        raise UsageError(f"--encoder-weights {path} must be a readable state dict: {error}; check the file") from error
-
-
-def _load_encoder(model: nn.Module, path: str) -> None:
-    state, encoder = read_state(path), model.encoder
-    assert isinstance(encoder, nn.Module)
-    try:
-        encoder.load_state_dict(state)
-    except Exception as error:
-        text = " ".join(str(error).split())[:500]
-        raise UsageError(f"--encoder-weights {path} must be a state dict of this encoder: {text}") from error
-
-
 def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task) -> None:
     shares = np.maximum(class_pixels, 1) / np.maximum(class_pixels, 1).sum()
     prior = [np.log(shares[1] / shares[0])] if task == "binary" else np.log(shares)
@@ -295,18 +262,21 @@ class WeightAverage:
                 self._averaged.append(mean_buffer)
 
 
-def normaliser(store: PixelStore, images: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, (1, channels, 1, 1), of images whose full scale is 1.
+def normaliser(
+    store: PixelStore, images: Sequence[int], mean_std: tuple[Channels, Channels] = (IMAGENET_MEAN, IMAGENET_STD)
+) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation, (1, channels, 1, 1), of images whose full scale is 1.
 
-    8-bit grey and RGB images are brought to ImageNet's scale. What else a channel may hold has no such custom: each
-    gets mean 0 and deviation 1 over some of the training images.
+    8-bit grey and RGB images are brought to the scale that the recipe says. What else a channel may hold has no such
+    custom: each gets mean 0 and deviation 1 over some of the training images.
 
     Args:
         store: the decoded pixels.
         images: indices of the training images; at most 64 of them are looked at, every n-th row of large ones.
+        mean_std: the recipe's, of RGB.
     """
     if store.dtype == np.uint8 and store.channels in {1, 3}:
-        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        mean, std = torch.tensor(mean_std[0]), torch.tensor(mean_std[1])
         if store.channels == 1:
             mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
         return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)

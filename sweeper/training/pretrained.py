@@ -1,16 +1,164 @@
-"""ImageNet weights of segmentation-models-pytorch's encoders: whether they lie in the local cache. No torch."""
+"""Pretrained weights of the libraries' encoders: where they come from, whether they are here, what inputs they want.
+
+Importing this does not import torch; calling most of it does.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels
+
+WEIGHTS = "model.safetensors"
+ANSWER_SECONDS = 10.0
+"""The hub's first answer is waited for so long."""
+_HALF: Channels = (0.5, 0.5, 0.5)
+_DPN: tuple[Channels, Channels] = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
+_CUSTOMS = {
+    "inception": (_HALF, _HALF),
+    "xception": (_HALF, _HALF),
+    "timm-tf_efficientnet_lite": (_HALF, _HALF),
+    "dpn": _DPN,
+}
+"""Beginning of an encoder's name in segmentation-models-pytorch → mean and deviation, where not ImageNet's."""
+
+
+class Source(NamedTuple):
+    """Where a library takes an encoder's ImageNet weights from, on Hugging Face's Hub."""
+
+    repository: str
+    revision: str | None
+    """None = the newest."""
+    files: tuple[str, ...]
+
+    def cached(self, file: str) -> Path | None:
+        """Return the file's path in the local cache; None where it is not there. Looks, never downloads."""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.repository, file, revision=self.revision)
+        return Path(found) if isinstance(found, str) else None
+
+
+class Download(NamedTuple):
+    """What is about to be downloaded."""
+
+    url: str
+    size: int | None
+    """Bytes; None = the hub does not say."""
+
+
+class Inputs(NamedTuple):
+    """Mean and standard deviation of the inputs that weights were trained with: RGB, full scale 1."""
+
+    mean: Channels
+    std: Channels
+
+
+def timm_name(encoder: str) -> str | None:
+    """Return timm's name of an encoder that segmentation-models-pytorch takes from timm; None of its own encoders."""
+    from segmentation_models_pytorch.encoders import is_equivalent_to_timm_universal
+
+    if is_equivalent_to_timm_universal(encoder):  # as `get_encoder` has it
+        return encoder.removeprefix("timm-").replace("mobilenetv3", "tf_mobilenetv3")
+    return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
+
+
+def imagenet_source(encoder: str) -> Source | None:
+    """Return where the library takes an encoder's ImageNet weights from; None where there are none."""
+    from segmentation_models_pytorch.encoders import encoders
+
+    name = timm_name(encoder)
+    if name is not None:
+        repository = getattr(_timm_config(name), "hf_hub_id", None)
+        return None if repository is None else Source(repository, None, (WEIGHTS,))
+    settings = encoders.get(encoder, {}).get("pretrained_settings", {}).get("imagenet")
+    return None if settings is None else Source(settings["repo_id"], settings["revision"], ("config.json", WEIGHTS))
+
 
 def imagenet_cached(encoder: str) -> bool:
-    """Whether the library's ImageNet weights of this encoder lie in the local cache; looks, never downloads."""
-    from huggingface_hub import try_to_load_from_cache
-
-    names = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(repository(encoder), name), str) for name in names)
+    """Return whether the library's ImageNet weights of this encoder are in the local cache; looks, never downloads."""
+    source = imagenet_source(encoder)
+    return source is not None and source.cached(WEIGHTS) is not None
 
 
-def repository(encoder: str) -> str:
-    """Where the library takes them from, on Hugging Face's Hub; whether there are any is the Hub's to say."""
-    return f"smp-hub/{encoder}.imagenet"
+def inputs_of(encoder: str) -> Inputs:
+    """Return what inputs an encoder's published weights want, by its library's configuration.
+
+    Of segmentation-models-pytorch's own encoders that configuration is with the weights, in the local cache; without
+    it the customs of the network's family hold, which are ImageNet's for most.
+    """
+    name, source = timm_name(encoder), imagenet_source(encoder)
+    known: Any = None if name is None else _timm_config(name)
+    if known is not None:
+        return Inputs(tuple(known.mean), tuple(known.std))
+    file = source.cached("config.json") if source is not None and "config.json" in source.files else None
+    if file is not None:
+        found = json.loads(file.read_text("utf-8"))
+        top = found.get("input_range", [0, 1])[1]
+        mean, std = (tuple(value / top for value in found[key]) for key in ("mean", "std"))
+        return Inputs(mean, std)
+    customs = (pair for start, pair in _CUSTOMS.items() if encoder.startswith(start))
+    return Inputs(*next(customs, (IMAGENET_MEAN, IMAGENET_STD)))
+
+
+def _timm_config(name: str) -> object | None:
+    import timm
+
+    return timm.models.get_pretrained_cfg(name) if timm.models.is_model_pretrained(name) else None
+
+
+# --- From the hub ---
+
+
+def why_no_hub() -> str | None:
+    """Return why nothing can be had of the hub or of its cache here; None where that is to be tried."""
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE and not any(Path(constants.HF_HUB_CACHE).glob("models--*"))
+    return _OFFLINE if offline else None
+
+
+_OFFLINE = "HF_HUB_OFFLINE forbids it"
+
+
+def fetch_imagenet(pipe: Connection, encoder: str) -> None:
+    """Send what inputs the encoder's ImageNet weights want once they are in the local cache, or why they are not (str).
+
+    For a process of its own, which may be ended at any time: its libraries try for long. It first sends None, when
+    these are loaded, and a `Download` before it begins one.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # each of its retries fills a line
+    try:
+        source = imagenet_source(encoder)
+        pipe.send(None)
+        pipe.send(_fetch(pipe, source) or inputs_of(encoder))
+    except Exception as error:  # of the hub, the network, the disk, a library: each in its own way
+        line = (str(error).strip().splitlines() or [""])[0].partition(" for url")[0]  # the log has the address
+        pipe.send(f"{type(error).__name__}: {line[:160]}".rstrip(": "))
+
+
+def _fetch(pipe: Connection, source: Source | None) -> str | None:
+    """Download what is not in the cache; why that is not possible."""
+    import huggingface_hub as hub
+
+    if source is None:
+        return "its library offers none"
+    if all(source.cached(file) is not None for file in source.files):
+        return None
+    if hub.constants.HF_HUB_OFFLINE:
+        return _OFFLINE
+    url = hub.hf_hub_url(source.repository, WEIGHTS, revision=source.revision)
+    known = hub.get_hf_file_metadata(url, timeout=ANSWER_SECONDS)  # once: the download itself would try for a minute
+    pipe.send(Download(f"{hub.constants.ENDPOINT}/{source.repository}", known.size))
+    for file in source.files:
+        hub.hf_hub_download(source.repository, file, revision=source.revision)
+    return None

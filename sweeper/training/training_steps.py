@@ -84,7 +84,7 @@ class TrainingSteps:
             weight_decay=recipe.weight_decay,
             fused=device.type in {"cpu", "cuda"},
         )
-        mean, std = normaliser(store, images)
+        mean, std = normaliser(store, images, (recipe.input_mean, recipe.input_std))
         self.normal = (mean.to(device), std.to(device))
         """Mean and standard deviation of each channel, (1, C, 1, 1) float32."""
         self.autocast: Callable[[], AbstractContextManager[object]] = partial(autocast, device.type, recipe.precision)

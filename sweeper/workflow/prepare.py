@@ -31,13 +31,13 @@ from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
 from sweeper.space import default_space_name, first_trials, load_space
 from sweeper.study.confirmation_rounds import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
-from sweeper.training.pretrained import imagenet_cached
 from sweeper.version import versions
 from sweeper.workflow.advice import with_advice
+from sweeper.workflow.encoder_weights import choose_weights
 from sweeper.workflow.machine_choice import with_precision
 from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import declared_loss, with_own
-from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
+from sweeper.workflow.recipe_choice import check_encoder_weights, describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def prepare(
     if storage is not None and settings.resume and settings.study:
         old = studies.read_plan(storage, settings.study)
         options = studies.read_options(storage, settings.study)
+    check_encoder_weights(settings, old.conditions.recipe if old else None, backend.hardware)
     damaged = old is not None and is_changed(settings.cache / old.conditions.dataset.digest.removeprefix("sha256:"))
     dataset = dataset_of(settings, old.conditions.dataset if old else None, messages)
     for warning in dataset.warnings:
@@ -115,7 +116,7 @@ def prepare(
             dataset,
             hardware,
             training_images=len(split.train),
-            has_weights=imagenet_cached,
+            weights=partial(choose_weights, settings.encoder_weights, synthetic=dataset.synthetic, log=messages.log),
             log=messages.log,
         )
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.core.errors import UsageError
@@ -15,6 +14,7 @@ from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Dataset
 from sweeper.core.text import suggestion
 from sweeper.data.balanced_crops import larger_than
+from sweeper.workflow.encoder_weights import NOTHING, Weights
 from sweeper.workflow.machine_choice import precision_here
 from sweeper.workflow.settings import CPU_SIZE, CPU_STEPS, CPU_WIDTH, GPU_SIZE, GPU_STEPS, Settings
 
@@ -28,13 +28,13 @@ def make_recipe(
     hardware: Hardware,
     *,
     training_images: int,
-    has_weights: Callable[[str], bool],
+    weights: Callable[[str], Weights],
     log: Callable[[str], None],
 ) -> Recipe:
     """The recipe of a new study: what was asked for, else the defaults of this device; its precision may be measured.
 
-    `training_images` turns epochs into steps; `has_weights` tells whether an encoder's ImageNet weights lie in the
-    local cache. What was decided for the user is said, in one line each.
+    `training_images` turns epochs into steps; `weights` chooses what an encoder starts from. What was decided for the
+    user is said, in one line each.
 
     Raises:
         UsageError: if the options exclude each other or the data.
@@ -42,8 +42,9 @@ def make_recipe(
     gpu = hardware.device != "cpu"
     _check_model(settings)
     own = None if settings.model is None else find_code(settings.model, "--model")
-    depth = settings.encoder_depth or (FULL_DEPTH if gpu or own is not None else LEAST_DEPTH)
-    encoder = settings.encoder or ("resnet34" if gpu else "resnet18")
+    encoder, depth = _library_network(settings, hardware)
+    if own is not None:
+        depth = FULL_DEPTH
     batch_size = settings.batch_size or (16 if gpu else 8)
     largest = max(max(p.height, p.width) for p in dataset.images)
     # A crop larger than every image would train on padding.
@@ -74,16 +75,18 @@ def make_recipe(
         log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     _check_engine(settings, None, hardware)
     if own is None:
-        weights = _weights(settings.encoder_weights or "auto", encoder, dataset, has_weights, log)
+        start = weights(encoder)
     else:
-        encoder, weights = "", "none"
+        encoder, start = "", NOTHING
     defaults = {
         **({} if own is None else {"model": own, "arch": own.name}),
         **({} if own_metric is None else {"own_metric": own_metric}),
         "encoder": encoder,
         "encoder_depth": depth,
         "decoder_width": PUBLISHED_WIDTH if gpu else CPU_WIDTH,
-        "encoder_weights": weights,
+        "encoder_weights": start.name,
+        "input_mean": start.inputs.mean,
+        "input_std": start.inputs.std,
         "size": size,
         "batch_size": batch_size,
         "steps": steps,
@@ -92,6 +95,35 @@ def make_recipe(
         "engine": "graph" if hardware.device == "cuda" else "eager",
     }
     return Recipe(**(defaults | _given_recipe(settings)))
+
+
+def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: Callable[[], Hardware]) -> None:
+    """Refuse a file of encoder weights that does not fit the encoder, before images are decoded.
+
+    Args:
+        settings: what was given.
+        stored: the recipe of the study that is resumed.
+        hardware: gives this machine's; called only where it decides the encoder.
+
+    Raises:
+        UsageError: with what does not fit.
+    """
+    given = settings.encoder_weights or (None if stored is None else stored.encoder_weights)
+    if given in {None, "auto", "imagenet", "none"} or settings.model is not None:
+        return
+    from sweeper.training.encoder_file import check_file  # torch takes seconds
+
+    assert given is not None
+    if stored is None:
+        check_file(*_library_network(settings, hardware()), given)
+    else:
+        check_file(stored.encoder, stored.encoder_depth, given)
+
+
+def _library_network(settings: Settings, hardware: Hardware) -> tuple[str, int]:
+    """Return encoder and depth: what was given, else the defaults of this device."""
+    encoder, depth = ("resnet18", LEAST_DEPTH) if hardware.device == "cpu" else ("resnet34", FULL_DEPTH)
+    return settings.encoder or encoder, settings.encoder_depth or depth
 
 
 def describe(recipe: Recipe) -> str:
@@ -201,25 +233,3 @@ def steps_asked(steps: int | None, epochs: int | None, images: int, batch_size: 
     if steps is not None and epochs is not None:
         raise UsageError(f"--steps and --epochs exclude each other, got {steps} and {epochs}; give one of them")
     return steps if epochs is None else max(4, epochs * math.ceil(images / batch_size))
-
-
-def _weights(
-    asked: str, encoder: str, dataset: Dataset, has_weights: Callable[[str], bool], log: Callable[[str], None]
-) -> str:
-    if asked in {"none", "imagenet"}:
-        return asked
-    if asked != "auto":
-        path = Path(asked)
-        if not path.is_file():
-            raise UsageError(f"--encoder-weights must be auto, imagenet, none or a file; there is no file {asked!r}")
-        return str(path)
-    if dataset.synthetic:
-        return "none"  # drawn scenes are not ImageNet's kind of images
-    if has_weights(encoder):
-        log(f"encoder weights: ImageNet, from the local cache ({encoder})")
-        return "imagenet"
-    log(
-        f"encoder weights: none (random), as {encoder}'s ImageNet weights are not in the local cache; "
-        "--encoder-weights imagenet downloads them"
-    )
-    return "none"

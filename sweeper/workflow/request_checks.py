@@ -42,7 +42,7 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
         find_code(settings.model, "--model")
     metric_code(settings.metric)
     if settings.encoder_weights not in {None, "auto", "imagenet", "none"}:
-        from sweeper.training.model import read_state  # torch takes seconds
+        from sweeper.training.encoder_file import read_state  # torch takes seconds
 
         read_state(str(settings.encoder_weights))
     if same_database(settings.storage, settings.tracking_uri):

@@ -24,7 +24,8 @@ from sweeper.core.errors import UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name
 from sweeper.data.formats import yolo
 from sweeper.tracking import Tracker
-from sweeper.training.model import _load_encoder, build_model
+from sweeper.training.encoder_file import load_encoder
+from sweeper.training.model import build_model
 from tests.cli.test_run import sweeper
 from tests.support import hostile_modules
 from tests.support.mlflow_server import free_port
@@ -61,7 +62,7 @@ def test_a_malicious_weights_file_fires_nothing_and_is_refused(tmp_path: Path, f
     else:
         torch.save({"conv1.weight": Bomb(fired)}, file, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(UsageError, match="must hold tensors alone") as caught:
-        _load_encoder(network(), str(file))
+        load_encoder(network().encoder, "resnet18", str(file))  # type: ignore[arg-type]
     assert not fired.exists()
     assert "weights_only" not in str(caught.value)  # no advice to switch the check off
     if form == "plain pickle":
@@ -77,12 +78,12 @@ def test_encoder_weights_come_from_safetensors_too(tmp_path: Path) -> None:
     source, target = network(), network()
     state = {name: tensor + 1 for name, tensor in source.encoder.state_dict().items()}  # type: ignore[operator,union-attr]
     save_file(state, tmp_path / "encoder.safetensors")
-    _load_encoder(target, str(tmp_path / "encoder.safetensors"))
+    load_encoder(target.encoder, "resnet18", str(tmp_path / "encoder.safetensors"))  # type: ignore[arg-type]
     for name, tensor in target.encoder.state_dict().items():  # type: ignore[operator,union-attr]
         assert torch.equal(tensor, state[name])
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(UsageError, match="readable state dict"):
-        _load_encoder(target, str(tmp_path / "bad.safetensors"))
+        load_encoder(target.encoder, "resnet18", str(tmp_path / "bad.safetensors"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))

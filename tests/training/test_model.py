@@ -18,7 +18,6 @@ from sweeper.data import load_dataset, open_store
 from sweeper.training.batches import to_inputs
 from sweeper.training.initial_networks import Starts
 from sweeper.training.model import WeightAverage, build_model, normaliser
-from sweeper.training.pretrained import repository
 from tests.support import annotated
 from tests.support.batches import training_batch
 from tests.support.marks import rest_slow
@@ -37,12 +36,6 @@ def build(encoder: str, *, arch: str = "unet", depth: int = 3, size: int = 96) -
     where = "cpu" if encoder.startswith(NEEDS_NUMBERS) else "meta"  # no memory, nothing computed
     with torch.device(where):
         return build_model(recipe, channels=3, class_pixels=np.array([9, 1]), task="binary", seed=0)
-
-
-def test_weights_are_looked_for_where_the_library_takes_them_from() -> None:
-    known = {name: one["pretrained_settings"].get("imagenet", {}) for name, one in smp.encoders.encoders.items()}
-    places = {name: settings["repo_id"] for name, settings in known.items() if "repo_id" in settings}
-    assert len(places) > 60 and all(repository(name) == place for name, place in places.items())
 
 
 @pytest.mark.slow

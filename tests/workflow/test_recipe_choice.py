@@ -9,6 +9,7 @@ import pytest
 from sweeper.core.errors import UsageError
 from sweeper.core.events import Hardware
 from sweeper.core.recipe import Recipe
+from sweeper.workflow.encoder_weights import NOTHING
 from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support import builders
@@ -22,7 +23,8 @@ DATA = builders.dataset(side=400)
 
 def recipe_of(hardware: Hardware = CPU, **options: Any) -> Recipe:
     chosen = Settings(**options)
-    return make_recipe(chosen, DATA, hardware, training_images=30, has_weights=lambda _: False, log=lambda _: None)
+    weights = NOTHING._replace(name=options.get("encoder_weights", "none"))
+    return make_recipe(chosen, DATA, hardware, training_images=30, weights=lambda _: weights, log=lambda _: None)
 
 
 def test_the_encoders_depth_follows_the_device_or_the_option() -> None:
@@ -45,7 +47,7 @@ def test_balanced_crops_are_named_and_said_to_change_nothing_where_images_fit_in
     side = max(max(p.height, p.width) for p in DATA.images)
     for size in (side - side % 32 - 32, side - side % 32 + 32):
         settings = Settings(crops="balanced", size=size)
-        recipe = make_recipe(settings, DATA, CPU, training_images=30, has_weights=lambda _: False, log=told.append)
+        recipe = make_recipe(settings, DATA, CPU, training_images=30, weights=lambda _: NOTHING, log=told.append)
         assert f"{size}² balanced crops" in describe(recipe)
     assert told == [f"--crops balanced changes nothing: every image of {DATA.name} fits into a crop of {size}²"]
     assert "balanced" not in describe(recipe_of())
@@ -56,7 +58,7 @@ def test_a_metric_of_objects_is_refused_where_nothing_but_the_first_class_is_lab
     assert recipe_of(metric=metric).metric == metric
     bare = [image.model_copy(update={"pixels": (sum(image.pixels), 0)}) for image in DATA.images]
     data = DATA.model_copy(update={"images": tuple(bare)})
-    given = {"training_images": 30, "has_weights": lambda _: False, "log": lambda _: None}
+    given = {"training_images": 30, "weights": lambda _: NOTHING, "log": lambda _: None}
     with pytest.raises(
         UsageError, match=f"--metric {metric} needs objects, .*found none in {DATA.name}; check the masks"
     ):
@@ -106,6 +108,8 @@ def test_no_option_of_the_recipe_is_forgotten() -> None:
     fixed |= {
         "model",
         "own_metric",
+        "input_mean",
+        "input_std",  # follow from the weights: test_encoder_weights.py
     }  # with the digests of their sources: test_own_model.py, test_own_metric.py
     fields = {RECIPE_OPTIONS.get(option, option) for option in OTHER}
     assert fields == set(Recipe.model_fields) - fixed

@@ -1,0 +1,176 @@
+"""An encoder's weights from a file of the user's (`--encoder-weights FILE`), as timm, torchvision,
+segmentation-models-pytorch, Lightning or a training of one's own writes it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.core.errors import UsageError
+from sweeper.training.pretrained import timm_name
+
+OPTION = "--encoder-weights"
+_INNER = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
+"""Where the checkpoints of trainings keep a network, the averaged one first."""
+_MOST_PARTS = 4
+"""Parts of a name that a training may put before the encoder's own: `module.model.encoder.model.`."""
+
+
+def read_state(path: str) -> dict[str, Tensor]:
+    """Return the tensors of a network from safetensors or torch's own format; never unpickles code.
+
+    Raises:
+        UsageError: if it cannot be read as a state dict, or a checkpoint that holds one.
+    """
+    try:
+        if not Path(path).is_file():
+            raise FileNotFoundError("there is no such file")
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return _tensors(torch.load(path, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError as error:  # its own text recommends to switch the check off
+        raise UsageError(
+            f"{OPTION} {path} must hold tensors alone, and holds something else, or is damaged: what could "
+            "run code when it is loaded is not read; save the encoder's state_dict(), or use safetensors"
+        ) from error
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise UsageError(f"{OPTION} {path} must be a readable state dict: {text}; check the file") from error
+
+
+def _tensors(found: Any) -> dict[str, Tensor]:
+    """Return a state dict, or the one that a checkpoint holds."""
+    if not isinstance(found, dict):
+        raise TypeError(f"it holds a {type(found).__name__}")
+    own = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if own:
+        return own
+    for key in _INNER:
+        if isinstance(found.get(key), dict):
+            return _tensors(found[key])
+    raise TypeError(f"it holds no tensors, and none in {', '.join(_INNER)}")
+
+
+def load_encoder(encoder: nn.Module, name: str, path: str) -> None:
+    """Load an encoder's weights from a file.
+
+    What a training puts before the names of tensors (`module.`, `encoder.`, `model.`) may differ, and so may dots and
+    underscores. Heads and decoders are left out. An encoder of other than three channels gets the first layer that the
+    libraries make of one for three.
+
+    Args:
+        encoder: the encoder that is changed.
+        name: its name in segmentation-models-pytorch.
+        path: the file.
+
+    Raises:
+        UsageError: if it cannot be read, or is not of this encoder.
+    """
+    state, wanted = read_state(path), encoder.state_dict()
+    start, names = _aligned(state, wanted)
+    fitting = {target: _fitted(state[source], wanted[target]) for target, source in names.items()}
+    # Counters of batches, which networks of early versions lack, change nothing.
+    missing = [target for target in wanted if target not in names and not target.endswith("num_batches_tracked")]
+    other = [target for target, tensor in fitting.items() if tensor.shape != wanted[target].shape]
+    used = set(names.values())
+    others = [one.removeprefix(start) for one in state if one.startswith(start) and one not in used]
+    why = ""
+    if missing:
+        why = f"{len(missing)} of its {len(wanted)} tensors are missing, {missing[0]} among them"
+        why += f"; found {min(state)} and {len(state) - 1} more"
+    elif other:
+        shapes = [tuple(shape) for shape in (fitting[other[0]].shape, wanted[other[0]].shape)]
+        why = f"{other[0]} has the shape {shapes[0]}, and needs {shapes[1]}"
+    elif strange := _strange(name, others, [one.removeprefix(start) for one in used]):
+        why = f"it holds {len(strange)} tensors more of the same parts, {strange[0]} among them: a larger network's"
+    if why:
+        raise UsageError(
+            f"{OPTION} {path} must hold the weights of the encoder {name}: {why}; give the file of {name}, or the "
+            "--encoder that this file is of"
+        )
+    nn.Module.load_state_dict(encoder, fitting, strict=False)
+
+
+def check_file(name: str, depth: int, path: str) -> None:
+    """Refuse a file that does not hold this encoder's weights, before anything is read or trained.
+
+    Args:
+        name: the encoder's name in segmentation-models-pytorch; one that it does not know is left for later.
+        depth: of the encoder.
+        path: the file.
+
+    Raises:
+        UsageError: as `load_encoder`.
+    """
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    with torch.random.fork_rng():
+        try:
+            encoder = get_encoder(name, in_channels=3, depth=depth, weights=None)
+        except Exception:  # said where the network is built
+            return
+    load_encoder(encoder, name, path)
+
+
+def _aligned(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[str, dict[str, str]]:
+    """Return what begins the file's names, and name in the encoder → name in the file: where most names agree."""
+    ours = {_plain(name): name for name in wanted}
+    before, best = "", dict[str, str]()
+    starts = Counter(start for name in state for start in _starts(name))
+    # What begins few names cannot be the whole encoder's; "" begins all.
+    for start, begun in starts.most_common():
+        if begun < len(best):
+            break
+        theirs = {_plain(name[len(start) :]): name for name in state if name.startswith(start)}
+        for own in ("", "model"):  # segmentation-models-pytorch has timm's networks as `model` in its own
+            found = {ours[own + plain]: name for plain, name in theirs.items() if own + plain in ours}
+            if found and len(found) >= len(best):  # the longest beginning of them, whose rest is the library's
+                before, best = start, found
+    return before, best
+
+
+def _starts(name: str) -> Iterator[str]:
+    """The first parts of a name, with their dots: "", "module.", "module.encoder."."""
+    parts = name.split(".")
+    for count in range(min(_MOST_PARTS, len(parts) - 1) + 1):
+        yield "".join(f"{part}." for part in parts[:count])
+
+
+def _plain(name: str) -> str:
+    """A name as the libraries agree on it: `stages.0.conv` of timm is `stages_0.conv` where it gives features, and
+    `norm.1` of torchvision's published DenseNets is `norm1` in their code."""
+    return re.sub(r"[._]", "", name)
+
+
+def _fitted(tensor: Tensor, wanted: Tensor) -> Tensor:
+    """Return the first layer of three channels as one of as many as the images have; any other tensor as it is."""
+    from timm.models import adapt_input_conv
+
+    if tensor.ndim == wanted.ndim == 4 and tensor.shape[1] == 3 != wanted.shape[1]:
+        adapted: Tensor = adapt_input_conv(wanted.shape[1], tensor)
+        return adapted
+    return tensor
+
+
+def _strange(name: str, others: list[str], used: list[str]) -> list[str]:
+    """Return those of the file's other tensors that belong to parts of the encoder, and to no network of this name."""
+    parts = {one.split(".")[0] for one in used}
+    more = [one for one in others if one.split(".")[0] in parts]
+    library = timm_name(name)
+    if more and library is not None:  # stages below the depth that is used are timm's to leave out
+        import timm
+
+        with suppress(Exception), torch.device("meta"):  # some cannot be built without memory
+            whole = {_plain(known) for known in timm.create_model(library).state_dict()}
+            return [one for one in more if _plain(one) not in whole]
+    return more

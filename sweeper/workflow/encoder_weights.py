@@ -1,0 +1,107 @@
+"""What the encoder starts from: a file, ImageNet weights from the local cache or the hub, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeper.core.errors import UsageError
+from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD
+from sweeper.core.redact import redact, shown_address
+from sweeper.executors.start_process import Launched, WorkerDiedError, begin_loading
+from sweeper.system.clocks import running_seconds
+from sweeper.system.cores import shown_memory
+from sweeper.training.pretrained import ANSWER_SECONDS, Download, Inputs, fetch_imagenet, inputs_of, why_no_hub
+
+LOAD_SECONDS = 120.0
+"""The libraries are waited for so long."""
+DOWNLOAD_SECONDS = 60.0
+"""A download may take so long, from its first request."""
+PAGE = "docs/how-to/own-data.md#pretrained-encoders"
+
+
+class Weights(NamedTuple):
+    """What an encoder starts from, as the recipe has it."""
+
+    name: str
+    """`none`, `imagenet`, or the path of a file."""
+    inputs: Inputs
+
+
+NOTHING = Weights("none", Inputs(IMAGENET_MEAN, IMAGENET_STD))
+
+
+def choose_weights(asked: str | None, encoder: str, *, synthetic: bool, log: Callable[[str], None]) -> Weights:
+    """Return what the encoder starts from, and say in one line what was decided for the user.
+
+    Args:
+        asked: `auto` (None), `imagenet`, `none`, or a file, which `check_file` found to fit.
+        encoder: its name.
+        synthetic: whether the images are drawn: by `auto` these get no weights.
+        log: takes the line.
+
+    Raises:
+        UsageError: if there is no such file, or `imagenet` cannot be had.
+    """
+    if asked == "none" or (synthetic and asked in {None, "auto"}):
+        return NOTHING
+    if asked not in {None, "auto", "imagenet"}:
+        assert asked is not None
+        if not Path(asked).is_file():
+            raise UsageError(f"--encoder-weights must be auto, imagenet, none or a file; there is no file {asked!r}")
+        inputs = inputs_of(encoder)
+        log(f"encoder weights: {asked}; inputs are normalised by mean {inputs.mean}, SD {inputs.std}, as {encoder}'s")
+        return Weights(asked, inputs)
+    found = imagenet_inputs(encoder, log)
+    if isinstance(found, Inputs):
+        log(f"encoder weights: ImageNet's of {encoder}; inputs are normalised by mean {found.mean}, SD {found.std}")
+        return Weights("imagenet", found)
+    if asked == "imagenet":
+        raise UsageError(
+            f"--encoder-weights imagenet needs ImageNet weights of {encoder}, which are not in the local cache and "
+            f"could not be downloaded ({found}); give --encoder-weights FILE ({PAGE}), or none"
+        )
+    log(
+        f"encoder weights: none (random), as ImageNet's of {encoder} are not in the local cache and could not be "
+        f"downloaded ({found}); --encoder-weights FILE takes them from a file ({PAGE}), none skips this"
+    )
+    return NOTHING
+
+
+def imagenet_inputs(encoder: str, log: Callable[[str], None]) -> Inputs | str:
+    """Return what inputs the encoder's ImageNet weights want once they are in the local cache, else why they are not.
+
+    One try, in a process of its own that is ended when its time is over. `log` gets size and source of a download.
+    """
+    if (why := why_no_hub()) is not None:
+        return why
+    try:
+        child = Launched(fetch_imagenet, (encoder,), begin_loading())
+    except WorkerDiedError as error:
+        return str(error)
+    seconds, end = LOAD_SECONDS, running_seconds() + LOAD_SECONDS
+    try:
+        while child.pipe.poll(max(0.0, end - running_seconds())):
+            match child.pipe.recv():
+                case None:
+                    seconds, end = (
+                        ANSWER_SECONDS,
+                        running_seconds() + 1.5 * ANSWER_SECONDS,
+                    )  # a name is looked up before
+                case Download() as coming:
+                    seconds, end = DOWNLOAD_SECONDS, running_seconds() + DOWNLOAD_SECONDS
+                    size = "" if coming.size is None else f", {shown_memory(coming.size)},"
+                    log(
+                        f"downloading ImageNet weights of {encoder}{size} from {shown_address(coming.url)} for at most "
+                        f"{DOWNLOAD_SECONDS:.0f} s"
+                    )
+                case Inputs() as found:
+                    return found
+                case why:
+                    return redact(str(why))
+    except (EOFError, OSError):
+        return child.reason()
+    finally:
+        child.end()
+    return f"no answer within {seconds:.0f} s"

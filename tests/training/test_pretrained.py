@@ -1,0 +1,162 @@
+"""Where encoders' ImageNet weights come from, what inputs they want, and what is said of a hub that does not help."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from huggingface_hub import constants, utils
+from safetensors.torch import save
+
+from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
+from sweeper.training import pretrained
+from sweeper.training.model import _of_library
+from sweeper.training.pretrained import Download, fetch_imagenet, imagenet_cached, imagenet_source, inputs_of
+from tests.support.hub import Hub, Manner, running_hub
+
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+FILES = {
+    "config.json": json.dumps({"mean": [127.5, 102.0, 51.0], "std": [25.5] * 3, "input_range": [0, 255]}).encode(),
+    "model.safetensors": save({"conv1.weight": torch.zeros(2)}),
+}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub's, and a library that may ask it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr(pretrained, "ANSWER_SECONDS", 1.0)
+    return tmp_path
+
+
+def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+@contextmanager
+def hub_that(manner: Manner, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes] = FILES) -> Iterator[Hub]:
+    with running_hub(manner, files) as hub:
+        point_to(hub.address, monkeypatch)
+        yield hub
+
+
+def fetched(encoder: str) -> list[Any]:
+    """What it sends, but for the first None."""
+    ours, theirs = Pipe()
+    fetch_imagenet(theirs, encoder)
+    utils.enable_progress_bars()
+    found = []
+    while ours.poll(0):
+        found.append(ours.recv())
+    assert found[0] is None
+    return found[1:]
+
+
+def test_weights_are_looked_for_where_the_library_takes_them_from() -> None:
+    known = {name: one["pretrained_settings"].get("imagenet", {}) for name, one in smp.encoders.encoders.items()}
+    own = {name: one for name, one in known.items() if "repo_id" in one and pretrained.timm_name(name) is None}
+    assert len(own) > 50
+    for name, settings in own.items():
+        source = imagenet_source(name)
+        assert source is not None and source[:2] == (settings["repo_id"], settings["revision"])
+    for name in ("tu-tf_efficientnet_lite0", "tu-resnet18.a1_in1k", "timm-regnetx_002", "timm-mobilenetv3_small_100"):
+        source = imagenet_source(name)
+        assert source is not None and source.repository.startswith("timm/") and source.revision is None
+    for name in ("resnext101_32x16d", "tu-no_such_network", "no_such_network"):
+        assert imagenet_source(name) is None
+
+
+@pytest.mark.parametrize(
+    ("encoder", "expected"),
+    [
+        ("resnet18", (IMAGENET_MEAN, IMAGENET_STD)),
+        ("mit_b0", (IMAGENET_MEAN, IMAGENET_STD)),
+        ("efficientnet-b1", (IMAGENET_MEAN, IMAGENET_STD)),
+        ("tu-tf_efficientnet_lite0", HALF),
+        ("tu-mobilenetv4_conv_small", (IMAGENET_MEAN, IMAGENET_STD)),
+        ("tu-resnet50.fb_swsl_ig1b_ft_in1k", (IMAGENET_MEAN, IMAGENET_STD)),
+        ("tu-vit_base_patch16_224", HALF),
+        ("timm-tf_efficientnet_lite3", HALF),
+        ("xception", HALF),
+        ("inceptionresnetv2", HALF),
+        ("tu-no_such_network", (IMAGENET_MEAN, IMAGENET_STD)),
+    ],
+)
+def test_each_encoder_has_its_own_inputs(encoder: str, expected: Any, cache: Path) -> None:
+    assert inputs_of(encoder) == expected
+
+
+def test_dual_path_networks_have_the_inputs_of_timms(cache: Path) -> None:
+    for ours, theirs in zip(inputs_of("dpn68"), inputs_of("tu-dpn68"), strict=True):
+        assert ours == pytest.approx(theirs)
+
+
+def test_a_hub_is_asked_once_and_its_configuration_scaled_to_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub_that("serves", monkeypatch) as hub:
+        assert not imagenet_cached("resnet18")
+        download, inputs = fetched("resnet18")
+        assert download == Download(f"{hub.address}/smp-hub/resnet18.imagenet", len(FILES["model.safetensors"]))
+        assert inputs.mean == pytest.approx((0.5, 0.4, 0.2)) and inputs.std == pytest.approx((0.1, 0.1, 0.1))
+        assert imagenet_cached("resnet18") and not imagenet_cached("resnet34")
+        hub.asked.clear()
+        assert fetched("resnet18") == [inputs] and hub.asked == []
+    assert inputs_of("resnet18") == inputs
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    ("encoder", "manner", "words"),
+    [
+        ("resnet34", "has nothing", "404"),
+        ("tu-mobilenetv3_small_050", "has nothing", "404"),
+        ("resnet34", "forbids", "403"),
+        ("tu-mobilenetv3_small_050", "forbids", "403"),
+        ("resnet34", "is overloaded", "503"),
+        ("tu-mobilenetv3_small_050", "is overloaded", "503"),
+        ("resnet34", "hangs", "timed out"),
+        ("tu-mobilenetv3_small_050", "hangs", "timed out"),
+    ],
+)
+def test_a_hub_that_does_not_help_is_asked_once_and_quoted_shortly(encoder, manner, words, monkeypatch, capfd):
+    with hub_that(manner, monkeypatch) as hub:
+        (why,) = fetched(encoder)
+        assert isinstance(why, str) and words in why and len(why) < 200 and "http" not in why
+        assert len([line for line in hub.asked if "resolve" in line]) == 1
+    assert capfd.readouterr() == ("", "") and not imagenet_cached(encoder)
+
+
+def test_a_hub_that_is_not_there_and_one_that_must_not_be_asked_are_said(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub_that("serves", monkeypatch) as hub:
+        assert fetched("resnext101_32x16d") == ["its library offers none"] and hub.asked == []
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert fetched("resnet18") == ["HF_HUB_OFFLINE forbids it"] and hub.asked == []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    (why,) = fetched("resnet18")
+    assert "refused" in why
+
+
+def test_timms_weights_are_taken_from_the_cache_without_asking(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    encoder = "tu-mobilenetv3_small_050"
+    state = {name: torch.rand_like(t) for name, t in timm.create_model(encoder[3:]).state_dict().items() if t.ndim}
+    with hub_that("serves", monkeypatch, {"model.safetensors": save(state)}) as hub:
+        assert len(fetched(encoder)) == 2
+        hub.asked.clear()
+        built = _of_library(Recipe(encoder=encoder), 3, 1, imagenet=True)
+        assert hub.asked == []
+    found = built.state_dict()
+    assert torch.equal(found["encoder.model.conv_stem.weight"], state["conv_stem.weight"])
+    assert torch.equal(found["encoder.model.blocks.0.0.conv_dw.weight"], state["blocks.0.0.conv_dw.weight"])
