@@ -67,7 +67,7 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
         return
     lines = [("study", "state", "trials", "confirmations", "verdict", "best")]
     for row in rows:
-        verdict = (row.verdict or "–").replace("_", " ")
+        verdict = ", ".join(filter(None, [row.action, row.verdict])).replace("_", " ") or "–"
         best = "–" if row.best is None else f"{row.family} {row.best:.3f} ({row.on})"
         counts = (f"{row.trials}/{row.asked}", str(row.confirmations) if row.confirmations else "–")
         lines.append((shown(row.study), row.state, *counts, verdict, shown(row.problem or best)))

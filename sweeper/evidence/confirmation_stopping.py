@@ -2,7 +2,9 @@
 
 A user asks what to train with and what it can cost. So the confirmation ends
 
-- when a clear winner or equivalence is shown;
+- when a clear winner or equivalence is shown, or that a change from cross-entropy gains (`sweeper.evidence.action`);
+- while cross-entropy is kept: when that is a safe choice or *probable* and a change is not likely to be shown
+  (`LIKELY`), or when it is hardly to be shown (`UNLIKELY`) and no planned number of seeds would make keeping probable;
 - when the named finalist is a safe choice or *probable*, unless the seeds still planned are likely to show a clear
   winner (`LIKELY`);
 - where the test images come in too few groups for anything to be called probable (`FEW_GROUPS`), once three seeds give
@@ -14,7 +16,7 @@ likely is not waited for.
 
 It goes on with those who may be the best: of the unbeaten those that are with a probability of at least `CONTENDER`,
 and always the best and the named one; with all the unbeaten where a clear winner is likely, as that asks for all of
-them. The baseline goes on while it is unbeaten.
+them. The baseline goes on while it is unbeaten. While cross-entropy is kept those go on that may yet be shown to gain.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ __all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_analyses"]
 
 LIKELY = 1 / 2
 """Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""
+UNLIKELY = 0.1
+"""While cross-entropy is kept, finalists that are shown to gain over it with a lower probability get no more seeds."""
 CONTENDER = 0.05
 """Finalists that are the best with a lower probability get no more seeds while others are trained."""
 PLAYS = 2000
@@ -69,9 +73,11 @@ def next_step(evidence: Evidence, decision: Decision, until: Until = "settled") 
         return NextStep(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
     assert decision.best is not None and decision.recommended is not None  # else it is over
     to_come = evidence.analyses[evidence.analysis_index + 1 :]
-    win = _chance_of_a_winner(evidence, decision, to_come)
     enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
     named = evidence.finalists[decision.recommended].family
+    if decision.action == "keep":
+        return _while_kept(evidence, decision, to_come, enough=enough, until=until)
+    win = _chance_of_a_winner(evidence, decision, to_come)
     if enough and (until == "probable" or win < LIKELY):
         sure = "is a safe choice" if decision.verdict is Verdict.SAFE_CHOICE else costs(evidence, decision.recommended)
         reason = (
@@ -94,6 +100,37 @@ def next_step(evidence: Evidence, decision: Decision, until: Until = "settled") 
     return NextStep(go_on=True, finalists=on, reason=reason)
 
 
+def _while_kept(
+    evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis], *, enough: bool, until: Until
+) -> NextStep:
+    """Return what follows while cross-entropy is kept: those go on that may still be shown to gain over it."""
+    base, seeds = evidence.baseline, _seeds(evidence)
+    at = f"after {count(seeds, 'seed')}"
+    assert base is not None and decision.best is not None
+    chances = {
+        i: _chance_of_beating(evidence, i, [base], to_come) if measured(evidence, i, base) else 1.0
+        for i in (decision.best, *decision.unbeaten)
+        if i != base
+    }
+    most = max(chances.values(), default=0.0)
+    few = (evidence.few_groups or 0) if most < LIKELY else 0
+    regret = evidence.finalists[base].regret
+    far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.rope
+    futile = seeds >= SHOWING and (few > 0 or (far and most < UNLIKELY))
+    if (enough and (until == "probable" or most < LIKELY)) or futile:
+        sure = f"keeping cross-entropy {costs(evidence, base)}, and " if enough and regret is not None else ""
+        if few:
+            sure = f"all test images come from {count(few, 'group')}, too few to show more, and "
+        reason = f"{sure}the chance that up to {to_come[-1].seeds} seeds show that a change gains is {_share(most)}"
+        return NextStep(False, (), f"The confirmation ended {at}: {reason}.")
+    leading = max(chances, key=lambda i: difference(evidence, i, base).estimate, default=base)
+    on = tuple(sorted({base, leading, *(i for i, chance in chances.items() if chance >= UNLIKELY)}))
+    likely = f"a change may be shown to gain ({_share(most)})"
+    why = likely if most >= UNLIKELY else "what keeping cross-entropy can cost is open"
+    names = listed([evidence.finalists[i].family for i in on])
+    return NextStep(True, on, f"The confirmation goes on {at}, as {why}: {names} go on to {to_come[0].seeds} seeds.")
+
+
 def _contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:
     assert decision.best is not None and decision.recommended is not None
 
@@ -112,8 +149,10 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     if len(evidence.finalists) < 2:
         alone = evidence.finalists[0].other_names
         return "all that was tried is one function" if alone else "there is only one finalist, and nothing to compare"
-    if decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}:
-        return "a clear winner is shown" if decision.verdict is Verdict.CLEAR_WINNER else "equivalence is shown"
+    shown = {Verdict.CLEAR_WINNER: "a clear winner is shown", Verdict.EQUIVALENT: "equivalence is shown"}
+    if decision.verdict in shown or decision.action == "change":
+        change = f"a change to {evidence.finalists[decision.recommended or 0].family} is shown to gain"
+        return shown.get(decision.verdict, change)
     if units(evidence) < 2:
         return f"with {units(evidence)} test image, no number of seeds can settle it"
     if evidence.analysis_index >= len(evidence.analyses) - 1:
@@ -128,7 +167,13 @@ def _chance_of_a_winner(evidence: Evidence, decision: Decision, to_come: Sequenc
     assert best is not None
     if not all(measured(evidence, best, i) for i in decision.unbeaten) or not decision.unbeaten:
         return 0.0
-    gaps = [(difference(evidence, best, i), common_seeds(evidence, best, i)) for i in decision.unbeaten]
+    return _chance_of_beating(evidence, best, decision.unbeaten, to_come)
+
+
+def _chance_of_beating(
+    evidence: Evidence, one: int, rivals: Sequence[int], to_come: Sequence[InterimAnalysis]
+) -> float:
+    gaps = [(difference(evidence, one, i), common_seeds(evidence, one, i)) for i in rivals]
     return chance_of_a_winner(gaps, units(evidence), evidence.rope, to_come)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
@@ -23,6 +24,8 @@ class Ground(NamedTuple):
     step: Step
     among: tuple[int, ...]
     """Who was left before it."""
+    near: float
+    """By how much expected regrets may differ that are not told apart."""
 
 
 def comparison(evidence: Contest, first: int, second: int) -> Comparison:
@@ -103,45 +106,49 @@ def has_learned(evidence: Contest, i: int) -> bool:
     return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED
 
 
-def preferred(evidence: Contest, among: Sequence[int], order: Sequence[str]) -> tuple[int, tuple[Ground, ...]]:
+def preferred(
+    evidence: Contest, among: Sequence[int], order: Sequence[str], *, change: bool = False
+) -> tuple[int, tuple[Ground, ...]]:
     """Whom to name of several that will do, and the grounds on which others were passed over, in their order.
 
     Of those that learned, the ones with the least expected regret (within `NEAR`; where no regret is known: that read
     within the ROPE of the highest); of these those within the ROPE of the best at the plain operating point, then those
     that never collapsed, then those whose learning rate is not at the edge of its range; of what is left the simplest.
+    Where all of them are a `change` that gains, regrets within the ROPE count alike, and `plainness` comes first.
     """
+    near = evidence.rope if change else NEAR * evidence.scale.hundredth
     left, grounds = list(among), list[Ground]()
     for step, keep in _STEPS:
-        kept = [i for i in left if keep(evidence, i, left)]
+        kept = [i for i in left if keep(evidence, i, left, near)]
         if kept and len(kept) < len(left):
-            grounds.append(Ground(step, tuple(left)))
+            grounds.append(Ground(step, tuple(left), near))
             left = kept
     if len(left) > 1:
-        grounds.append(Ground("simplicity", tuple(left)))
-    return min(left, key=lambda i: simplicity(evidence, i, order)), tuple(grounds)
+        grounds.append(Ground("simplicity", tuple(left), near))
+    plain = plainness if change else lambda *_: ()
+    return min(left, key=lambda i: (*plain(evidence, i), *simplicity(evidence, i, order))), tuple(grounds)
 
 
-def _least_regret(evidence: Contest, i: int, left: Sequence[int]) -> bool:
+def _least_regret(evidence: Contest, i: int, left: Sequence[int], near: float) -> bool:
     regrets = {k: regret for k in left if (regret := evidence.finalists[k].regret) is not None}
     if len(regrets) < len(left):
         return all(difference(evidence, k, i).estimate <= evidence.rope + 1e-9 for k in left if k != i)
-    near = NEAR * evidence.scale.hundredth
     return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + near
 
 
-def _plain(evidence: Contest, i: int, left: Sequence[int]) -> bool:
+def _plain(evidence: Contest, i: int, left: Sequence[int], _: float) -> bool:
     if not isinstance(evidence, Evidence):
         return True
     at_default = [evidence.finalists[k].score_at_default for k in left]
     return evidence.finalists[i].score_at_default >= max(at_default) - evidence.rope
 
 
-_STEPS: tuple[tuple[Step, Callable[[Contest, int, Sequence[int]], bool]], ...] = (
-    ("learned", lambda evidence, i, _: has_learned(evidence, i)),
+_STEPS: tuple[tuple[Step, Callable[[Contest, int, Sequence[int], float], bool]], ...] = (
+    ("learned", lambda evidence, i, *_: has_learned(evidence, i)),
     ("regret", _least_regret),
     ("plain", _plain),
-    ("collapse", lambda evidence, i, _: sound(evidence, i)),
-    ("edge", lambda evidence, i, _: not (isinstance(evidence, Evidence) and evidence.finalists[i].lr_at_edge)),
+    ("collapse", lambda evidence, i, *_: sound(evidence, i)),
+    ("edge", lambda evidence, i, *_: not (isinstance(evidence, Evidence) and evidence.finalists[i].lr_at_edge)),
 )
 
 
@@ -149,6 +156,18 @@ def simplicity(evidence: Contest, i: int, order: Sequence[str]) -> tuple[int, st
     """Place of a finalist's family in the declared order; families that are not in it come last, by name."""
     family = evidence.finalists[i].family
     return (order.index(family) if family in order else len(order), family)
+
+
+def plainness(evidence: Contest, i: int) -> tuple[float, ...]:
+    """Rank a finalist by how little it asks of who changes to it; lower is plainer.
+
+    The literature's defaults before tuned values, then how far its operating point lies from the plain one (in tenths),
+    then the number of its parameters.
+    """
+    if not isinstance(evidence, Evidence):
+        return ()
+    finalist, usual = evidence.finalists[i], 0.5 if len(evidence.classes) == 2 else 0.0
+    return (not finalist.at_defaults, round(abs(median(finalist.points) - usual), 1), len(finalist.params))
 
 
 def units(evidence: Contest) -> float:

@@ -8,6 +8,7 @@ from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
+    Action,
     AnalysisTaken,
     ImbalanceProfile,
     InterimAnalysis,
@@ -219,7 +220,12 @@ class RecommendationDocument(Document):
     NULL_NUMBERS: ClassVar[bool] = True
 
     study: str
+    action: Action | None = None
+    """Keep cross-entropy, or change to the recommended loss; null where neither can be stated."""
+    head: str | None = None
+    """The action in a sentence."""
     verdict: Verdict
+    """How sure the recommended loss is, as `strength` is."""
     strength: Strength
     provisional: bool
     """Whether the baseline was still improving, so that a clear verdict holds at this budget only."""

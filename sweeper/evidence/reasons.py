@@ -9,7 +9,7 @@ from scipy.special import betaincinv
 
 from sweeper.core.records import Contest, Evidence, FinalistEvidence, Interval
 from sweeper.core.text import at_most, count, listed, minus
-from sweeper.evidence.decision_rule import NEAR, Ground, Step, comparison, difference, probable, same, units
+from sweeper.evidence.decision_rule import Ground, Step, comparison, difference, probable, same, units
 from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_of
 from sweeper.evidence.intervals import LEVEL
 
@@ -38,7 +38,8 @@ def percent(level: float) -> str:
     return f"{100 * level:.3g} %"
 
 
-def _in_words(evidence: Contest, first: int, second: int) -> str:
+def in_words(evidence: Contest, first: int, second: int) -> str:
+    """Return a difference with its interval and level."""
     gap, level = difference(evidence, first, second), percent(level_of(evidence, first, second))
     low, high = signed(evidence, gap.low), signed(evidence, gap.high)
     return f"{signed(evidence, gap.estimate)} {evidence.scale.score} ({level} interval {low} to {high})"
@@ -47,7 +48,7 @@ def _in_words(evidence: Contest, first: int, second: int) -> str:
 def beating(evidence: Contest, best: int, rival: int) -> str:
     """That best beats this rival, and by how much."""
     return (
-        f"{name(evidence, best)} is better than {name(evidence, rival)} by {_in_words(evidence, best, rival)}: the "
+        f"{name(evidence, best)} is better than {name(evidence, rival)} by {in_words(evidence, best, rival)}: the "
         f"interval lies above 0 and the estimate is at least {_margin(evidence)}, {evidence.rope:g}."
     )
 
@@ -126,7 +127,7 @@ def named(evidence: Contest, among: Sequence[int], chosen: int, grounds: Sequenc
 
 def _ground(evidence: Contest, chosen: int, ground: Ground) -> str:
     highest = f"it reads within {evidence.rope:g} of the highest"
-    least = f"its expected cost is within {NEAR * evidence.scale.hundredth:g} {evidence.scale.score} of the least"
+    least = f"its expected cost is within {ground.near:g} {evidence.scale.score} of the least"
     if any(evidence.finalists[i].regret is None for i in ground.among):
         least = highest
     simplest = "it is the simplest of what is left"
@@ -156,7 +157,7 @@ def unsound(evidence: Contest, best: int) -> str:
 def doubt(evidence: Contest, best: int, rival: int) -> str:
     """Why best does not beat this rival."""
     gap, rope = difference(evidence, best, rival), evidence.rope
-    pair = f"{name(evidence, best)} against {name(evidence, rival)}: {_in_words(evidence, best, rival)}"
+    pair = f"{name(evidence, best)} against {name(evidence, rival)}: {in_words(evidence, best, rival)}"
     common = common_seeds(evidence, best, rival)
     seeds = count(int(common), "common seed" if evidence.paired else "seed") if common < SHOWING else ""
     seeds += "" if evidence.paired else " of one"

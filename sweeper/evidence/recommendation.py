@@ -68,6 +68,8 @@ def recommend(
     return Recommendation(
         verdict=decision.verdict,
         strength=decision.strength,
+        action=decision.action,
+        head=decision.head,
         recommended=None if chosen is None else _recommended(chosen, task, snippet),
         evidence=evidence,
         provisional=decision.provisional,
@@ -108,6 +110,8 @@ def recommendation_json(
         study=sweep.study,
         verdict=recommendation.verdict,
         strength=recommendation.strength,
+        action=recommendation.action,
+        head=recommendation.head or None,
         provisional=recommendation.provisional,
         reasons=recommendation.reasons,
         next_steps=recommendation.next_steps,

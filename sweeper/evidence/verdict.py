@@ -18,16 +18,19 @@ dropped early may read high on its fewer ones).
   (`sweeper.evidence.regret`), else *open*.
 - none: nothing completed, nothing is eligible, or no eligible finalist is better than a constant answer.
 
-Where several will do, `rule.preferred` names one.
+Where several will do, `rule.preferred` names one. Whom a change from cross-entropy needs comes first: only those that
+`sweeper.evidence.action` allows are named, and the verdict says how sure the named one is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
-from sweeper.core.records import Contest, Evidence, Strength, Verdict
+from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
+from sweeper.evidence.action import Choice, choose_action, head, why
 from sweeper.evidence.decision_rule import (
     LEARNED,
     beats,
@@ -73,6 +76,9 @@ class Decision:
     """The others that `best` does not beat."""
     strength: Strength = "open"
     """How sure it is that the recommended one will do."""
+    action: Action | None = None
+    head: str = ""
+    """The action in a sentence; "" where there is none."""
 
 
 def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--resume") -> Decision:
@@ -96,10 +102,10 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
         return _nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:
         return _one_function(evidence) if evidence.finalists[0].other_names else _nothing_compared(evidence, resume)
-    found = judged(evidence, eligible, order, resume)
+    found = judged(evidence, eligible, order, resume, choose=partial(choose_action, evidence))
     rising = 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
     provisional = found.verdict is not Verdict.UNDECIDED and rising > evidence.rope
-    reasons, next_steps = [*found.reasons], [*found.next_steps]
+    reasons, next_steps = [*why(evidence, found.action), *found.reasons], [*found.next_steps]
     if rising > evidence.rope:
         reasons.append(still_rising(evidence, rising, provisional))
         next_steps.append(
@@ -107,10 +113,17 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
             "goes on with the same study."
         )
     reasons += collapsed(evidence)
-    return replace(found, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps))
+    said = head(evidence, found.action, found.recommended or 0, found.verdict, found.strength)
+    return replace(found, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps), head=said)
 
 
-def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], resume: str | None) -> Decision:
+def judged(
+    evidence: Contest,
+    eligible: Sequence[int],
+    order: Sequence[str],
+    resume: str | None,
+    choose: Callable[[Sequence[int], Sequence[int]], Choice] | None = None,
+) -> Decision:
     """The rule itself: clear winner, else equivalent, else safe choice, else undecided.
 
     Args:
@@ -118,6 +131,8 @@ def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], res
         eligible: indices of those that may be named.
         order: names, the one that is preferred of several first.
         resume: the command that goes on with the study; None where there is none.
+        choose: of those that none beats, and of the best and those that it does not beat = the action, and whom it
+            allows; None = no action, and all.
     """
     standing = [i for i in eligible if not any(beats(evidence, k, i) for k in eligible if k != i)] or eligible
     first = min(standing)  # they come in the order of what they read on common seeds
@@ -126,16 +141,17 @@ def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], res
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not beats(evidence, best, i)]
     left = [i for i in eligible if i == best or i in unbeaten]
     hopeless = [i for i in unbeaten if i not in eligible]
-    safes = [i for i in left if safe(evidence, i, best, unbeaten)]
+    action, allowed = Choice(None, left) if choose is None else choose(standing, left)
+    safes = [i for i in allowed if safe(evidence, i, best, unbeaten)]
     all_alike = all(same(evidence, i, j) for i, j in combinations(left, 2))
     rules = (  # the verdict, whether it holds, among whom one is named; the first that holds counts
         (Verdict.CLEAR_WINNER, not unbeaten and sound(evidence, best), [best]),
-        (Verdict.EQUIVALENT, len(left) >= 2 and not hopeless and all_alike, left),
+        (Verdict.EQUIVALENT, len(left) >= 2 and not hopeless and all_alike, [i for i in left if i in allowed]),
         (Verdict.SAFE_CHOICE, bool(safes), safes),
-        (Verdict.UNDECIDED, True, left),
+        (Verdict.UNDECIDED, True, allowed),
     )
-    verdict, among = next((verdict, among) for verdict, holds, among in rules if holds)
-    recommended, grounds = preferred(evidence, among, order)
+    verdict, among = next((verdict, among) for verdict, holds, among in rules if holds and among)
+    recommended, grounds = preferred(evidence, among, order, change=action == "change")
     choice = named(evidence, among, recommended, grounds)
     reasons: list[str] = []
     if verdict is Verdict.EQUIVALENT:
@@ -147,7 +163,9 @@ def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], res
         reasons = [cost(evidence, recommended), choice]
         reasons += [doubt(evidence, best, i) for i in unbeaten] or [unsound(evidence, best)]
     reasons += [beating(evidence, best, i) for i in range(len(evidence.finalists)) if i not in (best, *unbeaten)]
-    pairs = [(best, i) for i in unbeaten if not same(evidence, best, i) and not beats(evidence, i, best)]
+    pivot = recommended if action == "keep" else best  # what more seeds should tell: can another gain, or who is best
+    open_ = [i for i in (best, *unbeaten) if i != pivot and not beats(evidence, pivot, i)]
+    pairs = [(pivot, i) for i in open_ if not same(evidence, pivot, i) and not beats(evidence, i, pivot)]
     return Decision(
         verdict,
         recommended,
@@ -157,6 +175,7 @@ def judged(evidence: Contest, eligible: Sequence[int], order: Sequence[str], res
         best,
         tuple(unbeaten),
         _strength(evidence, verdict, recommended),
+        action,
     )
 
 
@@ -193,6 +212,7 @@ def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
 
 def _one_function(evidence: Evidence) -> Decision:
     """All that was tried is one function: an answer, which more seeds would not change."""
+    action: Action | None = None if evidence.baseline is None else "keep"
     return Decision(
         Verdict.EQUIVALENT,
         0,
@@ -201,6 +221,8 @@ def _one_function(evidence: Evidence) -> Decision:
         ("Search other losses, or these in wider ranges, if another function was meant to be among them.",),
         best=0,
         strength="shown",
+        action=action,
+        head=head(evidence, action, 0, Verdict.EQUIVALENT, "shown"),
     )
 
 

@@ -16,7 +16,7 @@ from math import hypot, isfinite
 from typing import Literal
 
 from sweeper.core.records import Contest, InterimAnalysis, Interval
-from sweeper.core.text import listed
+from sweeper.core.text import count, listed
 from sweeper.evidence.decision_rule import difference, units
 from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_at
 from sweeper.evidence.intervals import half_width, scaled_variances
@@ -62,6 +62,17 @@ def needed_half_width(gap: Interval, rope: float) -> float:
     """
     size = abs(gap.estimate)
     return size if size >= rope else rope - size
+
+
+def for_action(evidence: Contest, other: int, base: int) -> str:
+    """Return how many more seeds, or images, would tell whether `other` gains over `base`; "" where none would."""
+    gap, seeds, images = difference(evidence, other, base), common_seeds(evidence, other, base), units(evidence)
+    target = gap.estimate if gap.estimate >= evidence.rope else evidence.rope - gap.estimate
+    needed = seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
+    if needed is not None:
+        return f"{count(needed - int(seeds), 'more seed')} would tell"
+    needed = images_needed(gap, seeds, images, target, analyses=evidence.analyses)
+    return "" if needed is None else f"some {_rounded(needed):,} {_unit(evidence)} would tell"
 
 
 def planned_half_width(

@@ -10,6 +10,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import FinalistEvidence, Interval, Recommended, Rung, Verdict
 from sweeper.core.text import count, listed, resume_command, significant, with_options
 from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.evidence.action import best_other
 from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.verdict import decide
@@ -126,15 +127,16 @@ def _headline(facts: Facts, recommended: Recommended) -> str:
     """The answer in a sentence; before it one that says so where no network can do the task yet."""
     evidence = facts.recommendation.evidence
     if evidence is None or not facts.too_weak:
-        return _answer(facts, recommended)
+        return facts.recommendation.head or _answer(facts, recommended)
     best = max(f.miou.estimate for f in facts.finalists)
     return (
         f"None of these networks can do the task yet: the best reads {number(best)} mIoU, the same answer everywhere "
-        f"{number(evidence.constant_miou)}. {_answer(facts, recommended)}"
+        f"{number(evidence.constant_miou)}. {facts.recommendation.head or _answer(facts, recommended)}"
     )
 
 
 def _answer(facts: Facts, recommended: Recommended) -> str:
+    """Return the verdict in a sentence, where neither keeping cross-entropy nor a change from it is recommended."""
     verdict, name, rope = (
         facts.recommendation.verdict,
         f"`{recommended.family}`",
@@ -205,12 +207,25 @@ def _gains(facts: Facts) -> list[Row]:
         rows.append(Row(f"Gain over cross-entropy as usual ({usual})", text))
     label = "Gain over tuned cross-entropy"
     if chosen is baseline:
-        return [*rows, Row(label, "none: it is tuned cross-entropy")]
+        return [*rows, _best_other(facts) or Row(label, "none: it is tuned cross-entropy")]
     gain = difference(facts, chosen, baseline)
     if gain is None or baseline is None:
         return [*rows, Row(label, "not known: cross-entropy was not confirmed")]
     gained = _at(f"{facts.gained(gain, chosen, baseline)} test {facts.metric}", level_between(facts, chosen, baseline))
     return [*rows, Row(label, gained + _levels(gain, chosen, baseline))]
+
+
+def _best_other(facts: Facts) -> Row | None:
+    """Return the loss that looks best beside cross-entropy, where that is recommended."""
+    other = None if facts.recommendation.evidence is None else best_other(facts.recommendation.evidence)
+    rival = None if other is None else facts.finalists[other]
+    gain = difference(facts, rival, facts.baseline)
+    if rival is None or gain is None:
+        return None
+    gained = _at(
+        f"{facts.gained(gain, rival, facts.baseline)} test {facts.metric}", level_between(facts, rival, facts.baseline)
+    )
+    return Row("Best other loss", f"`{rival.family}`: {gained} over tuned cross-entropy")
 
 
 def _levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 from sweeper.core.own_metric import at_hand
 from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult, Until
-from sweeper.data.folds import scored_images
+from sweeper.data.folds import scored_images, split_of
 from sweeper.evidence.confirmation_stopping import next_step
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import decide
+from sweeper.fingerprint.imbalance import imbalance_of
 from sweeper.losses import FAMILIES
-from sweeper.space import edge_of
+from sweeper.space import default_choice, edge_of
 from sweeper.study.confirmation_rounds import Judge, Judgement
 from sweeper.study.finalist import Finalist
 
@@ -64,13 +65,14 @@ def weighed(
         metric=at_hand(conditions.recipe.metric),
     )
     of = {finalist.family: finalist for finalist in finalists}
-    rows = tuple(row.model_copy(update=_before(of[row.family], space)) for row in evidence.finalists)
+    rows = tuple(row.model_copy(update=_before(of[row.family], conditions, space)) for row in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})
 
 
-def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
+def _before(finalist: Finalist, conditions: Conditions, space: SearchSpace) -> dict[str, Any]:
     """What is known of a finalist from before its confirmation."""
     return {
+        "at_defaults": finalist.trial.spec.params == _defaults(finalist.family, conditions, space),
         "collapses_in_search": sum(training.has_collapsed for training in finalist.trained),
         "trainings_in_search": len(finalist.trained),
         "other_names": finalist.other_names,
@@ -80,6 +82,15 @@ def _before(finalist: Finalist, space: SearchSpace) -> dict[str, Any]:
         "rates": finalist.rates if finalist.drawn else None,
         "lr_at_edge": edge_of(finalist.lr, space) is not None,
     }
+
+
+def _defaults(family: str, conditions: Conditions, space: SearchSpace) -> dict[str, float] | None:
+    """Return the literature's parameters of a family on these data; None where the space does not have it."""
+    own = next((found for found in space.families if found.family == family), None)
+    if own is None or not own.coordinates:
+        return None if own is None else {}
+    train = split_of(conditions, conditions.seed).train
+    return default_choice(own, space, imbalance_of(conditions.pixels_seen(train))).params
 
 
 def groups_of_test_images(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:

@@ -40,6 +40,8 @@ def summary_for_mlflow(outcome: Outcome) -> Summary:
 
     recommendation = outcome.recommendation
     tags = {"sweeper.verdict": recommendation.verdict.value}
+    if recommendation.action is not None:
+        tags["sweeper.action"] = recommendation.action
     values: dict[str, float] = {}
     if recommendation.recommended is not None and recommendation.evidence is not None:
         tags["sweeper.recommended"] = recommendation.recommended.family

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
-from sweeper.core.records import Recommendation, SweepRecord
+from sweeper.core.records import Action, Recommendation, SweepRecord
 from sweeper.core.text import count
 from sweeper.space import floor_of
 from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
@@ -94,6 +94,8 @@ def _confirmed(interim: AnalysesTaken, asked: Asked, steps: int) -> bool:
 class Answer(Record):
     """What a study says so far: of the last interim analysis, before the first one of the search."""
 
+    action: Action | None = None
+    """Keep cross-entropy, or change to `family`; None where neither can be stated."""
     verdict: str | None = None
     """None while nothing is tested."""
     family: str | None = None
@@ -119,8 +121,9 @@ def answer_of(sweep: SweepRecord, found: Recommendation | None = None) -> Answer
         return _of_search(sweep).model_copy(update={"verdict": verdict, "answer": f"no loss is recommended {after}"})
     best = next((f.score.estimate for f in evidence.finalists if f.family == named.family), None)
     score = "" if best is None else f", test {evidence.scale.score} {best:.3f}"
-    words = f"{verdict.replace('_', ' ')}: train with {named.family}{score} ({after})"
-    return Answer(verdict=verdict, family=named.family, best=best, on="test", answer=words)
+    words = found.head.rstrip(".") or f"{verdict.replace('_', ' ')}: train with {named.family}"
+    words += f"{score} ({after})" if not found.head else f" ({after}{score})"
+    return Answer(action=found.action, verdict=verdict, family=named.family, best=best, on="test", answer=words)
 
 
 def _of_search(sweep: SweepRecord) -> Answer:

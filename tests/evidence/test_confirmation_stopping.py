@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.records import Evidence, InterimAnalysis, Interval, Verdict
+from sweeper.core.records import Evidence, InterimAnalysis, Interval, Regret, Verdict
 from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, chance_of_a_winner, next_step, planned_analyses
 from sweeper.evidence.intervals import half_width
 from sweeper.evidence.regret import with_regrets
@@ -41,19 +41,51 @@ def three_seeds(levels: dict[str, float], se_seed: float, se_image: float, **cha
     return with_regrets(found.model_copy(update={"comparisons": known}))
 
 
-def test_all_that_may_be_the_best_go_on_and_the_baseline_while_it_is_unbeaten() -> None:
-    levels = {"dice": 0.715, "focal": 0.71, "tversky": 0.6, "cross_entropy": 0.5}
+def test_all_that_may_be_the_best_go_on() -> None:
+    levels = {"dice": 0.715, "focal": 0.71, "tversky": 0.6, "dice_ce": 0.5}
     found = three_seeds(levels, 0.008, 0.002)
     following = step(found)
     assert following.go_on
-    assert on(found) == {"dice", "focal"}  # tversky is beaten, and so is the baseline
+    assert on(found) == {"dice", "focal"}  # the others are beaten
     assert "dice and focal go on to 4 seeds" in following.reason
     assert "as what dice can cost is open" in following.reason
-    behind = {("dice", "cross_entropy"): 0.3, ("dice", "tversky"): 0.3}
-    unbeaten = three_seeds(levels, 0.008, 0.002, halves=behind)
-    baseline = unbeaten.finalists[3].regret
-    assert baseline is not None and baseline.best < CONTENDER
-    assert on(unbeaten) == {"dice", "focal", "cross_entropy"}
+
+
+ALIKE = {"dice": 0.701, "focal": 0.701, "tversky": 0.695, "cross_entropy": 0.7}
+KEPT = {"dice": 0.72, "focal": 0.715, "tversky": 0.69, "cross_entropy": 0.7}
+
+
+def test_while_cross_entropy_is_kept_only_those_go_on_that_may_yet_be_shown_to_gain() -> None:
+    found = three_seeds(KEPT, 0.008, 0.002)
+    assert decide(found, ORDER).action == "keep"
+    assert step(found).go_on and on(found) == {"dice", "focal", "cross_entropy"}
+    assert "as a change may be shown to gain (" in step(found).reason
+    assert "dice, focal and cross_entropy go on to 4 seeds." in step(found).reason
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (three_seeds(KEPT | {"dice": 0.76}, 0.008, 0.002), "a change to dice is shown to gain."),
+        (three_seeds(ALIKE, 0.001, 0.001, half=0.0085), "keeping cross-entropy costs at most 0.012"),
+        (
+            three_seeds(KEPT, 0.03, 0.03),
+            "3 seeds: the chance that up to 8 seeds show that a change gains is less than 1 %.",
+        ),
+        (three_seeds(KEPT, 0.02, 0.004, test_groups=3, few_groups=3), "3 groups, too few to show more, and the chance"),
+    ],
+)
+def test_it_ends_when_the_action_is_known_or_a_change_is_hardly_to_be_shown(found: Evidence, said: str) -> None:
+    assert not step(found).go_on and said in step(found).reason
+
+
+def test_a_change_that_is_likely_is_waited_for_unless_probable_is_enough() -> None:
+    sure = {"cross_entropy": {"regret": Regret(expected=0.004, bound=0.009, within_rope=0.98, best=0.2)}}
+    found = three_seeds({"dice": 0.725, "cross_entropy": 0.7}, 0.006, 0.001, half=0.03)
+    known = found.finalists[1].model_copy(update=sure["cross_entropy"])
+    found = found.model_copy(update={"finalists": (found.finalists[0], known)})
+    assert step(found).go_on
+    assert not next_step(found, decide(found, ORDER), "probable").go_on
 
 
 def test_an_unbeaten_finalist_that_is_hardly_the_best_is_left_out_unless_a_winner_is_likely() -> None:
@@ -66,12 +98,12 @@ def test_an_unbeaten_finalist_that_is_hardly_the_best_is_left_out_unless_a_winne
     assert on(likely) == {"dice", "focal", "tversky"}
 
 
-NEAR = {"dice": 0.71, "cross_entropy": 0.7}
-AHEAD = {"dice": 0.73, "cross_entropy": 0.7}
+NEAR = {"dice": 0.71, "tversky": 0.7}
+AHEAD = {"dice": 0.73, "tversky": 0.7}
 FEW = {"test_groups": 3, "few_groups": 3}
 TWO = {"finalists": {family: {"seeds": EIGHT[:2]} for family in NEAR}, "analysis_index": PLACE[2]}
 ONE = {"finalists": {family: {"seeds": EIGHT[:1]} for family in NEAR}, "half": 1.0, "analyses": planned_analyses(1, 5)}
-SAFE = {"dice": 0.702, "focal": 0.7, "cross_entropy": 0.695}
+SAFE = {"dice": 0.702, "focal": 0.7, "tversky": 0.695}
 
 
 def planned(levels: dict[str, float], **changes: Any) -> Evidence:

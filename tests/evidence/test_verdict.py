@@ -126,27 +126,27 @@ def test_a_loss_that_collapsed_is_no_clear_winner() -> None:
 
 
 def costs(*expected: float, within: float = 0.5) -> dict[str, dict[str, Any]]:
-    names = ("dice", "focal", "cross_entropy")
+    names = ("dice", "focal", "weighted_ce")
     found = [Regret(expected=e, bound=3 * e, within_rope=within, best=0.3) for e in expected]
     return {name: {"regret": regret} for name, regret in zip(names, found, strict=False)}
 
 
-LEVELS = {"dice": 0.705, "focal": 0.703, "cross_entropy": 0.701}
+LEVELS = {"dice": 0.705, "focal": 0.703, "weighted_ce": 0.701}
 
 
 def test_of_several_the_one_that_costs_least_is_named_and_only_then_the_simplest() -> None:
     assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.001, 0.004, 0.006)))[1] == "dice"
     assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)))[1] == "focal"
-    assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.0019)))[1] == "cross_entropy"
+    assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.0019)))[1] == "weighted_ce"
     words = said(decide(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)), ORDER))
     assert (
-        "Of dice, focal and cross_entropy, focal is named: its expected cost is within 0.001 mIoU of the least" in words
+        "Of dice, focal and weighted_ce, focal is named: its expected cost is within 0.001 mIoU of the least" in words
     )
 
 
 def test_what_needs_a_special_operating_point_is_passed_over() -> None:
     plain = costs(0.001, 0.001, 0.001)
-    plain["cross_entropy"] |= {"miou_at_default": 0.6}
+    plain["weighted_ce"] |= {"miou_at_default": 0.6}
     plain["focal"] |= {"miou_at_default": 0.7}
     for dice in (0.695, 0.7, 0.705):
         plain["dice"] |= {"miou_at_default": dice}
@@ -159,11 +159,11 @@ def test_what_needs_a_special_operating_point_is_passed_over() -> None:
 
 def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse() -> None:
     edge = costs(0.001, 0.001, 0.001)
-    edge["cross_entropy"] |= {"lr_at_edge": True}
+    edge["weighted_ce"] |= {"lr_at_edge": True}
     assert answer(evidence(LEVELS, half=0.05, finalists=edge))[1] == "focal"
     edge["focal"] |= {"collapses": 1}
     edge["dice"] |= {"collapses": 1}
-    assert answer(evidence(LEVELS, half=0.05, finalists=edge))[1] == "cross_entropy"
+    assert answer(evidence(LEVELS, half=0.05, finalists=edge))[1] == "weighted_ce"
 
 
 @pytest.mark.parametrize(

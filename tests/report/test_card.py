@@ -41,7 +41,7 @@ def regrets(**within: float) -> dict[str, dict[str, Any]]:
 def test_a_clear_winner_is_named_with_settings_gains_and_scope() -> None:
     plain = {"dice_focal": {"vs_plain": builders.interval(0.09)}}
     found, rows = card(recommended(builders.evidence(CLEAR, finalists=plain)))
-    assert found.headline == "Train with `dice_focal`: it beats every other finalist."
+    assert found.headline == "Change to dice_focal: +0.060 mIoU."
     assert rows["Use"] == "dice_focal · mix 0.41 · gamma 2.2 · learning rate 0.003 · threshold 0.47"
     assert rows["Gain over cross-entropy as usual (threshold 0.5)"] == "+0.090 [+0.070, +0.110] test mIoU (95 %)"
     assert rows["Gain over tuned cross-entropy"] == "+0.060 [+0.040, +0.080] test mIoU (95 %), from 0.650 to 0.710"
@@ -59,34 +59,61 @@ def test_where_no_network_can_do_the_task_the_first_line_says_so() -> None:
     few = builders.evidence(levels).model_copy(update={"constant_miou": 0.49})
     found, _ = card(recommended(few))
     start = "None of these networks can do the task yet: the best reads 0.530 mIoU, the same answer everywhere 0.490. "
-    assert found.headline == start + "Train with `weighted_ce`: it beats every other finalist."
+    assert found.headline == start + "Change to weighted_ce: +0.020 mIoU."
     much, _ = card(recommended(few.model_copy(update={"constant_miou": 0.46})))
-    assert much.headline == "Train with `weighted_ce`: it beats every other finalist."
+    assert much.headline == "Change to weighted_ce: +0.020 mIoU."
 
 
 LEVELS = {"tversky": 0.704, "focal": 0.7005, "dice": 0.7}
+KEPT = {"dice_ce": 0.709, "dice": 0.704, "cross_entropy": 0.7}
+OTHERS = {"dice_focal": 0.71, "dice_ce": 0.705, "tversky": 0.65}
 CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
     "provisional": (
         builders.evidence(CLEAR, finalists={"cross_entropy": {"still_rising": 0.034}}),
         Verdict.CLEAR_WINNER,
-        "Train with `dice_focal`: it beats every other finalist.",
+        "Change to dice_focal: +0.060 mIoU.",
         "provisional at this budget, as cross-entropy was still improving (+0.034 in its last quarter)",
     ),
-    "open": (
+    "change": (
         builders.evidence(NEAR, half=0.05),
+        Verdict.UNDECIDED,
+        "Change to dice_ce: +0.055 mIoU.",
+        "undecided between dice_focal and dice_ce",
+    ),
+    "keep": (
+        builders.evidence(KEPT, half=0.003),
+        Verdict.UNDECIDED,
+        "Keep cross-entropy for now: dice_ce may gain up to 0.012.",
+        "undecided between dice_ce, dice and cross_entropy",
+    ),
+    "keep, probably": (
+        builders.evidence(KEPT, half=0.026, finalists=regrets(dice_ce=0.9, dice=0.3, cross_entropy=0.972)),
+        Verdict.UNDECIDED,
+        "Keep cross-entropy: probably no other finalist gains more than 0.01 mIoU.",
+        "undecided: probably within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
+        "finalists (95 %)",
+    ),
+    "open": (
+        builders.evidence(OTHERS, half=0.05),
         Verdict.UNDECIDED,
         "No loss is shown to be best: meanwhile train with `dice_ce`.",
         "undecided between dice_focal and dice_ce",
     ),
     "probable": (
-        builders.evidence(NEAR, half=0.05, finalists=regrets(dice_focal=0.972, dice_ce=0.3, cross_entropy=0.3)),
+        builders.evidence(OTHERS, half=0.05, finalists=regrets(dice_focal=0.972, dice_ce=0.3, tversky=0.3)),
         Verdict.UNDECIDED,
         "No clear winner. Train with `dice_focal`: it is probably within 0.01 mIoU of the best.",
         "undecided: probably within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
         "finalists (95 %)",
     ),
+    "clear": (
+        builders.evidence({"dice": 0.75, "tversky": 0.7}),
+        Verdict.CLEAR_WINNER,
+        "Train with `dice`: it beats every other finalist.",
+        "clear winner",
+    ),
     "equivalent": (
-        builders.evidence({"dice": 0.701, "tversky": 0.7, "cross_entropy": 0.6}, half=0.005),
+        builders.evidence({"dice": 0.701, "tversky": 0.7, "focal": 0.6}, half=0.005),
         Verdict.EQUIVALENT,
         "Train with `dice`: the best finalists differ by less than 0.01 mIoU.",
         "equivalent: dice and tversky differ by less than 0.01 mIoU",
@@ -137,7 +164,12 @@ def test_the_share_of_the_operating_point_in_the_gain_is_told() -> None:
     own = {"cross_entropy": {"vs_plain": builders.interval(0.03), "seeds": (1, 2)}}
     _, rows = card(recommended(builders.evidence({"cross_entropy": 0.7, "dice_focal": 0.65}, finalists=own)))
     assert rows["Gain over cross-entropy as usual (threshold 0.5)"].endswith("(95 %), from the threshold alone")
-    assert rows["Gain over tuned cross-entropy"] == "none: it is tuned cross-entropy"
+    assert rows["Best other loss"] == "dice_focal: −0.050 (one seed) test mIoU over tuned cross-entropy"
+    _, known = card(recommended(builders.evidence(KEPT, half=0.026)))
+    assert known["Best other loss"] == "dice_ce: +0.009 [−0.017, +0.035] test mIoU (95 %) over tuned cross-entropy"
+    alone = {"cross_entropy": {"other_names": ("dice_ce",)}}
+    _, only = card(recommended(builders.evidence({"cross_entropy": 0.7}, finalists=alone)))
+    assert only["Gain over tuned cross-entropy"] == "none: it is tuned cross-entropy"
     assert rows["Holds for"].endswith(", 2 to 3 seeds")
 
 

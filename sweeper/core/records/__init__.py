@@ -46,6 +46,7 @@ from sweeper.core.records.evidence import (
     Until,
 )
 from sweeper.core.records.recommendation import (
+    Action,
     AnalysisTaken,
     HeldOut,
     MissControl,

@@ -141,6 +141,8 @@ class FinalistEvidence(Contender):
     """How many there were, at the learning rates that it is confirmed at."""
     miou_when_trained: float | None = None
     """Mean test mIoU over the seeds of which no training collapsed; None where all did."""
+    at_defaults: bool = False
+    """Whether its parameters are the literature's defaults, or it has none."""
     lr_at_edge: bool = False
     """Whether its learning rate lies at an end of the searched range."""
     still_rising: float

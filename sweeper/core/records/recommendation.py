@@ -101,6 +101,10 @@ Strength = Literal["shown", "probable", "open"]
 """How sure it is that the recommended loss costs at most the margin: shown by intervals, probable, or neither."""
 
 
+Action = Literal["keep", "change"]
+"""What to do about the loss that most people train with: keep cross-entropy, or change to the recommended loss."""
+
+
 class AnalysisTaken(Record):
     """What an interim analysis of the confirmation found."""
 
@@ -133,6 +137,10 @@ class Recommendation(Record):
     recommended: Recommended | None
     """None only for verdict `none`."""
     strength: Strength = "open"
+    action: Action | None = None
+    """None where nothing is recommended, or cross-entropy cannot be kept or was not confirmed."""
+    head: str = ""
+    """The action in a sentence for people; "" where there is none."""
     evidence: Evidence | None
     provisional: bool
     """True when the baseline was still improving, so that a clear verdict holds at this budget only."""

@@ -1,0 +1,120 @@
+"""Whether it is worth leaving cross-entropy: change on evidence only, else keep it; and the sentence that says so.
+
+- change: some finalist that learned *beats* tuned cross-entropy: at an interim analysis the interval of its gain lay
+  above 0, and the estimate was at least the ROPE. Of those that do, and that no finalist beats, `rule.preferred`
+  recommends one.
+- keep: otherwise. Cross-entropy is recommended, and the verdict says how sure it is that this costs at most the ROPE.
+
+No action is stated where cross-entropy was not confirmed, learned nothing, or collapsed while another did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sweeper.core.records import Action, Evidence, Strength, Verdict
+from sweeper.core.text import at_most
+from sweeper.evidence.decision_rule import beats, comparison, difference, has_learned, shows, sound
+from sweeper.evidence.interim_analyses import SHOWING, common_seeds
+from sweeper.evidence.reasons import in_words, name, signed
+from sweeper.evidence.what_would_settle import for_action
+
+
+class Choice(NamedTuple):
+    """What to do, and who may then be recommended."""
+
+    action: Action | None
+    among: Sequence[int]
+
+
+def choose_action(evidence: Evidence, standing: Sequence[int], left: Sequence[int]) -> Choice:
+    """Return the action by the rule above.
+
+    Args:
+        evidence: two or more that are compared.
+        standing: those eligible that no eligible finalist beats.
+        left: the best and the eligible that it does not beat.
+    """
+    base = evidence.baseline
+    if base is None:
+        return Choice(None, left)
+    gaining = [i for i in range(len(evidence.finalists)) if has_learned(evidence, i) and _beats(evidence, i, base)]
+    better = [i for i in standing if i != base and has_learned(evidence, i)]
+    if gaining and better:
+        return Choice("change", [i for i in better if i in gaining] or better)
+    kept = base in left and has_learned(evidence, base)
+    if kept and (sound(evidence, base) or not any(sound(evidence, i) for i in left)):
+        return Choice("keep", [base])
+    return Choice(None, left)
+
+
+def _beats(evidence: Evidence, i: int, base: int) -> bool:
+    return i != base and beats(evidence, i, base)
+
+
+def best_other(evidence: Evidence) -> int | None:
+    """Return the finalist that looks best beside cross-entropy: before others one that may gain more than the ROPE."""
+    base = evidence.baseline
+    others = [i for i, f in enumerate(evidence.finalists) if i != base and f.collapses < f.trainings]
+    if base is None or not others:
+        return None
+    return max(others, key=lambda i: (_may_gain(evidence, i, base), difference(evidence, i, base).estimate, -i))
+
+
+def _may_gain(evidence: Evidence, i: int, base: int) -> bool:
+    return comparison(evidence, i, base).one_sided > evidence.rope
+
+
+def head(evidence: Evidence, action: Action | None, recommended: int, verdict: Verdict, strength: Strength) -> str:
+    """Return the action in a sentence, with its numbers; "" where there is none."""
+    base = evidence.baseline
+    if action is None or base is None:
+        return ""
+    if action == "keep":
+        return _keep(evidence, base, verdict, strength)
+    gain, scale = difference(evidence, recommended, base).estimate, evidence.scale
+    digits = max(0, scale.digits - (gain >= 10 * scale.hundredth))
+    return f"Change to {name(evidence, recommended)}: {gain:+.{digits}f} {scale.score}."
+
+
+def _keep(evidence: Evidence, base: int, verdict: Verdict, strength: Strength) -> str:
+    other = best_other(evidence)
+    if other is None:
+        return "Keep cross-entropy: all that was tried is cross-entropy here."
+    if strength == "open" and _may_gain(evidence, other, base):
+        return f"Keep cross-entropy for now: {_doubt(evidence, other, base)}."
+    plain = evidence.finalists[base].vs_plain
+    if plain is not None and plain.low > 0 and plain.estimate >= evidence.rope / 2:
+        point = "threshold" if len(evidence.classes) == 2 else "τ"
+        return f"Keep cross-entropy; tune its {point} ({signed(evidence, plain.estimate)})."
+    if verdict is Verdict.CLEAR_WINNER:
+        return "Keep cross-entropy: it beats every other finalist."
+    sure = "probably no" if strength == "probable" else "no"
+    return f"Keep cross-entropy: {sure} other finalist gains more than {evidence.rope:g} {evidence.scale.score}."
+
+
+def _doubt(evidence: Evidence, other: int, base: int) -> str:
+    """Return what another loss may gain, and what would tell."""
+    seeds = common_seeds(evidence, other, base)
+    if seeds < SHOWING:
+        return f"fewer than {SHOWING} common seeds show nothing"
+    if not shows(evidence, other, base):
+        return f"{evidence.test_images} test image shows nothing"
+    most = at_most(difference(evidence, other, base).high, evidence.rope, evidence.scale.digits)
+    tail = for_action(evidence, other, base)
+    return f"{name(evidence, other)} may gain up to {most}" + (f"; {tail}" if tail else "")
+
+
+def why(evidence: Evidence, action: Action | None) -> list[str]:
+    """Return why cross-entropy is kept, with the loss that looks best, or why no action is stated; [] for a change."""
+    base, other = evidence.baseline, best_other(evidence)
+    if action is None:
+        what = "was not confirmed" if base is None else "collapsed or learned nothing"
+        return [f"Neither keeping cross-entropy nor a change from it is recommended, as it {what}."]
+    if action == "change" or base is None or other is None:
+        return []
+    return [
+        f"Cross-entropy is kept, as no finalist is shown to gain {evidence.rope:g} {evidence.scale.score} over it: "
+        f"{name(evidence, other)} looks best, {in_words(evidence, other, base)}."
+    ]

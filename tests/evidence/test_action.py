@@ -1,0 +1,217 @@
+"""Keep cross-entropy or change: who is recommended, in which words, on literal evidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweeper.core.records import Evidence, Regret
+from sweeper.evidence.interim_analyses import planned_analyses
+from sweeper.evidence.verdict import Decision, decide
+from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, interval
+
+NEAR = {"dice_ce": 0.709, "dice": 0.704, "cross_entropy": 0.7}
+GAIN = {"dice_ce": 0.88, "tversky": 0.872, "cross_entropy": 0.7}
+NONE = "Keep cross-entropy: no other finalist gains more than 0.01 mIoU."
+PROBABLY = "Keep cross-entropy: probably no other finalist gains more than 0.01 mIoU."
+
+
+def tuned(gain: float, half: float = 0.004, **more: Any) -> dict[str, Any]:
+    """What its own threshold gains for cross-entropy."""
+    return {"finalists": {"cross_entropy": {"vs_plain": interval(gain, half), **more}}}
+
+
+def bound(value: float) -> dict[str, Any]:
+    return {"regret": Regret(expected=value / 3, bound=value, within_rope=0.9, best=0.2)}
+
+
+def costs(**values: float) -> dict[str, Any]:
+    return {"finalists": {name: bound(value) for name, value in values.items()}}
+
+
+SURE = costs(dice_ce=0.002, dice=0.006, cross_entropy=0.0096)
+TABLE: list[tuple[str, dict[str, float], dict[str, Any], str, str, str]] = [
+    ("a gain is shown", {"dice": 0.753, "cross_entropy": 0.7}, {}, "change", "dice", "Change to dice: +0.053 mIoU."),
+    ("of two the simplest", GAIN, {}, "change", "tversky", "Change to tversky: +0.17 mIoU."),
+    (
+        "within the margin of the least cost",
+        GAIN,
+        costs(dice_ce=0.001, tversky=0.028, cross_entropy=0.3),
+        "change",
+        "tversky",
+        "Change to tversky: +0.17 mIoU.",
+    ),
+    (
+        "not beyond it",
+        GAIN,
+        costs(dice_ce=0.001, tversky=0.034, cross_entropy=0.3),
+        "change",
+        "dice_ce",
+        "Change to dice_ce: +0.18 mIoU.",
+    ),
+    (
+        "one that is beaten is not recommended",
+        {"dice_ce": 0.88, "dice": 0.8, "cross_entropy": 0.7},
+        {},
+        "change",
+        "dice_ce",
+        "Change to dice_ce: +0.18 mIoU.",
+    ),
+    (
+        "the noisy best is not recommended",
+        {"dice_ce": 0.735, "dice": 0.73, "cross_entropy": 0.7},
+        {"halves": {("dice_ce", "cross_entropy"): 0.04}},
+        "change",
+        "dice",
+        "Change to dice: +0.030 mIoU.",
+    ),
+    (
+        "better than one that gains",
+        {"dice_ce": 0.755, "dice": 0.73, "cross_entropy": 0.7},
+        {"halves": {("dice_ce", "cross_entropy"): 0.06}},
+        "change",
+        "dice_ce",
+        "Change to dice_ce: +0.055 mIoU.",
+    ),
+    (
+        "the estimate is below the margin",
+        {"dice": 0.709, "cross_entropy": 0.7},
+        {"half": 0.008},
+        "keep",
+        "cross_entropy",
+        "Keep cross-entropy for now: dice may gain up to 0.017.",
+    ),
+    (
+        "the interval contains 0",
+        NEAR,
+        {"half": 0.026},
+        "keep",
+        "cross_entropy",
+        "Keep cross-entropy for now: dice_ce may gain up to 0.035.",
+    ),
+    (
+        "the threshold is what gains",
+        NEAR,
+        {"half": 0.0005} | tuned(0.019),
+        "keep",
+        "cross_entropy",
+        "Keep cross-entropy; tune its threshold (+0.019).",
+    ),
+    ("it gains little", NEAR, {"half": 0.0005} | tuned(0.004, 0.001), "keep", "cross_entropy", NONE),
+    ("its gain is not shown", NEAR, {"half": 0.0005} | tuned(0.019, 0.02), "keep", "cross_entropy", NONE),
+    ("all are equal", {"dice": 0.7, "cross_entropy": 0.7}, {"half": 0.004}, "keep", "cross_entropy", NONE),
+    ("keeping is probable", NEAR, {"half": 0.026} | SURE, "keep", "cross_entropy", PROBABLY),
+    (
+        "cross-entropy wins",
+        {"cross_entropy": 0.75, "dice": 0.7},
+        {},
+        "keep",
+        "cross_entropy",
+        "Keep cross-entropy: it beats every other finalist.",
+    ),
+    (
+        "one function",
+        {"cross_entropy": 0.7},
+        {"finalists": {"cross_entropy": {"other_names": ("dice_ce",)}}},
+        "keep",
+        "cross_entropy",
+        "Keep cross-entropy: all that was tried is cross-entropy here.",
+    ),
+    (
+        "cross-entropy always collapsed",
+        {"dice": 0.75, "cross_entropy": 0.49},
+        {"finalists": {"cross_entropy": {"collapses": 3}}},
+        "change",
+        "dice",
+        "Change to dice: +0.26 mIoU.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("levels", "settings", "action", "recommended", "head"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
+)
+def test_the_action(
+    levels: dict[str, float], settings: dict[str, Any], action: str, recommended: str, head: str
+) -> None:
+    found = evidence(levels, **settings)
+    decision = decide(found, ORDER)
+    assert decision.recommended is not None
+    assert (decision.action, found.finalists[decision.recommended].family) == (action, recommended)
+    assert decision.head == head
+
+
+UNKNOWN = {
+    "it was not confirmed": (evidence({"dice": 0.75, "focal": 0.7}), "as it was not confirmed"),
+    "it collapsed once, another never": (
+        evidence(NEAR, half=0.05, finalists={"cross_entropy": {"collapses": 1}}),
+        "as it collapsed or learned nothing",
+    ),
+    "it learned nothing": (
+        evidence({"dice": 0.6, "cross_entropy": 0.45}, half=0.3),
+        "as it collapsed or learned nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_without_cross_entropy_no_action_is_stated_and_it_is_said_why(name: str) -> None:
+    found, why = UNKNOWN[name]
+    decision = decide(found, ORDER)
+    assert (decision.action, decision.head) == (None, "") and decision.recommended is not None
+    assert any(why in reason for reason in decision.reasons)
+    assert "cross_entropy" not in found.finalists[decision.recommended].family
+
+
+def test_nothing_learned_or_compared_is_no_action() -> None:
+    for levels in ({"dice": 0.4, "cross_entropy": 0.3}, {"cross_entropy": 0.7}, {"dice": 0.7}):
+        decision = decide(evidence(levels), ORDER)
+        assert (decision.action, decision.head) == (None, "")
+
+
+def seeds(number: int) -> dict[str, Any]:
+    return {"finalists": {name: {"seeds": CONFIRM_SEEDS[:number]} for name in NEAR}}
+
+
+def test_what_more_seeds_or_images_would_tell_is_said_only_where_they_would() -> None:
+    def head(**settings: Any) -> str:
+        found = evidence(NEAR | {"dice_ce": 0.712}, half=0.026, analyses=planned_analyses(2, 8), analysis_index=1)
+        return decide(_with_errors(found, **settings), ORDER).head
+
+    assert head(se_seed=0.005, se_image=0.001) == (
+        "Keep cross-entropy for now: dice_ce may gain up to 0.038; 4 more seeds would tell."
+    )
+    assert head(se_seed=0.0, se_image=0.01).endswith("; some 94 test images would tell.")
+    two = decide(evidence(NEAR, half=0.3, **seeds(2)), ORDER)
+    assert two.head == "Keep cross-entropy for now: fewer than 3 common seeds show nothing."
+    one = decide(evidence(NEAR, half=0.3, test_images=1), ORDER)
+    assert one.head == "Keep cross-entropy for now: 1 test image shows nothing."
+
+
+def _with_errors(found: Evidence, **errors: float) -> Evidence:
+    known = [c.model_copy(update={"difference": c.difference.model_copy(update=errors)}) for c in found.comparisons]
+    return found.model_copy(update={"comparisons": tuple(known)})
+
+
+def test_the_simplest_change_has_defaults_then_the_plain_point_then_few_parameters() -> None:
+    levels = {"tversky": 0.8, "dice_ce": 0.8, "focal": 0.8, "cross_entropy": 0.7}
+
+    def chosen(**finalists: dict[str, Any]) -> str:
+        found = evidence(levels, finalists=finalists)
+        return found.finalists[decide(found, ORDER).recommended or 0].family
+
+    assert chosen() == "tversky"  # one parameter, where the others have two
+    assert chosen(tversky={"points": (0.9, 0.9, 0.9)}) == "focal"  # of two alike the first in the order
+    assert chosen(dice_ce={"at_defaults": True, "points": (0.9, 0.9, 0.9)}) == "dice_ce"
+    assert chosen(tversky={"collapses": 1}) == "focal"
+
+
+def test_why_cross_entropy_is_kept_stands_first_with_the_loss_that_looks_best() -> None:
+    decision: Decision = decide(evidence(NEAR, half=0.026), ORDER)
+    assert decision.reasons[0] == (
+        "Cross-entropy is kept, as no finalist is shown to gain 0.01 mIoU over it: dice_ce looks best, +0.009 mIoU "
+        "(95 % interval −0.017 to +0.035)."
+    )
+    changed = decide(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER)
+    assert changed.reasons[0].startswith("dice is better than cross_entropy by +0.050 mIoU")
