@@ -194,6 +194,20 @@ class DecisionRow(Record):
     bias: float | None
 
 
+class PlainPointRow(LevelDifferenceRow):
+    """The recommended loss less `against`, all at the plain operating point: a threshold of 0.5, or τ = 0."""
+
+    against: str
+    """Cross-entropy; where that is recommended or was not confirmed, the best other finalist there."""
+    best: str
+    """The finalist with the highest score there."""
+    depends: bool
+    """Whether the recommendation depends on the tuned points: another finalist is ahead there by `rope` or more, or a
+    gain over cross-entropy of `rope` or more is smaller there."""
+    worse: dict[str, float]
+    """By family how much lower the tuned points score on the test images than the plain one, where they do."""
+
+
 class AnalysesRow(Record):
     """The interim analyses of the confirmation."""
 
@@ -252,6 +266,9 @@ class RecommendationDocument(Document):
     preferences: tuple[PreferenceRow, ...]
     decisions: tuple[DecisionRow, ...]
     """Of each finalist, in the order of `finalists`. With `misses` its point decides in place of the rule."""
+    plain_point: PlainPointRow | None
+    """Whether the recommendation depends on the tuned operating points; null where none was tuned or one finalist is
+    alone."""
     metric: str
     """What the verdict compares, for people; `recipe.metric` is its name."""
     rope: float

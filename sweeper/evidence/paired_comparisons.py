@@ -37,6 +37,7 @@ from sweeper.evidence.replicates import (
     Replicate,
     bench_of,
     by_seed,
+    default_of,
     few_groups,
     image_units,
     own_point,
@@ -105,6 +106,13 @@ def weigh(
         finalists=tuple(rows),
         comparisons=tuple(
             compare_pairs([at[family] for family in order], bench.score, analyses, rope, 1.0 - lowest_of(bench))
+        ),
+        at_plain=tuple(
+            compare_pairs(
+                [at[family] for family in order], bench.score_at_default, analyses, rope, 1 - lowest_of(bench)
+            )
+            if any(own_point(run) != default_of(run.test) for r in replicates for run in r.answered if run.test)
+            else ()
         ),
         baseline=order.index(BASELINE) if BASELINE in order else None,
         rope=rope,

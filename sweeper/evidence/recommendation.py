@@ -11,6 +11,7 @@ from sweeper.core.records import (
     Evidence,
     FinalistEvidence,
     Interval,
+    PlainPoint,
     Recommendation,
     Recommended,
     Scale,
@@ -30,6 +31,7 @@ from sweeper.evidence.document import (
     DifferenceRow,
     FinalistRow,
     LevelDifferenceRow,
+    PlainPointRow,
     PreferenceRow,
     RateRow,
     RecommendationDocument,
@@ -38,6 +40,7 @@ from sweeper.evidence.document import (
     ValueRow,
 )
 from sweeper.evidence.interim_analyses import level_of
+from sweeper.evidence.plain_point import plain_point
 from sweeper.evidence.preferences import choices, recommended_index
 from sweeper.evidence.reasons import collapse_rate
 from sweeper.evidence.verdict import decide
@@ -72,6 +75,7 @@ def recommend(
         head=decision.head,
         recommended=None if chosen is None else _recommended(chosen, task, snippet),
         evidence=evidence,
+        plain=plain_point(evidence, decision.recommended),
         provisional=decision.provisional,
         reasons=decision.reasons,
         next_steps=decision.next_steps,
@@ -136,6 +140,7 @@ def recommendation_json(
         comparisons=() if evidence is None else _comparisons(evidence),
         preferences=() if evidence is None else _preferences(evidence, recommendation),
         decisions=() if evidence is None else _decisions(evidence),
+        plain_point=_plain_point(recommendation.plain),
         metric=Scale().score if evidence is None else evidence.scale.score,
         rope=sweep.rope,
         analyses=AnalysesRow(planned=sweep.analyses_planned, taken=sweep.analyses_taken),
@@ -266,6 +271,14 @@ def _preferences(evidence: Evidence, recommendation: Recommendation) -> tuple[Pr
         )
         for found, chosen in choices(recommendation)
     )
+
+
+def _plain_point(found: PlainPoint | None) -> PlainPointRow | None:
+    if found is None:
+        return None
+    gap = found.difference
+    rest = {name: getattr(found, name) for name in ("against", "level", "best", "depends", "worse")}
+    return PlainPointRow(difference=gap.estimate, **_ends(gap), **rest)
 
 
 def _decisions(evidence: Evidence) -> tuple[DecisionRow, ...]:

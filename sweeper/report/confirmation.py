@@ -58,6 +58,29 @@ def finalists_table(facts: Facts) -> str:
     return table(header, rows, left=2)
 
 
+def plain_point_text(facts: Facts) -> list[str]:
+    """Whether the recommendation depends on the tuned points, and where these score worse than the plain one."""
+    found = facts.recommendation.plain
+    if found is None or facts.chosen is None:
+        return []
+    gap, at = found.difference, f"{facts.point_name} {facts.default_point:g}"
+    other = next(f for f in facts.finalists if f.family == found.against)
+    ahead = "ahead of" if gap.estimate >= 0 else "behind"
+    gained = f"{facts.gained(gap, facts.chosen, other)} test {facts.metric}"
+    best = f", {code(found.best)} scores highest" if found.best not in (facts.chosen.family, found.against) else ""
+    sentences = [
+        f"At {at} {code(facts.chosen.family)} is {ahead} {code(found.against)} ({gained}, {level(found.level)}){best}: "
+        f"the recommendation {'depends' if found.depends else 'does not depend'} on the tuned {facts.point_name}."
+    ]
+    if found.worse:
+        names = listed([f"{code(family)} (by {number(by)})" for family, by in found.worse.items()])
+        sentences.append(
+            f"On the test images the {facts.point_name} that was tuned on validation images scores worse than "
+            f"{facts.default_point:g} with {names}: do not take it over, choose it on your network."
+        )
+    return sentences
+
+
 def finalists_detail(facts: Facts) -> str:
     """What else is known of each finalist: how it was tuned, its score in the search, on validation images and at the
     plain operating point, the foreground, probability of being best."""

@@ -129,6 +129,7 @@ def _context(facts: Facts, ui_url: str) -> dict[str, object]:
         "preferences_text": confirmation.preferences_text(facts),
         "preferences_detail": confirmation.preferences_detail(facts),
         "finalists": confirmation.finalists_table(facts) if facts.finalists else "",
+        "plain_point": confirmation.plain_point_text(facts),
         "finalists_detail": confirmation.finalists_detail(facts) if facts.finalists else "",
         "rules": confirmation.rules_table(facts),
         "rules_text": confirmation.rules_text(facts),

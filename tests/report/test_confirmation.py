@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from sweeper.core.records import Recommendation, Regret, SweepRecord
+from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report import confirmation
 from sweeper.report.card import card_lines, card_of
 from sweeper.report.facts import Facts, collect, confirmations, seed_scores
@@ -128,3 +131,56 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
     assert text.index("## If you care") < text.index("## Finalists")
     kept = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
     assert "None of these changes the answer" in confirmation.preferences_text(kept)
+
+
+# --- The plain operating point ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plain", "sentence"),
+    [
+        (
+            {"dice_focal": 0.70, "cross_entropy": 0.69, "dice_ce": 0.60, "tversky": 0.6},
+            "At threshold 0.5 `dice_focal` is ahead of `cross_entropy` (+0.010 [−0.010, +0.030] test mIoU, 95 %): the "
+            "recommendation does not depend on the tuned threshold.",
+        ),
+        (
+            {"dice_focal": 0.65, "cross_entropy": 0.69, "dice_ce": 0.60, "tversky": 0.6},
+            "At threshold 0.5 `dice_focal` is behind `cross_entropy` (−0.040 [−0.060, −0.020] test mIoU, 95 %): the "
+            "recommendation depends on the tuned threshold.",
+        ),
+        (
+            {"dice_focal": 0.70, "cross_entropy": 0.69, "dice_ce": 0.75, "tversky": 0.6},
+            "At threshold 0.5 `dice_focal` is ahead of `cross_entropy` (+0.010 [−0.010, +0.030] test mIoU, 95 %), "
+            "`dice_ce` scores highest: the recommendation depends on the tuned threshold.",
+        ),
+    ],
+)
+def test_the_report_and_the_json_say_whether_the_answer_depends_on_the_threshold(
+    plain: dict[str, float], sentence: str
+) -> None:
+    tuned = builders.evidence(CLEAR)
+    names = [finalist.family for finalist in tuned.finalists]
+    at = [
+        c.model_copy(update={"difference": builders.interval(plain[names[c.first]] - plain[names[c.second]])})
+        for c in tuned.comparisons
+    ]
+    rows_at = [f.model_copy(update={"miou_at_default": plain[f.family]}) for f in tuned.finalists]
+    answered = recommended(tuned.model_copy(update={"at_plain": tuple(at), "finalists": tuple(rows_at)}))
+    facts = facts_of(answered=answered)
+    text = told(facts).replace("\u00a0", " ")
+    assert sentence in text and "the same images and seeds. At threshold" in text
+    found = recommendation_json(facts.sweep, answered)["plain_point"]
+    assert found["depends"] == ("does not depend" not in sentence) and found["against"] == "cross_entropy"
+    assert found["difference"] == pytest.approx(plain["dice_focal"] - plain["cross_entropy"])
+    worse = {f.family: plain[f.family] - f.score.estimate for f in tuned.finalists}
+    worse = {family: by for family, by in worse.items() if by >= 0.001}
+    assert found["worse"] == pytest.approx(worse)
+    assert ("scores worse than 0.5 with" in text) == bool(worse)
+    assert all(f"`{family}` (by {by:.3f})" in text for family, by in worse.items())
+
+
+def test_nothing_is_said_of_the_plain_point_where_none_was_tuned() -> None:
+    facts = facts_of()
+    assert "the recommendation does" not in told(facts)
+    assert recommendation_json(facts.sweep, facts.recommendation)["plain_point"] is None

@@ -36,6 +36,7 @@ from sweeper.core.records.evidence import (
     FinalistEvidence,
     InterimAnalysis,
     Interval,
+    PlainPoint,
     Preference,
     PreferenceName,
     Regret,

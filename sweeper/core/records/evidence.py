@@ -306,3 +306,22 @@ class Evidence(Contest):
     preferences: tuple[Preference, ...] = ()
     decisions: DecisionRules | None = None
     """None where nothing learned."""
+    at_plain: tuple[Comparison, ...] = ()
+    """The same pairs as `comparisons`, of the same trainings at 0.5 (τ = 0); () where no operating point was tuned."""
+
+
+class PlainPoint(Record):
+    """What the same trainings show of the recommended loss at the plain operating point, 0.5 or τ = 0."""
+
+    against: str
+    """Cross-entropy; where that is recommended or was not confirmed, the best other finalist at the plain point."""
+    difference: Interval
+    """Test score of the recommended loss less that of `against`, both at the plain point."""
+    level: float
+    best: str
+    """The finalist with the highest score at the plain point."""
+    depends: bool
+    """Whether the recommendation depends on tuned points: at the plain one another finalist is ahead by the margin, or
+    a gain over cross-entropy of the margin is smaller."""
+    worse: dict[str, float]
+    """By family how much lower the tuned points score on the test images than the plain one, where they do."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from sweeper.core.base import Record
 from sweeper.core.paths import STORAGE
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
-from sweeper.core.records.evidence import Evidence, InterimAnalysis
+from sweeper.core.records.evidence import Evidence, InterimAnalysis, PlainPoint
 from sweeper.core.records.training import Conditions, ImageCounts, RateFit, Rung, SameLoss, TrialResult
 from sweeper.core.text import with_options
 
@@ -152,6 +152,8 @@ class Recommendation(Record):
     """Search value minus confirmed test value of the recommended configuration."""
     not_learned: tuple[str, ...] = ()
     """Classes that no loss learned: of them nothing is known."""
+    plain: PlainPoint | None = None
+    """What is shown at the plain operating point; None where nothing is compared there."""
     misses: MissControl | None = None
     """What decides about the operating point, where `--miss-at-most` was given."""
 

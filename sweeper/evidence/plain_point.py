@@ -1,0 +1,37 @@
+"""What the same trainings show at the plain operating point, 0.5 or τ = 0: does the answer depend on the tuned one?"""
+
+from __future__ import annotations
+
+from sweeper.core.records import Evidence, PlainPoint
+from sweeper.evidence.decision_rule import NEAR, difference
+from sweeper.evidence.interim_analyses import level_of
+
+
+def plain_point(evidence: Evidence | None, recommended: int | None) -> PlainPoint | None:
+    """Return how finalist `recommended` compares at the plain point; None where it is alone or no point was tuned.
+
+    It is compared with cross-entropy; where it is that, or that was not confirmed, with the best other finalist there.
+    The recommendation depends on the tuned points where another finalist is ahead of it by the margin or more at the
+    plain one, and where its gain over cross-entropy is the margin or more at the tuned points and less at the plain.
+    """
+    if evidence is None or recommended is None or not evidence.at_plain:
+        return None
+    plain = evidence.model_copy(update={"comparisons": evidence.at_plain})
+    others = [i for i in range(len(evidence.finalists)) if i != recommended]
+    best = min(others, key=lambda i: difference(plain, recommended, i).estimate)
+    against = best if evidence.baseline in (None, recommended) else evidence.baseline
+    assert against is not None
+    gap, rope = difference(plain, recommended, against), evidence.rope
+    lost = against == evidence.baseline and gap.estimate < rope <= difference(evidence, recommended, against).estimate
+    return PlainPoint(
+        against=evidence.finalists[against].family,
+        difference=gap,
+        level=level_of(evidence, recommended, against),
+        best=evidence.finalists[best if difference(plain, recommended, best).estimate < 0 else recommended].family,
+        depends=lost or difference(plain, recommended, best).estimate <= -rope,
+        worse={
+            f.family: f.score_at_default - f.score.estimate
+            for f in evidence.finalists
+            if f.score_at_default - f.score.estimate >= NEAR * evidence.scale.hundredth
+        },
+    )

@@ -1,0 +1,123 @@
+"""Does the recommendation depend on the tuned points: of counts whose scores at both are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
+from sweeper.core.records import Evidence, ImageCounts, TrialResult
+from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.plain_point import plain_point
+from tests.support.builders import BINARY, ORDER, confirmation, trial
+
+SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
+SEEDS = (101, 102, 103)
+HIGH, LOW = THRESHOLDS[297], THRESHOLDS[213]
+IMAGES = 6
+
+
+def binary_counts(at_plain: float, at_high: float) -> ImageCounts:
+    """Images whose foreground IoU is as asked at 0.5 and at `HIGH`, up to rounding: by false alarms or misses there."""
+    data = np.zeros((IMAGES, 2, BINS), dtype=np.int64)
+    data[:, 1, 400], data[:, 0, 100] = 1000, 100_000
+    false = 1000 / max(at_plain, at_high) - 1000  # false alarms at both
+    data[:, 0, 400] = round(false)
+    if at_high >= at_plain:
+        data[:, 0, 270] = round(1000 / at_plain - 1000 - false)  # false alarms at 0.5 only
+    else:
+        missed = 1000 - round(at_high * (1000 + false))  # found at 0.5 only
+        data[:, 1, 400], data[:, 1, 270] = 1000 - missed, missed
+    return ImageCounts(kind="histogram", images=tuple(range(IMAGES)), points=THRESHOLDS, data=data)
+
+
+def runs(levels: dict[str, tuple[float, float]], point: float = HIGH) -> list[TrialResult]:
+    """Of each family (foreground IoU at 0.5, at the tuned point), the same for three seeds but for 0.001."""
+    return [
+        confirmation(family, seed, binary_counts(plain + 1e-3 * s, tuned + 1e-3 * s), 10 * i + s, point=point)
+        for i, (family, (plain, tuned)) in enumerate(levels.items())
+        for s, seed in enumerate(SEEDS)
+    ]
+
+
+def weighed(levels: dict[str, tuple[float, float]], **changes: float) -> Evidence:
+    return weigh(runs(levels, **changes), SEARCH, classes=BINARY)
+
+
+def index(evidence: Evidence, family: str) -> int:
+    return [f.family for f in evidence.finalists].index(family)
+
+
+@pytest.mark.parametrize(
+    ("levels", "recommended", "against", "best", "depends"),
+    [
+        # Ahead at both: only how far differs.
+        ({"dice_ce": (0.6, 0.7), "cross_entropy": (0.5, 0.65)}, "dice_ce", "cross_entropy", "dice_ce", False),
+        # Level at 0.5 where the loss gains 0.05 tuned: nothing would be worth the change there.
+        ({"dice_ce": (0.6, 0.7), "cross_entropy": (0.599, 0.6)}, "dice_ce", "cross_entropy", "dice_ce", True),
+        # Behind at 0.5.
+        ({"dice_ce": (0.5, 0.7), "cross_entropy": (0.55, 0.6)}, "dice_ce", "cross_entropy", "cross_entropy", True),
+        # A third one is ahead there, cross-entropy is not.
+        (
+            {"dice_ce": (0.6, 0.7), "cross_entropy": (0.4, 0.5), "tversky": (0.65, 0.66)},
+            "dice_ce", "cross_entropy", "tversky", True,
+        ),
+        # ... by less than the margin.
+        (
+            {"dice_ce": (0.6, 0.7), "cross_entropy": (0.4, 0.5), "tversky": (0.61, 0.66)},
+            "dice_ce", "cross_entropy", "tversky", False,
+        ),
+        # Cross-entropy is recommended, and needs its threshold: 0.5 would be 0.04 mIoU behind.
+        ({"dice_ce": (0.58, 0.6), "cross_entropy": (0.5, 0.6)}, "cross_entropy", "dice_ce", "dice_ce", True),
+        ({"dice_ce": (0.5, 0.6), "cross_entropy": (0.52, 0.6)}, "cross_entropy", "dice_ce", "cross_entropy", False),
+        # Without cross-entropy the best other one stands in its place.
+        ({"dice_ce": (0.5, 0.6), "tversky": (0.4, 0.55), "dice": (0.45, 0.5)}, "dice_ce", "dice", "dice_ce", False),
+    ],
+)  # fmt: skip
+def test_it_depends_where_another_would_be_better_by_the_margin_or_the_gain_is_gone(
+    levels: dict[str, tuple[float, float]], recommended: str, against: str, best: str, depends: bool
+) -> None:
+    evidence = weighed(levels)
+    found = plain_point(evidence, index(evidence, recommended))
+    assert found is not None
+    assert (found.against, found.best, found.depends) == (against, best, depends)
+    gap = (levels[recommended][0] - levels[against][0]) / 2  # the background hardly differs
+    assert found.difference.estimate == pytest.approx(gap, abs=0.004)
+    assert found.difference.low < found.difference.estimate < found.difference.high
+    assert found.worse == {}
+
+
+def test_tuned_points_that_score_worse_on_test_are_listed_by_how_much() -> None:
+    evidence = weighed({"dice_ce": (0.7, 0.65), "cross_entropy": (0.6, 0.6), "tversky": (0.5, 0.499)})
+    found = plain_point(evidence, 0)
+    assert found is not None and list(found.worse) == ["dice_ce"]  # 0.0005 mIoU is nothing
+    assert found.worse["dice_ce"] == pytest.approx(0.025, abs=0.002)
+
+
+def test_without_tuned_points_or_another_finalist_there_is_nothing_to_say() -> None:
+    levels = {"dice_ce": (0.6, 0.7), "cross_entropy": (0.5, 0.65)}
+    assert weighed(levels, point=0.5).at_plain == ()
+    assert plain_point(weighed(levels, point=0.5), 0) is None
+    assert plain_point(weighed({"dice_ce": (0.6, 0.7)}), 0) is None
+    assert plain_point(weighed(levels), None) is None and plain_point(None, None) is None
+
+
+def test_several_classes_are_compared_at_tau_0_in_the_metric_of_the_verdict() -> None:
+    def street(at_zero: int, at_tuned: int) -> ImageCounts:
+        data = np.zeros((IMAGES, len(TAUS), 3, 3), dtype=np.int64)
+        for t, hit in enumerate([at_zero] * 5 + [at_tuned] * 4):
+            data[:, t] = [[900, 0, 0], [hit, 0, 100 - hit], [100, 100 - hit, 0]]
+        return ImageCounts(kind="points", images=tuple(range(IMAGES)), points=TAUS, data=data)
+
+    levels = {"dice_ce": (40, 80), "cross_entropy": (60, 62)}
+    confirmed = [
+        confirmation(family, seed, street(*(v + s for v in values)), 10 * i + s, point=0.5)
+        for i, (family, values) in enumerate(levels.items())
+        for s, seed in enumerate(SEEDS)
+    ]
+    for metric in ("miou", "dice", "image_dice"):
+        evidence = weigh(confirmed, SEARCH, classes=("ground", "road", "sign"), metric=metric)
+        found = plain_point(evidence, index(evidence, "dice_ce"))
+        assert found is not None and (found.depends, found.best) == (True, "cross_entropy"), metric
+        plain = [f.score_at_default for f in evidence.finalists]
+        assert found.difference.estimate == pytest.approx(plain[0] - plain[1])
