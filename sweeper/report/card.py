@@ -341,6 +341,11 @@ def _nothing(facts: Facts) -> Card:
         trained = (*facts.sweep.probes, *facts.sweep.trials, *facts.sweep.confirmations)
         tried = max([recipe.steps, *(trial.spec.steps for trial in trained)])
         command = with_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=LOW_BUDGET)
+        if facts.sweep.minutes is not None:
+            more = with_options(
+                resume_command(facts.sweep.study, facts.sweep.storage), {"--minutes": facts.sweep.minutes}
+            )
+            command = more
         rows = (Row("Found", found), *_not_learned(facts), holds)
         return Card(f"Budget too small: no loss learned {missing}.", rows, command, "bash")
     search = facts.search

@@ -277,6 +277,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         budget=found.sentence if found is not None else "",
         learned=found is None or found.learned,
         rungs=() if found is None else found.rungs,
+        minutes=None if found is None else found.minutes,
         rate_fit=stored_rates(attributes),
         same_losses=() if same is None else same.found,
         analyses_planned=analyses_planned(attributes),

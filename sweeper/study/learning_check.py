@@ -63,14 +63,17 @@ def nothing_learned(trials: Sequence[TrialResult], before: Sequence[TrialResult]
     return len(fresh) >= FRESH and not learned(fresh)
 
 
-def what_would_help(results: Sequence[TrialResult], conditions: Conditions) -> str:
-    """What to try where nothing was learned, in the order of its cost; one sentence."""
+def what_would_help(results: Sequence[TrialResult], conditions: Conditions, minutes: int | None = None) -> str:
+    """What to try where too little was learned, in the order of its cost; one sentence.
+
+    `minutes`: with so many there would be an answer; None = not by more time.
+    """
     recipe, dataset = conditions.recipe, conditions.dataset
     steps = max((r.spec.steps for r in results), default=recipe.steps)
     tips = ["check that images and labels belong together (sweeper profile)"]
     if recipe.encoder_weights == "none" and recipe.model is None and not dataset.synthetic:
         tips.append("pretrained weights (--encoder-weights imagenet)")
-    tips.append(f"more steps (--steps {4 * steps})")
+    tips.append(f"more steps (--steps {4 * steps})" if minutes is None else f"more time (--resume --minutes {minutes})")
     if any("cpu" in r.device for r in results):
         tips.append("a GPU, and with it a larger network")
     tips.append(f"larger crops (--size {2 * recipe.size})")

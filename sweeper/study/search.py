@@ -91,6 +91,7 @@ class Search:
         known: Iterable[TrialResult] = (),
         gain: float | None = None,
         strict: bool = False,
+        earliest: int = 0,
     ) -> None:
         """Make the work of a study.
 
@@ -106,6 +107,7 @@ class Search:
             known: trainings made before the search; a trial that is the same one is not trained again.
             gain: end where the last trials raised the best complete value by no more; None = make all `trials`.
             strict: end after the floors where no training clearly beats a constant answer.
+            earliest: trials are not stopped before this step.
         """
         if not isinstance(study.sampler, KeyedTPESampler):
             study.sampler = KeyedTPESampler(conditions.seed)  # storage opens studies without one
@@ -113,7 +115,7 @@ class Search:
         self._first = first_trials(space)
         self._imbalance, self._trials, self._recorder, self._admit = imbalance, trials, recorder, admit
         self._checkpoints = checkpoints
-        self._rungs = conditions.recipe.rungs(conditions.recipe.steps)
+        self._rungs = tuple(r for r in conditions.recipe.rungs(conditions.recipe.steps) if r >= earliest)
         self._field = Halving(self._rungs, least=floor_of(space, trials), baseline=BASELINE)
         self._before, self._gain, self._strict = list(known), gain, strict
         self._known = completed(self._before)
@@ -290,7 +292,7 @@ class Search:
         self.finished(spec, known.model_copy(update={"spec": spec, "run_id": None}))
 
     def _see(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        if evaluation.step not in self._field.steps(spec.number):
+        if evaluation.step in self._rungs and evaluation.step not in self._field.steps(spec.number):
             report(self._study, spec.number, evaluation.step, evaluation.part_value)
             self._field.see(spec.number, spec.family, evaluation.step, evaluation.part_value)
 
@@ -305,6 +307,9 @@ class Search:
         if answer.finished:
             self.finished(spec, result)
             return True
+        if result.evaluations[-1].step not in self._rungs:
+            self._going.append(spec)
+            return False
         decided = max(self._promoted.get(spec.number, 0), *self._field.steps(spec.number)[:-1], 0)
         on_its_way = result.evaluations[-1].step <= decided  # it was let go there before
         if on_its_way or self._field.goes_on(spec.number):

@@ -28,9 +28,10 @@ from sweeper.workflow.forecast import (
     measured_pace,
     plan_text,
     seconds_left,
+    steps_text,
     trainings_left,
 )
-from sweeper.workflow.options import asked_of, given_options, resumed
+from sweeper.workflow.options import asked_of, given_options, resumed, within
 from sweeper.workflow.prepare import Messages, prepare
 from sweeper.workflow.recipe_choice import describe
 from sweeper.workflow.request_checks import check_places, check_request, is_new_file
@@ -73,6 +74,8 @@ class PreviewDocument(Document):
     """The interim analyses that are planned."""
     trials_done: int
     """Trials that a resume finds."""
+    steps: str
+    """What decides about the steps of a trial where they are not known yet, for people; else empty."""
     trainings: dict[str, Trainings]
     """What is still to be trained, by phase: search, recheck, confirm."""
     seconds: SecondsLeft | None
@@ -112,7 +115,7 @@ def preview(
             if prepared.old is not None and storage is not None:
                 study = studies.load_study(storage, prepared.name)
                 options, held = {**studies.read_options(storage, prepared.name), **options}, studies.held(study)
-            asked = asked_of(options, held)
+            asked = within(asked_of(options, held), None if study is None else studies.found_budget(study.user_attrs))
             there = state_of(study, plan, asked)
             trainings = trainings_left(plan, asked, there)
             workers = prepared.executor.workers
@@ -133,6 +136,7 @@ def preview(
         held_out=conditions.folds is None,
         analyses=asked.analyses,
         trials_done=there.trials,
+        steps=steps_text(plan, asked) if study is None else "",
         trainings=trainings,
         seconds=None if pace is None else seconds_left(trainings, pace, workers),
         seconds_per_step=pace,
@@ -174,7 +178,7 @@ def preview_text(found: PreviewDocument) -> str:
             "trainings, each scored on the fold that it did not see"
         )
     if found.trainings:
-        lines.append(f"plan: {plan_text(found.trainings)}")
+        lines += [f"plan: {plan_text(found.trainings)}", *filter(None, [found.steps])]
     else:
         lines.append(
             f"nothing is left to train: the study has its {found.trials_done} trials and the confirmations they "

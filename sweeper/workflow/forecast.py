@@ -11,13 +11,14 @@ from sweeper.core.events import Dropped, Evaluated, Job, Lost, Paused, Resumed, 
 from sweeper.core.records import TrialResult
 from sweeper.core.text import at_a_time, count, listed, time_range, time_text
 from sweeper.space import floor_of
-from sweeper.study.budget_ladder import probes
+from sweeper.study.budget_ladder import FACTORS, probes
 from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.options import Asked
+from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.study_state import StudyState
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Trainings(Record):
 def trainings_left(plan: studies.Plan, asked: Asked, there: StudyState) -> dict[str, Trainings]:
     """Return the trainings that are still to come, by phase (search, recheck, confirm); none of a finished study.
 
-    Those that show whether a loss learns are not counted: nearly always it is one.
+    The ladder is not counted: the search takes its last trainings over, and how far it goes is not known before.
     """
     if there.finished:
         return {}
@@ -79,6 +80,20 @@ def trainings_left(plan: studies.Plan, asked: Asked, there: StudyState) -> dict[
         ),
     }
     return {name: trainings for name, trainings in found.items() if trainings.most}
+
+
+def steps_text(plan: studies.Plan, asked: Asked) -> str:
+    """What the steps of a trial will be where the classes decide about them, for people; empty where they are known."""
+    first = plan.conditions.recipe.steps
+    if asked.budget == "given":
+        return ""
+    time = f"{asked.minutes or f'{CPU_MINUTES} (GPU {GPU_MINUTES})'} min"
+    if asked.minutes is None and asked.timeout is not None:
+        time = time_text(asked.timeout)
+    return (
+        f"steps: {first:,} to {FACTORS[-1] * first:,}, as the classes need; where {first:,} are too few, losses, "
+        f"trials and seeds become fewer to end in {time}"
+    )
 
 
 class SecondsLeft(Record):

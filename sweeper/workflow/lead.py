@@ -22,14 +22,13 @@ from sweeper.core.records import SweepRecord
 from sweeper.core.redact import shown_address, shown_command
 from sweeper.core.text import count, resume_command
 from sweeper.data.store import is_changed
-from sweeper.study.search import enqueue_defaults
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.disk_space import unsafe_for_sqlite
 from sweeper.system.whole_files import remove_left, written_whole
 from sweeper.workflow.conclude import Outcome, card_so_far, report_study
-from sweeper.workflow.forecast import Forecast, plan_text, trainings_left
+from sweeper.workflow.forecast import Forecast, plan_text, steps_text, trainings_left
 from sweeper.workflow.mlflow_sync import summary_for_mlflow
-from sweeper.workflow.options import Asked, asked_of, given_options
+from sweeper.workflow.options import Asked, asked_of, given_options, note_asked, within
 from sweeper.workflow.phases import Display, Stage, Stop, train_all
 from sweeper.workflow.prepare import Prepared
 from sweeper.workflow.settings import TRIALS, Settings
@@ -201,7 +200,6 @@ def _queue(session: Session) -> Asked:
     if failed := studies.retry_failed(study):
         reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
         display.log(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
-    enqueue_defaults(study, session.prepared.plan.space, asked.trials)
     return asked
 
 
@@ -222,6 +220,8 @@ def _forecast(session: Session, asked: Asked) -> Forecast:
     to_come = trainings_left(plan, asked, state_of(study, plan, asked))
     if to_come:
         display.log(f"plan: {plan_text(to_come)}")
+        if studies.found_budget(study.user_attrs) is None and (steps := steps_text(plan, asked)):
+            display.log(steps)
     left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
     forecast = Forecast(to_come, lambda: session.prepared.executor.workers, left, display.log)
     display.expect(forecast.text)
@@ -338,14 +338,14 @@ def _remember(study: optuna.Study, settings: Settings, workers: int, source: str
     asked = asked_of(options, studies.held(study))
     if asked.trials != options.get("trials", TRIALS):
         options["trials"] = asked.trials
+    asked = within(asked, studies.found_budget(study.user_attrs))
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     shown = options if "images" in options else {"data": source, **options}
     words = [word for key, value in shown.items() for word in _words(f"--{key.replace('_', '-')}", value)]
     study.set_user_attr("command", shown_command(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
-    study.set_user_attr("trials", studies.pack_value(asked.trials))
     study.set_user_attr(studies.SETTLES, asked.settles)
-    study.set_user_attr("confirm_seeds", studies.pack_value(asked.analyses[-1].seeds))
+    note_asked(study, asked)
     study.set_user_attr("rope", studies.pack_value(asked.rope))
     study.set_user_attr("timeout", asked.timeout)
     return asked

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweeper.core.records import InterimAnalysis, Until
+from sweeper.core.records import InterimAnalysis, Probed, Until
 from sweeper.evidence.confirmation_stopping import planned_analyses
-from sweeper.storage import read_machine
+from sweeper.storage import pack_value, read_machine
 from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
 
 if TYPE_CHECKING:
+    import optuna
     from optuna.storages import RDBStorage
 
 ELSEWHERE = {
@@ -44,6 +45,10 @@ class Asked(NamedTuple):
     """None = twice the search's."""
     timeout: float | None = None
     """Seconds that a session may take; None = any."""
+    minutes: int | None = None
+    """Time that steps and breadth are chosen for, where no steps were given; None = the default of the device."""
+    seeds: tuple[int, int] | None = None
+    """Seeds of a finalist, at least and at most; None where none were given."""
     settles: bool = False
     """Whether the search ends by itself before its total, once trials bring no gain: where none was given."""
 
@@ -96,4 +101,21 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
         until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
         timeout=duration(options["timeout"]) if "timeout" in options else None,
+        minutes=options.get("minutes"),
+        seeds=seed_range(options["confirm_seeds"]) if "confirm_seeds" in options else None,
     )
+
+
+def within(asked: Asked, probed: Probed | None) -> Asked:
+    """Return what is asked for, with the trials and seeds that the time allows where none were given."""
+    if probed is None or probed.breadth is None:
+        return asked
+    trials = probed.breadth.trials if asked.settles else asked.trials
+    analyses = planned_analyses(*probed.breadth.seeds) if asked.seeds is None else asked.analyses
+    return asked._replace(trials=trials, analyses=analyses)
+
+
+def note_asked(study: optuna.Study, asked: Asked) -> None:
+    """Keep with the study how many trials and seeds it is to have."""
+    study.set_user_attr("trials", pack_value(asked.trials))
+    study.set_user_attr("confirm_seeds", pack_value(asked.analyses[-1].seeds))

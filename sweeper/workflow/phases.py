@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,24 +12,37 @@ from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
 from sweeper.core.events import Observer
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import AnalysisTaken, InterimAnalysis, Probed, RateFit, SameLoss, TrialResult
-from sweeper.core.text import count, resume_command, significant
+from sweeper.core.records import (
+    AnalysisTaken,
+    Breadth,
+    InterimAnalysis,
+    Probed,
+    RateFit,
+    Rung,
+    SameLoss,
+    SearchSpace,
+    TrialResult,
+)
+from sweeper.core.text import count, resume_command, significant, time_text
 from sweeper.executors.protocol import Executor
-from sweeper.study.budget_ladder import chosen_rung, climb, state_text
+from sweeper.study.breadth import OTHER_SECONDS, Wish, fitting, measured, seconds_needed
+from sweeper.study.budget_ladder import climb, says_something, state_text
 from sweeper.study.confirmation_rounds import confirmations, plan_analyses, rounds
 from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates, what_is_needed
 from sweeper.study.learning_check import nothing_learned, what_would_help
 from sweeper.study.loop import Failures, Work, drive
 from sweeper.study.race import Race, Round
-from sweeper.study.same_loss import Measure, as_they_are, measured, same_losses
-from sweeper.study.search import Search
+from sweeper.study.same_loss import Measure, as_they_are, same_losses
+from sweeper.study.same_loss import measured as measured_distances
+from sweeper.study.search import Search, enqueue_defaults
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.study.training_list import Batch
 from sweeper.workflow.confirmation_evidence import judge
-from sweeper.workflow.options import Asked
+from sweeper.workflow.options import Asked, note_asked, within
 from sweeper.workflow.phase_progress import Held
 from sweeper.workflow.prepare import Messages
+from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.status import Heartbeat
 from sweeper.workflow.study_state import held_of
 
@@ -36,6 +50,10 @@ if TYPE_CHECKING:
     import optuna
 
     from sweeper.workflow.lead import AnswerSoFar
+
+
+MORE = 1.05
+"""The time that is said to be enough is what is needed times this."""
 
 
 class Display(Messages, Observer, Protocol):
@@ -86,7 +104,7 @@ class Stage:
     """Tells the answer so far; None = nobody is told."""
     storage: str = STORAGE
     """Where the study is, for the command that goes on with it."""
-    measure: Measure = measured
+    measure: Measure = measured_distances
     """How far losses are apart on the data's labels."""
 
     def go(self, work: Work) -> bool:
@@ -168,6 +186,8 @@ def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
 def search(stage: Stage) -> bool:
     """Up to its total, or as far as its share of the time goes; False when the whole time is up."""
     plan, total = stage.plan, stage.asked.trials
+    enqueue_defaults(stage.study, plan.space, total)
+    found = studies.found_budget(stage.study.user_attrs)
     stage.show("search", total=total)
     work = Search(
         stage.study,
@@ -181,6 +201,7 @@ def search(stage: Stage) -> bool:
         known=studies.extra_results(stage.study, "probe"),
         gain=stage.asked.rope if stage.asked.settles else None,
         strict=stage.asked.budget != "given",
+        earliest=found.earliest if found is not None else 0,
     )
     in_time = stage.go(work)
     if not in_time:
@@ -324,29 +345,34 @@ def find_budget(stage: Stage) -> bool:
         study.set_user_attr(studies.PROBED, studies.pack(probed))
         probed = _climbed(stage, probed.first)
         study.set_user_attr(studies.PROBED, studies.pack(probed))
+    stage.asked = within(stage.asked, probed)
+    note_asked(study, stage.asked)
     if probed.sentence:
         (stage.display.log if probed.learned else stage.display.warn)(probed.sentence)
     assert probed.steps is not None
     if not probed.learned:
         return False
-    if studies.search_results(study) or probed.steps == recipe.steps:
+    if studies.search_results(study) or probed.breadth is None:
         return True
-    steps = {"steps": probed.steps, "confirm_steps": stage.asked.confirm_steps or 2 * probed.steps}
+    steps = {"steps": probed.steps, "confirm_steps": probed.breadth.confirm_steps}
     conditions = stage.plan.conditions.model_copy(update={"recipe": recipe.model_copy(update=steps)})
-    stage.plan = stage.plan.model_copy(update={"conditions": conditions})
+    space = stage.plan.space
+    kept = tuple(family for family in space.families if family.family in probed.breadth.families)
+    space = space.model_copy(update={"families": kept})
+    stage.plan = stage.plan.model_copy(update={"conditions": conditions, "space": space})
     studies.replace_plan(study, stage.plan)
     return True
 
 
 def _climbed(stage: Stage, first: int) -> Probed:
     """Climb the ladder as far as is needed, or as there is time, and return what it says."""
-    study, plan = stage.study, stage.plan
+    study, plan, asked = stage.study, stage.plan, stage.asked
     while True:
         results = studies.extra_results(study, "probe")
-        rungs, lacking = climb(
-            results, plan.space, plan.conditions, plan.imbalance, first=first, margin=stage.asked.rope
-        )
-        if not lacking:
+        rungs, lacking = climb(results, plan.space, plan.conditions, plan.imbalance, first=first, margin=asked.rope)
+        known = [result for result in results if rungs and result.spec.steps <= rungs[-1].steps]
+        pace = measured(known, stage.executor.workers)  # a rung that is begun changes nothing
+        if not lacking or (rungs and pace.next_rung(lacking[0].steps) > _limit(asked, known)):
             break
         batch = Batch(study, lacking, recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE))
         stage.show("probe", missing=len(batch))
@@ -356,15 +382,50 @@ def _climbed(stage: Stage, first: int) -> Probed:
             break
     if not rungs:
         return Probed(first=first, steps=first)  # the search tells why
-    chosen, last = chosen_rung(rungs), rungs[-1]
-    if chosen is not None:
-        before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
-        sentence = f"{state_text(before)}, {state_text(chosen)}: searching at {chosen.steps} steps" if before else ""
-        return Probed(first=first, steps=chosen.steps, sentence=sentence, rungs=rungs)
-    help_ = what_would_help([r for r in results if r.spec.steps == last.steps], plan.conditions)
-    if last.is_learned:
-        found = f"{state_text(last)}, and nothing can be said about losses at this budget"
-    else:
-        found = f"{state_text(last)} (the best scores {max(last.scores.values()):.3f})"
+    limit, wish = _limit(asked, known), Wish(asked.trials, asked.settles, asked.confirm_steps, asked.seeds)
+    own = [loss.name for loss in plan.conditions.losses]
+    enough = [rung for rung in rungs if says_something(rung)]
+    for rung in reversed(enough):
+        if rung.steps == first and asked.minutes is None:
+            return Probed(first=first, steps=first, rungs=rungs)
+        breadth = fitting(plan.space, wish, pace, steps=rung.steps, own=own, limit=limit)
+        if breadth is not None:
+            sentence = _found_text(rungs, rung, breadth, plan.space)
+            return Probed(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
+    found, minutes = _silence(rungs, limit), None
+    if enough or lacking:
+        steps = enough[0].steps if enough else lacking[0].steps
+        spent = pace if enough else pace._replace(spent=pace.next_rung(steps) - OTHER_SECONDS)
+        minutes = math.ceil(MORE * seconds_needed(plan.space, wish, spent, steps=steps, own=own) / 60)
+        minutes = max(minutes, int(limit / 60) + 1)
+    help_ = what_would_help(known[-2:], plan.conditions, minutes)
     sentence = f"{found}, so that no search was begun. {help_}"
-    return Probed(first=first, steps=last.steps, sentence=sentence, learned=False, rungs=rungs)
+    return Probed(first=first, steps=rungs[-1].steps, sentence=sentence, learned=False, rungs=rungs, minutes=minutes)
+
+
+def _limit(asked: Asked, known: Sequence[TrialResult]) -> float:
+    """Seconds that steps and breadth are chosen for."""
+    if asked.minutes is None and asked.timeout is not None:
+        return asked.timeout
+    return 60.0 * (asked.minutes or (CPU_MINUTES if "cpu" in known[0].device else GPU_MINUTES))
+
+
+def _silence(rungs: Sequence[Rung], limit: float) -> str:
+    """Why nothing is searched."""
+    enough = next((rung for rung in rungs if says_something(rung)), None)
+    if enough is not None:
+        return f"{state_text(enough)}, and to compare losses there takes more than {time_text(limit)}"
+    if rungs[-1].is_learned:
+        return f"{state_text(rungs[-1])}, and nothing can be said about losses at this budget"
+    return f"{state_text(rungs[-1])} (the best scores {max(rungs[-1].scores.values()):.3f})"
+
+
+def _found_text(rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, space: SearchSpace) -> str:
+    """What the ladder found, and what is compared there, for people."""
+    before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
+    found = f"{state_text(before)}, {state_text(chosen)}" if before is not None else state_text(chosen)
+    few = f" of {len(space.families)}" if len(breadth.families) < len(space.families) else ""
+    return (
+        f"{found}: searching at {chosen.steps} steps, {breadth.confirm_steps} to confirm, in at most {breadth.trials} "
+        f"trials of {len(breadth.families)}{few} losses"
+    )

@@ -30,6 +30,7 @@ DATA = "synthetic:street"
 TRIALS = 50
 CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
+CPU_MINUTES, GPU_MINUTES = 5, 20
 CPU_SIZE, GPU_SIZE = 64, 256
 """Side of a crop. On a processor the smallest whose ranking of the losses agreed with a larger network's
 (docs/performance.md)."""
@@ -198,9 +199,16 @@ class Settings(Record):
     """End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's."""
 
     steps: int | None = _setting(
-        "Training", default="100, GPU 1000; up to 16 times that, as the classes need", often=True, ge=4, le=MOST_STEPS
+        "Training",
+        default="100, GPU 1000; up to 16 times that, as the classes need and --minutes allow",
+        often=True,
+        ge=4,
+        le=MOST_STEPS,
     )
     """Optimiser steps of a trial."""
+    minutes: int | None = _setting("Training", default="5; GPU 20; --timeout", ge=1, le=527_040)
+    """Time that steps, losses, trials and seeds are chosen for, where no --steps are given and the first are too few.
+    """
     epochs: int | None = _setting("Training", ge=1, le=MOST_STEPS)
     """The same in passes over the training images."""
     size: int | None = _setting("Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS)

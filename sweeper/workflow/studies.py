@@ -13,7 +13,7 @@ from sweeper.core.errors import DamagedError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
-from sweeper.workflow.options import asked_of
+from sweeper.workflow.options import asked_of, within
 from sweeper.workflow.status import diagnose, read_life, status_file
 from sweeper.workflow.study_state import Answer, answer_of, state_of
 
@@ -54,7 +54,7 @@ def overview(storage: RetryingStorage, url: str) -> list[StudyRow]:
 def _row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     try:
         sweep, study = studies.load_sweep(storage, name), studies.load_study(storage, name)
-        asked = asked_of(studies.read_options(storage, name))
+        asked = within(asked_of(studies.read_options(storage, name)), studies.found_budget(study.user_attrs))
         asked = asked._replace(trials=sweep.trials_asked or asked.trials, settles=sweep.settles)
         state, answer = state_of(study, studies.read_plan(storage, name), asked), answer_of(sweep)
     except (SweeperError, ValueError) as error:  # one study that cannot be weighed hides no other

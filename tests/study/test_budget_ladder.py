@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import optuna
 import pytest
 
 from sweeper import storage as studies
 from sweeper.core.records import Conditions, Probed, SearchSpace, Start, TrialResult, TrialSpec
+from sweeper.report.card import card_of
+from sweeper.report.facts import collect
 from sweeper.space import load_space
 from sweeper.study.budget_ladder import Climb, chosen_pair, chosen_rung, climb, not_learned, probes
 from sweeper.workflow.conclude import conclude
+from sweeper.workflow.phases import Stage
 from tests.support import builders
-from tests.support.faking import SPACE, CrashError, FakeExecutor, new_plan, new_study, train
+from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_plan, new_study, train
 from tests.support.sweeping import Recorder
 
 CLASSES = ("road", "car", "pole", "sign")
@@ -197,8 +202,8 @@ def swept(ious: Ious, **more: int) -> tuple[FakeExecutor, Recorder]:
     return FakeExecutor(lambda spec: result_of(spec, ious(spec.family, spec.steps)), **more), Recorder()
 
 
-def stored(study: object) -> Probed:
-    found = studies.found_budget(study.user_attrs)  # type: ignore[attr-defined]
+def stored(study: optuna.Study) -> Probed:
+    found = studies.found_budget(study.user_attrs)
     assert found is not None
     return found
 
@@ -249,12 +254,132 @@ def test_where_the_time_ends_on_the_ladder_the_last_rung_that_says_something_cou
     study, display = new_study(), Recorder()
     limit = 4.0 * 2 * steps + 60
     executor = FakeExecutor(trained)
-    train(study, executor, display, trials=9, budget="learns", plan=PLAN, timeout=limit, clock=lambda: gone[0])
+    train(
+        study,
+        executor,
+        display,
+        trials=9,
+        budget="learns",
+        plan=PLAN,
+        timeout=limit,
+        clock=lambda: gone[0],
+        minutes=9_999,
+    )
     found = stored(study)
     assert (found.steps if found.learned else None) == searched
     assert any("was not found out" in line for line in display.warnings)
     if searched is None:  # with more time the ladder is climbed on, and nothing twice
         again = FakeExecutor(trained)
         before = len(executor.specs)
-        train(study, again, trials=1, budget="learns", plan=PLAN, timeout=1e6, clock=lambda: 0.0)
+        train(study, again, trials=1, budget="learns", plan=PLAN, timeout=1e6, clock=lambda: 0.0, minutes=9_999)
         assert before == 4 and {spec.steps for spec in again.specs if spec.purpose == "probe"} == {400, 800, 1600}
+
+
+# --- what it leaves time for ---
+
+
+def slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
+    """Trainings of so many seconds by the step."""
+
+    def given(spec: TrialSpec) -> TrialResult:
+        made = result_of(spec, ious(spec.family, spec.steps)) if spec.purpose == "probe" else fake_result(spec)
+        return made.model_copy(update={"seconds": seconds * spec.steps})
+
+    return given
+
+
+def two_classes(steps: int) -> Ious:
+    """Both classes are learned from so many steps on."""
+    return lambda _, trained: [0.9, 0.5 if trained >= steps else 0.0]
+
+
+def planned(study: optuna.Study, stage: Stage) -> tuple[Any, ...]:
+    recipe, asked = stage.plan.conditions.recipe, stage.asked
+    losses = sorted(family.family for family in stage.plan.space.families)
+    searched = [(r.spec.family, r.spec.lr, r.value) for r in studies.search_results(study)]
+    return recipe.steps, recipe.confirm_steps, losses, asked.trials, asked.analyses, searched
+
+
+@pytest.mark.parametrize("minutes", [None, 60])
+def test_where_the_first_steps_are_enough_and_all_fits_everything_stays(minutes: int | None) -> None:
+    study, executor = new_study(), FakeExecutor(slow(two_classes(100), 0.01))
+    stage = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
+    assert stage.plan.conditions.recipe.steps == 100 and stage.asked.trials == 50
+    assert len(stage.plan.space.families) == 7 and stored(study).earliest == 0
+    assert stage.asked.analyses[-1].seeds == (3 if minutes is None else 8)  # as `train` has them, where nothing is
+
+
+def test_the_first_steps_are_enough_however_slow_they_are_unless_minutes_are_given() -> None:
+    for minutes, losses in ((None, 7), (600, 7), (30, 5), (17, 3)):
+        study = new_study()
+        executor = FakeExecutor(slow(two_classes(100), 1.0))
+        stage = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
+        assert len(stage.plan.space.families) == losses, minutes
+
+
+def test_where_steps_are_dear_fewer_losses_are_searched_and_only_these_are_queued() -> None:
+    study, display = new_study(), Recorder()
+    executor = FakeExecutor(slow(two_classes(400), 0.1), workers=2)
+    stage = train(study, executor, display, trials=50, budget="learns", settles=True, minutes=5)
+    steps, confirm_steps, losses, trials, _, searched = planned(study, stage)
+    assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
+    assert {spec.family for spec in executor.specs} == set(losses)
+    assert len(searched) == 3 and studies.extra_results(study, "confirm")
+    assert any(
+        "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses" in x for x in display.lines
+    )
+    again = FakeExecutor(slow(two_classes(400), 0.1))
+    resumed = train(study, again, trials=50, budget="learns", settles=True, minutes=5, plan=stage.plan)
+    assert again.specs == [] and planned(study, resumed) == planned(study, stage)
+
+
+@pytest.mark.parametrize("after", range(0, 11, 2))
+def test_what_it_leaves_time_for_is_the_same_after_any_interruption(after: int) -> None:
+    more: dict[str, Any] = {"trials": 50, "budget": "learns", "settles": True, "minutes": 9}
+    whole, study = new_study(), new_study()
+    ended = train(whole, FakeExecutor(slow(two_classes(400), 0.1)), **more)
+    with pytest.raises(CrashError):
+        train(study, FakeExecutor(slow(two_classes(400), 0.1), crash_after=after), **more)
+    found = studies.found_budget(study.user_attrs)
+    plan = new_plan() if found is None or found.steps is None else ended.plan  # as it is stored by then
+    stage = train(study, FakeExecutor(slow(two_classes(400), 0.1)), plan=plan, **more)
+    assert planned(study, stage) == planned(whole, ended)
+
+
+def test_no_trial_is_stopped_before_the_rung_below() -> None:
+    study, display = new_study(), Recorder()
+    executor = FakeExecutor(slow(two_classes(400), 0.001))
+    train(study, executor, display, trials=30, budget="learns")
+    assert display.paused
+    stopped = [r.evaluations[-1].step for r in studies.search_results(study) if r.state == "pruned"]
+    assert stopped and min(stopped) == 200
+    assert stored(study).earliest == 200
+
+
+def test_what_is_not_affordable_is_said_with_the_minutes_that_are_enough() -> None:
+    """The ladder to 400 steps fits, a comparison there does not."""
+    study, display = new_study(), Recorder()
+    made = slow(two_classes(400), 0.25)
+    executor = FakeExecutor(made, workers=2)
+    train(study, executor, display, trials=50, budget="learns", settles=True, minutes=4)
+    found = stored(study)
+    assert not found.learned and {spec.purpose for spec in executor.specs} == {"probe"}
+    assert found.sentence.startswith(
+        "all 2 classes are learned after 400, and to compare losses there takes more than 4"
+    )
+    assert found.minutes is not None and f"--resume --minutes {found.minutes}" in found.sentence
+    stage = train(study, executor, trials=50, budget="learns", settles=True, minutes=found.minutes)
+    assert stored(study).learned and stage.plan.conditions.recipe.steps == 400
+    assert len(studies.search_results(study)) == 3
+
+
+def test_a_rung_that_takes_too_long_is_not_begun_and_the_minutes_for_it_are_said() -> None:
+    study, executor = new_study(), FakeExecutor(slow(RARE, 0.4), workers=2)
+    train(study, executor, trials=50, budget="learns", settles=True, plan=PLAN)
+    found = stored(study)
+    assert [rung.steps for rung in found.rungs] == [100, 200]
+    assert not found.learned and "after 200 steps 2 of 4 classes are not learned by any loss" in found.sentence
+    assert found.minutes is not None and 10 < found.minutes < 40
+    sweep = builders.sweep(trials=(), confirmations=(), budget=found.sentence, learned=False, minutes=found.minutes)
+    card = card_of(collect(sweep, conclude(sweep)))
+    assert card.snippet == f"sweeper run --study {sweep.study} --resume --minutes {found.minutes}"

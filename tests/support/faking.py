@@ -27,7 +27,7 @@ from sweeper.space import load_space
 from sweeper.storage.interim_analyses import analyses_planned, analyses_taken
 from sweeper.study.same_loss import Measure, Question
 from sweeper.study.sampler import KeyedTPESampler
-from sweeper.study.search import Search, enqueue_defaults
+from sweeper.study.search import Search
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.workflow.lead import AnswerSoFar
 from sweeper.workflow.phases import Asked, Stage, train_all
@@ -189,6 +189,7 @@ def train(
     heartbeat: Heartbeat | None = None,
     measure: Measure = nothing_alike,
     budget: Budget = "given",
+    minutes: int | None = None,
     settles: bool = False,
     until: Until = "settled",
     lost: Callable[[], bool] = lambda: False,
@@ -199,9 +200,9 @@ def train(
     executor = executor or FakeExecutor()
     studies.reconcile(study)
     studies.retry_failed(study)
-    enqueue_defaults(study, plan.space, trials)
     time = Timekeeper(timeout, clock, before=studies.all_results(study))
     asked = Asked(trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles)
+    asked = asked._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
     told = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
     stage.measure, stage.lost, stage.so_far = measure, lost, so_far

@@ -61,6 +61,7 @@ from sweeper.core.records.recommendation import (
     trained_by,
 )
 from sweeper.core.records.training import (
+    Breadth,
     Collapse,
     Conditions,
     Evaluation,

@@ -195,6 +195,8 @@ class SweepRecord(Record):
     """False where the losses learned too little at that budget, so that nothing was confirmed."""
     rungs: tuple[Rung, ...] = ()
     """The budgets that were tried before the search."""
+    minutes: int | None = None
+    """Where nothing was searched: with so many (`--minutes`) there would be an answer; None = not by more time."""
     rate_fit: RateFit | None = None
     """The learning rate that the confirmation draws around, as it was found before it; None before, and where a single
     rate is searched."""

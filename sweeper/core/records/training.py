@@ -363,6 +363,18 @@ class Rung(Record):
         return others[0] - plain if others else None
 
 
+class Breadth(Record):
+    """How much is compared at the steps that the ladder found, in the time there is."""
+
+    families: tuple[str, ...]
+    """Losses that are searched."""
+    trials: int
+    """Trials of the search at most."""
+    confirm_steps: int
+    seeds: tuple[int, int]
+    """Seeds of a finalist, at least and at most."""
+
+
 class Probed(Record):
     """What the budget probe found, as it is stored with the study."""
 
@@ -375,3 +387,12 @@ class Probed(Record):
     """Whether the losses learned enough to be compared; else nothing is searched."""
     rungs: tuple[Rung, ...] = ()
     """The ladder, as far as it was climbed."""
+    breadth: Breadth | None = None
+    """What is searched and confirmed there; None = as if the steps had been given."""
+    minutes: int | None = None
+    """Where nothing is searched: with so many (`--minutes`) there would be an answer; None = not by more time."""
+
+    @property
+    def earliest(self) -> int:
+        """The step before which no trial of the search is stopped: that of the rung below, as classes were new here."""
+        return self.steps // 2 if self.rungs and self.steps is not None and self.steps > self.first else 0

@@ -1,0 +1,122 @@
+"""How much is tried where steps are dear: trials, losses and seeds that fit into a given time.
+
+Trials become fewer first, then losses, in the order of the advice, down to cross-entropy against two others at their
+defaults. Cross-entropy, the other loss of the ladder, whose trainings are there, and a loss of the user's stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from sweeper.core.records import Breadth, SearchSpace, TrialResult
+from sweeper.space import FLOOR, first_trials
+from sweeper.study.budget_ladder import chosen_pair
+from sweeper.study.finalist import BASELINE, LEADERS
+from sweeper.study.search_end import PATIENCE
+
+TRAINED = 0.8
+"""Of the search's steps, what is trained at most, as trials stop at their rungs, the first of which is at the half."""
+LEAST = 3
+"""Losses that are compared at least."""
+SLACK = 1.1
+"""A confirmation is tested, too: its step takes so much longer."""
+MOST_SEEDS = 8
+"""Seeds of a finalist, where none are given."""
+OTHER_SECONDS = 30.0
+"""What the start of the workers and the report take."""
+
+
+class Wish(NamedTuple):
+    """What the user gave, which stays; None = not given."""
+
+    trials: int
+    """The search's total."""
+    settles: bool
+    """Whether that is only its end at the latest, as none was given."""
+    confirm_steps: int | None
+    seeds: tuple[int, int] | None
+
+
+class Pace(NamedTuple):
+    """What was measured on the ladder."""
+
+    seconds: float
+    """Of a training by the step, evaluations and all."""
+    workers: int
+    spent: float
+    """Seconds that the ladder took."""
+
+    def next_rung(self, steps: int) -> float:
+        """Return the seconds up to the end of a rung of so many steps, and of a sweep that ends with it."""
+        return OTHER_SECONDS + self.spent + steps * self.seconds * math.ceil(2 / self.workers)
+
+
+def measured(results: Sequence[TrialResult], workers: int) -> Pace:
+    """Return the pace of the ladder's trainings, that of the longest ones."""
+    most = max((r.spec.steps for r in results), default=1)
+    last = [r.seconds / r.spec.steps for r in results if r.spec.steps == most]
+    seconds = sum(last) / max(1, len(last))
+    return Pace(seconds, workers, sum(r.seconds for r in results) / min(2, workers))
+
+
+def fitting(
+    space: SearchSpace, wish: Wish, pace: Pace, *, steps: int, own: Sequence[str], limit: float
+) -> Breadth | None:
+    """Return the broadest comparison at so many steps that ends in time; None where none does.
+
+    Args:
+        space: what may be searched.
+        wish: what the user gave.
+        pace: of the trainings.
+        steps: of a trial; the ladder's two trainings of so many steps are there.
+        own: losses of the user's.
+        limit: seconds from the ladder's beginning to the report.
+    """
+    for found in _comparisons(space, wish, steps, own):
+        if _seconds(found, wish, pace, steps) <= limit:
+            if wish.seeds is not None:
+                return found
+            more = [found.model_copy(update={"seeds": (n, n)}) for n in range(found.seeds[1], MOST_SEEDS + 1)]
+            most = max(own.seeds[1] for own in more if _seconds(own, wish, pace, steps) <= limit)
+            return found.model_copy(update={"seeds": (2, most)})
+    return None
+
+
+def seconds_needed(space: SearchSpace, wish: Wish, pace: Pace, *, steps: int, own: Sequence[str]) -> float:
+    """Return the time, from the ladder's beginning to the report, that the least comparison at so many steps takes."""
+    return min(_seconds(found, wish, pace, steps) for found in _comparisons(space, wish, steps, own))
+
+
+def _comparisons(space: SearchSpace, wish: Wish, steps: int, own: Sequence[str]) -> Iterator[Breadth]:
+    """What may be compared, the best first: rather fewer trials than two seeds, which show nothing, or fewer steps."""
+    order = list(dict.fromkeys([*chosen_pair(space), *own, *first_trials(space)]))
+    order = [name for name in order if name in first_trials(space)]
+    breadths = [(len(order), wish.trials)]
+    if wish.settles:
+        breadths += [(len(order), trials) for trials in range(min(wish.trials, _settling(len(order))), len(order), -1)]
+        breadths += [(families, families) for families in range(len(order), min(LEAST, len(order)) - 1, -1)]
+    for confirm_steps, seeds in ((2 * steps, 3), (steps, 3), (steps, 2)):
+        for families, trials in breadths:
+            yield Breadth(
+                families=tuple(order[:families]),
+                trials=trials,
+                confirm_steps=wish.confirm_steps or confirm_steps,
+                seeds=wish.seeds or (seeds, seeds),
+            )
+
+
+def _settling(families: int) -> int:
+    """Trials after which a search usually ends by itself."""
+    return families * FLOOR + PATIENCE
+
+
+def _seconds(found: Breadth, wish: Wish, pace: Pace, steps: int) -> float:
+    """How long it takes from the ladder's beginning to the report."""
+    trials = min(found.trials, _settling(len(found.families))) if wish.settles else found.trials
+    finalists = min(LEADERS, len(found.families)) + (BASELINE in found.families and len(found.families) > LEADERS)
+    search = max(finalists, TRAINED * trials) - 2
+    confirm = math.ceil(finalists * found.seeds[0] / pace.workers) * found.confirm_steps * SLACK
+    trained = max(0.0, search) / pace.workers * steps + confirm
+    return pace.spent + trained * pace.seconds + OTHER_SECONDS
