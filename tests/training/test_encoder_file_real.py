@@ -1,0 +1,81 @@
+"""Real ImageNet weights through `--encoder-weights FILE`: the encoder sees photographs as what they are, and learns
+sooner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
+from sweeper.data import load_dataset, open_store
+from sweeper.training.batches import to_inputs
+from sweeper.training.encoder_file import load_encoder
+from sweeper.training.model import normaliser
+from sweeper.training.pretrained import Inputs, inputs_of
+from tests.support.real_weights import MODEL, published_weights, weights_file
+from tests.support.small_training import train
+
+ENCODER = f"tu-{MODEL}"
+PHOTOGRAPHS = {"flower.jpg": 985, "china.jpg": 698}
+"""Of scikit-learn → ImageNet's class: a daisy, a palace."""
+
+
+def photograph(name: str, folder: Path) -> str:
+    """Write the middle of a photograph, 224², as a data set, three times over, as fewer are refused."""
+    datasets = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn")
+    image = Image.fromarray(datasets.load_sample_image(name))
+    (width, height), side = image.size, min(image.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    middle = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+    for stem in "abc":
+        middle.save(folder / "images" / f"{stem}.png")
+        Image.fromarray(np.eye(224, dtype=np.uint8)).save(folder / "masks" / f"{stem}.png")
+    return str(folder)
+
+
+@torch.no_grad()
+def probability(name: str, inputs: Inputs, folder: Path) -> float:
+    """What the encoder, its head put back, gives the class of a photograph that is normalised so."""
+    file = weights_file(folder)
+    encoder = smp.encoders.get_encoder(ENCODER, weights=None)
+    load_encoder(encoder, ENCODER, str(file))
+    head = timm.create_model(MODEL)
+    head.load_state_dict(published_weights())
+    store = open_store(load_dataset(photograph(name, folder), folder / "cache").store)
+    images = to_inputs(torch.from_numpy(store.image(0).copy())[None], *normaliser(store, (0,), inputs))
+    deepest: Tensor = encoder.eval()(images)[-1]
+    logits = head.eval().forward_head(head.bn2(head.conv_head(deepest)))
+    return float(logits.softmax(1)[0, PHOTOGRAPHS[name]])
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_the_encoder_sees_a_photograph_as_what_it_is(name: str, tmp_path: Path) -> None:
+    assert probability(name, inputs_of(ENCODER), tmp_path) > 0.2  # of a thousand classes
+
+
+def test_inputs_of_another_scale_are_seen_worse(tmp_path: Path) -> None:
+    assert probability("flower.jpg", Inputs(IMAGENET_MEAN, IMAGENET_STD), tmp_path) < 0.15
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("depth", [3, 4])
+def test_a_few_steps_from_real_weights_reach_more_than_from_none(depth: int, tmp_path: Path, real_data: Path) -> None:
+    file, inputs = weights_file(tmp_path), inputs_of(ENCODER)
+    dataset = load_dataset(str(real_data / "cracks_cfd"), tmp_path / "cache")
+    plain = Recipe(encoder=ENCODER, encoder_depth=depth, decoder_width=8, size=64, steps=20, evaluations=1)
+    real = {"encoder_weights": str(file), "input_mean": inputs.mean, "input_std": inputs.std}
+    values = [
+        train(dataset, recipe, family="dice_ce", params={"mix": 0.5}, steps=20).value
+        for recipe in (plain, plain.model_copy(update=real))
+    ]
+    assert values[1] > values[0] + 0.03  # type: ignore[operator]
