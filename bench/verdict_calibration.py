@@ -1,8 +1,11 @@
 """How often the verdict is wrong, how often it comes, how often intervals hold: the procedure on simulated sweeps.
 
 Every simulated confirmation goes through the very code of the product, with interim analyses at 2, 3, 4, 5, 6 and 8
-seeds: `weigh`, `decide`, `next_step`, with finalists that are dropped and confirmations that end early. Five tables:
+seeds: `weigh`, `decide`, `next_step`, with finalists that are dropped and confirmations that end early. Six tables:
 
+- action: one loss gains 0, 0.02, 0.05 or 0.1 over cross-entropy and the others, or all differ by chance; how often the
+  sweep says change, what the action costs, and what the loss costs that the verdict alone would have recommended from
+  the same trainings. Limit of a change among equal losses: the upper end at most 6 %.
 - winners: equal losses; how often one of them is a clear winner. Limit: the upper end of the 95 % interval
   (Clopper–Pearson, two-sided) at most 6 %.
 - power: one loss better by as much as an oracle needs in order to name it in 50, 80 and 95 % of sweeps. The oracle uses
@@ -46,7 +49,7 @@ from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResul
 from sweeper.evidence.confirmation_stopping import next_step, planned_analyses
 from sweeper.evidence.intervals import LEVEL, half_width
 from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.verdict import Decision, decide
+from sweeper.evidence.verdict import Decision, decide, judged
 
 ROPE = 0.01
 ANALYSES = planned_analyses(2, simulation.SEEDS)
@@ -153,6 +156,8 @@ class Task:
     stream: tuple[int, ...]
     """Key of its random numbers."""
     gap: float = 0.0
+    spread: float = 0.0
+    """Standard deviation of all losses' true levels."""
     untiring: bool = False
     images: int | None = None
     metric: str = "miou"
@@ -454,6 +459,65 @@ def _gap_held(evidence: Evidence, truth: Floats, level: float | None = None) -> 
     return abs(found.estimate - gap) <= half
 
 
+GAINS = (0.0, 0.02, 0.05, 0.1)
+"""What one loss of the table of actions gains over all others."""
+
+
+def action_table(
+    run: Spread, scenarios: Scenarios, simulations: int, seed: int, losses: Sequence[int] = (2, 4)
+) -> Iterator[str]:
+    """Rows of the table of actions."""
+    yield (
+        "| scenario | losses | true gain | sweeps | change | upper limit | cost of the action | of the verdict only | "
+        "trainings each |"
+    )
+    yield "| --- |" + " --: |" * 8
+    cases = [(gain, 0.0) for gain in GAINS] + [(0.0, 0.01)]
+    tasks = [
+        Task(scenario, n, simulations // (4 if j else 1), (seed, 7, k, n, j), gap=gain, spread=spread)
+        for k, scenario in scenarios.items()
+        if not (scenario.collapse or scenario.last_collapse)
+        for n in losses
+        for j, (gain, spread) in enumerate(cases)
+    ]
+    for task, tally in zip(tasks, run(acted, tasks), strict=True):
+        changes, equal = tally.winners["change"], not (task.gap or task.spread)
+        limit = upper_limit(changes, tally.sweeps)
+        cost, before = np.concatenate(tally.mious).mean(axis=0)
+        yield (
+            f"| {task.scenario.name} | {task.losses} | {f'± {task.spread:g}' if task.spread else f'{task.gap:g}'} | "
+            f"{tally.sweeps} | {changes / tally.sweeps:.1%} | {f'{limit:.1%}' if equal else '–'}"
+            f"{' **too many**' if equal and limit > LIMIT else ''} | {cost:.4f} | {before:.4f} | "
+            f"{tally.trainings / tally.sweeps / task.losses:.1f} |"
+        )
+
+
+def acted(task: Task) -> Tally:
+    """Sweeps whose second loss gains `task.gap`, or whose losses differ with a standard deviation of `task.spread`.
+
+    `Tally.mious` gets (1, 2) a sweep: the true cost of what the action recommends, and of what the verdict would.
+    """
+    rng, tally = np.random.default_rng(task.stream), Tally()
+    search = simulation.searched(task.losses)
+    for _ in range(task.sweeps):
+        gaps = task.spread * rng.standard_normal(task.losses)
+        gaps[1] += task.gap
+        counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gaps=gaps)
+        played = play(simulation.trainings(counts, collapsed), search, scenario=task.scenario)
+        alone = judged(played.evidence, range(task.losses), ORDER, None)
+        true = simulation.true_gaps(task.scenario, gaps)
+
+        def cost(decision: Decision, played: Played = played, true: Floats = true) -> float:
+            assert decision.recommended is not None  # every loss learns
+            return float(true.max() - true[ORDER.index(played.evidence.finalists[decision.recommended].family)])
+
+        tally.winners[played.decision.action] += 1
+        tally.verdicts[_said(played.decision)] += 1
+        tally.trainings += played.trainings
+        tally.mious.append(np.array([[cost(played.decision), cost(alone)]]))
+    return tally
+
+
 SPREADS = (0.005, 0.01, 0.02)
 """True standard deviations between the losses of the third table."""
 
@@ -581,7 +645,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--scenario", choices=[s.name for s in simulation.SCENARIOS], help="one scenario alone")
     parser.add_argument("--finalists", type=int, choices=(2, 4, 8), help="so many alone, in winners and choice")
-    parser.add_argument("--only", choices=("winners", "power", "choice", "safe", "coverage"), help="one table alone")
+    parser.add_argument(
+        "--only", choices=("winners", "action", "power", "choice", "safe", "coverage"), help="one table alone"
+    )
     parser.add_argument(
         "--metric", default="miou", choices=("miou", "image_iou", "image_dice"), help="compared in the table of winners"
     )
@@ -592,6 +658,7 @@ def main() -> None:
     choice = partial(choice_table, **own)
     tables: dict[str, tuple[str, Callable[[Spread, Scenarios, int, int], Iterator[str]], int]] = {
         "winners": ("Clear winners among equal losses", winners, simulations),
+        "action": ("Keep cross-entropy, or change", partial(action_table, **own), simulations),
         "power": ("Clear winners where one loss is better", power_table, max(1, simulations // 4)),
         "choice": ("What is said and named where losses differ", choice, max(1, simulations // 5)),
         "safe": ("Losses called safe that are worse by 1.01 × the ROPE", safe_table, simulations),

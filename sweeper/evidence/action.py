@@ -39,8 +39,8 @@ def choose_action(evidence: Evidence, standing: Sequence[int], left: Sequence[in
     base = evidence.baseline
     if base is None:
         return Choice(None, left)
-    gaining = [i for i in range(len(evidence.finalists)) if has_learned(evidence, i) and _beats(evidence, i, base)]
-    better = [i for i in standing if i != base and has_learned(evidence, i)]
+    learned = [i for i in range(len(evidence.finalists)) if i != base and has_learned(evidence, i)]
+    gaining, better = [i for i in learned if beats(evidence, i, base)], [i for i in learned if i in standing]
     if gaining and better:
         return Choice("change", [i for i in better if i in gaining] or better)
     kept = base in left and has_learned(evidence, base)
@@ -49,12 +49,8 @@ def choose_action(evidence: Evidence, standing: Sequence[int], left: Sequence[in
     return Choice(None, left)
 
 
-def _beats(evidence: Evidence, i: int, base: int) -> bool:
-    return i != base and beats(evidence, i, base)
-
-
 def best_other(evidence: Evidence) -> int | None:
-    """Return the finalist that looks best beside cross-entropy: before others one that may gain more than the ROPE."""
+    """Return which other finalist than cross-entropy looks best: one that may gain more than the ROPE before others."""
     base = evidence.baseline
     others = [i for i, f in enumerate(evidence.finalists) if i != base and f.collapses < f.trainings]
     if base is None or not others:

@@ -128,7 +128,7 @@ def _while_kept(
     likely = f"a change may be shown to gain ({_share(most)})"
     why = likely if most >= UNLIKELY else "what keeping cross-entropy can cost is open"
     names = listed([evidence.finalists[i].family for i in on])
-    return NextStep(True, on, f"The confirmation goes on {at}, as {why}: {names} go on to {to_come[0].seeds} seeds.")
+    return NextStep(True, on, f"The confirmation continues {at}, as {why}: {names}, up to {to_come[0].seeds} seeds.")
 
 
 def _contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ counts, or with 0 on every image where it left none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,20 +102,28 @@ def weigh(
     levels = dict(zip(at, levels_of(list(at.values()), bench.score.scores), strict=True))
     rows.sort(key=lambda f: (-levels[f.family], f.family != BASELINE, f.family))
     order = [f.family for f in rows]
+    baseline = order.index(BASELINE) if BASELINE in order else None
     evidence = Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
         comparisons=tuple(
-            compare_pairs([at[family] for family in order], bench.score, analyses, rope, 1.0 - lowest_of(bench))
+            compare_pairs(
+                [at[f] for f in order], bench.score, analyses, rope, 1.0 - lowest_of(bench), baseline=baseline
+            )
         ),
         at_plain=tuple(
             compare_pairs(
-                [at[family] for family in order], bench.score_at_default, analyses, rope, 1 - lowest_of(bench)
+                [at[f] for f in order],
+                bench.score_at_default,
+                analyses,
+                rope,
+                1.0 - lowest_of(bench),
+                baseline=baseline,
             )
             if any(own_point(run) != default_of(run.test) for r in replicates for run in r.answered if run.test)
             else ()
         ),
-        baseline=order.index(BASELINE) if BASELINE in order else None,
+        baseline=baseline,
         rope=rope,
         scale=Scale(score=metrics.METRICS[metric].title),
         analyses=tuple(analyses),
@@ -247,8 +256,13 @@ def compare_pairs(
     analyses: Sequence[InterimAnalysis],
     rope: float,
     bound: float = 1.0,
+    *,
+    baseline: int | None = None,
 ) -> list[Comparison]:
     """All ordered pairs; `finalists[i]` is seed → row of finalist i in `table`, `bound` the largest difference.
+
+    One win over the `baseline` is a reason to change from it. So those that may win share the error: beyond two, each
+    has to win at a level at which all of them together keep it (Bonferroni, one-sided).
 
     One interim analysis after the other. A pair that shares no more seeds than before keeps the interval that it had
     then. Who was beaten stays beaten. As the intervals of all interim analyses hold together, so do their innermost
@@ -286,11 +300,13 @@ def compare_pairs(
                 found[pair[::-1]] = negated(gap)
                 if len(gaps.scores) >= SHOWING and table.images >= 2:
                     v_seed, v_image, once = gap.se_seed**2, gap.se_image**2, 2 * level - 1
-                    half = half_width(v_seed, len(gaps.scores), v_image, table.images, once, borrowed=borrowed)
+                    widths = partial(half_width, v_seed, len(gaps.scores), v_image, table.images, borrowed=borrowed)
+                    half, shared = widths(once), widths(1 - (1 - level) * min(1.0, 2 / max(1, len(finalists) - 1)))
                     for way in (pair, pair[::-1]):
                         ends[way] = min(ends.get(way, bound), found[way].high)
                         one_sided[way] = min(one_sided.get(way, bound), found[way].estimate + half)
-                        won |= {way} if wins(found[way], rope) else set()
+                        sure = way[1] != baseline or found[way].estimate > shared
+                        won |= {way} if sure and wins(found[way], rope) else set()
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
             if (j, i) not in found:  # from all runs there are; nothing is paired, so nothing is known of its error

@@ -174,7 +174,9 @@ def doubt(evidence: Contest, best: int, rival: int) -> str:
             f"{pair}: with {count(int(units(evidence)), 'independent test image')}, chance cannot be told from merit."
         )
     if gap.low > 0:
-        return f"{pair}: better, but by less than {_margin(evidence)}, {rope:g}."
+        less = f"better, but by less than {_margin(evidence)}, {rope:g}"
+        luck = f"not enough, as several are compared with {name(evidence, rival)} and one may score so by luck"
+        return f"{pair}: {less if gap.estimate < rope else luck}."
     if same(evidence, best, rival):
         return f"{pair}: equivalent within ± {rope:g}, but not all that are left are equivalent to each other."
     return (

@@ -38,9 +38,12 @@ def test_studies_are_listed_with_state_verdict_and_best(here: None, sweeper) -> 
     assert status == 0 and document["schema"] == "sweeper.studies/1"
     assert (rows["done"]["state"], rows["done"]["trials"], rows["done"]["on"]) == ("finished", 9, "test")
     assert rows["done"]["verdict"] and rows["done"]["family"] in {"dice", "dice_ce", "tversky", "dice_focal"}
+    assert rows["done"]["action"] == "change" and rows["done"]["answer"].startswith(
+        f"Change to {rows['done']['family']}: +"
+    )
     assert rows["begun"]["state"] == "unknown" and rows["begun"]["best"] is None and rows["begun"]["verdict"] is None
     status, out, _ = sweeper("studies")
-    assert "finished" in out and "9/9" in out and "2 studies in sqlite:///sweeper.db" in out
+    assert "change, " in out and "finished" in out and "9/9" in out and "2 studies in sqlite:///sweeper.db" in out
 
 
 def test_a_deleted_study_leaves_its_report_and_nothing_else(here: None, sweeper) -> None:

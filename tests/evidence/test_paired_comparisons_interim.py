@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.records import Evidence, InterimAnalysis, TrialResult, Verdict
-from sweeper.evidence.intervals import half_width
-from sweeper.evidence.paired_comparisons import weigh
+from sweeper.core.records import Comparison, Evidence, InterimAnalysis, TrialResult, Verdict
+from sweeper.evidence.intervals import ImageTable, half_width
+from sweeper.evidence.paired_comparisons import compare_pairs, weigh
 from sweeper.evidence.verdict import decide
 from tests.evidence.test_confirmation_stopping import ANALYSES, EIGHT, PLACE, three_seeds
 from tests.evidence.test_paired_comparisons import SEARCH, gap
@@ -68,7 +68,9 @@ def test_two_seeds_show_nothing_however_clear_they_are_and_a_third_does() -> Non
         assert (decide(found, ORDER).verdict is Verdict.CLEAR_WINNER) == shown
     words = " ".join(decide(two, ORDER).reasons)
     assert "2 common seeds, and fewer than 3 show nothing" in words
-    assert decide(two, ORDER).strength == "probable"  # what it can cost may be said
+    assert (decide(two, ORDER).action, decide(three, ORDER).action) == ("keep", "change")
+    assert decide(two, ORDER).head == "Keep cross-entropy for now: fewer than 3 common seeds show nothing."
+    assert two.finalists[0].regret is not None and two.finalists[0].regret.bound < 0.01  # what dice costs may be said
     same = simulated({"dice": 0.7, "focal": 0.7}, seed_sd=1e-5, interaction_sd=1e-4, image_sd=0.01)
     assert decide(weighed(same, 2), ORDER).verdict is Verdict.UNDECIDED
     assert decide(weighed(same, 3), ORDER).verdict is Verdict.EQUIVALENT
@@ -109,3 +111,24 @@ def test_non_inferiority_is_judged_by_a_one_sided_end() -> None:
     weighed_ones = weighed(simulated({"dice": 0.6, "focal": 0.6}), 4).comparisons
     for c in weighed_ones:
         assert c.difference.estimate < c.one_sided < c.ceiling
+
+
+@pytest.mark.parametrize(("losses", "shared"), [(2, False), (3, False), (4, True), (6, True)])
+def test_those_that_may_win_over_the_baseline_share_the_error_beyond_two(losses: int, shared: bool) -> None:
+    """Of a lead whose interval only just lies above 0; over another loss it is won whatever their number."""
+    noise = np.random.default_rng(1).normal(size=(losses, 5))
+    noise[0] = noise[-1] + np.array([-1.0, 1.0, -1.0, 1.0, 0.0])
+
+    def compared(lead: float, baseline: int | None) -> Comparison:
+        scores = noise.copy()
+        scores[0] += lead
+        rows = [{s: 5 * i + s for s in range(5)} for i in range(losses)]
+        table = ImageTable(scores.ravel() / 100, np.zeros((5 * losses, 4)))
+        found = compare_pairs(rows, table, (), 0.0, baseline=baseline)
+        return next(c for c in found if (c.first, c.second) == (0, losses - 1))
+
+    nothing = compared(0.0, None).difference
+    half = 100 * (nothing.estimate - nothing.low)
+    barely, clearly = (compared(factor * half - 100 * nothing.estimate, losses - 1) for factor in (1.02, 1.5))
+    assert barely.difference.low > 0 and barely.won is not shared
+    assert clearly.won and compared(1.02 * half - 100 * nothing.estimate, None).won

@@ -102,6 +102,22 @@ def test_the_document_keeps_the_contract() -> None:
     assert result["verdict"] in {v.value for v in Verdict}
 
 
+def test_the_document_says_the_action_and_one_from_before_there_was_any_is_still_read() -> None:
+    for levels, action, head in (
+        ({"dice": 0.75, "cross_entropy": 0.7}, "change", "Change to dice: +0.050 mIoU."),
+        (
+            {"dice": 0.7, "cross_entropy": 0.7},
+            "keep",
+            "Keep cross-entropy: no other finalist gains more than 0.01 mIoU.",
+        ),
+        ({"dice": 0.7, "focal": 0.7}, None, None),
+    ):
+        result = document(sweep(), evidence(levels, half=0.004))
+        assert (result["action"], result["head"]) == (action, head)
+    stored = answer(evidence({"dice": 0.7, "focal": 0.7})).model_dump(mode="json", exclude={"action", "head"})
+    assert Recommendation.model_validate(stored).action is None
+
+
 def test_the_documents_numbers_are_those_of_the_evidence() -> None:
     record = sweep()
     found = weighed(record)
