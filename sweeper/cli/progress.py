@@ -85,6 +85,7 @@ def spec_text(spec: TrialSpec) -> str:
         "probe": f"{spec.family}, {spec.steps} steps",
         "recheck": f"{spec.family} lr {spec.lr:.3g} seed {spec.seed}",
         "confirm": f"{spec.family} seed {spec.seed}" + ("" if spec.fold is None else f" fold {spec.fold + 1}"),
+        "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
     }[spec.purpose]
 
 

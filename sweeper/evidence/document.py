@@ -12,6 +12,7 @@ from sweeper.core.records import (
     AnalysisTaken,
     ImbalanceProfile,
     InterimAnalysis,
+    LongerLook,
     MissControl,
     PreferenceName,
     Recommended,
@@ -256,6 +257,8 @@ class RecommendationDocument(Document):
     """The budgets that were tried before the search, where no steps were given."""
     misses: MissControl | None
     """What decides about the operating point, with `--miss-at-most`."""
+    longer: LongerLook | None = None
+    """What more steps change (`--longer`); null where that was not looked at."""
     held_out: bool
     """False where the search saw the images that the finalists were scored on."""
     folds: int | None

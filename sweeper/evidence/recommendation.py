@@ -133,6 +133,7 @@ def recommendation_json(
         not_learned=recommendation.not_learned,
         rungs=sweep.rungs,
         misses=recommendation.misses,
+        longer=recommendation.longer,
         held_out=sweep.conditions.folds is None,
         folds=sweep.conditions.folds,
         split=None if split is None else {side: tuple(stems) for side, stems in split.items()},

@@ -58,6 +58,9 @@ from sweeper.evidence.reasons import (
 )
 from sweeper.evidence.what_would_settle import what_would_settle
 
+MORE_STEPS = "Confirm with more steps"
+"""How a next step begins that a longer look takes the place of."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -109,7 +112,7 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
     if rising > evidence.rope:
         reasons.append(still_rising(evidence, rising, provisional))
         next_steps.append(
-            f"Confirm with more steps, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
+            f"{MORE_STEPS}, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
             "goes on with the same study."
         )
     reasons += collapsed(evidence)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import FinalistEvidence, Interval, Recommended, Rung, Verdict
+from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommended, Rung, Verdict
 from sweeper.core.text import count, listed, resume_command, significant, with_options
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.action import best_other
 from sweeper.evidence.decision_rules import shown_gain
 from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.verdict import decide
 from sweeper.report.facts import Facts, difference, level_between
 from sweeper.report.formatting import (
@@ -76,12 +77,13 @@ def card_of(facts: Facts) -> Card:
     rows = [
         Row("Use", _settings(facts, recommended)),
         *_gains(facts),
+        *_longer(facts),
         *(_misses(facts) or _decision(facts)),
         Row("Confidence", _confidence(facts)),
         *_not_learned(facts),
         Row("Holds for", _holds_for(facts)),
     ]
-    return Card(_headline(facts, recommended), tuple(rows), recommended.snippet)
+    return Card(_headline(facts, recommended) + _if_long(facts), tuple(rows), recommended.snippet)
 
 
 def card_markdown(card: Card, losses: Sequence[str] | frozenset[str]) -> str:
@@ -228,6 +230,41 @@ def _best_other(facts: Facts) -> Row | None:
     return Row("Best other loss", f"`{rival.family}`: {gained} over tuned cross-entropy")
 
 
+def _longer(facts: Facts) -> list[Row]:
+    """What the gaps do with more steps, where that was looked at."""
+    look, base = facts.recommendation.longer, facts.baseline
+    if look is None:
+        return []
+    first, *others = look.gaps
+    own = first.first == (facts.chosen and facts.chosen.family) and first.second == (base and base.family)
+    parts = [gap_text(first) if own else _of_two(first), *(_of_two(gap) for gap in others)]
+    return [Row(f"At {look.times} times the steps", "; ".join(parts))]
+
+
+def _of_two(gap: LongerGap) -> str:
+    return f"`{gap.first}` over `{gap.second}` {gap_text(gap)}"
+
+
+def gap_text(gap: LongerGap) -> str:
+    """What a gap became, what it was, what to make of that: `+0.170 in place of +0.184, keeps (1 seed, ± 0.040)`."""
+    after, half = gap.after.estimate, (gap.change.high - gap.change.low) / 2
+    word: str = gap.trend
+    if gap.trend == "gone":
+        other = "cross-entropy" if gap.second == BASELINE else f"`{gap.second}`"
+        word = f"is gone: {other} catches up"
+    elif gap.trend == "open":
+        word = "not told apart: the change is within its error"
+    elif gap.trend == "grows" and gap.learned:
+        word = f"grows: only now learned: {listed(list(gap.learned))}"
+    error = f", ± {number(half)}" if half < 1 else ""
+    return f"{signed(after)} in place of {signed(gap.before.estimate)}, {word} ({count(gap.seeds, 'seed')}{error})"
+
+
+def _if_long(facts: Facts) -> str:
+    look = facts.recommendation.longer
+    return " Keep cross-entropy if you train long." if look is not None and look.catches_up else ""
+
+
 def _levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence) -> str:
     """From where to where; nothing where that reads as another difference: it is rounded, or of other seeds."""
     before, after = baseline.score.estimate, chosen.score.estimate
@@ -262,7 +299,7 @@ def _confidence(facts: Facts) -> str:
             f"costs at most {most} {facts.metric}{learned} against the best of {len(facts.finalists)} finalists "
             f"({level(LEVEL)})"
         )
-    if facts.recommendation.provisional:
+    if facts.recommendation.provisional and facts.recommendation.longer is None:
         rising = f" ({signed(facts.baseline.still_rising)} in its last quarter)" if facts.baseline else ""
         parts.append(f"provisional at this budget, as cross-entropy was still improving{rising}")
     evidence = facts.recommendation.evidence

@@ -34,7 +34,7 @@ def _scope(facts: Facts) -> Iterator[str]:
         f"It holds for {recipe_text(recipe)} at {recipe.confirm_steps:,} steps (each training image is drawn about "
         f"{significant(passes, 2)} times). Another network, crop size or schedule can change the order."
     )
-    if recipe.confirm_steps < SHORT:
+    if recipe.confirm_steps < SHORT and facts.recommendation.longer is None:
         yield (
             f"{recipe.confirm_steps:,} steps is a short training. Short budgets favour losses that learn fast, "
             "overlap losses above all; repeat with a larger `--confirm-steps` before a long training depends on it."

@@ -32,16 +32,17 @@ _TEXTS = (
 
 
 def trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
-    """Every training of a study: the search's trials by number, then rechecks, budget probes and confirmations."""
-    return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.confirmations)
+    """Every training of a study: the search's trials by number, then all others."""
+    return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.confirmations, *sweep.longer)
 
 
 def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
-    """One row per training: the search's trials by number, then rechecks, budget probes and confirmations.
+    """One row per training: the search's trials by number, then rechecks, budget probes, confirmations and
+    longer trainings.
 
     Columns, always in this order; numbers are empty (NaN) and texts None where they do not exist:
 
-    - `purpose` search, recheck, probe or confirm; `number`; `family`; `state` complete, pruned or failed
+    - `purpose` search, recheck, probe, confirm or longer; `number`; `family`; `state` complete, pruned or failed
     - `value`: the last evaluation's objective, on all validation images (0 when diverged); empty for a training that
       was stopped at a rung, which is scored on a part of them
     - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): the same for
@@ -49,7 +50,7 @@ def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `value_part`, `miou_part`, `miou_at_default_part`, `fg_iou_part`, `dice_part`, `point_part`: of the last
       evaluation of every training, on the `part` of the `val_images` that the rungs are scored on; the search's trials
       compare by these, whether complete or stopped. Equal to the columns above where `part` is all
-    - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation trainings only
+    - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation and longer trainings only
     - `seed`; `fold`: which fold `test_miou` is of (from 0), with folds only; `lr`; `params.NAME`: every coordinate of
       the losses, in the order of the search space
     - `collapse`, `collapse_at_default` (at 0.5 or τ = 0): how a complete training collapsed, all_background,

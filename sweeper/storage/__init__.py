@@ -22,6 +22,7 @@ from sweeper.storage.plan import (
 from sweeper.storage.record_format import (
     CUT,
     DROPPED,
+    LOOKED,
     MACHINE,
     OPTIONS,
     PROBED,
@@ -34,6 +35,7 @@ from sweeper.storage.record_format import (
     unpack_value,
 )
 from sweeper.storage.results import (
+    EXTRAS,
     all_results,
     check_rows,
     extra_results,

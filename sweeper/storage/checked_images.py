@@ -9,6 +9,7 @@ from sweeper.storage.optuna_internals import as_never_begun
 from sweeper.storage.record_format import (
     CHECKED,
     DROPPED,
+    LOOKED,
     PROBED,
     RATES,
     SAME,
@@ -34,7 +35,7 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
     known, there = unpack_value(study.user_attrs, CHECKED, {}), trained(study)
     gone = [name for name, seen in there.items() if known.get(name) != seen]
     numbers = {name: int(name.partition("/")[2]) for name in gone if name.startswith("search/")}
-    follows = [SAME, TAKEN] if any(name.startswith("confirm/") for name in known) else [SAME, TAKEN, RATES]
+    follows = [SAME, TAKEN, LOOKED, *([] if any(name.startswith("confirm/") for name in known) else [RATES])]
     as_never_begun(
         study,
         queued={number for name, number in numbers.items() if name in known},

@@ -40,6 +40,8 @@ from sweeper.storage.record_format import (
 )
 from sweeper.storage.resilient_storage import RetryingStorage
 
+EXTRAS = ("probe", "recheck", "confirm", "longer")
+"""Purposes of the trainings that are not the search's."""
 NOT_A_SHARE = "the value of a trial must lie in [0, 1]"
 """How the reason of a trial begins whose value was none."""
 
@@ -84,7 +86,7 @@ def extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
 
 def all_results(study: optuna.Study) -> list[TrialResult]:
     """Results of all trainings, the search's last."""
-    extra = [r for purpose in ("probe", "recheck", "confirm") for r in extra_results(study, purpose)]
+    extra = [r for purpose in EXTRAS for r in extra_results(study, purpose)]
     return extra + search_results(study)
 
 
@@ -227,7 +229,7 @@ def trained(study: optuna.Study) -> dict[str, int]:
         f"search/{trial.number:05d}": len(trial.intermediate_values) + (RESULT in trial.user_attrs)
         for trial in study.get_trials(deepcopy=False)
     }
-    others = (name for name in study.user_attrs if name.startswith(("probe/", "recheck/", "confirm/")))
+    others = (name for name in study.user_attrs if name.partition("/")[0] in EXTRAS and "/" in name)
     return {**trials, **dict.fromkeys(others, 1)}
 
 
@@ -274,6 +276,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         confirmations=linked(results_in(attributes, "confirm"), attributes),
         rechecks=linked(results_in(attributes, "recheck"), attributes),
         probes=linked(results_in(attributes, "probe"), attributes),
+        longer=linked(results_in(attributes, "longer"), attributes),
         budget=found.sentence if found is not None else "",
         learned=found is None or found.learned,
         rungs=() if found is None else found.rungs,

@@ -57,6 +57,40 @@ def confirmations(finalists: Sequence[Finalist], conditions: Conditions, seeds: 
     ]
 
 
+LONGER_FROM = 900
+"""Number of the first seed of the longer trainings: no confirmation gets so far."""
+
+
+def longer_training(finalist: Finalist, conditions: Conditions, times: int, number: int) -> TrialSpec:
+    """The finalist's training on the `number`-th seed (from 0) of the longer look, at `times` the steps."""
+    return finalist.trial.spec.model_copy(
+        update={
+            "purpose": "longer",
+            "seed": confirm_seed(conditions.seed, LONGER_FROM + number),
+            "lr": finalist.lr_of(LONGER_FROM + number),
+            "steps": times * conditions.recipe.confirm_steps,
+        }
+    )
+
+
+def longer_trained(
+    results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
+) -> list[TrialResult]:
+    """Those completed longer trainings that belong to these finalists; of several looks those of the longest."""
+    wanted, first, base = {f.trial.spec.loss: f for f in finalists}, confirm_seed(conditions.seed, 0), conditions.recipe
+    found = [
+        r
+        for r in results
+        if r.state == "complete"
+        and r.spec.steps % base.confirm_steps == 0
+        and r.spec.steps > base.confirm_steps
+        and (finalist := wanted.get(r.spec.loss)) is not None
+        and r.spec.lr == finalist.lr_of(r.spec.seed - first)
+    ]
+    most = max((r.spec.steps for r in found), default=0)
+    return [r for r in found if r.spec.steps == most]
+
+
 def confirmed(
     results: Sequence[TrialResult],
     finalists: Sequence[Finalist],

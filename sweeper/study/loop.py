@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import NOT_NEEDED, Advanced, Job, Lost
+from sweeper.core.events import NOT_NEEDED, Advanced, Answer, Job, Lost
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.executors.protocol import Executor
 
@@ -75,8 +75,8 @@ class Work(Protocol):
 def drive(executor: Executor, work: Work, stopping: Callable[[], str | None], failures: Failures | None = None) -> bool:
     """Run until `work` has nothing left to begin; False when `stopping` gave a reason to stop before.
 
-    After a False, an error, or work that is over, the executor is still busy with what was given up: it can only be
-    closed.
+    After a False, an error, or work that is over, the executor is still busy with what was given up: the next work
+    gets its workers as they come to a rung, and what they answer then is left out.
 
     Args:
         executor: where the trainings run.
@@ -96,21 +96,35 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], str | None], fa
 
 
 def _drive(executor: Executor, work: Work, stopping: Callable[[], str | None], failures: Failures) -> bool:
-    jobs = 0
+    jobs = set[tuple[str, int]]()
+
+    def answers(seconds: float) -> Iterator[Answer]:
+        for answer in executor.poll(seconds):
+            spec = answer.spec if isinstance(answer, Lost) else answer.result.spec
+            if (key := (spec.purpose, spec.number)) in jobs:
+                jobs.discard(key)
+                yield answer
+
+    def leave(reason: str) -> None:
+        """Keep what is there and still on its way; the rest is interrupted."""
+        for answer in answers(0):
+            if isinstance(answer, Advanced):
+                work.advanced(answer)
+        work.interrupted(reason)
+
     while True:
         if (reason := stopping()) is not None:
-            _leave(executor, work, reason)
+            leave(reason)
             return False
         if work.over:
-            _leave(executor, work, NOT_NEEDED)
+            leave(NOT_NEEDED)
             return True
         while (room := executor.free()) and (job := work.next()) is not None:
             executor.submit(job)
-            jobs += 1
+            jobs.add((job.spec.purpose, job.spec.number))
         if not jobs and room:  # without room it is waited for: a cluster may have lost its nodes
             return True
-        for answer in executor.poll(POLL_SECONDS):
-            jobs -= 1
+        for answer in answers(POLL_SECONDS):
             match answer:
                 case Advanced(result):
                     if work.advanced(answer):
@@ -119,11 +133,3 @@ def _drive(executor: Executor, work: Work, stopping: Callable[[], str | None], f
                     work.died(spec, reason)
                     failures.lost(reason)
         failures.check(executor.workers)
-
-
-def _leave(executor: Executor, work: Work, reason: str) -> None:
-    """Keep what is there and still on its way; the rest is interrupted."""
-    for answer in executor.poll(0):
-        if isinstance(answer, Advanced):
-            work.advanced(answer)
-    work.interrupted(reason)

@@ -3,8 +3,8 @@
 The loop never waits for MLflow before its end. While MLflow is away what it lacks is kept in memory; what a process
 that is killed did not write follows from the study.
 
-Experiment = study. Tags: `sweeper.kind` (sweep, trial, confirm, recheck, probe), `sweeper.family`, `sweeper.trial`,
-`sweeper.state`, `sweeper.collapse`, and `mlflow.parentRunId`, which makes the tree.
+Experiment = study. Tags: `sweeper.kind` (sweep, trial, confirm, recheck, probe, longer), `sweeper.family`,
+`sweeper.trial`, `sweeper.state`, `sweeper.collapse`, and `mlflow.parentRunId`, which makes the tree.
 """
 
 from __future__ import annotations

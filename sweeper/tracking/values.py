@@ -36,7 +36,13 @@ NOTE_LIMIT = 8000
 EXPERIMENT_NOTE_LIMIT = 5000
 """And an experiment's tag there."""
 TAG_LIMIT = 5000
-USED_FOR = {"search": "search", "recheck": "recheck", "probe": "budget", "confirm": "confirmation"}
+USED_FOR = {
+    "search": "search",
+    "recheck": "recheck",
+    "probe": "budget",
+    "confirm": "confirmation",
+    "longer": "longer training",
+}
 """What a training uses the data set for, by its purpose."""
 MARKER = "lr"
 """A metric of every evaluation: MLflow has the evaluations at whose steps it has this one."""
@@ -98,6 +104,7 @@ class Values:
             "recheck": f"{spec.family} recheck {spec.number}",
             "probe": f"{spec.family} probe {spec.steps} steps",
             "confirm": f"{spec.family} seed {spec.seed}" + ("" if spec.fold is None else f" fold {spec.fold + 1}"),
+            "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
         }[spec.purpose]
 
     def tags(self, spec: TrialSpec) -> dict[str, str]:

@@ -201,7 +201,8 @@ class Training(NetworkInTraining):
         self._started += self._clock() - self._left
 
     def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
-        """What the training gave so far, at a rung; a finished confirmation is scored on the test split here."""
+        """What the training gave so far, at a rung; a finished confirmation, or longer training, is scored on the test
+        split here."""
         self._go_on()
         last = self._progress.evaluations[-1]
         if self._progress.last is None:  # that evaluation is in a checkpoint, its counts are not
@@ -214,7 +215,7 @@ class Training(NetworkInTraining):
             at_default = judge(metrics.at_point(self._progress.last, metrics.default_point(self._task)))
             absent = never_predicted(chosen, self._dataset.classes)
         test, detail, predictions = None, None, None
-        if self._spec.purpose == "confirm" and state == "complete" and not self._progress.diverged:
+        if self._spec.purpose in ("confirm", "longer") and state == "complete" and not self._progress.diverged:
             test, detail, predictions = self._score_test(last.point)
         self._left = self._clock()
         return TrialResult(

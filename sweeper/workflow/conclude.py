@@ -24,8 +24,9 @@ from sweeper.data import open_store
 from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete
 from sweeper.evidence.decision_rules import decision_rules, shown_gain
-from sweeper.evidence.preferences import preferences
+from sweeper.evidence.preferences import preferences, recommended_index
 from sweeper.evidence.recommendation import recommend
+from sweeper.evidence.verdict import MORE_STEPS
 from sweeper.losses import FAMILIES, snippet
 from sweeper.losses.snippet import Optimizer
 from sweeper.study.budget_ladder import not_learned
@@ -33,7 +34,7 @@ from sweeper.study.confirmation_rounds import confirmed
 from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates
 from sweeper.study.learning_check import HELP
 from sweeper.study.same_loss import as_they_are
-from sweeper.workflow.confirmation_evidence import groups_of_test_images, weighed
+from sweeper.workflow.confirmation_evidence import groups_of_test_images, longer_look, weighed
 from sweeper.workflow.miss_limit import of_confirmation
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         found = _without_evidence(found, sweep)
     else:
         found = _with_never_confirmed(found, evidence, finalists, sweep)
+        if (chosen := recommended_index(found)) is not None and sweep.longer:
+            look = longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=chosen)
+            left = (step for step in found.next_steps if look is None or not step.startswith(MORE_STEPS))
+            found = found.model_copy(update={"longer": look, "next_steps": tuple(left)})
     found = found.model_copy(update={"not_learned": not_learned(usable or sweep.trials or sweep.probes, conditions)})
     return _with_unfinished(_with_cut(found, sweep), sweep)
 

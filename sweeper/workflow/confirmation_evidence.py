@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeper.core.own_metric import at_hand
-from sweeper.core.records import Conditions, Evidence, InterimAnalysis, SearchSpace, TrialResult, Until
+from sweeper.core.records import Conditions, Evidence, InterimAnalysis, LongerLook, SearchSpace, TrialResult, Until
 from sweeper.data.folds import scored_images, split_of
 from sweeper.evidence.confirmation_stopping import next_step
+from sweeper.evidence.longer_look import look_longer
 from sweeper.evidence.paired_comparisons import weigh
 from sweeper.evidence.verdict import decide
 from sweeper.fingerprint.imbalance import imbalance_of
 from sweeper.losses import FAMILIES
 from sweeper.space import default_choice, edge_of
-from sweeper.study.confirmation_rounds import Judge, Judgement
+from sweeper.study.confirmation_rounds import Judge, Judgement, longer_trained
 from sweeper.study.finalist import Finalist
 
 
@@ -91,6 +92,26 @@ def _defaults(family: str, conditions: Conditions, space: SearchSpace) -> dict[s
         return None if own is None else {}
     train = split_of(conditions, conditions.seed).train
     return default_choice(own, space, imbalance_of(conditions.pixels_seen(train))).params
+
+
+def longer_look(
+    longer: Sequence[TrialResult],
+    confirmations: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    *,
+    evidence: Evidence,
+    recommended: int,
+) -> LongerLook | None:
+    """What more steps change, by the longer trainings of these finalists; None where nothing is known."""
+    return look_longer(
+        longer_trained(longer, finalists, conditions),
+        confirmations,
+        evidence,
+        recommended,
+        groups=groups_of_test_images(conditions, confirmations),
+        metric=at_hand(conditions.recipe.metric),
+    )
 
 
 def groups_of_test_images(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:

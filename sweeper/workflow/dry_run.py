@@ -77,7 +77,7 @@ class PreviewDocument(Document):
     steps: str
     """What decides about the steps of a trial where they are not known yet, for people; else empty."""
     trainings: dict[str, Trainings]
-    """What is still to be trained, by phase: search, recheck, confirm."""
+    """What is still to be trained, by phase: search, recheck, confirm, longer."""
     seconds: SecondsLeft | None
     seconds_per_step: float | None
     """Of a training, evaluations included; null where nothing was measured."""

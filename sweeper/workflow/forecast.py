@@ -10,6 +10,7 @@ from sweeper.core.base import Record
 from sweeper.core.events import Dropped, Evaluated, Job, Lost, Paused, Resumed, Stored, SweepEvent
 from sweeper.core.records import TrialResult
 from sweeper.core.text import at_a_time, count, listed, time_range, time_text
+from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.space import floor_of
 from sweeper.study.budget_ladder import FACTORS, probes
 from sweeper.study.finalist import BASELINE, LEADERS
@@ -19,16 +20,18 @@ from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.options import Asked
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
-from sweeper.workflow.study_state import StudyState
+from sweeper.workflow.study_state import StudyState, look_times
 
 if TYPE_CHECKING:
     from sweeper.executors.protocol import Executor
 
 SEARCH_SHARE = 0.6
 """Of the search's steps, what is trained, as trials stop at their rungs (docs/performance.md)."""
-PHASES = ("probe", "search", "recheck", "confirm")
+PHASES = ("probe", "search", "recheck", "confirm", "longer")
 MEASURED_STEPS, MEASURED_PART = 12, 20
 """Steps that are trained to measure their time: so many, or this part of a trial's, if that is more."""
+LOOKED_AT = 3
+"""Losses that are trained longer at most: the recommended one, cross-entropy and the runner-up."""
 RECENT = 8
 """The pace is that of so many trainings, the last that were heard of."""
 
@@ -47,7 +50,7 @@ class Trainings(Record):
 
 
 def trainings_left(plan: studies.Plan, asked: Asked, there: StudyState) -> dict[str, Trainings]:
-    """Return the trainings that are still to come, by phase (search, recheck, confirm); none of a finished study.
+    """Return the trainings still to come, by phase (search, recheck, confirm, longer); none of a finished study.
 
     The ladder is not counted: the search takes its last trainings over, and how far it goes is not known before.
     """
@@ -79,7 +82,11 @@ def trainings_left(plan: studies.Plan, asked: Asked, there: StudyState) -> dict[
             max(0, first * finalists - of_these),
         ),
     }
-    return {name: trainings for name, trainings in found.items() if trainings.most}
+    if (times := look_times(plan, asked)) is not None and not there.looked and finalists > 1:
+        most = LOOKED_AT + 2 * (MOST_SEEDS - 1) - there.longer.counted("complete")
+        found["longer"] = phase(0, max(0, most), times * recipe.confirm_steps, 0)
+    left = ["longer"] if there.confirmed else list(found)
+    return {name: trainings for name, trainings in found.items() if trainings.most and name in left}
 
 
 def steps_text(plan: studies.Plan, asked: Asked) -> str:
@@ -142,6 +149,7 @@ def plan_text(trainings: Mapping[str, Trainings]) -> str:
         "search": "{n} of at most {steps} steps",
         "recheck": "{n} for the finalists' learning rates",
         "confirm": "{n} of {steps} steps to confirm them",
+        "longer": "{n} of {steps} steps to see what more steps change",
     }
     parts = []
     for phase, each in trainings.items():

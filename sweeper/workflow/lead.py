@@ -162,7 +162,7 @@ def _without_parts(checkpoints: Path) -> Iterator[None]:
 
 def _drop_checkpoints(folder: Path) -> None:
     """Of the study's trainings, once none of them waits; those of `sweeper train` stay."""
-    for purpose in ("probe", "search", "recheck", "confirm"):
+    for purpose in ("search", *studies.EXTRAS):
         remove_left(folder, f"{purpose}-*.pt", seconds=0)
 
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sweeper.core.records import InterimAnalysis, Probed, Until
 from sweeper.evidence.confirmation_stopping import planned_analyses
 from sweeper.storage import pack_value, read_machine
-from sweeper.workflow.settings import CONFIRM_SEEDS, ROPE, TRIALS, Budget, Settings, budget_of, duration, seed_range
+from sweeper.workflow.settings import (
+    CONFIRM_SEEDS,
+    LONGER,
+    ROPE,
+    TRIALS,
+    Budget,
+    Settings,
+    budget_of,
+    duration,
+    seed_range,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -49,6 +59,8 @@ class Asked(NamedTuple):
     """Time that steps and breadth are chosen for, where no steps were given; None = the default of the device."""
     seeds: tuple[int, int] | None = None
     """Seeds of a finalist, at least and at most; None where none were given."""
+    longer: int | None = None
+    """Times the confirmation's steps of the longer look; None = none is made."""
     settles: bool = False
     """Whether the search ends by itself before its total, once trials bring no gain: where none was given."""
 
@@ -100,6 +112,7 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
         budget=budget_of(options),
         until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
+        longer=None if (times := options.get("longer", LONGER)) == "none" else int(times),
         timeout=duration(options["timeout"]) if "timeout" in options else None,
         minutes=options.get("minutes"),
         seeds=seed_range(options["confirm_seeds"]) if "confirm_seeds" in options else None,

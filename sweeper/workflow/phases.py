@@ -1,4 +1,4 @@
-"""What a sweep trains, in this order: budget probe, search, finalists at the common rate, confirmation."""
+"""What a sweep trains, in this order: budget probe, search, finalists at the common rate, confirmation, longer look."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ from sweeper.study.search_end import PATIENCE
 from sweeper.study.timekeeper import PROBE_SHARE, RECHECK_SHARE, SEARCH_SHARE, Timekeeper
 from sweeper.study.training_list import Batch
 from sweeper.workflow.confirmation_evidence import judge
+from sweeper.workflow.longer_look import look_at_longer
 from sweeper.workflow.options import Asked, note_asked, within
 from sweeper.workflow.phase_progress import Held
 from sweeper.workflow.prepare import Messages
@@ -60,7 +61,8 @@ class Display(Messages, Observer, Protocol):
     """What shows the sweep to the person who waits for it."""
 
     def phase(self, name: str, total: int, held: Held) -> None:
-        """Begin a phase (probe, search, recheck, confirm) of `total` trainings, some of which the study holds already.
+        """Begin a phase (probe, search, recheck, confirm, longer) of `total` trainings, some of which
+        the study holds already.
 
         A confirmation begins again with each interim analysis: how many follow is not known before.
         """
@@ -177,7 +179,9 @@ def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
             stage.cut("all of the time was gone before the confirmation")
     elif _learned_something(stage):
         stage.publish()
-        confirm(stage, finalists(stage))
+        confirmed = finalists(stage)
+        confirm(stage, confirmed)
+        look_at_longer(stage, confirmed)
 
 
 # --- The search ---------------------------------------------------------------------------------------------

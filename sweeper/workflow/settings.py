@@ -45,6 +45,7 @@ MOST_WORKERS = 9999
 MOST_SEED = 2**53 - 1
 """The confirmation's seeds are 1000 × (seed + 1) and on, and torch takes 63 bits."""
 ROPE = 0.01
+LONGER = "4"
 _RESUMED = "with --resume the study's"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -96,6 +97,10 @@ def _checked_range(value: object) -> object:
         least, most = seed_range(value)
         return str(least) if least == most else f"{least}..{most}"
     return value
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) else value
 
 
 def _checked_duration(value: object) -> object:
@@ -244,6 +249,11 @@ class Settings(Record):
     """probable: end as soon as the named loss probably costs at most --rope against the best."""
     confirm_steps: int | None = _setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
     """Steps of a confirmation."""
+    longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_as_text)] = _setting(
+        "Confirmation and verdict", default=f"{LONGER}; with --folds none"
+    )
+    """Train the recommended loss and cross-entropy once more at so many times the confirmation's steps: does the gain
+    last?"""
     fixed_lr: bool | None = _setting("Confirmation and verdict", default="each seed draws one of its good rates")
     """Confirm each finalist at its one best learning rate."""
     folds: int | None = _setting("Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS)

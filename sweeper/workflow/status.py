@@ -48,7 +48,7 @@ class Life(Record):
     study: str
     state: State
     phase: str = ""
-    """`probe`, `search`, `recheck`, `confirm` or `report`; "" before the first."""
+    """`probe`, `search`, `recheck`, `confirm`, `longer` or `report`; "" before the first."""
     done: int = 0
     total: int = 0
     """Trainings of the phase; none belong to the report."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 def held_of(study: optuna.Study, plan: studies.Plan, phase: str) -> Held:
-    """Return what a study holds of a phase: `probe`, `search`, `recheck`, or `confirm` with the plan's steps."""
+    """Return what a study holds of a phase: `probe`, `search`, `recheck`, `longer`, or `confirm` with the plan's
+    steps."""
     if phase != "search":
         steps = plan.conditions.recipe.confirm_steps
         return Held(
@@ -42,6 +43,11 @@ class StudyState(NamedTuple):
 
     search: Held
     confirm: Held
+    longer: Held
+    confirmed: bool
+    """Whether the confirmation came to its end."""
+    looked: bool
+    """Whether the longer look that is asked for, if any, was made."""
     trials: int
     """That a run keeps: what failed is trained again."""
     total: int
@@ -57,8 +63,9 @@ class StudyState(NamedTuple):
 def state_of(study: optuna.Study | None, plan: studies.Plan, asked: Asked) -> StudyState:
     """Return how far a study is with what is asked of it; None = it is not begun."""
     if study is None:
-        return StudyState(Held(), Held(), 0, asked.trials, True, False, False)
-    search, recheck, confirm = (held_of(study, plan, phase) for phase in ("search", "recheck", "confirm"))
+        return StudyState(Held(), Held(), Held(), False, False, 0, asked.trials, True, False, False)
+    phases = ("search", "recheck", "confirm", "longer")
+    search, recheck, confirm, longer = (held_of(study, plan, phase) for phase in phases)
     again, interim = len(studies.failed_trials(study)), analyses_taken(study.user_attrs)
     values = {r.spec.number: r.value for r in search.ended if r.state == "complete"}
     floors = len(plan.space.families) * floor_of(plan.space, asked.trials)
@@ -68,17 +75,40 @@ def state_of(study: optuna.Study | None, plan: studies.Plan, asked: Asked) -> St
         asked.settles and settled([r.spec.number for r in search.ended], values, floors, asked.rope)
     )
     trials, steps = len(search.ended) - again, plan.conditions.recipe.confirm_steps
-    failed = again + sum(held.done - held.counted("complete") for held in (recheck, confirm))
+    failed = again + sum(held.done - held.counted("complete") for held in (recheck, confirm, longer))
     searched = trials >= asked.trials or ended
+    confirmed = searched and not failed and _confirmed(interim, asked, steps)
+    looked = looked_longer(study, plan, asked)
     return StudyState(
         search=search,
         confirm=confirm,
+        longer=longer,
+        confirmed=confirmed,
+        looked=looked,
         trials=trials,
         total=search.done if ended else asked.trials,
         learned=learned,
         searched=searched,
-        finished=searched and not failed and (not learned or _confirmed(interim, asked, steps)),
+        finished=(confirmed and looked) or (searched and not failed and not learned),
     )
+
+
+def look_times(plan: studies.Plan, asked: Asked) -> int | None:
+    """Return at how many times the confirmation's steps a longer look is to be made; None = none is."""
+    return None if plan.conditions.folds is not None else asked.longer
+
+
+def look_of(study: optuna.Study, plan: studies.Plan, asked: Asked) -> list[object]:
+    """Return what a longer look rests on: with another confirmation it is another one."""
+    stored = analyses_taken(study.user_attrs).stored
+    steps = plan.conditions.recipe.confirm_steps
+    return [look_times(plan, asked), steps, list(stored[-1].used) if stored else []]
+
+
+def looked_longer(study: optuna.Study, plan: studies.Plan, asked: Asked) -> bool:
+    """Return whether the longer look that is asked for, if any, was made."""
+    made = studies.unpack_value(study.user_attrs, studies.LOOKED, None)
+    return look_times(plan, asked) is None or made == look_of(study, plan, asked)
 
 
 def _confirmed(interim: AnalysesTaken, asked: Asked, steps: int) -> bool:

@@ -26,6 +26,7 @@ from tests.support import builders, mlflow_template
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
 QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu"]
+QUICK += ["--longer", "none"]
 SHORT = [*QUICK, "--space", str(Path(__file__).parents[1] / "support/two_losses.yaml")]
 """Where no loss is looked at."""
 
@@ -119,13 +120,14 @@ def test_a_dry_run_says_what_would_be_done_refuses_what_the_run_would_and_leaves
     assert "plan: 9 trials of at most 4 steps" in out and "nothing was written" in out and "time: " in out
     assert "4 to 8 trainings of 8 steps to confirm them" in out
     assert re.search(r"recipe: .*(float32|bfloat16) \(measured; --precision \1 repeats it\)", out)
-    given = ("--steps", "8", "--confirm-seeds", "2..5", "--precision", "float32", "--json")
+    given = ("--steps", "8", "--longer", "16", "--confirm-seeds", "2..5", "--precision", "float32", "--json")
     status, out, _ = sweeper(*dry, *given)
     document = json.loads(out)
     assert not document["is_precision_measured"]
     assert (status, document["schema"]) == (0, "sweeper.preview/1")
     assert [analysis["seeds"] for analysis in document["analyses"]] == [2, 3, 4, 5]
-    assert set(document["trainings"]) == {"search", "recheck", "confirm"}
+    assert set(document["trainings"]) == {"search", "recheck", "confirm", "longer"}
+    assert document["trainings"]["longer"]["steps"] == 16 * 16
     for wrong, words in ((["--size", "33"], "multiple of 8"), (["--study", "s", "--resume"], "there is no file")):
         status, out, err = sweeper(*dry, *wrong)
         assert status == 2 and words in err and out == ""

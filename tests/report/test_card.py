@@ -12,6 +12,7 @@ from bench.report_words import wording
 from sweeper.cli.answer import answer_text
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, Rung, SweepRecord, TrialResult, Verdict
+from sweeper.evidence.recommendation import recommendation_json
 from sweeper.report.card import Card, card_lines, card_markdown, card_of
 from sweeper.report.facts import collect
 from sweeper.report.figures import FIGURES, Drawn
@@ -296,6 +297,60 @@ def test_the_card_and_the_open_part_are_short_in_every_study() -> None:
         found = wording(render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))
         assert found.card <= WORDS, f"{answer.verdict}: {found}"
         assert found.open <= OPEN_WORDS and found.long <= LONG_SENTENCES, f"{answer.verdict}: {found}"
+
+
+@pytest.mark.parametrize(
+    ("gap", "text"),
+    [
+        ({}, "+0.170 in place of +0.184, keeps (1 seed, ± 0.040)"),
+        ({"after": 0.3, "trend": "grows"}, "+0.300 in place of +0.184, grows (1 seed, ± 0.040)"),
+        (
+            {"after": 0.3, "trend": "grows", "learned": ("crack",)},
+            "+0.300 in place of +0.184, grows: only now learned: crack (1 seed, ± 0.040)",
+        ),
+        ({"after": 0.03, "trend": "shrinks", "seeds": 2}, "+0.030 in place of +0.184, shrinks (2 seeds, ± 0.040)"),
+        (
+            {"after": -0.002, "trend": "gone", "seeds": 3},
+            "−0.002 in place of +0.184, is gone: cross-entropy catches up (3 seeds, ± 0.040)",
+        ),
+        (
+            {"trend": "open", "change": builders.interval(0, 2)},
+            "+0.170 in place of +0.184, not told apart: the change is within its error (1 seed)",
+        ),
+    ],
+)
+def test_what_more_steps_change_is_one_row_which_takes_the_place_of_what_was_only_feared(
+    gap: dict[str, Any], text: str
+) -> None:
+    evidence = builders.evidence(CLEAR, finalists={"cross_entropy": {"still_rising": 0.03}})
+    plain, sweep = recommended(evidence), builders.sweep()
+    gaps = (builders.longer_gap("dice_focal", **{"before": 0.184, "after": 0.17} | gap),)
+    look = builders.longer_look(*gaps, catches_up=gap.get("trend") == "gone")
+    answer = plain.model_copy(update={"longer": look})
+    found, rows = card(answer, sweep)
+    assert rows["At 4 times the steps"] == text
+    assert found.headline.endswith(" Keep cross-entropy if you train long.") == look.catches_up
+    before, known = card(plain, sweep)
+    assert "At 4 times the steps" not in known and found.headline.startswith(before.headline)
+    assert "provisional" in known["Confidence"] and "provisional" not in rows["Confidence"]
+    short = "is a short training"
+    assert short in text_of(sweep, plain) and short not in text_of(sweep, answer)
+    document = recommendation_json(sweep, answer)
+    assert document["longer"]["gaps"][0]["trend"] == gap.get("trend", "keeps")
+    assert recommendation_json(sweep, plain)["longer"] is None
+
+
+def test_the_longer_look_speaks_of_each_pair_and_draws_those_against_cross_entropy() -> None:
+    pairs = (("dice_focal", "cross_entropy"), ("dice_ce", "cross_entropy"), ("dice_focal", "dice_ce"))
+    look = builders.longer_look(*(builders.longer_gap(*pair) for pair in pairs))
+    answer = recommended(builders.evidence(CLEAR), longer=look)
+    row = card(answer)[1]["At 4 times the steps"]
+    assert "; dice_ce over cross_entropy +0.090" in row and "; dice_focal over dice_ce +0.090" in row
+    drawn = FIGURES["longer"].draw(collect(builders.sweep(), answer))
+    assert isinstance(drawn, Drawn) and drawn.caption.count("in place of") == 2
+    axes = drawn.figure.axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["200 steps", "400 steps"]
+    assert FIGURES["longer"].draw(collect(builders.sweep(), recommended(None))) == "no longer training was looked at"
 
 
 def multiclass(learned: dict[str, float]) -> SweepRecord:

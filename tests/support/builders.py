@@ -32,6 +32,8 @@ from sweeper.core.records import (
     ImbalanceProfile,
     InterimAnalysis,
     Interval,
+    LongerGap,
+    LongerLook,
     Predictions,
     Preference,
     RateFit,
@@ -431,6 +433,27 @@ def preference(name: str = "boundaries", estimates: Sequence[float] = (0.5, 0.6,
         "unbeaten": (best,),
     }
     return Preference(**values | changes)
+
+
+def longer_gap(
+    first: str = "dice_ce", second: str = "cross_entropy", before: float = 0.1, after: float = 0.09, **changes: Any
+) -> LongerGap:
+    """A gap that keeps, on one seed."""
+    given = {
+        "first": first,
+        "second": second,
+        "seeds": 1,
+        "before": interval(before),
+        "after": interval(after, 0.04),
+        "change": interval(after - before, 0.04),
+        "trend": "keeps",
+    }
+    return LongerGap(**given | changes)
+
+
+def longer_look(*gaps: LongerGap, **changes: Any) -> LongerLook:
+    """A look at four times the steps."""
+    return LongerLook(**{"times": 4, "steps": 400, "gaps": gaps or (longer_gap(),), "catches_up": False} | changes)
 
 
 # --- A whole study ------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +55,15 @@ class CrashError(Exception):
     """The power went."""
 
 
-def fake_result(spec: TrialSpec) -> TrialResult:
+def fake_result(spec: TrialSpec, levels: Mapping[str, float] = LEVELS) -> TrialResult:
     """What a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
     luck = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e6)]).normal(0, 0.002)
-    value = LEVELS[spec.family] + float(luck) - 2 * abs(spec.lr - 0.005)
+    value = levels[spec.family] + float(luck) - 2 * abs(spec.lr - 0.005)
     rng = np.random.default_rng([spec.seed, 7])
     images = divide(DATA, test_seed=0, seed=0).test
     test = (
         builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(images)), 0.05, 0.95))
-        if spec.purpose == "confirm"
+        if spec.purpose in ("confirm", "longer")
         else None
     )
     changes: dict[str, Any] = {"test": test, "predictions": None, "run_id": None, "seconds": 1.0, "spec": spec}
@@ -194,6 +194,7 @@ def train(
     until: Until = "settled",
     lost: Callable[[], bool] = lambda: False,
     so_far: AnswerSoFar | None = None,
+    longer: int | None = None,
 ) -> Stage:
     """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
     display, plan = display or Recorder(), plan or new_plan()
@@ -203,6 +204,7 @@ def train(
     time = Timekeeper(timeout, clock, before=studies.all_results(study))
     asked = Asked(trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles)
     asked = asked._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
+    asked = asked._replace(longer=longer, timeout=timeout if longer else None)
     told = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
     stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
     stage.measure, stage.lost, stage.so_far = measure, lost, so_far
@@ -220,6 +222,7 @@ def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: A
         conditions=plan.conditions,
         space=plan.space,
         rechecks=tuple(studies.extra_results(study, "recheck")),
+        longer=tuple(studies.extra_results(study, "longer")),
         same_losses=() if same is None else same.found,
         rate_fit=studies.stored_rates(attributes),
         analyses_planned=analyses_planned(attributes),

@@ -100,6 +100,8 @@ def study(
     origins = {trial.spec.family: trial for trial in search[: len(builders.ORDER)]}
     evidence = weigh(confirmed, origins, classes=data.classes, rope=0.01)
     answer = recommend(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
+    gaps = [builders.longer_gap(family) for family in levels if family != "cross_entropy"][:2]
+    answer = answer.model_copy(update={"longer": builders.longer_look(*gaps)})
     return Study(builders.sweep(search, confirmed, data), answer, read)
 
 

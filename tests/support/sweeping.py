@@ -86,6 +86,7 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
         "size": 32,
         "batch_size": 2,
         "confirm_seeds": "2",
+        "longer": "none",
         "executor": "inline",
         "device": "cpu",
         "precision": "float32",

@@ -36,6 +36,8 @@ from sweeper.core.records.evidence import (
     FinalistEvidence,
     InterimAnalysis,
     Interval,
+    LongerGap,
+    LongerLook,
     PlainPoint,
     Preference,
     PreferenceName,
@@ -44,6 +46,7 @@ from sweeper.core.records.evidence import (
     RuleName,
     Scale,
     Scope,
+    Trend,
     Until,
 )
 from sweeper.core.records.recommendation import (

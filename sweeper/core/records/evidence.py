@@ -290,6 +290,44 @@ class Contest(Record):
     common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
 
 
+Trend = Literal["keeps", "grows", "shrinks", "gone", "open"]
+"""What a gap does with more steps. `keeps`: no change beyond its error; `open`: so, but the estimate fell below the
+margin, or the error is not known; `gone`: shown to have fallen, and below the margin."""
+
+
+class LongerGap(Record):
+    """The paired difference in the test score of two losses, `first` − `second`, at the confirmation's steps and at
+    several times as many; on the same images, from other seeds."""
+
+    first: str
+    second: str
+    """Families."""
+    seeds: int
+    """Of the longer trainings."""
+    before: Interval
+    """At the confirmation's steps: the verdict's interval."""
+    after: Interval
+    """At the longer trainings'. With few seeds its spread over seeds is taken from the confirmation."""
+    change: Interval
+    """After less before, at 95 %."""
+    trend: Trend
+    learned: tuple[str, ...] = ()
+    """Classes that no confirmation training of `first` predicts, and every longer one does."""
+
+
+class LongerLook(Record):
+    """What the gaps do with more steps (`sweeper.evidence.longer_look`)."""
+
+    times: int = Field(ge=2)
+    """So many times the confirmation's steps."""
+    steps: int
+    gaps: tuple[LongerGap, ...]
+    """Of the recommended loss over tuned cross-entropy first, where both were trained; then of the others over it, and
+    of the recommended loss over the others."""
+    catches_up: bool
+    """Whether the recommended loss's gap over cross-entropy is gone: who trains long keeps cross-entropy."""
+
+
 class Evidence(Contest):
     """What the confirmation showed."""
 

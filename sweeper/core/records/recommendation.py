@@ -12,7 +12,7 @@ from pydantic import Field
 from sweeper.core.base import Record
 from sweeper.core.paths import STORAGE
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
-from sweeper.core.records.evidence import Evidence, InterimAnalysis, PlainPoint
+from sweeper.core.records.evidence import Evidence, InterimAnalysis, LongerLook, PlainPoint
 from sweeper.core.records.training import Conditions, ImageCounts, RateFit, Rung, SameLoss, TrialResult
 from sweeper.core.text import with_options
 
@@ -156,6 +156,8 @@ class Recommendation(Record):
     """What is shown at the plain operating point; None where nothing is compared there."""
     misses: MissControl | None = None
     """What decides about the operating point, where `--miss-at-most` was given."""
+    longer: LongerLook | None = None
+    """What more steps change; None where that was not looked at."""
 
 
 class SweepRecord(Record):
@@ -189,6 +191,8 @@ class SweepRecord(Record):
     """Finalists at the common learning rate, where their own was another."""
     probes: tuple[TrialResult, ...] = ()
     """Default losses before the search, to find the budget."""
+    longer: tuple[TrialResult, ...] = ()
+    """Those that the verdict compares, at several times the confirmation's steps."""
     budget: str = ""
     """What was found of the budget before the search or after it, a sentence; "" where there was nothing to find."""
     learned: bool = True
@@ -266,7 +270,7 @@ class TrainerRow(Record):
 def trained_by(sweep: SweepRecord) -> list[TrainerRow]:
     """Every combination of device and versions that trained something, the first one first."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
-    for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations):
+    for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations, *sweep.longer):
         name = f"{result.spec.purpose}/{result.spec.number:05d}"
         trainers: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
         for device, versions in (*trainers, (result.device, result.versions)):

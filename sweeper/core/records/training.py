@@ -74,9 +74,10 @@ class RateRange(Record):
 class TrialSpec(Record):
     """One training, completely: with the Conditions it determines the result."""
 
-    purpose: Literal["search", "recheck", "confirm", "probe", "final"]
+    purpose: Literal["search", "recheck", "confirm", "probe", "longer", "final"]
     """`recheck`: a finalist at the common learning rate, where its own is another; `probe`: a default loss before the
-    search, to find the budget; `final`: the recommended configuration, trained to the end (`sweeper train`), which is
+    search, to find the budget; `longer`: one of those that the verdict compares, at several times the confirmation's
+    steps; `final`: the recommended configuration, trained to the end (`sweeper train`), which is
     no part of the study."""
     number: int = Field(ge=0)
     """Optuna's trial number, or the running number of a training of another purpose."""

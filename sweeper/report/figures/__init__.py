@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from sweeper.report.facts import Facts
 from sweeper.report.figures.finalists import curves, gain, threshold
 from sweeper.report.figures.images import predictions
+from sweeper.report.figures.longer import longer
 from sweeper.report.figures.style import Drawn, save_all, steady_style
 
 Section = Literal["answer", "finalists", "detail"]
@@ -28,6 +29,7 @@ class Figure(NamedTuple):
 
 FIGURES: dict[str, Figure] = {
     "gain": Figure(gain, "answer"),
+    "longer": Figure(longer, "answer"),
     "predictions": Figure(predictions, "finalists"),
     "curves": Figure(curves, "detail"),
     "threshold": Figure(threshold, "detail"),

@@ -1,0 +1,133 @@
+"""What more steps change: the gaps between the losses that the verdict compares, at several times its steps.
+
+A few longer trainings, on common seeds and scored on the same test images, give each gap once more. One seed is no
+evidence: of the change from the confirmation's gap (S seeds) to the longer one (L seeds, others) the variance is
+
+    s² (1/S + 1/L)  +  what the choice of images adds
+
+with s² the variance of a single seed's difference in the confirmation (drawn towards the other pairs', as in the
+verdict), pooled with the longer trainings' own where L ≥ 2. The images' part is that of the change itself on each
+image, less what single trainings do to single images, which is in s² already. Half the width of the interval is by
+Cochran and Cox's critical value, as everywhere. That a difference varies over seeds after longer trainings as before is
+taken for granted while L = 1.
+
+A gap *keeps* where its change is within its error. It *grows* or *shrinks* where the change is shown. It is *gone*
+where it is shown to have shrunk and what is left, by its estimate, is less than the margin (or, where it was less than
+that before, cross-entropy leads by the margin). Where the estimate fell below the margin and the change is within its
+error nothing is claimed: *open*. No curve is extrapolated: nothing is said of more steps than were trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+
+from sweeper.core.records import Evidence, Interval, LongerGap, LongerLook, Trend, TrialResult
+from sweeper.evidence.decision_rule import difference
+from sweeper.evidence.intervals import Floats, ImageTable, half_width, variance_parts
+from sweeper.evidence.replicates import Replicate, bench_of, by_seed, image_units
+
+MOST_SEEDS = 3
+"""Longer trainings of a loss, at most."""
+
+
+def look_longer(
+    longer: Sequence[TrialResult],
+    confirmations: Sequence[TrialResult],
+    evidence: Evidence,
+    recommended: int,
+    *,
+    groups: Sequence[str | None] | None = None,
+    metric: str = "miou",
+) -> LongerLook | None:
+    """Compare the gaps of the losses that were trained longer with those of the confirmation.
+
+    Args:
+        longer: completed longer trainings, all of as many steps, of the finalists' configurations.
+        confirmations: completed trainings that `evidence` was weighed from.
+        evidence: what the confirmation showed.
+        recommended: index of the recommended finalist.
+        groups: as `weigh` takes them; so is `metric`.
+
+    Returns:
+        None where the recommended loss and another one have no longer seed in common.
+    """
+    names = [f.family for f in evidence.finalists]
+    before, after = (
+        {name: by_seed(r for r in results if r.spec.family == name) for name in names}
+        for results in (confirmations, longer)
+    )
+    replicates = [r for runs in (before, after) for seeds in runs.values() for r in seeds.values()]
+    others = [i for i in range(len(names)) if i != recommended and after[names[i]].keys() & after[names[recommended]]]
+    if not others:
+        return None
+    table = bench_of(replicates, len(evidence.classes), image_units(replicates, groups), metric).score
+    row = {id(replicate): r for r, replicate in enumerate(replicates)}
+
+    def paired(runs: Mapping[str, Mapping[int, Replicate]], i: int, j: int) -> ImageTable:
+        first, second = runs[names[i]], runs[names[j]]
+        seeds = [seed for seed in first if seed in second]
+        return table.rows([row[id(first[s])] for s in seeds], [row[id(second[s])] for s in seeds])
+
+    base = evidence.baseline
+    pairs = [(i, base) for i in (recommended, *others) if base in (recommended, *others) and i != base]
+    pairs += [(recommended, j) for j in others if base not in (recommended, j)]
+    gaps = []
+    for i, j in pairs:
+        learned = _lacked(before[names[i]].values(), all) - _lacked(after[names[i]].values(), any)
+        found = _gap(evidence, i, j, paired(before, i, j), paired(after, i, j))
+        gaps.append(found.model_copy(update={"learned": tuple(c for c in evidence.classes if c in learned)}))
+    steps = longer[0].spec.steps
+    return LongerLook(
+        times=steps // confirmations[0].spec.steps,
+        steps=steps,
+        gaps=tuple(gaps),
+        catches_up=pairs[0] == (recommended, base) and gaps[0].trend == "gone",
+    )
+
+
+def _lacked(runs: Iterable[Replicate], how: Callable[[Iterable[bool]], bool]) -> set[str]:
+    """Classes that all, or any, of these trainings do not predict."""
+    lacks = [run.lacks for replicate in runs for run in replicate.runs]
+    return {name for name in chain(*lacks) if how(name in own for own in lacks)}
+
+
+def _gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: ImageTable) -> LongerGap:
+    """What a gap was and became; each table has a row for each seed that both losses have."""
+    found, seeds, more = difference(evidence, i, j), len(before.scores), len(after.scores)
+    estimate = float(after.scores.mean())
+    known = seeds >= 2 and before.images >= 2
+    v_one, freedom = found.se_seed**2 * seeds, seeds - 1 + found.borrowed
+    if more >= 2:
+        v_one = (freedom * v_one + (more - 1) * float(after.scores.var(ddof=1))) / (freedom + more - 1)
+        freedom += more - 1
+    v_both = variance_parts(before).v_both * seeds if known else 0.0
+
+    def interval(middle: float, share: float, columns: Floats) -> Interval:
+        n, v_seed = len(columns), v_one * share
+        if not known:
+            return Interval(estimate=middle, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
+        v_image = max(0.0, float(columns @ columns) / (n * (n - 1)) - v_both * share)
+        half = half_width(v_seed, freedom + 1, v_image, n)
+        ends = {"low": middle - half, "high": middle + half}
+        return Interval(estimate=middle, **ends, se_seed=v_seed**0.5, se_image=v_image**0.5)
+
+    columns = after.shares.mean(axis=0)
+    change = interval(estimate - found.estimate, 1 / seeds + 1 / more, columns - before.shares.mean(axis=0))
+    return LongerGap(
+        first=evidence.finalists[i].family,
+        second=evidence.finalists[j].family,
+        seeds=more,
+        before=found,
+        after=interval(estimate, 1 / more, columns),
+        change=change,
+        trend=_trend(found.estimate, estimate, change, evidence.rope) if known else "open",
+    )
+
+
+def _trend(before: float, after: float, change: Interval, rope: float) -> Trend:
+    if change.low <= 0 <= change.high:
+        return "open" if before >= rope > after else "keeps"
+    if change.estimate > 0:
+        return "grows"
+    return "gone" if after < rope and (before >= rope or after <= -rope) else "shrinks"
