@@ -1,7 +1,7 @@
 """How much is tried where steps are dear: trials, losses and seeds that fit into a given time.
 
-Trials become fewer first, then losses, in the order of the advice, down to cross-entropy against two others at their
-defaults. Cross-entropy, the other loss of the ladder, whose trainings are there, and a loss of the user's stay.
+Trials become fewer first, then losses, in the order of the advice, down to cross-entropy against two others, each
+in one trial. Cross-entropy, the other loss of the ladder, whose trainings are there, and a loss of the user's stay.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def fitting(
         space: what may be searched.
         wish: what the user gave.
         pace: of the trainings.
-        steps: of a trial; the ladder's two trainings of so many steps are there.
+        steps: of a trial; the ladder's trainings of so many steps are there.
         own: losses of the user's.
         limit: seconds from the ladder's beginning to the report.
     """
@@ -116,7 +116,8 @@ def _seconds(found: Breadth, wish: Wish, pace: Pace, steps: int) -> float:
     """How long it takes from the ladder's beginning to the report."""
     trials = min(found.trials, _settling(len(found.families))) if wish.settles else found.trials
     finalists = min(LEADERS, len(found.families)) + (BASELINE in found.families and len(found.families) > LEADERS)
-    search = max(finalists, TRAINED * trials) - 2
+    known = 1 + (trials < 2 * len(found.families))  # a single trial of the ladder's other loss is the ladder's own
+    search = max(finalists, TRAINED * trials) - known
     confirm = math.ceil(finalists * found.seeds[0] / pace.workers) * found.confirm_steps * SLACK
     trained = max(0.0, search) / pace.workers * steps + confirm
     return pace.spent + trained * pace.seconds + OTHER_SECONDS

@@ -1,9 +1,9 @@
 """The budget at which losses can be compared: where the classes are learned, found on a ladder before the search.
 
 Losses differ in how they treat rare classes, and before any of them has learned these there is nothing to compare. So
-where the user gave no steps, the defaults of two losses that differ most there, cross-entropy and one of overlap, are
-trained at 1, 2, 4, 8 and 16 times the first steps, until each class with enough pixels is learned by one of them, or
-the gap between the two has settled while most are. The search takes the last two trainings over as its own.
+where the user gave no steps, two losses that differ most there, cross-entropy and one of overlap with weights of the
+classes, are trained at 1, 2, 4, 8 and 16 times the first steps, until each class with enough pixels is learned by one
+of them, or the gap between the two has settled while most are. The search takes trainings over that are its own.
 
 A class is learned where its IoU on validation is above 0.05 and above its share of the pixels: an answer that looks at
 no image gets no more. The commonest class, of which a constant answer is made, need only be predicted.
@@ -12,15 +12,16 @@ no image gets no more. The commonest class, of which a constant answer is made, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from optuna.trial import FixedTrial
 
-from sweeper.core.records import Conditions, Rung, SearchSpace, TrialResult, TrialSpec
+from sweeper.core.records import Conditions, FamilySpace, Rung, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.text import listed
 from sweeper.data.folds import split_of
 from sweeper.losses.overlap_families import OVERLAP_FAMILIES
-from sweeper.space import default_choice, first_trials
+from sweeper.space import default_choice, defaults, first_trials, parameter_name, suggest
 from sweeper.study.finalist import BASELINE
 from sweeper.study.learning_check import SKILL, learned, skill
 
@@ -28,6 +29,8 @@ FACTORS = (1, 2, 4, 8, 16)
 """Budgets that may be tried, in units of the first."""
 PIXELS, IMAGES = 0.001, 0.5
 """Share of the labelled pixels, or of the images, of training from which on a class has enough to be learned."""
+POWER = 0.75
+"""Of the imbalance, in weights of the classes."""
 ENOUGH = 2 / 3
 """Share of these classes that must be learned before anything is said about losses: below it the mean over classes is
 largely one of zeros."""
@@ -47,10 +50,26 @@ def chosen_pair(space: SearchSpace) -> tuple[str, ...]:
     return (plain,) if best is None else (plain, best)
 
 
+def weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
+    """Return parameters of a family with weights of the classes, as Optuna knows them: what was best on similar data,
+    else its defaults with the power `POWER` of the imbalance. Without weights rare classes are learned late by all."""
+    params = defaults(family, space)
+    best = next((start.params for start in space.starts if start.family == family.family), None)
+    if best is not None:
+        return params | best
+    for name, coordinate in family.coordinates.items():
+        if name == "class_weight_power" or coordinate.kind == "power_of_imbalance":
+            params[parameter_name(family.family, name, coordinate)] = min(max(POWER, coordinate.low), coordinate.high)
+    return params
+
+
 def probes(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
-    """Return the pair's literature defaults at the middle of the learning rates, to be trained for `steps` steps."""
+    """Return the pair at the middle of the learning rates, to be trained for `steps` steps: the plain one at its
+    literature default, the other one at `weighted_start`."""
     by_name = {family.family: family for family in space.families}
-    choices = [default_choice(by_name[name], space, imbalance) for name in chosen_pair(space)]
+    plain, *others = chosen_pair(space)
+    choices = [default_choice(by_name[plain], space, imbalance)]
+    choices += [suggest(FixedTrial(weighted_start(by_name[name], space)), space, imbalance) for name in others]
     return [
         TrialSpec(
             purpose="probe",

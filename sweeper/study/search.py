@@ -14,7 +14,7 @@ PRUNED is final there. It is told once no later trial could let it go on, or whe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,11 @@ from sweeper.study.training_list import ATTEMPTS, always, completed, dead, key_o
 from sweeper.system.disk_space import keep_within_room
 
 
-def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> None:
-    """Queue the defaults of each family, in the space's order, as far as they are missing and there is room.
+def enqueue_defaults(
+    study: optuna.Study, space: SearchSpace, trials: int, instead: Mapping[str, dict[str, Any]] | None = None
+) -> None:
+    """Queue the defaults of each family, or what is `instead` of them, in the space's order, as far as they are missing
+    and there is room.
 
     Called at every start: with a larger total a resume gives its families the trials that the smaller one could not.
     """
@@ -62,7 +65,7 @@ def enqueue_defaults(study: optuna.Study, space: SearchSpace, trials: int) -> No
     room = trials - have.total()
     for family, (default, *_) in first_trials(space).items():
         if room > 0 and not have[family]:
-            study.enqueue_trial(default)
+            study.enqueue_trial((instead or {}).get(family, default))
             room -= 1
 
 

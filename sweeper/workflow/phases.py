@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, InterruptedSweepError, LostStudyError, SweeperError
@@ -25,8 +25,9 @@ from sweeper.core.records import (
 )
 from sweeper.core.text import count, resume_command, significant, time_text
 from sweeper.executors.protocol import Executor
+from sweeper.space import floor_of
 from sweeper.study.breadth import OTHER_SECONDS, Wish, fitting, measured, seconds_needed
-from sweeper.study.budget_ladder import climb, says_something, state_text
+from sweeper.study.budget_ladder import chosen_pair, climb, says_something, state_text, weighted_start
 from sweeper.study.confirmation_rounds import confirmations, plan_analyses, rounds
 from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates, what_is_needed
 from sweeper.study.learning_check import nothing_learned, what_would_help
@@ -190,7 +191,7 @@ def train_all(stage: Stage, decided: Callable[[studies.Plan], None]) -> None:
 def search(stage: Stage) -> bool:
     """Up to its total, or as far as its share of the time goes; False when the whole time is up."""
     plan, total = stage.plan, stage.asked.trials
-    enqueue_defaults(stage.study, plan.space, total)
+    enqueue_defaults(stage.study, plan.space, total, _instead(stage))
     found = studies.found_budget(stage.study.user_attrs)
     stage.show("search", total=total)
     work = Search(
@@ -221,6 +222,15 @@ def search(stage: Stage) -> bool:
                 f"{stage.asked.rope:g}"
             )
     return in_time
+
+
+def _instead(stage: Stage) -> dict[str, dict[str, Any]]:
+    """What is tried in place of a family's defaults: in a single trial the ladder's, which is trained already."""
+    space, found = stage.plan.space, studies.found_budget(stage.study.user_attrs)
+    if found is None or found.breadth is None or floor_of(space, stage.asked.trials) > 1:
+        return {}
+    others = chosen_pair(space)[1:]
+    return {family.family: weighted_start(family, space) for family in space.families if family.family in others}
 
 
 def _learned_something(stage: Stage) -> bool:

@@ -97,6 +97,20 @@ def test_the_two_losses_differ_most_in_rare_classes(space: SearchSpace, pair: tu
     assert [spec.family for spec in probes(space, CONDITIONS, 60.0, 100)] == list(pair)
 
 
+def test_the_other_loss_weighs_the_classes_as_was_best_on_similar_data() -> None:
+    """Without weights rare classes are learned late by every loss: street's persons not in 100 steps."""
+    multiclass, binary = probes(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[1], probes(SPACE, CONDITIONS, 16.0, 100)[1]
+    assert multiclass.params == {"mix": 0.5, "class_weight_power": 0.75}
+    assert binary.params == {"mix": 0.5, "pos_weight": pytest.approx(8.0)}
+    starts = (
+        Start(family="dice_ce", params={"dice_ce.mix": 0.2, "dice_ce.class_weight_power": 0.5}),
+        Start(family="dice_ce", params={"dice_ce.mix": 0.1, "dice_ce.class_weight_power": 0.0}),
+    )
+    advised = probes(SPACE_OF_CLASSES.model_copy(update={"starts": starts}), CONDITIONS, 60.0, 100)
+    assert [spec.params for spec in advised] == [{}, {"mix": 0.2, "class_weight_power": 0.5}]
+    assert {spec.lr for spec in advised} == {multiclass.lr}
+
+
 # --- where it ends ---
 
 
@@ -324,6 +338,7 @@ def test_where_steps_are_dear_fewer_losses_are_searched_and_only_these_are_queue
     steps, confirm_steps, losses, trials, _, searched = planned(study, stage)
     assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
     assert {spec.family for spec in executor.specs} == set(losses)
+    assert [spec.family for spec in executor.specs if spec.purpose == "search"] == ["weighted_ce"]
     assert len(searched) == 3 and studies.extra_results(study, "confirm")
     assert any(
         "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses" in x for x in display.lines

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.events import Answer, Lost
 from sweeper.core.records import Collapse, Start, TrialResult, TrialSpec
+from sweeper.space import default_choice
 from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RESULT, RETRY_OF
 from sweeper.storage.results import counted, present_trials, result_of
 from sweeper.study.budget_ladder import probes
@@ -67,6 +68,8 @@ def levels(**changed: float) -> FakeExecutor:
 def test_trainings_of_the_probe_are_trials_and_not_made_twice() -> None:
     study, executor = new_study(), FakeExecutor()
     known = [fake_result(spec) for spec in probes(SPACE, builders.conditions(), 60.0, 100)]
+    plain = default_choice(SPACE.families[FAMILIES.index("dice_ce")], SPACE, 60.0)
+    known[1] = fake_result(known[1].spec.model_copy(update={"params": plain.params}))
     places = [FAMILIES.index(result.spec.family) for result in known]
     enqueue_defaults(study, SPACE, 9)
     assert drive(executor, new_search(study, 9, known=known), going_on)  # type: ignore[arg-type]
