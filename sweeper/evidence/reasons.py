@@ -200,15 +200,19 @@ def _sources(evidence: Contest, gap: Interval) -> str:
     return f"{seeds} from seeds, {images} from images"
 
 
+AT_THIS_BUDGET = (
+    "; the gap may change with more steps.",
+    "; the verdict is provisional: it holds at this budget.",
+)
+"""How a reason ends that a longer look takes the end of."""
+
+
 def still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
     """That the baseline still improved at the end."""
     assert evidence.baseline is not None  # without a baseline nothing of it can rise
-    end = (
-        "the verdict is provisional: it holds at this budget." if provisional else "the gap may change with more steps."
-    )
     return (
         f"The baseline {name(evidence, evidence.baseline)} still gained {rising:.3f} validation {evidence.scale.score} "
-        f"over the last quarter of its steps, more than {evidence.rope:g}; {end}"
+        f"over the last quarter of its steps, more than {evidence.rope:g}{AT_THIS_BUDGET[provisional]}"
     )
 
 

@@ -13,6 +13,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import (
     Evidence,
+    LongerLook,
     MissControl,
     MissLimit,
     Recommendation,
@@ -25,6 +26,7 @@ from sweeper.data.folds import split_of
 from sweeper.data.store import is_complete
 from sweeper.evidence.decision_rules import decision_rules, shown_gain
 from sweeper.evidence.preferences import preferences, recommended_index
+from sweeper.evidence.reasons import AT_THIS_BUDGET
 from sweeper.evidence.recommendation import recommend
 from sweeper.evidence.verdict import MORE_STEPS
 from sweeper.losses import FAMILIES, snippet
@@ -65,10 +67,19 @@ def conclude(sweep: SweepRecord) -> Recommendation:
         found = _with_never_confirmed(found, evidence, finalists, sweep)
         if (chosen := recommended_index(found)) is not None and sweep.longer:
             look = longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=chosen)
-            left = (step for step in found.next_steps if look is None or not step.startswith(MORE_STEPS))
-            found = found.model_copy(update={"longer": look, "next_steps": tuple(left)})
+            found = found if look is None else _with_look(found, look)
     found = found.model_copy(update={"not_learned": not_learned(usable or sweep.trials or sweep.probes, conditions)})
     return _with_unfinished(_with_cut(found, sweep), sweep)
+
+
+def _with_look(found: Recommendation, look: LongerLook) -> Recommendation:
+    """With what more steps change, in place of what they might."""
+    reasons = tuple(
+        f"{reason.removesuffix(end)}." if (end := next(filter(reason.endswith, AT_THIS_BUDGET), None)) else reason
+        for reason in found.reasons
+    )
+    steps = tuple(step for step in found.next_steps if not step.startswith(MORE_STEPS))
+    return found.model_copy(update={"longer": look, "reasons": reasons, "next_steps": steps})
 
 
 def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]) -> Evidence | None:

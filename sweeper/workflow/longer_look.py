@@ -93,5 +93,7 @@ def _train(stage: Stage, specs: Sequence[TrialSpec]) -> bool:
     rounds = -(-min(2, len(batch)) // stage.executor.workers)
     if not admit(rounds * specs[0].steps):
         return False
+    names = ", ".join(dict.fromkeys(spec.family for spec in specs))
+    stage.display.log(f"what more steps change: {names}, {specs[0].steps:,} steps each")
     stage.show("longer", missing=len(batch))
     return stage.go(batch) and batch.complete

@@ -10,6 +10,8 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.records import Recommendation, TrialResult, TrialSpec
+from sweeper.evidence.reasons import AT_THIS_BUDGET
+from sweeper.evidence.verdict import MORE_STEPS
 from sweeper.report.card import card_of
 from sweeper.report.caveats import caveats
 from sweeper.report.facts import collect
@@ -161,13 +163,17 @@ def test_a_signal_stops_it_and_a_resume_makes_it() -> None:
 
 def test_an_old_study_reports_without_it_and_a_run_of_it_makes_it_once() -> None:
     study, plan = new_study(), new_plan()
-    assert looked(study, longer=None).longer is None
+    before = looked(study, longer=None)
+    assert before.longer is None and any(reason.endswith(AT_THIS_BUDGET) for reason in before.reasons)
+    assert any(step.startswith(MORE_STEPS) for step in before.next_steps)
     state = state_of(study, plan, ASKED)
     assert not state.finished and state_of(study, plan, ASKED._replace(longer=None)).finished
     left = trainings_left(plan, ASKED, state)
     assert list(left) == ["longer"] and left["longer"].steps == 800
     assert plan_text(left) == "0 to 7 trainings of 800 steps to see what more steps change"
-    assert looked(study).longer is not None
+    after = looked(study)
+    assert after.longer is not None and not any(step.startswith(MORE_STEPS) for step in after.next_steps)
+    assert len(after.reasons) == len(before.reasons) and not any(r.endswith(AT_THIS_BUDGET) for r in after.reasons)
     assert state_of(study, plan, ASKED).finished and not trainings_left(plan, ASKED, state_of(study, plan, ASKED))
     again = FakeExecutor()
     looked(study, again)
