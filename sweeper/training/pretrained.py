@@ -11,8 +11,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from huggingface_hub import constants
+
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels
 
+constants.HF_HUB_DISABLE_TELEMETRY = True  # for its sake each process asks the hub for a list, the cache or not
 WEIGHTS = "model.safetensors"
 ANSWER_SECONDS = 10.0
 """The hub's first answer is waited for so long."""
@@ -116,8 +119,6 @@ def _timm_config(name: str) -> object | None:
 
 def why_no_hub() -> str | None:
     """Return why nothing can be had of the hub or of its cache here; None where that is to be tried."""
-    from huggingface_hub import constants
-
     offline = constants.HF_HUB_OFFLINE and not any(Path(constants.HF_HUB_CACHE).glob("models--*"))
     return _OFFLINE if offline else None
 
@@ -131,11 +132,9 @@ def fetch_imagenet(pipe: Connection, encoder: str) -> None:
     For a process of its own, which may be ended at any time: its libraries try for long. It first sends None, when
     these are loaded, and a `Download` before it begins one.
     """
-    from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
-    constants.HF_HUB_DISABLE_TELEMETRY = True
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # each of its retries fills a line
     try:
         source = imagenet_source(encoder)
@@ -154,11 +153,11 @@ def _fetch(pipe: Connection, source: Source | None) -> str | None:
         return "its library offers none"
     if all(source.cached(file) is not None for file in source.files):
         return None
-    if hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         return _OFFLINE
     url = hub.hf_hub_url(source.repository, WEIGHTS, revision=source.revision)
     known = hub.get_hf_file_metadata(url, timeout=ANSWER_SECONDS)  # once: the download itself would try for a minute
-    pipe.send(Download(f"{hub.constants.ENDPOINT}/{source.repository}", known.size))
+    pipe.send(Download(f"{constants.ENDPOINT}/{source.repository}", known.size))
     for file in source.files:
         hub.hf_hub_download(source.repository, file, revision=source.revision)
     return None

@@ -26,6 +26,9 @@ class Hub(ThreadingHTTPServer):
         """Method and path of each request."""
         self.closing = threading.Event()
 
+    def handle_error(self, *_: object) -> None:
+        """Nothing on the screen where a client goes away."""
+
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
@@ -33,7 +34,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the hub's, and a library that may ask it."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    # What its later releases request of the hub besides, once a process.
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "agents.json"), raising=False)
+    if (agents := sys.modules.get("huggingface_hub.utils._detect_agent")) is not None:
+        monkeypatch.setattr(agents, "_registry", None)
     monkeypatch.setattr(pretrained, "ANSWER_SECONDS", 1.0)
     return tmp_path
 
@@ -108,6 +112,7 @@ def test_a_hub_is_asked_once_and_its_configuration_scaled_to_one(cache: Path, mo
         assert download == Download(f"{hub.address}/smp-hub/resnet18.imagenet", len(FILES["model.safetensors"]))
         assert inputs.mean == pytest.approx((0.5, 0.4, 0.2)) and inputs.std == pytest.approx((0.1, 0.1, 0.1))
         assert imagenet_cached("resnet18") and not imagenet_cached("resnet34")
+        assert all("/resolve/" in line for line in hub.asked)  # the weights, and nothing besides
         hub.asked.clear()
         assert fetched("resnet18") == [inputs] and hub.asked == []
     assert inputs_of("resnet18") == inputs
