@@ -18,6 +18,7 @@ from bench.verdict_calibration import (
     ORDER,
     Played,
     Task,
+    acted,
     chosen,
     confirm,
     false_winners,
@@ -94,6 +95,13 @@ def test_equal_losses_seldom_give_a_clear_winner_over_all_interim_analyses(
 
 
 @pytest.mark.slow
+def test_equal_losses_seldom_lead_away_from_cross_entropy_and_a_clear_gain_does() -> None:
+    assert acted(Task(simulation.STREET, 4, SWEEPS, (11,))).winners["change"] <= LIMIT
+    gain = acted(Task(simulation.BINARY, 2, 30, (12,), gap=0.05))
+    assert gain.winners["change"] == 30 and np.concatenate(gain.mious).max() == 0
+
+
+@pytest.mark.slow
 def test_equal_losses_seldom_give_a_clear_winner_by_a_mean_over_images() -> None:
     assert wrong(simulation.TAILS, 4, played(simulation.TAILS, 4, SWEEPS, 8, metric="image_dice")) <= LIMIT
 
@@ -107,7 +115,7 @@ def test_a_better_loss_is_found_nearly_as_often_as_by_an_oracle() -> None:
     oracle = oracle_wins(mious, true_sds(mious)).mean()
     assert oracle > 0.85
     assert tally.untiring[ORDER[0]] >= 0.65 * oracle * sweeps
-    assert tally.winners[ORDER[0]] >= 0.45 * oracle * sweeps  # many end before, as it is known what the named one costs
+    assert tally.winners[ORDER[0]] == 0  # as it is cross-entropy, all end before: that it is kept is known
     assert tally.untiring[ORDER[0]] >= tally.winners[ORDER[0]]
     assert tally.winners[ORDER[1]] == 0
 
@@ -121,9 +129,8 @@ def test_a_confirmation_ends_early_once_it_is_known_what_the_named_loss_costs() 
 @pytest.mark.slow
 def test_losses_that_differ_get_an_answer_that_holds() -> None:
     tally = chosen(Task(simulation.TAILS, 4, 60, (9,), gap=0.01))
-    assert tally.share("open") <= 0.15
     cost, held = np.concatenate(tally.mious).mean(axis=0)
-    assert cost < 0.003
+    assert cost < 0.008  # cross-entropy is kept where no gain is shown
     assert held > 0.85
     assert tally.winners["probable"] + tally.winners["safe"] + tally.winners["clear_winner"] <= 6
 

@@ -19,6 +19,7 @@ from sweeper.report.figures import FIGURES, Drawn
 from sweeper.report.markdown import render, summary
 from sweeper.study.budget_ladder import not_learned
 from sweeper.workflow.conclude import Outcome, conclude
+from sweeper.workflow.mlflow_sync import summary_for_mlflow
 from tests.report.test_markdown import CLEAR, NEAR, NO_FIGURES, head, recommended, text_of
 from tests.support import builders
 from tests.support.simulated_studies import cracks, street
@@ -245,6 +246,24 @@ def test_terminal_report_and_note_say_the_same() -> None:
     for label, text in card_lines(found):
         assert " ".join(f"{label}: {text}".removeprefix(": ").split()) in told
         assert text.split(" · ")[0] in note.replace("`", "").replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "action", "head"),
+    [
+        (builders.evidence(CLEAR), "change", "Change to dice_focal: +0.060 mIoU."),
+        (
+            builders.evidence(KEPT, half=0.0005),
+            "keep",
+            "Keep cross-entropy: no other finalist gains more than 0.01 mIoU.",
+        ),
+        (builders.evidence(OTHERS, half=0.05), None, "No loss is shown to be best: meanwhile train with dice_ce."),
+    ],
+)
+def test_mlflows_note_and_tags_say_the_action_of_the_card(evidence: Evidence, action: str | None, head: str) -> None:
+    found = summary_for_mlflow(Outcome(builders.sweep(), recommended(evidence), ReportPaths(Path("reports"), "toy")))
+    assert found.tags.get("sweeper.action") == action
+    assert head in found.note.replace("`", "").replace("\u00a0", " ")
 
 
 def test_the_terminal_ends_with_what_to_do_next() -> None:
