@@ -242,7 +242,11 @@ class Training(NetworkInTraining):
         default = metrics.default_point(self._task)
         tuned, metric = self._recipe.threshold == "tuned", self._recipe.metric
         groups = self._conditions.dataset.groups_of(counts.images)
-        point = metrics.best_point(counts, metric, groups)[0] if tuned else default
+        point = default
+        if tuned and self._spec.purpose == "confirm":
+            point = metrics.choose_point(counts, metric, groups)
+        elif tuned:
+            point = metrics.best_point(counts, metric, groups)[0]
         at_chosen = metrics.at_point(counts, point)
         compared = metrics.at_point(metrics.measured(counts, metric), point)
         if self._progress.diverged:

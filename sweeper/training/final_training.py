@@ -79,7 +79,7 @@ class FinalTraining(NetworkInTraining):
 
         Args:
             images: indices into the data set, at least one.
-            point: operating point, taken to the nearest of those that are counted; None = the best on these images.
+            point: operating point, taken to the nearest of those that are counted; None = chosen on these images.
 
         Returns:
             None where the network's answer is not finite.
@@ -89,7 +89,7 @@ class FinalTraining(NetworkInTraining):
             return None
         if point is None:
             groups = self._conditions.dataset.groups_of(counts.images)
-            point = metrics.best_point(counts, self._conditions.recipe.metric, groups)[0]
+            point = metrics.choose_point(counts, self._conditions.recipe.metric, groups)
         nearest = min(counts.points, key=lambda known: abs(known - point))
         found = metrics.at_point(counts, nearest)
         return Scored(nearest, metrics.scores(found), judge(found), counts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -145,6 +147,69 @@ def test_the_best_point_of_multiclass_counts_is_found_and_ties_go_to_the_point_n
     shifted = separable.model_copy(update={"data": np.roll(separable.data, -100, axis=-1)})
     # Now perfect only at edges 114 to 198 (foreground in bin 198): the nearest to 0.5 is the highest of them.
     assert metrics.best_point(shifted) == (THRESHOLDS[197], 1.0)
+
+
+LOW = THRESHOLDS.index(0.5) - 116
+"""Place of a threshold that finds all of `FAINT`."""
+FAINT, CLEAR = "faint", "clear"
+
+
+def images_of(kinds: Sequence[str]) -> ImageCounts:
+    """`FAINT` has a fifth of its foreground below 0.5; `CLEAR` has a false alarm above 0.5 and another one below it."""
+    data = np.zeros((len(kinds), 2, BINS), dtype=np.int64)
+    data[:, 0, 0] = 1000
+    for n, kind in enumerate(kinds):
+        found = {FAINT: {150: 20, 300: 80}, CLEAR: {400: 100}}[kind]
+        data[n, 1, list(found)] = list(found.values())
+        data[n, 0, [200, 300]] = 20 * (kind == CLEAR)
+    return ImageCounts(kind="histogram", images=tuple(range(len(kinds))), points=THRESHOLDS, data=data)
+
+
+@pytest.mark.parametrize("metric", ["miou", "fg_iou", "dice", "image_dice"])
+def test_a_tuned_point_that_loses_on_images_that_did_not_choose_it_is_not_used(metric: str) -> None:
+    mixed = images_of([FAINT, CLEAR] * 3)  # without an image its own kind is the smaller one, and not served
+    best = metrics.best_point(mixed, metric)[0]
+    assert best < 0.5 == metrics.choose_point(mixed, metric)
+    pairs = ["a", "a", "b", "b", "c", "c"]
+    assert metrics.choose_point(mixed, metric, pairs) == best  # what is left chooses the same
+    assert metrics.choose_point(mixed, metric, [None] * 6) == 0.5
+    assert metrics.choose_point(mixed, metric, ["a"] * 6) == best  # one group shows no loss, nor does one image
+    for kinds in ([FAINT], [FAINT] * 4, [FAINT] * 5 + [CLEAR]):
+        alike = images_of(kinds)
+        assert metrics.choose_point(alike, metric) == metrics.best_point(alike, metric)[0] < 0.5
+
+
+def test_tau_too_stays_where_choosing_loses_and_many_images_are_divided_into_parts() -> None:
+    def street(kinds: Sequence[str], kept: int = 62) -> ImageCounts:
+        counts = point_counts([[[500, 10, 20], [80, 20, 20], [20, 20, 10]]] * len(kinds))
+        for n, kind in enumerate(kinds):
+            hit = 100 if kind == FAINT else kept
+            counts.data[n, 7, 1] = [hit, 20, 100 - hit]
+        return counts
+
+    for repeats, kept, point in ((2, 62, 0), (25, 61, 0), (25, 70, TAUS[7])):
+        mixed = street([FAINT, CLEAR] * repeats, kept)
+        assert metrics.best_point(mixed)[0] == TAUS[7]
+        assert metrics.choose_point(mixed) == point, (repeats, kept)
+    assert metrics.choose_point(street([FAINT] * 3)) == TAUS[7]
+
+
+def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_plain_point_is_right() -> None:
+    found = {}
+    for shift in (-1.5, -0.5, 0.0, 1.5):
+        rng, gains = np.random.default_rng(5), []
+        for _ in range(60):
+            target = (rng.random((36, 200)) < 0.1).astype(np.int64)
+            logits = rng.normal(3 * target - 1.5 + shift + rng.normal(0, 1.0, (36, 1)), 1.2)
+            val, test = (binary_counts(logits[own], target[own]) for own in (slice(0, 6), slice(6, None)))
+            chosen, tuned = (
+                metrics.scores(metrics.at_point(test, point)).miou
+                for point in (metrics.choose_point(val), metrics.best_point(val)[0])
+            )
+            gains.append(chosen - tuned)
+        found[shift] = float(np.mean(gains))
+    assert found[-1.5] > 0.001 and found[1.5] == 0  # six images choose worse than 0.5; far away it is never used
+    assert sum(found.values()) / len(found) > -0.001
 
 
 # --- Scores -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from sweeper.core import metrics
 from sweeper.core.contours import Mask, boundary_counts
 from sweeper.core.detail_scores import detail_scores
 from sweeper.core.label_parts import Counter, component_dice, contours, lesions
-from sweeper.core.operating_points import FEW_THRESHOLDS
+from sweeper.core.operating_points import FEW_THRESHOLDS, THRESHOLDS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset
 from sweeper.data import divide, open_store
@@ -113,6 +113,31 @@ def test_groups_count_as_one_where_the_operating_point_of_a_mean_is_chosen(tiny:
     groups = ["video"] * 3 + [None]
     assert (last.point, last.value) == pytest.approx(metrics.best_point(result.val, "image_dice", groups))
     assert last.value != pytest.approx(metrics.best_point(result.val, "image_dice")[1])
+
+
+def test_a_confirmation_is_scored_at_the_point_that_lasts_and_a_trial_at_its_best(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[object, ...]] = []
+
+    def choose(*given: object) -> float:
+        seen.append(given)
+        return THRESHOLDS[100]
+
+    monkeypatch.setattr(metrics, "choose_point", choose)
+    confirmed = train(tiny, purpose="confirm", seed=1000, keep_predictions=99)
+    assert [e.point for e in confirmed.evaluations] == [THRESHOLDS[100]] * 4
+    last, test = confirmed.evaluations[-1], confirmed.test
+    assert test is not None and confirmed.val is not None and confirmed.predictions is not None
+    assert last.chosen == metrics.scores(metrics.at_point(confirmed.val, THRESHOLDS[100]))
+    found = metrics.at_point(test, THRESHOLDS[100])[:, 1]
+    assert [int(mask.sum()) for mask in confirmed.predictions.masks] == (found[:, 0] + found[:, 1]).tolist()
+    assert seen[-1][1:] == ("miou", [None] * len(confirmed.val.images))
+    seen.clear()
+    plain = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}), purpose="confirm", seed=1000)
+    trial = train(tiny)
+    assert not seen and plain.evaluations[-1].point == 0.5
+    assert trial.val is not None and trial.evaluations[-1].point == metrics.best_point(trial.val)[0]
 
 
 @pytest.mark.parametrize(
