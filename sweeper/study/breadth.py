@@ -37,6 +37,8 @@ class Wish(NamedTuple):
     """Whether that is only its end at the latest, as none was given."""
     confirm_steps: int | None
     seeds: tuple[int, int] | None
+    longer: int | None = None
+    """Times the confirmation's steps of the longer look; None = none is made."""
 
 
 class Pace(NamedTuple):
@@ -75,12 +77,14 @@ def fitting(
         limit: seconds from the ladder's beginning to the report.
     """
     for found in _comparisons(space, wish, steps, own):
-        if _seconds(found, wish, pace, steps) <= limit:
-            if wish.seeds is not None:
-                return found
-            more = [found.model_copy(update={"seeds": (n, n)}) for n in range(found.seeds[1], MOST_SEEDS + 1)]
-            most = max(own.seeds[1] for own in more if _seconds(own, wish, pace, steps) <= limit)
-            return found.model_copy(update={"seeds": (2, most)})
+        if (seconds := _seconds(found, wish, pace, steps)) <= limit:
+            look = (wish.longer or 0) * found.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
+            has_longer = seconds + look <= limit
+            left, seeds = limit - look * has_longer, found.seeds
+            if wish.seeds is None:
+                more = [found.model_copy(update={"seeds": (n, n)}) for n in range(seeds[1], MOST_SEEDS + 1)]
+                seeds = (2, max(own.seeds[1] for own in more if _seconds(own, wish, pace, steps) <= left))
+            return found.model_copy(update={"seeds": seeds, "has_longer": has_longer})
     return None
 
 

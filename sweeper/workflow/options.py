@@ -61,6 +61,8 @@ class Asked(NamedTuple):
     """Seeds of a finalist, at least and at most; None where none were given."""
     longer: int | None = None
     """Times the confirmation's steps of the longer look; None = none is made."""
+    longer_given: bool = False
+    """Whether the user said so."""
     settles: bool = False
     """Whether the search ends by itself before its total, once trials bring no gain: where none was given."""
 
@@ -113,6 +115,7 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
         until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
         longer=None if (times := options.get("longer", LONGER)) == "none" else int(times),
+        longer_given="longer" in options,
         timeout=duration(options["timeout"]) if "timeout" in options else None,
         minutes=options.get("minutes"),
         seeds=seed_range(options["confirm_seeds"]) if "confirm_seeds" in options else None,
@@ -120,12 +123,13 @@ def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
 
 
 def within(asked: Asked, probed: Probed | None) -> Asked:
-    """Return what is asked for, with the trials and seeds that the time allows where none were given."""
+    """Return what is asked for, with trials, seeds and longer look as the time allows where none were given."""
     if probed is None or probed.breadth is None:
         return asked
     trials = probed.breadth.trials if asked.settles else asked.trials
     analyses = planned_analyses(*probed.breadth.seeds) if asked.seeds is None else asked.analyses
-    return asked._replace(trials=trials, analyses=analyses)
+    longer = asked.longer if asked.longer_given or probed.breadth.has_longer else None
+    return asked._replace(trials=trials, analyses=analyses, longer=longer)
 
 
 def note_asked(study: optuna.Study, asked: Asked) -> None:

@@ -396,7 +396,10 @@ def _climbed(stage: Stage, first: int) -> Probed:
             break
     if not rungs:
         return Probed(first=first, steps=first)  # the search tells why
-    limit, wish = _limit(asked, known), Wish(asked.trials, asked.settles, asked.confirm_steps, asked.seeds)
+    limit, wish = (
+        _limit(asked, known),
+        Wish(asked.trials, asked.settles, asked.confirm_steps, asked.seeds, asked.longer),
+    )
     own = [loss.name for loss in plan.conditions.losses]
     enough = [rung for rung in rungs if says_something(rung)]
     for rung in reversed(enough):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.core.records import Breadth, Start
+from sweeper.core.records import Breadth, Probed, Start
 from sweeper.study.breadth import OTHER_SECONDS, Pace, Wish, fitting, measured, seconds_needed
+from sweeper.workflow.options import asked_of, within
 from tests.support import builders
 from tests.support.faking import SPACE
 
@@ -70,6 +71,18 @@ def test_what_was_given_stays(wish: Wish) -> None:
         assert wish.confirm_steps in (None, own.confirm_steps)
         assert wish.seeds in (None, own.seeds)
     assert found(1000, wish) is not None and found(1, wish) is None
+
+
+def test_a_longer_look_is_made_where_it_fits_too() -> None:
+    """Of the loss and cross-entropy at 4 times 800 steps, 320 s at a time."""
+    looks = {minutes: found(minutes, ANY._replace(longer=4)) for minutes in range(1, 1000)}
+    least, most = next(own for own in looks.values() if own is not None), looks[999]
+    assert not least.has_longer and most is not None and most.has_longer
+    assert most.seeds == (2, 8)
+    given = asked_of({"longer": "4"}), asked_of({})
+    after = [within(asked, Probed(first=100, steps=400, breadth=least)).longer for asked in given]
+    assert after == [4, None]
+    assert [within(asked, Probed(first=100, steps=400, breadth=most)).longer for asked in given] == [4, 4]
 
 
 def test_the_pace_is_that_of_the_longest_trainings_and_both_losses_run_at_a_time() -> None:

@@ -374,6 +374,8 @@ class Breadth(Record):
     confirm_steps: int
     seeds: tuple[int, int]
     """Seeds of a finalist, at least and at most."""
+    has_longer: bool = True
+    """Whether there is time for the longer look, too, where the user did not ask for it."""
 
 
 class Probed(Record):
