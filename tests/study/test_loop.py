@@ -67,6 +67,28 @@ def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> No
     assert all(r.state == "failed" for r in studies.extra_results(study, "confirm"))
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_work_that_is_over_left_running_does_not_disturb_the_next(lost: bool) -> None:
+    """Its workers come free as they answer, and their answers belong to nobody."""
+
+    class Ended(Batch):
+        @property
+        def over(self) -> bool:
+            return bool(studies.extra_results(study, "confirm"))
+
+    def trained(spec: TrialSpec) -> TrialResult | Answer:
+        return Lost(spec, LOST) if lost and spec.purpose == "confirm" and spec.number else fake_result(spec)
+
+    study, executor = new_study(), FakeExecutor(trained, workers=3)
+    specs = [builders.spec("dice", n, seed=n, steps=100, purpose="confirm") for n in range(3)]
+    assert drive(executor, Ended(study, specs, recorder=Recorder()), lambda: None)
+    left = executor.workers - executor.free()
+    assert left
+    longer = [spec.model_copy(update={"purpose": "longer"}) for spec in specs]
+    assert drive(executor, Batch(study, longer, recorder=Recorder()), lambda: None)
+    assert [len(studies.extra_results(study, purpose)) for purpose in ("confirm", "longer")] == [1, 3]
+
+
 def test_a_backend_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
     class Closing(FakeExecutor):
         closed = 0

@@ -183,13 +183,6 @@ def test_an_old_study_reports_without_it_and_a_run_of_it_makes_it_once() -> None
     assert {s.steps for s in other.specs} == {3200} and found.longer is not None and found.longer.times == 16
 
 
-def test_what_idle_workers_left_behind_does_not_disturb_it() -> None:
-    study, executor = new_study(), FakeExecutor(workers=5, backwards=True)
-    assert looked(study, executor).longer is not None
-    ahead = {s.seed for s in executor.specs if s.purpose == "confirm"}
-    assert len(studies.extra_results(study, "confirm")) <= len(ahead) * 4
-
-
 # --- within the time ---
 
 
