@@ -227,7 +227,7 @@ def _best_other(facts: Facts) -> Row | None:
     gained = _at(
         f"{facts.gained(gain, rival, facts.baseline)} test {facts.metric}", level_between(facts, rival, facts.baseline)
     )
-    return Row("Best other loss", f"`{rival.family}`: {gained} over tuned cross-entropy")
+    return Row("Best other", f"`{rival.family}`: {gained}")
 
 
 def _longer(facts: Facts) -> list[Row]:

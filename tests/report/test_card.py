@@ -166,9 +166,9 @@ def test_the_share_of_the_operating_point_in_the_gain_is_told() -> None:
     own = {"cross_entropy": {"vs_plain": builders.interval(0.03), "seeds": (1, 2)}}
     _, rows = card(recommended(builders.evidence({"cross_entropy": 0.7, "dice_focal": 0.65}, finalists=own)))
     assert rows["Gain over cross-entropy as usual (threshold 0.5)"].endswith("(95 %), from the threshold alone")
-    assert rows["Best other loss"] == "dice_focal: −0.050 (one seed) test mIoU over tuned cross-entropy"
+    assert rows["Best other"] == "dice_focal: −0.050 (one seed) test mIoU"
     _, known = card(recommended(builders.evidence(KEPT, half=0.026)))
-    assert known["Best other loss"] == "dice_ce: +0.009 [−0.017, +0.035] test mIoU (95 %) over tuned cross-entropy"
+    assert known["Best other"] == "dice_ce: +0.009 [−0.017, +0.035] test mIoU (95 %)"
     alone = {"cross_entropy": {"other_names": ("dice_ce",)}}
     _, only = card(recommended(builders.evidence({"cross_entropy": 0.7}, finalists=alone)))
     assert only["Gain over tuned cross-entropy"] == "none: it is tuned cross-entropy"
