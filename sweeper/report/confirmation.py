@@ -65,7 +65,7 @@ def plain_point_text(facts: Facts) -> list[str]:
         return []
     gap, at = found.difference, f"{facts.point_name} {facts.default_point:g}"
     other = next(f for f in facts.finalists if f.family == found.against)
-    ahead = "ahead of" if gap.estimate >= 0 else "behind"
+    ahead = "level with" if round(gap.estimate, 3) == 0 else "ahead of" if gap.estimate > 0 else "behind"
     gained = f"{facts.gained(gap, facts.chosen, other)} test {facts.metric}"
     best = f", {code(found.best)} scores highest" if found.best not in (facts.chosen.family, found.against) else ""
     sentences = [

@@ -145,6 +145,11 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
             "recommendation does not depend on the tuned threshold.",
         ),
         (
+            {"dice_focal": 0.69, "cross_entropy": 0.69, "dice_ce": 0.60, "tversky": 0.6},
+            "At threshold 0.5 `dice_focal` is level with `cross_entropy` (0.000 [−0.020, +0.020] test mIoU, 95 %): the "
+            "recommendation depends on the tuned threshold.",
+        ),
+        (
             {"dice_focal": 0.65, "cross_entropy": 0.69, "dice_ce": 0.60, "tversky": 0.6},
             "At threshold 0.5 `dice_focal` is behind `cross_entropy` (−0.040 [−0.060, −0.020] test mIoU, 95 %): the "
             "recommendation depends on the tuned threshold.",
