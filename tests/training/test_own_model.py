@@ -29,6 +29,7 @@ from sweeper.training.hardware import probe
 from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import read_record
+from sweeper.workflow.encoder_weights import NOTHING
 from sweeper.workflow.own_losses import declaration
 from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
 from sweeper.workflow.settings import Settings
@@ -229,7 +230,7 @@ def test_the_recipe_is_the_networks_and_what_belongs_to_others_is_refused(nets: 
     def asked(**options: Any) -> Any:
         settings = Settings(model="own_nets:build", **options)
         return make_recipe(
-            settings, tiny, probe("cpu"), training_images=9, has_weights=lambda name: False, log=lambda _: None
+            settings, tiny, probe("cpu"), training_images=9, weights=lambda name: NOTHING, log=lambda _: None
         )
 
     recipe = asked()
