@@ -48,7 +48,9 @@ def key_of(conditions: Conditions) -> str:
         name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")
     }
     own |= {name: True for name in ("deterministic", "compiled") if not getattr(recipe, name)}
-    own |= {"crops": recipe.crops == "uniform"}
+    defaults = type(recipe).model_fields
+    later = ("crops", "input_mean", "input_std")
+    own |= {name: True for name in later if getattr(recipe, name) == defaults[name].default}
     text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude=own)} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
 

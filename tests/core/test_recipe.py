@@ -20,6 +20,7 @@ def test_a_new_field_leaves_the_checkpoints_that_are_paused_valid() -> None:
         f"{inspect.getfile(Recipe)} has a new field, leave its default out of the key in `key_of`, as that of `crops` "
         "is. Where a default was meant to change, this key changes with it: say so in CHANGELOG.md."
     )
-    for name, value in {"crops": "balanced", "size": 128, "deterministic": True}.items():
+    changes = {"crops": "balanced", "size": 128, "deterministic": True, "input_mean": (0.5, 0.5, 0.5)}
+    for name, value in changes.items():
         changed = conditions.model_copy(update={"recipe": conditions.recipe.model_copy(update={name: value})})
         assert checkpoint.key_of(changed) != FROZEN, name
