@@ -39,17 +39,17 @@ def test_the_proposed_number_of_seeds_or_images_is_the_smallest_that_suffices() 
         (0.02, 0.002, 0.03, "some 8 seeds in place of 3 (`--resume --confirm-seeds 8`) would settle it, if"),
         (0.0005, 0.03, 0.03, "the choice of test images alone forbids a verdict (standard error 0.030)"),
         (0.01, 0.03, 0.03, "neither more seeds nor more test images alone would settle it"),
-        (0.5, 0.5, 0.00999, "(+0.010 against cross_entropy, standard error 0.707)"),
+        (0.5, 0.5, 0.00999, "(−0.010 against dice, standard error 0.707)"),
     ],
 )
 def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, estimate: float, sentence: str) -> None:
     found = three_seeds({"dice": 0.7 + estimate, "cross_entropy": 0.7}, se_seed, se_image, half=0.1, analyses=())
     (step,) = decide(found, ORDER).next_steps
-    assert step.startswith("dice against cross_entropy: ") and sentence in step
+    assert step.startswith("cross_entropy against dice: ") and sentence in step  # kept until a change is established
 
 
 def test_rivals_for_which_the_same_would_do_share_a_sentence_that_asks_for_the_most() -> None:
-    found = evidence({"dice": 0.7305, "focal": 0.7, "cross_entropy": 0.7}, half=0.1)
+    found = evidence({"dice": 0.7305, "focal": 0.7, "tversky": 0.7}, half=0.1)
     noise = [{"se_seed": 0.02 + 0.005 * (c.second == 2), "se_image": 0.002} for c in found.comparisons]
     noisy = tuple(
         c.model_copy(update={"difference": c.difference.model_copy(update=own)})
