@@ -27,6 +27,12 @@ from sweeper.data import load_dataset
 FIRST_SEED = 5000
 
 
+def read_reports(folders: list[str]) -> list[dict[str, Any]]:
+    """Return the answers of all studies whose reports are in these folders."""
+    paths = [path for folder in folders for path in sorted(Path(folder).glob("*/recommendation.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
 def collect(arguments: argparse.Namespace) -> None:
     """Append one line for each training: data set, study, family, seed, values."""
     from sweeper.training.hardware import settle_process
@@ -35,11 +41,7 @@ def collect(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     known = {(row["study"], row["family"], row["seed"]) for row in rows(out)} if out.exists() else set()
     part, parts = (int(word) for word in arguments.part.split("/"))
-    reports = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for folder in arguments.reports
-        for path in sorted(Path(folder).glob("*/recommendation.json"))
-    ]
+    reports = read_reports(arguments.reports)
     wanted = [
         (seed, report, finalist)
         for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds)

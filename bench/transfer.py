@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from families import BASELINE, rows, trained
+from retraining import read_reports
 from scipy import stats
 
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
@@ -110,11 +111,7 @@ def collect(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     known = {(row["study"], row["family"], row["seed"]) for row in rows(out)} if out.exists() else set()
     part, parts = (int(word) for word in arguments.part.split("/"))
-    reports = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for folder in arguments.reports
-        for path in sorted(Path(folder).glob("**/recommendation.json"))
-    ]
+    reports = read_reports(arguments.reports)
     wanted = [run for run in plan_runs(reports, arguments.seeds, arguments.several) if run.key not in known]
     wanted = wanted[part - 1 :: parts]
     if not wanted:
