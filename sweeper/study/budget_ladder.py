@@ -6,7 +6,7 @@ classes, are trained at 1, 2, 4, 8 and 16 times the first steps, until each clas
 of them, or the gap between the two has settled while most are. The search takes trainings over that are its own.
 
 A class is learned where its IoU on validation is above 0.05 and above its share of the pixels: an answer that looks at
-no image gets no more. The commonest class, of which a constant answer is made, need only be predicted.
+no image gets no more. The most frequent class, of which a constant answer is made, need only be predicted.
 """
 
 from __future__ import annotations
@@ -178,11 +178,6 @@ def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:
     if len(gaps) < 2 or gaps[0] is None or gaps[1] is None or not says_something(rungs[-1]):
         return False
     return abs(gaps[1] - gaps[0]) < margin and set(rungs[-2].not_learned) <= set(rungs[-1].not_learned)
-
-
-def chosen_rung(rungs: Sequence[Rung]) -> Rung | None:
-    """Return the rung to search at, the last that says something; None where none does."""
-    return next((rung for rung in reversed(rungs) if says_something(rung)), None)
 
 
 def state_text(rung: Rung) -> str:

@@ -13,7 +13,7 @@ from sweeper.core.records import Conditions, Probed, SearchSpace, Start, TrialRe
 from sweeper.report.card import card_of
 from sweeper.report.facts import collect
 from sweeper.space import load_space
-from sweeper.study.budget_ladder import Climb, chosen_pair, chosen_rung, climb, not_learned, probes
+from sweeper.study.budget_ladder import Climb, chosen_pair, climb, not_learned, probes, says_something
 from sweeper.workflow.conclude import conclude
 from sweeper.workflow.phases import Stage
 from tests.support import builders
@@ -190,7 +190,7 @@ def test_a_gap_is_not_settled_while_classes_are_learned_for_the_first_time() -> 
 
 def test_a_gap_between_losses_that_learned_few_classes_says_nothing() -> None:
     found = climbed(learned_from({"pole": 10_000, "sign": 10_000}))
-    assert heights(found)[-1] == 1600 and chosen_rung(found.rungs) is None
+    assert heights(found)[-1] == 1600 and not any(map(says_something, found.rungs))
 
 
 def test_a_single_loss_climbs_until_its_classes_are_learned() -> None:
@@ -300,6 +300,24 @@ def slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
         return made.model_copy(update={"seconds": seconds * spec.steps})
 
     return given
+
+
+@pytest.mark.parametrize(
+    ("seconds", "highest", "fits"), [(0.01, 1600, True), (0.05, 800, True), (0.1, 400, True), (0.2, 400, False)]
+)
+def test_no_rung_is_climbed_at_which_nothing_could_be_compared(seconds: float, highest: int, fits: bool) -> None:
+    """From 400 steps on a comparison says something: a rung above that is of use only where one fits in 5 minutes."""
+    ious = learned_from({"pole": 400, "sign": 10_000}, gain=lambda trained: trained / 1_000)
+
+    def trained(spec: TrialSpec) -> TrialResult:
+        made = result_of(spec, ious(spec.family, spec.steps))
+        return made.model_copy(update={"seconds": seconds * spec.steps})
+
+    study, executor = new_study(), FakeExecutor(trained, workers=2)
+    train(study, executor, trials=50, settles=True, budget="learns", plan=PLAN, minutes=5)
+    found = stored(study)
+    assert max(rung.steps for rung in found.rungs) == highest
+    assert found.learned == fits and found.steps == highest
 
 
 def two_classes(steps: int) -> Ious:
