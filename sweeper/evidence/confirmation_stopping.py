@@ -16,7 +16,7 @@ likely is not waited for.
 
 It goes on with those who may be the best: of the unbeaten those that are with a probability of at least `CONTENDER`,
 and always the best and the named one; with all the unbeaten where a clear winner is likely, as that asks for all of
-them. The baseline goes on while it is unbeaten. While cross-entropy is kept those go on that may yet be shown to gain.
+them. The baseline goes on while it is unbeaten. While cross-entropy is kept, seeds are for those that may yet gain.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def next_step(evidence: Evidence, decision: Decision, until: Until = "settled") 
 def _while_kept(
     evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis], *, enough: bool, until: Until
 ) -> NextStep:
-    """Return what follows while cross-entropy is kept: those go on that may still be shown to gain over it."""
+    """Return what follows while cross-entropy is kept: seeds for those that may still be shown to gain over it."""
     base, seeds = evidence.baseline, _seeds(evidence)
     at = f"after {count(seeds, 'seed')}"
     assert base is not None and decision.best is not None

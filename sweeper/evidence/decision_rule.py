@@ -25,7 +25,7 @@ class Ground(NamedTuple):
     among: tuple[int, ...]
     """Who was left before it."""
     near: float
-    """By how much expected regrets may differ that are not told apart."""
+    """Expected regrets that differ by no more count alike."""
 
 
 def comparison(evidence: Contest, first: int, second: int) -> Comparison:

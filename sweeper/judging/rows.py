@@ -156,7 +156,7 @@ class Rows:
             names.pop("fold")  # one value says nothing
 
     def _use_folds(self) -> None:
-        """Take the folds of a rotation as one run where images are told apart, else as a run each."""
+        """Take the folds of a rotation as one run where each image has its score, else as a run each."""
         fold = self.keys.pop("fold")
         if len(empty := np.flatnonzero(fold == "")):
             self.problems.append(f"{in_rows(empty)}: the fold is empty; name it, or leave the column out")

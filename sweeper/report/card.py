@@ -253,7 +253,7 @@ def gap_text(gap: LongerGap) -> str:
         other = "cross-entropy" if gap.second == BASELINE else f"`{gap.second}`"
         word = f"is gone: {other} catches up"
     elif gap.trend == "open":
-        word = "not told apart: the change is within its error"
+        word = "no clear change: it is within its error"
     elif gap.trend == "grows" and gap.learned:
         word = f"grows: only now learned: {listed(list(gap.learned))}"
     error = f", ± {number(half)}" if half < 1 else ""

@@ -334,7 +334,7 @@ def test_the_card_and_the_open_part_are_short_in_every_study() -> None:
         ),
         (
             {"trend": "open", "change": builders.interval(0, 2)},
-            "+0.170 in place of +0.184, not told apart: the change is within its error (1 seed)",
+            "+0.170 in place of +0.184, no clear change: it is within its error (1 seed)",
         ),
     ],
 )
